@@ -1,0 +1,5 @@
+"""The command line: `hyena prepare | train | evaluate | generate | info | plot`."""
+
+from hyena.cli.program import main
+
+__all__ = ["main"]

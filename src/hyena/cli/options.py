@@ -1,0 +1,128 @@
+"""Options of a command from the fields of its dataclass, and wrong options as one clear line."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, TypeVar, get_type_hints
+
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+Config = TypeVar("Config")
+
+# The help of an option is the docstring that stands under its field.
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+class UsageError(Exception):
+    """The command line or the file given to --config is wrong; the message is one line."""
+
+
+def parse(
+    command: str,
+    summary: str,
+    config_type: type[Config],
+    positional: str | None,
+    words: Sequence[str],
+) -> Config | None:
+    """Reads a command's options from the words after its name and from the --config files.
+
+    Args:
+        command: the command's name, such as "train".
+        summary: one line for the head of the help.
+        config_type: a dataclass; nested dataclasses become dotted options.
+        positional: the field that the first word sets if it is not an option, or None.
+        words: the words after the command's name.
+
+    Returns: the configuration, or None if help or the configuration was printed instead.
+
+    Raises:
+        UsageError: an option is unknown, missing or of the wrong type, or a file cannot be read.
+        ValueError: the values were of the right types, but the dataclass refused them.
+    """
+    words = list(words)
+    if positional and words and not words[0].startswith("-"):
+        words[0] = f"--{positional}={words[0]}"
+    usage = f"hyena {command} [--config FILE] [--print_config] [options]"
+    if positional:
+        usage = usage.replace(command, f"{command} [{positional.upper()}]", 1)
+    parser = ArgumentParser(
+        prog=f"hyena {command}",
+        usage=usage,
+        description=summary[0].upper() + summary[1:] + ".",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="a YAML file of options; later ones win")
+    parser.add_class_arguments(config_type)
+    try:
+        values = parser.instantiate(parser.parse_args(words)).as_dict()
+    except ArgumentError as problem:
+        message = explain(str(problem), option_names(config_type))
+        raise UsageError(f"{message} (see hyena {command} --help)") from problem
+    except UnicodeDecodeError as problem:
+        raise UsageError(f"the file given to --config is not UTF-8 text: {problem}") from problem
+    except SystemExit as end:  # --help and --print_config end the program when they have printed
+        if end.code:
+            raise
+        return None
+    del values["config"]
+    return config_type(**values)
+
+
+def option_names(config_type: Any, prefix: str = "") -> list[str]:
+    """The dotted names of all options: the fields of a dataclass and of the dataclasses inside."""
+    hints = get_type_hints(config_type)
+    names = []
+    for field in fields(config_type):
+        names.append(prefix + field.name)
+        if is_dataclass(hints[field.name]):
+            names += option_names(hints[field.name], f"{prefix}{field.name}.")
+    return names
+
+
+def explain(message: str, names: Sequence[str]) -> str:
+    """One line for a message of jsonargparse, with a suggestion where a name is unknown.
+
+    Args:
+        message: the message of an ArgumentError.
+        names: the dotted names of the options that there are.
+    """
+    message = " ".join(message.split())
+    unknown = _unknown_name(message)
+    if unknown is not None:
+        return f'unknown option "{unknown}"{_suggestion(unknown, names)}'
+    if match := re.fullmatch(r"unrecognized arguments: (\S+).*", message):
+        return f'unexpected argument "{match[1]}"'
+    if match := re.fullmatch(r"the following arguments are required: (.+)", message):
+        return "required and not given: " + ", ".join(f"--{n.strip()}" for n in match[1].split(","))
+    pattern = r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: (.*)'
+    if match := re.fullmatch(pattern, message):
+        return f'{match[1]}: expected {_type_name(match[2])}, got "{match[3]}"'
+    return re.sub(r'^Parser key "([^"]+)": ', r"\1: ", message)
+
+
+def _unknown_name(message: str) -> str | None:
+    if match := re.fullmatch(r"unrecognized arguments: --?([^\s=]+).*", message):
+        return match[1]
+    if match := re.fullmatch(r"Group '([^']+)' does not accept option '([^']+)'", message):
+        return f"{match[1]}.{match[2]}"
+    if match := re.fullmatch(r"Option '([^']+)' is not accepted", message):
+        return match[1]
+    return None
+
+
+def _suggestion(unknown: str, names: Sequence[str]) -> str:
+    close = get_close_matches(unknown, names, n=1)
+    if not close:  # right name, wrong place: --width for --model.width
+        last = {name.rpartition(".")[2]: name for name in reversed(names)}
+        close = [last[n] for n in get_close_matches(unknown.rpartition(".")[2], last, n=1)]
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def _type_name(annotation: str) -> str:
+    if match := re.fullmatch(r"<class '([\w.]+)'>", annotation):
+        return match[1].rpartition(".")[2]
+    if match := re.fullmatch(r"typing\.Literal\[(.+)\]", annotation):
+        return f"one of {match[1]}"
+    return annotation.replace("typing.", "")

@@ -1,0 +1,41 @@
+"""`hyena plot`: the loss curve of a run and the filters of its model, as PNG."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import hyena
+from hyena.cli.saved_model import find_model
+from hyena.filters import HyenaFilter
+from hyena.plots import draw_filters, draw_loss
+from hyena.training.metrics import FILE as METRICS
+from hyena.training.metrics import read_metrics
+
+POSITIONAL = "run"
+
+
+@dataclass
+class Config:
+    """What to draw."""
+
+    run: Path
+    """Folder of a training run; or of a saved model, which has filters but no loss curve."""
+    out: Path | None = None
+    """Folder for loss.png and filters.png; none takes the first one."""
+    length: int | None = None
+    """Taps of the filters to draw; none takes the model's max_length."""
+
+    def __post_init__(self) -> None:
+        if self.length is not None and self.length < 1:
+            raise ValueError(f"length is {self.length}; it must be at least 1")
+
+
+def run(config: Config) -> None:
+    """Draws what the folder holds and prints the files written."""
+    out = config.run if config.out is None else config.out
+    if (config.run / METRICS).is_file():
+        print(draw_loss(read_metrics(config.run / METRICS), out / "loss.png"))
+    model = hyena.load(find_model(config.run))
+    if any(isinstance(module, HyenaFilter) for module in model.modules()):
+        print(draw_filters(model, out / "filters.png", length=config.length))
+    else:
+        print("the model has no Hyena layer, so there are no filters to draw")

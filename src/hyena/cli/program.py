@@ -1,0 +1,113 @@
+"""The program `hyena`: finds the command, runs it, and turns a user's mistake into one line.
+
+Each command is a module of this package with three names: ``Config``, the dataclass of its options;
+``run(config)``, which does the work; and ``POSITIONAL``, the option that may be given first without
+its name, or None.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from hyena import __version__
+
+COMMANDS = {
+    "prepare": "turn text into token files, split into train, validation and test",
+    "train": "train a language model, or go on with an interrupted run",
+    "evaluate": "measure perplexity and bits per byte on held-out text",
+    "generate": "continue one or more prompts",
+    "info": "print the versions in use and what is known of a model",
+    "plot": "draw a run's loss curve and a model's filters",
+}
+
+# Exit codes: the command could not do its work; the command line itself is wrong; Ctrl-C.
+FAILURE, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code.
+
+    A user's mistake is one line, ``error: ...``, on standard error. ``--traceback`` anywhere among
+    the arguments, or HYENA_TRACEBACK=1 in the environment, shows the traceback instead.
+
+    Args:
+        arguments: the words after the program's name; none takes those of the process.
+
+    Returns: 0 on success, 1 if the command failed, 2 if the command line is wrong, 130 on Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    traceback = "--traceback" in words or os.environ.get("HYENA_TRACEBACK", "") not in ("", "0")
+    words = [word for word in words if word != "--traceback"]
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if words else USAGE
+    if words[0] == "--version":
+        print(f"hyena {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        return _error(_unknown_command(words[0]), USAGE)
+    try:
+        return _run(words[0], words[1:])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `hyena generate ... | head`. What is still in the
+        # buffer has nowhere to go, and Python would complain of it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except (ValueError, OSError, RuntimeError, ImportError) as problem:
+        if traceback:
+            raise
+        return _error(_describe(problem), FAILURE)
+
+
+def _run(command: str, words: list[str]) -> int:
+    try:
+        from hyena.cli.options import UsageError, parse
+    except ModuleNotFoundError as missing:
+        raise ImportError(
+            f"the command line needs the package {missing.name}: pip install 'hyena[train]'"
+        ) from missing
+    module = importlib.import_module(f"hyena.cli.{command}")
+    try:
+        config = parse(command, COMMANDS[command], module.Config, module.POSITIONAL, words)
+    except UsageError as problem:
+        return _error(str(problem), USAGE)
+    if config is not None:
+        module.run(config)
+    return 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items())
+    return (
+        "usage: hyena COMMAND [options]\n\n"
+        f"Language models built from the Hyena operator.\n\ncommands:\n{commands}\n\n"
+        "`hyena COMMAND --help` lists a command's options. Each of them can be written in a YAML\n"
+        "file for --config, and --print_config writes such a file.\n\n"
+        "options:\n"
+        "  --version    print the version\n"
+        "  --traceback  show Python's traceback on an error (or set HYENA_TRACEBACK=1)"
+    )
+
+
+def _unknown_command(word: str) -> str:
+    close = get_close_matches(word, COMMANDS, n=1)
+    hint = f'did you mean "{close[0]}"?' if close else f"choose from {', '.join(COMMANDS)}"
+    return f'unknown command "{word}"; {hint}'
+
+
+def _describe(problem: Exception) -> str:
+    # What the operating system raises says "[Errno 2] No such file or directory: 'x'".
+    if isinstance(problem, OSError) and problem.strerror and problem.filename:
+        return f"{problem.filename}: {problem.strerror}"
+    return str(problem) or type(problem).__name__
+
+
+def _error(message: str, code: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,96 @@
+"""The model, tokenizer and device that options on the command line mean."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+import hyena
+from hyena.data import Tokenizer, load_tokenizer
+from hyena.model import LanguageModel
+from hyena.training.checkpoint import BEST, list_checkpoints
+from hyena.training.run_folder import checkpoints_of
+
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def find_model(path: Path) -> Path:
+    """The folder of a saved model: the path itself, or a checkpoint of the run in it.
+
+    Args:
+        path: a folder written by ``LanguageModel.save``, one checkpoint of a run, or the run.
+
+    Returns: the folder for `hyena.load`. Of a run, the checkpoint with the best validation loss
+    is taken, or the newest one if the run never evaluated.
+
+    Raises: FileNotFoundError if there is no model; ValueError if best.json is damaged.
+    """
+    if (path / "config.json").is_file():
+        return path
+    checkpoints = checkpoints_of(path)
+    best = checkpoints / BEST
+    if best.is_file():
+        try:
+            return checkpoints / str(json.loads(best.read_bytes())["checkpoint"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{best} is damaged ({error}); remove it to use the newest checkpoint"
+            ) from error
+    found = list_checkpoints(checkpoints)
+    if found:
+        return found[-1]
+    what = "holds neither a saved model nor checkpoints" if path.is_dir() else "is not a folder"
+    raise FileNotFoundError(
+        f"a model was asked for in {path}, which {what}; give the folder of a run of "
+        "`hyena train`, of one of its checkpoints, or of model.save"
+    )
+
+
+def load_model(
+    path: Path, tokenizer: str | None, accelerator: Accelerator
+) -> tuple[LanguageModel, Tokenizer]:
+    """A saved model in eval mode on its device, and its tokenizer.
+
+    Args:
+        path: see `find_model`.
+        tokenizer: see `hyena.data.load_tokenizer`; none takes the one saved with the model.
+        accelerator: see `find_device`.
+
+    Raises: FileNotFoundError or ValueError if one of them is missing, damaged or does not fit.
+    """
+    device = find_device(accelerator)
+    folder = find_model(path)
+    model = hyena.load(folder)
+    try:
+        found = load_tokenizer(folder if tokenizer is None else tokenizer)
+    except FileNotFoundError as error:
+        if tokenizer is not None:
+            raise
+        raise FileNotFoundError(
+            f"no tokenizer is saved with the model in {folder}; give one with --tokenizer"
+        ) from error
+    if found.vocab_size > model.config.vocab_size:
+        raise ValueError(
+            f"tokenizer {found.name} has {found.vocab_size} ids, but the model in {folder} has "
+            f"vocab_size {model.config.vocab_size}; give the model's own with --tokenizer"
+        )
+    return model.to(device).eval(), found
+
+
+def find_device(accelerator: Accelerator) -> torch.device:
+    """The device for an accelerator; "auto" takes CUDA or MPS where present, else the CPU.
+
+    Raises: ValueError if the accelerator is not there.
+    """
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if accelerator == "auto":
+        return torch.device(next(name for name, there in present.items() if there))
+    if not present[accelerator]:
+        there = ", ".join(name for name, here in present.items() if here)
+        raise ValueError(f"accelerator {accelerator} was asked for; this machine has {there}")
+    return torch.device(accelerator)

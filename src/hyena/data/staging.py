@@ -1,0 +1,116 @@
+"""A folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: two writers at once are not told apart there
+    fcntl = None  # type: ignore[assignment, unused-ignore]
+
+
+@contextlib.contextmanager
+def staged(directory: Path) -> Iterator[Path]:
+    """A temporary sibling of ``directory`` that takes its place when the block ends well.
+
+    Files in it are forced to the disk before the rename, so that after a crash ``directory`` is
+    either what it was or what was written. If the block raises, the temporary folder is removed;
+    what a killed run left is removed by the next one. A ``directory`` that exists is replaced.
+
+    Raises: RuntimeError if another process is writing it; OSError if it cannot be written.
+    """
+    directory = directory.resolve()
+    temporary, old = _sibling(directory, "partial"), _sibling(directory, "old")
+    recover(directory)
+    with writing(directory):
+        temporary.mkdir(parents=True, exist_ok=True)
+    with _locked(temporary, directory):
+        try:
+            with writing(directory):
+                for leftover in temporary.iterdir():
+                    _remove(leftover)
+            yield temporary
+            with writing(directory):
+                for file in temporary.rglob("*"):
+                    _fsync(file)
+                _fsync(temporary)
+                if directory.exists():
+                    directory.rename(old)
+                temporary.rename(directory)
+                _fsync(directory.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            recover(directory)
+            raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Says of an OSError inside the block that ``directory`` cannot be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"cannot write {directory}: {error.strerror or error}; it is as it was before. Free "
+            f"space or choose another folder"
+        ) from error
+
+
+def recover(directory: Path) -> None:
+    """Undoes a replacement that was cut off between its two renames.
+
+    Raises: OSError if ``directory`` cannot be written.
+    """
+    directory = directory.resolve()
+    old = _sibling(directory, "old")
+    with writing(directory):
+        if directory.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        elif old.exists():
+            old.rename(directory)
+
+
+def _sibling(directory: Path, what: str) -> Path:
+    return directory.parent / f".{directory.name}.{what}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+@contextlib.contextmanager
+def _locked(temporary: Path, directory: Path) -> Iterator[None]:
+    # The operating system drops the lock with the process, so a killed run leaves none behind.
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(temporary, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RuntimeError(
+                f"another process is writing {directory}; wait for it or choose another folder"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _fsync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows cannot open folders
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,111 @@
+"""Writes token files: all documents into one spool first, then each into its split.
+
+The number of documents is known only at the end of the source, and the splits depend on it; so
+the tokens go to the disk twice.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .documents import TokenDocument
+from .manifest import SplitRecord, sha256_of
+from .splits import SPLITS
+from .token_file import documents_file, token_dtype, tokens_file
+
+_BLOCK = 1 << 22  # tokens copied at a time
+
+
+class Spool:
+    """Collects tokenised documents in a file, in order.
+
+    Args:
+        file: where to write; created.
+        vocab_size: decides the type of the tokens.
+    """
+
+    def __init__(self, file: Path, vocab_size: int) -> None:
+        self.file = file
+        self.dtype = token_dtype(vocab_size)
+        self._stream = file.open("wb")
+        self._lengths = array("q")
+        self._bytes = array("q")
+        self.total_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def add(self, document: TokenDocument) -> None:
+        """Appends a document: its end_of_text and tokens, without the closing end_of_text."""
+        self._stream.write(document.tokens[:-1].astype(self.dtype).tobytes())
+        self._lengths.append(len(document.tokens) - 1)
+        self._bytes.append(document.n_bytes)
+        self.total_bytes += document.n_bytes
+
+    def close(self) -> None:
+        """Writes what is buffered. Safe to call twice."""
+        self._stream.close()
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each document with its end_of_text, (documents,)."""
+        return np.asarray(self._lengths, dtype=np.int64)
+
+    def n_bytes(self) -> NDArray[np.int64]:
+        """UTF-8 bytes of each document, (documents,)."""
+        return np.asarray(self._bytes, dtype=np.int64)
+
+
+def write_splits(
+    folder: Path, spool: Spool, splits: NDArray[np.uint8], *, end_of_text: int
+) -> dict[str, SplitRecord]:
+    """Deals the documents of a closed spool out to ``<split>.bin``; removes the spool.
+
+    Args:
+        folder: where to write.
+        spool: the documents.
+        splits: index into `SPLITS` of each document, (documents,).
+        end_of_text: written once more at the end of each split.
+
+    Returns: the record of each split that has documents.
+    """
+    tokens = np.memmap(spool.file, dtype=spool.dtype, mode="r")
+    lengths, n_bytes = spool.lengths(), spool.n_bytes()
+    ends = np.cumsum(lengths)
+    records = {}
+    for index, split in enumerate(SPLITS):
+        chosen = np.flatnonzero(splits == index)
+        if not chosen.size:
+            continue
+        # Neighbours that go to the same split are copied as one piece.
+        breaks = np.flatnonzero(np.diff(chosen) != 1) + 1
+        first = chosen[np.concatenate([[0], breaks])]
+        last = chosen[np.concatenate([breaks - 1, [len(chosen) - 1]])]
+        with tokens_file(folder, split).open("wb") as stream:
+            for start, end in zip(ends[first] - lengths[first], ends[last], strict=True):
+                for block in _blocks(int(start), int(end)):
+                    stream.write(tokens[block].tobytes())
+            stream.write(np.asarray([end_of_text], dtype=spool.dtype).tobytes())
+        table = np.empty((len(chosen), 2), dtype="<i8")
+        table[:, 0] = np.cumsum(lengths[chosen]) - lengths[chosen]
+        table[:, 1] = n_bytes[chosen]
+        with documents_file(folder, split).open("wb") as stream:
+            np.save(stream, table, allow_pickle=False)
+        files = (tokens_file(folder, split), documents_file(folder, split))
+        records[split] = SplitRecord(
+            documents=len(chosen),
+            tokens=int(lengths[chosen].sum()) + 1,
+            bytes=int(n_bytes[chosen].sum()),
+            sha256={file.name: sha256_of(file) for file in files},
+        )
+    del tokens  # an open map would keep the spool from being removed on Windows
+    spool.file.unlink()
+    return records
+
+
+def _blocks(start: int, end: int) -> Iterable[slice]:
+    return (slice(a, min(a + _BLOCK, end)) for a in range(start, end, _BLOCK))

@@ -1,0 +1,35 @@
+"""UTF-8 in and out, with messages that say where it went wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def read_text(file: Path) -> str:
+    """The text of a UTF-8 file, newlines untouched. Raises ValueError naming file and offset."""
+    return decode_utf8(file.read_bytes(), str(file))
+
+
+def decode_utf8(data: bytes, name: str, offset: int = 0) -> str:
+    """``data`` as text. Raises ValueError naming ``name`` and the offset of the first bad byte.
+
+    ``offset`` is where ``data`` starts in the thing that ``name`` names, in bytes.
+    """
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{name} is not UTF-8 text: byte 0x{data[error.start]:02x} at offset "
+            f"{offset + error.start} ({error.reason}); convert it to UTF-8 first"
+        ) from error
+
+
+def utf8(text: str) -> bytes:
+    """``text`` as UTF-8. Raises ValueError on a lone surrogate, which UTF-8 cannot hold."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text is not valid Unicode: lone surrogate U+{ord(text[error.start]):04X} at "
+            f"character {error.start}; replace it first"
+        ) from error

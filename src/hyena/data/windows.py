@@ -1,0 +1,140 @@
+"""Training windows: each batch a pure function of (seed, step, rank, world)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# B batch, L length of a window.
+
+
+class TokenStream(Protocol):
+    """What a `WindowSampler` reads; a `TokenFile` is one."""
+
+    @property
+    def tokens(self) -> NDArray[Any]: ...
+    @property
+    def document_starts(self) -> NDArray[np.int64]: ...
+
+
+class Windows(NamedTuple):
+    """One batch.
+
+    Attributes:
+        inputs: (B, L) int64.
+        targets: the next token of each input, (B, L) int64.
+        document_ids: the document of each input, (B, L) int64, counted from 0 in each row.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    document_ids: Tensor
+
+
+class WindowSampler:
+    """Draws windows of a token stream without keeping any state, so resuming needs only the step.
+
+    An epoch cuts the stream, from a random offset on, into windows of ``length`` inputs that do
+    not overlap, and visits them in a random order, each once; offset and order depend on the seed
+    and the epoch. Every epoch has the same number of windows: those that fit at any offset. Less
+    than one window of text at each end of the stream is left out, other text each epoch. Batches
+    may straddle epochs.
+
+    Args:
+        tokens: the stream, such as a `TokenFile`.
+        length: inputs of a window, 1 or more.
+        batch: windows of a batch over all ranks, 1 or more.
+        seed: 0 or more.
+        cross_documents: whether a token may see earlier documents of its window; if so,
+            document_ids are all 0.
+
+    Raises: ValueError if an argument is out of range or the stream is shorter than a window.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenStream,
+        length: int,
+        batch: int,
+        seed: int,
+        *,
+        cross_documents: bool = False,
+    ) -> None:
+        for name, value, least in (("length", length, 1), ("batch", batch, 1), ("seed", seed, 0)):
+            if value < least:
+                raise ValueError(f"WindowSampler: {name} must be {least} or more; got {value}")
+        n_targets = len(tokens.tokens) - 1
+        if n_targets < length:
+            raise ValueError(
+                f"WindowSampler: windows of length {length} need {length + 1} tokens, but the text "
+                f"has {len(tokens.tokens)}; use a shorter length or more text"
+            )
+        self.length, self.batch_size, self.seed = length, batch, seed
+        self.cross_documents = cross_documents
+        self._stream = tokens
+        # With two windows or more the offset may be anything below a window, at the price of one.
+        self.windows_per_epoch = max(n_targets // length - 1, 1)
+        self._offsets = min(length, n_targets - self.windows_per_epoch * length + 1)
+        self._epochs: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> Windows:
+        """The windows of one step on one rank: rows rank·B/world ... of the global batch.
+
+        Args:
+            step: 0 or more.
+            rank: 0 ... world − 1.
+            world: number of ranks; divides the batch.
+
+        Raises: ValueError if an argument is out of range or ``world`` does not divide the batch.
+        """
+        if step < 0:
+            raise ValueError(f"WindowSampler.batch: step must be 0 or more; got {step}")
+        if world < 1 or not 0 <= rank < world:
+            raise ValueError(f"WindowSampler.batch: rank {rank} is not one of {world} ranks")
+        if self.batch_size % world:
+            raise ValueError(
+                f"WindowSampler.batch: a batch of {self.batch_size} windows cannot be divided "
+                f"among {world} ranks; make the batch a multiple of {world}"
+            )
+        rows = self.batch_size // world
+        first = step * self.batch_size + rank * rows
+        starts = [self._start(first + row) for row in range(rows)]
+        stream = self._stream.tokens
+        windows = np.stack([stream[s : s + self.length + 1] for s in starts]).astype(np.int64)
+        if self.cross_documents:
+            ids = np.zeros((rows, self.length), dtype=np.int64)
+        else:
+            ids = np.stack([self._document_ids(s) for s in starts])
+        return Windows(
+            torch.from_numpy(windows[:, :-1].copy()),
+            torch.from_numpy(windows[:, 1:].copy()),
+            torch.from_numpy(ids),
+        )
+
+    def _start(self, window: int) -> int:
+        """First token of the ``window``-th window since the start of training."""
+        epoch, index = divmod(window, self.windows_per_epoch)
+        return int(self._epoch(epoch)[index])
+
+    def _epoch(self, epoch: int) -> NDArray[np.int64]:
+        """First tokens of an epoch's windows in order of their visit. The last two are kept."""
+        if epoch not in self._epochs:
+            generator = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
+            offset = generator.integers(self._offsets)
+            order = generator.permutation(self.windows_per_epoch)
+            self._epochs[epoch] = offset + order * self.length
+            if len(self._epochs) > 2:
+                self._epochs.popitem(last=False)
+        return self._epochs[epoch]
+
+    def _document_ids(self, start: int) -> NDArray[np.int64]:
+        starts = self._stream.document_starts
+        low, high = np.searchsorted(starts, [start, start + self.length - 1], side="right")
+        ids = np.zeros(self.length, dtype=np.int64)
+        ids[starts[low:high] - start] = 1
+        return np.cumsum(ids)

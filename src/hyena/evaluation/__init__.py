@@ -1,0 +1,6 @@
+"""How well a language model predicts whole documents."""
+
+from .evaluate import Evaluation, evaluate
+from .sliding_windows import Window, sliding_windows
+
+__all__ = ["Evaluation", "Window", "evaluate", "sliding_windows"]

@@ -1,0 +1,181 @@
+"""Perplexity per token and bits per byte of a language model over whole documents."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .sliding_windows import sliding_windows
+
+# B batch, L length of the longest window in it, V vocabulary.
+
+Model = Callable[..., Tensor]
+"""``model(ids (B, L) int64, mask=None or (B, L) bool, True = real) -> logits (B, L, V)``."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Result of `evaluate`.
+
+    Attributes:
+        loss_nats_per_token: mean negative log-likelihood of a target.
+        perplexity: its exponential.
+        bits_per_byte: negative log2-likelihood of all targets divided by the bytes of the text.
+            Unlike perplexity it can be compared between tokenizers. The end of each document is
+            a target too, so this is the length of a code from which all the texts, and where each
+            ends, could be restored.
+        tokens: targets scored: the documents' tokens, and one end_of_text for each.
+        bytes: length of the documents in UTF-8 bytes.
+        documents: their number.
+    """
+
+    loss_nats_per_token: float
+    perplexity: float
+    bits_per_byte: float
+    tokens: int
+    bytes: int
+    documents: int
+
+
+class _Item:
+    """One window's inputs and targets, of which those from ``score_from`` on count."""
+
+    def __init__(self, tokens: NDArray[np.int64], score_from: int) -> None:
+        self.tokens, self.score_from = tokens, score_from
+
+
+def evaluate(
+    model: Model,
+    documents: Iterable[tuple[NDArray[Any], int]],
+    *,
+    length: int,
+    stride: int,
+    batch: int = 8,
+    device: torch.device | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Scores every target of every document once, in windows of ``length`` moved by ``stride``.
+
+    Each document is scored on its own, from its own end_of_text on. The model runs in eval mode
+    and without gradients; its mode is restored.
+
+    Args:
+        model: ``model(ids, mask=...) -> logits``; a `LanguageModel`, or any callable. ``mask`` is
+            None when no window of the batch is padded (on the right).
+        documents: pairs of tokens (end_of_text, the document's tokens, end_of_text) and the UTF-8
+            bytes of its text, such as ``open_tokens(...).documents()`` or ``tokenize(...)``.
+        length: most inputs of a window, 1 or more.
+        stride: from one window to the next, 1 ... length; the smaller, the more context the
+            targets have (at least length − stride tokens, after the first window) and the longer
+            it takes.
+        batch: windows at a time, 1 or more. Changes nothing but the speed.
+        device: where the model is; its first parameter's device by default.
+        progress: called after each batch with the documents read and targets scored so far.
+
+    Returns: the figures over all targets; perplexity is inf where it is no finite float.
+    Raises: ValueError if an argument is out of range, there are no documents or a document has no
+        tokens, or a target is outside the model's vocabulary.
+    """
+    for name, value in (("length", length), ("batch", batch)):
+        if value < 1:
+            raise ValueError(f"evaluate: {name} must be 1 or more; got {value}")
+    next(sliding_windows(1, length=length, stride=stride))  # a bad stride is told before any work
+    where = torch.device(device) if device is not None else _device_of(model)
+    n_documents = n_bytes = n_targets = 0
+    nats = 0.0
+
+    def items() -> Iterator[_Item]:
+        nonlocal n_documents, n_bytes
+        for tokens, size in documents:
+            if len(tokens) < 2:
+                raise ValueError(
+                    f"evaluate: document {n_documents} has {len(tokens)} tokens; a document is "
+                    f"end_of_text, its tokens, end_of_text"
+                )
+            n_documents += 1
+            n_bytes += int(size)
+            for window in sliding_windows(len(tokens) - 1, length=length, stride=stride):
+                piece = np.asarray(tokens[window.start : window.end + 1]).astype(np.int64)
+                yield _Item(piece, window.score_from - window.start)
+
+    stream = items()
+    with _evaluating(model), torch.no_grad():
+        while chunk := list(itertools.islice(stream, batch)):
+            total, count = _score(model, chunk, where)
+            nats += total
+            n_targets += count
+            if progress is not None:
+                progress(n_documents, n_targets)
+    if not n_documents:
+        raise ValueError("evaluate: there are no documents to evaluate")
+    loss = nats / n_targets
+    return Evaluation(
+        loss_nats_per_token=loss,
+        perplexity=math.exp(loss) if loss < 709 else (math.nan if math.isnan(loss) else math.inf),
+        bits_per_byte=nats / math.log(2) / n_bytes if n_bytes else math.nan,
+        tokens=n_targets,
+        bytes=n_bytes,
+        documents=n_documents,
+    )
+
+
+def _score(model: Model, items: list[_Item], device: torch.device) -> tuple[float, int]:
+    """Negative log-likelihood in nats of the items' scored targets, and their number."""
+    longest = max(len(item.tokens) - 1 for item in items)
+    inputs = torch.zeros(len(items), longest, dtype=torch.int64)
+    targets = torch.zeros_like(inputs)
+    real = torch.zeros_like(inputs, dtype=torch.bool)
+    scored = torch.zeros_like(real)
+    for row, item in enumerate(items):
+        n = len(item.tokens) - 1
+        tokens = torch.from_numpy(item.tokens)
+        inputs[row, :n], targets[row, :n] = tokens[:-1], tokens[1:]
+        real[row, :n] = True
+        scored[row, item.score_from : n] = True
+    mask = None if bool(real.all()) else real.to(device)
+    logits = model(inputs.to(device), mask=mask)  # (B, L, V)
+    wanted = targets[scored]
+    vocabulary = logits.shape[-1]
+    if int(wanted.max()) >= vocabulary:
+        raise ValueError(
+            f"evaluate: token id {int(wanted.max())} is outside the model's vocabulary of "
+            f"{vocabulary}; was the text prepared with another tokenizer?"
+        )
+    # Only the scored rows are widened: the whole (B, L, V) in float32 can be gigabytes.
+    chosen = logits[scored.to(device)]
+    if chosen.dtype in (torch.float16, torch.bfloat16):
+        chosen = chosen.float()
+    losses = F.cross_entropy(chosen, wanted.to(device), reduction="none")
+    # Sums in float64 on the CPU: MPS has no float64.
+    return float(losses.cpu().double().sum()), int(wanted.numel())
+
+
+def _device_of(model: Model) -> torch.device:
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+@contextmanager
+def _evaluating(model: Model) -> Iterator[None]:
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        for module, mode in modes:  # parts that were kept in another mode than the whole
+            module.training = mode

@@ -1,0 +1,306 @@
+"""The implicit filter: a small network of the position, times a decaying window.
+
+Sizes: D channels, F filters a channel (order − 1), L length, W width of the network.
+"""
+
+import math
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hyena.filters.cache import ParameterCache
+from hyena.ops import FilterSpectrum, filter_spectrum
+
+LengthPolicy = Literal["error", "extrapolate", "interpolate"]
+
+_POLICIES = ("error", "extrapolate", "interpolate")
+_WINDOW_FLOOR = 0.01  # what the window has decayed to at t = slow_decay … fast_decay
+
+
+class HyenaFilter(nn.Module):
+    r"""Filters as a function of position (Poli et al. 2023, arXiv:2302.10866, eq. 7 and App. D.3).
+
+    .. math:: h_t = \mathrm{Window}(t) \cdot \mathrm{FFN}(\mathrm{Encoding}(t))
+
+    - Encoding: ``[t, cos(f w), −sin(f w)]`` with t = n/(max_length − 1), w = 2πn/max_length and
+      (emb_dim − 1)/2 frequencies f from 1e-4 to (emb_dim − 1)/2 − 1. A shorter input sees a prefix
+      of the same filter.
+    - FFN: Linear(emb_dim → width), then ``depth − 2`` times Linear(width → width), then
+      Linear(width → F·D) without bias; sin(freq · x) after each but the last, with one trainable
+      vector ``freq`` of ``width`` values for all.
+    - Window: exp(−\|t\|·\|decay\|) + shift, with decays spread evenly over the channels from
+      ln(100)/slow_decay to ln(100)/fast_decay: time constants of the slowest and fastest channel.
+
+    The filters are computed in float32 or wider, outside autocast, whatever the parameters' dtype.
+
+    Args:
+        channels: D.
+        max_length: the input length at which t reaches 1.
+        filters: F, filters a channel; `hyena.HyenaOperator` needs order − 1.
+        emb_dim: size of the encoding, odd, ≥ 3.
+        width, depth: of the FFN; depth counts its linear layers, ≥ 2.
+        sine_freq, train_sine_freq: initial ``freq``, and whether it is trained. Higher is rougher.
+        window: multiply by the window at all.
+        shift: constant added to the window, so that it never closes.
+        fast_decay, slow_decay, train_decay: the window's decays, and whether they are trained.
+        normalized: divide h by its L1 norm over all channels and filters at each position.
+        train_encoding: keep encoding and time as tables of max_length and train the encoding.
+        bidirectional: filters over lags −(L−1) … L−1; t and w are negative for negative lags.
+        length_policy: for inputs longer than ``max_length``: "error"; "extrapolate" evaluates the
+            network at t > 1, where its sines nearly repeat with period max_length; "interpolate"
+            rescales positions so that the input spans \|t\| ≤ 1. A trained encoding is a table: it
+            is interpolated linearly and cannot be extrapolated.
+        device, dtype: of the parameters.
+
+    Attributes: ``skip`` (F, D), the weight of the direct path beside each filter, drawn N(0, 1).
+    Shape: filter(L) → (F, D, L), or (F, D, 2L − 1) if bidirectional, with lag 0 in the middle.
+    Raises: ValueError on settings that cannot be, and on a length that the policy refuses.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        max_length: int,
+        *,
+        filters: int = 1,
+        emb_dim: int = 33,
+        width: int = 64,
+        depth: int = 4,
+        sine_freq: float = 14.0,
+        train_sine_freq: bool = True,
+        window: bool = True,
+        shift: float = 0.0,
+        fast_decay: float = 0.3,
+        slow_decay: float = 1.5,
+        train_decay: bool = False,
+        normalized: bool = False,
+        train_encoding: bool = False,
+        bidirectional: bool = False,
+        length_policy: LengthPolicy = "error",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        _check(channels, max_length, filters, emb_dim, width, depth, fast_decay, slow_decay)
+        if length_policy not in _POLICIES:
+            raise ValueError(
+                f"length_policy={length_policy!r} is unknown; expected {', '.join(_POLICIES)}"
+            )
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.channels, self.filters, self.max_length = channels, filters, max_length
+        self.emb_dim, self.window, self.shift = emb_dim, window, shift
+        self.normalized, self.bidirectional = normalized, bidirectional
+        self.length_policy: LengthPolicy = length_policy
+
+        sizes = [emb_dim] + [width] * (depth - 1)
+        self.layers = nn.ModuleList([nn.Linear(a, b, **place) for a, b in pairwise(sizes)])
+        self.layers.append(nn.Linear(width, filters * channels, bias=False, **place))
+        self.sine_freq = nn.Parameter(
+            torch.full((width,), float(sine_freq), **place), requires_grad=train_sine_freq
+        )
+        self.skip = nn.Parameter(torch.randn(filters, channels, **place))
+
+        # The public code spaces the decays over channels with the filters of a channel side by
+        # side; the filters here lie one after the other, so this is its transpose.
+        decay = torch.linspace(
+            -math.log(_WINDOW_FLOOR) / slow_decay,
+            -math.log(_WINDOW_FLOOR) / fast_decay,
+            filters * channels,
+            **place,
+        )
+        decay = decay.view(channels, filters).t().contiguous()
+        if train_decay:
+            self.decay = nn.Parameter(decay)
+        else:
+            self.register_buffer("decay", decay)
+
+        self.encoding: nn.Parameter | None
+        self.time: Tensor | None
+        if train_encoding:
+            n = self._positions(max_length, 1.0, self.skip.dtype)
+            self.encoding = nn.Parameter(self._encode(n).t().contiguous())  # (positions, emb_dim)
+            self.register_buffer("time", self._time(n))
+        else:
+            self.register_parameter("encoding", None)
+            self.time = None
+        self._cache = ParameterCache()
+
+    def forward(self, length: int) -> Tensor:
+        """The filters for inputs of ``length``: (F, D, length), or (F, D, 2·length − 1)."""
+        scale = self._scale(length)
+        with torch.autocast(self.skip.device.type, enabled=False):
+            return self._filters(length, scale)
+
+    def reversed_taps(self, length: int) -> Tensor:
+        """The last ``length`` columns are the taps from lag length − 1 down to lag 0: (F, D, ≥ L).
+
+        What a step of generation multiplies its history with; kept between calls in evaluation.
+        Raises: ValueError if "interpolate" would be needed: that filter serves one length only.
+        """
+        if self.length_policy == "interpolate" and length > self.max_length:
+            raise ValueError(
+                f"length {length} exceeds max_length {self.max_length}: with "
+                'length_policy="interpolate" the filter changes with the length, so a sequence '
+                'cannot grow past max_length; stop there or choose length_policy="extrapolate"'
+            )
+        self._scale(length)
+        # Beyond max_length by powers of two, so that growing step by step costs little.
+        ample = self.max_length
+        while ample < length:
+            ample *= 2
+        if not self._cacheable():
+            return self(ample).flip(-1)
+        return self._cache.get("taps", ample, self._sources(), lambda: self(ample).flip(-1))
+
+    def spectra(self, length: int) -> tuple[FilterSpectrum, ...] | None:
+        """The spectrum of each of the F filters, skip included, kept between calls.
+
+        None while training or while gradients of the filter may be asked for: then take `forward`.
+        """
+        if not self._cacheable():
+            return None
+
+        def make() -> tuple[FilterSpectrum, ...]:
+            h = self(length)
+            skip = self.skip.to(h.dtype)
+            return tuple(
+                filter_spectrum(h[i], length, skip[i], causal=not self.bidirectional)
+                for i in range(self.filters)
+            )
+
+        return self._cache.get("spectra", length, self._sources(), make)
+
+    def clear_cache(self) -> None:
+        """Forget kept filters: needed only after writing to parameters through ``.data``."""
+        self._cache.clear()
+
+    def train(self, mode: bool = True) -> "HyenaFilter":
+        if mode:
+            self._cache.clear()
+        return super().train(mode)
+
+    def extra_repr(self) -> str:
+        return (
+            f"channels={self.channels}, filters={self.filters}, max_length={self.max_length}, "
+            f"emb_dim={self.emb_dim}, bidirectional={self.bidirectional}"
+        )
+
+    # The formula, step by step.
+
+    def _positions(self, length: int, scale: float, dtype: torch.dtype) -> Tensor:
+        """n, from 0 or −(length − 1) to length − 1, rescaled."""
+        start = 1 - length if self.bidirectional else 0
+        n = torch.arange(start, length, device=self.skip.device).to(dtype)
+        return n if scale == 1.0 else n * scale
+
+    def _time(self, n: Tensor) -> Tensor:
+        return n / max(self.max_length - 1, 1)
+
+    def _encode(self, n: Tensor) -> Tensor:
+        """(emb_dim, positions)."""
+        bands = (self.emb_dim - 1) // 2
+        f = torch.linspace(1e-4, bands - 1, bands, dtype=n.dtype, device=n.device)
+        phase = f[:, None] * (2 * math.pi * n / self.max_length)
+        return torch.cat([self._time(n)[None], phase.cos(), -phase.sin()])
+
+    def _tables(self, length: int, scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Encoding and time out of the trained table, between its rows if rescaled."""
+        assert self.encoding is not None
+        assert self.time is not None
+        encoding, time = self.encoding.to(dtype), self.time.to(dtype)
+        middle = self.max_length - 1 if self.bidirectional else 0
+        if scale == 1.0:
+            first = middle - (length - 1) if self.bidirectional else 0
+            rows = slice(first, middle + length)
+            return encoding[rows].t(), time[rows]
+        n = self._positions(length, scale, dtype)
+        place = (n + middle).clamp(0, encoding.shape[0] - 1)
+        low = place.floor().long().clamp(max=max(encoding.shape[0] - 2, 0))
+        weight = place - low
+        high = (low + 1).clamp(max=encoding.shape[0] - 1)
+        mixed = torch.lerp(encoding[low], encoding[high], weight[:, None])
+        return mixed.t(), torch.lerp(time[low], time[high], weight)
+
+    def _filters(self, length: int, scale: float) -> Tensor:
+        dtype = torch.promote_types(self.skip.dtype, torch.float32)
+        if self.encoding is None:
+            n = self._positions(length, scale, dtype)
+            x, t = self._encode(n), self._time(n)
+        else:
+            x, t = self._tables(length, scale, dtype)
+        # Channels first throughout, and the sine's frequency folded into the weights: sin(freq·x)
+        # of a whole layer is then one matrix product and one sine.
+        freq = self.sine_freq.to(dtype)
+        for layer in self.layers[:-1]:
+            assert isinstance(layer, nn.Linear)
+            weight, bias = freq[:, None] * layer.weight.to(dtype), freq * layer.bias.to(dtype)
+            x = torch.addmm(bias[:, None], weight, x).sin()
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        h = last.weight.to(dtype) @ x
+        h = h.view(self.filters, self.channels, -1)
+        if self.window:
+            decay = self.decay.to(dtype).abs()
+            h = h * (torch.exp(-decay[..., None] * t.abs()) + self.shift)
+        if self.normalized:
+            h = h / h.abs().sum((0, 1), keepdim=True)
+        return h
+
+    # Lengths and caches.
+
+    def _scale(self, length: int) -> float:
+        if length < 1:
+            raise ValueError(f"HyenaFilter: expected a length ≥ 1, got {length}")
+        if length <= self.max_length:
+            return 1.0
+        if self.length_policy == "error":
+            raise ValueError(
+                f"the input is {length} long but max_length is {self.max_length}; shorten it, or "
+                'choose length_policy="extrapolate" or "interpolate"'
+            )
+        if self.length_policy == "extrapolate":
+            if self.encoding is not None:
+                raise ValueError(
+                    f"the input is {length} long but the trained encoding is a table of "
+                    f"{self.max_length} positions, which cannot be extrapolated; shorten the input "
+                    'or choose length_policy="interpolate"'
+                )
+            return 1.0
+        return (self.max_length - 1) / (length - 1)
+
+    def _sources(self) -> list[Tensor]:
+        return [*self.parameters(), *self.buffers()]
+
+    def _cacheable(self) -> bool:
+        if self.training or torch.compiler.is_compiling():
+            return False
+        return not (torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()))
+
+
+def _check(
+    channels: int,
+    max_length: int,
+    filters: int,
+    emb_dim: int,
+    width: int,
+    depth: int,
+    fast_decay: float,
+    slow_decay: float,
+) -> None:
+    sizes = {"channels": channels, "max_length": max_length, "filters": filters, "width": width}
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"HyenaFilter: expected {name} ≥ 1, got {value}")
+    if emb_dim < 3 or emb_dim % 2 == 0:
+        raise ValueError(
+            f"HyenaFilter: emb_dim must be odd and at least 3 (time, cosines, sines), got {emb_dim}"
+        )
+    if depth < 2:
+        raise ValueError(f"HyenaFilter: expected depth ≥ 2 linear layers, got {depth}")
+    if not 0 < fast_decay <= slow_decay:
+        raise ValueError(
+            "HyenaFilter: expected 0 < fast_decay ≤ slow_decay, got "
+            f"fast_decay={fast_decay}, slow_decay={slow_decay}"
+        )

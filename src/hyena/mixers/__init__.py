@@ -1,0 +1,6 @@
+"""Layers that mix along the sequence: the Hyena operator and the attention that it replaces."""
+
+from hyena.mixers.attention import AttentionState, CausalSelfAttention
+from hyena.mixers.hyena import HyenaOperator, HyenaState
+
+__all__ = ["AttentionState", "CausalSelfAttention", "HyenaOperator", "HyenaState"]

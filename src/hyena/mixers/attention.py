@@ -1,0 +1,158 @@
+"""Causal softmax attention with rotary positions: what Hyena replaces, with the same interface.
+
+Sizes: B batch, L length, D width, H heads, E head_dim.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyena.mixers.packing import check_input, check_mask, segments_of
+from hyena.ops import Segments
+
+
+class AttentionState(NamedTuple):
+    """Keys and values of the tokens so far; a value, never changed in place."""
+
+    k: Tensor  # (B, H, tokens so far, E), rotated
+    v: Tensor  # (B, H, tokens so far, E)
+    mask: Tensor | None  # (B, tokens so far) bool, True at real tokens; None if all are
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head causal self-attention on (B, L, D), in O(D·L·(D + L)).
+
+    Scaled dot products (Vaswani et al. 2017, arXiv:1706.03762) of queries and keys rotated by
+    their positions (Su et al. 2021, arXiv:2104.09864), through PyTorch's
+    ``scaled_dot_product_attention``.
+
+    Args:
+        width: D, a multiple of ``head_dim``.
+        head_dim: E, even. The default is 64, or ``width`` if that is smaller.
+        rotary_base: of the rotary frequencies.
+        dropout: probability, on the attention weights.
+        device, dtype: of the parameters.
+
+    Raises: ValueError if the sizes do not divide.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        head_dim: int | None = None,
+        rotary_base: float = 10000.0,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        head_dim = min(64, width) if head_dim is None else head_dim
+        if head_dim < 2 or head_dim % 2 or width % head_dim:
+            raise ValueError(
+                "CausalSelfAttention: expected an even head_dim that divides width, got "
+                f"width={width}, head_dim={head_dim}"
+            )
+        self.width, self.head_dim, self.heads = width, head_dim, width // head_dim
+        self.rotary_base, self.dropout = rotary_base, dropout
+        self.in_proj = nn.Linear(width, 3 * width, device=device, dtype=dtype)
+        self.out_proj = nn.Linear(width, width, device=device, dtype=dtype)
+
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        document_ids: Tensor | Segments | None = None,
+        cu_seqlens: Tensor | None = None,
+    ) -> Tensor:
+        """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
+        y, _, _ = self._attend(u, mask, document_ids, cu_seqlens)
+        return y
+
+    def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, AttentionState]:
+        """``forward``, and the state that `step` goes on from; padding on the left only."""
+        y, k, v = self._attend(u, mask, None, None)
+        return y, AttentionState(k, v, mask)
+
+    def step(self, u: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
+        """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + L))."""
+        position = state.k.shape[2]
+        q, k, v = self._heads(u[:, None], position)
+        k, v = torch.cat([state.k, k], dim=2), torch.cat([state.v, v], dim=2)
+        mask = state.mask
+        if mask is not None:
+            mask = F.pad(mask, (0, 1), value=True)
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=None if mask is None else mask[:, None, None, :]
+        )
+        return self.out_proj(y.flatten(1)), AttentionState(k, v, mask)
+
+    def state_size(self, length: int) -> int:
+        """Numbers that `AttentionState` holds for one sequence after ``length`` tokens."""
+        return 2 * self.width * length
+
+    def extra_repr(self) -> str:
+        return f"width={self.width}, heads={self.heads}"
+
+    def _attend(
+        self,
+        u: Tensor,
+        mask: Tensor | None,
+        document_ids: Tensor | Segments | None,
+        cu_seqlens: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        check_input("CausalSelfAttention", u, self.width)
+        B, L, _ = u.shape
+        check_mask("CausalSelfAttention", mask, B, L)
+        segments = segments_of("CausalSelfAttention", document_ids, cu_seqlens, B, L)
+        if mask is not None:  # whatever stands at padding, be it NaN, has weight zero
+            u = u.masked_fill(~mask[..., None], 0)
+        q, k, v = self._heads(u, 0)
+        allowed = _allowed(mask, segments, L, u.device)
+        y = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=allowed,
+            is_causal=allowed is None,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.out_proj(y.transpose(1, 2).flatten(2)), k, v
+
+    def _heads(self, u: Tensor, position: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries and keys, and values: (B, H, L, E) each."""
+        q, k, v = (
+            x.view(*u.shape[:2], self.heads, self.head_dim).transpose(1, 2)
+            for x in self.in_proj(u).chunk(3, dim=-1)
+        )
+        return self._rotate(q, position), self._rotate(k, position), v
+
+    def _rotate(self, x: Tensor, position: int) -> Tensor:
+        """Turns the pair (x_i, x_{i+E/2}) at position t by the angle t · base^(−2i/E)."""
+        L, E = x.shape[-2:]
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        t = torch.arange(position, position + L, device=x.device).to(dtype)
+        i = torch.arange(0, E, 2, device=x.device).to(dtype)
+        angle = t[:, None] * self.rotary_base ** (-i / E)
+        cos, sin = angle.cos(), angle.sin()
+        a, b = x.to(dtype).chunk(2, dim=-1)
+        return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
+
+
+def _allowed(
+    mask: Tensor | None, segments: Segments | None, length: int, device: torch.device
+) -> Tensor | None:
+    """(B, 1, L, L) bool: who may look at whom; None if the causal rule says it all."""
+    if mask is None and segments is None:
+        return None
+    allowed = torch.ones(length, length, dtype=torch.bool, device=device).tril()[None]
+    if segments is not None:
+        allowed = allowed & (segments.ids[:, :, None] == segments.ids[:, None, :])
+    if mask is not None:
+        # Padding looks at itself: a row of the softmax with nothing to look at would be NaN.
+        itself = torch.eye(length, dtype=torch.bool, device=device)
+        allowed = (allowed & mask[:, None, :]) | itself
+    return allowed[:, None]

@@ -1,0 +1,52 @@
+"""The arguments that say which positions of a batch are real and which belong together."""
+
+from torch import Tensor
+from torch import bool as torch_bool
+
+from hyena.ops import Segments
+
+
+def check_input(name: str, u: Tensor, width: int) -> None:
+    """Raises ValueError unless u is (B, L, width)."""
+    if u.dim() != 3 or u.shape[-1] != width:
+        raise ValueError(f"{name}: expected u (B, L, {width}), got {tuple(u.shape)}")
+
+
+def check_mask(name: str, mask: Tensor | None, batch: int, length: int) -> None:
+    """Raises ValueError unless mask is None or a bool tensor (B, L), True at real tokens."""
+    if mask is None:
+        return
+    if mask.dtype != torch_bool or mask.shape != (batch, length):
+        raise ValueError(
+            f"{name}: expected mask of bool (B, L) = ({batch}, {length}), True at real tokens; "
+            f"got {tuple(mask.shape)} of {mask.dtype}"
+        )
+
+
+def segments_of(
+    name: str,
+    document_ids: Tensor | Segments | None,
+    cu_seqlens: Tensor | None,
+    batch: int,
+    length: int,
+) -> Segments | None:
+    """The packed documents of a (B, L) batch, or None if every row is one document.
+
+    Raises: ValueError if both arguments are given or do not fit the batch.
+    """
+    if document_ids is not None and cu_seqlens is not None:
+        raise ValueError(f"{name}: give document_ids or cu_seqlens, not both")
+    if cu_seqlens is not None:
+        segments = Segments.from_cu_seqlens(cu_seqlens, batch, length)
+    elif isinstance(document_ids, Segments):
+        segments = document_ids
+    elif document_ids is not None:
+        segments = Segments.from_document_ids(document_ids)
+    else:
+        return None
+    if segments.ids.shape != (batch, length):
+        raise ValueError(
+            f"{name}: expected document_ids (B, L) = ({batch}, {length}), "
+            f"got {tuple(segments.ids.shape)}"
+        )
+    return None if segments.trivial else segments

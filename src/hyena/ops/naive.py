@@ -1,0 +1,70 @@
+"""The definitions: sums over lags, in any floating dtype, differentiable, slow.
+
+Every fast backend is tested against these. A tap at lag s carries the input of s positions ago
+(of −s positions ahead if s < 0).
+"""
+
+import torch
+from torch import Tensor
+
+from hyena.ops.segments import Segments
+
+
+def lags(taps: int, causal: bool) -> range:
+    """The lag of each tap: 0 … K−1 if causal, else −(K−1)/2 … (K−1)/2."""
+    lead = 0 if causal else (taps - 1) // 2
+    return range(-lead, taps - lead)
+
+
+def shift(u: Tensor, lag: int, segments: Segments | None = None) -> Tensor:
+    """u delayed by ``lag``, (B, D, L): zeros come in at the ends and at document boundaries."""
+    L = u.shape[-1]
+    out = torch.zeros_like(u)
+    if abs(lag) >= L:
+        return out
+    here = slice(lag, L) if lag >= 0 else slice(0, L + lag)
+    there = slice(0, L - lag) if lag >= 0 else slice(-lag, L)
+    source = u[..., there]
+    if segments is not None:
+        same = segments.ids[:, here] == segments.ids[:, there]
+        source = torch.where(same[:, None, :], source, torch.zeros_like(source))
+    out[..., here] = source
+    return out
+
+
+def long_conv(
+    u: Tensor,
+    k: Tensor,
+    skip: Tensor | None = None,
+    *,
+    causal: bool = True,
+    segments: Segments | None = None,
+) -> Tensor:
+    r"""Definition of `hyena.ops.long_conv`, in O(L·K):
+
+    .. math:: y_{b,d,t} = \sum_j k_{d,j}\, u_{b,d,t-s_j} + \mathrm{skip}_d\, u_{b,d,t}
+
+    where :math:`s_j` is the lag of tap j and inputs of other documents count as zero.
+    """
+    dtype = torch.promote_types(u.dtype, k.dtype)
+    wide = u.to(dtype)
+    y = torch.zeros_like(wide)
+    for tap, lag in enumerate(lags(k.shape[1], causal)):
+        if abs(lag) < u.shape[-1]:
+            y = y + k[:, tap, None] * shift(wide, lag, segments)
+    if skip is not None:
+        y = y + skip[:, None] * wide
+    return y.to(u.dtype)
+
+
+def short_conv(
+    u: Tensor,
+    k: Tensor,
+    bias: Tensor | None = None,
+    *,
+    causal: bool = True,
+    segments: Segments | None = None,
+) -> Tensor:
+    """Definition of `hyena.ops.short_conv`: the same sum, plus a bias a channel."""
+    y = long_conv(u, k, causal=causal, segments=segments)
+    return y if bias is None else y + bias[:, None].to(y.dtype)

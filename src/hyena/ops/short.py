@@ -1,0 +1,130 @@
+"""The short convolution: a few taps a channel, as shifted multiply-adds."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hyena.ops import naive
+from hyena.ops.backend import Backend, resolve_backend
+from hyena.ops.long import check_conv
+from hyena.ops.segments import Segments
+from hyena.ops.vmapping import fold, to_front, unfold
+
+
+def short_conv(
+    u: Tensor,
+    k: Tensor,
+    bias: Tensor | None = None,
+    *,
+    causal: bool = True,
+    segments: Segments | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    r"""Depthwise convolution with few taps, in O(L·K), computed in the time domain.
+
+    .. math:: y_{b,d,t} = \sum_j k_{d,j}\,u_{b,d,t-s_j} + \mathrm{bias}_d
+
+    The lag of tap j is s_j = j if causal, else j − (K−1)/2 (so against `torch.nn.Conv1d`, which
+    correlates, the taps are reversed). Poli et al. 2023 (arXiv:2302.10866), Algorithm 1. Exactly
+    causal. Definition: `hyena.ops.naive.short_conv`.
+
+    Args:
+        u: input, (B, D, L), floating; any strides, contiguous is fastest.
+        k: filters, (D, K); K odd if not causal.
+        bias: (D,) or None.
+        causal: False for a centred filter.
+        segments: documents that must not see one another.
+        backend: as in `hyena.ops.long_conv`.
+
+    Returns: y, (B, D, L), dtype and device of ``u``. Differentiable, twice and under torch.func.
+    Raises: ValueError on a shape, dtype or device mismatch; RuntimeError if "native" is not built.
+    """
+    chosen = resolve_backend(backend)
+    check_conv("short_conv", u, k, bias, "bias", causal, segments)
+    if u.numel() == 0:
+        return u.clone()
+    if segments is not None and segments.trivial:
+        segments = None
+    if chosen == "naive":
+        return naive.short_conv(u, k, bias, causal=causal, segments=segments)
+    ids = None if segments is None else segments.ids
+    lags = tuple(naive.lags(k.shape[1], causal))
+    y: Tensor = ShiftedSum.apply(u, k, ids, lags)
+    return y if bias is None else y + bias[:, None].to(y.dtype)
+
+
+def _spans(lag: int, length: int) -> tuple[slice, slice]:
+    """Positions t, and the positions t − lag that they read, where both exist."""
+    if lag >= 0:
+        return slice(lag, length), slice(0, max(length - lag, 0))
+    return slice(0, max(length + lag, 0)), slice(-lag, length)
+
+
+def _same(ids: Tensor | None, here: slice, there: slice) -> Tensor | None:
+    return None if ids is None else (ids[:, here] == ids[:, there])[:, None, :]
+
+
+class ShiftedSum(torch.autograd.Function):
+    """Σ_j k_j · (u delayed by lags[j]) within documents; its adjoint in u has the lags negated."""
+
+    @staticmethod
+    def forward(u: Tensor, k: Tensor, ids: Tensor | None, lags: tuple[int, ...]) -> Tensor:
+        L = u.shape[-1]
+        dtype = torch.promote_types(u.dtype, k.dtype)
+        wide, taps = u.to(dtype), k.to(dtype)
+        zero = lags.index(0)
+        y = wide * taps[:, zero, None]
+        for j, lag in enumerate(lags):
+            if lag == 0 or abs(lag) >= L:
+                continue
+            here, there = _spans(lag, L)
+            source, same = wide[..., there], _same(ids, here, there)
+            if same is not None:
+                source = source * same
+            y[..., here].addcmul_(source, taps[:, j, None])
+        return y.to(u.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        u, k, ids, ctx.lags = inputs
+        ctx.save_for_backward(u, k, ids)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        u, k, ids = ctx.saved_tensors
+        du = dk = None
+        if ctx.needs_input_grad[0]:
+            du = ShiftedSum.apply(dy, k, ids, tuple(-lag for lag in ctx.lags))
+        if ctx.needs_input_grad[1]:
+            dk = _tap_gradient(dy, u, ids, ctx.lags, k.dtype)
+        return du, dk, None, None
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[Any, ...],
+        u: Tensor,
+        k: Tensor,
+        ids: Tensor | None,
+        lags: tuple[int, ...],
+    ) -> Any:
+        size = info.batch_size
+        u = fold(to_front(u, in_dims[0], size))
+        k = to_front(k, in_dims[1], size).flatten(0, 1)
+        return unfold(ShiftedSum.apply(u, k, ids, lags), size), 0
+
+
+def _tap_gradient(
+    dy: Tensor, u: Tensor, ids: Tensor | None, lags: tuple[int, ...], dtype: torch.dtype
+) -> Tensor:
+    """dk_j = Σ_{b,t} dy_t · u_{t − lags[j]}, (D, K)."""
+    wide = torch.promote_types(dtype, u.dtype)
+    taps = []
+    for lag in lags:
+        here, there = _spans(lag, u.shape[-1])
+        source, same = u[..., there].to(wide), _same(ids, here, there)
+        if same is not None:
+            source = source * same
+        taps.append(torch.einsum("bdl,bdl->d", dy[..., here].to(wide), source))
+    return torch.stack(taps, dim=1).to(dtype)

@@ -1,0 +1,54 @@
+"""Pictures of the long filters that a model has learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from hyena.filters import HyenaFilter
+from hyena.plots.figure import new_figure, save_png
+
+DECADES = 4  # range of magnitudes in the heat map, below the largest one
+SAMPLES = 4  # curves drawn beside it
+
+
+def draw_filters(model: nn.Module, path: Path, *, length: int | None = None) -> Path:
+    """Draws the filters of each Hyena layer: magnitudes over (channel, time), and a few curves.
+
+    Args:
+        model: any module with `HyenaFilter` modules inside.
+        path: the PNG to write.
+        length: L, number of taps to draw; none takes each filter's max_length.
+
+    Returns: ``path``.
+
+    Raises: ValueError if the model has no Hyena filter; ImportError if matplotlib is not
+        installed; OSError if the file cannot be written.
+    """
+    filters = {n: m for n, m in model.named_modules() if isinstance(m, HyenaFilter)}
+    if not filters:
+        raise ValueError("a picture of the filters was asked for, but the model has no HyenaFilter")
+    figure = new_figure(11, 0.6 + 2.4 * len(filters))
+    panels = figure.subplots(len(filters), 2, squeeze=False)
+    for (name, module), (left, right) in zip(filters.items(), panels, strict=True):
+        h = taps(module, module.max_length if length is None else length)  # (channels, L)
+        top = max(float(np.abs(h).max()), 1e-30)
+        magnitude = np.log10(np.maximum(np.abs(h) / top, 10.0**-DECADES))
+        image = left.imshow(magnitude, aspect="auto", cmap="magma", vmin=-DECADES, vmax=0)
+        figure.colorbar(image, ax=left, label="log10 |h| / max")
+        left.set(title=name, xlabel="time (tokens)", ylabel="channel")
+        for channel in np.unique(np.linspace(0, len(h) - 1, SAMPLES).round().astype(int)):
+            right.plot(h[channel], linewidth=0.8, label=f"channel {channel}")
+        right.set(title=name, xlabel="time (tokens)", ylabel="h")
+        right.legend(fontsize="small")
+    return save_png(figure, path)
+
+
+def taps(module: HyenaFilter, length: int) -> np.ndarray:
+    """The impulse responses h of a filter module as a (channels, L) array."""
+    with torch.no_grad():
+        h = module(length)
+    return np.asarray(h.double().cpu().numpy())

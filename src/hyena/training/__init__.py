@@ -1,0 +1,37 @@
+"""Training of language models: configuration, optimizer, checkpoints and the loop."""
+
+from hyena.training.checkpoint import (
+    Best,
+    TrainingState,
+    list_checkpoints,
+    read_training_state,
+)
+from hyena.training.config import (
+    CheckpointConfig,
+    EvaluationConfig,
+    TrainConfig,
+)
+from hyena.training.loop import TrainResult, train
+from hyena.training.metrics import Record, read_metrics
+from hyena.training.optimizer import OptimizerConfig, ParameterRule, adamw, parameter_groups
+from hyena.training.schedule import ScheduleConfig, learning_rate
+
+__all__ = [
+    "Best",
+    "CheckpointConfig",
+    "EvaluationConfig",
+    "OptimizerConfig",
+    "ParameterRule",
+    "Record",
+    "ScheduleConfig",
+    "TrainConfig",
+    "TrainResult",
+    "TrainingState",
+    "adamw",
+    "learning_rate",
+    "list_checkpoints",
+    "parameter_groups",
+    "read_metrics",
+    "read_training_state",
+    "train",
+]

@@ -1,0 +1,268 @@
+"""What a training run is made of: one dataclass a part, checked before anything is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hyena.model import ModelConfig
+from hyena.training.optimizer import OptimizerConfig
+from hyena.training.schedule import ScheduleConfig
+
+Precision = Literal["32", "64", "bf16-mixed"]
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass
+class EvaluationConfig:
+    """Periodic evaluation on the validation split."""
+
+    every: int = 100
+    """Evaluate after every so many steps, and after the last one; 0 means never."""
+    batches: int = 16
+    """Number of micro batches of fixed windows, the same ones each time."""
+
+
+@dataclass
+class CheckpointConfig:
+    """When checkpoints are written and which ones stay."""
+
+    every: int = 500
+    """Write a checkpoint after every so many steps, and after the last one; 0: the last only."""
+    keep: int = 2
+    """How many of the newest checkpoints stay on disk."""
+    best: bool = True
+    """Also write a checkpoint when the validation loss improves, and keep the best one."""
+
+
+@dataclass
+class TrainConfig:
+    """Configuration of `hyena.training.train`."""
+
+    data: Path
+    """Folder of prepared tokens (written by `hyena prepare`)."""
+    out: Path
+    """Folder of this run: checkpoints, metrics.jsonl and the resolved configuration."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The language model."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """AdamW and its parameter groups."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Learning rate over the steps: linear warm-up, then cosine."""
+    steps: int = 1000
+    """Number of optimizer steps of the whole run."""
+    batch: int = 32
+    """Windows in one optimizer step, over all devices and accumulated micro batches."""
+    length: int | None = None
+    """Tokens in a window; none means the model's max_length."""
+    accumulate: int = 1
+    """Number of micro batches a step's batch is cut into: less memory, the same gradient."""
+    clip: float | None = 1.0
+    """Largest global norm of the gradient; none means no clipping."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the data and dropout."""
+    cross_documents: bool = False
+    """Let the model look across the document boundaries inside a window."""
+    precision: Precision = "32"
+    """Arithmetic: float32, float64, or bfloat16 autocast over float32 weights."""
+    activation_checkpointing: bool = False
+    """Recompute each block in the backward pass instead of storing its activations."""
+    deterministic: bool = False
+    """Use deterministic algorithms only, which makes a resumed CUDA run bitwise equal too."""
+    accelerator: Accelerator = "auto"
+    """Where to train; "auto" takes CUDA or MPS when present, else the CPU."""
+    devices: int = 1
+    """Devices on this machine, or processes on the CPU; more than one is data parallel."""
+    num_nodes: int = 1
+    """Machines; more than one needs a launcher such as torchrun on each."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """Evaluation on the validation split."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """Checkpoints."""
+    log_every: int = 1
+    """Write a line to metrics.jsonl every so many steps (and at each evaluation)."""
+    tensorboard: bool = False
+    """Write TensorBoard events as well, to `out`/tensorboard."""
+    resume: bool = False
+    """Continue from the newest checkpoint in `out`; starts anew if there is none."""
+    stop_after: int | None = None
+    """Write a checkpoint and stop after so many steps of this very run."""
+
+    def window(self) -> int:
+        """Tokens in a window."""
+        return self.model.max_length if self.length is None else self.length
+
+
+# A resumed run may differ from the interrupted one in these fields and no others: they choose
+# where and for how long it runs and what it writes, not which weights it arrives at. `data` may
+# move, since its content is compared through a fingerprint.
+FREE_ON_RESUME = frozenset(
+    {
+        "data",
+        "out",
+        "resume",
+        "stop_after",
+        "accelerator",
+        "devices",
+        "num_nodes",
+        "activation_checkpointing",
+        "log_every",
+        "tensorboard",
+        "evaluation.every",
+        "checkpoint.every",
+        "checkpoint.keep",
+        "checkpoint.best",
+    }
+)
+
+
+def check_config(config: TrainConfig) -> None:
+    """Refuse a configuration that cannot work.
+
+    Raises: ValueError naming the field, its value and what is expected.
+    """
+    for name, value, least in (
+        ("steps", config.steps, 1),
+        ("batch", config.batch, 1),
+        ("length", config.window(), 1),
+        ("accumulate", config.accumulate, 1),
+        ("devices", config.devices, 1),
+        ("num_nodes", config.num_nodes, 1),
+        ("seed", config.seed, 0),
+        ("log_every", config.log_every, 1),
+        ("stop_after", 1 if config.stop_after is None else config.stop_after, 1),
+        ("evaluation.every", config.evaluation.every, 0),
+        ("evaluation.batches", config.evaluation.batches, 1),
+        ("checkpoint.every", config.checkpoint.every, 0),
+        ("checkpoint.keep", config.checkpoint.keep, 1),
+        ("schedule.warmup_steps", config.schedule.warmup(config.steps), 0),
+    ):
+        if value < least:
+            raise ValueError(f"{name} is {value}; it must be at least {least}")
+    for name, number in (
+        ("optimizer.lr", config.optimizer.lr),
+        ("optimizer.eps", config.optimizer.eps),
+        ("clip", 1.0 if config.clip is None else config.clip),
+    ):
+        if not (math.isfinite(number) and number > 0):
+            raise ValueError(f"{name} is {number}; it must be a positive number")
+    for beta in config.optimizer.betas:
+        if not 0 <= beta < 1:
+            raise ValueError(f"optimizer.betas is {config.optimizer.betas}; each must be in [0, 1)")
+    schedule = config.schedule
+    for name, lr in (
+        ("schedule.start_lr", schedule.start_lr),
+        ("schedule.min_lr", schedule.floor(config.optimizer.lr)),
+    ):
+        if not 0 <= lr <= config.optimizer.lr:
+            raise ValueError(
+                f"{name} is {lr:g}, which is not between 0 and the peak optimizer.lr "
+                f"{config.optimizer.lr:g}; lower it or raise optimizer.lr"
+            )
+    if schedule.warmup(config.steps) > config.steps:
+        raise ValueError(
+            f"schedule.warmup_steps is {schedule.warmup_steps}, but the run has {config.steps} "
+            "steps; the warm-up cannot be longer than the run"
+        )
+    parts = config.devices * config.num_nodes * config.accumulate
+    if config.batch % parts:
+        raise ValueError(
+            f"batch is {config.batch}, which {config.devices * config.num_nodes} processes with "
+            f"accumulate={config.accumulate} cannot share evenly; use a multiple of {parts}"
+        )
+    for choice, given, allowed in (
+        ("precision", config.precision, typing.get_args(Precision)),
+        ("accelerator", config.accelerator, typing.get_args(Accelerator)),
+    ):
+        if given not in allowed:
+            raise ValueError(f"{choice} is {given!r}; choose one of {', '.join(allowed)}")
+
+
+def check_device(precision: Precision, device_type: str) -> None:
+    """Refuse arithmetic that a device has not got.
+
+    Args:
+        precision: as in `TrainConfig`.
+        device_type: type of the torch device, such as "cpu" or "mps".
+
+    Raises: ValueError for float64 on MPS.
+    """
+    if precision == "64" and device_type == "mps":
+        raise ValueError(
+            'precision="64" was asked for on MPS, which has no float64; '
+            'use accelerator="cpu" or precision="32"'
+        )
+
+
+def to_plain(config: object) -> Any:
+    """A dataclass as dicts, lists, strings and numbers: what JSON and YAML can hold."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, list | tuple):
+        return [to_plain(item) for item in config]
+    return str(config) if isinstance(config, Path) else config
+
+
+def from_plain(kind: Any, plain: Any) -> Any:
+    """Inverse of `to_plain` for the dataclass type (or annotation) ``kind``.
+
+    Raises: ValueError on a key that the dataclass does not have.
+    """
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        unknown = sorted(set(plain) - set(hints))
+        if unknown:
+            name = getattr(kind, "__name__", str(kind))
+            raise ValueError(f"{name} has no field {unknown[0]!r}; it has {', '.join(hints)}")
+        return kind(**{key: from_plain(hints[key], value) for key, value in plain.items()})
+    if plain is None:
+        return None
+    options = [option for option in typing.get_args(kind) if option is not type(None)]
+    if typing.get_origin(kind) is list:
+        return [from_plain(options[0], item) for item in plain]
+    if typing.get_origin(kind) is tuple:
+        return tuple(plain)
+    if type(None) in typing.get_args(kind) and len(options) == 1:
+        return from_plain(options[0], plain)
+    return Path(plain) if kind is Path else plain
+
+
+def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def check_same_run(saved: dict[str, Any], config: TrainConfig, checkpoint: Path) -> None:
+    """Refuse to continue a run with another configuration than it was started with.
+
+    Args:
+        saved: the plain configuration in the checkpoint.
+        config: the configuration asked for now.
+        checkpoint: for the message.
+
+    Raises: ValueError naming each field that differs.
+    """
+    before, now = flatten(saved), flatten(to_plain(config))
+    # A field that a later version added was at its default when the checkpoint was written.
+    defaults = flatten(to_plain(TrainConfig(data=config.data, out=config.out)))
+    differences = [
+        f"{key} was {before.get(key, defaults.get(key))!r}, is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if key not in FREE_ON_RESUME
+        and before.get(key, defaults.get(key)) != now.get(key, defaults.get(key))
+    ]
+    if differences:
+        raise ValueError(
+            f"cannot resume from {checkpoint} with another configuration: "
+            f"{'; '.join(differences)}. Use the old values, or start a new run in another folder"
+        )

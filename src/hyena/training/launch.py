@@ -1,0 +1,175 @@
+"""The processes of a data-parallel run.
+
+A launcher such as torchrun or srun starts every process itself, and is left to it. Without one,
+`launched` starts the missing processes of this machine as ``python -m hyena.training.worker`` and
+hands them the configuration through a pipe, so a run behaves the same from the command line, a
+script, a notebook or a test. (Fabric's own launcher would run the whole command line once more in
+every process, which only a command-line program survives.)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+import torch
+
+from hyena.training.config import TrainConfig, check_device, to_plain
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+_VARIABLES = (
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "OMP_NUM_THREADS",
+)
+
+
+@contextmanager
+def launched(config: TrainConfig) -> Iterator[Fabric]:
+    """All processes of the run, connected; this one's view of them is the value.
+
+    At the end the processes wait for each other, the connection is closed, the environment and
+    the number of threads are as before, and the workers started here are gone.
+
+    Raises: ImportError if lightning-fabric is missing; RuntimeError if a worker stops; ValueError
+        if the launcher started another number of processes than asked for, or for float64 on MPS.
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise ImportError("training needs lightning-fabric; pip install 'hyena[train]'") from error
+    environment = {name: os.environ.get(name) for name in _VARIABLES}
+    threads = torch.get_num_threads()
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # it announces each process otherwise
+    workers: list[_Worker] = []
+    try:
+        world = config.devices * config.num_nodes
+        _check_launcher(world)
+        fabric = Fabric(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.num_nodes,
+            strategy="ddp" if world > 1 else "auto",
+            precision=config.precision,
+        )
+        check_device(config.precision, fabric.device.type)
+        if world > 1 and not _external():
+            workers = _start_workers(config)
+        try:
+            fabric.launch()
+            yield fabric
+            fabric.barrier()
+        except Exception as error:
+            _blame_worker(workers, error)
+            raise
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        for worker in workers:
+            worker.end()
+        for name, value in environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        torch.set_num_threads(threads)
+        logger.setLevel(level)
+
+
+def _external() -> bool:
+    """Whether something else starts the processes."""
+    return any(name in os.environ for name in ("LOCAL_RANK", "SLURM_NTASKS", "RANK"))
+
+
+def _check_launcher(world: int) -> None:
+    started = os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS"))
+    if _external() and started is not None and int(started) != world:
+        raise ValueError(
+            f"the launcher started {started} processes, but devices x num_nodes is {world}; "
+            "make them equal"
+        )
+
+
+def _start_workers(config: TrainConfig) -> list[_Worker]:
+    from lightning_fabric.plugins.environments import LightningEnvironment
+
+    cluster = LightningEnvironment()
+    world = config.devices * config.num_nodes
+    os.environ["MASTER_ADDR"] = cluster.main_address
+    os.environ["MASTER_PORT"] = str(cluster.main_port)
+    os.environ["NODE_RANK"] = str(cluster.node_rank())
+    os.environ["WORLD_SIZE"] = str(world)
+    os.environ["LOCAL_RANK"] = "0"
+    return [_Worker(config, local_rank) for local_rank in range(1, config.devices)]
+
+
+def _blame_worker(workers: list[_Worker], error: Exception) -> None:
+    """When a worker stopped by itself, its message is the cause and ours only the echo."""
+    if not isinstance(error, RuntimeError):
+        return
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        for worker in workers:
+            if worker.process.poll():
+                raise RuntimeError(
+                    f"process {worker.local_rank} of {len(workers) + 1} stopped: {worker.said()}"
+                ) from error
+        if not any(word in str(error) for word in ("closed by peer", "Broken pipe", "reset by")):
+            return
+        time.sleep(0.05)
+
+
+class _Worker:
+    """A process of this machine beside the first.
+
+    It has a session of its own, so that Ctrl-C reaches the first process alone, which then stops
+    all of them at the same step; and it ends by itself when the first process is gone, however
+    that happened, because the pipe to it closes.
+    """
+
+    def __init__(self, config: TrainConfig, local_rank: int) -> None:
+        self.local_rank = local_rank
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hyena.training.worker"],
+            stdin=subprocess.PIPE,
+            stdout=self._output,
+            stderr=self._output,
+            env={**os.environ, "LOCAL_RANK": str(local_rank)},
+            start_new_session=True,
+        )
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(to_plain(config)).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def said(self) -> str:
+        """The last line the worker wrote."""
+        self._output.seek(0)
+        lines = self._output.read().decode(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "it said nothing")
+
+    def end(self) -> None:
+        """Wait a moment for the worker to finish, then kill it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()  # it need not finish anything any more
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._output.close()

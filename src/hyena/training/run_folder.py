@@ -1,0 +1,117 @@
+"""The folder of a run: who may use it, and where in it a run begins."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hyena.training import durable
+from hyena.training.checkpoint import (
+    BEST,
+    CONFIG,
+    TrainingState,
+    checkpoint_name,
+    config_yaml,
+    list_checkpoints,
+    point_to_best,
+    read_training_state,
+)
+from hyena.training.config import TrainConfig, check_same_run, to_plain
+from hyena.training.metrics import FILE
+
+_LOCK = ".lock"
+
+
+@dataclass
+class Start:
+    """Where a run begins: a checkpoint and what it says, or None and step 0."""
+
+    checkpoint: Path | None
+    state: TrainingState
+
+
+def checkpoints_of(out: Path) -> Path:
+    """Folder of the checkpoints of a run."""
+    return out / "checkpoints"
+
+
+def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
+    """Choose between a new run and the newest checkpoint; writes nothing.
+
+    Args:
+        config: says which folder, and whether to resume.
+        data: fingerprint of the training data.
+
+    Raises: FileExistsError if there is a run and resume was not asked for; ValueError if it has
+        another configuration or other data, or if its newest checkpoint is damaged.
+    """
+    saved = list_checkpoints(checkpoints_of(config.out))
+    if not config.resume and (saved or (config.out / FILE).exists()):
+        raise FileExistsError(
+            f"{config.out} already holds a run; continue it with resume=true, or choose another "
+            "folder with out="
+        )
+    if not saved:
+        return Start(None, TrainingState(0, 0, None, data, to_plain(config)))
+    state = read_training_state(saved[-1])
+    check_same_run(state.config, config, saved[-1])
+    if state.data != data:
+        keys = sorted(
+            k for k in data.keys() | state.data.keys() if data.get(k) != state.data.get(k)
+        )
+        raise ValueError(
+            f"cannot resume from {saved[-1]}: the tokens in {config.data} are not those it was "
+            f"trained on (different: {', '.join(keys)}); give the old folder as data="
+        )
+    state.config = to_plain(config)
+    return Start(saved[-1], state)
+
+
+@contextmanager
+def opened(config: TrainConfig, start: Start) -> Iterator[None]:
+    """Make the folder, keep other runs out of it, and clear what an interrupted run left.
+
+    The resolved configuration is written into it.
+
+    Raises: OSError if the folder cannot be written; RuntimeError if another run is using it.
+    """
+    checkpoints = checkpoints_of(config.out)
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        lock = open(config.out / _LOCK, "w")  # noqa: SIM115 (open as long as the run)
+    except OSError as error:
+        raise OSError(
+            f"the run folder {config.out} cannot be written: {error.strerror or error}; choose "
+            "another one with out="
+        ) from error
+    with lock:
+        _lock(lock.fileno(), config.out)
+        durable.remove_temporary(config.out)
+        durable.remove_temporary(checkpoints)
+        durable.write_text(config.out / CONFIG, config_yaml(start.state.config))
+        best = start.state.best
+        if best is not None and (checkpoints / checkpoint_name(best.step)).is_dir():
+            point_to_best(checkpoints, best)
+        else:
+            (checkpoints / BEST).unlink(missing_ok=True)
+        yield
+
+
+def _lock(descriptor: int, out: Path) -> None:
+    """Held until the file is closed or the process dies."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RuntimeError(f"another run is using {out}; wait for it or stop it first") from error
+    except OSError as error:
+        # Some network file systems have no locks; the run is as safe there as it was without.
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise

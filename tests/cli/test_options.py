@@ -1,0 +1,165 @@
+"""Options from dataclasses, and what is said of wrong ones."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from hyena.cli.options import UsageError, explain, option_names, parse
+
+
+@dataclass
+class FilterConfig:
+    """A filter."""
+
+    width: int = 64
+    """Width of its network."""
+    window: bool = True
+
+
+@dataclass
+class ModelConfig:
+    """A model."""
+
+    layers: int = 2
+    """Number of blocks."""
+    policy: Literal["error", "extrapolate"] = "error"
+    filter: FilterConfig = field(default_factory=FilterConfig)
+
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ValueError(f"layers is {self.layers}; it must be at least 1")
+
+
+@dataclass
+class RunConfig:
+    """A run."""
+
+    data: Path
+    steps: int = 100
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    stop: str | None = None
+    prompts: list[str] = field(default_factory=list)
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+
+def read(*words: str) -> RunConfig:
+    config = parse("run", "do it", RunConfig, "data", words)
+    assert config is not None
+    return config
+
+
+def test_options_reach_nested_dataclasses() -> None:
+    config = read("--data", "d", "--model.filter.width=8", "--lr", "1e-4", "--betas", "[0.5,0.6]")
+    expected = ModelConfig(filter=FilterConfig(width=8))
+    assert config == RunConfig(data=Path("d"), lr=1e-4, betas=(0.5, 0.6), model=expected)
+
+
+def test_the_first_word_is_the_positional_option() -> None:
+    assert read("somewhere", "--steps", "3") == RunConfig(data=Path("somewhere"), steps=3)
+    assert read("--steps", "3", "--data", "d").data == Path("d")
+
+
+def test_text_is_kept_as_it_is() -> None:
+    assert read("d", "--stop", "a: {b} # 1e3").stop == "a: {b} # 1e3"
+    assert read("d", "--stop", "12").stop == "12"
+    assert read("d", '--prompts=["a b", "c"]').prompts == ["a b", "c"]
+    assert read("d", "--prompts+=a", "--prompts+=b").prompts == ["a", "b"]
+
+
+def test_later_options_win_over_a_file_and_files_over_earlier_options(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("steps: 7\nmodel:\n  layers: 5\n")
+    assert read("d", "--steps", "1", "--config", str(file)).steps == 7
+    late = read("d", "--config", str(file), "--steps", "1")
+    assert (late.steps, late.model.layers) == (1, 5)
+
+
+def test_print_config_gives_back_the_same_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["d", "--lr", "3e-5", "--stop", "no", "--model.filter.window", "false"]
+    assert parse("run", "do it", RunConfig, "data", [*words, "--print_config"]) is None
+    file = tmp_path / "printed.yaml"
+    file.write_text(capsys.readouterr().out)
+    assert read("--config", str(file)) == read(*words)
+
+
+def test_help_shows_the_fields_and_their_docstrings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse("run", "do it", RunConfig, "data", ["--help"]) is None
+    text = capsys.readouterr().out
+    assert "hyena run [DATA]" in text
+    assert "Do it." in text
+    assert "--model.filter.width" in text
+    assert "Width of its network." in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "required and not given: --data"),
+        ("d --stpes 3", 'unknown option "stpes"; did you mean "steps"?'),
+        ("d --stpes=3", 'unknown option "stpes"; did you mean "steps"?'),
+        ("d --ste 3", 'unknown option "ste"; did you mean "steps"?'),
+        ("d --model.leyers 3", 'unknown option "model.leyers"; did you mean "model.layers"?'),
+        ("d --layers 3", 'unknown option "layers"; did you mean "model.layers"?'),
+        ("d --zzz 3", 'unknown option "zzz"'),
+        ("d extra", 'unexpected argument "extra"'),
+        ("d --steps many", 'steps: expected int, got "many"'),
+        ("d --model.policy x", "model.policy: expected one of 'error', 'extrapolate', got \"x\""),
+        ("d --model.filter.window 3", 'model.filter.window: expected bool, got "3"'),
+        ("d --steps", "argument --steps: expected one argument"),
+        ("d --config no/such.yaml", "config: File does not exist: 'no/such.yaml'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(words: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(*words.split())
+    assert str(caught.value).replace(f"{Path.cwd()}/", "") == f"{message} (see hyena run --help)"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"stpes: 3", 'unknown option "stpes"; did you mean "steps"?'),
+        (b"model: {leyers: 3}", 'unknown option "model.leyers"; did you mean "model.layers"?'),
+        (
+            b"model: {filter: {wdth: 3}}",
+            'unknown option "model.filter.wdth"; did you mean "model.filter.width"?',
+        ),
+        (b"model: {filter: {width: a}}", 'model.filter.width: expected int, got "a"'),
+        (b"steps: [", "Problems parsing config: while parsing a flow node"),
+        (b"just words", "Unexpected config: just words"),
+        (b"\xff\xfe\x00", "the file given to --config is not UTF-8 text"),
+    ],
+)
+def test_a_wrong_file_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        read("d", "--config", str(file))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_value_that_the_dataclass_refuses_is_its_own_error() -> None:
+    with pytest.raises(ValueError, match="layers is 0; it must be at least 1"):
+        read("d", "--model.layers", "0")
+
+
+def test_option_names_are_dotted() -> None:
+    assert option_names(ModelConfig) == [
+        "layers",
+        "policy",
+        "filter",
+        "filter.width",
+        "filter.window",
+    ]
+
+
+def test_a_message_of_another_kind_becomes_one_line() -> None:
+    assert (
+        explain('Parser key "a.b":\n  Something\n  went wrong', []) == "a.b: Something went wrong"
+    )

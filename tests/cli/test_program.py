@@ -1,0 +1,177 @@
+"""The program as a user meets it: help, exit codes, and one line for each mistake."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import hyena
+from hyena.cli import main
+from hyena.cli.program import COMMANDS
+
+Output = pytest.CaptureFixture[str]
+
+
+def test_help_names_every_command(capsys: Output) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name, summary in COMMANDS.items():
+        assert f"  {name}" in text
+        assert summary in text
+
+
+def test_no_command_is_help_and_a_usage_error(capsys: Output) -> None:
+    assert main([]) == 2
+    assert capsys.readouterr().out.startswith("usage: hyena COMMAND")
+
+
+def test_version(capsys: Output) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hyena {hyena.__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(command: str, capsys: Output) -> None:
+    assert main([command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"usage: hyena {command} ")
+    assert "--print_config" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_print_config_of_a_command_can_be_read_back(
+    command: str, tmp_path: Path, capsys: Output
+) -> None:
+    assert main([command, "--print_config"]) == 0
+    first = capsys.readouterr().out
+    file = tmp_path / "run.yaml"
+    file.write_text(first)
+    assert main([command, "--config", str(file), "--print_config"]) == 0
+    assert capsys.readouterr().out == first
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("prepre", 2, 'unknown command "prepre"; did you mean "prepare"?'),
+        ("xyzzy", 2, 'unknown command "xyzzy"; choose from prepare, train, evaluate, generate,'),
+        ("--config x.yaml train", 2, 'unknown command "--config"'),
+        ("prepare", 2, "required and not given: --source"),
+        ("prepare s --out d --tokeniser gpt2", 2, 'did you mean "tokenizer"?'),
+        ("prepare s --out d --seed x", 2, 'seed: expected int, got "x"'),
+        ("prepare absent.txt --out d", 1, "absent.txt"),
+        ("prepare s --out d --validation 2", 1, "validation"),
+        ("prepare sotu --out d --tokenizer gpt3", 1, "tokenizer 'gpt3' was asked for"),
+        ("train --data absent --out r", 1, "absent"),
+        ("train --data d --out r --model.wdith 3", 2, 'did you mean "model.width"?'),
+        ("train --data d --out r --optimizer.Lr 3", 2, 'did you mean "optimizer.lr"?'),
+        ("train --data d --out r --precision 16", 2, "precision: expected one of '32', '64',"),
+        ("train --data d --out r --steps 0", 1, "steps is 0; it must be at least 1"),
+        ("train --config absent.yaml", 2, "File does not exist"),
+        ("evaluate absent --data d", 1, "a model was asked for in absent, which is not a folder"),
+        ("evaluate . --data d", 1, "which holds neither a saved model nor checkpoints"),
+        ("evaluate m --data d --split trian", 2, "expected one of 'train', 'validation', 'test'"),
+        ("plot absent", 1, "a model was asked for in absent, which is not a folder"),
+        ("plot absent --length 0", 1, "length is 0; it must be at least 1"),
+        ("info extra", 2, 'unexpected argument "extra"'),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: str,
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s").write_text("Some text.")
+    assert main(words.split()) == code
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+
+
+def failing(problem: BaseException) -> Callable[[object], None]:
+    def run(config: object) -> None:
+        raise problem
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "line"),
+    [
+        (ValueError("width is 0;\n it must be 1"), 1, "error: width is 0; it must be 1"),
+        (RuntimeError("in use"), 1, "error: in use"),
+        (ImportError("needs rich"), 1, "error: needs rich"),
+        (FileNotFoundError("no model in x"), 1, "error: no model in x"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "out"),
+            1,
+            "error: out: Permission denied",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: [Errno 28] No space left"),
+        (ValueError(), 1, "error: ValueError"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_a_command_raises_is_one_line(
+    problem: BaseException,
+    code: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
+) -> None:
+    monkeypatch.setattr("hyena.cli.info.run", failing(problem))
+    assert main(["info"]) == code
+    err = capsys.readouterr().err
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+
+
+def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyena.cli.info.run", failing(KeyError("bug")))
+    with pytest.raises(KeyError, match="bug"):
+        main(["info"])
+
+
+def test_the_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyena.cli.info.run", failing(ValueError("why")))
+    with pytest.raises(ValueError, match="why"):
+        main(["info", "--traceback"])
+    monkeypatch.setenv("HYENA_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="why"):
+        main(["info"])
+    monkeypatch.setenv("HYENA_TRACEBACK", "0")
+    assert main(["info"]) == 1
+
+
+def test_python_m_hyena() -> None:
+    command = [sys.executable, "-m", "hyena", "prepare", "absent", "--out", "x"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "hyena", "info"], stdout=write, stderr=-1)
+    os.close(write)
+    assert done.stderr == b""
+
+
+def test_info_names_the_versions(capsys: Output) -> None:
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    for name in ("hyena", "torch", "Python", "threads", "convolution"):
+        assert f"{name} " in text

