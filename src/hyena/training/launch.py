@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
@@ -38,8 +38,12 @@ _VARIABLES = (
 
 
 @contextmanager
-def launched(config: TrainConfig) -> Iterator[Fabric]:
+def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]:
     """All processes of the run, connected; this one's view of them is the value.
+
+    Args:
+        config: says where to run and how many processes there are.
+        ready: called just before this process waits for the others to connect.
 
     At the end the processes wait for each other, the connection is closed, the environment and
     the number of threads are as before, and the workers started here are gone.
@@ -70,6 +74,9 @@ def launched(config: TrainConfig) -> Iterator[Fabric]:
         check_device(config.precision, fabric.device.type)
         if world > 1 and not _external():
             workers = _start_workers(config)
+        for worker in workers:
+            worker.wait_until_ready()
+        ready()
         try:
             fabric.launch()
             yield fabric
@@ -126,9 +133,7 @@ def _blame_worker(workers: list[_Worker], error: Exception) -> None:
     while time.monotonic() < deadline:
         for worker in workers:
             if worker.process.poll():
-                raise RuntimeError(
-                    f"process {worker.local_rank} of {len(workers) + 1} stopped: {worker.said()}"
-                ) from error
+                raise worker.stopped() from error
         if not any(word in str(error) for word in ("closed by peer", "Broken pipe", "reset by")):
             return
         time.sleep(0.05)
@@ -148,7 +153,7 @@ class _Worker:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "hyena.training.worker"],
             stdin=subprocess.PIPE,
-            stdout=self._output,
+            stdout=subprocess.PIPE,
             stderr=self._output,
             env={**os.environ, "LOCAL_RANK": str(local_rank)},
             start_new_session=True,
@@ -157,19 +162,34 @@ class _Worker:
         self.process.stdin.write(json.dumps(to_plain(config)).encode() + b"\n")
         self.process.stdin.flush()
 
-    def said(self) -> str:
-        """The last line the worker wrote."""
+    def wait_until_ready(self) -> None:
+        """Wait until the worker is about to connect.
+
+        Without this a worker that stops early would be waited for until the connection times out.
+
+        Raises: RuntimeError if it stops before.
+        """
+        assert self.process.stdout is not None
+        if not self.process.stdout.read(1):
+            self.process.wait()
+            raise self.stopped()
+
+    def stopped(self) -> RuntimeError:
+        """The error for a worker that stopped by itself, with the last line it wrote."""
         self._output.seek(0)
-        lines = self._output.read().decode(errors="replace").split("\n")
-        return next((line for line in reversed(lines) if line.strip()), "it said nothing")
+        lines = self._output.read().decode(errors="replace").splitlines()
+        said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+        return RuntimeError(f"process {self.local_rank} of the run stopped: {said}")
 
     def end(self) -> None:
         """Wait a moment for the worker to finish, then kill it."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()  # it need not finish anything any more
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.process.stdout.close()
         self._output.close()

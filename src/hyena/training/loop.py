@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,10 +93,15 @@ def train(config: TrainConfig) -> TrainResult:
         process of the run stops, or another run uses the folder; ImportError for a missing
         package. After any of them the checkpoints written before are intact.
     """
+    return train_process(config, ready=lambda: None)
+
+
+def train_process(config: TrainConfig, ready: Callable[[], None]) -> TrainResult:
+    """One process of `train`; ``ready`` is called when only the other processes are missing."""
     check_config(config)
     data = _open_data(config)
     start = find_start(config, data.fingerprint)
-    with stop_on_signal() as request, launched(config) as fabric:
+    with stop_on_signal() as request, launched(config, ready) as fabric:
         if fabric.global_rank > 0:
             return _run(config, data, start, fabric, request, None, SilentProgress())
         with opened(config, start):

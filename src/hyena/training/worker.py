@@ -20,11 +20,11 @@ def main() -> None:
         line += piece
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
-    from hyena.training.loop import train
+    from hyena.training.loop import train_process
 
     status = 0
     try:
-        train(from_plain(TrainConfig, json.loads(line)))
+        train_process(from_plain(TrainConfig, json.loads(line)), _report_ready)
     except Exception as error:
         print(error, file=sys.stderr)
         status = 1
@@ -32,6 +32,11 @@ def main() -> None:
     sys.stderr.flush()
     # No interpreter shutdown: gloo's threads sometimes abort in it.
     os._exit(status)
+
+
+def _report_ready() -> None:
+    os.write(1, b".")
+    os.dup2(2, 1)  # nobody reads the pipe any more
 
 
 def _end_with_parent() -> None:

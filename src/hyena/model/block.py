@@ -1,0 +1,91 @@
+"""One block: a mixer along the sequence, then an MLP along the width, each on a residual."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyena.filters import HyenaFilter
+from hyena.mixers import AttentionState, CausalSelfAttention, HyenaOperator, HyenaState
+from hyena.model.config import ModelConfig
+from hyena.ops import Segments
+
+MixerState = HyenaState | AttentionState
+
+
+class Block(nn.Module):
+    """``x + mixer(norm(x))``, then ``x + mlp(norm(x))``, on (B, L, D), in the dtype of x.
+
+    Args: the model's config; the mixer's name; device and dtype of the parameters.
+    """
+
+    def __init__(self, config: ModelConfig, mixer: str, **place: Any) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width, **place)
+        self.mixer = build_mixer(config, mixer, **place)
+        self.norm2 = nn.LayerNorm(config.width, **place)
+        self.mlp = MLP(config.width, config.hidden, **place)
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+        mixed = self.mixer(normalize(self.norm1, x), mask=mask, document_ids=segments)
+        return self._finish(x, mixed)
+
+    def prefill(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, MixerState]:
+        mixed, state = self.mixer.prefill(normalize(self.norm1, x), mask=mask)
+        return self._finish(x, mixed), state
+
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, MixerState]:
+        """x (B, D)."""
+        mixed, state = self.mixer.step(normalize(self.norm1, x), state)
+        return self._finish(x, mixed), state
+
+    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        x = x + F.dropout(mixed, self.dropout, self.training)
+        return x + F.dropout(self.mlp(normalize(self.norm2, x)), self.dropout, self.training)
+
+
+class MLP(nn.Module):
+    """Two linear layers with tanh-GELU between."""
+
+    def __init__(self, width: int, hidden: int, **place: Any) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden, **place)
+        self.down = nn.Linear(hidden, width, **place)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+def build_mixer(
+    config: ModelConfig, name: str, **place: Any
+) -> HyenaOperator | CausalSelfAttention:
+    """The mixer that ``name`` stands for, of the model's sizes."""
+    if name == "attention":
+        return CausalSelfAttention(
+            config.width, head_dim=config.head_dim, dropout=config.dropout, **place
+        )
+    filter = HyenaFilter(
+        config.width,
+        config.max_length,
+        filters=config.order - 1,
+        length_policy=config.length_policy,
+        **vars(config.filter),
+        **place,
+    )
+    return HyenaOperator(
+        config.width,
+        config.max_length,
+        config.order,
+        short_width=config.short_width,
+        dropout=config.dropout,
+        filter=filter,
+        **place,
+    )
+
+
+def normalize(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """``norm`` in the residual's dtype; the result has the parameters', maybe of fewer bits."""
+    weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
+    y = F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
+    return y.to(norm.weight.dtype)

@@ -1,0 +1,135 @@
+"""A model in a folder: ``model.safetensors`` and ``config.json``, with a format version.
+
+Never a pickle: nothing in a checkpoint can run code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from hyena.model.config import FilterConfig, ModelConfig
+from hyena.model.language_model import LanguageModel
+
+FORMAT_VERSION = 1
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+_KIND = "hyena language model"
+
+
+def save(model: LanguageModel, directory: str | Path) -> None:
+    """Writes ``model`` into ``directory``, which is made if it is not there.
+
+    Raises: OSError if the folder cannot be written.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, directory / WEIGHTS, metadata={"format_version": str(FORMAT_VERSION)})
+    description = {
+        "kind": _KIND,
+        "format_version": FORMAT_VERSION,
+        "model": dataclasses.asdict(model.config),
+    }
+    (directory / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def load(
+    path: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    length_policy: str | None = None,
+) -> LanguageModel:
+    """The model saved in ``path``, in evaluation mode and the dtype it was saved in.
+
+    Args:
+        path: a folder written by `save`: a model or one checkpoint of a training run.
+        device: where the parameters go; the CPU if not given.
+        length_policy: instead of the saved one, see `ModelConfig.length_policy`.
+
+    Raises: FileNotFoundError if there is none; ValueError if it is no checkpoint of ours, of an
+        unknown format version, damaged, or does not fit its own config.
+    """
+    path = Path(path)
+    config = read_config(path)
+    if length_policy is not None:
+        config = config_from({**dataclasses.asdict(config), "length_policy": length_policy}, path)
+    weights = read_weights(path / WEIGHTS, device)
+    model = LanguageModel(config, device="meta")
+    expected, got = set(model.state_dict()), set(weights)
+    if expected != got:
+        raise ValueError(
+            f"{path / WEIGHTS} does not fit its config: missing {_some(expected - got)}; "
+            f"unknown {_some(got - expected)}"
+        )
+    for name, value in model.state_dict().items():
+        if value.shape != weights[name].shape:
+            raise ValueError(
+                f"{path / WEIGHTS} does not fit its config: {name} should be "
+                f"{tuple(value.shape)}, but is {tuple(weights[name].shape)}"
+            )
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
+
+
+def read_config(path: Path) -> ModelConfig:
+    """The configuration of the model saved in ``path``; raises as `load`."""
+    if path.is_file():
+        raise ValueError(f"{path} is a file; expected the folder that holds {WEIGHTS} and {CONFIG}")
+    file = path / CONFIG
+    if not file.is_file() or not (path / WEIGHTS).is_file():
+        missing = CONFIG if not file.is_file() else WEIGHTS
+        raise FileNotFoundError(
+            f"no model in {path}: {missing} is not there; expected a folder written by model.save "
+            "or one of a run's checkpoints/step-…"
+        )
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}; restore it from a copy") from error
+    if not isinstance(description, dict) or description.get("kind") != _KIND:
+        raise ValueError(f"{file} does not describe a {_KIND}; was it written by another program?")
+    version = description.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{file} has format version {version}, but this hyena reads version {FORMAT_VERSION}; "
+            "install the version of hyena that wrote it, or a newer one"
+        )
+    return config_from(description.get("model"), file)
+
+
+def config_from(values: Any, source: Path) -> ModelConfig:
+    """A ModelConfig from plain values; unknown or wrong fields are named with their source."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f'{source} is damaged: expected a table "model", got {values!r}')
+    try:
+        filter = FilterConfig(**values.get("filter", {}))
+        return ModelConfig(**{**values, "filter": filter})
+    except TypeError as error:
+        message = str(error).split("__init__() ")[-1]
+        raise ValueError(f"{source}: the model's configuration is not ours: {message}") from error
+
+
+def read_weights(file: Path, device: torch.device | str | None = None) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors file; ValueError if it is damaged or of another kind."""
+    try:
+        return load_file(file, device=str(device or "cpu"))
+    except SafetensorError as error:
+        raise ValueError(
+            f"{file} is damaged or no safetensors file ({error}); restore it from a copy "
+            "(pickle checkpoints are never read)"
+        ) from error
+
+
+def _some(names: set[str], limit: int = 5) -> str:
+    if not names:
+        return "none"
+    shown = ", ".join(sorted(names)[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

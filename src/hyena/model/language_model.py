@@ -1,0 +1,198 @@
+"""The language model: embedding, blocks, norm, and the embedding again as the head.
+
+Sizes: B batch, L length, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from hyena.mixers.packing import check_mask, segments_of
+from hyena.model.block import Block, MixerState, normalize
+from hyena.model.config import ModelConfig
+from hyena.model.initialization import initialize
+from hyena.ops import Segments
+
+if TYPE_CHECKING:
+    from hyena.generation import Generation
+
+
+class ModelState(NamedTuple):
+    """What the model remembers of the tokens so far; a value, never changed in place."""
+
+    layers: tuple[MixerState, ...]
+    length: int  # tokens so far, padding included
+
+
+class LanguageModel(nn.Module):
+    """Predicts each next token (Poli et al. 2023, arXiv:2302.10866, section 4 and Table A.4).
+
+    Pre-norm blocks of a mixer and a tanh-GELU MLP; no positional embedding; the embedding is the
+    head as well. The residual stream is float32 or wider, whatever the parameters' dtype.
+
+    Args:
+        config: what it is made of.
+        generator: where the initial weights come from; None means PyTorch's own generator.
+        device, dtype: of the parameters.
+
+    Attributes:
+        config: as given.
+        activation_checkpointing: recompute each block in the backward pass instead of keeping its
+            activations. Changes no parameter's name.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.config = config
+        self.activation_checkpointing = False
+        self.embedding = nn.Embedding(config.padded_vocab, config.width, **place)
+        self.blocks = nn.ModuleList(
+            [Block(config, mixer, **place) for mixer in config.layer_mixers()]
+        )
+        self.norm = nn.LayerNorm(config.width, **place)
+        if self.embedding.weight.device.type != "meta":
+            initialize(self, config.layers, generator)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        mask: Tensor | None = None,
+        document_ids: Tensor | Segments | None = None,
+        cu_seqlens: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of the token after each position.
+
+        Args:
+            input_ids: (B, L) integers in 0 … V−1.
+            mask: (B, L) bool, True at real tokens; padding on the left or right.
+            document_ids, cu_seqlens: packed documents, see `hyena.HyenaOperator.forward`.
+
+        Returns: (B, L, V).
+        Raises: ValueError on bad shapes or ids, or on a length that the policy refuses.
+        """
+        x, segments = self._enter(input_ids, mask, document_ids, cu_seqlens)
+        for block in self.blocks:
+            if self.activation_checkpointing and self.training:
+                x = checkpoint(block, x, mask, segments, use_reentrant=False)
+            else:
+                x = block(x, mask, segments)
+        return self._head(x)
+
+    def prefill(
+        self, input_ids: Tensor, *, mask: Tensor | None = None
+    ) -> tuple[Tensor, ModelState]:
+        """``forward``, and the state that `step` goes on from.
+
+        Args: input_ids (B, L), L ≥ 1; mask (B, L) bool for prompts of different lengths, padded on
+            the left.
+        Returns: logits (B, L, V) and the state.
+        """
+        x, _ = self._enter(input_ids, mask, None, None)
+        states = []
+        for block in self._blocks():
+            x, state = block.prefill(x, mask)
+            states.append(state)
+        return self._head(x), ModelState(tuple(states), input_ids.shape[1])
+
+    def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """One more token a sequence.
+
+        Args: input_ids (B,); the state of the tokens before.
+        Returns: logits (B, V) and the next state. Equal to the full forward, to rounding.
+        Raises: ValueError at the end of max_length, if the length policy is "error".
+        """
+        self._check_ids(input_ids, 1)
+        self._check_length(state.length + 1)
+        x = self._embed(input_ids)
+        states = []
+        for block, layer_state in zip(self._blocks(), state.layers, strict=True):
+            x, layer_state = block.step(x, layer_state)
+            states.append(layer_state)
+        return self._head(x), ModelState(tuple(states), state.length + 1)
+
+    def generate(self, prompts: Any, **options: Any) -> list[Generation]:
+        """Continues prompts; see `hyena.generation.generate`."""
+        from hyena.generation import generate  # the layer above, offered here for convenience
+
+        return generate(self, prompts, **options)
+
+    def save(self, directory: str | Path) -> None:
+        """Writes weights and config into ``directory``; see `hyena.model.checkpoint.save`."""
+        from hyena.model.checkpoint import save
+
+        save(self, directory)
+
+    def parameter_count(self) -> int:
+        """Number of parameters, trained or not; a tied tensor counts once."""
+        return sum(p.numel() for p in self.parameters())
+
+    def state_size(self, length: int) -> int:
+        """Numbers that generation keeps for one sequence after ``length`` tokens."""
+        return sum(block.mixer.state_size(length) for block in self._blocks())
+
+    def _enter(
+        self,
+        input_ids: Tensor,
+        mask: Tensor | None,
+        document_ids: Tensor | Segments | None,
+        cu_seqlens: Tensor | None,
+    ) -> tuple[Tensor, Segments | None]:
+        self._check_ids(input_ids, 2)
+        B, L = input_ids.shape
+        check_mask("LanguageModel", mask, B, L)
+        segments = segments_of("LanguageModel", document_ids, cu_seqlens, B, L)
+        self._check_length(L if segments is None else segments.longest)
+        return F.dropout(self._embed(input_ids), self.config.dropout, self.training), segments
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+    def _embed(self, input_ids: Tensor) -> Tensor:
+        x = self.embedding(input_ids)
+        return x.to(torch.promote_types(x.dtype, torch.float32))
+
+    def _head(self, x: Tensor) -> Tensor:
+        weight = self.embedding.weight[: self.config.vocab_size]
+        return F.linear(normalize(self.norm, x), weight)
+
+    def _check_ids(self, input_ids: Tensor, dimensions: int) -> None:
+        shape = "(B, L)" if dimensions == 2 else "(B,)"
+        if input_ids.dim() != dimensions or input_ids.is_floating_point():
+            raise ValueError(
+                f"LanguageModel: expected integer input_ids {shape}, got "
+                f"{tuple(input_ids.shape)} of {input_ids.dtype}"
+            )
+        if (
+            input_ids.device.type == "cpu"
+            and input_ids.numel()
+            and not torch.compiler.is_compiling()
+        ):
+            low, high = (int(v) for v in input_ids.aminmax())
+            if low < 0 or high >= self.config.vocab_size:
+                raise ValueError(
+                    f"LanguageModel: token id {low if low < 0 else high} is outside the vocabulary "
+                    f"of {self.config.vocab_size}; was the text tokenized with another tokenizer?"
+                )
+
+    def _check_length(self, length: int) -> None:
+        if length > self.config.max_length and self.config.length_policy == "error":
+            raise ValueError(
+                f"the input is {length} tokens long but the model's max_length is "
+                f"{self.config.max_length}; shorten it, or set the model's length_policy to "
+                '"extrapolate" or "interpolate"'
+            )

@@ -1,0 +1,220 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyena.data import BytesTokenizer, Tokenizer, load_tokenizer
+
+TEXTS = [
+    "",
+    "Hello world",
+    "naïve cafe\u0301 \U0001f600\n\r\n\t end",
+    "<|endoftext|> </s>",
+    "\0\x7f",
+]
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+    return load_tokenizer("gpt2")
+
+
+@pytest.fixture(scope="module")
+def word_json():
+    """A word-level tokenizer, whose decoder is not byte-level."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, pre_tokenizers
+
+    backend = Backend(models.WordLevel({"<unk>": 0, "a": 1, "b": 2, "</s>": 3}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.add_special_tokens(["</s>"])
+    return backend.to_str()
+
+
+def test_bytes_are_the_utf8_bytes_and_one_id_more():
+    tokenizer = load_tokenizer("bytes")
+    assert isinstance(tokenizer, Tokenizer)
+    assert (tokenizer.vocab_size, tokenizer.end_of_text) == (257, 256)
+    assert tokenizer.encode("é\n").tolist() == [0xC3, 0xA9, 0x0A]
+    assert tokenizer.encode("x").dtype == np.int64
+    assert tokenizer.decode([104, 256, 105]) == "hi"
+    assert tokenizer.decode([0xC3]) == "\ufffd"
+    assert tokenizer.decode_bytes([0xC3]) == b"\xc3"
+
+
+@given(st.text())
+def test_bytes_restore_any_text(text):
+    tokenizer = BytesTokenizer()
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert len(ids) == len(text.encode())
+
+
+def test_gpt2_gives_the_published_ids(gpt2):
+    # Ids as published with GPT-2 and used in its documentation everywhere.
+    assert gpt2.encode("Hello world").tolist() == [15496, 995]
+    assert gpt2.encode("Hello, my dog is cute").tolist() == [15496, 11, 616, 3290, 318, 13779]
+    assert gpt2.encode("\n\n").tolist() == [628]
+    assert (gpt2.vocab_size, gpt2.end_of_text, gpt2.name) == (50257, 50256, "gpt2")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_gpt2_restores_text_and_bytes(gpt2, text):
+    ids = gpt2.encode(text)
+    assert gpt2.end_of_text not in ids
+    assert gpt2.decode(ids) == text
+    assert gpt2.decode_bytes(ids) == text.encode()
+    assert b"".join(gpt2.decode_bytes([i]) for i in ids) == text.encode()
+
+
+@settings(max_examples=50)
+@given(text=st.text())
+def test_gpt2_restores_any_text(gpt2, text):
+    assert gpt2.decode_bytes(gpt2.encode(text)) == text.encode()
+
+
+def test_end_of_text_has_no_bytes(gpt2):
+    assert gpt2.decode([15496, 50256, 995]) == "Hello world"
+
+
+@pytest.mark.parametrize("name", ["bytes", "gpt2"])
+def test_saved_and_loaded_is_the_same(tmp_path, name):
+    tokenizer = load_tokenizer(name)
+    tokenizer.save(tmp_path / "new" / "folder")
+    loaded = load_tokenizer(tmp_path / "new" / "folder")
+    for attribute in ("name", "vocab_size", "end_of_text", "fingerprint"):
+        assert getattr(loaded, attribute) == getattr(tokenizer, attribute)
+    for text in TEXTS:
+        assert loaded.encode(text).tolist() == tokenizer.encode(text).tolist()
+    loaded.save(tmp_path / "again")
+    assert load_tokenizer(tmp_path / "again").fingerprint == tokenizer.fingerprint
+
+
+def test_a_tokenizer_json_from_its_file_and_from_its_folder(tmp_path, word_json):
+    (tmp_path / "tokenizer.json").write_text(word_json)
+    for spec in (tmp_path, tmp_path / "tokenizer.json", str(tmp_path)):
+        tokenizer = load_tokenizer(spec)
+        assert (tokenizer.vocab_size, tokenizer.end_of_text) == (4, 3)
+        assert tokenizer.name == tmp_path.name
+        assert tokenizer.encode("a b c").tolist() == [1, 2, 0]
+        assert 3 not in tokenizer.encode("a </s> b")
+        assert tokenizer.decode([1, 3, 2]) == "a b"
+        assert tokenizer.decode_bytes([1, 3, 2]) == b"a b"
+
+
+def test_end_of_text_may_be_given_and_makes_another_tokenizer(tmp_path, word_json):
+    file = tmp_path / "words.json"
+    file.write_text(word_json)
+    usual, given_one = load_tokenizer(file), load_tokenizer(file, end_of_text="b")
+    assert given_one.end_of_text == 2
+    assert given_one.fingerprint != usual.fingerprint
+    given_one.save(tmp_path / "saved")
+    assert load_tokenizer(tmp_path / "saved").end_of_text == 2
+
+
+def test_the_fingerprint_does_not_depend_on_the_layout_of_the_file(tmp_path, word_json):
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    one.write_text(word_json)
+    two.write_text(json.dumps(json.loads(word_json), indent=7, sort_keys=True))
+    assert load_tokenizer(one).fingerprint == load_tokenizer(two).fingerprint
+
+
+def test_fingerprints_tell_tokenizers_apart(tmp_path, word_json, gpt2):
+    changed = json.loads(word_json)
+    changed["pre_tokenizer"] = None
+    file, other = tmp_path / "words.json", tmp_path / "other.json"
+    file.write_text(word_json)
+    other.write_text(json.dumps(changed))
+    all_of_them = [load_tokenizer(file), load_tokenizer(other), BytesTokenizer(), gpt2]
+    assert len({tokenizer.fingerprint for tokenizer in all_of_them}) == 4
+
+
+def test_truncation_and_padding_of_the_file_are_ignored(tmp_path, word_json):
+    from tokenizers import Tokenizer as Backend
+
+    backend = Backend.from_str(word_json)
+    backend.enable_truncation(2)
+    backend.enable_padding(length=9)
+    (tmp_path / "tokenizer.json").write_text(backend.to_str())
+    assert load_tokenizer(tmp_path).encode("a b a").tolist() == [1, 2, 1]
+
+
+def test_no_end_of_text_token_is_an_error(tmp_path, word_json):
+    parts = json.loads(word_json)
+    parts["added_tokens"] = []
+    parts["model"]["vocab"] = {"<unk>": 0, "a": 1}
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(parts))
+    with pytest.raises(ValueError, match="none of the usual end-of-text tokens") as error:
+        load_tokenizer(file)
+    assert str(file) in str(error.value)
+    with pytest.raises(ValueError, match="has no token <end>; give the token"):
+        load_tokenizer(file, end_of_text="<end>")
+
+
+def test_an_unknown_name_is_an_error():
+    with pytest.raises(
+        FileNotFoundError, match="tokenizer 'gpt3' was asked for, but it is neither"
+    ):
+        load_tokenizer("gpt3")
+
+
+@pytest.mark.parametrize("name", ["bytes", "gpt2"])
+def test_end_of_text_is_fixed_for_the_built_in_ones(name):
+    with pytest.raises(ValueError, match=f"end_of_text applies to a tokenizer.json; '{name}'"):
+        load_tokenizer(name, end_of_text="x")
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '"text"', "null", '{"model": 3}'])
+def test_a_file_that_is_no_tokenizer_is_an_error(tmp_path, content):
+    file = tmp_path / "tokenizer.json"
+    file.write_text(content)
+    with pytest.raises(ValueError, match="is not a Hugging Face tokenizer"):
+        load_tokenizer(file)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install 'hyena\\[train\\]'"):
+        load_tokenizer("gpt2")
+
+
+def test_a_changed_tokenizer_is_noticed(tmp_path, word_json):
+    (tmp_path / "words.json").write_text(word_json)
+    saved = tmp_path / "saved"
+    load_tokenizer(tmp_path / "words.json").save(saved)
+    (saved / "tokenizer.json").write_text(word_json.replace('"b"', '"c"'))
+    with pytest.raises(ValueError, match="is not the one that was saved there"):
+        load_tokenizer(saved)
+    (saved / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json is missing, though"):
+        load_tokenizer(saved)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is damaged"),
+        ("[1]", "is damaged: expected a JSON object"),
+        ('{"format_version": 7}', "has format version 7, this hyena reads 1; upgrade hyena"),
+        ('{"format_version": 1, "kind": "morse"}', "of kind 'morse'; upgrade hyena"),
+    ],
+)
+def test_a_bad_description_is_an_error(tmp_path, content, message):
+    (tmp_path / "tokenizer.hyena.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["bytes", "gpt2"])
+def test_bad_ids_and_bad_text_are_errors(name):
+    tokenizer = load_tokenizer(name)
+    for wrong in (-1, tokenizer.vocab_size):
+        with pytest.raises(ValueError, match=f"token id {wrong} is outside the vocabulary of"):
+            tokenizer.decode([0, wrong])
+    with pytest.raises(ValueError, match="lone surrogate U\\+D800 at character 2"):
+        tokenizer.encode("ab\ud800")

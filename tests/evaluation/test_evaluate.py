@@ -1,0 +1,202 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import nn
+
+from hyena.data import BytesTokenizer, Document, tokenize
+from hyena.evaluation import evaluate, sliding_windows
+
+V = 7
+END = V - 1
+
+
+class Bigram(nn.Module):
+    """Knows the probability of each token given the one before; notes what it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        table = torch.randn(V, V, generator=generator, dtype=torch.float64)
+        self.table = nn.Parameter(torch.log_softmax(table, dim=-1))
+        self.calls = []
+
+    def forward(self, ids, *, mask=None):
+        self.calls.append((ids.shape, None if mask is None else mask.clone()))
+        assert not self.training
+        logits = self.table[ids]
+        if mask is not None:  # padding would be seen in any sum it entered
+            logits = logits.masked_fill(~mask.unsqueeze(-1), math.nan)
+        return logits
+
+
+class Counting:
+    """Says how far a position is from its window's start: token p gets probability 1 at p."""
+
+    def __call__(self, ids, *, mask=None):
+        positions = torch.arange(ids.shape[1]).clamp(max=V - 1)
+        logits = torch.full((*ids.shape, V), -50.0, dtype=torch.float64)
+        logits[:, torch.arange(ids.shape[1]), positions] = 0.0
+        return logits
+
+
+def documents(lengths, seed=0):
+    generator = np.random.default_rng(seed)
+    for n in lengths:
+        tokens = np.concatenate([[END], generator.integers(0, END, n), [END]])
+        yield tokens.astype(np.uint16), 3 * n
+
+
+def nats(model, tokens):
+    tokens = torch.from_numpy(tokens.astype(np.int64))
+    return -float(model.table.detach()[tokens[:-1], tokens[1:]].sum())
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 20))
+def test_windows_score_each_target_once_with_the_stated_context(targets, length, stride):
+    assume(stride <= length)
+    windows = list(sliding_windows(targets, length=length, stride=stride))
+    scored = [t for w in windows for t in range(w.score_from, w.end)]
+    assert scored == list(range(targets))
+    for before, window in itertools.pairwise(windows):
+        assert window.start == before.start + stride
+        assert window.score_from - window.start == length - stride
+    assert all(0 < w.end - w.start <= length for w in windows)
+    assert all(w.end - w.start == length for w in windows[:-1])
+
+
+@pytest.mark.parametrize(("length", "stride"), [(4, 0), (4, 5), (0, 1), (4, -1)])
+def test_a_stride_out_of_range(length, stride):
+    with pytest.raises(ValueError, match=r"stride must be|length must be"):
+        evaluate(Bigram(), documents([3]), length=length, stride=stride)
+
+
+@pytest.mark.parametrize(("length", "stride"), [(1, 1), (5, 1), (5, 3), (5, 5), (64, 32)])
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_a_model_of_known_probabilities_gets_its_exact_score(length, stride, batch):
+    model = Bigram()
+    texts = list(documents([1, 9, 30, 4]))
+    total = sum(nats(model, tokens) for tokens, _ in texts)
+    result = evaluate(model, texts, length=length, stride=stride, batch=batch)
+    assert result.tokens == 2 + 10 + 31 + 5
+    assert result.bytes == 3 * 44
+    assert result.documents == 4
+    assert result.loss_nats_per_token == pytest.approx(total / 48, rel=1e-12)
+    assert result.perplexity == pytest.approx(math.exp(total / 48), rel=1e-12)
+    assert result.bits_per_byte == pytest.approx(total / math.log(2) / 132, rel=1e-12)
+
+
+def test_a_uniform_model_needs_log2_of_the_vocabulary_for_each_token():
+    def uniform(ids, *, mask=None):
+        return torch.zeros(*ids.shape, V)
+
+    result = evaluate(uniform, documents([9]), length=4, stride=2)
+    assert result.perplexity == pytest.approx(V, rel=1e-6)
+    assert result.bits_per_byte == pytest.approx(math.log2(V) * 10 / 27, rel=1e-6)
+
+
+def test_only_the_last_stride_targets_of_later_windows_are_scored():
+    # Targets 0 1 2 3 | 2 3 | 2 3: right exactly if windows of 4 move by 2 and score their last 2.
+    tokens = np.array([END, 0, 1, 2, 3, 2, 3, 2, 3])
+    assert evaluate(Counting(), [(tokens, 8)], length=4, stride=2).loss_nats_per_token < 1e-9
+    assert evaluate(Counting(), [(tokens, 8)], length=4, stride=4).loss_nats_per_token > 1
+
+
+def test_a_stride_of_the_length_is_independent_windows():
+    tokens = np.array([END, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
+    assert evaluate(Counting(), [(tokens, 8)], length=4, stride=4).loss_nats_per_token < 1e-9
+
+
+def test_padding_is_masked_and_full_batches_are_not():
+    model = Bigram()
+    evaluate(model, documents([9, 2]), length=5, stride=5, batch=2)
+    (shape, mask), (short, mask_of_short) = model.calls
+    assert shape == (2, 5)
+    assert mask is None
+    assert short == (1, 3)
+    assert mask_of_short is None
+    model.calls.clear()
+    evaluate(model, documents([2, 9]), length=5, stride=5, batch=2)
+    assert model.calls[0][1].tolist() == [[True] * 3 + [False] * 2, [True] * 5]
+
+
+def test_documents_do_not_see_each_other():
+    one, two = list(documents([8, 13]))
+    model = Bigram()
+    each = [evaluate(model, [d], length=4, stride=2) for d in (one, two)]
+    both = evaluate(model, [one, two], length=4, stride=2, batch=5)
+    total = sum(e.loss_nats_per_token * e.tokens for e in each)
+    assert both.loss_nats_per_token * both.tokens == pytest.approx(total, rel=1e-12)
+
+
+def test_modes_and_gradients_are_left_as_they_were():
+    model = nn.Sequential()
+    bigram, frozen = Bigram(), nn.Dropout()
+    model.add_module("bigram", bigram)
+    model.add_module("frozen", frozen.eval())
+    model.forward = lambda ids, mask=None: bigram(ids, mask=mask)
+    model.train()
+    frozen.eval()
+    evaluate(model, documents([5]), length=4, stride=4)
+    assert (model.training, bigram.training, frozen.training) == (True, True, False)
+    assert bigram.table.grad is None
+
+
+def test_half_precision_logits_are_summed_in_single():
+    model = Bigram()
+    texts = list(documents([40]))
+    exact = evaluate(model, texts, length=8, stride=4)
+
+    def rounded(ids, *, mask=None):
+        return model.eval()(ids, mask=mask).to(torch.bfloat16)
+
+    half = evaluate(rounded, texts, length=8, stride=4)
+    assert half.loss_nats_per_token == pytest.approx(exact.loss_nats_per_token, rel=1e-2)
+
+
+def test_progress_is_told():
+    seen = []
+    evaluate(
+        Bigram(),
+        documents([9, 9]),
+        length=5,
+        stride=5,
+        batch=2,
+        progress=lambda *counts: seen.append(counts),
+    )
+    assert seen == [(1, 10), (2, 20)]
+
+
+def test_raw_text_in_bytes():
+    def uniform(ids, *, mask=None):
+        return torch.zeros(*ids.shape, 257)
+
+    texts = tokenize([Document("a", "ä"), Document("b", "xyz")], BytesTokenizer())
+    result = evaluate(uniform, texts, length=3, stride=1)
+    assert (result.tokens, result.bytes, result.documents) == (7, 5, 2)
+    assert result.bits_per_byte == pytest.approx(7 * math.log2(257) / 5, rel=1e-6)
+
+
+def test_losses_beyond_floats():
+    def sure(ids, *, mask=None):
+        logits = torch.zeros(*ids.shape, V)
+        logits[..., 0] = 1e6
+        return logits
+
+    tokens = np.array([END, 1, END])
+    assert evaluate(sure, [(tokens, 1)], length=3, stride=3).perplexity == math.inf
+
+
+def test_bad_documents():
+    with pytest.raises(ValueError, match="there are no documents to evaluate"):
+        evaluate(Bigram(), [], length=4, stride=4)
+    with pytest.raises(ValueError, match="document 0 has 1 tokens; a document is"):
+        evaluate(Bigram(), [(np.array([END]), 0)], length=4, stride=4)
+    with pytest.raises(ValueError, match="batch must be 1 or more; got 0"):
+        evaluate(Bigram(), documents([3]), length=4, stride=4, batch=0)
+    with pytest.raises(ValueError, match="token id 9 is outside the model's vocabulary of 7"):
+        evaluate(Bigram(), [(np.array([END, 1, 9]), 1)], length=4, stride=4)

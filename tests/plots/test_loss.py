@@ -1,0 +1,39 @@
+"""The loss curve."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hyena.plots import draw_loss
+from hyena.plots.loss import running_mean
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_run_is_drawn(tmp_path: Path) -> None:
+    records: list[dict[str, float]] = [
+        {"step": i, "tokens": 64 * i, "loss": 5 / i} for i in range(1, 200)
+    ]
+    records[100]["validation_loss"] = 2.0
+    path = draw_loss(records, tmp_path / "new folder" / "loss.png")
+    assert path.read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("name", ["loss", "validation_loss"])
+def test_one_record_of_one_curve_is_enough(name: str, tmp_path: Path) -> None:
+    path = draw_loss([{"step": 1, "tokens": 64, name: 3.0}], tmp_path / "loss.png")
+    assert path.read_bytes().startswith(PNG)
+
+
+def test_a_run_without_a_step_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no step of the run has been recorded"):
+        draw_loss([], tmp_path / "loss.png")
+
+
+@pytest.mark.parametrize("n", [1, 7, 50, 333])
+def test_the_running_mean_is_of_the_past_only(n: int) -> None:
+    values = np.random.default_rng(0).normal(size=n)
+    span = max(1, n // 50)
+    expected = [values[max(0, i - span + 1) : i + 1].mean() for i in range(n)]
+    np.testing.assert_allclose(running_mean(values), expected, rtol=0, atol=1e-12)

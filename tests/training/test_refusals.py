@@ -1,0 +1,130 @@
+"""Configurations that cannot work get one line that says what to change."""
+
+import builtins
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import MakeConfig
+
+from hyena.training import (
+    CheckpointConfig,
+    EvaluationConfig,
+    ParameterRule,
+    ScheduleConfig,
+    TrainConfig,
+    train,
+)
+from hyena.training.config import from_plain, to_plain
+from hyena.training.run_folder import Start, find_start, opened
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps is 0; it must be at least 1"),
+        ({"batch": 0}, "batch is 0; it must be at least 1"),
+        ({"length": 0}, "length is 0; it must be at least 1"),
+        ({"stop_after": 0}, "stop_after is 0; it must be at least 1"),
+        ({"seed": -1}, "seed is -1; it must be at least 0"),
+        ({"clip": 0.0}, "clip is 0.0; it must be a positive number"),
+        ({"clip": float("nan")}, "clip is nan; it must be a positive number"),
+        ({"checkpoint": CheckpointConfig(keep=0)}, "checkpoint.keep is 0; it must be at least 1"),
+        ({"evaluation": EvaluationConfig(every=-1)}, "evaluation.every is -1; it must be at lea"),
+        ({"schedule": ScheduleConfig(warmup_steps=7)}, "warmup_steps is 7, but the run has 6 st"),
+        ({"schedule": ScheduleConfig(min_lr=1.0)}, "min_lr is 1, which is not between 0 and the"),
+        ({"schedule": ScheduleConfig(start_lr=-1.0)}, "start_lr is -1, which is not between"),
+        ({"accumulate": 3}, "batch is 4, which 1 processes with accumulate=3 .* multiple of 3"),
+        ({"devices": 3}, "batch is 4, which 3 processes with accumulate=1 .* multiple of 3"),
+        ({"precision": "16"}, "precision is '16'; choose one of 32, 64, bf16-mixed"),
+        ({"accelerator": "tpu"}, "accelerator is 'tpu'; choose one of auto, cpu, cuda, mps"),
+        ({"model": {"vocab_size": 200}}, "vocab_size=200; set the model's vocab_size to 257"),
+        ({"length": 10_000}, "windows of length 10000 need 10001 tokens"),
+        ({"data": Path("nowhere")}, "token files were asked for in nowhere"),
+    ],
+)
+def test_a_bad_value_is_named(make: MakeConfig, changes: dict[str, Any], message: str) -> None:
+    config = make(**changes)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        train(config)
+    assert "\n" not in str(caught.value)
+    assert not config.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("lr", 0.0, "optimizer.lr is 0.0; it must be a positive number"),
+        ("betas", (0.9, 1.0), r"optimizer.betas is \(0.9, 1.0\); each must be in"),
+        ("rules", [ParameterRule("nothing")], "optimizer rule 'nothing' matched no parameters"),
+    ],
+)
+def test_a_bad_optimizer_is_named(make: MakeConfig, field: str, value: Any, message: str) -> None:
+    config = make()
+    setattr(config.optimizer, field, value)
+    with pytest.raises(ValueError, match=message):
+        train(config)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(make: MakeConfig) -> None:
+    train(make(stop_after=1))
+    with pytest.raises(FileExistsError, match=r"run already holds a run; continue it with resume"):
+        train(make())
+
+
+def test_two_runs_cannot_share_a_folder(make: MakeConfig) -> None:
+    config = make()
+    start = find_start(config, {})
+    with opened(config, start):
+        with pytest.raises(RuntimeError, match=r"another run is using .*run; wait for it"):
+            train(make(resume=True))
+    assert isinstance(start, Start)
+    train(make(resume=True))
+
+
+def without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the import of a package fail."""
+    original: Callable[..., Any] = builtins.__import__
+
+    def refuse(module: str, *arguments: Any, **keywords: Any) -> Any:
+        if module == name or module.startswith(name + "."):
+            raise ImportError(f"No module named {module!r}")
+        return original(module, *arguments, **keywords)
+
+    for module in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(builtins, "__import__", refuse)
+
+
+@pytest.mark.parametrize(
+    ("package", "changes", "message"),
+    [
+        ("lightning_fabric", {}, r"training needs lightning-fabric; pip install 'hyena\[train\]'"),
+        ("yaml", {}, r"training needs PyYAML; pip install 'hyena\[train\]'"),
+        ("tensorboard", {"tensorboard": True}, "tensorboard=true was asked for, but TensorBoard is"),
+    ],
+)
+def test_a_missing_package_is_named(
+    make: MakeConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    without(package, monkeypatch)
+    with pytest.raises(ImportError, match=message):
+        train(make(**changes))
+
+
+def test_a_configuration_survives_being_written(make: MakeConfig) -> None:
+    config = make(length=8, clip=None, model={"dropout": 0.1})
+    config.optimizer.rules = [ParameterRule("norm", lr=1e-3), ParameterRule("skip", lr_scale=2.0)]
+    assert from_plain(TrainConfig, to_plain(config)) == config
+
+
+def test_an_unknown_field_is_refused(make: MakeConfig) -> None:
+    plain = {**to_plain(make()), "stepz": 3}
+    with pytest.raises(ValueError, match="TrainConfig has no field 'stepz'; it has data, out, mod"):
+        from_plain(TrainConfig, plain)
