@@ -32,6 +32,6 @@ def make(data: Path, tmp_path: Path) -> MakeConfig:
     """Makes tiny configurations; ``out`` is a name in a fresh folder."""
 
     def configure(out: str = "run", **changes: Any) -> TrainConfig:
-        return tiny_config(data, tmp_path / out, **changes)
+        return tiny_config(changes.pop("data", data), tmp_path / out, **changes)
 
     return configure

@@ -105,7 +105,9 @@ print(json.dumps({"moments": moments, "killed": killed, "wrong": wrong}))
 
 def test_killed_and_resumed(data: Path, tmp_path: Path) -> None:
     stride = 3
-    report = json.loads(run_script(SCRIPT, data, tmp_path, stride, folder=tmp_path).splitlines()[-1])
+    report = json.loads(
+        run_script(SCRIPT, data, tmp_path, stride, folder=tmp_path).splitlines()[-1]
+    )
     assert report["wrong"] == []
     assert report["moments"] > 60
     assert report["killed"] == -(-report["moments"] // stride)

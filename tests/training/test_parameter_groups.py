@@ -12,6 +12,7 @@ class Filter(nn.Module):
         super().__init__()
         self.encoding = nn.Parameter(torch.zeros(4, 3))
         self.network = nn.Linear(3, 8)
+        self.skip = nn.Parameter(torch.zeros(2, 8))
 
 
 class Mixer(nn.Module):
@@ -20,7 +21,6 @@ class Mixer(nn.Module):
         if filtered:
             self.filter = Filter()
         self.projection = nn.Linear(8, 8)
-        self.skip = nn.Parameter(torch.zeros(8))
 
 
 class Layer(nn.Module):
@@ -53,7 +53,7 @@ def test_defaults() -> None:
     assert found["embedding.weight"] == (1e-3, 0.1)
     assert found["layers.0.mixer.projection.weight"] == (1e-3, 0.1)
     assert found["layers.0.mixer.projection.bias"] == (1e-3, 0.0)
-    assert found["layers.0.mixer.skip"] == (1e-3, 0.0)
+    assert found["layers.0.mixer.filter.skip"] == (1e-3, 0.0)
     assert found["layers.1.norm.weight"] == (1e-3, 0.0)
     assert found["layers.1.mixer.filter.network.weight"] == (5e-4, 0.0)
     assert found["layers.1.mixer.filter.network.bias"] == (5e-4, 0.0)
@@ -87,7 +87,7 @@ def test_rules_come_first_and_the_first_match_wins() -> None:
     found = settings(Model(), OptimizerConfig(lr=1e-3, weight_decay=0.1, rules=rules))
     assert found["layers.0.mixer.filter.encoding"] == (3e-4, 0.1)
     assert found["layers.1.mixer.filter.encoding"] == (5e-4, 0.01)
-    assert found["layers.1.mixer.skip"] == (5e-4, 0.01)
+    assert found["layers.1.mixer.projection.bias"] == (5e-4, 0.01)
     assert found["embedding.weight"] == (1e-3, 0.1)
 
 

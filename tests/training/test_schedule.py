@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -32,8 +33,8 @@ def test_rises_then_falls_within_its_bounds(warmup: int, rest: int) -> None:
         learning_rate(s, peak=1.0, start=0.01, floor=0.1, warmup=warmup, steps=steps)
         for s in range(steps + 3)
     ]
-    assert all(a < b for a, b in zip(rates[:warmup], rates[1:warmup], strict=False))
-    assert all(a >= b for a, b in zip(rates[warmup:], rates[warmup + 1 :], strict=False))
+    assert all(a < b for a, b in pairwise(rates[:warmup]))
+    assert all(a >= b for a, b in pairwise(rates[warmup:]))
     assert all(0.01 <= rate <= 1.0 for rate in rates)
     assert rates[-1] == 0.1
     if rest:

@@ -195,9 +195,7 @@ def given_document_ids(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> 
     return seen
 
 
-def test_windows_carry_their_documents(
-    make: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_windows_carry_their_documents(make: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     (ids,) = given_document_ids(make(batch=16), monkeypatch)
     assert ids is not None
     assert ids.shape == (16, 16)

@@ -22,10 +22,15 @@ MakeConfig = Callable[..., TrainConfig]
 def tiny_config(data: Path, out: Path, **changes: Any) -> TrainConfig:
     """A run of six steps; ``model`` is a dict of changes to the model."""
     model = ModelConfig(
-        vocab_size=257, width=8, layers=2, mlp_width=16, mixers="hyena,attention", max_length=16
+        vocab_size=257,
+        width=8,
+        layers=2,
+        mlp_width=16,
+        mixers="hyena,attention",
+        head_dim=4,
+        max_length=16,
     )
-    # two heads, where the model has a head size to set
-    model = dataclasses.replace(model, head_dim=4, **changes.pop("model", {}))
+    model = dataclasses.replace(model, **changes.pop("model", {}))
     config = TrainConfig(
         data=data,
         out=out,

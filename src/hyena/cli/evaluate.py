@@ -9,6 +9,7 @@ from hyena.cli.saved_model import Accelerator, load_model
 from hyena.data import TokenDocument, Tokenizer, find_source, open_tokens, tokenize
 from hyena.data.manifest import MANIFEST_FILE
 from hyena.evaluation import Evaluation, evaluate
+from hyena.filters import LengthPolicy
 from hyena.model import LanguageModel
 
 POSITIONAL = "model"
@@ -30,6 +31,8 @@ class Config:
     """Tokens from one window to the next; none takes half the length."""
     batch: int = 8
     """Windows at a time."""
+    length_policy: LengthPolicy | None = None
+    """What happens beyond the model's max_length; none takes what is saved with the model."""
     tokenizer: str | None = None
     """Tokenizer, if none is saved with the model: see `hyena prepare --help`."""
     accelerator: Accelerator = "auto"
@@ -38,7 +41,9 @@ class Config:
 
 def run(config: Config) -> None:
     """Evaluates and prints the figures."""
-    model, tokenizer = load_model(config.model, config.tokenizer, config.accelerator)
+    model, tokenizer = load_model(
+        config.model, config.tokenizer, config.accelerator, config.length_policy
+    )
     length = model.config.max_length if config.length is None else config.length
     stride = max(1, length // 2) if config.stride is None else config.stride
     documents, name = _documents(config, model, tokenizer)

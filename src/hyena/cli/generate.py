@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hyena.cli.saved_model import Accelerator, load_model
+from hyena.filters import LengthPolicy
+from hyena.generation import generate
 
 POSITIONAL = "model"
 
@@ -15,21 +17,21 @@ class Config:
     model: Path
     """Folder of a training run (its best checkpoint is taken), a checkpoint or a saved model."""
     prompt: str | list[str] = ""
-    """A text, or several as [a,b]; none starts a document."""
-    tokens: int = 200
-    """Most tokens to add to each prompt."""
+    """A text, or several as [a,b]; empty begins a new document."""
+    max_new_tokens: int = 128
+    """At most so many tokens are added to a prompt."""
     temperature: float = 1.0
-    """Divides the logits; 0 takes the most likely token each time."""
+    """Logits are divided by this; 0 takes the likeliest token."""
     top_k: int | None = None
-    """Choose among the k most likely tokens."""
+    """Keep only the k likeliest tokens."""
     top_p: float | None = None
-    """Choose among the most likely tokens that together have this probability."""
+    """Then keep the fewest likeliest tokens whose probabilities add up to p or more."""
     seed: int = 0
-    """Seed of the choices."""
+    """Seed of the choices; the prompts after the first use the following ones."""
     stop: str | None = None
-    """Stop a text where this string appears."""
-    stream: bool = True
-    """Print one prompt's text as it comes."""
+    """A text ends where this string appears."""
+    length_policy: LengthPolicy | None = None
+    """What happens beyond the model's max_length; none takes what is saved with the model."""
     tokenizer: str | None = None
     """Tokenizer, if none is saved with the model: see `hyena prepare --help`."""
     accelerator: Accelerator = "auto"
@@ -37,6 +39,38 @@ class Config:
 
 
 def run(config: Config) -> None:
-    """Generates and prints."""
-    model, tokenizer = load_model(config.model, config.tokenizer, config.accelerator)
-    raise RuntimeError("generation is not there yet")
+    """Prints each prompt with its continuation; that of a single prompt as it comes."""
+    model, tokenizer = load_model(
+        config.model, config.tokenizer, config.accelerator, config.length_policy
+    )
+    prompts = [config.prompt] if isinstance(config.prompt, str) else config.prompt
+    if not prompts:
+        raise ValueError("prompt is an empty list; give a text, or leave it out")
+    generations = generate(
+        model,
+        prompts,
+        tokenizer=tokenizer,
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        seed=config.seed,
+        stop=config.stop,
+        on_text=_Stream(prompts[0]) if len(prompts) == 1 else None,
+    )
+    if len(prompts) == 1:
+        print()
+        return
+    for i, (prompt, generation) in enumerate(zip(prompts, generations, strict=True), start=1):
+        print(f"[{i}] {prompt}{generation.text}\n")
+
+
+class _Stream:
+    """Prints the pieces of one text, the prompt before the first of them."""
+
+    def __init__(self, prompt: str) -> None:
+        self._before = prompt
+
+    def __call__(self, index: int, piece: str) -> None:
+        print(self._before + piece, end="", flush=True)
+        self._before = ""

@@ -1,7 +1,7 @@
 """The program `hyena`: finds the command, runs it, and turns a user's mistake into one line.
 
 Each command is a module of this package with three names: ``Config``, the dataclass of its options;
-``run(config)``, which does the work; and ``POSITIONAL``, the option that may be given first without
+``run(config)``, which does the work and may return an exit code; and ``POSITIONAL``, the option that may be given first without
 its name, or None.
 """
 
@@ -76,9 +76,7 @@ def _run(command: str, words: list[str]) -> int:
         config = parse(command, COMMANDS[command], module.Config, module.POSITIONAL, words)
     except UsageError as problem:
         return _error(str(problem), USAGE)
-    if config is not None:
-        module.run(config)
-    return 0
+    return 0 if config is None else module.run(config) or 0
 
 
 def _help() -> str:

@@ -8,6 +8,7 @@ import torch
 
 import hyena
 from hyena.data import Tokenizer, load_tokenizer
+from hyena.filters import LengthPolicy
 from hyena.model import LanguageModel
 from hyena.training.checkpoint import BEST, list_checkpoints
 from hyena.training.run_folder import checkpoints_of
@@ -48,7 +49,10 @@ def find_model(path: Path) -> Path:
 
 
 def load_model(
-    path: Path, tokenizer: str | None, accelerator: Accelerator
+    path: Path,
+    tokenizer: str | None,
+    accelerator: Accelerator,
+    length_policy: LengthPolicy | None,
 ) -> tuple[LanguageModel, Tokenizer]:
     """A saved model in eval mode on its device, and its tokenizer.
 
@@ -56,12 +60,13 @@ def load_model(
         path: see `find_model`.
         tokenizer: see `hyena.data.load_tokenizer`; none takes the one saved with the model.
         accelerator: see `find_device`.
+        length_policy: for inputs longer than max_length; none takes the one saved with the model.
 
     Raises: FileNotFoundError or ValueError if one of them is missing, damaged or does not fit.
     """
     device = find_device(accelerator)
     folder = find_model(path)
-    model = hyena.load(folder)
+    model = hyena.load(folder, device=device, length_policy=length_policy)
     try:
         found = load_tokenizer(folder if tokenizer is None else tokenizer)
     except FileNotFoundError as error:
@@ -75,7 +80,7 @@ def load_model(
             f"tokenizer {found.name} has {found.vocab_size} ids, but the model in {folder} has "
             f"vocab_size {model.config.vocab_size}; give the model's own with --tokenizer"
         )
-    return model.to(device).eval(), found
+    return model, found
 
 
 def find_device(accelerator: Accelerator) -> torch.device:

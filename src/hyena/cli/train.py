@@ -6,6 +6,13 @@ Config = TrainConfig
 POSITIONAL = None
 
 
-def run(config: TrainConfig) -> None:
-    """Trains and prints the last checkpoint."""
-    print(train(config))
+def run(config: TrainConfig) -> int:
+    """Trains and prints the newest checkpoint.
+
+    Returns: 0, or 128 + n if signal n stopped the run, so that a script does not go on with it.
+    """
+    result = train(config)
+    print(result.checkpoint)
+    if result.step < result.steps:
+        print(f"stopped after step {result.step} of {result.steps}; --resume true goes on")
+    return 128 + result.signal if result.signal else 0

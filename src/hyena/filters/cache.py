@@ -12,6 +12,7 @@ T = TypeVar("T")
 class _Entry(NamedTuple):
     key: Hashable
     sources: tuple[Tensor, ...]
+    held: tuple[Tensor, ...]  # aliases: while they live, no other storage gets the same address
     state: tuple[tuple[int, int], ...]
     value: Any
 
@@ -51,7 +52,8 @@ class ParameterCache:
         # gradients in the input may use it.
         with torch.inference_mode(False), torch.no_grad():
             value = make()
-        self._entries[name] = _Entry(key, sources, state, value)
+            held = tuple(s.detach() for s in sources)
+        self._entries[name] = _Entry(key, sources, held, state, value)
         return value
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ParameterCache":

@@ -119,9 +119,12 @@ class HyenaFilter(nn.Module):
         self.encoding: nn.Parameter | None
         self.time: Tensor | None
         if train_encoding:
-            n = self._positions(max_length, 1.0, self.skip.dtype)
-            self.encoding = nn.Parameter(self._encode(n).t().contiguous())  # (positions, emb_dim)
-            self.register_buffer("time", self._time(n))
+            # Narrow dtypes cannot count to max_length: round what was computed, not the positions.
+            narrow = self.skip.dtype
+            n = self._positions(max_length, 1.0, torch.promote_types(narrow, torch.float32))
+            table = self._encode(n).t().contiguous().to(narrow)  # (positions, emb_dim)
+            self.encoding = nn.Parameter(table)
+            self.register_buffer("time", self._time(n).to(narrow))
         else:
             self.register_parameter("encoding", None)
             self.time = None

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.mixers.packing import check_input, check_mask, segments_of
+from hyena.mixers.packing import (
+    check_input,
+    check_left_padding,
+    check_mask,
+    check_token,
+    segments_of,
+)
 from hyena.ops import Segments
 
 
@@ -73,12 +79,17 @@ class CausalSelfAttention(nn.Module):
         return y
 
     def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, AttentionState]:
-        """``forward``, and the state that `step` goes on from; padding on the left only."""
+        """``forward``, and the state that `step` goes on from; padding on the left only.
+
+        Raises: ValueError if the mask's last column is not all True.
+        """
+        check_left_padding("CausalSelfAttention", mask)
         y, k, v = self._attend(u, mask, None, None)
         return y, AttentionState(k, v, mask)
 
     def step(self, u: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
         """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + L))."""
+        check_token("CausalSelfAttention", u, state.k.shape[0], self.width)
         position = state.k.shape[2]
         q, k, v = self._heads(u[:, None], position)
         k, v = torch.cat([state.k, k], dim=2), torch.cat([state.v, v], dim=2)

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters import HyenaFilter, LengthPolicy
-from hyena.mixers.packing import check_input, check_mask, segments_of
+from hyena.mixers.packing import (
+    check_input,
+    check_left_padding,
+    check_mask,
+    check_token,
+    segments_of,
+)
 from hyena.ops import Backend, Segments, long_conv, short_conv
 
 
@@ -46,7 +52,7 @@ class HyenaOperator(nn.Module):
             so that a causal checkpoint is refused.
         filter: the filter's module instead of a `HyenaFilter` with its defaults; then
             ``length_policy`` is the filter's and must not be given.
-        backend: of the convolutions, see `hyena.ops.long_conv`.
+        backend: of the long convolutions, see `hyena.ops.long_conv`.
         device, dtype: of the parameters.
 
     Raises: ValueError on settings that do not fit together.
@@ -132,9 +138,10 @@ class HyenaOperator(nn.Module):
         """``forward`` for the tokens that are known, and the state that `step` goes on from.
 
         Args: u (B, L, D), L ≥ 1; mask (B, L) bool, padding on the left only.
-        Raises: ValueError if bidirectional.
+        Raises: ValueError if bidirectional, or if the mask's last column is not all True.
         """
         self._require_causal("prefill")
+        check_left_padding("HyenaOperator", mask)
         y, z, inputs = self._mix(u, mask, None, None)
         keep = self.short_width - 1
         short = F.pad(z, (max(keep - z.shape[-1], 0), 0))
@@ -146,6 +153,7 @@ class HyenaOperator(nn.Module):
         Equals the last position of ``forward`` on the whole sequence, to rounding.
         """
         self._require_causal("step")
+        check_token("HyenaOperator", u, state.short.shape[0], self.width)
         D = self.width
         window = torch.cat([state.short, self.in_proj(u)[..., None]], dim=-1)  # (B, (N+1)·D, K)
         z = self.short_conv.step(window)
@@ -184,15 +192,20 @@ class HyenaOperator(nn.Module):
         segments = segments_of("HyenaOperator", document_ids, cu_seqlens, B, L)
         short = self.centred_short_conv if self.bidirectional else self.short_conv
         filter = self.two_sided_filter if self.bidirectional else self.filter
-        if mask is not None and filter.length_policy == "interpolate" and self.max_length < L:
+        span = L if segments is None else segments.longest
+        alone = mask is None and segments is None
+        if filter.length_policy == "interpolate" and self.max_length < span and not alone:
             raise ValueError(
-                f"the padded length {L} exceeds max_length {self.max_length}: with "
-                'length_policy="interpolate" each row would need a filter of its own length; '
-                "run rows of one length without mask"
+                f"the length {span} of a padded row or packed document exceeds max_length "
+                f'{self.max_length}: with length_policy="interpolate" each would need a filter '
+                "of its own length; run rows of one length without mask or documents"
             )
 
-        # Padding is zeroed after the projection, whose bias would fill it, and again before each
-        # long convolution, since the short one has a bias and reads real neighbours.
+        # Padding is zeroed before the projection, so that a NaN there reaches no gradient; after
+        # it, since its bias fills the padding; and before each long convolution, since the short
+        # one has a bias and reads real neighbours.
+        if mask is not None:
+            u = u.masked_fill(~mask[..., None], 0)
         z = self.in_proj(u)
         if mask is not None:
             z = z.masked_fill(~mask[..., None], 0)

@@ -111,7 +111,7 @@ class MultiheadAttentionAdapter(nn.Module):
     ) -> None:
         """Raises ValueError unless the mask and the hint say what the mixer does."""
         bidirectional = self.mixer.bidirectional
-        if is_causal and bidirectional:
+        if is_causal and bidirectional and length > 1:  # of one position both are the same
             raise ValueError(_ADVICE.format("is_causal=True"))
         if attn_mask is None:
             return

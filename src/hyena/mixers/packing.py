@@ -23,6 +23,23 @@ def check_mask(name: str, mask: Tensor | None, batch: int, length: int) -> None:
         )
 
 
+def check_left_padding(name: str, mask: Tensor | None) -> None:
+    """Raises ValueError if a row of the mask ends in padding: tokens could not follow it."""
+    if mask is not None and mask.dim() == 2 and not bool(mask[:, -1:].all()):
+        raise ValueError(
+            f"{name}.prefill: expected padding on the left only, got rows whose last token is "
+            "padding; move their tokens to the right end"
+        )
+
+
+def check_token(name: str, u: Tensor, batch: int, width: int) -> None:
+    """Raises ValueError unless u is one token a row, (batch, width)."""
+    if u.shape != (batch, width):
+        raise ValueError(
+            f"{name}.step: expected u (B, D) = ({batch}, {width}), got {tuple(u.shape)}"
+        )
+
+
 def segments_of(
     name: str,
     document_ids: Tensor | Segments | None,

@@ -104,11 +104,11 @@ def replace_attention(
         parent, _, attribute = name.rpartition(".")
         model.get_submodule(parent).register_module(attribute, new[id(module)])
     swapped = {id(module) for module in new.values()}
-    for module in model.modules():
-        if isinstance(module, nn.TransformerEncoder) and any(
-            id(inner) in swapped for inner in module.modules()
+    for encoder in model.modules():
+        if isinstance(encoder, nn.TransformerEncoder) and any(
+            id(inner) in swapped for inner in encoder.modules()
         ):
-            module.use_nested_tensor = False
+            encoder.use_nested_tensor = False
     return list(chosen)
 
 

@@ -62,14 +62,10 @@ def _chunks(u: Tensor, n: int) -> list[slice]:
 def multiply_spectrum(u: Tensor, k_spectrum: Tensor, n: int) -> Tensor:
     """conv(u, k) for a filter whose spectrum (D, n/2 + 1) is known; not differentiable in k."""
     L = u.shape[-1]
-    real = k_spectrum.real.dtype
-    parts = _chunks(u, n)
-    if len(parts) == 1:
-        return torch.fft.irfft(torch.fft.rfft(u.to(real), n=n) * k_spectrum, n=n)[..., :L].to(
-            u.dtype
-        )
-    y = torch.empty(u.shape, dtype=u.dtype, device=u.device)
-    for part in parts:
+    real = torch.promote_types(u.dtype, k_spectrum.real.dtype)
+    # Made from both, y is mapped by vmap if either is; else it could not be written to.
+    y = (u[..., :1] * k_spectrum.real[:, :1]).new_empty(u.shape, dtype=u.dtype)
+    for part in _chunks(u, n):
         product = torch.fft.rfft(u[:, part].to(real), n=n) * k_spectrum[part]
         y[:, part] = torch.fft.irfft(product, n=n)[..., :L]
     return y

@@ -17,6 +17,7 @@ class FilterSpectrum(NamedTuple):
     values: Tensor  # (D, n/2 + 1) complex
     n: int  # FFT size
     length: int  # L it was made for
+    causal: bool
 
 
 def long_conv(
@@ -54,7 +55,7 @@ def long_conv(
     """
     chosen = resolve_backend(backend)
     if isinstance(k, FilterSpectrum):
-        return _with_spectrum(u, k, skip, segments)
+        return _with_spectrum(u, k, skip, causal, segments)
     check_conv("long_conv", u, k, skip, "skip", causal, segments)
     if u.numel() == 0:
         return u.clone()
@@ -71,19 +72,33 @@ def filter_spectrum(
 ) -> FilterSpectrum:
     """The filter's transform, for use in place of ``k`` and ``skip`` at inputs of one length.
 
-    Args: k (D, K) floating; length L; skip (D,) or None; causal as in `long_conv`.
+    Args: k (D, K) floating; length L ≥ 1; skip (D,) or None; causal as in `long_conv`.
     Returns: a `FilterSpectrum` of D · (n/2 + 1) complex numbers, n ≥ L + min(K, L) − 1.
+    Raises: ValueError on a shape, dtype or device mismatch.
     """
+    if k.dim() != 2 or length < 1:
+        raise ValueError(
+            f"filter_spectrum: expected k (D, K) and length ≥ 1, got {tuple(k.shape)} and {length}"
+        )
+    _check_filter("filter_spectrum", k, skip, "skip", causal)
     k = _fold_skip(_crop(k, length, causal), skip, causal)
     lead = _lead(k, causal)
     n = fft.fft_length(length, k.shape[1], lead)
     dtype = torch.promote_types(k.dtype, torch.float32)
-    return FilterSpectrum(fft.spectrum(k, n, lead, dtype), n, length)
+    return FilterSpectrum(fft.spectrum(k, n, lead, dtype), n, length, causal)
 
 
 def _with_spectrum(
-    u: Tensor, k: FilterSpectrum, skip: Tensor | None, segments: Segments | None
+    u: Tensor, k: FilterSpectrum, skip: Tensor | None, causal: bool, segments: Segments | None
 ) -> Tensor:
+    if u.dim() != 3 or not u.is_floating_point():
+        raise ValueError(
+            f"long_conv: expected floating point u (B, D, L), got {tuple(u.shape)} of {u.dtype}"
+        )
+    if causal != k.causal:
+        raise ValueError(
+            f"long_conv: the FilterSpectrum was made with causal={k.causal}, got causal={causal}"
+        )
     if skip is not None or (segments is not None and not segments.trivial):
         raise ValueError(
             "long_conv: a FilterSpectrum holds its skip already and knows one length only; "
@@ -156,23 +171,39 @@ def check_conv(
             f"{op}: k has {k.shape[0]} channels but u has {u.shape[1]}; "
             f"expected u (B, D, L) and k (D, K), {got}"
         )
+    if not u.is_floating_point():
+        raise ValueError(f"{op}: expected floating point u, got {u.dtype}")
+    if u.device != k.device:
+        raise ValueError(f"{op}: u is on {u.device} but k is on {k.device}; move one of them")
+    _check_filter(op, k, per_channel, name, causal)
+    if segments is not None and segments.ids.shape != (u.shape[0], u.shape[2]):
+        raise ValueError(
+            f"{op}: segments describe a batch (B, L) = {tuple(segments.ids.shape)}, "
+            f"but u is (B, D, L) = {tuple(u.shape)}"
+        )
+
+
+def _check_filter(op: str, k: Tensor, per_channel: Tensor | None, name: str, causal: bool) -> None:
+    """What can be said of the filter (D, K) and of the numbers beside it without the input."""
     if k.shape[1] < 1:
-        raise ValueError(f"{op}: the filter has no taps; expected k (D, K) with K ≥ 1, {got}")
+        raise ValueError(
+            f"{op}: the filter has no taps; expected k (D, K) with K ≥ 1, got {tuple(k.shape)}"
+        )
     if not causal and k.shape[1] % 2 == 0:
         raise ValueError(
             f"{op}: causal=False needs an odd number of taps, with lag 0 in the middle, "
             f"got K = {k.shape[1]}"
         )
-    if not u.is_floating_point() or not k.is_floating_point():
-        raise ValueError(f"{op}: expected floating point u and k, got {u.dtype} and {k.dtype}")
-    if u.device != k.device:
-        raise ValueError(f"{op}: u is on {u.device} but k is on {k.device}; move one of them")
-    if per_channel is not None and per_channel.shape != (u.shape[1],):
+    if not k.is_floating_point():
+        raise ValueError(f"{op}: expected floating point k, got {k.dtype}")
+    if per_channel is None:
+        return
+    if per_channel.shape != k.shape[:1] or not per_channel.is_floating_point():
         raise ValueError(
-            f"{op}: expected {name} of shape (D,) = ({u.shape[1]},), got {tuple(per_channel.shape)}"
+            f"{op}: expected floating point {name} of shape (D,) = ({k.shape[0]},), got "
+            f"{tuple(per_channel.shape)} of {per_channel.dtype}"
         )
-    if segments is not None and segments.ids.shape != (u.shape[0], u.shape[2]):
+    if per_channel.device != k.device:
         raise ValueError(
-            f"{op}: segments describe a batch (B, L) = {tuple(segments.ids.shape)}, "
-            f"but u is (B, D, L) = {tuple(u.shape)}"
+            f"{op}: k is on {k.device} but {name} is on {per_channel.device}; move one of them"
         )

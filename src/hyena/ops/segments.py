@@ -34,8 +34,8 @@ class Segments:
 
     @property
     def trivial(self) -> bool:
-        """True if every row is one document, so that packing changes nothing."""
-        return len(self.spans) == self.ids.shape[0]
+        """True if no row holds two documents, so that packing changes nothing."""
+        return len(self.spans) <= self.ids.shape[0]
 
     @staticmethod
     def from_document_ids(document_ids: Tensor) -> Segments:
@@ -89,7 +89,8 @@ class Segments:
         ids = change.cumsum(1) - 1
         starts = change.nonzero().tolist()
         spans = []
-        for (row, start), following in zip(starts, [*starts[1:], [batch, 0]], strict=True):
+        for index, (row, start) in enumerate(starts):
+            following = starts[index + 1] if index + 1 < len(starts) else (batch, 0)
             stop = following[1] if following[0] == row else length
             spans.append((row, start, stop))
         return Segments(ids, tuple(spans))

@@ -69,7 +69,9 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
             devices=config.devices,
             num_nodes=config.num_nodes,
             strategy="ddp" if world > 1 else "auto",
-            precision=config.precision,
+            # Fabric's double precision rounds the model's output to float32; the model is
+            # made float64 as a whole instead.
+            precision="32" if config.precision == "64" else config.precision,
         )
         check_device(config.precision, fabric.device.type)
         if world > 1 and not _external():

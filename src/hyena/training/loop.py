@@ -103,12 +103,14 @@ def train_process(config: TrainConfig, ready: Callable[[], None]) -> TrainResult
     start = find_start(config, data.fingerprint)
     with stop_on_signal() as request, launched(config, ready) as fabric:
         if fabric.global_rank > 0:
-            return _run(config, data, start, fabric, request, None, SilentProgress())
+            with _reproducible(config, fabric.device):
+                return _run(config, data, start, fabric, request, None, SilentProgress())
         with opened(config, start):
             metrics = Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
             progress = open_progress(start.state.step, config.steps)
             try:
-                return _run(config, data, start, fabric, request, metrics, progress)
+                with _reproducible(config, fabric.device):
+                    return _run(config, data, start, fabric, request, metrics, progress)
             finally:
                 progress.close()
                 metrics.close()
@@ -164,53 +166,52 @@ def _run(
         stop_at = min(stop_at, state.step + config.stop_after)
     stopped = 0
 
-    with _reproducible(config, fabric.device):
-        while state.step < stop_at and not stopped:
-            begin = time.perf_counter()
-            lr = _learning_rate(state.step, config)
-            scale_learning_rates(raw_optimizer, lr / config.optimizer.lr)
-            _seed_dropout(config.seed, state.step, fabric.global_rank)
-            batch = data.training.batch(state.step, fabric.global_rank, world)
-            loss_sum = _backward(fabric, wrapped, batch, config)
-            norm = fabric.clip_gradients(
-                wrapped,
-                optimizer,
-                max_norm=float("inf") if config.clip is None else config.clip,
-                error_if_nonfinite=False,
-            )
-            assert norm is not None
-            loss, grad_norm, stopped = _agree(fabric, loss_sum, norm, request)
-            step = state.step + 1
-            # Before the update, so that nothing bad ever reaches the weights.
-            _check_finite(loss, grad_norm, step, lr, checkpoints)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            state.step = step
-            state.tokens += config.batch * config.window()
-            record: Record = {
-                "step": step,
-                "loss": loss,
-                "lr": lr,
-                "grad_norm": grad_norm,
-                "tokens": state.tokens,
-                "tokens_per_s": config.batch * config.window() / (time.perf_counter() - begin),
-            }
+    while state.step < stop_at and not stopped:
+        begin = time.perf_counter()
+        lr = _learning_rate(state.step, config)
+        scale_learning_rates(raw_optimizer, lr / config.optimizer.lr)
+        _seed_dropout(config.seed, state.step, fabric.global_rank)
+        batch = data.training.batch(state.step, fabric.global_rank, world)
+        loss_sum = _backward(fabric, wrapped, batch, config)
+        norm = fabric.clip_gradients(
+            wrapped,
+            optimizer,
+            max_norm=float("inf") if config.clip is None else config.clip,
+            error_if_nonfinite=False,
+        )
+        assert norm is not None
+        loss, grad_norm, stopped = _agree(fabric, loss_sum, norm, request)
+        step = state.step + 1
+        # Before the update, so that nothing bad ever reaches the weights.
+        _check_finite(loss, grad_norm, step, lr, checkpoints)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        state.step = step
+        state.tokens += config.batch * config.window()
+        record: Record = {
+            "step": step,
+            "loss": loss,
+            "lr": lr,
+            "grad_norm": grad_norm,
+            "tokens": state.tokens,
+            "tokens_per_s": config.batch * config.window() / (time.perf_counter() - begin),
+        }
 
-            last = step == stop_at or bool(stopped)
-            every = config.evaluation.every
-            improved = False
-            if data.validation is not None and (step % every == 0 or step == config.steps):
-                validation_loss = _evaluate(fabric, model, data.validation, config)
-                record["validation_loss"] = validation_loss
-                if state.best is None or validation_loss < state.best.validation_loss:
-                    state.best = Best(step, validation_loss)
-                    improved = config.checkpoint.best
-            if metrics is not None:
-                _log(metrics, record, config, checkpoints)
-            progress.update(record)
-            due = config.checkpoint.every and step % config.checkpoint.every == 0
-            if metrics is not None and (due or improved or last):
-                saved = _save(config, state, model, raw_optimizer, data.tokenizer, metrics)
+        last = step == stop_at or bool(stopped)
+        every = config.evaluation.every
+        improved = False
+        if data.validation is not None and (step % every == 0 or step == config.steps):
+            validation_loss = _evaluate(fabric, model, data.validation, config)
+            record["validation_loss"] = validation_loss
+            if state.best is None or validation_loss < state.best.validation_loss:
+                state.best = Best(step, validation_loss)
+                improved = config.checkpoint.best
+        if metrics is not None:
+            _log(metrics, record, config, checkpoints)
+        progress.update(record)
+        due = config.checkpoint.every and step % config.checkpoint.every == 0
+        if metrics is not None and (due or improved or last):
+            saved = _save(config, state, model, raw_optimizer, data.tokenizer, metrics)
     if stopped and metrics is not None:
         progress.message(f"stopped at step {state.step}; saved {saved}")
     assert saved is not None or metrics is None
@@ -224,6 +225,8 @@ def _model(config: TrainConfig, start: Start) -> LanguageModel:
         model = LanguageModel(config.model, generator=generator)
     else:
         model = load(start.checkpoint)
+    if config.precision == "64":
+        model.double()
     model.activation_checkpointing = config.activation_checkpointing
     return model
 

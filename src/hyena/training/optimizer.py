@@ -48,8 +48,8 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     """Sort the trainable parameters into groups of equal learning rate and weight decay.
 
     The first match wins, in this order: the rules of the configuration; the filters' positional
-    encodings (`encoding_lr`, no decay); the other filter parameters (`filter_lr`, no decay); all
-    one-dimensional parameters, that is norms, biases and skip weights (no decay); the rest.
+    encodings (`encoding_lr`, no decay); the other parameters of the filters' networks and windows
+    (`filter_lr`, no decay); norms, biases and the filters' skip weights (no decay); the rest.
 
     Args:
         model: any module; a filter is a module named ``filter`` inside one named ``mixer``.
@@ -98,9 +98,10 @@ def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> Non
 def _built_in(name: str, parameter: nn.Parameter, config: OptimizerConfig) -> tuple[float, float]:
     if re.search(r"\.filter\.encoding\b", name):
         return config.encoding_lr, 0.0
-    if ".mixer.filter." in name:
+    if ".mixer.filter." in name and not name.endswith(".skip"):
         return config.lr if config.filter_lr is None else config.filter_lr, 0.0
-    return config.lr, 0.0 if parameter.ndim < 2 else config.weight_decay
+    flat = parameter.ndim < 2 or name.endswith(".filter.skip")  # skip has a row for each filter
+    return config.lr, 0.0 if flat else config.weight_decay
 
 
 def _compiled(rule: ParameterRule) -> re.Pattern[str]:

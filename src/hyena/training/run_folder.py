@@ -18,6 +18,7 @@ from hyena.training.checkpoint import (
     config_yaml,
     list_checkpoints,
     point_to_best,
+    prune,
     read_training_state,
 )
 from hyena.training.config import TrainConfig, check_same_run, to_plain
@@ -97,7 +98,9 @@ def opened(config: TrainConfig, start: Start) -> Iterator[None]:
         if best is not None and (checkpoints / checkpoint_name(best.step)).is_dir():
             point_to_best(checkpoints, best)
         else:
+            best = None
             (checkpoints / BEST).unlink(missing_ok=True)
+        prune(checkpoints, config.checkpoint.keep, best)
         yield
 
 

@@ -1,0 +1,236 @@
+"""Language models of the public code (HazyResearch/safari), read into ours.
+
+Their state dicts say nothing of the filter's window and normalisation, so the caller does.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from hyena.filters import HyenaFilter
+from hyena.interop.safari_operator import (
+    FilterLayout,
+    hyena_names,
+    repeated_frequencies,
+    to_ours,
+)
+from hyena.model import FilterConfig, LanguageModel, ModelConfig
+
+_HEAD = "lm_head.weight"
+_EMBEDDING = "backbone.embeddings.word_embeddings.weight"
+
+
+def load_safari(
+    path: str | Path,
+    *,
+    window: bool,
+    normalized: bool,
+    shift: float | None = None,
+    layout: FilterLayout | None = None,
+    positions: Literal["file", "computed"] = "file",
+    vocab_size: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> LanguageModel:
+    """The language model in a safari checkpoint, in evaluation mode.
+
+    Args:
+        path: a ``.safetensors`` file, or a PyTorch file that loads with ``weights_only=True``
+            (a state dict, or a dict with one under "state_dict"). Prefixes ``model.`` and
+            ``module.`` are dropped.
+        window: the config's ``modulate``: whether filters are multiplied by the decaying window.
+        normalized: the config's ``normalized``.
+        shift: the window's ``shift``; needed if ``window``. 0.0 in safari's configs.
+        layout: of the filters' channels; needed for models of order 3 and more. "channel_major"
+            for safari's ``hyena.py``, "order_major" for its ``standalone_hyena.py``.
+        positions: "file" keeps the file's encoding and times, as a table that can be trained;
+            "computed" takes the formula instead, for a file whose encoding was not trained.
+        vocab_size: entries of the tokenizer, if the embedding's rows are padded beyond them.
+        dtype: of the parameters.
+
+    Raises: FileNotFoundError; ValueError on a file that cannot be read without running its code,
+        on missing or unknown names (all are listed), or on a setting that is needed.
+    """
+    state = _read(Path(path))
+    if window and shift is None:
+        raise ValueError(
+            "load_safari: window=True needs shift=, which the file does not say; "
+            "0.0 in safari's configs, 0.05 in HyenaDNA's"
+        )
+    config = _config(state, window, normalized, shift or 0.0, positions == "file", vocab_size)
+    filters, depth = config.order - 1, config.filter.depth
+    if filters > 1 and layout is None:
+        raise ValueError(
+            f"load_safari: the model is of order {config.order}, so layout= is needed, which the "
+            'file does not say: "channel_major" for safari\'s hyena.py, "order_major" for '
+            "standalone_hyena.py"
+        )
+    names = _names(config)
+    _check_names(state, names, config)
+    _check_ties(state, config)
+    if positions == "computed":
+        _check_untrained(state, config)
+    ours = {
+        name: to_ours(
+            name.split(".mixer.")[-1],
+            state[theirs],
+            depth=depth,
+            filters=filters,
+            layout=layout or "order_major",
+        ).to(dtype)
+        for name, theirs in names.items()
+    }
+    model = LanguageModel(config, device="meta", dtype=dtype)
+    model.load_state_dict(ours, assign=True)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.endswith("filter.decay"))
+    return model.eval()
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path} cannot be read without running code from it ({reason}); convert it to "
+            "safetensors where you trust it"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"{path} holds no state dict of tensors")
+    return {_without_prefix(name): value for name, value in state.items()}
+
+
+def _without_prefix(name: str) -> str:
+    for prefix in ("module.", "model."):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _config(
+    state: dict[str, Tensor],
+    window: bool,
+    normalized: bool,
+    shift: float,
+    train_encoding: bool,
+    vocab_size: int | None,
+) -> ModelConfig:
+    """What the shapes say."""
+    mixer = "backbone.layers.0.mixer."
+    filter = mixer + "filter_fn.implicit_filter."
+    try:
+        rows, width = state[_EMBEDDING].shape
+        layers = 1 + max(int(n.split(".")[2]) for n in state if n.startswith("backbone.layers."))
+        z = state[mixer + "filter_fn.pos_emb.z"]
+        indices = {int(n[len(filter) :].split(".")[0]) for n in state if n.startswith(filter)}
+        config = ModelConfig(
+            vocab_size=rows if vocab_size is None else vocab_size,
+            vocab_multiple=rows if vocab_size is not None else 1,
+            width=width,
+            layers=layers,
+            mlp_width=state["backbone.layers.0.mlp.fc1.weight"].shape[0],
+            max_length=z.shape[1],
+            order=state[mixer + "in_proj.weight"].shape[0] // width - 1,
+            short_width=state[mixer + "short_filter.weight"].shape[2],
+            filter=FilterConfig(
+                emb_dim=z.shape[2],
+                width=state[filter + "0.weight"].shape[0],
+                depth=max(indices) // 2 + 1,
+                window=window,
+                shift=shift,
+                normalized=normalized,
+                train_encoding=train_encoding,
+            ),
+        )
+    except (KeyError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"this is no safari language model: {error} is missing or misshapen; found "
+            f"{_some(sorted(state))}"
+        ) from error
+    if not config.vocab_size <= rows:
+        raise ValueError(f"load_safari: vocab_size={vocab_size}, but the embedding has {rows} rows")
+    return config
+
+
+def _names(config: ModelConfig) -> dict[str, str]:
+    """Our names → the file's."""
+    names = {
+        "embedding.weight": _EMBEDDING,
+        "norm.weight": "backbone.ln_f.weight",
+        "norm.bias": "backbone.ln_f.bias",
+    }
+    mixer = hyena_names(config.filter.depth, config.filter.train_encoding)
+    for i in range(config.layers):
+        ours, theirs = f"blocks.{i}.", f"backbone.layers.{i}."
+        for norm in ("norm1", "norm2"):
+            for part in ("weight", "bias"):
+                names[f"{ours}{norm}.{part}"] = f"{theirs}{norm}.{part}"
+        for part in ("weight", "bias"):
+            names[f"{ours}mlp.up.{part}"] = f"{theirs}mlp.fc1.{part}"
+            names[f"{ours}mlp.down.{part}"] = f"{theirs}mlp.fc2.{part}"
+        for a, b in mixer.items():
+            names[f"{ours}mixer.{a}"] = f"{theirs}mixer.{b}"
+    return names
+
+
+def _check_names(state: dict[str, Tensor], names: dict[str, str], config: ModelConfig) -> None:
+    repeats = [
+        f"backbone.layers.{i}.mixer.{name}"
+        for i in range(config.layers)
+        for name in [
+            *repeated_frequencies(config.filter.depth),
+            "filter_fn.pos_emb.z",
+            "filter_fn.pos_emb.t",
+        ]
+    ]
+    missing = sorted(set(names.values()) - set(state))
+    unknown = sorted(set(state) - set(names.values()) - set(repeats) - {_HEAD})
+    if missing or unknown:
+        raise ValueError(
+            f"the checkpoint does not fit: missing {_all(missing)}; unknown {_all(unknown)}"
+        )
+
+
+def _check_ties(state: dict[str, Tensor], config: ModelConfig) -> None:
+    """What the file holds several times must be equal, since we keep it once."""
+    if _HEAD in state and not torch.equal(state[_HEAD], state[_EMBEDDING]):
+        raise ValueError(f"{_HEAD} differs from {_EMBEDDING}: an untied head is not supported")
+    for i in range(config.layers):
+        filter = f"backbone.layers.{i}.mixer.filter_fn."
+        first = state[filter + "implicit_filter.1.freq"]
+        for name in repeated_frequencies(config.filter.depth):
+            full = f"backbone.layers.{i}.mixer.{name}"
+            if full in state and not torch.equal(state[full], first):
+                raise ValueError(f"{full} differs from the first sine frequency of its filter")
+
+
+def _check_untrained(state: dict[str, Tensor], config: ModelConfig) -> None:
+    formula = HyenaFilter(1, config.max_length, emb_dim=config.filter.emb_dim, train_encoding=True)
+    assert formula.encoding is not None
+    for i in range(config.layers):
+        name = f"backbone.layers.{i}.mixer.filter_fn.pos_emb.z"
+        if not torch.allclose(state[name][0].float(), formula.encoding, rtol=0, atol=1e-4):
+            raise ValueError(
+                f'{name} was trained, so positions="computed" would change the model; '
+                'use positions="file"'
+            )
+
+
+def _all(names: list[str]) -> str:
+    return ", ".join(names) if names else "none"
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    return _all(names) if len(names) <= limit else f"{_all(names[:limit])} and {len(names)} in all"

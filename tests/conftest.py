@@ -1,0 +1,24 @@
+"""What holds for every test."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+# One thread a process, so that sums are added in one order; the processes run side by side.
+torch.set_num_threads(1)
+
+# No test depends on the clock, and a failure comes back on the next run.
+settings.register_profile("hyena", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("hyena")
+
+
+@pytest.fixture(autouse=True)
+def _same_initial_weights() -> None:
+    """PyTorch's modules draw their weights from the global generator: it starts anew each test."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """The source of a test's random inputs."""
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,73 @@
+"""A saved state goes on exactly where it was."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import hyena
+from hyena.generation import load_state, save_state
+from hyena.model import FilterConfig, LanguageModel, ModelConfig
+
+FORMAT_1 = Path(__file__).parent / "format_1"
+
+
+def build() -> LanguageModel:
+    config = ModelConfig(
+        vocab_size=20,
+        width=8,
+        layers=2,
+        mlp_width=8,
+        head_dim=4,
+        max_length=16,
+        order=3,
+        mixers="hyena,attention",
+        filter=FilterConfig(emb_dim=3, width=4, depth=2),
+    )
+    return LanguageModel(config, generator=torch.Generator().manual_seed(0)).eval()
+
+
+def prefilled(model):
+    ids = torch.tensor([[0, 0, 3, 4], [5, 6, 7, 8]])
+    mask = torch.tensor([[False, False, True, True], [True] * 4])
+    return model.prefill(ids, mask=mask)[1]
+
+
+@torch.no_grad()
+def test_a_saved_state_goes_on_bit_for_bit(tmp_path):
+    model = build()
+    state = prefilled(model)
+    save_state(state, tmp_path / "state.safetensors")
+    token = torch.tensor([1, 2])
+    expected, _ = model.step(token, state)
+    found, after = model.step(token, load_state(tmp_path / "state.safetensors"))
+    assert torch.equal(found, expected)
+    assert after.length == 5
+
+
+@torch.no_grad()
+def test_version_1_loads_for_ever():
+    model = hyena.load(FORMAT_1 / "model")
+    expected = load_file(FORMAT_1 / "logits.safetensors")["logits"]
+    found, _ = model.step(torch.tensor([1, 2]), load_state(FORMAT_1 / "state.safetensors"))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_bad_files_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no generation state at"):
+        load_state(tmp_path / "none")
+    (tmp_path / "junk").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="damaged"):
+        load_state(tmp_path / "junk")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other")
+    with pytest.raises(ValueError, match="holds no hyena generation state"):
+        load_state(tmp_path / "other")
+    save_file(
+        {"a": torch.zeros(1)},
+        tmp_path / "new",
+        {"kind": "hyena generation state", "format_version": "7"},
+    )
+    with pytest.raises(ValueError, match="format version 7, but this hyena reads version 1"):
+        load_state(tmp_path / "new")

@@ -1,0 +1,70 @@
+"""The definitions themselves, against explicit matrices and PyTorch's own convolution."""
+
+import pytest
+import torch
+from comparison import assert_close
+from torch import Tensor
+from torch.nn import functional as F
+
+from hyena.ops import Segments, naive
+
+SIZES = [(1, 1, 1, 1), (2, 3, 7, 7), (2, 1, 5, 9), (1, 4, 9, 3), (3, 2, 2, 5)]
+
+
+def draw(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def toeplitz(k: Tensor, length: int, causal: bool) -> Tensor:
+    """(D, L, L): row t, column s holds the tap with lag t − s."""
+    D, K = k.shape
+    lead = 0 if causal else (K - 1) // 2
+    matrix = torch.zeros(D, length, length, dtype=k.dtype)
+    for t in range(length):
+        for s in range(length):
+            if 0 <= t - s + lead < K:
+                matrix[:, t, s] = k[:, t - s + lead]
+    return matrix
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("B", "D", "L", "K"), SIZES)
+def test_long_conv_is_a_toeplitz_matrix(
+    B: int, D: int, L: int, K: int, causal: bool, generator: torch.Generator
+) -> None:
+    u, k, skip = draw(generator, B, D, L), draw(generator, D, K), draw(generator, D)
+    expected = torch.einsum("dts,bds->bdt", toeplitz(k, L, causal), u) + skip[:, None] * u
+    assert_close(naive.long_conv(u, k, skip, causal=causal), expected, 1e-14)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("B", "D", "L", "K"), SIZES)
+def test_short_conv_is_conv1d_with_reversed_taps(
+    B: int, D: int, L: int, K: int, causal: bool, generator: torch.Generator
+) -> None:
+    u, k, bias = draw(generator, B, D, L), draw(generator, D, K), draw(generator, D)
+    padding = (K - 1, 0) if causal else ((K - 1) // 2, (K - 1) // 2)
+    expected = F.conv1d(F.pad(u, padding), k.flip(1)[:, None], bias, groups=D)
+    assert_close(naive.short_conv(u, k, bias, causal=causal), expected, 1e-14)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_documents_are_convolved_on_their_own(causal: bool, generator: torch.Generator) -> None:
+    u, k = draw(generator, 2, 3, 9), draw(generator, 3, 9)
+    ids = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 2, 2], [4, 4, 4, 4, 4, 4, 4, 4, 7]])
+    y = naive.long_conv(u, k, causal=causal, segments=Segments.from_document_ids(ids))
+    for row, start, stop in [(0, 0, 4), (0, 4, 7), (0, 7, 9), (1, 0, 8), (1, 8, 9)]:
+        alone = naive.long_conv(u[row : row + 1, :, start:stop], k, causal=causal)
+        assert_close(y[row : row + 1, :, start:stop], alone, 1e-14)
+
+
+def test_lags_of_the_taps() -> None:
+    assert list(naive.lags(3, causal=True)) == [0, 1, 2]
+    assert list(naive.lags(5, causal=False)) == [-2, -1, 0, 1, 2]
+
+
+def test_shift_brings_in_zeros() -> None:
+    u = torch.tensor([[[1.0, 2.0, 3.0]]])
+    assert naive.shift(u, 1).tolist() == [[[0.0, 1.0, 2.0]]]
+    assert naive.shift(u, -2).tolist() == [[[3.0, 0.0, 0.0]]]
+    assert naive.shift(u, 3).tolist() == naive.shift(u, -3).tolist() == [[[0.0, 0.0, 0.0]]]

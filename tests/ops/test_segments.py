@@ -1,0 +1,111 @@
+"""Where documents lie in a packed batch."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyena.ops import Segments
+
+
+def of_ids(*rows: list[int]) -> Segments:
+    return Segments.from_document_ids(torch.tensor(rows))
+
+
+def test_spans_and_ids() -> None:
+    segments = of_ids([5, 5, 2, 2, 2], [1, 1, 1, 1, 1])
+    assert segments.spans == ((0, 0, 2), (0, 2, 5), (1, 0, 5))
+    assert segments.ids.tolist() == [[0, 0, 1, 1, 1], [0, 0, 0, 0, 0]]
+    assert segments.longest == 5
+    assert not segments.trivial
+
+
+def test_an_id_that_comes_back_is_another_document() -> None:
+    segments = of_ids([3, 0, 3])
+    assert segments.spans == ((0, 0, 1), (0, 1, 2), (0, 2, 3))
+    assert segments.ids.tolist() == [[0, 1, 2]]
+
+
+def test_one_document_a_row_is_trivial() -> None:
+    assert of_ids([7, 7, 7], [7, 7, 7]).trivial
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (2, 0), (0, 0)])
+def test_empty_batches(shape: tuple[int, int]) -> None:
+    for segments in (
+        Segments.from_document_ids(torch.zeros(shape, dtype=torch.int64)),
+        Segments.from_cu_seqlens(torch.zeros(1, dtype=torch.int64), *shape),
+    ):
+        assert segments.spans == ()
+        assert segments.ids.shape == shape
+        assert segments.longest == 0
+        assert segments.trivial
+
+
+@given(rows=st.lists(st.lists(st.integers(0, 2), min_size=6, max_size=6), min_size=1, max_size=3))
+def test_spans_cover_the_rows_in_order_and_ids_change_only_between_them(
+    rows: list[list[int]],
+) -> None:
+    segments = of_ids(*rows)
+    covered = [(row, t) for row, start, stop in segments.spans for t in range(start, stop)]
+    assert covered == [(row, t) for row in range(len(rows)) for t in range(6)]
+    for row, start, stop in segments.spans:
+        assert len(set(rows[row][start:stop])) == 1
+        assert len(set(segments.ids[row, start:stop].tolist())) == 1
+    for row in segments.ids.tolist():
+        assert row[0] == 0
+        assert all(b - a in (0, 1) for a, b in pairwise(row))
+
+
+@given(
+    lengths=st.lists(st.integers(0, 5), min_size=1, max_size=6).filter(lambda x: sum(x) > 0),
+    data=st.data(),
+)
+def test_cumulative_lengths_say_the_same_as_ids(lengths: list[int], data: st.DataObject) -> None:
+    total = sum(lengths)
+    batch = data.draw(st.sampled_from([b for b in range(1, total + 1) if total % b == 0]))
+    edges = torch.tensor([0, *lengths]).cumsum(0)
+    ids = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    a = Segments.from_cu_seqlens(edges, batch, total // batch)
+    b = Segments.from_document_ids(ids.view(batch, -1))
+    assert a.spans == b.spans
+    assert torch.equal(a.ids, b.ids)
+
+
+def test_int32_is_accepted() -> None:
+    assert Segments.from_cu_seqlens(torch.tensor([0, 2, 6], dtype=torch.int32), 2, 3).spans == (
+        (0, 0, 2),
+        (0, 2, 3),
+        (1, 0, 3),
+    )
+    assert Segments.from_document_ids(torch.tensor([[1, 2]], dtype=torch.int32)).longest == 1
+
+
+@pytest.mark.parametrize(
+    "ids", [torch.zeros(3, dtype=torch.int64), torch.zeros(2, 3), torch.zeros(1, 2, 3).long()]
+)
+def test_ids_that_are_none(ids: torch.Tensor) -> None:
+    with pytest.raises(
+        ValueError, match=r"^document_ids: expected an integer tensor \(B, L\), got"
+    ):
+        Segments.from_document_ids(ids)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.tensor([[0, 6]]), r"expected integers \(documents \+ 1,\), got \(1, 2\)"),
+        (torch.tensor([0.0, 6.0]), r"expected integers .* of torch.float32"),
+        (torch.zeros(0, dtype=torch.int64), r"expected integers .* got \(0,\)"),
+        (torch.tensor([1, 6]), r"from 0 to B·L = 6, got 1 … 6$"),
+        (torch.tensor([0, 5]), r"from 0 to B·L = 6, got 0 … 5$"),
+        (torch.tensor([0, 7]), r"from 0 to B·L = 6, got 0 … 7$"),
+        (torch.tensor([0, 4, 2, 6]), r"got 0 … 6, which decrease somewhere$"),
+        (torch.tensor([0, 9, 6]), r"which decrease somewhere$"),
+    ],
+)
+def test_cumulative_lengths_that_are_none(values: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^cu_seqlens: .*{message}"):
+        Segments.from_cu_seqlens(values, 2, 3)
