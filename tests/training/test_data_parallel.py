@@ -5,56 +5,58 @@ from pathlib import Path
 import pytest
 from tiny_runs import MakeConfig, run_script, tensors
 
-from hyena.training import read_metrics, train
+from hyena.training import CheckpointConfig, read_metrics, train
+from hyena.training.metrics import FILE
 
 SCRIPT = """
 import os, sys
 from pathlib import Path
 
-from hyena.training import train
+from hyena.training import CheckpointConfig, train
 from tiny_runs import tiny_config
 
-data, out, precision = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+data, out = Path(sys.argv[1]), Path(sys.argv[2])
 before = {name: os.environ.get(name) for name in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
-for steps in (1, 4):
-    config = tiny_config(data, out / str(steps), steps=steps, devices=2, precision=precision)
-    train(config)
+for precision in sys.argv[3:]:
+    checkpoint = CheckpointConfig(every=1, keep=9)
+    train(
+        tiny_config(
+            data, out / precision, steps=4, devices=2, precision=precision, checkpoint=checkpoint
+        )
+    )
 assert {name: os.environ.get(name) for name in before} == before
 sys.stdout.flush()
 os._exit(0)
 """
 
+BOUNDS = {"32": 1e-6, "64": 1e-12}
 
-def compare(make: MakeConfig, out: Path, precision: str, bound: float) -> None:
-    """One and four steps by two processes in ``out`` against the same by one."""
-    for steps in (1, 4):
-        config = make(f"one-{steps}", steps=steps, precision=precision)
-        checkpoint = train(config).checkpoint
-        ones = read_metrics(config.out / "metrics.jsonl")
-        twos = read_metrics(out / str(steps) / "metrics.jsonl")
-        assert [r["step"] for r in twos] == [r["step"] for r in ones]
-        for one, two in zip(ones, twos, strict=True):
-            for name in ("loss", "validation_loss", "grad_norm"):
-                if name in one:
-                    assert abs(one[name] - two[name]) <= bound * abs(one[name]), (name, one, two)
-        left, right = (
-            tensors(checkpoint),
-            tensors(out / str(steps) / "checkpoints" / checkpoint.name),
-        )
+
+def compare(make: MakeConfig, out: Path, precision: str) -> None:
+    """Four steps by two processes in ``out`` against the same by one."""
+    bound = BOUNDS[precision]
+    one = make(precision, steps=4, precision=precision, checkpoint=CheckpointConfig(1, 9)).out
+    train(make(precision, steps=4, precision=precision, checkpoint=CheckpointConfig(1, 9)))
+    pairs = zip(read_metrics(one / FILE), read_metrics(out / FILE), strict=True)
+    for left, right in pairs:
         assert left.keys() == right.keys()
-        if steps == 1:  # the first moment is a tenth of the gradient
-            moments = [name for name in left if name.endswith(".exp_avg")]
-            largest = max(float(left[name].norm()) for name in moments)
-            for name in moments:
-                assert float((left[name] - right[name]).norm()) <= bound * largest, name
+        assert left["tokens"] == right["tokens"]
+        for name in {"loss", "validation_loss", "grad_norm"} & left.keys():
+            assert abs(left[name] - right[name]) <= bound * left[name], (name, left, right)
+    # After one step the first moment is a tenth of the gradient.
+    first = tensors(one / "checkpoints/step-00000001")
+    other = tensors(out / "checkpoints/step-00000001")
+    assert first.keys() == other.keys()
+    moments = [name for name in first if name.endswith(".exp_avg")]
+    largest = max(float(first[name].norm()) for name in moments)
+    for name in moments:
+        assert float((first[name] - other[name]).norm()) <= bound * largest, name
 
 
-@pytest.mark.parametrize(("precision", "bound"), [("32", 1e-6), ("64", 1e-12)])
-def test_two_processes_equal_one(
-    make: MakeConfig, data: Path, tmp_path: Path, precision: str, bound: float
-) -> None:
-    run_script(SCRIPT, data, tmp_path / "two", precision, folder=tmp_path)
-    compare(make, tmp_path / "two", precision, bound)
+def test_two_processes_equal_one(make: MakeConfig, data: Path, tmp_path: Path) -> None:
+    run_script(SCRIPT, data, tmp_path / "two", *BOUNDS, folder=tmp_path)
+    for precision in BOUNDS:
+        compare(make, tmp_path / "two" / precision, precision)
 
 
 def test_torchrun(make: MakeConfig, data: Path, tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ sys.argv[1:] = ["--standalone", "--nproc-per-node=2", {str(script)!r}, *sys.argv
 runpy.run_module("torch.distributed.run", run_name="__main__")
 """
     run_script(launcher, data, tmp_path / "two", "64", folder=tmp_path)
-    compare(make, tmp_path / "two", "64", 1e-12)
+    compare(make, tmp_path / "two" / "64", "64")
 
 
 def test_a_launcher_with_another_number_of_processes_is_refused(

@@ -104,7 +104,7 @@ print(json.dumps({"moments": moments, "killed": killed, "wrong": wrong}))
 
 
 def test_killed_and_resumed(data: Path, tmp_path: Path) -> None:
-    stride = 3
+    stride = 5
     report = json.loads(
         run_script(SCRIPT, data, tmp_path, stride, folder=tmp_path).splitlines()[-1]
     )

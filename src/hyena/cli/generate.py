@@ -46,6 +46,7 @@ def run(config: Config) -> None:
     prompts = [config.prompt] if isinstance(config.prompt, str) else config.prompt
     if not prompts:
         raise ValueError("prompt is an empty list; give a text, or leave it out")
+    stream = _Stream(prompts[0])
     generations = generate(
         model,
         prompts,
@@ -56,10 +57,10 @@ def run(config: Config) -> None:
         top_p=config.top_p,
         seed=config.seed,
         stop=config.stop,
-        on_text=_Stream(prompts[0]) if len(prompts) == 1 else None,
+        on_text=stream if len(prompts) == 1 else None,
     )
     if len(prompts) == 1:
-        print()
+        print(stream.before)
         return
     for i, (prompt, generation) in enumerate(zip(prompts, generations, strict=True), start=1):
         print(f"[{i}] {prompt}{generation.text}\n")
@@ -69,8 +70,8 @@ class _Stream:
     """Prints the pieces of one text, the prompt before the first of them."""
 
     def __init__(self, prompt: str) -> None:
-        self._before = prompt
+        self.before = prompt
 
     def __call__(self, index: int, piece: str) -> None:
-        print(self._before + piece, end="", flush=True)
-        self._before = ""
+        print(self.before + piece, end="", flush=True)
+        self.before = ""

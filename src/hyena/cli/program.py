@@ -1,8 +1,8 @@
 """The program `hyena`: finds the command, runs it, and turns a user's mistake into one line.
 
 Each command is a module of this package with three names: ``Config``, the dataclass of its options;
-``run(config)``, which does the work and may return an exit code; and ``POSITIONAL``, the option that may be given first without
-its name, or None.
+``POSITIONAL``, the option that may be given first without its name, or None; and ``run(config)``,
+which does the work and may return an exit code.
 """
 
 import importlib

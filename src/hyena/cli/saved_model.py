@@ -41,11 +41,16 @@ def find_model(path: Path) -> Path:
     found = list_checkpoints(checkpoints)
     if found:
         return found[-1]
-    what = "holds neither a saved model nor checkpoints" if path.is_dir() else "is not a folder"
     raise FileNotFoundError(
-        f"a model was asked for in {path}, which {what}; give the folder of a run of "
-        "`hyena train`, of one of its checkpoints, or of model.save"
+        f"a model was asked for in {path}, which {_what_is_there(path)}; give the folder of a run "
+        "of `hyena train`, of one of its checkpoints, or of model.save"
     )
+
+
+def _what_is_there(path: Path) -> str:
+    if path.is_file():
+        return "is a file (pickles such as .pt can run code and are never read)"
+    return "holds neither a saved model nor checkpoints" if path.is_dir() else "does not exist"
 
 
 def load_model(

@@ -157,7 +157,7 @@ class HyenaOperator(nn.Module):
         D = self.width
         window = torch.cat([state.short, self.in_proj(u)[..., None]], dim=-1)  # (B, (N+1)·D, K)
         z = self.short_conv.step(window)
-        gates, v = z[:, :-D].split(D, dim=1), z[:, -D:]
+        *gates, v = z.split(D, dim=1)
         length = state.inputs[0].shape[-1] + 1
         taps = self.filter.reversed_taps(length)  # (N−1, D, ≥ length)
         inputs = []
@@ -211,7 +211,7 @@ class HyenaOperator(nn.Module):
             z = z.masked_fill(~mask[..., None], 0)
         z = z.transpose(1, 2).contiguous()  # (B, (N+1)·D, L)
         convolved = short(z, segments)
-        gates, v = convolved[:, :-D].split(D, dim=1), convolved[:, -D:]
+        *gates, v = convolved.split(D, dim=1)
         kernels = self._kernels(filter, L, segments)
         inputs = []
         for i, gate in enumerate(reversed(gates[1:])):

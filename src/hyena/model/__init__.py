@@ -2,14 +2,19 @@
 
 from hyena.model.checkpoint import load, save
 from hyena.model.config import FilterConfig, ModelConfig
+from hyena.model.flops import AttentionFlops, FlopTable, HyenaFlops, ModelFlops
 from hyena.model.language_model import LanguageModel, ModelState
 from hyena.model.presets import PRESETS, preset
 
 __all__ = [
     "PRESETS",
+    "AttentionFlops",
     "FilterConfig",
+    "FlopTable",
+    "HyenaFlops",
     "LanguageModel",
     "ModelConfig",
+    "ModelFlops",
     "ModelState",
     "load",
     "preset",

@@ -75,6 +75,11 @@ def load(
                 f"{path / WEIGHTS} does not fit its config: {name} should be "
                 f"{tuple(value.shape)}, but is {tuple(weights[name].shape)}"
             )
+        if not weights[name].is_floating_point():
+            raise ValueError(
+                f"{path / WEIGHTS} does not fit its config: {name} should be of floating point, "
+                f"but is {weights[name].dtype}"
+            )
     model.load_state_dict(weights, assign=True)
     return model.eval()
 
@@ -99,8 +104,8 @@ def read_config(path: Path) -> ModelConfig:
     version = description.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"{file} has format version {version}, but this hyena reads version {FORMAT_VERSION}; "
-            "install the version of hyena that wrote it, or a newer one"
+            f"{file} has format version {version!r}, but this hyena reads version "
+            f"{FORMAT_VERSION}; install the version of hyena that wrote it, or a newer one"
         )
     return config_from(description.get("model"), file)
 
@@ -109,6 +114,8 @@ def config_from(values: Any, source: Path) -> ModelConfig:
     """A ModelConfig from plain values; unknown or wrong fields are named with their source."""
     if not isinstance(values, Mapping):
         raise ValueError(f'{source} is damaged: expected a table "model", got {values!r}')
+    _check_types(FilterConfig, values.get("filter", {}), source)
+    _check_types(ModelConfig, {k: v for k, v in values.items() if k != "filter"}, source)
     try:
         filter = FilterConfig(**values.get("filter", {}))
         return ModelConfig(**{**values, "filter": filter})
@@ -126,6 +133,22 @@ def read_weights(file: Path, device: torch.device | str | None = None) -> dict[s
             f"{file} is damaged or no safetensors file ({error}); restore it from a copy "
             "(pickle checkpoints are never read)"
         ) from error
+
+
+def _check_types(kind: type, values: Any, source: Path) -> None:
+    """ValueError if a value is of another type than the field's default."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{source} is damaged: expected a table of fields, got {values!r}")
+    defaults = vars(kind())
+    for name, value in values.items():
+        default = defaults.get(name, value)  # names that are no field are refused elsewhere
+        allowed = {float: (float, int), type(None): (int, type(None))}
+        expected = allowed.get(type(default), (type(default),))
+        if type(value) not in expected:
+            raise ValueError(
+                f"{source}: {name} is {value!r}; expected {expected[0].__name__}; restore the file "
+                "from a copy"
+            )
 
 
 def _some(names: set[str], limit: int = 5) -> str:

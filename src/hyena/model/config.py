@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 from hyena.filters import LengthPolicy
 
@@ -75,10 +76,18 @@ class ModelConfig:
     """The Hyena filters."""
 
     def __post_init__(self) -> None:
-        sizes = ("vocab_size", "width", "layers", "max_length", "vocab_multiple")
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
+        sizes = ("vocab_size", "width", "layers", "max_length", "short_width", "vocab_multiple")
+        for name in (*sizes, "mlp_width", "head_dim"):
+            value = getattr(self, name)
+            if (value is not None or name in sizes) and value < 1:
+                raise ValueError(f"model.{name}: expected at least 1, got {value}")
+        if self.order < 2:
+            raise ValueError(f"model.order: expected at least 2, got {self.order}")
+        if self.length_policy not in get_args(LengthPolicy):
+            raise ValueError(
+                f"model.length_policy: expected one of {', '.join(get_args(LengthPolicy))}, "
+                f"got {self.length_policy!r}"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout: expected 0 ≤ dropout < 1, got {self.dropout}")
         self.layer_mixers()
@@ -98,6 +107,11 @@ class ModelConfig:
     def hidden(self) -> int:
         """Width of the MLP's hidden layer."""
         return 4 * self.width if self.mlp_width is None else self.mlp_width
+
+    @property
+    def heads(self) -> int:
+        """Number of heads of an attention layer."""
+        return self.width // (min(64, self.width) if self.head_dim is None else self.head_dim)
 
     @property
     def padded_vocab(self) -> int:

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from hyena.mixers.packing import check_mask, segments_of
 from hyena.model.block import Block, MixerState, normalize
 from hyena.model.config import ModelConfig
+from hyena.model.flops import FlopTable, flops
 from hyena.model.initialization import initialize
 from hyena.ops import Segments
 
@@ -78,7 +79,7 @@ class LanguageModel(nn.Module):
         """Logits of the token after each position.
 
         Args:
-            input_ids: (B, L) integers in 0 … V−1.
+            input_ids: (B, L) int64 or int32 in 0 … V−1.
             mask: (B, L) bool, True at real tokens; padding on the left or right.
             document_ids, cu_seqlens: packed documents, see `hyena.HyenaOperator.forward`.
 
@@ -145,6 +146,13 @@ class LanguageModel(nn.Module):
         """Numbers that generation keeps for one sequence after ``length`` tokens."""
         return sum(block.mixer.state_size(length) for block in self._blocks())
 
+    def flops(self, length: int, batch: int = 1) -> FlopTable:
+        """Floating point operations of a forward pass, see `hyena.model.flops.flops`.
+
+        Raises: ValueError if length or batch is below 1.
+        """
+        return flops(self.config, length, batch)
+
     def _enter(
         self,
         input_ids: Tensor,
@@ -172,9 +180,9 @@ class LanguageModel(nn.Module):
 
     def _check_ids(self, input_ids: Tensor, dimensions: int) -> None:
         shape = "(B, L)" if dimensions == 2 else "(B,)"
-        if input_ids.dim() != dimensions or input_ids.is_floating_point():
+        if input_ids.dim() != dimensions or input_ids.dtype not in (torch.int64, torch.int32):
             raise ValueError(
-                f"LanguageModel: expected integer input_ids {shape}, got "
+                f"LanguageModel: expected int64 input_ids {shape}, got "
                 f"{tuple(input_ids.shape)} of {input_ids.dtype}"
             )
         if (

@@ -37,8 +37,8 @@ def long_conv(
     section 2.1, eq. 1. Definition: `hyena.ops.naive.long_conv`.
 
     An FFT makes this causal only up to rounding: an input of 10⁶ at the last position moves
-    earlier outputs by about 10⁶ times the dtype's epsilon, and a NaN or infinity reaches the whole
-    row. ``backend="naive"`` is exact in that respect.
+    earlier outputs by up to about 10⁶ · epsilon · ‖k‖, and a NaN or infinity reaches the whole row.
+    ``backend="naive"`` is exact in that respect.
 
     Args:
         u: input, (B, D, L), float32, float64, float16 or bfloat16; any strides.
@@ -130,8 +130,8 @@ def _fold_skip(k: Tensor, skip: Tensor | None, causal: bool) -> Tensor:
     if skip is None:
         return k
     lead = _lead(k, causal)
-    skip = skip.to(k.dtype)
-    return k + F.pad(skip[:, None], (lead, k.shape[1] - 1 - lead))
+    dtype = torch.promote_types(torch.promote_types(k.dtype, skip.dtype), torch.float32)
+    return k.to(dtype) + F.pad(skip.to(dtype)[:, None], (lead, k.shape[1] - 1 - lead))
 
 
 def _packed(u: Tensor, k: Tensor, causal: bool, segments: Segments) -> Tensor:

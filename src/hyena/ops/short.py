@@ -61,8 +61,11 @@ def _spans(lag: int, length: int) -> tuple[slice, slice]:
     return slice(0, max(length + lag, 0)), slice(-lag, length)
 
 
-def _same(ids: Tensor | None, here: slice, there: slice) -> Tensor | None:
-    return None if ids is None else (ids[:, here] == ids[:, there])[:, None, :]
+def _within(source: Tensor, ids: Tensor | None, here: slice, there: slice) -> Tensor:
+    """What positions ``here`` read at ``there``: zero, even for a NaN, out of other documents."""
+    if ids is None:
+        return source
+    return source.masked_fill((ids[:, here] != ids[:, there])[:, None, :], 0)
 
 
 class ShiftedSum(torch.autograd.Function):
@@ -79,9 +82,7 @@ class ShiftedSum(torch.autograd.Function):
             if lag == 0 or abs(lag) >= L:
                 continue
             here, there = _spans(lag, L)
-            source, same = wide[..., there], _same(ids, here, there)
-            if same is not None:
-                source = source * same
+            source = _within(wide[..., there], ids, here, there)
             y[..., here].addcmul_(source, taps[:, j, None])
         return y.to(u.dtype)
 
@@ -123,8 +124,6 @@ def _tap_gradient(
     taps = []
     for lag in lags:
         here, there = _spans(lag, u.shape[-1])
-        source, same = u[..., there].to(wide), _same(ids, here, there)
-        if same is not None:
-            source = source * same
+        source = _within(u[..., there].to(wide), ids, here, there)
         taps.append(torch.einsum("bdl,bdl->d", dy[..., here].to(wide), source))
     return torch.stack(taps, dim=1).to(dtype)

@@ -212,12 +212,13 @@ def from_plain(kind: Any, plain: Any) -> Any:
 
     Raises: ValueError on a key that the dataclass does not have.
     """
-    if dataclasses.is_dataclass(kind):
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind)
         unknown = sorted(set(plain) - set(hints))
         if unknown:
-            name = getattr(kind, "__name__", str(kind))
-            raise ValueError(f"{name} has no field {unknown[0]!r}; it has {', '.join(hints)}")
+            raise ValueError(
+                f"{kind.__name__} has no field {unknown[0]!r}; it has {', '.join(hints)}"
+            )
         return kind(**{key: from_plain(hints[key], value) for key, value in plain.items()})
     if plain is None:
         return None

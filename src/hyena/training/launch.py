@@ -9,6 +9,7 @@ every process, which only a command-line program survives.)
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -18,14 +19,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
 from hyena.training.config import TrainConfig, check_device, to_plain
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+    from lightning_fabric.fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
 _VARIABLES = (
     "LOCAL_RANK",
@@ -41,18 +43,18 @@ _VARIABLES = (
 def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]:
     """All processes of the run, connected; this one's view of them is the value.
 
+    At the end the processes wait for each other, the connection is closed, the environment and
+    the number of threads are as before, and the workers started here are gone.
+
     Args:
         config: says where to run and how many processes there are.
         ready: called just before this process waits for the others to connect.
-
-    At the end the processes wait for each other, the connection is closed, the environment and
-    the number of threads are as before, and the workers started here are gone.
 
     Raises: ImportError if lightning-fabric is missing; RuntimeError if a worker stops; ValueError
         if the launcher started another number of processes than asked for, or for float64 on MPS.
     """
     try:
-        from lightning_fabric import Fabric
+        from lightning_fabric.fabric import Fabric
     except ImportError as error:
         raise ImportError("training needs lightning-fabric; pip install 'hyena[train]'") from error
     environment = {name: os.environ.get(name) for name in _VARIABLES}
@@ -68,7 +70,7 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.num_nodes,
-            strategy="ddp" if world > 1 else "auto",
+            strategy=_data_parallel() if world > 1 else "auto",
             # Fabric's double precision rounds the model's output to float32; the model is
             # made float64 as a whole instead.
             precision="32" if config.precision == "64" else config.precision,
@@ -100,6 +102,17 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
         logger.setLevel(level)
 
 
+def _data_parallel() -> DDPStrategy:
+    """Data parallel training that does not send buffers around in every forward: none changes."""
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    # The option's name since torch 2.13, and the one before.
+    known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {name: False}
+    return DDPStrategy(**options)
+
+
 def _external() -> bool:
     """Whether something else starts the processes."""
     return any(name in os.environ for name in ("LOCAL_RANK", "SLURM_NTASKS", "RANK"))
@@ -115,7 +128,7 @@ def _check_launcher(world: int) -> None:
 
 
 def _start_workers(config: TrainConfig) -> list[_Worker]:
-    from lightning_fabric.plugins.environments import LightningEnvironment
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     cluster = LightningEnvironment()
     world = config.devices * config.num_nodes

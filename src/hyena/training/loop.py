@@ -43,7 +43,7 @@ from hyena.training.schedule import learning_rate
 from hyena.training.signals import StopRequest, stop_on_signal
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+    from lightning_fabric.fabric import Fabric
 
 # Seed of the validation windows: the same ones whatever the run's seed, so that runs compare.
 _VALIDATION_SEED = 0

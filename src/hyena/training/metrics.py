@@ -80,4 +80,4 @@ def _summary_writer(folder: Path, step: int) -> Any:
             "tensorboard=true was asked for, but TensorBoard is not installed; "
             "pip install tensorboard, or leave it false (metrics.jsonl is always written)"
         ) from error
-    return SummaryWriter(str(folder), purge_step=step + 1)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=step + 1)

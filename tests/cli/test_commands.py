@@ -1,0 +1,226 @@
+"""The commands one after the other, on a tiny text and a tiny model."""
+
+import re
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+import hyena
+from hyena.cli import main
+from hyena.cli.saved_model import find_device, find_model
+from hyena.data import load_tokenizer
+from hyena.training import TrainConfig
+
+Output = pytest.CaptureFixture[str]
+TINY = ["--model.width=8", "--model.layers=1", "--model.max_length=32", "--batch=2"]
+SHORT = ["--steps=4", "--evaluation.every=2", "--evaluation.batches=1", "--checkpoint.every=2"]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with texts, their token files in ``data`` and a finished run in ``run``."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "texts").mkdir()
+    for i in range(6):
+        text = f"Speech number {i}. " + "The state of the union is strong. " * 10
+        (folder / "texts" / f"{i}.txt").write_text(text)
+    split = ["--validation=0.2", "--test=0.2"]
+    assert main(["prepare", f"{folder}/texts", "--out", f"{folder}/data", *split]) == 0
+    words = ["train", "--data", f"{folder}/data", "--out", f"{folder}/run", *TINY, *SHORT]
+    assert main(words) == 0
+    return folder
+
+
+def test_prepare_says_what_it_wrote_and_that_it_was_there(work: Path, capsys: Output) -> None:
+    words = ["prepare", f"{work}/texts", "--out", f"{work}/data"]
+    assert main([*words, "--validation=0.2", "--test=0.2"]) == 0
+    out = capsys.readouterr().out
+    assert "nothing to do" in out
+    assert re.search(r"train +4 documents", out)
+
+
+def test_train_prints_the_newest_checkpoint_and_resumes_from_its_configuration(
+    work: Path, capsys: Output, tmp_path: Path
+) -> None:
+    out = ["--out", str(tmp_path / "run")]
+    words = ["train", "--data", f"{work}/data", *out, *TINY, *SHORT, "--stop_after=2"]
+    assert main(words) == 0
+    checkpoint, stopped = capsys.readouterr().out.splitlines()
+    assert Path(checkpoint) == tmp_path / "run/checkpoints/step-00000002"
+    assert stopped == "stopped after step 2 of 4; --resume true goes on"
+    again = ["--config", f"{checkpoint}/train.yaml", "--resume=true", "--stop_after=null"]
+    assert main(["train", *again]) == 0
+    assert capsys.readouterr().out.strip().endswith("step-00000004")
+
+
+def test_a_stopped_run_has_the_exit_code_of_its_signal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stopped(config: TrainConfig) -> SimpleNamespace:
+        number = int(signal.SIGTERM)
+        return SimpleNamespace(checkpoint=config.out, step=1, steps=2, signal=number)
+
+    monkeypatch.setattr("hyena.cli.train.train", stopped)
+    assert main(["train", "--data", "d", "--out", str(tmp_path)]) == 128 + signal.SIGTERM
+
+
+def test_the_saved_configuration_is_what_print_config_prints(work: Path, capsys: Output) -> None:
+    saved = work / "run/checkpoints/step-00000004/train.yaml"
+    assert main(["train", "--config", str(saved), "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(saved.read_text())
+
+
+@pytest.mark.parametrize("data", ["data", "texts", "texts/0.txt"])
+def test_evaluate_reads_token_files_and_plain_text(data: str, work: Path, capsys: Output) -> None:
+    assert main(["evaluate", f"{work}/run", "--data", f"{work}/{data}", "--stride=32"]) == 0
+    match = re.search(r"bits per byte +([\d.]+)", capsys.readouterr().out)
+    assert match
+    assert 5 < float(match[1]) < 9  # an untrained model of 257 bytes: about log2(257)
+
+
+def test_evaluate_of_a_text_is_evaluate_of_its_tokens(
+    work: Path, tmp_path: Path, capsys: Output
+) -> None:
+    (tmp_path / "all").mkdir()
+    for i in range(3):
+        (tmp_path / "all" / f"{i}.txt").write_text((work / f"texts/{i}.txt").read_text())
+    split = ["--validation=0.34", "--test=0.34"]
+    assert main(["prepare", f"{tmp_path}/all", "--out", f"{tmp_path}/data", *split]) == 0
+    names = ("train", "validation", "test")
+    figures = []
+    capsys.readouterr()
+    for name in names:
+        assert main(["evaluate", f"{work}/run", "--data", f"{tmp_path}/data", "--split", name]) == 0
+        figures.append(capsys.readouterr().out.splitlines()[1:])
+    texts = []
+    for i in range(3):
+        assert main(["evaluate", f"{work}/run", "--data", f"{tmp_path}/all/{i}.txt"]) == 0
+        texts.append(capsys.readouterr().out.splitlines()[1:])
+    assert sorted(figures) == sorted(texts)
+
+
+def test_generate_prints_the_prompt_and_its_continuation(work: Path, capsys: Output) -> None:
+    words = ["generate", f"{work}/run", "--prompt", "The state", "--max_new_tokens=8"]
+    assert main([*words, "--seed=1"]) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("The state")
+    assert len(first) > len("The state\n")
+    assert main([*words, "--seed=1"]) == 0
+    assert capsys.readouterr().out == first
+    assert main([*words, "--seed=2"]) == 0
+    assert capsys.readouterr().out != first
+
+
+def test_generate_takes_several_prompts(work: Path, capsys: Output) -> None:
+    prompts = '--prompt=["The", "A longer prompt"]'
+    words = ["generate", f"{work}/run", prompts, "--max_new_tokens=5", "--temperature=0"]
+    assert main(words) == 0
+    several = capsys.readouterr().out
+    assert several.startswith("[1] The")
+    assert "\n[2] A longer prompt" in several
+    assert main(["generate", f"{work}/run", "--prompt=The", *words[3:]]) == 0
+    assert several.startswith("[1] " + capsys.readouterr().out)
+
+
+def test_plot_draws_what_the_folder_holds(work: Path, tmp_path: Path, capsys: Output) -> None:
+    assert main(["plot", f"{work}/run", "--out", str(tmp_path / "a")]) == 0
+    drawn = [Path(line).name for line in capsys.readouterr().out.splitlines()]
+    assert drawn == ["loss.png", "filters.png"]
+    model = work / "run/checkpoints/step-00000004"
+    assert main(["plot", str(model), "--out", str(tmp_path / "b"), "--length=5"]) == 0
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["filters.png"]
+
+
+def test_plot_of_a_model_without_hyena_says_so(tmp_path: Path, capsys: Output) -> None:
+    config = hyena.ModelConfig(width=8, layers=1, mixers="attention", max_length=16)
+    hyena.LanguageModel(config).save(tmp_path)
+    assert main(["plot", str(tmp_path)]) == 0
+    assert "no Hyena layer" in capsys.readouterr().out
+
+
+def test_a_run_stands_for_its_best_checkpoint(work: Path, tmp_path: Path) -> None:
+    checkpoints = work / "run/checkpoints"
+    assert find_model(work / "run").parent == checkpoints
+    assert find_model(checkpoints / "step-00000002") == checkpoints / "step-00000002"
+    copy = tmp_path / "checkpoints"
+    for name in ("step-00000002", "step-00000004"):
+        (copy / name).mkdir(parents=True)
+    assert find_model(tmp_path) == copy / "step-00000004"
+    (copy / "best.json").write_text('{"checkpoint": "step-00000002"}')
+    assert find_model(tmp_path) == copy / "step-00000002"
+    (copy / "best.json").write_text("{")
+    with pytest.raises(ValueError, match=r"is damaged .* remove it"):
+        find_model(tmp_path)
+
+
+def test_an_absent_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="accelerator cuda was asked for; this machine has"):
+        find_device("cuda")
+    assert find_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("generate {run} --prompt x --max_new_tokens 99", "do not fit max_length 32"),
+        ("generate {run} --tokenizer gpt2", "gpt2 has 50257 ids, but the model in"),
+        ("generate {run} --tokenizer absent", "tokenizer 'absent' was asked for"),
+        ("generate {run} --temperature -1", "temperature: expected at least 0, got -1"),
+        ("generate {run} --prompt []", "prompt is an empty list"),
+        ("generate {bare}", "no tokenizer is saved with the model"),
+        ("generate {damaged}", "damaged"),
+        ("generate {pickled}", "holds neither a saved model nor checkpoints"),
+        ("generate {pickled}/pytorch_model.bin", "is a file (pickles such as .pt can run code"),
+        ("evaluate {run} --data {other}", "other was made with tokenizer 'other'"),
+        ("evaluate {run} --data {empty}", "there is no text in the source"),
+        ("evaluate {run} --data {latin}", "is not UTF-8 text"),
+        ("evaluate {run} --data {data} --stride 99", "stride must be at least 1 and at most"),
+        ("evaluate {run} --data {data} --length 64", "max_length is 32"),
+        ("plot {run} --length 64", "64"),
+        (
+            "train --data {data} --out {run} --length 9",
+            "already holds a run; continue it with resume=true",
+        ),
+        ("train --data {data} --out {new} --model.vocab_size 9", "vocab_size=9"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: str, message: str, work: Path, tmp_path: Path, capsys: Output
+) -> None:
+    capsys.readouterr()
+    names = ("bare", "damaged", "pickled", "other", "empty", "latin", "new")
+    paths = {name: tmp_path / name for name in names}
+    paths |= {"run": work / "run", "data": work / "data"}
+    model = hyena.LanguageModel(hyena.ModelConfig(width=8, layers=1, max_length=8))
+    model.save(paths["bare"])
+    model.save(paths["damaged"])
+    (paths["damaged"] / "model.safetensors").write_bytes(b"not tensors")
+    paths["pickled"].mkdir()
+    (paths["pickled"] / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    paths["empty"] = tmp_path / "empty.txt"
+    paths["empty"].write_text(" \n")
+    paths["latin"] = tmp_path / "latin.txt"
+    paths["latin"].write_bytes("déjà vu".encode("latin-1"))
+    if "{other}" in words:
+        _prepare_with_another_tokenizer(work / "texts", paths["other"])
+    capsys.readouterr()
+    assert main(words.format(**paths).split()) == 1
+    out, err = capsys.readouterr()
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+
+
+def _prepare_with_another_tokenizer(texts: Path, out: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    words = {"<|endoftext|>": 0, "the": 1, "[UNK]": 2}
+    file = out.parent / "other.json"
+    Tokenizer(models.WordLevel(words, unk_token="[UNK]")).save(str(file))
+    assert load_tokenizer(file).vocab_size == 3
+    assert main(["prepare", str(texts), "--out", str(out), "--tokenizer", str(file)]) == 0
