@@ -39,7 +39,7 @@ types: venv
 	$(BIN)/mypy
 
 docs: venv
-	$(BIN)/sphinx-build -W --keep-going --fresh-env --builder html docs docs/_build/html
+	$(BIN)/sphinx-build -q -W --keep-going --fresh-env --builder html docs docs/_build/html
 
 demo: venv
 	$(BIN)/python examples/demo.py

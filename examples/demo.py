@@ -29,7 +29,9 @@ def hyena(*words: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="train a Hyena language model and read what it writes")
+    parser = argparse.ArgumentParser(
+        description="train a Hyena language model and read what it writes"
+    )
     parser.add_argument("--quick", action="store_true", help="a few steps of a small model")
     parser.add_argument("--data", default="data/sotu", help="folder for the token files")
     parser.add_argument("--out", default="runs/demo", help="folder for the run")
@@ -58,7 +60,7 @@ def main() -> int:
     except subprocess.CalledProcessError as failed:
         return failed.returncode  # the command has said why
     minutes = (time.monotonic() - start) / 60
-    print(f"\nDone in {minutes:.1f} minutes. Look at {choice.out}/loss.png and {choice.out}/filters.png.")
+    print(f"\nDone in {minutes:.1f} minutes. Look at loss.png and filters.png in {choice.out}.")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Hyena in a model that was written for attention: one call, then train as ever.
 
 The model is PyTorch's own TransformerEncoder, tagging each token of a sequence. The task needs the
-sequence mixed: the tag of a position is the token that stands four places before it. Sequences
+sequence mixed: the tag of a position is the token that stands eight places before it. Sequences
 have different lengths, so batches are padded.
 
 Run: python examples/replace_attention.py
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.filters import HyenaFilter
 from hyena.mixers.replace import replace_attention
 
-TOKENS, PAD, MAX_LENGTH, BACK = 8, 8, 32, 4  # tokens are 0 … 7, and 8 is padding
+TOKENS, PAD, MAX_LENGTH, BACK = 8, 8, 32, 8  # tokens are 0 … 7, and 8 is padding
 NO_TAG = -100  # what cross_entropy ignores
 
 
@@ -50,6 +51,10 @@ def loss_of(model: nn.Module, ids: Tensor, tags: Tensor) -> Tensor:
     return F.cross_entropy(model(ids).flatten(0, 1), tags.flatten(), ignore_index=NO_TAG)
 
 
+def smooth_filter(width: int) -> HyenaFilter:
+    return HyenaFilter(width, MAX_LENGTH, sine_freq=4.0, bidirectional=True)
+
+
 def main(steps: int = 60) -> tuple[float, float]:
     """Returns the loss on held-out sequences before and after training."""
     torch.manual_seed(0)
@@ -57,7 +62,8 @@ def main(steps: int = 60) -> tuple[float, float]:
     model = Tagger()
 
     # The one call. causal=False: a tag may depend on the whole sequence, as with attention before.
-    names = replace_attention(model, MAX_LENGTH, causal=False)
+    # `filter` may be left out; the default is rougher, for thousands of positions, not 32.
+    names = replace_attention(model, MAX_LENGTH, causal=False, filter=smooth_filter)
     print("replaced:", ", ".join(names))
 
     # The optimizer comes after it, so that it holds the new parameters.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
@@ -55,3 +55,14 @@ def assert_all_close(
             assert_close(a, b, tolerance, dtype=dtype)
         except AssertionError as error:
             raise AssertionError(f"tensor {index}: {error}") from None
+
+
+def with_module_gradients(
+    module: nn.Module, f: Callable[[Tensor], Tensor], u: Tensor
+) -> list[Tensor]:
+    """f(u), which calls ``module``, and the gradients of u and of every trained parameter."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    leaf = u.detach().clone().requires_grad_()
+    y = f(leaf)
+    dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return [y.detach(), *torch.autograd.grad(y, [leaf, *parameters], dy.to(y.dtype))]

@@ -1,7 +1,7 @@
 """Hyena: a subquadratic drop-in replacement for attention, and language models built from it."""
 
 from hyena.filters import HyenaFilter
-from hyena.mixers import CausalSelfAttention, HyenaOperator
+from hyena.mixers import CausalSelfAttention, HyenaOperator, replace_attention
 from hyena.model import FilterConfig, LanguageModel, ModelConfig, load, preset
 
 __version__ = "0.1.0"
@@ -15,4 +15,5 @@ __all__ = [
     "ModelConfig",
     "load",
     "preset",
+    "replace_attention",
 ]

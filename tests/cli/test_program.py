@@ -78,7 +78,12 @@ def test_print_config_of_a_command_can_be_read_back(
         ("evaluate m --data d --split trian", 2, "expected one of 'train', 'validation', 'test'"),
         ("plot absent", 1, "a model was asked for in absent, which does not exist"),
         ("plot absent --length 0", 1, "length is 0; it must be at least 1"),
-        ("info extra", 2, 'unexpected argument "extra"'),
+        ("plot absent extra", 2, 'unexpected argument "extra"'),
+        (
+            "info absent",
+            1,
+            "a model was asked for in absent, which is neither a folder nor a preset",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(

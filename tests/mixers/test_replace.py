@@ -276,9 +276,11 @@ def test_an_encoder_runs_hyena_alike_in_training_and_evaluation(
     torch.testing.assert_close(trained, evaluated, rtol=1e-10, atol=1e-10)
 
 
-def test_the_fused_kernel_would_run_without_the_swap() -> None:
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_the_fused_kernel_would_run_without_the_swap(nested: bool) -> None:
     """Otherwise the test above would prove nothing: forward of attention is never called here."""
-    model = encoder(nested=True).double().eval()
+    model = encoder(nested=nested).double().eval()
     calls = []
     for layer in model.layers:
         layer.self_attn.forward = lambda *args, **kwargs: calls.append(1)
@@ -324,6 +326,7 @@ def test_an_encoder_made_of_a_replaced_layer_makes_no_nested_tensors() -> None:
     assert not model.use_nested_tensor
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_an_encoder_that_was_not_told_gets_a_clear_error_or_runs() -> None:
     model = encoder(nested=True).double().eval()
     replace_attention(model.layers, LENGTH, causal=False)
@@ -716,7 +719,7 @@ def test_too_long_an_input_is_refused() -> None:
 def test_the_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
     example = Path(__file__).parents[2] / "examples" / "replace_attention.py"
     first, last = runpy.run_path(str(example))["main"]()
-    assert last < 0.5 * first
+    assert last < 0.5 * first  # guessing stays at log(8), close to the first
     assert "replaced: encoder.layers.0.self_attn, encoder.layers.1.self_attn" in (
         capsys.readouterr().out
     )

@@ -1,5 +1,6 @@
 """The long convolution against its definition, and what it promises beyond that."""
 
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -390,6 +391,14 @@ def test_compiles_to_one_graph(causal: bool, generator: torch.Generator) -> None
 
     compiled = torch.compile(op, fullgraph=True, backend="aot_eager")
     assert_all_close(with_gradients(compiled, *inputs), with_gradients(op, *inputs), 1e-15)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiles_with_the_default_compiler(generator: torch.Generator) -> None:
+    inputs = draw(generator, 2, 3, 17, 17)
+    compiled = torch.compile(long_conv, fullgraph=True)
+    assert_all_close(with_gradients(compiled, *inputs), with_gradients(long_conv, *inputs), 1e-14)
 
 
 def test_arguments_that_do_not_fit() -> None:

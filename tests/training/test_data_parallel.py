@@ -18,12 +18,11 @@ from tiny_runs import tiny_config
 data, out = Path(sys.argv[1]), Path(sys.argv[2])
 before = {name: os.environ.get(name) for name in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
 for precision in sys.argv[3:]:
-    checkpoint = CheckpointConfig(every=1, keep=9)
-    train(
-        tiny_config(
-            data, out / precision, steps=4, devices=2, precision=precision, checkpoint=checkpoint
-        )
-    )
+    accumulate = 2 if precision == "64" else 1
+    config = tiny_config(data, out / precision, steps=4, precision=precision, accumulate=accumulate)
+    config.devices, config.checkpoint = 2, CheckpointConfig(every=1, keep=9)
+    config.evaluation.batches *= accumulate  # of half as many windows each
+    train(config)
 assert {name: os.environ.get(name) for name in before} == before
 sys.stdout.flush()
 os._exit(0)

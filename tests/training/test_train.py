@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+import types
 from dataclasses import replace
 
 import pytest
@@ -63,6 +65,36 @@ def test_metrics(make: MakeConfig) -> None:
         assert record.keys() >= {"step", "loss", "lr", "grad_norm", "tokens", "tokens_per_s"}
         assert record["tokens"] == record["step"] * 4 * 16
         assert all(math.isfinite(value) for value in record.values())
+
+
+def test_tensorboard_gets_the_same_figures(
+    make: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            assert folder == str(config.out / "tensorboard")
+            assert purge_step == 1
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, value, step))
+
+        def close(self) -> None:
+            written.append(("closed", 0, 0))
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    config = make(tensorboard=True)
+    train(config)
+    assert written.pop() == ("closed", 0, 0)
+    assert written == [
+        (name, value, record["step"])
+        for record in read_metrics(config.out / "metrics.jsonl")
+        for name, value in record.items()
+        if name != "step"
+    ]
 
 
 def test_training_lowers_the_validation_loss(make: MakeConfig) -> None:

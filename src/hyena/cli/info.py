@@ -1,27 +1,73 @@
-"""`hyena info`: the versions in use."""
+"""`hyena info`: the versions in use, or what is known of a model."""
 
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy
 import safetensors
 import torch
 
 import hyena
+from hyena.cli.model_facts import describe
+from hyena.cli.saved_model import find_model
+from hyena.model import PRESETS, LanguageModel, preset
 from hyena.ops import backends, why_not_native
 
-POSITIONAL = None
+POSITIONAL = "model"
 
 
 @dataclass
 class Config:
-    """Nothing to choose."""
+    """Which model to describe; none prints the versions in use."""
+
+    model: str | None = None
+    """Folder of a training run, a checkpoint or a saved model; or a preset: 125M, 125M-slim, 153M,
+    355M, 1.3B. A folder of a preset's name is written ./153M."""
+    order: int | None = None
+    """Order of a preset's Hyena operators; none takes 2."""
+    length: int | None = None
+    """Tokens, for the sizes that grow with them; none takes the model's max_length."""
+    batch: int = 1
+    """Rows of the forward pass whose operations are counted; they share the filters."""
+
+    def __post_init__(self) -> None:
+        for name in ("length", "batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
 
 
 def run(config: Config) -> None:
-    """Prints the environment."""
-    print(environment())
+    """Prints the environment, or the model."""
+    if config.model is None:
+        if config != Config():
+            raise ValueError("order, length and batch are of a model; name one: hyena info MODEL")
+        print(environment())
+        return
+    model, name = _model(config.model, config.order)
+    length = model.config.max_length if config.length is None else config.length
+    print(f"{name}\n\n{describe(model, length, config.batch)}")
+
+
+def _model(name: str, order: int | None) -> tuple[LanguageModel, str]:
+    """The model that is meant, without weights if it is a preset, and what to call it."""
+    if name in PRESETS:
+        changes = {} if order is None else {"order": order}
+        return LanguageModel(preset(name, **changes), device="meta"), f"preset {name}"
+    if not Path(name).exists():
+        raise FileNotFoundError(
+            f"a model was asked for in {name}, which is neither a folder nor a preset "
+            f"({', '.join(PRESETS)})"
+        )
+    if order is not None:
+        raise ValueError(
+            f"order={order} was asked for, but the model in {name} has its own; "
+            "leave it out, or name a preset"
+        )
+    folder = find_model(Path(name))
+    return hyena.load(folder), str(folder)
 
 
 def environment() -> str:

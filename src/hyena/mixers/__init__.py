@@ -2,5 +2,14 @@
 
 from hyena.mixers.attention import AttentionState, CausalSelfAttention
 from hyena.mixers.hyena import HyenaOperator, HyenaState
+from hyena.mixers.multihead import MultiheadAttentionAdapter
+from hyena.mixers.replace import replace_attention
 
-__all__ = ["AttentionState", "CausalSelfAttention", "HyenaOperator", "HyenaState"]
+__all__ = [
+    "AttentionState",
+    "CausalSelfAttention",
+    "HyenaOperator",
+    "HyenaState",
+    "MultiheadAttentionAdapter",
+    "replace_attention",
+]

@@ -66,7 +66,8 @@ class MultiheadAttentionAdapter(nn.Module):
             need_weights: must be False; the default is that of the module replaced.
             attn_mask: (L, L), (B·H, L, L), or (H, L, L) unbatched; bool or float. It must say
                 exactly what the mixer does: the causal mask, or nothing masked if bidirectional.
-                A causal mixer needs none, and without one no mask has to be checked.
+                A causal mixer needs none, and is faster without: the values of masks are read to
+                check them, a wait on an accelerator and a graph break under ``torch.compile``.
             average_attn_weights: of no effect, since there are no weights.
             is_causal: with True the mixer must be causal. ``attn_mask`` is checked all the same.
 

@@ -24,7 +24,7 @@ class EvaluationConfig:
     every: int = 100
     """Evaluate after every so many steps, and after the last one; 0 means never."""
     batches: int = 16
-    """Number of micro batches of fixed windows, the same ones each time."""
+    """Number of batches of batch/accumulate windows each, the same windows every time."""
 
 
 @dataclass

@@ -193,7 +193,9 @@ class _Worker:
         """The error for a worker that stopped by itself, with the last line it wrote."""
         self._output.seek(0)
         lines = self._output.read().decode(errors="replace").splitlines()
-        said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+        status = self.process.returncode
+        silent = f"killed by signal {-status}" if status and status < 0 else f"exit status {status}"
+        said = next((line for line in reversed(lines) if line.strip()), silent)
         return RuntimeError(f"process {self.local_rank} of the run stopped: {said}")
 
     def end(self) -> None:

@@ -1,0 +1,151 @@
+"""Hyena against attention as language models: the same data, tokens and parameters.
+
+Trains a model of each kind in the demo's setting at several learning rates and compares the best
+of each on held-out documents. The attention model's MLP is widened until the parameters agree
+within 2%. Runs resume where they stopped. Needs `hyena prepare sotu --out data/sotu`.
+
+    python benchmarks/language_model.py --out benchmarks/results/language-model_HARDWARE_DATE
+"""
+
+import argparse
+import dataclasses
+import json
+import platform
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import torch
+import yaml
+
+import hyena
+from hyena.data import open_tokens
+from hyena.evaluation import evaluate
+from hyena.model import LanguageModel, ModelConfig
+from hyena.model.checkpoint import config_from
+from hyena.training import TrainConfig, train
+from hyena.training.config import from_plain
+from hyena.training.metrics import FILE, read_metrics
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+CONFIG = Path(__file__).parent.parent / "configs/demo.yaml"
+
+
+def parameters(config: ModelConfig) -> int:
+    return LanguageModel(config, device="meta").parameter_count()
+
+
+def matched(config: ModelConfig, mixers: str) -> ModelConfig:
+    """``config`` with other mixers, its MLP widened or narrowed until the parameters agree."""
+    target = parameters(config)
+    other = dataclasses.replace(config, mixers=mixers, mlp_width=config.hidden)
+    per_unit = config.layers * (2 * config.width + 1)
+    wider = config.hidden + round((target - parameters(other)) / per_unit)
+    return dataclasses.replace(other, mlp_width=wider)
+
+
+def run(name: str, config: TrainConfig, runs: Path) -> dict:
+    """Trains if it is not done yet, and evaluates the last weights on both held-out splits."""
+    print(f"\n== {name}", flush=True)
+    result = train(dataclasses.replace(config, out=runs / name, resume=True))
+    model = hyena.load(result.checkpoint)
+    scores = {}
+    for split in ("validation", "test"):
+        length = config.model.max_length
+        scores[split] = evaluate(
+            model, open_tokens(config.data, split).documents(), length=length, stride=length // 2
+        ).bits_per_byte
+    print(f"{name}: {scores}", flush=True)
+    curve = [
+        (r["tokens"], r["validation_loss"])
+        for r in read_metrics(runs / name / FILE)
+        if "validation_loss" in r
+    ]
+    return {
+        "lr": config.optimizer.lr,
+        "parameters": model.parameter_count(),
+        "tokens": config.steps * config.batch * config.window(),
+        "bits_per_byte": scores,
+        "validation_curve": curve,
+    }
+
+
+def table(results: dict[str, list[dict]], config: TrainConfig) -> str:
+    lines = [
+        "| mixer | learning rate | parameters | tokens | validation, bits per byte | test |",
+        "|---|---|---|---|---|---|",
+    ]
+    for mixer, rows in results.items():
+        best = min(rows, key=lambda r: r["bits_per_byte"]["validation"])
+        for row in rows:
+            bpb, mark = row["bits_per_byte"], "**" if row is best else ""
+            lines.append(
+                f"| {mixer} | {row['lr']:g} | {row['parameters']:,} | {row['tokens']:,} "
+                f"| {mark}{bpb['validation']:.4f}{mark} | {mark}{bpb['test']:.4f}{mark} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def plot(results: dict[str, list[dict]], file: Path) -> None:
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for (mixer, rows), color in zip(results.items(), ("C0", "C3"), strict=True):
+        best = min(rows, key=lambda r: r["bits_per_byte"]["validation"])
+        for row in rows:
+            tokens, loss = zip(*row["validation_curve"], strict=True)
+            label = f"{mixer}, lr {row['lr']:g}" if row is best else None
+            alpha = 1.0 if row is best else 0.3
+            axes.plot(tokens, [v / 0.693147 for v in loss], color=color, alpha=alpha, label=label)
+    axes.set(xlabel="training tokens", ylabel="validation loss, bits per byte")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(file, dpi=150)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Hyena against attention in the demo's setting")
+    parser.add_argument("--data", type=Path, default=Path("data/sotu"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/language_model"))
+    parser.add_argument("--out", type=Path, required=True, help="folder for table, JSON and plot")
+    parser.add_argument("--lr", type=float, nargs="+", default=[1.5e-3, 3e-3, 6e-3])
+    parser.add_argument("--steps", type=int, help="instead of the demo's")
+    choice = parser.parse_args()
+
+    plain = {**yaml.safe_load(CONFIG.read_text()), "data": choice.data, "out": choice.runs}
+    plain["model"] = dataclasses.asdict(config_from(plain["model"], CONFIG))
+    base: TrainConfig = from_plain(TrainConfig, plain)
+    if choice.steps is not None:
+        base = dataclasses.replace(base, steps=choice.steps)
+    models = {"hyena": base.model, "attention": matched(base.model, "attention")}
+    counts = {name: parameters(model) for name, model in models.items()}
+    assert abs(counts["hyena"] / counts["attention"] - 1) < 0.02, counts
+
+    results: dict[str, list[dict]] = {name: [] for name in models}
+    for lr in choice.lr:
+        for name, model in models.items():
+            optimizer = dataclasses.replace(base.optimizer, lr=lr)
+            config = dataclasses.replace(base, model=model, optimizer=optimizer)
+            results[name].append(run(f"{name}-lr{lr:g}", config, choice.runs))
+
+    choice.out.mkdir(parents=True, exist_ok=True)
+    setting = {
+        "hyena": hyena.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "dtype": "float32",
+        "command": "python " + " ".join(sys.argv),
+        "config": yaml.safe_load(CONFIG.read_text()),
+    }
+    document = {"setting": setting, "results": results}
+    (choice.out / "results.json").write_text(json.dumps(document, indent=2) + "\n")
+    (choice.out / "table.md").write_text(table(results, base))
+    plot(results, choice.out / "validation.png")
+    print(table(results, base))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

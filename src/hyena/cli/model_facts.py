@@ -1,0 +1,124 @@
+"""What `hyena info` says of a model, as aligned text."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+
+from hyena.model import AttentionFlops, HyenaFlops, LanguageModel, ModelConfig
+
+Row = tuple[str, ...]
+
+# Where a parameter counts, by the beginning of its name within its block.
+_PARTS = {
+    "mixer.filter.": "filters",
+    "mixer.short_conv.": "short convolutions",
+    "mixer.": "projections of the mixers",
+    "mlp.": "MLPs",
+    "norm": "norms",
+}
+
+
+def describe(model: LanguageModel, length: int, batch: int) -> str:
+    """Configuration, parameters, generation state and operations, one block of text each.
+
+    Args:
+        model: of any device, meta included.
+        length: tokens, for the state and the operations.
+        batch: rows, over which the filters' operations are shared.
+    """
+    parts = [
+        configuration(model.config),
+        parameters(model),
+        generation_state(model, length),
+        operations(model, length, batch),
+    ]
+    return "\n\n".join(parts)
+
+
+def configuration(config: ModelConfig) -> str:
+    """Each field and its value."""
+    values = asdict(config)
+    nested = values.pop("filter")
+    values |= {f"filter.{name}": value for name, value in nested.items()}
+    values["mlp_width"] = config.hidden
+    rows = [(name, str(value)) for name, value in values.items() if value is not None]
+    return "\n".join(["configuration", *_aligned(rows, "<")])
+
+
+def parameters(model: LanguageModel) -> str:
+    """How many there are, in all and in each part."""
+    counts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        counts[_part(name)] += parameter.numel()
+    total = model.parameter_count()
+    rows = [(part, f"{n:,}", f"{n / total:.1%}") for part, n in counts.most_common()]
+    rows.append(("total", f"{total:,}", ""))
+    return "\n".join(["parameters", *_aligned(rows)])
+
+
+def generation_state(model: LanguageModel, length: int) -> str:
+    """What generation keeps for one sequence, after some numbers of tokens."""
+    dtype = model.embedding.weight.dtype
+    rows: list[Row] = [("tokens", "numbers", "MiB")]
+    for tokens in sorted({1, max(1, length // 4), max(1, length // 2), length}):
+        numbers = model.state_size(tokens)
+        rows.append((f"{tokens:,}", f"{numbers:,}", f"{numbers * dtype.itemsize / 2**20:,.3f}"))
+    name = str(dtype).removeprefix("torch.")
+    return "\n".join([f"state of generation, for one sequence in {name}", *_aligned(rows)])
+
+
+def operations(model: LanguageModel, length: int, batch: int) -> str:
+    """Floating point operations a token, by the paper's formula and as executed."""
+    table = model.flops(length, batch)
+    paper, executed = table.paper, table.executed
+    mixers = model.config.layer_mixers()
+
+    def row(name: str, by_paper: float, by_count: float) -> Row:
+        return name, *(f"{paper.per_token(n):,.0f}" for n in (by_paper, by_count))
+
+    rows: list[Row] = [("", "paper's formula", "executed")]
+    for mixer, blocks in Counter(mixers).items():
+        first = mixers.index(mixer)
+        a, b = paper.layers[first], executed.layers[first]
+        rows += [(f"{mixer} block, of {blocks}", "", "")]
+        rows += [row(f"  {name}", getattr(a, part), getattr(b, part)) for name, part in _parts(a)]
+        rows += [row("  all", a.total, b.total)]
+        if isinstance(a, AttentionFlops):
+            rows += [row("  all without the pairs in the future", a.causal, b.causal)]
+    rows += [row("head", paper.head, executed.head), row("model", paper.total, executed.total)]
+    if "attention" in mixers:
+        rows += [row("model without the pairs in the future", paper.causal, executed.causal)]
+    passes = tuple(f"{count.total:.3e}" for count in (paper, executed))
+    rows += [("model, all tokens", *passes)]
+
+    size = f"{batch:,} × {length:,}" if batch > 1 else f"{length:,}"
+    lines = [f"operations of a forward pass on {size} tokens, for each token", *_aligned(rows)]
+    if "hyena" in mixers:
+        lines.append(
+            "  The paper's formula (arXiv:2302.10866, App. A.2) counts order projections where\n"
+            "  order + 1 run, and leaves out gates, filters and the padding of the FFTs."
+        )
+    return "\n".join(lines)
+
+
+def _part(name: str) -> str:
+    if name.startswith("embedding."):
+        return "embedding, which is the head"
+    inside = name.split(".", 2)[2] if name.startswith("blocks.") else name
+    return next(part for prefix, part in _PARTS.items() if inside.startswith(prefix))
+
+
+def _parts(layer: HyenaFlops | AttentionFlops) -> list[tuple[str, str]]:
+    """The parts that add up to a block's total: name for people, name of the field."""
+    names = [field.name for field in fields(layer) if field.name != "above_diagonal"]
+    return [(name.replace("_", " "), name) for name in names]
+
+
+def _aligned(rows: Sequence[Row], numbers: str = ">") -> list[str]:
+    """Rows of cells as lines: the first cell to the left, the others to the side given."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for first, *others in rows:
+        cells = [f"{cell:{numbers}{w}}" for cell, w in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join(["", f"{first:<{widths[0]}}", *cells]).rstrip())
+    return lines

@@ -1,0 +1,118 @@
+"""Attention against its definition, and what it promises beyond that."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from comparison import assert_all_close, assert_close, with_module_gradients
+from mixer_definitions import rotary_attention
+from torch import Tensor
+
+from hyena.mixers import CausalSelfAttention
+
+D = 8
+
+
+def make(
+    head_dim: int = 4, *, dtype: torch.dtype = torch.float64, **options: Any
+) -> CausalSelfAttention:
+    op = CausalSelfAttention(D, head_dim=head_dim, dtype=dtype, **options)
+    with torch.no_grad():  # scores that differ: as initialised every token looks everywhere alike
+        op.in_proj.weight.mul_(3)
+        op.out_proj.bias.zero_()
+    return op
+
+
+def draw(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("base", [10000.0, 10.0])
+@pytest.mark.parametrize("head_dim", [2, 4, 8])
+@pytest.mark.parametrize("L", [1, 2, 7, 33])
+def test_equals_the_definition_with_every_gradient(
+    L: int, head_dim: int, base: float, generator: torch.Generator
+) -> None:
+    op, u = make(head_dim, rotary_base=base), draw(generator, 2, L, D)
+    expected = with_module_gradients(op, lambda u: rotary_attention(op, u), u)
+    assert_all_close(with_module_gradients(op, op, u), expected, 1e-12)
+
+
+@pytest.mark.parametrize("t", [1, 5, 19])
+def test_causal(t: int, generator: torch.Generator) -> None:
+    op, u = make(), draw(generator, 2, 20, D)
+    moved = u.clone()
+    moved[:, t] += 1
+    change = (op(moved) - op(u)).detach()
+    assert torch.equal(change[:, :t], torch.zeros_like(change[:, :t]))
+    assert bool((change[:, t:].abs().amax(-1) > 1e-9).all())
+
+
+def test_the_order_of_the_past_matters(generator: torch.Generator) -> None:
+    op, u = make(), draw(generator, 1, 10, D)
+    swapped = u[:, [1, 0, *range(2, 10)]]
+    assert not torch.allclose(op(swapped)[:, -1], op(u)[:, -1], rtol=1e-6)
+
+
+def test_scores_depend_on_the_distance_only(generator: torch.Generator) -> None:
+    op, x = make(), draw(generator, 1, 1, 1, 4)
+    y = draw(generator, 1, 1, 1, 4)
+
+    def score(i: int, j: int) -> Tensor:
+        return (op._rotate(x, i) * op._rotate(y, j)).sum()
+
+    assert_close(score(1007, 1003), score(7, 3), 1e-11)
+    assert_close(score(5, 5), (x * y).sum(), 1e-12)
+    assert abs(float(score(7, 3) - score(3, 7))) > 1e-3
+
+
+def test_the_default_head_dim() -> None:
+    assert CausalSelfAttention(192).heads == 3
+    assert CausalSelfAttention(32).head_dim == 32
+
+
+def test_narrower_dtypes(generator: torch.Generator) -> None:
+    op, u = make(), draw(generator, 2, 60, D)
+    expected = op(u)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float16, 5e-3), (torch.bfloat16, 5e-2)):
+        assert_close(copy.deepcopy(op).to(dtype)(u.to(dtype)), expected, tolerance, dtype=dtype)
+    narrow = copy.deepcopy(op).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close(narrow(u.float()), expected, 5e-2, dtype=torch.bfloat16)
+
+
+def test_dropout_in_training_only(generator: torch.Generator) -> None:
+    op, u = make(dropout=0.5), draw(generator, 2, 9, D)
+    plain = make()
+    plain.load_state_dict(op.state_dict())
+    assert torch.equal(op.eval()(u), plain(u))
+    op.train()
+    assert not torch.equal(op(u), op(u))
+
+
+@pytest.mark.parametrize("shape", [(0, 5, D), (2, 0, D)])
+def test_empty_inputs(shape: tuple[int, ...]) -> None:
+    op, u = make(), torch.zeros(shape, dtype=torch.float64)
+    mask = torch.ones(shape[:2], dtype=torch.bool)
+    ids = torch.zeros(shape[:2], dtype=torch.int64)
+    for options in ({}, {"mask": mask}, {"document_ids": ids}):
+        assert op(u, **options).shape == shape
+
+
+def test_meta_device() -> None:
+    op = CausalSelfAttention(D, device="meta")
+    assert op(torch.zeros(2, 5, D, device="meta")).shape == (2, 5, D)
+
+
+@pytest.mark.parametrize(("width", "head_dim"), [(8, 3), (8, 16), (8, 0), (6, 4), (7, None)])
+def test_sizes_that_do_not_divide(width: int, head_dim: int | None) -> None:
+    got = width if head_dim is None else head_dim
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"^CausalSelfAttention: expected an even head_dim that divides width, got "
+            rf"width={width}, head_dim={got}$"
+        ),
+    ):
+        CausalSelfAttention(width, head_dim=head_dim)

@@ -1,0 +1,62 @@
+"""Small models whose every part has a say in the logits."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hyena.model import FilterConfig, LanguageModel, ModelConfig
+
+PATTERNS = ["hyena", "attention", "hyena,hyena,attention"]
+VOCABULARY = 29
+
+
+def small_config(mixers: str = "hyena", **changes: Any) -> ModelConfig:
+    """Three blocks of width 12 over 29 tokens, with three padding rows in the embedding."""
+    values: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "width": 12,
+        "layers": 3,
+        "mlp_width": 20,
+        "mixers": mixers,
+        "max_length": 24,
+        "order": 3,
+        "head_dim": 4,
+        "filter": FilterConfig(emb_dim=5, width=6, sine_freq=3.0),
+    }
+    return ModelConfig(**{**values, **changes})
+
+
+def small_model(
+    mixers: str = "hyena", dtype: torch.dtype = torch.float64, **changes: Any
+) -> LanguageModel:
+    """A model of `small_config`, in evaluation mode.
+
+    The weights are much larger than initial ones and no bias is zero: with the initial ones a
+    block adds so little to the residual that a wrong one would hardly show. The same each time.
+    """
+    generator = torch.Generator().manual_seed(5)
+    model = LanguageModel(small_config(mixers, **changes), generator=generator, dtype=dtype)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not name.endswith((".sine_freq", ".encoding", ".decay")):
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.add_(0.3 * noise.to(dtype))
+    return model.eval()
+
+
+def tokens(*shape: int, seed: int = 0) -> Tensor:
+    """Random ids of the small vocabulary."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, VOCABULARY, shape, generator=generator)
+
+
+def gradients(model: LanguageModel) -> dict[str, Tensor]:
+    """The gradient of each trained parameter by name, taken off the model."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            found[name] = parameter.grad
+            parameter.grad = None
+    return found

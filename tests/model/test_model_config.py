@@ -1,0 +1,78 @@
+"""What a configuration means and which ones are refused."""
+
+from typing import Any
+
+import pytest
+
+from hyena.model import FilterConfig, LanguageModel, ModelConfig
+
+
+def test_a_pattern_repeats_from_the_first_layer() -> None:
+    config = ModelConfig(layers=5, mixers="hyena, hyena,attention")
+    assert config.layer_mixers() == ["hyena", "hyena", "attention", "hyena", "hyena"]
+
+
+def test_derived_sizes() -> None:
+    config = ModelConfig(vocab_size=50257, width=768)
+    assert (config.hidden, config.heads, config.padded_vocab) == (3072, 12, 50264)
+    assert ModelConfig(mlp_width=7).hidden == 7
+    assert ModelConfig(width=32).heads == 1
+    assert ModelConfig(width=192, head_dim=32).heads == 6
+    assert ModelConfig(vocab_size=256).padded_vocab == 256
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"vocab_size": 0}, "model.vocab_size: expected at least 1, got 0"),
+        ({"width": -1}, "model.width: expected at least 1, got -1"),
+        ({"layers": 0}, "model.layers: expected at least 1, got 0"),
+        ({"max_length": 0}, "model.max_length: expected at least 1, got 0"),
+        ({"vocab_multiple": 0}, "model.vocab_multiple: expected at least 1, got 0"),
+        ({"short_width": 0}, "model.short_width: expected at least 1, got 0"),
+        ({"mlp_width": 0}, "model.mlp_width: expected at least 1, got 0"),
+        ({"head_dim": 0}, "model.head_dim: expected at least 1, got 0"),
+        ({"order": 1}, "model.order: expected at least 2, got 1"),
+        ({"dropout": 1.0}, "model.dropout: expected 0 ≤ dropout < 1, got 1.0"),
+        ({"dropout": -0.1}, "model.dropout: expected 0 ≤ dropout < 1, got -0.1"),
+        (
+            {"length_policy": "truncate"},
+            "model.length_policy: expected one of error, extrapolate, interpolate, got 'truncate'",
+        ),
+        (
+            {"mixers": "hyena,mamba"},
+            "model.mixers='hyena,mamba': 'mamba' is no mixer; expected hyena or attention, or a "
+            "comma-separated pattern of them",
+        ),
+        (
+            {"mixers": ""},
+            "model.mixers='': '' is no mixer; expected hyena or attention, or a comma-separated "
+            "pattern of them",
+        ),
+    ],
+)
+def test_a_bad_value_is_one_clear_line(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 (the whole text is compared)
+        ModelConfig(**values)
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"filter": FilterConfig(emb_dim=4)}, "emb_dim must be odd and at least 3"),
+        ({"filter": FilterConfig(depth=1)}, "expected depth ≥ 2 linear layers, got 1"),
+        ({"filter": FilterConfig(width=0)}, "expected width ≥ 1, got 0"),
+        ({"filter": FilterConfig(fast_decay=2.0)}, "expected 0 < fast_decay ≤ slow_decay"),
+        (
+            {"mixers": "attention", "width": 100},
+            "expected an even head_dim that divides width, got width=100, head_dim=64",
+        ),
+        ({"mixers": "attention", "head_dim": 3}, "got width=192, head_dim=3"),
+    ],
+)
+def test_what_a_layer_refuses_is_refused_with_its_words(
+    values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        LanguageModel(ModelConfig(**values), device="meta")

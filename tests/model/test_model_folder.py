@@ -1,0 +1,239 @@
+"""A model saved in a folder comes back the same; anything else is refused in one clear line."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_models import PATTERNS, small_model, tokens
+
+import hyena
+from hyena.model import FilterConfig, LanguageModel
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a good model."""
+    small_model("hyena,attention", torch.float32).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the description in place."""
+    file = folder / "config.json"
+    description = json.loads(file.read_text())
+    change(description)
+    file.write_text(json.dumps(description))
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Changes the tensors in place."""
+    file = folder / "model.safetensors"
+    weights = {name: value.clone() for name, value in load_file(file).items()}
+    change(weights)
+    save_file(weights, file)
+
+
+TRAINED = FilterConfig(
+    emb_dim=5, width=6, train_encoding=True, train_decay=True, train_sine_freq=False
+)
+
+
+@pytest.mark.parametrize("mixers", PATTERNS)
+@pytest.mark.parametrize("filter", [FilterConfig(), TRAINED], ids=["default", "tables"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_a_model_comes_back_as_it_was(
+    mixers: str, filter: FilterConfig, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    model, ids = small_model(mixers, dtype, filter=filter), tokens(2, 9)
+    model.save(tmp_path / "new" / "folder")
+    loaded = hyena.load(tmp_path / "new" / "folder")
+    assert loaded.config == model.config
+    assert not loaded.training
+    before, after = model.state_dict(), loaded.state_dict()
+    assert list(before) == list(after)
+    for name, value in before.items():
+        assert value.dtype == after[name].dtype
+        assert torch.equal(value, after[name]), name
+    trained = [{n for n, p in m.named_parameters() if p.requires_grad} for m in (model, loaded)]
+    assert trained[0] == trained[1]
+    assert torch.equal(model(ids), loaded(ids))
+
+
+def test_a_loaded_model_can_be_trained_and_saved_over_itself(folder: Path) -> None:
+    model = hyena.load(folder)
+    with torch.no_grad():
+        model.embedding.weight.add_(1)
+    model.save(folder)
+    assert torch.equal(hyena.load(folder).embedding.weight, model.embedding.weight)
+    model.train()(tokens(1, 5)).sum().backward()
+
+
+def test_the_length_policy_can_be_chosen_when_loading(folder: Path) -> None:
+    assert hyena.load(folder).config.length_policy == "error"
+    model = hyena.load(folder, length_policy="extrapolate")
+    assert model.config.length_policy == "extrapolate"
+    assert model(tokens(1, 30)).shape == (1, 30, 29)
+    with pytest.raises(ValueError, match="model.length_policy: expected one of error, extrapolate"):
+        hyena.load(folder, length_policy="truncate")
+
+
+def test_the_path_may_be_a_string(folder: Path) -> None:
+    assert isinstance(hyena.load(str(folder)), LanguageModel)
+
+
+def fails(folder: Path, message: str, error: type[Exception] = ValueError) -> None:
+    """Loading fails with one line, in which every part of the message between … occurs."""
+    with pytest.raises(error) as raised:
+        hyena.load(folder)
+    text = str(raised.value)
+    assert "\n" not in text
+    for part in message.split(" … "):
+        assert part in text, text
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    fails(
+        tmp_path / "absent",
+        "no model in … absent: config.json is not there; expected a folder written by model.save",
+        FileNotFoundError,
+    )
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    fails(folder, f"no model in … {name} is not there", FileNotFoundError)
+
+
+def test_a_file_instead_of_a_folder(folder: Path) -> None:
+    fails(
+        folder / "model.safetensors",
+        "is a file; expected the folder that holds model.safetensors and config.json",
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:100],
+        lambda data: data[:-1],
+        lambda data: data + b"\0",
+        lambda data: b"\xff" * 8 + data[8:],
+        lambda data: data[:20] + b"}" + data[21:],
+    ],
+)
+def test_damaged_weights(folder: Path, damage: Callable[[bytes], bytes]) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    fails(folder, "model.safetensors is damaged or no safetensors file … restore it from a copy")
+
+
+def test_a_pickle_is_not_read(folder: Path, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    for data in (pickle.dumps(Trap()), None):
+        if data is None:
+            torch.save({"weight": Trap()}, folder / "model.safetensors")
+        else:
+            (folder / "model.safetensors").write_bytes(data)
+        fails(folder, "no safetensors file … (pickle checkpoints are never read)")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"kind": ', "\udcff"])
+def test_a_damaged_config(folder: Path, text: str) -> None:
+    (folder / "config.json").write_bytes(text.encode(errors="surrogateescape"))
+    fails(folder, "config.json is damaged: … restore it from a copy")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{}", '{"kind": "bert"}'])
+def test_a_config_of_another_program(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    fails(folder, "config.json does not describe a hyena language model")
+
+
+@pytest.mark.parametrize(("version", "shown"), [(2, "2"), (0, "0"), ("1", "'1'"), (None, "None")])
+def test_an_unknown_format_version(folder: Path, version: Any, shown: str) -> None:
+    edit_config(folder, lambda d: d.update(format_version=version))
+    fails(
+        folder,
+        f"config.json has format version {shown}, but this hyena reads version 1; install the "
+        "version of hyena that wrote it, or a newer one",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["model"].update(wdith=3), "unexpected keyword argument 'wdith'"),
+        (lambda d: d["model"]["filter"].update(decay=3), "unexpected keyword argument 'decay'"),
+        (lambda d: d.update(model=[1]), 'is damaged: expected a table "model", got [1]'),
+        (lambda d: d.pop("model"), 'is damaged: expected a table "model", got None'),
+        (lambda d: d["model"].update(filter=7), "is damaged: expected a table of fields, got 7"),
+        (lambda d: d["model"].update(width="12"), "width is '12'; expected int"),
+        (lambda d: d["model"].update(width=12.0), "width is 12.0; expected int"),
+        (lambda d: d["model"].update(mlp_width=True), "mlp_width is True; expected int"),
+        (lambda d: d["model"].update(dropout="no"), "dropout is 'no'; expected float"),
+        (lambda d: d["model"].update(mixers=None), "mixers is None; expected str"),
+        (lambda d: d["model"]["filter"].update(window=1), "window is 1; expected bool"),
+        (lambda d: d["model"].update(layers=0), "model.layers: expected at least 1, got 0"),
+    ],
+)
+def test_a_config_with_a_wrong_field(
+    folder: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    edit_config(folder, change)
+    fails(folder, message)
+
+
+def test_a_field_that_is_not_given_has_its_default(folder: Path) -> None:
+    # Files written before a field existed stay readable.
+    edit_config(folder, lambda d: [d["model"].pop("dropout"), d["model"]["filter"].pop("shift")])
+    config = hyena.load(folder).config
+    assert (config.dropout, config.filter.shift) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("norm.bias"), "missing norm.bias; unknown none"),
+        (lambda w: w.update(extra=torch.zeros(1)), "missing none; unknown extra"),
+        (
+            lambda w: [
+                w.pop(f"blocks.{i}.norm{j}.{k}")
+                for i in (0, 1)
+                for j in (1, 2)
+                for k in ("bias", "weight")
+            ],
+            "missing blocks.0.norm1.bias, blocks.0.norm1.weight, blocks.0.norm2.bias, "
+            "blocks.0.norm2.weight, blocks.1.norm1.bias and 3 more; unknown none",
+        ),
+        (
+            lambda w: w.update({"norm.bias": torch.zeros(13)}),
+            "norm.bias should be (12,), but is (13,)",
+        ),
+        (
+            lambda w: w.update({"norm.bias": torch.zeros(12, dtype=torch.int64)}),
+            "norm.bias should be of floating point, but is torch.int64",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_the_config(
+    folder: Path, change: Callable[[dict[str, torch.Tensor]], object], message: str
+) -> None:
+    edit_weights(folder, change)
+    fails(folder, f"model.safetensors does not fit its config: {message}")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        small_model().save(tmp_path / "file" / "folder")
