@@ -48,7 +48,7 @@ def main() -> int:
             hyena(*train, f"--stop_after={half}")
         print("\n# … and the rest: a resumed run is bit for bit the uninterrupted one.")
         hyena(*train)
-        evaluation = ["--batch=1", "--stride=64"] if choice.quick else []
+        evaluation = ["--batch=256", "--stride=64"] if choice.quick else []
         hyena("evaluate", choice.out, "--data", choice.data, "--split", "test", *evaluation)
         hyena("plot", choice.out)
         new = "24" if choice.quick else "420"

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from comparison import assert_close
 from safetensors.torch import load_file
 

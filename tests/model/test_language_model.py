@@ -59,7 +59,7 @@ def test_the_embedding_is_the_head() -> None:
     model = small_model()
     vocabulary = [n for n, p in model.named_parameters() if p.shape[0] == model.config.padded_vocab]
     assert vocabulary == ["embedding.weight"]
-    assert list(model.state_dict())[0] == "embedding.weight"
+    assert next(iter(model.state_dict())) == "embedding.weight"
     # One input token; the others' rows have a gradient through the head alone.
     model(torch.full((1, 5), 3)).square().sum().backward()
     gradient = gradients(model)["embedding.weight"]

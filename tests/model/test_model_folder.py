@@ -59,6 +59,7 @@ def test_a_model_comes_back_as_it_was(
     for name, value in before.items():
         assert value.dtype == after[name].dtype
         assert torch.equal(value, after[name]), name
+        assert after[name].data_ptr() % 64 == 0, name  # else products round differently
     trained = [{n for n, p in m.named_parameters() if p.requires_grad} for m in (model, loaded)]
     assert trained[0] == trained[1]
     assert torch.equal(model(ids), loaded(ids))
@@ -78,7 +79,7 @@ def test_the_length_policy_can_be_chosen_when_loading(folder: Path) -> None:
     model = hyena.load(folder, length_policy="extrapolate")
     assert model.config.length_policy == "extrapolate"
     assert model(tokens(1, 30)).shape == (1, 30, 29)
-    with pytest.raises(ValueError, match="model.length_policy: expected one of error, extrapolate"):
+    with pytest.raises(ValueError, match=r"model\.length_policy: expected one of error, extra"):
         hyena.load(folder, length_policy="truncate")
 
 

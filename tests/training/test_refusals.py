@@ -68,6 +68,14 @@ def test_a_bad_optimizer_is_named(make: MakeConfig, field: str, value: Any, mess
         train(config)
 
 
+def test_a_run_that_never_began_can_be_started_again(make: MakeConfig) -> None:
+    config = make()
+    config.optimizer.rules = [ParameterRule("nothing")]
+    with pytest.raises(ValueError, match="matched no parameters"):
+        train(config)
+    assert train(make()).step == 6
+
+
 def test_a_folder_with_a_run_is_not_overwritten(make: MakeConfig) -> None:
     train(make(stop_after=1))
     with pytest.raises(FileExistsError, match=r"run already holds a run; continue it with resume"):

@@ -110,7 +110,7 @@ class HyenaFilter(nn.Module):
             filters * channels,
             **place,
         )
-        decay = decay.view(channels, filters).t().contiguous()
+        decay = decay.view(channels, filters).t().clone(memory_format=torch.contiguous_format)
         if train_decay:
             self.decay = nn.Parameter(decay)
         else:

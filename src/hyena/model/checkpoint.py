@@ -127,12 +127,18 @@ def config_from(values: Any, source: Path) -> ModelConfig:
 def read_weights(file: Path, device: torch.device | str | None = None) -> dict[str, torch.Tensor]:
     """Tensors of a safetensors file; ValueError if it is damaged or of another kind."""
     try:
-        return load_file(file, device=str(device or "cpu"))
+        weights = load_file(file, device=str(device or "cpu"))
     except SafetensorError as error:
         raise ValueError(
             f"{file} is damaged or no safetensors file ({error}); restore it from a copy "
             "(pickle checkpoints are never read)"
         ) from error
+    # In the file tensors lie end to end. A matrix product rounds differently where its operands do
+    # not start at a multiple of 64 bytes, so that without copies a resumed run would drift away
+    # from one that was not interrupted.
+    for name in weights:
+        weights[name] = weights[name].clone()
+    return weights
 
 
 def _check_types(kind: type, values: Any, source: Path) -> None:

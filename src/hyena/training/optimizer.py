@@ -10,6 +10,9 @@ import torch
 from torch import nn
 
 
+_FILTER = re.compile(r"\bmixer\.(two_sided_)?filter\.")
+
+
 @dataclass
 class ParameterRule:
     """What the parameters whose names match a pattern are trained with."""
@@ -96,11 +99,11 @@ def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> Non
 
 
 def _built_in(name: str, parameter: nn.Parameter, config: OptimizerConfig) -> tuple[float, float]:
-    if re.search(r"\.filter\.encoding\b", name):
+    if re.search(r"\.(two_sided_)?filter\.encoding$", name):
         return config.encoding_lr, 0.0
-    if ".mixer.filter." in name and not name.endswith(".skip"):
+    if _FILTER.search(name) and not name.endswith(".skip"):
         return config.lr if config.filter_lr is None else config.filter_lr, 0.0
-    flat = parameter.ndim < 2 or name.endswith(".filter.skip")  # skip has a row for each filter
+    flat = parameter.ndim < 2 or name.endswith("filter.skip")  # skip has a row for each filter
     return config.lr, 0.0 if flat else config.weight_decay
 
 

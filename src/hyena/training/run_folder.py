@@ -51,7 +51,9 @@ def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
         another configuration or other data, or if its newest checkpoint is damaged.
     """
     saved = list_checkpoints(checkpoints_of(config.out))
-    if not config.resume and (saved or (config.out / FILE).exists()):
+    metrics = config.out / FILE
+    begun = bool(saved) or (metrics.is_file() and metrics.stat().st_size > 0)
+    if begun and not config.resume:
         raise FileExistsError(
             f"{config.out} already holds a run; continue it with resume=true, or choose another "
             "folder with out="

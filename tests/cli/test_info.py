@@ -1,0 +1,132 @@
+"""`hyena info`: figures of a model that agree with the model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hyena.cli import main
+from hyena.model import FilterConfig, LanguageModel, ModelConfig, preset
+
+Output = pytest.CaptureFixture[str]
+
+
+def cells(text: str, first: str) -> list[str]:
+    """The cells of the first line that begins with ``first``."""
+    line = next(line for line in text.splitlines() if line.strip().startswith(first + " "))
+    return line.strip().removeprefix(first).split()
+
+
+def section(text: str, title: str) -> str:
+    """From a line that begins with the title to the next empty line."""
+    return next(part for part in text.split("\n\n") if part.startswith(title))
+
+
+def test_a_preset(capsys: Output) -> None:
+    assert main(["info", "153M"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith("preset 153M\n")
+    assert cells(out, "filter.emb_dim") == ["33"]
+    assert cells(section(out, "parameters"), "total") == ["153,700,416"]
+    # 54 × 864 numbers of the short convolutions are twice kept, and 18 × 864 a token
+    state = section(out, "state of generation, for one sequence in float32")
+    assert cells(state, "2,048") == ["31,943,808", f"{31_943_808 * 4 / 2**20:.3f}"]
+    table = section(out, "operations of a forward pass on 2,048 tokens, for each token")
+    assert cells(table, "projections") == ["2,985,984", "4,478,976"]
+    assert cells(table, "mlp") == ["5,971,968", "5,971,968"]
+    count = LanguageModel(preset("153M"), device="meta").flops(2048)
+    expected = [f"{way.per_token():,.0f}" for way in (count.paper, count.executed)]
+    assert cells(table, "model") == expected
+    assert "counts order projections where" in table
+
+
+def test_parts_add_up_to_the_total(capsys: Output) -> None:
+    assert main(["info", "125M", "--order", "3"]) == 0
+    lines = section(capsys.readouterr().out, "parameters").splitlines()[1:]
+    numbers = [int(n.replace(",", "")) for n in (line.split("  ")[-1] for line in lines[-1:])]
+    parts = [
+        int(cell.replace(",", ""))
+        for line in lines[:-1]
+        for cell in line.split()
+        if cell.replace(",", "").isdigit()
+    ]
+    assert numbers == [sum(parts)] == [133_029_120]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    config = ModelConfig(
+        vocab_size=29,
+        width=12,
+        layers=3,
+        mixers="hyena,hyena,attention",
+        head_dim=4,
+        max_length=24,
+        filter=FilterConfig(emb_dim=5, width=6),
+    )
+    LanguageModel(config, dtype=torch.bfloat16).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_saved_hybrid(folder: Path, capsys: Output) -> None:
+    assert main(["info", str(folder), "--length", "16", "--batch", "4"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{folder}\n")
+    assert cells(out, "mixers") == ["hyena,hyena,attention"]
+    numbers = 2 * (3 * 12 * 2 + 12 * 16) + 2 * 12 * 16
+    state = section(out, "state of generation, for one sequence in bfloat16")
+    assert cells(state, "16") == [f"{numbers}", f"{numbers * 2 / 2**20:.3f}"]
+    table = section(out, "operations of a forward pass on 4 × 16 tokens, for each token")
+    assert "hyena block, of 2" in table
+    assert "attention block, of 1" in table
+    assert cells(table, "scores") == ["384", "384"]  # 2 · 12 · 16
+    assert cells(table, "head") == ["696", "696"]  # 2 · 12 · 29
+    whole, causal = (
+        cells(table, f"model{end}") for end in ("", " without the pairs in the future")
+    )
+    assert int(causal[1].replace(",", "")) < int(whole[1].replace(",", ""))
+
+
+def test_an_attention_model_says_nothing_of_the_formula_for_hyena(
+    tmp_path: Path, capsys: Output
+) -> None:
+    LanguageModel(ModelConfig(mixers="attention", layers=1)).save(tmp_path)
+    assert main(["info", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "order projections" not in out
+    assert "filters" not in section(out, "parameters")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "154M",
+            "a model was asked for in 154M, which is neither a folder nor a preset "
+            "(125M, 125M-slim, 153M, 355M, 1.3B)",
+        ),
+        (".", "a model was asked for in ., which holds neither a saved model nor checkpoints"),
+        ("153M --order 1", "model.order: expected at least 2, got 1"),
+        ("153M --length 0", "length is 0; it must be at least 1"),
+        ("153M --batch -1", "batch is -1; it must be at least 1"),
+        ("--length 5", "order, length and batch are of a model; name one: hyena info MODEL"),
+        ("model --order 3", "order=3 was asked for, but the model in model has its own"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: str, message: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert main(["info", *words.split()]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+
+
+def test_a_damaged_checkpoint_is_one_line(folder: Path, capsys: Output) -> None:
+    (folder / "model.safetensors").write_bytes(b"no tensors")
+    assert main(["info", str(folder)]) == 1
+    err = capsys.readouterr().err
+    assert "is damaged or no safetensors file" in err
+    assert err.count("\n") == 1
