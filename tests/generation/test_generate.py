@@ -144,7 +144,7 @@ def test_growing_past_max_length_follows_the_policy():
         ({"prompts": [[1]], "temperature": float("nan")}, "temperature: expected at least 0"),
         ({"prompts": [[1]], "top_k": 0}, "top_k: expected at least 1"),
         ({"prompts": [[1]], "top_p": 0.0}, "top_p: expected 0 < top_p"),
-        ({"prompts": [[999]], "max_new_tokens": 4}, "token id 999 is outside the vocabulary of 257"),
+        ({"prompts": [[999]], "max_new_tokens": 4}, "token id 999 is outside the vocabulary"),
     ],
 )
 def test_bad_arguments_are_one_clear_line(arguments, message):

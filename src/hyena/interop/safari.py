@@ -83,7 +83,7 @@ def load_safari(
             depth=depth,
             filters=filters,
             layout=layout or "order_major",
-        ).to(dtype)
+        ).to(dtype, copy=True)
         for name, theirs in names.items()
     }
     model = LanguageModel(config, device="meta", dtype=dtype)

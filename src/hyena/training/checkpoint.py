@@ -176,7 +176,7 @@ def restore_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim
         raise ValueError(f"{path} belongs to another model: {wrong[0]} is missing or unexpected")
     saved = optimizer.state_dict()
     saved["state"] = {
-        i: {moment: tensors[f"{name}.{moment}"] for moment in _MOMENTS}
+        i: {moment: tensors[f"{name}.{moment}"].clone() for moment in _MOMENTS}  # aligned
         for i, name in enumerate(order)
     }
     optimizer.load_state_dict(saved)
