@@ -51,7 +51,7 @@ def test_train_prints_the_newest_checkpoint_and_resumes_from_its_configuration(
     checkpoint, stopped = capsys.readouterr().out.splitlines()
     assert Path(checkpoint) == tmp_path / "run/checkpoints/step-00000002"
     assert stopped == "stopped after step 2 of 4; --resume true goes on"
-    again = ["--config", f"{checkpoint}/train.yaml", "--resume=true", "--stop_after=null"]
+    again = ["--config", f"{checkpoint}/train.yaml", "--resume=true"]
     assert main(["train", *again]) == 0
     assert capsys.readouterr().out.strip().endswith("step-00000004")
 
@@ -61,7 +61,7 @@ def test_a_stopped_run_has_the_exit_code_of_its_signal(
 ) -> None:
     def stopped(config: TrainConfig) -> SimpleNamespace:
         number = int(signal.SIGTERM)
-        return SimpleNamespace(checkpoint=config.out, step=1, steps=2, signal=number)
+        return SimpleNamespace(checkpoint=config.out, step=1, steps=2, signal=number, rank=0)
 
     monkeypatch.setattr("hyena.cli.train.train", stopped)
     assert main(["train", "--data", "d", "--out", str(tmp_path)]) == 128 + signal.SIGTERM
@@ -70,7 +70,9 @@ def test_a_stopped_run_has_the_exit_code_of_its_signal(
 def test_the_saved_configuration_is_what_print_config_prints(work: Path, capsys: Output) -> None:
     saved = work / "run/checkpoints/step-00000004/train.yaml"
     assert main(["train", "--config", str(saved), "--print_config"]) == 0
-    assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(saved.read_text())
+    of_one_call = {"resume": False, "stop_after": None}
+    expected = {**yaml.safe_load(saved.read_text()), **of_one_call}
+    assert yaml.safe_load(capsys.readouterr().out) == expected
 
 
 @pytest.mark.parametrize("data", ["data", "texts", "texts/0.txt"])
@@ -183,7 +185,7 @@ def test_an_absent_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         ("plot {run} --length 64", "64"),
         (
             "train --data {data} --out {run} --length 9",
-            "already holds a run; continue it with resume=true",
+            "already holds a run; continue it with --resume true",
         ),
         ("train --data {data} --out {new} --model.vocab_size 9", "vocab_size=9"),
     ],

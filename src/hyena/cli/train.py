@@ -12,7 +12,8 @@ def run(config: TrainConfig) -> int:
     Returns: 0, or 128 + n if signal n stopped the run, so that a script does not go on with it.
     """
     result = train(config)
-    print(result.checkpoint)
-    if result.step < result.steps:
+    if result.rank == 0:
+        print(result.checkpoint)
+    if result.rank == 0 and result.step < result.steps:
         print(f"stopped after step {result.step} of {result.steps}; --resume true goes on")
     return 128 + result.signal if result.signal else 0

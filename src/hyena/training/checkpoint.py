@@ -120,12 +120,16 @@ def unwritable(what: str, error: Exception, checkpoints: Path) -> OSError:
 
 
 def config_yaml(config: dict[str, Any]) -> str:
-    """The plain configuration as YAML. Raises ImportError if PyYAML is missing."""
+    """The plain configuration of the run as YAML, without what belonged to one call only.
+
+    Raises: ImportError if PyYAML is missing.
+    """
     try:
         import yaml  # comes with jsonargparse
     except ImportError as error:
         raise ImportError("training needs PyYAML; pip install 'hyena[train]'") from error
-    return str(yaml.safe_dump(config, sort_keys=False))
+    lasting = {key: value for key, value in config.items() if key not in ("resume", "stop_after")}
+    return str(yaml.safe_dump(lasting, sort_keys=False))
 
 
 def read_training_state(checkpoint: Path) -> TrainingState:

@@ -58,12 +58,14 @@ class TrainResult:
         step: finished steps.
         steps: steps of the whole run; more than ``step`` if this call stopped before the end.
         signal: number of the signal that stopped it, 0 if none did.
+        rank: of this process; the first, 0, is the one that writes.
     """
 
     checkpoint: Path
     step: int
     steps: int
     signal: int
+    rank: int = 0
 
 
 @dataclass
@@ -215,7 +217,7 @@ def _run(
     if stopped and metrics is not None:
         progress.message(f"stopped at step {state.step}; saved {saved}")
     assert saved is not None or metrics is None
-    return TrainResult(saved or checkpoints, state.step, config.steps, stopped)
+    return TrainResult(saved or checkpoints, state.step, config.steps, stopped, fabric.global_rank)
 
 
 def _model(config: TrainConfig, start: Start) -> LanguageModel:

@@ -55,8 +55,8 @@ def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
     begun = bool(saved) or (metrics.is_file() and metrics.stat().st_size > 0)
     if begun and not config.resume:
         raise FileExistsError(
-            f"{config.out} already holds a run; continue it with resume=true, or choose another "
-            "folder with out="
+            f"{config.out} already holds a run; continue it with --resume true (resume=True), or "
+            "choose another folder with --out"
         )
     if not saved:
         return Start(None, TrainingState(0, 0, None, data, to_plain(config)))
@@ -68,7 +68,7 @@ def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
         )
         raise ValueError(
             f"cannot resume from {saved[-1]}: the tokens in {config.data} are not those it was "
-            f"trained on (different: {', '.join(keys)}); give the old folder as data="
+            f"trained on (different: {', '.join(keys)}); give the old folder with --data"
         )
     state.config = to_plain(config)
     return Start(saved[-1], state)

@@ -1,0 +1,123 @@
+"""The documentation's code runs, and the commands it shows are commands."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from hyena.cli.options import parse
+from hyena.cli.program import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(path.name for path in DOCS.glob("*.md"))
+WITH_CODE = ["checkpoints", "formats", "mathematics", "replace_attention", "training"]
+
+
+def blocks(text: str, languages: tuple[str, ...] = ("python",)) -> Iterator[tuple[int, str]]:
+    """The fenced blocks of these languages: the line before the code, and the code."""
+    fence = rf"^```({'|'.join(languages)})\n(.*?)^```$"
+    for match in re.finditer(fence, text, flags=re.MULTILINE | re.DOTALL):
+        yield text.count("\n", 0, match.start(2)), match[2]
+
+
+def execute(page: Path) -> None:
+    """Runs a page's Python blocks as one program whose line numbers are those of the page."""
+    namespace: dict[str, object] = {"__name__": page.stem}
+    for line, code in blocks(page.read_text(encoding="utf-8")):
+        exec(compile("\n" * line + code, str(page), "exec"), namespace)
+
+
+def commands(text: str) -> Iterator[tuple[str, str]]:
+    """The command lines shown in a page, as the command of `hyena` and what follows it.
+
+    They stand in blocks of shell code, in indented blocks, and in the prose if they have options.
+    """
+    shell = [code for _, code in blocks(text, ("sh", "shell", "console"))]
+    shell += re.findall(r"^    (hyena .*)$", text, flags=re.MULTILINE)
+    shell += re.findall(r"`(hyena [^`]*--[^`]*)`", text)
+    names = "|".join(COMMANDS)
+    for code in shell:
+        for line in code.replace("\\\n", " ").splitlines():
+            if match := re.search(rf"(?:^|\s)hyena ({names})\b([^>|#]*)", line):
+                yield match[1], match[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory; what a page may set for the process is put back."""
+    monkeypatch.chdir(tmp_path)
+    dtype = torch.get_default_dtype()
+    yield tmp_path
+    torch.set_default_dtype(dtype)
+
+
+def weights_of_the_public_code(file: Path) -> None:
+    """A language model of the public code with random weights and GPT-2's vocabulary, padded."""
+    with safe_open(ROOT / "tests/golden/safari_lm_modulated.safetensors", framework="pt") as golden:
+        state = {
+            name.removeprefix("state."): golden.get_tensor(name)
+            for name in golden.keys()  # noqa: SIM118
+            if name.startswith("state.")
+        }
+    embedding = torch.randn(50264, state["lm_head.weight"].shape[1])
+    state["backbone.embeddings.word_embeddings.weight"] = embedding
+    state["lm_head.weight"] = embedding.clone()
+    save_file(state, file)
+
+
+@pytest.mark.parametrize("name", WITH_CODE)
+def test_the_code_of_a_page_runs(name: str, folder: Path) -> None:
+    if name == "checkpoints":
+        weights_of_the_public_code(folder / "weights.safetensors")
+    execute(DOCS / f"{name}.md")
+
+
+def test_no_page_with_code_is_left_out() -> None:
+    found = [name for name in PAGES if any(blocks((DOCS / name).read_text(encoding="utf-8")))]
+    assert found == [f"{name}.md" for name in WITH_CODE]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_commands_of_a_page_are_commands(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)  # the configurations that the commands name are there
+    for command, rest in commands((DOCS / name).read_text(encoding="utf-8")):
+        module = import_module(f"hyena.cli.{command}")
+        words = shlex.split(rest)
+        if "--help" not in words:
+            parse(command, COMMANDS[command], module.Config, module.POSITIONAL, words)
+    capsys.readouterr()  # what --print_config printed
+
+
+def test_blocks_are_found_with_their_lines() -> None:
+    text = "a\n```python\nx = 1\n```\n```sh\nhyena info\n```\n\n```python\ny = 2\n```\n"
+    assert list(blocks(text)) == [(2, "x = 1\n"), (9, "y = 2\n")]
+
+
+def test_code_that_fails_is_reported_at_its_line(folder: Path) -> None:
+    page = folder / "page.md"
+    page.write_text("# A page\n\n```python\nx = 1\n```\nThen\n\n```python\n\nassert x == 2\n```\n")
+    with pytest.raises(AssertionError) as error:
+        execute(page)
+    assert (str(error.traceback[-1].path), error.traceback[-1].lineno + 1) == (str(page), 10)
+
+
+def test_commands_are_found_wherever_they_stand() -> None:
+    text = (
+        "Try `hyena info --length 8` or `hyena info`, or\n\n    hyena plot RUN > x\n\n"
+        "```sh\nhyena train --data a \\\n    --out b\nls\ntorchrun -m hyena train --out c\n```\n"
+    )
+    assert list(commands(text)) == [
+        ("train", " --data a      --out b"),
+        ("train", " --out c"),
+        ("plot", " RUN "),
+        ("info", " --length 8"),
+    ]
