@@ -2,7 +2,9 @@
 
 Trains a model of each kind in the demo's setting at several learning rates and compares the best
 of each on held-out documents. The attention model's MLP is widened until the parameters agree
-within 2%. Runs resume where they stopped. Needs `hyena prepare sotu --out data/sotu`.
+within 2%. Runs resume where they stopped and are not done twice, so several processes may each do
+some of the learning rates before one puts the table together. Needs
+`hyena prepare sotu --out data/sotu`.
 
     python benchmarks/language_model.py --out benchmarks/results/language-model_HARDWARE_DATE
 """
@@ -46,17 +48,25 @@ def matched(config: ModelConfig, mixers: str) -> ModelConfig:
     return dataclasses.replace(other, mlp_width=wider)
 
 
+def score(model: LanguageModel, config: TrainConfig) -> dict[str, float]:
+    """Bits per byte over whole documents, with at least half a window of context."""
+    length = config.model.max_length
+    return {
+        split: evaluate(
+            model, open_tokens(config.data, split).documents(), length=length, stride=length // 2
+        ).bits_per_byte
+        for split in ("validation", "test")
+    }
+
+
 def run(name: str, config: TrainConfig, runs: Path) -> dict:
     """Trains if it is not done yet, and evaluates the last weights on both held-out splits."""
     print(f"\n== {name}", flush=True)
     result = train(dataclasses.replace(config, out=runs / name, resume=True))
     model = hyena.load(result.checkpoint)
-    scores = {}
-    for split in ("validation", "test"):
-        length = config.model.max_length
-        scores[split] = evaluate(
-            model, open_tokens(config.data, split).documents(), length=length, stride=length // 2
-        ).bits_per_byte
+    kept = runs / name / f"scores-{result.checkpoint.name}.json"
+    scores = json.loads(kept.read_text()) if kept.is_file() else score(model, config)
+    kept.write_text(json.dumps(scores))
     print(f"{name}: {scores}", flush=True)
     curve = [
         (r["tokens"], r["validation_loss"])

@@ -40,7 +40,7 @@ def main() -> int:
     start = time.monotonic()
     settings = [f"--data={choice.data}", f"--out={choice.out}", *(QUICK if choice.quick else [])]
     train = ["train", "--config", str(ROOT / "configs/demo.yaml"), *settings, "--resume=true"]
-    half = "4" if choice.quick else "400"
+    half = "4" if choice.quick else "1100"
     try:
         hyena("prepare", "sotu", "--out", choice.data)
         if not (Path(choice.out) / "checkpoints").exists():

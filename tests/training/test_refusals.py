@@ -79,7 +79,7 @@ def test_a_run_that_never_began_can_be_started_again(make: MakeConfig) -> None:
 def test_a_folder_with_a_run_is_not_overwritten(make: MakeConfig) -> None:
     train(make(stop_after=1))
     with pytest.raises(
-        FileExistsError, match=r"run already holds a run; continue it with --resume"
+        FileExistsError, match="already holds a run; continue it with --resume"
     ):
         train(make())
 
