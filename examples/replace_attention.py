@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.filters import HyenaFilter
 from hyena.mixers.replace import replace_attention
 
 TOKENS, PAD, MAX_LENGTH, BACK = 8, 8, 32, 8  # tokens are 0 … 7, and 8 is padding
@@ -51,10 +50,6 @@ def loss_of(model: nn.Module, ids: Tensor, tags: Tensor) -> Tensor:
     return F.cross_entropy(model(ids).flatten(0, 1), tags.flatten(), ignore_index=NO_TAG)
 
 
-def smooth_filter(width: int) -> HyenaFilter:
-    return HyenaFilter(width, MAX_LENGTH, sine_freq=4.0, bidirectional=True)
-
-
 def main(steps: int = 60) -> tuple[float, float]:
     """Returns the loss on held-out sequences before and after training."""
     torch.manual_seed(0)
@@ -62,8 +57,7 @@ def main(steps: int = 60) -> tuple[float, float]:
     model = Tagger()
 
     # The one call. causal=False: a tag may depend on the whole sequence, as with attention before.
-    # `filter` may be left out; the default is rougher, for thousands of positions, not 32.
-    names = replace_attention(model, MAX_LENGTH, causal=False, filter=smooth_filter)
+    names = replace_attention(model, MAX_LENGTH, causal=False)
     print("replaced:", ", ".join(names))
 
     # The optimizer comes after it, so that it holds the new parameters.

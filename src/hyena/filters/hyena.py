@@ -42,6 +42,8 @@ class HyenaFilter(nn.Module):
         emb_dim: size of the encoding, odd, ≥ 3.
         width, depth: of the FFN; depth counts its linear layers, ≥ 2.
         sine_freq, train_sine_freq: initial ``freq``, and whether it is trained. Higher is rougher.
+            With PyTorch's initial weights, which these are, 4 is as rough as the paper's 14 is with
+            the smaller ones of a `hyena.LanguageModel`; 14 would be noise.
         window: multiply by the window at all.
         shift: constant added to the window, so that it never closes.
         fast_decay, slow_decay, train_decay: the window's decays, and whether they are trained.
@@ -68,7 +70,7 @@ class HyenaFilter(nn.Module):
         emb_dim: int = 33,
         width: int = 64,
         depth: int = 4,
-        sine_freq: float = 14.0,
+        sine_freq: float = 4.0,
         train_sine_freq: bool = True,
         window: bool = True,
         shift: float = 0.0,
