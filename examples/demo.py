@@ -9,6 +9,7 @@ and lets it write. About ten minutes on two CPU cores. An interrupted demo goes 
 """
 
 import argparse
+import contextlib
 import shlex
 import subprocess
 import sys
@@ -25,7 +26,12 @@ QUICK = [
 def hyena(*words: str) -> None:
     """Shows a command and runs it."""
     print(f"\n$ hyena {shlex.join(words)}", flush=True)
-    subprocess.run([sys.executable, "-m", "hyena", *words], check=True)
+    process = subprocess.Popen([sys.executable, "-m", "hyena", *words])
+    while process.returncode is None:
+        with contextlib.suppress(KeyboardInterrupt):  # the command gets it too, saves and ends
+            process.wait()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
 
 
 def main() -> int:

@@ -2,9 +2,12 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 DEMO = Path(__file__).parent.parent / "examples" / "demo.py"
 COMMANDS = ["prepare", "train", "train", "evaluate", "plot", "generate"]
@@ -15,7 +18,7 @@ def demo(tmp_path: Path) -> str:
         [sys.executable, DEMO, "--quick", "--data", tmp_path / "data", "--out", tmp_path / "run"],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert result.returncode == 0, result.stderr
@@ -34,3 +37,24 @@ def test_the_demo_runs_shows_each_command_and_goes_on_where_it_was(tmp_path: Pat
     again = demo(tmp_path)  # nothing is trained twice
     commands = re.findall(r"^\$ hyena (\w+)", again, flags=re.MULTILINE)
     assert commands == ["prepare", "train", "evaluate", "plot", "generate"]
+
+
+def test_ctrl_c_leaves_the_command_the_time_to_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Saving:
+        """A command that gets Ctrl-C as the demo does, and ends by itself a little later."""
+
+        args, returncode, waits = (), None, 0
+
+        def __init__(self, words: list[str]) -> None:
+            pass
+
+        def wait(self) -> None:
+            self.waits += 1
+            if self.waits < 3:
+                raise KeyboardInterrupt
+            self.returncode = 130
+
+    monkeypatch.setattr(subprocess, "Popen", Saving)
+    with pytest.raises(subprocess.CalledProcessError) as stopped:
+        runpy.run_path(str(DEMO))["hyena"]("train")
+    assert stopped.value.returncode == 130

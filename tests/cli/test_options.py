@@ -51,6 +51,13 @@ def read(*words: str) -> RunConfig:
     return config
 
 
+def test_an_empty_path_is_refused_wherever_it_stands() -> None:
+    for words in (["--data", ""], ["--data="], [""], ["--steps", "3", "--data", ""]):
+        with pytest.raises(UsageError, match='data: expected a path, got ""'):
+            read(*words)
+    assert read("d", "--stop", "").stop == ""
+
+
 def test_options_reach_nested_dataclasses() -> None:
     config = read("--data", "d", "--model.filter.width=8", "--lr", "1e-4", "--betas", "[0.5,0.6]")
     expected = ModelConfig(filter=FilterConfig(width=8))
@@ -108,6 +115,7 @@ def test_help_shows_the_fields_and_their_docstrings(capsys: pytest.CaptureFixtur
         ("d --zzz 3", 'unknown option "zzz"'),
         ("d extra", 'unexpected argument "extra"'),
         ("d --steps many", 'steps: expected int, got "many"'),
+        ("d --steps=", 'steps: expected int, got ""'),
         ("d --model.policy x", "model.policy: expected one of 'error', 'extrapolate', got \"x\""),
         ("d --model.filter.window 3", 'model.filter.window: expected bool, got "3"'),
         ("d --steps", "argument --steps: expected one argument"),
@@ -131,7 +139,11 @@ def test_a_wrong_command_line_is_one_line(words: str, message: str) -> None:
         ),
         (b"model: {filter: {width: a}}", 'model.filter.width: expected int, got "a"'),
         (b"steps: [", "Problems parsing config: while parsing a flow node"),
-        (b"just words", "Unexpected config: just words"),
+        (
+            b"just words",
+            'a file given to --config has no options: expected lines "name: value", got',
+        ),
+        (b"", "a file given to --config has no options: expected lines"),
         (b"\xff\xfe\x00", "the file given to --config is not UTF-8 text"),
     ],
 )

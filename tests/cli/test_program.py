@@ -77,6 +77,13 @@ def test_print_config_of_a_command_can_be_read_back(
         ("evaluate . --data d", 1, "which holds neither a saved model nor checkpoints"),
         ("evaluate m --data d --split trian", 2, "expected one of 'train', 'validation', 'test'"),
         ("plot absent", 1, "a model was asked for in absent, which does not exist"),
+        ("train --data d --out= --steps 1", 2, 'out: expected a path, got ""; "." is the working'),
+        ("evaluate m --data d --length x", 2, 'length: expected int or null, got "x"'),
+        (
+            "generate m --length_policy cut",
+            2,
+            "expected one of 'error', 'extrapolate', 'interpolate' or null, got \"cut\"",
+        ),
         ("plot absent --length 0", 1, "length is 0; it must be at least 1"),
         ("plot absent extra", 2, 'unexpected argument "extra"'),
         (
@@ -173,6 +180,14 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     done = subprocess.run([sys.executable, "-m", "hyena", "info"], stdout=write, stderr=-1)
     os.close(write)
     assert done.stderr == b""
+
+
+def test_a_character_that_the_terminal_lacks_is_no_error() -> None:
+    command = [sys.executable, "-m", "hyena", "info", "125M", "--batch", "2"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 ? 2,048 tokens" in done.stdout
 
 
 def test_info_names_the_versions(capsys: Output) -> None:

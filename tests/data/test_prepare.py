@@ -188,6 +188,8 @@ def test_a_dataset_may_keep_its_own_splits(folder, monkeypatch):
     [
         ({"validation": 1.5}, "validation is a fraction of the documents"),
         ({"validation": 0.5, "test": 0.5}, "leave no documents to train on"),
+        ({"source": ""}, "source is empty; give a path"),
+        ({"out": ""}, "out is empty; give a path"),
         ({"seed": -1}, "seed must be 0 or more; got -1"),
         ({"max_documents": 0}, "max_documents must be 1 or more; got 0"),
         ({"split_by": "chance"}, "split_by is 'documents' or 'source'; got 'chance'"),

@@ -92,6 +92,7 @@ def test_bytes_that_are_not_utf8_are_named_with_their_offset(tmp_path):
         ('{"text": null}', r"line 2: field 'text' should hold text, but holds NoneType"),
         ('["text"]', r"line 2: expected an object with field 'text', got \['text'\]"),
         ('{"text": "x"', r"line 2 is not JSON: .* at column 13"),
+        ("[" * 100_000, r"x\.jsonl line 2 (is not a record: it is nested too deeply|is not JSON)"),
     ],
 )
 def test_bad_json_lines(tmp_path, line, message):

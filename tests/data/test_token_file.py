@@ -88,7 +88,12 @@ def test_a_damaged_manifest(sample, content):
         {"splits": []},
         {"splits": {"train": {"documents": 2}}},
         {"splits": {"train": {"documents": "2", "tokens": 1, "bytes": 1, "sha256": {}}}},
+        {"splits": {"train": {"documents": 2, "tokens": 1, "bytes": 1, "sha256": 3}}},
         {"tokenizer": {"name": "bytes"}},
+        {"tokenizer": {"name": "x", "fingerprint": "", "vocab_size": "3", "end_of_text": 0}},
+        {"tokenizer": {"name": "x", "fingerprint": 1, "vocab_size": 3, "end_of_text": 0}},
+        {"settings": []},
+        {"source": 3},
         {"dtype": "object"},
     ],
 )

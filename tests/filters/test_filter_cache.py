@@ -115,6 +115,19 @@ CHANGES = [
 ]
 
 
+@pytest.mark.parametrize(
+    "setting", [("shift", 0.5), ("window", False), ("normalized", True), ("max_length", 20)]
+)
+def test_computed_again_after_a_setting_changes(
+    setting: tuple[str, object], filter: HyenaFilter
+) -> None:
+    first, taps = spectra(filter), filter.reversed_taps(16).detach()
+    setattr(filter, *setting)
+    assert spectra(filter) is not first
+    assert is_fresh(filter)
+    assert not torch.equal(filter.reversed_taps(16)[..., -16:], taps)
+
+
 @pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
 def test_computed_again_after(change: Callable[[HyenaFilter], None], filter: HyenaFilter) -> None:
     first = spectra(filter)

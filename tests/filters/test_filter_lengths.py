@@ -133,6 +133,17 @@ def test_reversed_taps(training: bool) -> None:
             assert_close(taps[..., taps.shape[-1] - length :].flip(-1), filter(length), 1e-12)
 
 
+@torch.no_grad()
+def test_reversed_taps_of_a_short_sequence_are_few() -> None:
+    filter = HyenaFilter(2, 5000, width=4, dtype=torch.float64).eval()
+    sizes = []
+    for length in (1, 600, 4999, 5000):
+        taps = filter.reversed_taps(length)
+        sizes.append(taps.shape[-1])
+        assert_close(taps[..., taps.shape[-1] - length :].flip(-1), filter(length), 1e-12)
+    assert sizes == [512, 1024, 5000, 5000]
+
+
 def test_reversed_taps_follow_the_policy() -> None:
     with pytest.raises(ValueError, match=r"^the input is 10 long but max_length is 9; "):
         make("error").reversed_taps(M + 1)

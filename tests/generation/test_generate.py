@@ -1,5 +1,6 @@
 """Generation equals recomputing the full forward for every token."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -117,8 +118,10 @@ def test_end_of_text_ends_a_sequence():
 
 def test_the_mode_of_the_model_is_restored():
     model = build().train()
+    model.blocks[1].eval()  # as a frozen part may be
+    modes = [module.training for module in model.modules()]
     generate(model, [[256]], max_new_tokens=2)
-    assert model.training
+    assert [module.training for module in model.modules()] == modes
 
 
 def test_growing_past_max_length_follows_the_policy():
@@ -131,6 +134,20 @@ def test_growing_past_max_length_follows_the_policy():
         assert len(generate(model, [prompt], max_new_tokens=14)[0].tokens) == 14
         with pytest.raises(ValueError, match=f"do not fit max_length 16.*{advice}"):
             generate(model, [prompt], max_new_tokens=15)
+        with pytest.raises(ValueError, match=r"policy=.*; shorten the prompt") as error:
+            generate(model, [[1] * 17], max_new_tokens=1)
+        assert "ask for" not in str(error.value)
+
+
+def test_a_trained_encoding_is_known_to_end_before_anything_is_generated():
+    filter = FilterConfig(emb_dim=5, width=8, train_encoding=True)
+    model = build(max_length=16, length_policy="extrapolate", filter=filter)
+    tokenizer, pieces = load_tokenizer("bytes"), []
+    options = {"tokenizer": tokenizer, "on_text": lambda _, piece: pieces.append(piece)}
+    assert len(generate(model, [[1]], max_new_tokens=16)[0].tokens) == 16
+    with pytest.raises(ValueError, match="at most 16 new tokens: the trained encoding"):
+        generate(model, [""], max_new_tokens=17, **options)
+    assert pieces == []
 
 
 @pytest.mark.parametrize(
@@ -144,6 +161,9 @@ def test_growing_past_max_length_follows_the_policy():
         ({"prompts": [[1]], "temperature": float("nan")}, "temperature: expected at least 0"),
         ({"prompts": [[1]], "top_k": 0}, "top_k: expected at least 1"),
         ({"prompts": [[1]], "top_p": 0.0}, "top_p: expected 0 < top_p"),
+        ({"prompts": [[1]], "seed": 2**63}, "seed: expected an integer of 64 bits, got 9223"),
+        ({"prompts": [1, 2]}, r"got 1; a single prompt of ids goes in a list, such as \[\[1, 2"),
+        ({"prompts": [[1.5]]}, r"a sequence of token ids, got \[1\.5\]"),
         ({"prompts": [[999]], "max_new_tokens": 4}, "token id 999 is outside the vocabulary"),
     ],
 )
@@ -151,6 +171,13 @@ def test_bad_arguments_are_one_clear_line(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         generate(build(), **arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_ids_may_be_of_numpy_or_pytorch(kind):
+    model = build()
+    expected = generate(model, [[256, 1]], max_new_tokens=5)[0].tokens
+    assert generate(model, [kind([256, 1])], max_new_tokens=5)[0].tokens == expected
 
 
 def test_a_damaged_model_is_named():

@@ -35,5 +35,7 @@ def test_top_p_keeps_the_fewest_that_reach_p():
     torch.testing.assert_close(found, expected / expected.sum(), rtol=0, atol=0.03)
 
 
-def test_zero_temperature_is_the_likeliest():
-    assert sample(LOGITS, Sampling(0.0), torch.Generator()) == 1
+@pytest.mark.parametrize("temperature", [0.0, 5e-324, 1e-300, 1e-40, 1e-6])
+@pytest.mark.parametrize("scale", [1, 1e30])
+def test_zero_temperature_and_its_neighbours_are_the_likeliest(temperature, scale):
+    assert sample(LOGITS * scale, Sampling(temperature), torch.Generator()) == 1

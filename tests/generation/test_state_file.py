@@ -71,3 +71,10 @@ def test_bad_files_are_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="format version 7, but this hyena reads version 1"):
         load_state(tmp_path / "new")
+    save_file(
+        {"a": torch.zeros(1)},
+        tmp_path / "lacking",
+        {"kind": "hyena generation state", "format_version": "1", "layers": '["hyena"]'},
+    )
+    with pytest.raises(ValueError, match=r"damaged: 'layers\.0\.short' is missing"):
+        load_state(tmp_path / "lacking")

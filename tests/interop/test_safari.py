@@ -111,6 +111,60 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello world" * 9, b"\x80\x02" + bytes(range(3, 99)), b"PK\x03\x04" + bytes(99)],
+)
+@pytest.mark.parametrize("name", ["weights.ckpt", "weights.safetensors"])
+def test_junk_is_one_clear_line(content, name, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match="no checkpoint") as error:
+        load_safari(tmp_path / name, window=False, normalized=False)
+    assert "\n" not in str(error.value)
+    assert "weights_only" not in str(error.value)  # no advice to turn the protection off
+
+
+@pytest.mark.parametrize("loaded", [[1], {"a": 1}, {1: torch.zeros(1)}])
+def test_a_pytorch_file_of_something_else(loaded, tmp_path):
+    torch.save(loaded, tmp_path / "weights.ckpt")
+    with pytest.raises(ValueError, match="holds no state dict of tensors"):
+        load_safari(tmp_path / "weights.ckpt", window=False, normalized=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("backbone.layers.1.norm1.weight", lambda x: x[:3]),
+        ("backbone.layers.0.mixer.filter_fn.bias", lambda x: x[:-1]),
+        ("backbone.layers.1.mixer.filter_fn.pos_emb.z", lambda x: x[:, :-1]),
+        ("backbone.layers.0.mixer.filter_fn.pos_emb.t", lambda x: x[:, :-1]),
+        ("backbone.layers.1.mixer.short_filter.weight", lambda x: x.sum()),
+        ("backbone.ln_f.weight", lambda x: x.long()),
+    ],
+)
+def test_a_tensor_that_does_not_fit_the_others_is_named(name, change, golden):
+    state, settings, _, _, path = golden
+    state[name] = change(state[name]).contiguous()
+    with pytest.raises(ValueError, match=f"^the checkpoint does not fit: {name}, ") as error:
+        load_safari(write(state, path), **settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"layout": "rows"}, "expected layout order_major or channel_major, got 'rows'"),
+        ({"positions": "none"}, 'expected positions "file" or "computed", got \'none\''),
+        ({"vocab_size": 0}, "vocab_size=0, but the embedding has 56 rows"),
+        ({"vocab_size": 57}, "vocab_size=57, but the embedding has 56 rows"),
+    ],
+)
+def test_wrong_settings(wrong, message, golden):
+    state, settings, _, _, path = golden
+    with pytest.raises(ValueError, match=f"^load_safari: {message}$"):
+        load_safari(write(state, path), **settings, **wrong)
+
+
 def test_no_file_and_no_model(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         load_safari(tmp_path / "none.safetensors", window=False, normalized=False)

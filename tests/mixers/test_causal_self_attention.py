@@ -116,3 +116,9 @@ def test_sizes_that_do_not_divide(width: int, head_dim: int | None) -> None:
         ),
     ):
         CausalSelfAttention(width, head_dim=head_dim)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, float("nan")])
+def test_a_dropout_that_is_none(dropout: float) -> None:
+    with pytest.raises(ValueError, match=r"^CausalSelfAttention: expected 0 ≤ dropout < 1, got "):
+        CausalSelfAttention(8, dropout=dropout)

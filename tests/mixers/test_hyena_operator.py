@@ -342,6 +342,7 @@ def test_interpolation_needs_one_length_for_all(generator: torch.Generator) -> N
             r"the filter does not fit; expected \(channels, filters, max_length, bidirectional\) = "
             r"\(4, 1, 12, False\), got \(4, 2, 12, False\)$",
         ),
+        ({"dropout": 1.0}, r"expected 0 ≤ dropout < 1, got 1\.0$"),
         (
             {"filter": HyenaFilter(D, M), "length_policy": "error"},
             r"length_policy belongs to the filter; give it to the filter's constructor when you ",
@@ -357,7 +358,9 @@ def test_unknown_settings() -> None:
     with pytest.raises(ValueError, match=r"^length_policy='cut' is unknown"):
         make(length_policy="cut")
     with pytest.raises(ValueError, match=r"^backend='fast' is unknown"):
-        make(backend="fast")(torch.zeros(1, 2, D, dtype=torch.float64))
+        make(backend="fast")
+    with pytest.raises(RuntimeError, match=r'^backend="native" was asked for, but the kernel did'):
+        make(backend="native")
 
 
 @pytest.mark.parametrize("call", ["prefill", "step"])

@@ -154,7 +154,7 @@ def test_arguments_that_do_not_fit(make: Make, generator: torch.Generator) -> No
     with pytest.raises(
         ValueError,
         match=re.escape(
-            f"{name}.prefill: expected padding on the left only, got rows whose last token "
+            f"{name}.prefill: expected padding on the left only, got rows with padding at "
         ),
     ):
         mixer.prefill(u, mask=right)

@@ -139,8 +139,8 @@ def test_wrong_masks_and_documents_are_refused(options: dict[str, Any], message:
 
 
 TOO_LONG = (
-    "the input is 25 tokens long but the model's max_length is 24; shorten it, or set the model's "
-    'length_policy to "extrapolate" or "interpolate"'
+    "the input is 25 tokens long but the model's max_length is 24; shorten it, or build or load "
+    'the model with length_policy="extrapolate" or "interpolate"'
 )
 
 

@@ -238,3 +238,17 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         small_model().save(tmp_path / "file" / "folder")
+
+
+def test_a_failed_save_leaves_the_older_model_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        small_model("attention", torch.float32).save(folder)
+    assert {name: (folder / name).read_bytes() for name in before} == before

@@ -62,9 +62,9 @@ def test_prompts_of_different_lengths_go_on_as_if_alone(mixers: str) -> None:
 
 @torch.no_grad()
 def test_padding_on_the_right_cannot_be_continued() -> None:
-    mask = torch.tensor([[True, True, False]])
-    with pytest.raises(ValueError, match="prefill: expected padding on the left only, got rows"):
-        small_model().prefill(tokens(1, 3), mask=mask)
+    for row in ([True, True, False], [True, False, True], [False, False, False]):
+        with pytest.raises(ValueError, match="prefill: expected padding on the left only, got row"):
+            small_model().prefill(tokens(1, 3), mask=torch.tensor([row]))
 
 
 @pytest.mark.parametrize("mixers", PATTERNS)
@@ -100,6 +100,18 @@ def test_wrong_ids_of_a_step_are_refused() -> None:
         model.step(tokens(2, 1), state)
     with pytest.raises(ValueError, match="token id 29 is outside the vocabulary of 29"):
         model.step(torch.tensor([0, 29]), state)
+
+
+@torch.no_grad()
+def test_the_state_of_another_model_is_refused() -> None:
+    model = small_model("hyena,attention", layers=2)
+    _, state = model.prefill(tokens(2, 3))
+    with pytest.raises(ValueError, match="the state is of 2 layers, but the model has 3; pass wh"):
+        small_model("hyena,attention", layers=3).step(tokens(2), state)
+    for changes in ({"mixers": "attention,hyena"}, {"order": 2}, {"short_width": 4}, {"width": 24}):
+        other = small_model(**{"mixers": "hyena,attention", "layers": 2, **changes})
+        with pytest.raises(ValueError, match="is that of a mixer of another kind or size; pass wh"):
+            other.step(tokens(2), state)
 
 
 def flat(state: ModelState) -> list[Tensor]:

@@ -284,6 +284,10 @@ def test_an_impossible_filter_spectrum_is_refused(generator: torch.Generator) ->
         long_conv(u, kept, skip)
     with pytest.raises(ValueError, match=r"pass the filter k instead$"):
         long_conv(u, kept, segments=segments)
+    with pytest.raises(ValueError, match=r"sums over the taps of a filter.* pass the filter k in"):
+        long_conv(u, kept, backend="naive")
+    with pytest.raises(ValueError, match=r"u is on meta but the FilterSpectrum is on cpu; move"):
+        long_conv(u.to("meta"), kept)
     with pytest.raises(ValueError, match=r"made with causal=True, got causal=False$"):
         long_conv(u, kept, causal=False)
     with pytest.raises(ValueError, match=r"expected floating point u .* of torch.int64$"):

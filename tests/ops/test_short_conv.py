@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hyena.ops import Segments, naive, short_conv
+from hyena.ops import Segments, fft, naive, short_conv
 
 SIZES = [
     (1, 1, 1, 1),
@@ -69,6 +69,16 @@ def test_equals_the_definition_with_every_gradient(
     assert_all_close(got, with_gradients(definition(causal), *inputs), TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_channels_in_chunks_have_the_same_gradients(
+    causal: bool, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = draw(generator, 2, 5, 20, 3)
+    monkeypatch.setattr(fft, "CHUNK_ELEMENTS", 80)  # two channels at a time
+    got = with_gradients(lambda *x: short_conv(*x, causal=causal), *inputs)
+    assert_all_close(got, with_gradients(definition(causal), *inputs), TOLERANCE[torch.float64])
+
+
 @pytest.mark.parametrize("autocast", [False, True])
 def test_a_bfloat16_input_with_a_float32_filter(autocast: bool, generator: torch.Generator) -> None:
     u, k, bias = draw(generator, 2, 3, 63, 3, torch.float32)
@@ -79,6 +89,15 @@ def test_a_bfloat16_input_with_a_float32_filter(autocast: bool, generator: torch
     assert_all_close(got, expected, TOLERANCE[torch.bfloat16])
     if not autocast:
         assert_close(got[2], expected[2], TOLERANCE[torch.float32])
+
+
+def test_gradients_asked_for_inside_autocast_are_not_rounded(generator: torch.Generator) -> None:
+    u, k = draw(generator, 2, 3, 50, 3)[:2]
+    u, k = u.float().requires_grad_(), k.float().requires_grad_()
+    expected = torch.autograd.grad(short_conv(u, k).sin().sum(), (u, k))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(short_conv(u, k).sin().sum(), (u, k))
+    assert_all_close(found, expected, 1e-7)
 
 
 def test_any_strides(generator: torch.Generator) -> None:

@@ -106,7 +106,6 @@ os._exit(0)
 """
 
 
-@pytest.mark.timeout(90)
 def test_a_worker_that_fails_is_named_with_its_reason(data: Path, tmp_path: Path) -> None:
     printed = run_script(FAILING, data, tmp_path, folder=tmp_path)
     assert "process 1 of the run stopped: token files were asked for in" in printed

@@ -31,6 +31,17 @@ def test_plain_lines_elsewhere_than_in_a_terminal() -> None:
     assert "validation 3.2500" in lines[1]
 
 
+def test_a_message_comes_after_the_record_before_it() -> None:
+    stream = io.StringIO()
+    progress = LineProgress(0, 10, stream, interval=1e9)
+    for step in (1, 2, 3):
+        progress.update(record(step))
+    progress.message("stopped")
+    progress.close()
+    lines = [line.split("  ")[0] for line in stream.getvalue().splitlines()]
+    assert lines == ["step 1/10", "step 3/10", "stopped"]
+
+
 def test_the_last_step_is_printed_once() -> None:
     stream = io.StringIO()
     progress = LineProgress(9, 10, stream)

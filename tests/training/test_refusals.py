@@ -12,6 +12,7 @@ from tiny_runs import MakeConfig
 from hyena.training import (
     CheckpointConfig,
     EvaluationConfig,
+    OptimizerConfig,
     ParameterRule,
     ScheduleConfig,
     TrainConfig,
@@ -41,7 +42,22 @@ from hyena.training.run_folder import Start, find_start, opened
         ({"precision": "16"}, "precision is '16'; choose one of 32, 64, bf16-mixed"),
         ({"accelerator": "tpu"}, "accelerator is 'tpu'; choose one of auto, cpu, cuda, mps"),
         ({"model": {"vocab_size": 200}}, "vocab_size=200; set the model's vocab_size to 257"),
-        ({"length": 10_000}, "windows of length 10000 need 10001 tokens"),
+        ({"length": 17}, "length is 17, but model.max_length is 16; lower length, raise"),
+        ({"model": {"max_length": 10_000}}, "windows of length 10000 need 10001 tokens"),
+        ({"seed": 2**64}, "seed is 18446744073709551616; it must be below 2"),
+        ({"num_nodes": 2}, "num_nodes is 2, but nothing has started the processes on the other"),
+        (
+            {"optimizer": OptimizerConfig(weight_decay=-1.0)},
+            "optimizer.weight_decay is -1.0; it must be 0 or a positive number",
+        ),
+        (
+            {"optimizer": OptimizerConfig(filter_lr=float("nan"))},
+            "optimizer.filter_lr is nan; it must be 0 or a positive number",
+        ),
+        (
+            {"optimizer": OptimizerConfig(rules=[ParameterRule("norm", lr_scale=-2.0)])},
+            r"optimizer.rules\[0\].lr_scale is -2.0; it must be 0 or a positive number",
+        ),
         ({"data": Path("nowhere")}, "token files were asked for in nowhere"),
     ],
 )
@@ -78,10 +94,18 @@ def test_a_run_that_never_began_can_be_started_again(make: MakeConfig) -> None:
 
 def test_a_folder_with_a_run_is_not_overwritten(make: MakeConfig) -> None:
     train(make(stop_after=1))
-    with pytest.raises(
-        FileExistsError, match="already holds a run; continue it with --resume"
-    ):
+    with pytest.raises(FileExistsError, match="already holds a run; continue it with --resume"):
         train(make())
+
+
+def test_an_absent_accelerator_is_refused(
+    make: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    message = "accelerator cuda was asked for, but is not there; this machine has .*cpu"
+    with pytest.raises(ValueError, match=message):
+        train(make(accelerator="cuda"))
+    assert not make().out.exists()
 
 
 def test_two_runs_cannot_share_a_folder(make: MakeConfig) -> None:

@@ -58,6 +58,13 @@ def test_metrics_after_resume_are_those_of_one_run(make: MakeConfig) -> None:
     assert records(whole.out) == records(parts.out)
 
 
+def test_a_record_that_is_none_ends_the_metrics(tmp_path: Path) -> None:
+    good = '{"step": 1, "loss": 2.0}\n'
+    for bad in ('{"step": "2"}\n', '{"step": 2, "loss": "x"}\n', "[]\n", '{"loss": 1}\n', "x\n"):
+        (tmp_path / "metrics.jsonl").write_text(good + bad + good)
+        assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 2.0}]
+
+
 def test_resume_without_a_checkpoint_starts_anew(make: MakeConfig) -> None:
     config = make(resume=True)
     config.out.mkdir()
@@ -138,6 +145,16 @@ def test_other_data_are_refused(make: MakeConfig, tmp_path: Path) -> None:
         ("training.json", lambda text: text.replace('n": 1', 'n": 2'), "has format version 2, but"),
         ("training.json", lambda text: text[:50], "training.json is corrupt: .*; remove this"),
         ("training.json", lambda text: text.replace("tokens", "x"), "training.json is corrupt"),
+        (
+            "training.json",
+            lambda text: text.replace('"step": 1,', '"step": "1",', 1),
+            "corrupt: step is '1'; rem",
+        ),
+        (
+            "model.safetensors",
+            lambda text: text[:50],
+            "cannot resume: .* or remove this checkpoint",
+        ),
         ("training.json", None, "is not a training checkpoint: it has no training.json"),
         ("optimizer.safetensors", lambda text: text[:50], "optimizer.safetensors is corrupt: "),
         ("optimizer.safetensors", None, "has no optimizer.safetensors; remove this checkpoint"),

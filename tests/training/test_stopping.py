@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from tiny_runs import MakeConfig, differing, tiny_config
 
-from hyena.training import checkpoint, list_checkpoints, loop, read_metrics, train
+from hyena.training import checkpoint, durable, list_checkpoints, loop, read_metrics, train
 from hyena.training.metrics import Metrics
 from hyena.training.signals import stop_on_signal
 
@@ -173,6 +173,22 @@ def test_a_disk_full_of_metrics_is_one_line_too(
     message = r"metrics.jsonl could not be written: No space left on device; .*step-00000002 are in"
     with pytest.raises(OSError, match=message):
         train(make())
+
+
+def test_a_disk_that_is_full_at_the_start_is_one_line(
+    make: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(make(stop_after=2))
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "write_text", full)
+        with pytest.raises(OSError, match=r"run folder .* cannot be written: No space left on dev"):
+            train(make(resume=True))
+    with monkeypatch.context() as patch:
+        patch.setattr("hyena.training.metrics._drop_after", full)
+        message = r"metrics.jsonl could not be written: No space .*step-00000002 are intact"
+        with pytest.raises(OSError, match=message):
+            train(make(resume=True))
+    assert train(make(resume=True)).step == 6
 
 
 def test_a_folder_that_cannot_be_written_is_refused(data: Path, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from hyena.training import (
     read_training_state,
     train,
 )
-from hyena.training.config import check_device, from_plain
+from hyena.training.config import from_plain
+from hyena.training.device import check_device
 from hyena.training.loss import cross_entropy
 
 

@@ -60,7 +60,7 @@ def differing(a: Path, b: Path) -> list[str]:
     return [name for name, value in left.items() if not torch.equal(value, right[name])]
 
 
-def run_script(script: str, *arguments: object, folder: Path, timeout: float = 100) -> str:
+def run_script(script: str, *arguments: object, folder: Path, timeout: float = 600) -> str:
     """Run Python code as a program of its own; returns what it printed, fails if it fails."""
     path = folder / "script.py"
     path.write_text(script)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hyena.cli.saved_model import Accelerator, load_model
+from hyena.cli.saved_model import load_model
 from hyena.data import TokenDocument, Tokenizer, find_source, open_tokens, tokenize
 from hyena.data.manifest import MANIFEST_FILE
 from hyena.evaluation import Evaluation, evaluate
 from hyena.filters import LengthPolicy
 from hyena.model import LanguageModel
+from hyena.training.device import Accelerator
 
 POSITIONAL = "model"
 
@@ -22,7 +23,7 @@ class Config:
     model: Path
     """Folder of a training run (its best checkpoint is taken), a checkpoint or a saved model."""
     data: Path
-    """Folder written by `hyena prepare`; or a text file, .jsonl file or folder of text files."""
+    """Folder written by `hyena prepare`; or text as `hyena prepare` takes it."""
     split: Literal["train", "validation", "test"] = "validation"
     """Which split of prepared data; plain text has none."""
     length: int | None = None
@@ -59,7 +60,7 @@ def _documents(
         tokens.check_tokenizer(tokenizer)
         tokens.check_vocabulary(model.config.vocab_size)
         return tokens.documents(), f"{config.data} ({config.split})"
-    return tokenize(find_source(config.data).documents(), tokenizer), str(config.data)
+    return tokenize(find_source(str(config.data)).documents(), tokenizer), str(config.data)
 
 
 def _summary(result: Evaluation, name: str, length: int, stride: int) -> str:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyena.cli.saved_model import Accelerator, load_model
+from hyena.cli.saved_model import load_model
 from hyena.filters import LengthPolicy
 from hyena.generation import generate
+from hyena.training.device import Accelerator
 
 POSITIONAL = "model"
 

@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from typing import Any, TypeVar, get_type_hints
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
@@ -41,6 +43,7 @@ def parse(
         ValueError: the values were of the right types, but the dataclass refused them.
     """
     words = list(words)
+    _refuse_empty_paths(config_type, positional, words)
     if positional and words and not words[0].startswith("-"):
         words[0] = f"--{positional}={words[0]}"
     usage = f"hyena {command} [--config FILE] [--print_config] [options]"
@@ -70,6 +73,18 @@ def parse(
     return config_type(**values)
 
 
+def _refuse_empty_paths(config_type: Any, positional: str | None, words: Sequence[str]) -> None:
+    """An empty path, such as an unset variable of the shell, would mean the working directory."""
+    hints = get_type_hints(config_type)
+    paths = {name for name, hint in hints.items() if Path in (hint, *get_args(hint))}
+    if positional and words and not words[0]:
+        words = [f"--{positional}=", *words[1:]]
+    for word, following in pairwise([*words, "-"]):
+        name, equals, value = word.removeprefix("--").partition("=")
+        if name in paths and not (value if equals else following):
+            raise UsageError(f'{name}: expected a path, got ""; "." is the working directory')
+
+
 def option_names(config_type: Any, prefix: str = "") -> list[str]:
     """The dotted names of all options: the fields of a dataclass and of the dataclasses inside."""
     hints = get_type_hints(config_type)
@@ -96,9 +111,20 @@ def explain(message: str, names: Sequence[str]) -> str:
         return f'unexpected argument "{match[1]}"'
     if match := re.fullmatch(r"the following arguments are required: (.+)", message):
         return "required and not given: " + ", ".join(f"--{n.strip()}" for n in match[1].split(","))
-    pattern = r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: (.*)'
+    pattern = r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: ?(.*)'
     if match := re.fullmatch(pattern, message):
         return f'{match[1]}: expected {_type_name(match[2])}, got "{match[3]}"'
+    pattern = r'Parser key "([^"]+)": Does not validate against any of the Union subtypes .*?'
+    if match := re.fullmatch(
+        pattern + r"Errors: (.+) Given value type: .* Given value: ?(.*)", message
+    ):
+        kinds = re.findall(r"- Expected an? (.+?)(?= - |$)", match[2])
+        if kinds:
+            expected = " or ".join(_type_name(kind) for kind in kinds)
+            return f'{match[1]}: expected {expected}, got "{match[3]}"'
+    if match := re.fullmatch(r"Unexpected config: ?(.*)", message):
+        got = f'got "{match[1]:.40}"' if match[1] else "it is empty"
+        return f'a file given to --config has no options: expected lines "name: value", {got}'
     return re.sub(r'^Parser key "([^"]+)": ', r"\1: ", message)
 
 
@@ -122,7 +148,7 @@ def _suggestion(unknown: str, names: Sequence[str]) -> str:
 
 def _type_name(annotation: str) -> str:
     if match := re.fullmatch(r"<class '([\w.]+)'>", annotation):
-        return match[1].rpartition(".")[2]
+        return match[1].rpartition(".")[2].replace("NoneType", "null")
     if match := re.fullmatch(r"typing\.Literal\[(.+)\]", annotation):
         return f"one of {match[1]}"
     return annotation.replace("typing.", "")

@@ -10,7 +10,12 @@ POSITIONAL = "source"
 
 def run(config: PrepareConfig) -> None:
     """Writes the token files and prints what is in them."""
-    print(_summary(prepare(config, progress=_Progress() if sys.stderr.isatty() else None)))
+    if not sys.stderr.isatty():
+        print(_summary(prepare(config)))
+        return
+    with _Progress() as progress:
+        prepared = prepare(config, progress=progress)
+    print(_summary(prepared))
 
 
 def _summary(prepared: Prepared) -> str:
@@ -36,7 +41,13 @@ class _Progress:
 
         self._bar = Progress(console=Console(stderr=True), transient=True)
         self._task = self._bar.add_task("preparing", total=None)
+
+    def __enter__(self) -> "_Progress":
         self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()  # without it the terminal's cursor stays hidden
 
     def __call__(self, documents: int, done: int, total: int | None) -> None:
         self._bar.update(

@@ -6,6 +6,7 @@ which does the work and may return an exit code.
 """
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns: 0 on success, 1 if the command failed, 2 if the command line is wrong, 130 on Ctrl-C.
     """
+    if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character gets a question mark for it, not an error.
+        sys.stdout.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words or os.environ.get("HYENA_TRACEBACK", "") not in ("", "0")
     words = [word for word in words if word != "--traceback"]

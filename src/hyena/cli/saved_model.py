@@ -2,18 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Literal
-
-import torch
 
 import hyena
 from hyena.data import Tokenizer, load_tokenizer
 from hyena.filters import LengthPolicy
 from hyena.model import LanguageModel
 from hyena.training.checkpoint import BEST, list_checkpoints
+from hyena.training.device import Accelerator, find_device
 from hyena.training.run_folder import checkpoints_of
-
-Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def find_model(path: Path) -> Path:
@@ -72,35 +68,28 @@ def load_model(
     device = find_device(accelerator)
     folder = find_model(path)
     model = hyena.load(folder, device=device, length_policy=length_policy)
-    try:
-        found = load_tokenizer(folder if tokenizer is None else tokenizer)
-    except FileNotFoundError as error:
-        if tokenizer is not None:
-            raise
+    own = _own_tokenizer(folder)
+    found = own if tokenizer is None else load_tokenizer(tokenizer)
+    if found is None:
         raise FileNotFoundError(
             f"no tokenizer is saved with the model in {folder}; give one with --tokenizer"
-        ) from error
+        )
     if found.vocab_size > model.config.vocab_size:
         raise ValueError(
             f"tokenizer {found.name} has {found.vocab_size} ids, but the model in {folder} has "
             f"vocab_size {model.config.vocab_size}; give the model's own with --tokenizer"
         )
+    if own is not None and own.fingerprint != found.fingerprint:
+        raise ValueError(
+            f"tokenizer {found.name} was asked for, but the model in {folder} was trained with "
+            f"tokenizer {own.name}, which is saved with it; leave --tokenizer out"
+        )
     return model, found
 
 
-def find_device(accelerator: Accelerator) -> torch.device:
-    """The device for an accelerator; "auto" takes CUDA or MPS where present, else the CPU.
-
-    Raises: ValueError if the accelerator is not there.
-    """
-    present = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if accelerator == "auto":
-        return torch.device(next(name for name, there in present.items() if there))
-    if not present[accelerator]:
-        there = ", ".join(name for name, here in present.items() if here)
-        raise ValueError(f"accelerator {accelerator} was asked for; this machine has {there}")
-    return torch.device(accelerator)
+def _own_tokenizer(folder: Path) -> Tokenizer | None:
+    """The tokenizer saved with a model; None if there is none."""
+    try:
+        return load_tokenizer(folder)
+    except FileNotFoundError:
+        return None

@@ -22,6 +22,12 @@ class TokenizerRecord:
     vocab_size: int
     end_of_text: int
 
+    def __post_init__(self) -> None:
+        if not all(isinstance(n, int) for n in (self.vocab_size, self.end_of_text)):
+            raise TypeError("the numbers of a tokenizer are whole numbers")
+        if not all(isinstance(s, str) for s in (self.name, self.fingerprint)):
+            raise TypeError("the name and the fingerprint of a tokenizer are text")
+
 
 @dataclass(frozen=True)
 class SplitRecord:
@@ -42,6 +48,8 @@ class SplitRecord:
     def __post_init__(self) -> None:
         if not all(isinstance(n, int) for n in (self.documents, self.tokens, self.bytes)):
             raise TypeError("the counts of a split are whole numbers")
+        if not isinstance(self.sha256, dict):
+            raise TypeError("sha256 is a table of file names")
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,10 @@ class Manifest:
     source: dict[str, Any]
     settings: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, dict) or not isinstance(self.settings, dict):
+            raise TypeError("source and settings are tables")
+
 
 def write_manifest(directory: Path, manifest: Manifest) -> Path:
     """Writes ``manifest.json`` and returns its path."""
@@ -82,7 +94,9 @@ def read_manifest(directory: str | Path) -> Manifest:
     """
     path = Path(directory) / MANIFEST_FILE
     if not path.is_file():
-        what = "has no manifest.json" if Path(directory).is_dir() else "does not exist"
+        where = Path(directory)
+        what = "is a file" if where.is_file() else "does not exist"
+        what = "has no manifest.json" if where.is_dir() else what
         raise FileNotFoundError(
             f"token files were asked for in {directory}, but it {what}; make them with "
             f"`hyena prepare`"

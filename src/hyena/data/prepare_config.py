@@ -57,6 +57,9 @@ class PrepareConfig:
 
     def check(self) -> None:
         """Raises ValueError if a setting is out of range or two contradict each other."""
+        for name in ("source", "out"):
+            if getattr(self, name) == "":
+                raise ValueError(f"{name} is empty; give a path")
         check_fractions(self.validation, self.test)
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more; got {self.seed}")

@@ -37,6 +37,8 @@ def json_lines(file: Traversable, shown: str, field: str) -> Iterator[Document]:
                 raise ValueError(
                     f"{name} is not JSON: {error.msg} at column {error.colno}"
                 ) from error
+            except RecursionError as error:
+                raise ValueError(f"{name} is not a record: it is nested too deeply") from error
             yield Document(name, text_of(record, field, name))
 
 

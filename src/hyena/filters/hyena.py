@@ -16,6 +16,7 @@ from hyena.ops import FilterSpectrum, filter_spectrum
 LengthPolicy = Literal["error", "extrapolate", "interpolate"]
 
 _POLICIES = ("error", "extrapolate", "interpolate")
+_FEWEST_TAPS = 512  # of `HyenaFilter.reversed_taps`, if max_length allows
 _WINDOW_FLOOR = 0.01  # what the window has decayed to at t = slow_decay … fast_decay
 
 
@@ -153,13 +154,17 @@ class HyenaFilter(nn.Module):
                 'cannot grow past max_length; stop there or choose length_policy="extrapolate"'
             )
         self._scale(length)
-        # Beyond max_length by powers of two, so that growing step by step costs little.
-        ample = self.max_length
+        # By powers of two, so that growing step by step costs little, and a short sequence does
+        # not pay for a filter of a million taps.
+        ample = _FEWEST_TAPS
         while ample < length:
             ample *= 2
+        if length <= self.max_length:
+            ample = min(ample, self.max_length)
         if not self._cacheable():
             return self(ample).flip(-1)
-        return self._cache.get("taps", ample, self._sources(), lambda: self(ample).flip(-1))
+        key = (ample, self._settings())
+        return self._cache.get("taps", key, self._sources(), lambda: self(ample).flip(-1))
 
     def spectra(self, length: int) -> tuple[FilterSpectrum, ...] | None:
         """The spectrum of each of the F filters, skip included, kept between calls.
@@ -177,7 +182,7 @@ class HyenaFilter(nn.Module):
                 for i in range(self.filters)
             )
 
-        return self._cache.get("spectra", length, self._sources(), make)
+        return self._cache.get("spectra", (length, self._settings()), self._sources(), make)
 
     def clear_cache(self) -> None:
         """Forget kept filters: needed only after writing to parameters through ``.data``."""
@@ -240,12 +245,10 @@ class HyenaFilter(nn.Module):
         # Channels first throughout, and the sine's frequency folded into the weights: sin(freq·x)
         # of a whole layer is then one matrix product and one sine.
         freq = self.sine_freq.to(dtype)
-        for layer in self.layers[:-1]:
-            assert isinstance(layer, nn.Linear)
+        *inner, last = _linear_layers(self.layers)
+        for layer in inner:
             weight, bias = freq[:, None] * layer.weight.to(dtype), freq * layer.bias.to(dtype)
             x = torch.addmm(bias[:, None], weight, x).sin()
-        last = self.layers[-1]
-        assert isinstance(last, nn.Linear)
         h = last.weight.to(dtype) @ x
         h = h.view(self.filters, self.channels, -1)
         if self.window:
@@ -277,6 +280,11 @@ class HyenaFilter(nn.Module):
             return 1.0
         return (self.max_length - 1) / (length - 1)
 
+    def _settings(self) -> tuple[object, ...]:
+        """What the filters depend on beside parameters and buffers."""
+        shape = (self.max_length, self.length_policy, self.bidirectional)
+        return (*shape, self.window, self.shift, self.normalized)
+
     def _sources(self) -> list[Tensor]:
         return [*self.parameters(), *self.buffers()]
 
@@ -284,6 +292,17 @@ class HyenaFilter(nn.Module):
         if self.training or torch.compiler.is_compiling():
             return False
         return not (torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()))
+
+
+def _linear_layers(layers: nn.ModuleList) -> list[nn.Linear]:
+    """The network reads its layers' weights, so a wrapper around a layer would have no effect."""
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    if len(linear) < len(layers):
+        raise TypeError(
+            "HyenaFilter: its layers must stay torch.nn.Linear, but one is another module; leave "
+            "filter.layers out of what is wrapped (by LoRA, say)"
+        )
+    return linear
 
 
 def _check(

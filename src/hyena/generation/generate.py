@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Literal, Protocol
 
 import numpy as np
@@ -29,7 +30,7 @@ class Generation:
     """What was generated after one prompt, the prompt itself not included."""
 
     tokens: list[int]
-    """Token ids, without an end-of-text that ended them."""
+    """Token ids, with those of the stop string, without an end-of-text that ended them."""
     text: str | None
     """The text, up to the stop string; None if no tokenizer was given."""
     finished: Literal["length", "stop", "end of text"]
@@ -60,18 +61,21 @@ def generate(
         max_new_tokens: at most so many tokens a prompt.
         temperature, top_k, top_p: see `Sampling`.
         seed: the prompt of index i draws from a generator of its own, seeded with seed + i.
-        stop: ends a sequence when it appears in the generated text; not part of the result.
+        stop: ends a sequence when it appears in the generated text; not part of the text returned.
         on_text: called with the prompt's index and each new piece of text, as it comes.
 
     Returns: one `Generation` a prompt, in order.
-    Raises: ValueError on an empty prompt of token ids, a missing tokenizer, or a prompt too long
-        for the model's max_length under its length policy.
+    Raises: ValueError on an empty prompt of token ids or one that holds something else, a missing
+        tokenizer, a prompt too long for the model's max_length under its length policy, or options
+        out of range.
     """
     sampling = Sampling(temperature, top_k, top_p)
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
     if tokenizer is None and (stop is not None or on_text is not None):
         raise ValueError("stop= and on_text= speak of text: give the tokenizer too")
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed: expected an integer of 64 bits, got {seed}")
     if stop == "":
         raise ValueError("stop: expected a text, got an empty one; leave it out for none")
     rows = [_prompt_ids(prompt, tokenizer) for prompt in _as_list(prompts)]
@@ -80,7 +84,7 @@ def generate(
     _check_lengths(model, rows, max_new_tokens)
 
     sequences = [_Sequence(i, seed + i, tokenizer, stop, on_text) for i in range(len(rows))]
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]  # outer ones first
     model.eval()
     try:
         ids, mask = _pad_left(rows, model.embedding.weight.device)
@@ -92,7 +96,8 @@ def generate(
                 break
             last, state = model.step(torch.tensor(chosen, device=ids.device), state)
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.train(training)
     return [sequence.result() for sequence in sequences]
 
 
@@ -154,7 +159,13 @@ def _prompt_ids(prompt: str | Sequence[int], tokenizer: Tokenizer | None) -> lis
         if tokenizer is None:
             raise ValueError("a prompt of text needs tokenizer=; or give token ids")
         return [tokenizer.end_of_text, *(int(i) for i in tokenizer.encode(prompt))]
-    ids = [int(i) for i in prompt]
+    try:
+        ids = [index(i) for i in prompt]
+    except TypeError as error:
+        raise ValueError(
+            f"a prompt is a text or a sequence of token ids, got {prompt!r}; a single prompt of "
+            "ids goes in a list, such as [[1, 2, 3]]"
+        ) from error
     if not ids:
         raise ValueError(
             "a prompt has no tokens; begin with the tokenizer's end_of_text, or give a text"
@@ -164,16 +175,21 @@ def _prompt_ids(prompt: str | Sequence[int], tokenizer: Tokenizer | None) -> lis
 
 def _check_lengths(model: LanguageModel, rows: list[list[int]], new: int) -> None:
     longest = max(len(row) for row in rows)
-    limit, policy = model.config.max_length, model.config.length_policy
-    if longest + new - 1 <= limit or policy == "extrapolate":  # the last token is never fed
+    config = model.config
+    limit, policy = config.max_length, config.length_policy
+    is_table = config.filter.train_encoding and "hyena" in config.layer_mixers()
+    extrapolates = policy == "extrapolate" and not is_table
+    if longest + new - 1 <= limit or extrapolates:  # the last token is never fed
         return
-    otherwise = ""
-    if policy == "error":
-        otherwise = ', or load the model with length_policy="extrapolate"'
+    room = limit - longest + 1
+    advice = "shorten the prompt" + (f" or ask for at most {room} new tokens" if room > 0 else "")
+    if is_table:
+        advice += f": the trained encoding of the filters is a table of {limit} positions"
+    elif policy == "error":
+        advice += ', or load the model with length_policy="extrapolate"'
     raise ValueError(
         f"a prompt of {longest} tokens and {new} new ones do not fit max_length {limit} under "
-        f'length_policy="{policy}"; shorten the prompt or ask for at most '
-        f"{max(limit - longest + 1, 0)} new tokens{otherwise}"
+        f'length_policy="{policy}"; {advice}'
     )
 
 

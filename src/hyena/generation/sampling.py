@@ -44,7 +44,9 @@ def sample(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> in
     order = logits.argsort(descending=True, stable=True)
     if sampling.top_k is not None:
         order = order[: sampling.top_k]
-    probabilities = (logits[order] / sampling.temperature).softmax(0)
+    # From the likeliest down and in float64, so that no temperature, however small, overflows.
+    below = (logits[order] - logits[order[0]]).double()
+    probabilities = (below / sampling.temperature).softmax(0).to(logits.dtype)
     if sampling.top_p is not None:
         before = probabilities.cumsum(0) - probabilities
         keep = before < sampling.top_p  # the likeliest always stays

@@ -38,7 +38,9 @@ def save_state(state: ModelState, path: str | Path) -> None:
         "layers": json.dumps(kinds),
         "length": str(state.length),
     }
-    save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, path, metadata)
+    new = Path(f"{path}.new")  # so that a failure leaves an older state whole
+    save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, new, metadata)
+    new.replace(path)
 
 
 def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelState:
@@ -62,6 +64,15 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelSta
             f"{path} has format version {metadata.get('format_version')}, but this hyena reads "
             f"version {FORMAT_VERSION}; install the version of hyena that wrote it, or a newer one"
         )
+    try:
+        return ModelState(_layers(metadata, tensors), int(metadata["length"]))
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error} is missing or wrong") from error
+
+
+def _layers(
+    metadata: dict[str, str], tensors: dict[str, Tensor]
+) -> tuple[HyenaState | AttentionState, ...]:
     layers: list[HyenaState | AttentionState] = []
     for i, kind in enumerate(json.loads(metadata["layers"])):
         name = f"layers.{i}"
@@ -72,4 +83,4 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelSta
         else:
             k, v = tensors[f"{name}.k"], tensors[f"{name}.v"]
             layers.append(AttentionState(k, v, tensors.get(f"{name}.mask")))
-    return ModelState(tuple(layers), int(metadata["length"]))
+    return tuple(layers)

@@ -6,8 +6,9 @@ Their state dicts say nothing of the filter's window and normalisation, so the c
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +24,8 @@ from hyena.interop.safari_operator import (
 )
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
 
+# What torch.load raises on bytes that are no checkpoint: its unpickler checks little on the way.
+_DAMAGED = (RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError)
 _HEAD = "lm_head.weight"
 _EMBEDDING = "backbone.embeddings.word_embeddings.weight"
 
@@ -57,13 +60,26 @@ def load_safari(
     Raises: FileNotFoundError; ValueError on a file that cannot be read without running its code,
         on missing or unknown names (all are listed), or on a setting that is needed.
     """
+    if positions not in ("file", "computed"):
+        raise ValueError(f'load_safari: expected positions "file" or "computed", got {positions!r}')
+    if layout is not None and layout not in get_args(FilterLayout):
+        raise ValueError(
+            f"load_safari: expected layout {' or '.join(get_args(FilterLayout))}, got {layout!r}"
+        )
     state = _read(Path(path))
     if window and shift is None:
         raise ValueError(
             "load_safari: window=True needs shift=, which the file does not say; "
             "0.0 in safari's configs, 0.05 in HyenaDNA's"
         )
-    config = _config(state, window, normalized, shift or 0.0, positions == "file", vocab_size)
+    config = _config(state, window, normalized, shift or 0.0, positions == "file")
+    if vocab_size is not None:
+        rows = config.vocab_size
+        if not 1 <= vocab_size <= rows:
+            raise ValueError(
+                f"load_safari: vocab_size={vocab_size}, but the embedding has {rows} rows"
+            )
+        config = replace(config, vocab_size=vocab_size, vocab_multiple=rows)
     filters, depth = config.order - 1, config.filter.depth
     if filters > 1 and layout is None:
         raise ValueError(
@@ -76,20 +92,23 @@ def load_safari(
     _check_ties(state, config)
     if positions == "computed":
         _check_untrained(state, config)
-    ours = {
-        name: to_ours(
-            name.split(".mixer.")[-1],
-            state[theirs],
-            depth=depth,
-            filters=filters,
-            layout=layout or "order_major",
-        ).to(dtype, copy=True)
-        for name, theirs in names.items()
-    }
     model = LanguageModel(config, device="meta", dtype=dtype)
+    ours = {}
+    for name, expected in model.state_dict().items():
+        value = state[names[name]]
+        try:
+            ours[name] = to_ours(
+                name.split(".mixer.")[-1],
+                value,
+                depth=depth,
+                filters=filters,
+                layout=layout or "order_major",
+            ).to(dtype, copy=True)
+        except (RuntimeError, IndexError) as error:  # its dimensions cannot be split or merged so
+            raise ValueError(_misshapen(names[name], value)) from error
+        if ours[name].shape != expected.shape or not value.is_floating_point():
+            raise ValueError(_misshapen(names[name], value))
     model.load_state_dict(ours, assign=True)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.endswith("filter.decay"))
     return model.eval()
 
 
@@ -102,13 +121,17 @@ def _read(path: Path) -> dict[str, Tensor]:
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
             state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+    except pickle.UnpicklingError as error:  # its text advises to turn the protection off
         raise ValueError(
-            f"{path} cannot be read without running code from it ({reason}); convert it to "
-            "safetensors where you trust it"
+            f"{path} is no checkpoint, or one that cannot be read without running code from it; "
+            "convert it to safetensors where you trust it"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    except (SafetensorError, *_DAMAGED) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is damaged or no checkpoint ({reason})") from error
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise ValueError(f"{path} holds no state dict of tensors")
     return {_without_prefix(name): value for name, value in state.items()}
 
@@ -125,7 +148,6 @@ def _config(
     normalized: bool,
     shift: float,
     train_encoding: bool,
-    vocab_size: int | None,
 ) -> ModelConfig:
     """What the shapes say."""
     mixer = "backbone.layers.0.mixer."
@@ -135,9 +157,9 @@ def _config(
         layers = 1 + max(int(n.split(".")[2]) for n in state if n.startswith("backbone.layers."))
         z = state[mixer + "filter_fn.pos_emb.z"]
         indices = {int(n[len(filter) :].split(".")[0]) for n in state if n.startswith(filter)}
-        config = ModelConfig(
-            vocab_size=rows if vocab_size is None else vocab_size,
-            vocab_multiple=rows if vocab_size is not None else 1,
+        return ModelConfig(
+            vocab_size=rows,
+            vocab_multiple=1,
             width=width,
             layers=layers,
             mlp_width=state["backbone.layers.0.mlp.fc1.weight"].shape[0],
@@ -156,12 +178,9 @@ def _config(
         )
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(
-            f"this is no safari language model: {error} is missing or misshapen; found "
+            f"this is no safari language model: missing or misshapen: {error}; found "
             f"{_some(sorted(state))}"
         ) from error
-    if not config.vocab_size <= rows:
-        raise ValueError(f"load_safari: vocab_size={vocab_size}, but the embedding has {rows} rows")
-    return config
 
 
 def _names(config: ModelConfig) -> dict[str, str]:
@@ -226,6 +245,13 @@ def _check_untrained(state: dict[str, Tensor], config: ModelConfig) -> None:
                 f'{name} was trained, so positions="computed" would change the model; '
                 'use positions="file"'
             )
+
+
+def _misshapen(name: str, value: Tensor) -> str:
+    return (
+        f"the checkpoint does not fit: {name}, {tuple(value.shape)} of {value.dtype}, is not what "
+        "the sizes of its other tensors make it"
+    )
 
 
 def _all(names: list[str]) -> str:

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.mixers.packing import (
+    check_dropout,
     check_input,
     check_left_padding,
     check_mask,
+    check_state,
     check_token,
     segments_of,
 )
@@ -41,7 +43,7 @@ class CausalSelfAttention(nn.Module):
         dropout: probability, on the attention weights.
         device, dtype: of the parameters.
 
-    Raises: ValueError if the sizes do not divide.
+    Raises: ValueError if the sizes do not divide, or on a dropout that is no probability below 1.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class CausalSelfAttention(nn.Module):
                 "CausalSelfAttention: expected an even head_dim that divides width, got "
                 f"width={width}, head_dim={head_dim}"
             )
+        check_dropout("CausalSelfAttention", dropout)
         self.width, self.head_dim, self.heads = width, head_dim, width // head_dim
         self.rotary_base, self.dropout = rotary_base, dropout
         self.in_proj = nn.Linear(width, 3 * width, device=device, dtype=dtype)
@@ -81,7 +84,7 @@ class CausalSelfAttention(nn.Module):
     def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, AttentionState]:
         """``forward``, and the state that `step` goes on from; padding on the left only.
 
-        Raises: ValueError if the mask's last column is not all True.
+        Raises: ValueError if a row of the mask has padding after a real token, or no real token.
         """
         check_left_padding("CausalSelfAttention", mask)
         y, k, v = self._attend(u, mask, None, None)
@@ -89,6 +92,12 @@ class CausalSelfAttention(nn.Module):
 
     def step(self, u: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
         """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + L))."""
+        check_state(
+            "CausalSelfAttention",
+            state,
+            isinstance(state, AttentionState)
+            and (state.k.shape[1], state.k.shape[3]) == (self.heads, self.head_dim),
+        )
         check_token("CausalSelfAttention", u, state.k.shape[0], self.width)
         position = state.k.shape[2]
         q, k, v = self._heads(u[:, None], position)

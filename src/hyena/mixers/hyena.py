@@ -12,13 +12,16 @@ from torch.nn import functional as F
 
 from hyena.filters import HyenaFilter, LengthPolicy
 from hyena.mixers.packing import (
+    check_dropout,
     check_input,
     check_left_padding,
     check_mask,
+    check_state,
     check_token,
     segments_of,
 )
 from hyena.ops import Backend, Segments, long_conv, short_conv
+from hyena.ops.backend import resolve_backend
 
 
 class HyenaState(NamedTuple):
@@ -55,7 +58,8 @@ class HyenaOperator(nn.Module):
         backend: of the long convolutions, see `hyena.ops.long_conv`.
         device, dtype: of the parameters.
 
-    Raises: ValueError on settings that do not fit together.
+    Raises: ValueError on settings that do not fit together; RuntimeError if ``backend`` is "native"
+        and that is not built.
     """
 
     def __init__(
@@ -79,6 +83,8 @@ class HyenaOperator(nn.Module):
                 "HyenaOperator: expected width ≥ 1, order ≥ 2 and short_width ≥ 1, got "
                 f"width={width}, order={order}, short_width={short_width}"
             )
+        check_dropout("HyenaOperator", dropout)
+        resolve_backend(backend)  # an unknown one, or one that is not there, is an error already
         if bidirectional and short_width % 2 == 0:
             raise ValueError(
                 "HyenaOperator: bidirectional needs an odd short_width, to have a middle tap; "
@@ -138,7 +144,8 @@ class HyenaOperator(nn.Module):
         """``forward`` for the tokens that are known, and the state that `step` goes on from.
 
         Args: u (B, L, D), L ≥ 1; mask (B, L) bool, padding on the left only.
-        Raises: ValueError if bidirectional, or if the mask's last column is not all True.
+        Raises: ValueError if bidirectional, or if a row of the mask has padding after a real token,
+            or no real token.
         """
         self._require_causal("prefill")
         check_left_padding("HyenaOperator", mask)
@@ -153,6 +160,12 @@ class HyenaOperator(nn.Module):
         Equals the last position of ``forward`` on the whole sequence, to rounding.
         """
         self._require_causal("step")
+        sizes = ((self.order + 1) * self.width, self.short_width - 1, self.order - 1)
+        check_state(
+            "HyenaOperator",
+            state,
+            isinstance(state, HyenaState) and (*state.short.shape[1:], len(state.inputs)) == sizes,
+        )
         check_token("HyenaOperator", u, state.short.shape[0], self.width)
         D = self.width
         window = torch.cat([state.short, self.in_proj(u)[..., None]], dim=-1)  # (B, (N+1)·D, K)
@@ -166,7 +179,9 @@ class HyenaOperator(nn.Module):
             history = torch.cat([state.inputs[i], v[..., None]], dim=-1)
             inputs.append(history)
             h = taps[i, :, taps.shape[-1] - length :]
-            total = torch.einsum("bdl,dl->bd", history.to(h.dtype), h)
+            # Not einsum: as a batch of matrix-vector products this is several times slower, and
+            # autocast would round it to 16 bits.
+            total = (history * h).sum(-1)
             v = (total + self.filter.skip[i].to(h.dtype) * v).to(v.dtype)
         return self.out_proj(v * gates[0]), HyenaState(window[..., 1:], tuple(inputs))
 

@@ -24,12 +24,30 @@ def check_mask(name: str, mask: Tensor | None, batch: int, length: int) -> None:
 
 
 def check_left_padding(name: str, mask: Tensor | None) -> None:
-    """Raises ValueError if a row of the mask ends in padding: tokens could not follow it."""
-    if mask is not None and mask.dim() == 2 and not bool(mask[:, -1:].all()):
+    """Raises ValueError if padding follows a real token in a row, or if a row is padding only."""
+    if mask is None or mask.dim() != 2 or mask.dtype != torch_bool:
+        return
+    stops = mask[:, :-1] & ~mask[:, 1:]  # a real token before padding
+    if not bool(mask[:, -1:].all()) or bool(stops.any()):
         raise ValueError(
-            f"{name}.prefill: expected padding on the left only, got rows whose last token is "
-            "padding; move their tokens to the right end"
+            f"{name}.prefill: expected padding on the left only, got rows with padding at the end "
+            "or between tokens; move their tokens to the right end"
         )
+
+
+def check_state(name: str, state: object, fits: bool) -> None:
+    """Raises ValueError unless ``fits``, which says that the state is one of this mixer's."""
+    if not fits:
+        raise ValueError(
+            f"{name}.step: the state, a {type(state).__name__}, is that of a mixer of another kind "
+            "or size; pass what prefill or step of this mixer returned"
+        )
+
+
+def check_dropout(name: str, dropout: float) -> None:
+    """Raises ValueError unless dropout is a probability below 1."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"{name}: expected 0 ≤ dropout < 1, got {dropout}")
 
 
 def check_token(name: str, u: Tensor, batch: int, width: int) -> None:

@@ -27,18 +27,23 @@ _KIND = "hyena language model"
 def save(model: LanguageModel, directory: str | Path) -> None:
     """Writes ``model`` into ``directory``, which is made if it is not there.
 
+    Each file is written under another name first, so that a failure leaves an older model whole.
+
     Raises: OSError if the folder cannot be written.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, directory / WEIGHTS, metadata={"format_version": str(FORMAT_VERSION)})
     description = {
         "kind": _KIND,
         "format_version": FORMAT_VERSION,
         "model": dataclasses.asdict(model.config),
     }
-    (directory / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    new_weights, new_config = directory / f"{WEIGHTS}.new", directory / f"{CONFIG}.new"
+    save_file(weights, new_weights, metadata={"format_version": str(FORMAT_VERSION)})
+    new_config.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    new_weights.replace(directory / WEIGHTS)
+    new_config.replace(directory / CONFIG)
 
 
 def load(

@@ -115,9 +115,15 @@ class LanguageModel(nn.Module):
 
         Args: input_ids (B,); the state of the tokens before.
         Returns: logits (B, V) and the next state. Equal to the full forward, to rounding.
-        Raises: ValueError at the end of max_length, if the length policy is "error".
+        Raises: ValueError at the end of max_length, if the length policy is "error", or on a state
+            of another model.
         """
         self._check_ids(input_ids, 1)
+        if len(state.layers) != len(self.blocks):
+            raise ValueError(
+                f"LanguageModel.step: the state is of {len(state.layers)} layers, but the model "
+                f"has {len(self.blocks)}; pass what prefill or step of this model returned"
+            )
         self._check_length(state.length + 1)
         x = self._embed(input_ids)
         states = []
@@ -201,6 +207,6 @@ class LanguageModel(nn.Module):
         if length > self.config.max_length and self.config.length_policy == "error":
             raise ValueError(
                 f"the input is {length} tokens long but the model's max_length is "
-                f"{self.config.max_length}; shorten it, or set the model's length_policy to "
-                '"extrapolate" or "interpolate"'
+                f"{self.config.max_length}; shorten it, or build or load the model with "
+                'length_policy="extrapolate" or "interpolate"'
             )

@@ -51,8 +51,8 @@ def spectrum(k: Tensor, n: int, lead: int, dtype: torch.dtype) -> Tensor:
     return torch.fft.rfft(k, n=n)
 
 
-def _chunks(u: Tensor, n: int) -> list[slice]:
-    """Channel slices that keep B · channels · n near the chunk size."""
+def chunks(u: Tensor, n: int) -> list[slice]:
+    """Channel slices of u (B, D, L) that keep B · channels · n near the chunk size."""
     B, D, _ = u.shape
     budget = CHUNK_ELEMENTS if u.device.type == "cpu" else CHUNK_ELEMENTS_DEVICE
     width = max(1, budget // max(1, B * n))
@@ -65,7 +65,7 @@ def multiply_spectrum(u: Tensor, k_spectrum: Tensor, n: int) -> Tensor:
     real = torch.promote_types(u.dtype, k_spectrum.real.dtype)
     # Made from both, y is mapped by vmap if either is; else it could not be written to.
     y = (u[..., :1] * k_spectrum.real[:, :1]).new_empty(u.shape, dtype=u.dtype)
-    for part in _chunks(u, n):
+    for part in chunks(u, n):
         product = torch.fft.rfft(u[:, part].to(real), n=n) * k_spectrum[part]
         y[:, part] = torch.fft.irfft(product, n=n)[..., :L]
     return y
@@ -85,7 +85,7 @@ def _adjoint(
     dtype = compute_dtype(u, k)
     du = torch.empty(u.shape, dtype=u.dtype, device=u.device) if need_u else None
     dk = torch.empty_like(k) if need_k else None
-    for part in _chunks(u, n):
+    for part in chunks(u, n):
         dy_spectrum = torch.fft.rfft(dy[:, part].to(dtype), n=n)
         if du is not None:
             conjugate = spectrum(k[part], n, lead, dtype).conj()

@@ -55,6 +55,11 @@ def long_conv(
     """
     chosen = resolve_backend(backend)
     if isinstance(k, FilterSpectrum):
+        if chosen == "naive":
+            raise ValueError(
+                'long_conv: backend="naive" sums over the taps of a filter, but got a '
+                "FilterSpectrum; pass the filter k instead"
+            )
         return _with_spectrum(u, k, skip, causal, segments)
     check_conv("long_conv", u, k, skip, "skip", causal, segments)
     if u.numel() == 0:
@@ -108,6 +113,11 @@ def _with_spectrum(
         raise ValueError(
             f"long_conv: the FilterSpectrum was made for {k.values.shape[0]} channels and length "
             f"{k.length}, but u is (B, D, L) = {tuple(u.shape)}"
+        )
+    if u.device != k.values.device:
+        raise ValueError(
+            f"long_conv: u is on {u.device} but the FilterSpectrum is on {k.values.device}; "
+            "move one of them"
         )
     return u.clone() if u.numel() == 0 else fft.multiply_spectrum(u, k.values, k.n)
 

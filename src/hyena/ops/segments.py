@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # == of tensors is no truth value
 class Segments:
     """The documents of a (B, L) batch, once as spans and once as ids.
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hyena.ops import naive
 from hyena.ops.backend import Backend, resolve_backend
+from hyena.ops.fft import chunks
 from hyena.ops.long import check_conv
 from hyena.ops.segments import Segments
 from hyena.ops.vmapping import fold, to_front, unfold
@@ -120,10 +121,15 @@ def _tap_gradient(
     dy: Tensor, u: Tensor, ids: Tensor | None, lags: tuple[int, ...], dtype: torch.dtype
 ) -> Tensor:
     """dk_j = Σ_{b,t} dy_t · u_{t − lags[j]}, (D, K)."""
-    wide = torch.promote_types(dtype, u.dtype)
-    taps = []
-    for lag in lags:
-        here, there = _spans(lag, u.shape[-1])
-        source = _within(u[..., there].to(wide), ids, here, there)
-        taps.append(torch.einsum("bdl,bdl->d", dy[..., here].to(wide), source))
-    return torch.stack(taps, dim=1).to(dtype)
+    wide = torch.promote_types(torch.promote_types(dtype, u.dtype), torch.float32)
+    dk = []
+    for part in chunks(u, u.shape[-1]):
+        taps = []
+        for lag in lags:
+            here, there = _spans(lag, u.shape[-1])
+            source = _within(u[:, part, there].to(wide), ids, here, there)
+            # A product and a sum of what fits in cache. einsum would copy both and go row by row,
+            # many times slower for a batch, and round to 16 bits where autocast is on.
+            taps.append((dy[:, part, here].to(wide) * source).sum((0, 2)))
+        dk.append(torch.stack(taps, dim=1))
+    return torch.cat(dk).to(dtype)

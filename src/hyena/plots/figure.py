@@ -26,6 +26,11 @@ def save_png(figure: Figure, path: Path) -> Path:
 
     Raises: OSError if the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=120)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png", dpi=120)
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written: {error.strerror or error}; choose another folder"
+        ) from error
     return path

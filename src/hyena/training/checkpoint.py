@@ -147,7 +147,7 @@ def read_training_state(checkpoint: Path) -> TrainingState:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content.pop("format_version", None)
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is corrupt: {error}; {_REMOVE}") from error
+        raise ValueError(f"{path} is corrupt: {error}; {REMOVE}") from error
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{path} has format version {version}, but this version of hyena reads "
@@ -155,9 +155,13 @@ def read_training_state(checkpoint: Path) -> TrainingState:
         )
     try:
         best = content.pop("best")
-        return TrainingState(best=None if best is None else Best(**best), **content)
+        state = TrainingState(best=None if best is None else Best(**best), **content)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is corrupt: {error}; {_REMOVE}") from error
+        raise ValueError(f"{path} is corrupt: {error}; {REMOVE}") from error
+    for name, kind in (("step", int), ("tokens", int), ("data", dict), ("config", dict)):
+        if not isinstance(getattr(state, name), kind):
+            raise ValueError(f"{path} is corrupt: {name} is {getattr(state, name)!r:.40}; {REMOVE}")
+    return state
 
 
 def restore_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -167,11 +171,11 @@ def restore_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim
     """
     path = checkpoint / "optimizer.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"{checkpoint} has no optimizer.safetensors; {_REMOVE}")
+        raise FileNotFoundError(f"{checkpoint} has no optimizer.safetensors; {REMOVE}")
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is corrupt: {error}; {_REMOVE}") from error
+        raise ValueError(f"{path} is corrupt: {error}; {REMOVE}") from error
     names = _names(model)
     order = [names[p] for group in optimizer.param_groups for p in group["params"]]
     expected = {f"{name}.{moment}" for name in order for moment in _MOMENTS}
@@ -199,7 +203,7 @@ def prune(folder: Path, keep: int, best: Best | None) -> None:
             durable.remove_folder(path)
 
 
-_REMOVE = "remove this checkpoint to resume from the one before it"
+REMOVE = "remove this checkpoint to resume from the one before it"
 
 
 def _step(checkpoint: Path) -> int:

@@ -7,14 +7,12 @@ import math
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hyena.model import ModelConfig
+from hyena.training.device import Accelerator, Precision
 from hyena.training.optimizer import OptimizerConfig
 from hyena.training.schedule import ScheduleConfig
-
-Precision = Literal["32", "64", "bf16-mixed"]
-Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclass
@@ -143,6 +141,13 @@ def check_config(config: TrainConfig) -> None:
     ):
         if value < least:
             raise ValueError(f"{name} is {value}; it must be at least {least}")
+    if config.seed >= 2**64:
+        raise ValueError(f"seed is {config.seed}; it must be below 2^64")
+    if config.model.length_policy == "error" and config.window() > config.model.max_length:
+        raise ValueError(
+            f"length is {config.length}, but model.max_length is {config.model.max_length}; lower "
+            "length, raise model.max_length, or choose another model.length_policy"
+        )
     for name, number in (
         ("optimizer.lr", config.optimizer.lr),
         ("optimizer.eps", config.optimizer.eps),
@@ -150,6 +155,9 @@ def check_config(config: TrainConfig) -> None:
     ):
         if not (math.isfinite(number) and number > 0):
             raise ValueError(f"{name} is {number}; it must be a positive number")
+    for name, number in _not_negative(config.optimizer):
+        if not (math.isfinite(number) and number >= 0):
+            raise ValueError(f"{name} is {number}; it must be 0 or a positive number")
     for beta in config.optimizer.betas:
         if not 0 <= beta < 1:
             raise ValueError(f"optimizer.betas is {config.optimizer.betas}; each must be in [0, 1)")
@@ -182,20 +190,17 @@ def check_config(config: TrainConfig) -> None:
             raise ValueError(f"{choice} is {given!r}; choose one of {', '.join(allowed)}")
 
 
-def check_device(precision: Precision, device_type: str) -> None:
-    """Refuse arithmetic that a device has not got.
-
-    Args:
-        precision: as in `TrainConfig`.
-        device_type: type of the torch device, such as "cpu" or "mps".
-
-    Raises: ValueError for float64 on MPS.
-    """
-    if precision == "64" and device_type == "mps":
-        raise ValueError(
-            'precision="64" was asked for on MPS, which has no float64; '
-            'use accelerator="cpu" or precision="32"'
-        )
+def _not_negative(optimizer: OptimizerConfig) -> list[tuple[str, float]]:
+    """The rates and decays beside the peak learning rate that are given, and what to call them."""
+    values: list[tuple[str, float | None]] = [
+        ("optimizer.weight_decay", optimizer.weight_decay),
+        ("optimizer.filter_lr", optimizer.filter_lr),
+        ("optimizer.encoding_lr", optimizer.encoding_lr),
+    ]
+    for i, rule in enumerate(optimizer.rules):
+        for name in ("lr", "lr_scale", "weight_decay"):
+            values.append((f"optimizer.rules[{i}].{name}", getattr(rule, name)))
+    return [(name, value) for name, value in values if value is not None]
 
 
 def to_plain(config: object) -> Any:

@@ -23,7 +23,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
-from hyena.training.config import TrainConfig, check_device, to_plain
+from hyena.training.config import TrainConfig, to_plain
+from hyena.training.device import check_device, find_device
 
 if TYPE_CHECKING:
     from lightning_fabric.fabric import Fabric
@@ -51,7 +52,8 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
         ready: called just before this process waits for the others to connect.
 
     Raises: ImportError if lightning-fabric is missing; RuntimeError if a worker stops; ValueError
-        if the launcher started another number of processes than asked for, or for float64 on MPS.
+        if the launcher started another number of processes than asked for, there is none for
+        several machines, the accelerator is not there, or for float64 on MPS.
     """
     try:
         from lightning_fabric.fabric import Fabric
@@ -65,7 +67,8 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
     workers: list[_Worker] = []
     try:
         world = config.devices * config.num_nodes
-        _check_launcher(world)
+        _check_launcher(world, config.num_nodes)
+        check_device(config.precision, find_device(config.accelerator).type)
         fabric = Fabric(
             accelerator=config.accelerator,
             devices=config.devices,
@@ -75,7 +78,6 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
             # made float64 as a whole instead.
             precision="32" if config.precision == "64" else config.precision,
         )
-        check_device(config.precision, fabric.device.type)
         if world > 1 and not _external():
             workers = _start_workers(config)
         for worker in workers:
@@ -118,7 +120,12 @@ def _external() -> bool:
     return any(name in os.environ for name in ("LOCAL_RANK", "SLURM_NTASKS", "RANK"))
 
 
-def _check_launcher(world: int) -> None:
+def _check_launcher(world: int, num_nodes: int) -> None:
+    if num_nodes > 1 and not _external():
+        raise ValueError(
+            f"num_nodes is {num_nodes}, but nothing has started the processes on the other "
+            "machines; start the command with torchrun or srun on each of them"
+        )
     started = os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS"))
     if _external() and started is not None and int(started) != world:
         raise ValueError(

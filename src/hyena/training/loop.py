@@ -23,6 +23,7 @@ from torch import Tensor
 from hyena.data import TokenFile, Tokenizer, Windows, WindowSampler, open_tokens, read_manifest
 from hyena.model import LanguageModel, load
 from hyena.training.checkpoint import (
+    REMOVE,
     Best,
     TrainingState,
     list_checkpoints,
@@ -108,7 +109,7 @@ def train_process(config: TrainConfig, ready: Callable[[], None]) -> TrainResult
             with _reproducible(config, fabric.device):
                 return _run(config, data, start, fabric, request, None, SilentProgress())
         with opened(config, start):
-            metrics = Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
+            metrics = _open_metrics(config, start)
             progress = open_progress(start.state.step, config.steps)
             try:
                 with _reproducible(config, fabric.device):
@@ -226,7 +227,10 @@ def _model(config: TrainConfig, start: Start) -> LanguageModel:
         generator = torch.Generator().manual_seed(config.seed)
         model = LanguageModel(config.model, generator=generator)
     else:
-        model = load(start.checkpoint)
+        try:
+            model = load(start.checkpoint)
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(f"cannot resume: {error}, or {REMOVE}") from error
     if config.precision == "64":
         model.double()
     model.activation_checkpointing = config.activation_checkpointing
@@ -291,6 +295,13 @@ def _evaluate(
         return loss
     shared = torch.tensor(loss, dtype=torch.float64, device=fabric.device)
     return float(fabric.all_reduce(shared, reduce_op="mean"))  # type: ignore[arg-type]
+
+
+def _open_metrics(config: TrainConfig, start: Start) -> Metrics:
+    try:
+        return Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
+    except OSError as error:
+        raise unwritable(str(config.out / FILE), error, checkpoints_of(config.out)) from error
 
 
 def _log(metrics: Metrics, record: Record, config: TrainConfig, checkpoints: Path) -> None:

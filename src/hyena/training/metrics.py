@@ -61,6 +61,8 @@ def read_metrics(path: Path) -> list[Record]:
             break
         if not line.endswith("\n") or not isinstance(record, dict) or "step" not in record:
             break
+        if not all(isinstance(value, int | float) for value in record.values()):
+            break
         records.append(record)
     return records
 

@@ -84,7 +84,8 @@ class LineProgress:
             self._pending = line
 
     def message(self, text: str) -> None:
-        """Print a line."""
+        """Print a line, after the last record."""
+        self.close()
         print(text, file=self._stream, flush=True)
 
     def close(self) -> None:

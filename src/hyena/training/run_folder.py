@@ -87,23 +87,36 @@ def opened(config: TrainConfig, start: Start) -> Iterator[None]:
         checkpoints.mkdir(parents=True, exist_ok=True)
         lock = open(config.out / _LOCK, "w")  # noqa: SIM115 (open as long as the run)
     except OSError as error:
-        raise OSError(
-            f"the run folder {config.out} cannot be written: {error.strerror or error}; choose "
-            "another one with out="
-        ) from error
+        raise _unwritable(config.out, error) from error
     with lock:
         _lock(lock.fileno(), config.out)
-        durable.remove_temporary(config.out)
-        durable.remove_temporary(checkpoints)
-        durable.write_text(config.out / CONFIG, config_yaml(start.state.config))
-        best = start.state.best
-        if best is not None and (checkpoints / checkpoint_name(best.step)).is_dir():
-            point_to_best(checkpoints, best)
-        else:
-            best = None
-            (checkpoints / BEST).unlink(missing_ok=True)
-        prune(checkpoints, config.checkpoint.keep, best)
+        try:
+            _tidy(config, start)
+        except OSError as error:
+            raise _unwritable(config.out, error) from error
         yield
+
+
+def _tidy(config: TrainConfig, start: Start) -> None:
+    """Bring the folder into the state in which the run goes on from ``start``."""
+    checkpoints = checkpoints_of(config.out)
+    durable.remove_temporary(config.out)
+    durable.remove_temporary(checkpoints)
+    durable.write_text(config.out / CONFIG, config_yaml(start.state.config))
+    best = start.state.best
+    if best is not None and (checkpoints / checkpoint_name(best.step)).is_dir():
+        point_to_best(checkpoints, best)
+    else:
+        best = None
+        (checkpoints / BEST).unlink(missing_ok=True)
+    prune(checkpoints, config.checkpoint.keep, best)
+
+
+def _unwritable(out: Path, error: OSError) -> OSError:
+    return OSError(
+        f"the run folder {out} cannot be written: {error.strerror or error}; free space, or choose "
+        "another one with --out (out=)"
+    )
 
 
 def _lock(descriptor: int, out: Path) -> None:
