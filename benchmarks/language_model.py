@@ -12,13 +12,12 @@ some of the learning rates before one puts the table together. Needs
 import argparse
 import dataclasses
 import json
-import platform
 import sys
 from pathlib import Path
 
 import matplotlib as mpl
-import torch
 import yaml
+from machine import setting
 
 import hyena
 from hyena.data import open_tokens
@@ -139,17 +138,8 @@ def main() -> int:
             results[name].append(run(f"{name}-lr{lr:g}", config, choice.runs))
 
     choice.out.mkdir(parents=True, exist_ok=True)
-    setting = {
-        "hyena": hyena.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "dtype": "float32",
-        "command": "python " + " ".join(sys.argv),
-        "config": yaml.safe_load(CONFIG.read_text()),
-    }
-    document = {"setting": setting, "results": results}
+    description = {**setting(), "config": yaml.safe_load(CONFIG.read_text())}
+    document = {"setting": description, "results": results}
     (choice.out / "results.json").write_text(json.dumps(document, indent=2) + "\n")
     (choice.out / "table.md").write_text(table(results, base))
     plot(results, choice.out / "validation.png")

@@ -1,6 +1,6 @@
 """One real training step of a preset at its full length: tokens a second and peak memory.
 
-Each setting runs in a process of its own, so that its peak resident memory is its own.
+Each case runs in a process of its own, so that its peak resident memory is its own.
 
     python benchmarks/train_step.py --out benchmarks/results/train-step_HARDWARE_DATE
 """
@@ -8,7 +8,6 @@ Each setting runs in a process of its own, so that its peak resident memory is i
 import argparse
 import json
 import multiprocessing
-import platform
 import resource
 import statistics
 import sys
@@ -19,21 +18,20 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-import hyena
 from hyena import LanguageModel, preset
 from hyena.training.optimizer import OptimizerConfig, adamw
 
-SETTINGS = [
+CASES = [
     {"mixers": "hyena", "activation_checkpointing": False},
     {"mixers": "hyena", "activation_checkpointing": True},
     {"mixers": "attention", "activation_checkpointing": False},
 ]
 
 
-def measure(name: str, setting: dict, batch: int, steps: int, report: Connection) -> None:
-    config = preset(name, mixers=setting["mixers"])
+def measure(name: str, case: dict, batch: int, steps: int, report: Connection) -> None:
+    config = preset(name, mixers=case["mixers"])
     model = LanguageModel(config, generator=torch.Generator().manual_seed(0))
-    model.activation_checkpointing = setting["activation_checkpointing"]
+    model.activation_checkpointing = case["activation_checkpointing"]
     optimizer = adamw(model, OptimizerConfig())
     generator = torch.Generator().manual_seed(1)
     seconds = []
@@ -47,11 +45,11 @@ def measure(name: str, setting: dict, batch: int, steps: int, report: Connection
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         seconds.append(time.perf_counter() - start)
-        print(f"{name} {setting}: {seconds[-1]:.1f} s, loss {loss.item():.3f}", flush=True)
+        print(f"{name} {case}: {seconds[-1]:.1f} s, loss {loss.item():.3f}", flush=True)
     median = statistics.median(seconds[1:])
     report.send(
         {
-            **setting,
+            **case,
             "parameters": model.parameter_count(),
             "batch": batch,
             "length": config.max_length,
@@ -73,9 +71,9 @@ def main() -> int:
 
     spawn = multiprocessing.get_context("spawn")
     rows = []
-    for setting in SETTINGS:
+    for case in CASES:
         receiver, sender = spawn.Pipe(duplex=False)
-        arguments = (choice.preset, setting, choice.batch, choice.steps, sender)
+        arguments = (choice.preset, case, choice.batch, choice.steps, sender)
         process = spawn.Process(target=measure, args=arguments)
         process.start()
         sender.close()
@@ -83,19 +81,9 @@ def main() -> int:
         process.join()
 
     choice.out.mkdir(parents=True, exist_ok=True)
-    setting = {
-        "hyena": hyena.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "dtype": "float32",
-        "allocator": "default",
-        "preset": choice.preset,
-        "command": "python " + " ".join(sys.argv),
-    }
+    description = {**setting(), "preset": choice.preset}
     (choice.out / "results.json").write_text(
-        json.dumps({"setting": setting, "results": rows}, indent=2) + "\n"
+        json.dumps({"setting": description, "results": rows}, indent=2) + "\n"
     )
     lines = [
         "| mixer | checkpointing | parameters | tokens a step | s a step (median, min-max) "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hyena.cli.bar import bar
 from hyena.cli.saved_model import load_model
 from hyena.data import TokenDocument, Tokenizer, find_source, open_tokens, tokenize
 from hyena.data.manifest import MANIFEST_FILE
@@ -47,20 +48,29 @@ def run(config: Config) -> None:
     )
     length = model.config.max_length if config.length is None else config.length
     stride = max(1, length // 2) if config.stride is None else config.stride
-    documents, name = _documents(config, model, tokenizer)
-    result = evaluate(model, documents, length=length, stride=stride, batch=config.batch)
+    documents, name, targets = _documents(config, model, tokenizer)
+    with bar() as report:
+        result = evaluate(
+            model,
+            documents,
+            length=length,
+            stride=stride,
+            batch=config.batch,
+            progress=None if report is None else lambda n, done: report(n, done, targets),
+        )
     print(_summary(result, name, length, stride))
 
 
 def _documents(
     config: Config, model: LanguageModel, tokenizer: Tokenizer
-) -> tuple[Iterator[TokenDocument], str]:
+) -> tuple[Iterator[TokenDocument], str, int | None]:
+    """The documents, what to call them, and how many targets they have if that is known."""
     if (config.data / MANIFEST_FILE).is_file():
         tokens = open_tokens(config.data, config.split)
         tokens.check_tokenizer(tokenizer)
         tokens.check_vocabulary(model.config.vocab_size)
-        return tokens.documents(), f"{config.data} ({config.split})"
-    return tokenize(find_source(str(config.data)).documents(), tokenizer), str(config.data)
+        return tokens.documents(), f"{config.data} ({config.split})", len(tokens) - 1
+    return tokenize(find_source(str(config.data)).documents(), tokenizer), str(config.data), None
 
 
 def _summary(result: Evaluation, name: str, length: int, stride: int) -> str:
