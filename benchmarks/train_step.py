@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
+from machine import setting
 from torch.nn import functional as F
 
 from hyena import LanguageModel, preset

@@ -25,7 +25,7 @@ def demo(tmp_path: Path) -> str:
     return result.stdout
 
 
-def test_the_demo_runs_shows_each_command_and_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_the_demo_runs_and_shows_each_command(tmp_path: Path) -> None:
     out = demo(tmp_path)
     assert re.findall(r"^\$ hyena (\w+)", out, flags=re.MULTILINE) == COMMANDS
     assert "stopped after step 4 of 8" in out
@@ -33,10 +33,6 @@ def test_the_demo_runs_shows_each_command_and_goes_on_where_it_was(tmp_path: Pat
     for picture in ("loss.png", "filters.png"):
         assert (tmp_path / "run" / picture).read_bytes().startswith(b"\x89PNG")
     assert "The people of the United States" in out.split("$ hyena generate")[1].split("\n", 1)[1]
-
-    again = demo(tmp_path)  # nothing is trained twice
-    commands = re.findall(r"^\$ hyena (\w+)", again, flags=re.MULTILINE)
-    assert commands == ["prepare", "train", "evaluate", "plot", "generate"]
 
 
 def test_ctrl_c_leaves_the_command_the_time_to_save(monkeypatch: pytest.MonkeyPatch) -> None:
