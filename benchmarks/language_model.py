@@ -117,7 +117,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("data/sotu"))
     parser.add_argument("--runs", type=Path, default=Path("runs/language_model"))
     parser.add_argument("--out", type=Path, required=True, help="folder for table, JSON and plot")
-    parser.add_argument("--lr", type=float, nargs="+", default=[1.5e-3, 3e-3, 6e-3])
+    parser.add_argument("--lr", type=float, nargs="+", default=[3e-3, 6e-3, 1.2e-2])
     parser.add_argument("--steps", type=int, help="instead of the demo's")
     choice = parser.parse_args()
 

@@ -150,15 +150,21 @@ def test_generate_prints_the_prompt_and_its_continuation(work: Path, capsys: Out
     assert capsys.readouterr().out != first
 
 
-def test_generate_takes_several_prompts(work: Path, capsys: Output) -> None:
-    prompts = '--prompt=["The", "A longer prompt"]'
-    words = ["generate", f"{work}/run", prompts, "--max_new_tokens=5", "--temperature=0"]
-    assert main(words) == 0
+def test_generate_takes_a_file_of_prompts(work: Path, tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "prompts.txt").write_text("The\nA longer prompt\n")
+    words = ["generate", f"{work}/run", "--max_new_tokens=5", "--temperature=0"]
+    assert main([*words, f"--prompts={tmp_path}/prompts.txt"]) == 0
     several = capsys.readouterr().out
     assert several.startswith("[1] The")
     assert "\n[2] A longer prompt" in several
-    assert main(["generate", f"{work}/run", "--prompt=The", *words[3:]]) == 0
+    assert main([*words, "--prompt=The"]) == 0
     assert several.startswith("[1] " + capsys.readouterr().out)
+
+
+def test_a_prompt_is_taken_as_it_is_and_the_default_length_fits(work: Path, capsys: Output) -> None:
+    for prompt in ("- the cat", "[a, b]", "1"):
+        assert main(["generate", f"{work}/run", "--prompt", prompt, "--temperature=0"]) == 0
+        assert capsys.readouterr().out.startswith(prompt)
 
 
 def test_plot_draws_what_the_folder_holds(work: Path, tmp_path: Path, capsys: Output) -> None:
@@ -206,7 +212,9 @@ def test_an_absent_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         ("generate {run} --tokenizer gpt2", "gpt2 has 50257 ids, but the model in"),
         ("generate {run} --tokenizer absent", "tokenizer 'absent' was asked for"),
         ("generate {run} --temperature -1", "temperature: expected at least 0, got -1"),
-        ("generate {run} --prompt []", "prompt is an empty list"),
+        ("generate {run} --prompt x --prompts {latin}", "both given; give one of them"),
+        ("generate {run} --prompts {latin}", "is not UTF-8 text"),
+        ("generate {run} --max_new_tokens 0", "max_new_tokens: expected at least 1, got 0"),
         ("generate {run} --tokenizer {small}", "was trained with tokenizer bytes, which is saved"),
         ("generate {begun}", "holds neither a saved model nor checkpoints"),
         ("plot {run} --out {latin}", "loss.png cannot be written: File exists; choose"),
