@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tiny_runs import MakeConfig
 
+from hyena.data import PrepareConfig, prepare
 from hyena.training import (
     CheckpointConfig,
     EvaluationConfig,
@@ -166,3 +167,12 @@ def test_an_unknown_field_is_refused(make: MakeConfig) -> None:
     plain = {**to_plain(make()), "stepz": 3}
     with pytest.raises(ValueError, match="TrainConfig has no field 'stepz'; it has data, out, mod"):
         from_plain(TrainConfig, plain)
+
+
+def test_data_without_a_validation_split_says_how_to_train(make: MakeConfig, data: Path) -> None:
+    texts = data.parent / "texts"
+    out = data.parent / "train only"
+    prepare(PrepareConfig(source=str(texts), out=out, validation=0, test=0))
+    with pytest.raises(ValueError, match=r"no validation split .* --evaluation\.every 0"):
+        train(make(data=out))
+    train(make(data=out, evaluation=EvaluationConfig(every=0)))

@@ -125,6 +125,11 @@ def _open_data(config: TrainConfig) -> _Data:
     training = _sampler(tokens, config, config.batch, config.seed)
     validation = None
     if config.evaluation.every:
+        if "validation" not in read_manifest(config.data).splits:
+            raise ValueError(
+                f"{config.data} has no validation split to evaluate on; prepare it with one, or "
+                "train with --evaluation.every 0"
+            )
         held_out = open_tokens(config.data, "validation")
         # Evaluation takes the memory of a training micro batch.
         batch = config.batch // config.accumulate
