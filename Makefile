@@ -12,14 +12,16 @@ JOBS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: venv test lint format types docs demo clean
+NATIVE := CMakeLists.txt $(wildcard csrc/*)  # the kernel is built again when one of them changes
+
+.PHONY: venv test lint format types docs demo sanitize wheel clean
 
 venv: $(STAMP)
 
-$(STAMP): pyproject.toml $(CONSTRAINTS)
+$(STAMP): pyproject.toml $(CONSTRAINTS) $(NATIVE)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) \
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) --build-constraint $(CONSTRAINTS) \
 	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[test,lint,docs]'
 	touch $(STAMP)
 
@@ -43,6 +45,20 @@ docs: venv
 
 demo: venv
 	$(BIN)/python examples/demo.py
+
+# The kernel with the run-time checks of GCC or Clang for addresses and undefined behaviour, under
+# the tests of the convolutions. The checks' own libraries have to be loaded before Python's.
+SANITIZED := build/sanitized
+sanitize: venv
+	cmake -S . -B $(SANITIZED) -DHYENA_SANITIZE=ON
+	cmake --build $(SANITIZED)
+	HYENA_KERNEL_LIBRARY=$(SANITIZED)/libhyena_kernel.so OMP_NUM_THREADS=2 \
+	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest tests/ops $(PYTEST_ARGS)
+
+# This machine's wheel, into dist/, and a check of it in environments of its own.
+wheel:
+	.ci/wheel
 
 clean:
 	rm -rf .venv build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

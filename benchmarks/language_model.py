@@ -17,9 +17,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 import yaml
-from machine import setting
 
 import hyena
+from hyena.bench.machine import setting
 from hyena.data import open_tokens
 from hyena.evaluation import evaluate
 from hyena.model import LanguageModel, ModelConfig

@@ -16,10 +16,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from machine import setting
 from torch.nn import functional as F
 
 from hyena import LanguageModel, preset
+from hyena.bench.machine import setting
 from hyena.training.optimizer import OptimizerConfig, adamw
 
 CASES = [

@@ -27,6 +27,7 @@ INSIDE = {
     "interop": LAYERS | {"model"},
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},
+    "bench": LAYERS | {"plots"},
     "training": LAYERS | {"model", "data", "evaluation"},
     "hyena": LAYERS | {"model"},  # hyena/__init__.py
     "__main__": {"cli"},

@@ -1,5 +1,7 @@
 """`hyena info`: figures of a model that agree with the model."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from hyena.cli import main
 from hyena.model import FilterConfig, LanguageModel, ModelConfig, preset
+from hyena.ops.native import library
 
 Output = pytest.CaptureFixture[str]
 
@@ -20,6 +23,47 @@ def cells(text: str, first: str) -> list[str]:
 def section(text: str, title: str) -> str:
     """From a line that begins with the title to the next empty line."""
     return next(part for part in text.split("\n\n") if part.startswith(title))
+
+
+def convolution(capsys: Output) -> str:
+    """What `hyena info` says of the kernel."""
+    assert main(["info"]) == 0
+    (line,) = re.findall(r"^convolution +(.*)$", capsys.readouterr().out, flags=re.MULTILINE)
+    return line
+
+
+def test_the_kernel_that_is_loaded(capsys: Output) -> None:
+    if not (isas := library.isas()):
+        assert convolution(capsys) == f"torch (native: {library.why_not()})"
+        return
+    for isa in isas:
+        with library.use(isa):
+            line = convolution(capsys)
+        others = " and ".join(other for other in isas if other != isa)
+        expected = f"{isa} kernel; {others} available" if others else f"{isa} kernel"
+        assert line == f"native ({expected})"
+    with library.use("none"):
+        assert convolution(capsys) == "torch (native: HYENA_ISA=none turned it off)"
+
+
+@pytest.mark.parametrize("isa", [None, "neon"])
+def test_why_no_kernel_is_loaded(
+    isa: str | None, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = library.find() if isa else None
+    outcome = library.load(file, isa)
+    monkeypatch.setattr(library, "_outcome", outcome)
+    assert outcome.why
+    assert convolution(capsys) == f"torch (native: {outcome.why})"
+
+
+def test_a_kernel_of_one_thread(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = library.load(library.find(), None)
+    if outcome.kernel is None:
+        pytest.skip(outcome.why)
+    kernel = replace(outcome.kernel, isas=(outcome.kernel.isa,), single_thread="no loop")
+    monkeypatch.setattr(library, "_outcome", replace(outcome, kernel=kernel))
+    assert convolution(capsys) == f"native ({kernel.isa} kernel; on one thread: no loop)"
 
 
 def test_a_preset(capsys: Output) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from hyena.filters import HyenaFilter
 from hyena.mixers import HyenaOperator
 from hyena.ops import Segments
+from hyena.ops.native import library
 
 D, M = 4, 12  # width, max_length
 
@@ -81,6 +82,36 @@ def test_causal(t: int, order: int, generator: torch.Generator) -> None:
     change = fast(moved) - fast(u)
     assert float(change[:, :t].detach().abs().max()) < 1e-14
     assert float(change[:, t:].detach().abs().amin(-1).max()) > 1e-4
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("order", [2, 3])
+def test_block_causal(order: int, packed: bool, generator: torch.Generator) -> None:
+    L = 100
+    op = make(order, max_length=L, block_causal=True)
+    same = make(order, max_length=L)
+    same.load_state_dict(op.state_dict())
+    u = draw(generator, 2, L, D)
+    ids = torch.arange(L).div(60, rounding_mode="floor").expand(2, L) if packed else None
+    before = op(u, document_ids=ids)
+    expected = with_module_gradients(same, lambda u: same(u, document_ids=ids), u)
+    got = with_module_gradients(op, lambda u: op(u, document_ids=ids), u)
+    assert_all_close(got, expected, 1e-12)
+    with torch.no_grad():  # no kept spectra, which are of whole rows
+        assert torch.equal(op.eval()(u, document_ids=ids), before)
+    for t in (1, 32, 50, 99):
+        for value in (1e30, torch.inf, torch.nan):
+            moved = u.clone()
+            moved[:, t] = value
+            after = op(moved, document_ids=ids)
+            assert torch.equal(after[:, :t], before[:, :t])
+            assert bool((after[:, t] != before[:, t]).all())
+            if packed and t < 60:
+                assert torch.equal(after[:, 60:], before[:, 60:])
+    with torch.no_grad():
+        y, state = op.prefill(u[:, :70])
+        assert torch.equal(y, op(u[:, :70]))
+        assert_close(op.step(u[:, 70], state)[0], op(u)[:, 70], 1e-12)
 
 
 def test_the_bidirectional_operator_sees_both_sides(generator: torch.Generator) -> None:
@@ -344,6 +375,10 @@ def test_interpolation_needs_one_length_for_all(generator: torch.Generator) -> N
         ),
         ({"dropout": 1.0}, r"expected 0 ≤ dropout < 1, got 1\.0$"),
         (
+            {"block_causal": True, "bidirectional": True},
+            r"block_causal keeps the future out, but bidirectional asks for it; drop one of them$",
+        ),
+        (
             {"filter": HyenaFilter(D, M), "length_policy": "error"},
             r"length_policy belongs to the filter; give it to the filter's constructor when you ",
         ),
@@ -359,7 +394,10 @@ def test_unknown_settings() -> None:
         make(length_policy="cut")
     with pytest.raises(ValueError, match=r"^backend='fast' is unknown"):
         make(backend="fast")
-    with pytest.raises(RuntimeError, match=r'^backend="native" was asked for, but the kernel did'):
+    absent = pytest.raises(
+        RuntimeError, match=r'^backend="native" was asked for, but the kernel did'
+    )
+    with library.use("none"), absent:
         make(backend="native")
 
 

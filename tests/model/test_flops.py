@@ -77,6 +77,24 @@ def test_the_executed_operations_by_hand() -> None:
     assert attention.rotation == 192  # 3 · 2 · 4 · 8
 
 
+def test_block_causal_operations_by_hand() -> None:
+    config = replace(TINY, max_length=100)
+    plain, exact = (
+        executed_flops(c, 100, batch=2).layers[0]
+        for c in (config, replace(config, block_causal=True))
+    )
+    assert isinstance(exact, HyenaFlops)
+    # Leaves of 32, four with the padding; then two blocks of halves of 32, one of halves of 64,
+    # whose second is short; transforms of twice the half.
+    small, large = 2.5 * 64 * 6, 2.5 * 128 * 7
+    leaves = 4 * 32 * 2 * 32
+    halves = 2 * (2 * small + 6 * 33 + 32) + 2 * large + 6 * 65 + 64
+    assert exact.long_conv == 2 * 4 * (leaves + halves)
+    assert exact.filter_fft == 4 * (small + large)
+    assert replace(exact, long_conv=0, filter_fft=0) == replace(plain, long_conv=0, filter_fft=0)
+    assert paper_flops(replace(config, block_causal=True), 100) == paper_flops(config, 100)
+
+
 def test_filters_are_counted_once_a_batch() -> None:
     one, many = executed_flops(TINY, 8).layers[0], executed_flops(TINY, 8, batch=5).layers[0]
     for field in fields(HyenaFlops):
@@ -157,6 +175,23 @@ def test_transforms_are_those_that_run(mixers: str, order: int, batch: int, leng
             expected += layer.filter_fft * (2 * batch + 1)
     assert transforms.operations == pytest.approx(expected, rel=1e-12)
     assert (expected > 0) == ("hyena" in mixers)
+
+
+@pytest.mark.parametrize("length", [20, 33, 64, 100])
+def test_block_causal_transforms_are_those_that_run(length: int) -> None:
+    config = small_config(max_length=length, order=2, layers=1, block_causal=True)
+    with Transforms() as transforms:
+        LanguageModel(config)(torch.zeros(3, length, dtype=torch.int64))
+    [layer] = executed_flops(config, length, 3).layers
+    assert isinstance(layer, HyenaFlops)
+    expected = layer.filter_fft
+    size = 32
+    while size < length:  # the inputs' transforms and those back, by blocks that have two halves
+        blocks = len(range(size, length, 2 * size))
+        expected += 3 * config.width * blocks * 2 * 2.5 * 2 * size * log2(2 * size)
+        size *= 2
+    assert transforms.operations == pytest.approx(expected, rel=1e-12)
+    assert (expected > 0) == (length > 32)
 
 
 @pytest.mark.parametrize("name", ["153M", "355M"])

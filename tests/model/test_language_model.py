@@ -36,6 +36,19 @@ def test_no_token_moves_an_earlier_logit(mixers: str) -> None:
     assert torch.equal(model(moved)[:, :11], model(ids)[:, :11])
 
 
+@pytest.mark.parametrize("mixers", ["hyena", "hyena,hyena,attention"])
+def test_no_token_moves_an_earlier_logit_by_one_bit_if_block_causal(mixers: str) -> None:
+    model = small_model(mixers, max_length=100, block_causal=True)
+    ids = tokens(2, 100)
+    before = model(ids)
+    assert_close(before, small_model(mixers, max_length=100)(ids), 1e-12)
+    moved = ids.clone()
+    moved[:, 71] = (moved[:, 71] + 1) % VOCABULARY
+    after = model(moved)
+    assert torch.equal(after[:, :71], before[:, :71])
+    assert bool((after[:, 71:] != before[:, 71:]).any(-1).all())
+
+
 @pytest.mark.parametrize("mixers", PATTERNS)
 def test_the_training_pass_is_the_evaluation_pass(mixers: str) -> None:
     # in evaluation the filters' spectra are kept, in training they are made each time

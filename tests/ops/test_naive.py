@@ -49,6 +49,25 @@ def test_short_conv_is_conv1d_with_reversed_taps(
 
 
 @pytest.mark.parametrize("causal", [True, False])
+def test_gated_conv_is_a_toeplitz_matrix_between_diagonal_ones(
+    causal: bool, generator: torch.Generator
+) -> None:
+    B, D, L = 2, 3, 9
+    z, k, skip = draw(generator, B, 3 * D, L), draw(generator, D, 7), draw(generator, D)
+    taps, bias = draw(generator, 3 * D, 3), draw(generator, 3 * D)
+    S = toeplitz(k, L, causal) + torch.diag_embed(skip[:, None].expand(D, L))
+    for x, short in [
+        (z, None),
+        (naive.short_conv(z, taps, bias, causal=causal), (taps, bias)),
+        (naive.short_conv(z, taps, causal=causal), (taps, None)),
+    ]:
+        post, pre, value = x[:, :D], x[:, D : 2 * D], x[:, 2 * D :]
+        H = post[..., None] * S * pre[..., None, :]  # (B, D, L, L)
+        got = naive.gated_conv(z, k, skip, short=short, causal=causal)
+        assert_close(got, (H @ value[..., None])[..., 0], 1e-14)
+
+
+@pytest.mark.parametrize("causal", [True, False])
 def test_documents_are_convolved_on_their_own(causal: bool, generator: torch.Generator) -> None:
     u, k = draw(generator, 2, 3, 9), draw(generator, 3, 9)
     ids = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 2, 2], [4, 4, 4, 4, 4, 4, 4, 4, 7]])

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from backend_cases import cases, filter_dtype
 from comparison import assert_all_close, assert_close, with_gradients
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hyena.ops import Segments, fft, naive, short_conv
+from hyena.ops import Segments, backends, fft, naive, short_conv
 
 SIZES = [
     (1, 1, 1, 1),
@@ -28,6 +29,7 @@ TOLERANCE = {
     torch.bfloat16: 1e-2,
     torch.float16: 1e-3,
 }
+EXACT = {dtype: TOLERANCE[dtype] for dtype in (torch.float64, torch.float32)}
 
 
 def draw(
@@ -50,7 +52,7 @@ def definition(causal: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     return op
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("backend", "dtype"), cases(TOLERANCE, without="naive"))
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(("B", "D", "L", "K"), SIZES)
 def test_equals_the_definition_with_every_gradient(
@@ -59,13 +61,15 @@ def test_equals_the_definition_with_every_gradient(
     L: int,
     K: int,
     causal: bool,
+    backend: str,
     dtype: torch.dtype,
     generator: torch.Generator,
 ) -> None:
     if not causal and K % 2 == 0:
         K -= 1
-    inputs = draw(generator, B, D, L, K, dtype)
-    got = with_gradients(lambda *x: short_conv(*x, causal=causal), *inputs)
+    u, *filters = draw(generator, B, D, L, K, dtype)
+    inputs = [u, *(x.to(filter_dtype(backend, dtype)) for x in filters)]
+    got = with_gradients(lambda *x: short_conv(*x, causal=causal, backend=backend), *inputs)
     assert_all_close(got, with_gradients(definition(causal), *inputs), TOLERANCE[dtype])
 
 
@@ -113,7 +117,7 @@ def test_any_strides(generator: torch.Generator) -> None:
         assert_all_close(torch.autograd.grad(y, [v, h], strided), expected[1:3], 1e-15)
 
 
-@pytest.mark.parametrize("backend", ["torch", "naive"])
+@pytest.mark.parametrize("backend", backends())
 @pytest.mark.parametrize("shape", [(0, 3, 5), (2, 0, 5), (2, 3, 0)])
 def test_empty_inputs(shape: tuple[int, int, int], backend: str) -> None:
     u = torch.zeros(shape, dtype=torch.bfloat16, requires_grad=True)
@@ -131,13 +135,13 @@ def test_a_delta_filter_is_the_identity(causal: bool, generator: torch.Generator
     assert torch.equal(short_conv(u, k, causal=causal), u)
 
 
-@pytest.mark.parametrize("backend", ["torch", "naive"])
+@pytest.mark.parametrize(("backend", "dtype"), cases(EXACT))
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("t", [0, 7, 19])
 def test_exactly_the_taps_reach_a_position(
-    t: int, causal: bool, backend: str, generator: torch.Generator
+    t: int, causal: bool, backend: str, dtype: torch.dtype, generator: torch.Generator
 ) -> None:
-    u, k, bias = draw(generator, 2, 3, 20, 5)
+    u, k, bias = draw(generator, 2, 3, 20, 5, dtype)
     moved = u.clone()
     moved[..., t] = float("nan")
     y = short_conv(moved, k, bias, causal=causal, backend=backend)
@@ -148,33 +152,31 @@ def test_exactly_the_taps_reach_a_position(
     assert torch.equal(y[..., others], expected[..., others])
 
 
+@pytest.mark.parametrize(("backend", "dtype"), cases(EXACT))
 @pytest.mark.parametrize("causal", [True, False])
-def test_packed_documents_equal_separate_ones(causal: bool, generator: torch.Generator) -> None:
-    u, k, bias = draw(generator, 2, 3, 12, 5)
+def test_packed_documents_equal_separate_ones(
+    causal: bool, backend: str, dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    u, k, bias = draw(generator, 2, 3, 12, 5, dtype)
     ids = torch.tensor([[0] * 5 + [1] + [2] * 6, [3] * 12])
     segments = Segments.from_document_ids(ids)
 
     def separate(u: Tensor, k: Tensor, bias: Tensor) -> Tensor:
         pieces = [
-            short_conv(u[row : row + 1, :, a:b], k, bias, causal=causal)
-            for row, a, b in segments.spans
+            definition(causal)(u[row : row + 1, :, a:b], k, bias) for row, a, b in segments.spans
         ]
         return torch.cat([torch.cat(pieces[:3], dim=-1), pieces[3]])
 
     expected = with_gradients(separate, u, k, bias)
-    for backend in ("torch", "naive"):
-        got = with_gradients(
-            lambda *x: short_conv(*x, causal=causal, segments=segments, backend=backend),  # noqa: B023
-            u,
-            k,
-            bias,
-        )
-        assert_all_close(got, expected, 2e-15)
+    got = with_gradients(
+        lambda *x: short_conv(*x, causal=causal, segments=segments, backend=backend), u, k, bias
+    )
+    assert_all_close(got, expected, EXACT[dtype])
 
 
-@pytest.mark.parametrize("backend", ["torch", "naive"])
+@pytest.mark.parametrize("backend", backends())
 def test_nan_stays_in_its_document(backend: str, generator: torch.Generator) -> None:
-    u, k, _ = draw(generator, 1, 3, 8, 3)
+    u, k, _ = draw(generator, 1, 3, 8, 3, torch.float32)
     u[..., 3] = float("nan")
     segments = Segments.from_document_ids(torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]]))
     y, _, dk = with_gradients(

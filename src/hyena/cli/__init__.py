@@ -1,4 +1,4 @@
-"""The command line: `hyena prepare | train | evaluate | generate | info | plot`."""
+"""The command line: `hyena prepare | train | evaluate | generate | info | plot | bench`."""
 
 from hyena.cli.program import main
 

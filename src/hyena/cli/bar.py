@@ -1,15 +1,16 @@
-"""A bar on the terminal for work that goes through documents."""
+"""A bar on the terminal for long work."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Report = Callable[[int, int, int | None], None]
-"""Called with the documents begun, the amount done, and the whole amount if it is known."""
+"""Called with the documents (or whatever the unit is) begun, the amount done, and the whole amount
+if it is known."""
 
 
 @contextmanager
-def bar() -> Iterator[Report | None]:
+def bar(unit: str = "documents") -> Iterator[Report | None]:
     """What to report to; None if standard error is no terminal, where a bar would be litter."""
     if not sys.stderr.isatty():
         yield None
@@ -21,7 +22,7 @@ def bar() -> Iterator[Report | None]:
         task = progress.add_task("starting", total=None)
 
         def report(documents: int, done: int, total: int | None) -> None:
-            label = f"{documents:,} documents"
+            label = f"{documents:,} {unit}"
             progress.update(task, completed=done, total=total, description=label)
 
         yield report

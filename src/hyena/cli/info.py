@@ -13,7 +13,8 @@ import hyena
 from hyena.cli.model_facts import describe
 from hyena.cli.saved_model import find_model
 from hyena.model import PRESETS, LanguageModel, preset
-from hyena.ops import backends, why_not_native
+from hyena.ops import why_not_native
+from hyena.ops.native import library
 
 POSITIONAL = "model"
 
@@ -80,13 +81,22 @@ def environment() -> str:
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
         "devices": ", ".join(_devices()),
-        "convolution": f"{backends()[0]} ({_native()})",
+        "convolution": _convolution(),
     }
     return "\n".join(f"{name:12} {value}" for name, value in rows.items())
 
 
-def _native() -> str:
-    return "native kernel in use" if "native" in backends() else f"native: {why_not_native()}"
+def _convolution() -> str:
+    kernel = library.kernel() if why_not_native() == "" else None
+    if kernel is None:
+        return f"torch (native: {why_not_native()})"
+    others = [isa for isa in kernel.isas if isa != kernel.isa]
+    facts = [f"{kernel.isa} kernel"]
+    if others:
+        facts.append(f"{' and '.join(others)} available")
+    if kernel.single_thread:
+        facts.append(f"on one thread: {kernel.single_thread}")
+    return f"native ({'; '.join(facts)})"
 
 
 def _devices() -> list[str]:

@@ -21,6 +21,7 @@ COMMANDS = {
     "generate": "continue one or more prompts",
     "info": "print the versions in use and what is known of a model",
     "plot": "draw a run's loss curve and a model's filters",
+    "bench": "time the convolution and the operator against their rivals",
 }
 
 # Exit codes: the command could not do its work; the command line itself is wrong; Ctrl-C.

@@ -11,7 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from hyena.filters.cache import ParameterCache
-from hyena.ops import FilterSpectrum, filter_spectrum
+from hyena.filters.encoding import Grid, KeptEncoding, encode, read_table
+from hyena.filters.network import sine_network
+from hyena.filters.window import windowed
+from hyena.ops import Backend, FilterSpectrum, filter_spectrum
+from hyena.ops.native import library
 
 LengthPolicy = Literal["error", "extrapolate", "interpolate"]
 
@@ -124,13 +128,14 @@ class HyenaFilter(nn.Module):
         if train_encoding:
             # Narrow dtypes cannot count to max_length: round what was computed, not the positions.
             narrow = self.skip.dtype
-            n = self._positions(max_length, 1.0, torch.promote_types(narrow, torch.float32))
-            table = self._encode(n).t().contiguous().to(narrow)  # (positions, emb_dim)
-            self.encoding = nn.Parameter(table)
-            self.register_buffer("time", self._time(n).to(narrow))
+            wide = torch.promote_types(narrow, torch.float32)
+            table, time = encode(self._grid(max_length, 1.0, wide))
+            self.encoding = nn.Parameter(table.t().contiguous().to(narrow))  # (positions, emb_dim)
+            self.register_buffer("time", time.to(narrow))
         else:
             self.register_parameter("encoding", None)
             self.time = None
+        self._encoding_kept = KeptEncoding()
         self._cache = ParameterCache()
 
     def forward(self, length: int) -> Tensor:
@@ -166,7 +171,9 @@ class HyenaFilter(nn.Module):
         key = (ample, self._settings())
         return self._cache.get("taps", key, self._sources(), lambda: self(ample).flip(-1))
 
-    def spectra(self, length: int) -> tuple[FilterSpectrum, ...] | None:
+    def spectra(
+        self, length: int, *, backend: Backend = "auto"
+    ) -> tuple[FilterSpectrum, ...] | None:
         """The spectrum of each of the F filters, skip included, kept between calls.
 
         None while training or while gradients of the filter may be asked for: then take `forward`.
@@ -178,15 +185,19 @@ class HyenaFilter(nn.Module):
             h = self(length)
             skip = self.skip.to(h.dtype)
             return tuple(
-                filter_spectrum(h[i], length, skip[i], causal=not self.bidirectional)
+                filter_spectrum(
+                    h[i], length, skip[i], causal=not self.bidirectional, backend=backend
+                )
                 for i in range(self.filters)
             )
 
-        return self._cache.get("spectra", (length, self._settings()), self._sources(), make)
+        key = (length, backend, library.isa(), self._settings())
+        return self._cache.get("spectra", key, self._sources(), make)
 
     def clear_cache(self) -> None:
         """Forget kept filters: needed only after writing to parameters through ``.data``."""
         self._cache.clear()
+        self._encoding_kept.clear()
 
     def train(self, mode: bool = True) -> "HyenaFilter":
         if mode:
@@ -199,61 +210,33 @@ class HyenaFilter(nn.Module):
             f"emb_dim={self.emb_dim}, bidirectional={self.bidirectional}"
         )
 
-    # The formula, step by step.
-
-    def _positions(self, length: int, scale: float, dtype: torch.dtype) -> Tensor:
-        """n, from 0 or −(length − 1) to length − 1, rescaled."""
-        start = 1 - length if self.bidirectional else 0
-        n = torch.arange(start, length, device=self.skip.device).to(dtype)
-        return n if scale == 1.0 else n * scale
-
-    def _time(self, n: Tensor) -> Tensor:
-        return n / max(self.max_length - 1, 1)
-
-    def _encode(self, n: Tensor) -> Tensor:
-        """(emb_dim, positions)."""
-        bands = (self.emb_dim - 1) // 2
-        f = torch.linspace(1e-4, bands - 1, bands, dtype=n.dtype, device=n.device)
-        phase = f[:, None] * (2 * math.pi * n / self.max_length)
-        return torch.cat([self._time(n)[None], phase.cos(), -phase.sin()])
-
-    def _tables(self, length: int, scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Encoding and time out of the trained table, between its rows if rescaled."""
-        assert self.encoding is not None
-        assert self.time is not None
-        encoding, time = self.encoding.to(dtype), self.time.to(dtype)
-        middle = self.max_length - 1 if self.bidirectional else 0
-        if scale == 1.0:
-            first = middle - (length - 1) if self.bidirectional else 0
-            rows = slice(first, middle + length)
-            return encoding[rows].t(), time[rows]
-        n = self._positions(length, scale, dtype)
-        place = (n + middle).clamp(0, encoding.shape[0] - 1)
-        low = place.floor().long().clamp(max=max(encoding.shape[0] - 2, 0))
-        weight = place - low
-        high = (low + 1).clamp(max=encoding.shape[0] - 1)
-        mixed = torch.lerp(encoding[low], encoding[high], weight[:, None])
-        return mixed.t(), torch.lerp(time[low], time[high], weight)
+    def _grid(self, length: int, scale: float, dtype: torch.dtype) -> Grid:
+        sizes = (length, scale, self.bidirectional, self.max_length, self.emb_dim)
+        return Grid(*sizes, dtype, self.skip.device)
 
     def _filters(self, length: int, scale: float) -> Tensor:
         dtype = torch.promote_types(self.skip.dtype, torch.float32)
+        grid = self._grid(length, scale, dtype)
         if self.encoding is None:
-            n = self._positions(length, scale, dtype)
-            x, t = self._encode(n), self._time(n)
+            x, time = self._encoding_kept.get(grid, self.skip)
         else:
-            x, t = self._tables(length, scale, dtype)
+            assert self.time is not None
+            x, time = read_table(self.encoding.to(dtype), self.time.to(dtype), grid)
         # Channels first throughout, and the sine's frequency folded into the weights: sin(freq·x)
         # of a whole layer is then one matrix product and one sine.
         freq = self.sine_freq.to(dtype)
         *inner, last = _linear_layers(self.layers)
-        for layer in inner:
-            weight, bias = freq[:, None] * layer.weight.to(dtype), freq * layer.bias.to(dtype)
-            x = torch.addmm(bias[:, None], weight, x).sin()
-        h = last.weight.to(dtype) @ x
-        h = h.view(self.filters, self.channels, -1)
+        folded = [
+            (freq[:, None] * layer.weight.to(dtype), freq * layer.bias.to(dtype)) for layer in inner
+        ]
+        x, weight = sine_network(x, folded), last.weight.to(dtype)
         if self.window:
-            decay = self.decay.to(dtype).abs()
-            h = h * (torch.exp(-decay[..., None] * t.abs()) + self.shift)
+            decay = self.decay.to(dtype).abs().flatten()
+            even = self.encoding is None and not self.bidirectional
+            h = windowed(weight, x, decay, time, self.shift, even=even)
+        else:
+            h = weight @ x
+        h = h.view(self.filters, self.channels, -1)
         if self.normalized:
             h = h / h.abs().sum((0, 1), keepdim=True)
         return h

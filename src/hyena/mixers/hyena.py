@@ -20,8 +20,10 @@ from hyena.mixers.packing import (
     check_token,
     segments_of,
 )
-from hyena.ops import Backend, Segments, long_conv, short_conv
+from hyena.mixers.projections import channels_first, channels_last
+from hyena.ops import Backend, Segments, gated_conv, long_conv, short_conv
 from hyena.ops.backend import resolve_backend
+from hyena.ops.native.convolution import eager
 
 
 class HyenaState(NamedTuple):
@@ -53,6 +55,8 @@ class HyenaOperator(nn.Module):
         bidirectional: each output sees the whole sequence: one filter over lags −(L−1) … L−1 with
             lag 0 counted once, and a centred short convolution. Its parameters have other names,
             so that a causal checkpoint is refused.
+        block_causal: no input changes any earlier output, not even by rounding; see
+            `hyena.ops.long_conv`. Slower. Not if bidirectional.
         filter: the filter's module instead of a `HyenaFilter` with its defaults; then
             ``length_policy`` is the filter's and must not be given.
         backend: of the long convolutions, see `hyena.ops.long_conv`.
@@ -71,6 +75,7 @@ class HyenaOperator(nn.Module):
         short_width: int = 3,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        block_causal: bool = False,
         length_policy: LengthPolicy | None = None,
         filter: HyenaFilter | None = None,
         backend: Backend = "auto",
@@ -90,6 +95,11 @@ class HyenaOperator(nn.Module):
                 "HyenaOperator: bidirectional needs an odd short_width, to have a middle tap; "
                 f"got {short_width}"
             )
+        if bidirectional and block_causal:
+            raise ValueError(
+                "HyenaOperator: block_causal keeps the future out, but bidirectional asks for it; "
+                "drop one of them"
+            )
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         if filter is None:
             filter = HyenaFilter(
@@ -104,7 +114,7 @@ class HyenaOperator(nn.Module):
             _check_filter(filter, width, max_length, order, bidirectional, length_policy)
         self.width, self.max_length, self.order = width, max_length, order
         self.short_width, self.bidirectional = short_width, bidirectional
-        self.dropout, self.backend = dropout, backend
+        self.dropout, self.block_causal, self.backend = dropout, block_causal, backend
 
         self.in_proj = nn.Linear(width, (order + 1) * width, **place)
         self.out_proj = nn.Linear(width, width, **place)
@@ -137,7 +147,7 @@ class HyenaOperator(nn.Module):
         Returns: (B, L, D), dtype of ``u`` (under autocast, autocast's).
         Raises: ValueError on shapes that do not fit or a length that the policy refuses.
         """
-        y, _, _ = self._mix(u, mask, document_ids, cu_seqlens)
+        y, _, _ = self._mix(u, mask, document_ids, cu_seqlens, keep_inputs=False)
         return y
 
     def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, HyenaState]:
@@ -149,7 +159,8 @@ class HyenaOperator(nn.Module):
         """
         self._require_causal("prefill")
         check_left_padding("HyenaOperator", mask)
-        y, z, inputs = self._mix(u, mask, None, None)
+        y, z, inputs = self._mix(u, mask, None, None, keep_inputs=True)
+        assert z is not None
         keep = self.short_width - 1
         short = F.pad(z, (max(keep - z.shape[-1], 0), 0))
         return y, HyenaState(short[..., short.shape[-1] - keep :].contiguous(), tuple(inputs))
@@ -199,8 +210,10 @@ class HyenaOperator(nn.Module):
         mask: Tensor | None,
         document_ids: Tensor | Segments | None,
         cu_seqlens: Tensor | None,
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """y (B, L, D), the short convolution's input and the long convolutions' inputs."""
+        *,
+        keep_inputs: bool,
+    ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+        """y (B, L, D); if they are to be kept, the short convolution's input and the long ones'."""
         check_input("HyenaOperator", u, self.width)
         B, L, D = u.shape
         check_mask("HyenaOperator", mask, B, L)
@@ -221,37 +234,84 @@ class HyenaOperator(nn.Module):
         # one has a bias and reads real neighbours.
         if mask is not None:
             u = u.masked_fill(~mask[..., None], 0)
-        z = self.in_proj(u)
+        dropped = self.training and self.dropout > 0
+        if mask is None and not keep_inputs and not dropped:
+            y = self._fused(u, short, self._kernels(filter, L, segments), segments)
+            return channels_last(self.out_proj, y), None, []
+        z = channels_first(self.in_proj, u)  # (B, (N+1)·D, L)
         if mask is not None:
-            z = z.masked_fill(~mask[..., None], 0)
-        z = z.transpose(1, 2).contiguous()  # (B, (N+1)·D, L)
-        convolved = short(z, segments)
-        *gates, v = convolved.split(D, dim=1)
-        kernels = self._kernels(filter, L, segments)
+            z = z.masked_fill(~mask[:, None, :], 0)
+        *gates, v = short(z, segments).split(D, dim=1)
         inputs = []
-        for i, gate in enumerate(reversed(gates[1:])):
+        kernels = self._kernels(filter, L, segments)
+        for gate, (h, skip) in zip(reversed(gates[1:]), kernels, strict=True):
             v = F.dropout(v * gate, self.dropout, self.training)
             if mask is not None:
                 v = v.masked_fill(~mask[:, None, :], 0)
             inputs.append(v)
-            h, skip = kernels[i]
-            v = long_conv(
-                v,
-                h,
-                skip,
+            v = self._convolve(v, h, skip, segments)
+        return channels_last(self.out_proj, v * gates[0]), z, inputs
+
+    def _fused(
+        self,
+        u: Tensor,
+        short: "ShortConv",
+        kernels: list[tuple[Any, Tensor | None]],
+        segments: Segments | None,
+    ) -> Tensor:
+        """The output before its projection, (B, D, L): the first long convolution as one op with
+        its gates and their short convolution."""
+        D = self.width
+        # Where nothing is to be differentiated, z is workspace, and y takes the place of its value.
+        reuse = not torch.is_grad_enabled() and self.backend in ("auto", "native") and eager(u)
+        z = channels_first(self.in_proj, u, reuse=reuse)
+        *others, post = range(self.order - 1)  # of the gates x⁰, x¹, …, those not yet in use
+        first = post * D
+        (h, skip), *rest = kernels
+        y = gated_conv(
+            z[:, first:],
+            h,
+            skip,
+            short=(short.weight[first:], short.bias[first:]),
+            causal=not self.bidirectional,
+            segments=segments,
+            block_causal=self.block_causal,
+            backend=self.backend,
+            out=z[:, first + 2 * D :] if reuse else None,
+        )
+        if others:
+            gates = short_conv(
+                z[:, :first],
+                short.weight[:first],
+                short.bias[:first],
                 causal=not self.bidirectional,
                 segments=segments,
                 backend=self.backend,
-            )
-        y = (v * gates[0]).transpose(1, 2)  # (B, L, D)
-        return self.out_proj(y), z, inputs
+            ).split(D, dim=1)
+            for gate, (h, skip) in zip(reversed(gates), rest, strict=True):
+                y = self._convolve(y, h, skip, segments) * gate
+        return y
+
+    def _convolve(
+        self, v: Tensor, h: Any, skip: Tensor | None, segments: Segments | None
+    ) -> Tensor:
+        return long_conv(
+            v,
+            h,
+            skip,
+            causal=not self.bidirectional,
+            segments=segments,
+            block_causal=self.block_causal,
+            backend=self.backend,
+        )
 
     def _kernels(
         self, filter: HyenaFilter, length: int, segments: Segments | None
     ) -> list[tuple[Any, Tensor | None]]:
         """(filter or its spectrum, skip) of each long convolution."""
-        if segments is None and length > 0 and self.backend != "naive":
-            spectra = filter.spectra(length)
+        with_taps = self.backend == "naive" or self.block_causal
+        if segments is None and length > 0 and not with_taps:
+            spectra = filter.spectra(length, backend=self.backend)
             if spectra is not None:
                 return [(spectrum, None) for spectrum in spectra]
         h = filter(max(length if segments is None else segments.longest, 1))

@@ -79,6 +79,7 @@ def build_mixer(
         config.order,
         short_width=config.short_width,
         dropout=config.dropout,
+        block_causal=config.block_causal,
         filter=filter,
         **place,
     )

@@ -66,6 +66,8 @@ class ModelConfig:
     """Order of the Hyena operators: gates, and one more than long convolutions."""
     short_width: int = 3
     """Taps of the short convolution."""
+    block_causal: bool = False
+    """Keep rounding errors of future tokens out of the Hyena operators' outputs as well. Slower."""
     head_dim: int | None = None
     """Width of an attention head; 64, or the model's width if that is smaller."""
     dropout: float = 0.0

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from math import log2
 
 from hyena.model.config import FilterConfig, ModelConfig
+from hyena.ops.block_causal import LEAF, levels
 from hyena.ops.fft import fft_length
 
 _PAPER_SHORT_WIDTH = 3
@@ -47,7 +48,8 @@ class HyenaFlops:
     gates: float
     """Products with the gates; not in the paper's formula."""
     long_conv: float
-    """The long convolutions: an FFT, a product of spectra and an FFT back, for each row."""
+    """The long convolutions: an FFT, a product of spectra and an FFT back, for each row. Or, if
+    block-causal, many small ones and sums in the time domain."""
     filter_network: float
     """Matrix products of the filter network, once a batch; not in the paper's formula."""
     filter_values: float
@@ -181,21 +183,21 @@ def executed_flops(config: ModelConfig, length: int, batch: int = 1) -> ModelFlo
 
     In evaluation the filters' spectra are kept between calls of one length, so that the parts
     ``filter_…`` fall away after the first call. Packed documents are convolved each at its own
-    length, which costs about as much.
+    length, which costs about as much. With ``block_causal`` nothing is kept.
     """
     D, N = config.width, config.order
     positions = batch * length
 
     def hyena() -> HyenaFlops:
-        n = fft_length(length, length, 0)
+        row, filter_fft = (_by_halves if config.block_causal else _whole_row)(length)
         return HyenaFlops(
             projections=2 * (N + 1) * D * D * positions,
             short_conv=2 * (N + 1) * D * positions * config.short_width,
             gates=N * D * positions,
-            long_conv=batch * (N - 1) * D * (2 * _real_fft(n) + _spectrum_product(n)),
+            long_conv=batch * (N - 1) * D * row,
             filter_network=2 * length * _filter_products(config),
             filter_values=length * _filter_values(config),
-            filter_fft=(N - 1) * D * _real_fft(n),
+            filter_fft=(N - 1) * D * filter_fft,
             output=2 * D * D * positions,
             mlp=_mlp(config, positions),
         )
@@ -262,6 +264,23 @@ def _filter_values(config: ModelConfig) -> int:
 def _per_tap(filter: FilterConfig) -> int:
     # window: decay · t, exponential, shift, product; normalisation: modulus, sum, division; skip
     return (4 if filter.window else 0) + (3 if filter.normalized else 0) + 1
+
+
+def _whole_row(length: int) -> tuple[float, float]:
+    """Operations of a long convolution of one row and channel, and of its filter's transform."""
+    n = fft_length(length, length, 0)
+    return 2 * _real_fft(n) + _spectrum_product(n), _real_fft(n)
+
+
+def _by_halves(length: int) -> tuple[float, float]:
+    """The same for a block-causal one, see `hyena.ops.block_causal`."""
+    leaf = min(LEAF, length)
+    row, filter_fft = 2.0 * leaf * leaf * -(-length // leaf), 0.0
+    for level in levels(length, length):
+        n = fft_length(level.reach, 2 * level.reach - 1, level.reach - 1)
+        row += level.blocks * (2 * _real_fft(n) + _spectrum_product(n) + level.reach)
+        filter_fft += _real_fft(n)
+    return row, filter_fft
 
 
 def _real_fft(n: int) -> float:

@@ -5,9 +5,11 @@ This package imports only torch. Sizes: B batch, D channels, L length, K filter 
 
 from hyena.ops import naive
 from hyena.ops.backend import Backend, backends, why_not_native
-from hyena.ops.long import FilterSpectrum, filter_spectrum, long_conv
+from hyena.ops.gated import gated_conv
+from hyena.ops.long import long_conv
 from hyena.ops.segments import Segments
 from hyena.ops.short import short_conv
+from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
 
 __all__ = [
     "Backend",
@@ -15,6 +17,7 @@ __all__ = [
     "Segments",
     "backends",
     "filter_spectrum",
+    "gated_conv",
     "long_conv",
     "naive",
     "short_conv",

@@ -59,21 +59,23 @@ def chunks(u: Tensor, n: int) -> list[slice]:
     return [slice(d, min(d + width, D)) for d in range(0, D, width)]
 
 
-def multiply_spectrum(u: Tensor, k_spectrum: Tensor, n: int) -> Tensor:
+def multiply_spectrum(u: Tensor, k_spectrum: Tensor, n: int, out: Tensor | None = None) -> Tensor:
     """conv(u, k) for a filter whose spectrum (D, n/2 + 1) is known; not differentiable in k."""
     L = u.shape[-1]
     real = torch.promote_types(u.dtype, k_spectrum.real.dtype)
-    # Made from both, y is mapped by vmap if either is; else it could not be written to.
-    y = (u[..., :1] * k_spectrum.real[:, :1]).new_empty(u.shape, dtype=u.dtype)
+    y = out
+    if y is None:
+        # Made from both, y is mapped by vmap if either is; else it could not be written to.
+        y = (u[..., :1] * k_spectrum.real[:, :1]).new_empty(u.shape, dtype=u.dtype)
     for part in chunks(u, n):
         product = torch.fft.rfft(u[:, part].to(real), n=n) * k_spectrum[part]
         y[:, part] = torch.fft.irfft(product, n=n)[..., :L]
     return y
 
 
-def _convolve(u: Tensor, k: Tensor, lead: int) -> Tensor:
+def _convolve(u: Tensor, k: Tensor, lead: int, out: Tensor | None = None) -> Tensor:
     n = fft_length(u.shape[-1], k.shape[1], lead)
-    return multiply_spectrum(u, spectrum(k, n, lead, compute_dtype(u, k)), n)
+    return multiply_spectrum(u, spectrum(k, n, lead, compute_dtype(u, k)), n, out)
 
 
 def _adjoint(
@@ -185,6 +187,6 @@ class Adjoint(torch.autograd.Function):
         return (du, dk), (0 if need_u else None, 0 if need_k else None)
 
 
-def convolve(u: Tensor, k: Tensor, lead: int) -> Tensor:
-    """conv(u, k) with ``lead`` taps of negative lag; see `Convolve`."""
-    return Convolve.apply(u, k, lead)
+def convolve(u: Tensor, k: Tensor, lead: int, out: Tensor | None = None) -> Tensor:
+    """conv(u, k) with ``lead`` taps of negative lag; without gradient if written to ``out``."""
+    return Convolve.apply(u, k, lead) if out is None else _convolve(u, k, lead, out)

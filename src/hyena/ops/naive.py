@@ -68,3 +68,27 @@ def short_conv(
     """Definition of `hyena.ops.short_conv`: the same sum, plus a bias a channel."""
     y = long_conv(u, k, causal=causal, segments=segments)
     return y if bias is None else y + bias[:, None].to(y.dtype)
+
+
+def gated_conv(
+    z: Tensor,
+    k: Tensor,
+    skip: Tensor | None = None,
+    *,
+    short: tuple[Tensor, Tensor | None] | None = None,
+    causal: bool = True,
+    segments: Segments | None = None,
+) -> Tensor:
+    r"""Definition of `hyena.ops.gated_conv`:
+
+    .. math:: y = a \cdot \mathrm{long\_conv}(k, \mathrm{skip};\; b \cdot v)
+
+    where a, b and v are the thirds of z (B, 3·D, L), after the short convolution if there is one.
+    """
+    dtype = torch.promote_types(z.dtype, k.dtype)
+    x = z.to(dtype)
+    if short is not None:
+        x = short_conv(x, *short, causal=causal, segments=segments)
+    post, pre, value = x.chunk(3, dim=1)
+    y = post * long_conv(pre * value, k, skip, causal=causal, segments=segments)
+    return y.to(z.dtype)

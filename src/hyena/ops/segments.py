@@ -94,3 +94,10 @@ class Segments:
             stop = following[1] if following[0] == row else length
             spans.append((row, start, stop))
         return Segments(ids, tuple(spans))
+
+
+def spans_of(segments: Segments | None) -> list[int] | None:
+    """The spans laid end to end, as the native kernel takes them; None if they change nothing."""
+    if segments is None or segments.trivial:
+        return None
+    return [edge for span in segments.spans for edge in span]

@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 from hyena.ops import naive
-from hyena.ops.backend import Backend, resolve_backend
+from hyena.ops.backend import Backend, resolve_backend, takes_native
+from hyena.ops.checks import check_conv
 from hyena.ops.fft import chunks
-from hyena.ops.long import check_conv
-from hyena.ops.segments import Segments
+from hyena.ops.native import convolution as native
+from hyena.ops.native.calls import MOST_SHORT_TAPS
+from hyena.ops.segments import Segments, spans_of
+from hyena.ops.spectrum import lead_of, narrow
 from hyena.ops.vmapping import fold, to_front, unfold
 
 
@@ -49,6 +52,10 @@ def short_conv(
         segments = None
     if chosen == "naive":
         return naive.short_conv(u, k, bias, causal=causal, segments=segments)
+    few = k.shape[1] <= MOST_SHORT_TAPS
+    if few and takes_native("short_conv", chosen, u, k, bias):
+        lead = lead_of(k, causal)
+        return native.short_conv(u, narrow(k), narrow(bias), lead, spans_of(segments))
     ids = None if segments is None else segments.ids
     lags = tuple(naive.lags(k.shape[1], causal))
     y: Tensor = ShiftedSum.apply(u, k, ids, lags)

@@ -1,0 +1,111 @@
+// The C interface of the native convolution kernel.
+//
+// Sizes: B batch, D channels, L length, K taps of the long filter, J taps of the short one, n size
+// of the transform. All strides are in elements; along the length every array is contiguous.
+#pragma once
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Changes whenever a struct or a signature below does.
+#define HYENA_KERNEL_ABI 1
+
+enum { HYENA_FLOAT32 = 0, HYENA_BFLOAT16 = 1, HYENA_FLOAT16 = 2 };
+
+// An input (B, D, L) with the short convolution that it passes first.
+typedef struct {
+    const void *data;  // null: this input is absent
+    int64_t batch_stride, channel_stride;
+    const float *taps;  // (D, J), tap j has lag j - short_lead; null: no short convolution
+    const float *bias;  // (D) or null
+} hyena_input;
+
+// Where the gradient of an input goes; null where it is not wanted.
+typedef struct {
+    void *data;  // of the input's dtype and shape
+    int64_t batch_stride, channel_stride;
+    float *taps;  // (D, J)
+    float *bias;  // (D)
+} hyena_gradient;
+
+// Positions start ... start + length - 1 of a batch entry: convolved on their own.
+typedef struct {
+    int64_t batch, start, length;
+} hyena_row;
+
+// y = post * (k conv (pre * value) + skip * (pre * value)), each input after its short convolution.
+typedef struct {
+    int64_t channels, rows;
+    const hyena_row *row;  // all of them no longer than n
+    int64_t n;             // a size that hyena_kernel.size returned
+    int32_t dtype;         // of value, pre, post, y and their gradients
+    int32_t short_taps, short_lead;
+    hyena_input value, pre, post;
+    // The filter: its spectrum, or its taps (D, K), tap j of lag j - lead, and the skip (D) or null.
+    const float *spectrum;  // what hyena_kernel.spectrum wrote
+    const float *k;
+    int64_t k_stride, taps, lead;
+    const float *skip;
+    // Output of the forward pass, or the gradient of it that the backward pass is given.
+    void *y;
+    int64_t y_batch_stride, y_channel_stride;
+} hyena_conv;
+
+// Gradients that the backward pass writes. Those of k, skip and the short filters are sums over the
+// rows of the call.
+typedef struct {
+    hyena_gradient value, pre, post;
+    float *k;  // (D, K) contiguous, or null
+    float *skip;  // (D), or null
+} hyena_conv_gradients;
+
+// Short convolution alone: y = x after its short convolution; the backward pass is given dy in y.
+typedef struct {
+    int64_t channels, rows;
+    const hyena_row *row;
+    int32_t dtype, short_taps, short_lead;
+    hyena_input x;
+    void *y;
+    int64_t y_batch_stride, y_channel_stride;
+} hyena_short;
+
+// The functions of one build. All may be called from several threads at once. Those that return an
+// int32_t return 0, or 1 if memory ran out.
+typedef struct {
+    const char *isa;
+    // The smallest size of a transform that holds `length` positions; -1 if there is none.
+    int64_t (*size)(int64_t length);
+    // How many floats the spectra of D filters take at size n.
+    int64_t (*spectrum_floats)(int64_t channels, int64_t n);
+    // Spectra of the filters of `conv`, for use as conv->spectrum in calls with this build and n.
+    int32_t (*spectrum)(const hyena_conv *conv, float *spectrum);
+    int32_t (*forward)(const hyena_conv *conv);
+    int32_t (*backward)(const hyena_conv *conv, const hyena_conv_gradients *gradients);
+    int32_t (*short_forward)(const hyena_short *conv);
+    int32_t (*short_backward)(const hyena_short *conv, const hyena_gradient *gradient);
+} hyena_kernel;
+
+typedef void (*hyena_task)(int64_t begin, int64_t end, void *context);
+// Runs task over [begin, end) in pieces of at least grain, on several threads. PyTorch's
+// torch_parallel_for, or null for one thread.
+typedef int32_t (*hyena_parallel_for)(
+    int64_t begin, int64_t end, int64_t grain, hyena_task task, void *context);
+
+#if defined(_WIN32)
+#define HYENA_EXPORT __declspec(dllexport)
+#else
+#define HYENA_EXPORT __attribute__((visibility("default")))
+#endif
+
+HYENA_EXPORT int32_t hyena_kernel_abi(void);
+// The builds in this library that this processor can run, best first, separated by spaces.
+HYENA_EXPORT const char *hyena_kernel_isas(void);
+// One of them by name; null if it is unknown or cannot run here.
+HYENA_EXPORT const hyena_kernel *hyena_kernel_of(const char *isa);
+HYENA_EXPORT void hyena_kernel_set_parallel_for(hyena_parallel_for function);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,161 @@
+// One row of an input: its short convolution, its product with another row, and their gradients.
+// All of it in the time domain, a vector of positions at a time.
+#pragma once
+#include "hyena_kernel.h"
+#include "vector.h"
+
+namespace {
+
+// How a row's values come about. J: taps of the short convolution, 0 for none, -1 for any number.
+template <class T, int J>
+struct Source {
+    const T *x;
+    int64_t length;
+    const float *taps;
+    float bias;
+    int count, lead;
+
+    int reach() const { return J == 0 ? 0 : (J > 0 ? J : count) - 1 - lead; }  // furthest lag
+    int64_t first() const { return J == 0 ? 0 : reach(); }  // where whole vectors may begin
+    int64_t last() const { return J == 0 ? length : length - lead; }  // and must end
+
+    HYENA_INLINE V at(int64_t t) const {  // positions t ... t + W - 1, all neighbours in the row
+        if constexpr (J == 0) return many(x + t);
+        V a = broadcast(bias);
+        const int64_t from = t + lead;
+        if constexpr (J > 0) {
+            for (int j = 0; j < J; ++j) a = fma(broadcast(taps[j]), many(x + from - j), a);
+        } else {
+            for (int j = 0; j < count; ++j) a = fma(broadcast(taps[j]), many(x + from - j), a);
+        }
+        return a;
+    }
+    HYENA_INLINE float one_at(int64_t t) const {
+        if constexpr (J == 0) return one(x + t);
+        float a = bias;
+        for (int j = 0; j < (J > 0 ? J : count); ++j) {
+            const int64_t s = t + lead - j;
+            if (s >= 0 && s < length) a += taps[j] * one(x + s);
+        }
+        return a;
+    }
+};
+
+// A row of floats as it is.
+using Plain = Source<float, 0>;
+
+struct Nothing {  // the factor one
+    static constexpr int64_t length = 0;
+    int64_t first() const { return 0; }
+    int64_t last() const { return INT64_MAX; }
+};
+template <class A, class B>
+HYENA_INLINE V product_at(const A &a, const B &b, int64_t t) {
+    return a.at(t) * b.at(t);
+}
+template <class A>
+HYENA_INLINE V product_at(const A &a, const Nothing &, int64_t t) {
+    return a.at(t);
+}
+template <class A, class B>
+HYENA_INLINE float product_one(const A &a, const B &b, int64_t t) {
+    return a.one_at(t) * b.one_at(t);
+}
+template <class A>
+HYENA_INLINE float product_one(const A &a, const Nothing &, int64_t t) {
+    return a.one_at(t);
+}
+
+// to[t - begin] <- a_t b_t for t in [begin, end), all within the row; with STREAM past the caches, to
+// an aligned row, begin = 0.
+template <bool STREAM = false, class T, class A, class B>
+void product(T *to, const A a, const B b, int64_t begin, int64_t end) {
+    int64_t first = a.first() > b.first() ? a.first() : b.first();
+    int64_t last = a.last() < b.last() ? a.last() : b.last();
+    if (first < begin) first = begin;
+    if (last > end) last = end;
+    if (STREAM) first = (first + W - 1) / W * W;
+    int64_t t = begin;
+    for (; t < first && t < end; ++t) put_one(to + (t - begin), product_one(a, b, t));
+    for (; t + W <= last; t += W) put<STREAM>(to + (t - begin), product_at(a, b, t));
+    for (; t < end; ++t) put_one(to + (t - begin), product_one(a, b, t));
+}
+
+// Sums that the gradient of a short convolution takes over all rows of a channel.
+constexpr int MOST_TAPS = 64;
+struct TapSums {
+    double taps[MOST_TAPS];
+    double bias;
+};
+
+constexpr int64_t PIECE = 1024;  // positions whose gradients are at hand at once
+
+// The gradient dz of a row z from that of its short convolution's output, dx_t = a_t b_t, and the
+// sums over the row of dx_t and of dx_t z_(t - lag).
+template <bool STREAM = false, class T, int J, class A, class B>
+void source_gradient(
+    T *dz, const Source<T, J> z, const A a, const B b, TapSums *sums, float *piece) {
+    const int64_t length = z.length;
+    if constexpr (J == 0) {
+        if (dz) product<STREAM>(dz, a, b, 0, length);
+        return;
+    }
+    const int count = J > 0 ? J : z.count;
+    for (int64_t begin = 0; begin < length; begin += PIECE) {
+        const int64_t end = begin + PIECE < length ? begin + PIECE : length;
+        // dz_t needs dx from t - lead to t + reach.
+        const int64_t from = begin - z.lead, to = end + z.reach();
+        const int64_t low = from > 0 ? from : 0, high = to < length ? to : length;
+        for (int64_t t = from; t < low; ++t) piece[t - from] = 0;
+        if (high > low) product(piece + (low - from), a, b, low, high);
+        for (int64_t t = high > low ? high : low; t < to; ++t) piece[t - from] = 0;
+        const float *dx = piece + z.lead - begin;  // dx[t] is position t's
+        if (dz) {
+            int64_t t = begin;
+            for (; t + W <= end; t += W) {
+                V g = V{};
+                for (int j = 0; j < count; ++j)
+                    g = fma(broadcast(z.taps[j]), load(dx + t + j - z.lead), g);
+                put<STREAM>(dz + t, g);
+            }
+            for (; t < end; ++t) {
+                float g = 0;
+                for (int j = 0; j < count; ++j) g += z.taps[j] * dx[t + j - z.lead];
+                put_one(dz + t, g);
+            }
+        }
+        if (!sums) continue;
+        V total = V{};
+        float rest = 0;
+        int64_t t = begin;
+        for (; t + W <= end; t += W) total = total + load(dx + t);
+        for (; t < end; ++t) rest += dx[t];
+        sums->bias += double(sum(total)) + rest;
+        for (int j = 0; j < count; ++j) {
+            const int64_t lag = j - z.lead;
+            int64_t s = begin, stop = end;  // z_(t - lag) must exist
+            if (lag > 0 && s < lag) s = lag;
+            if (lag < 0 && stop > length + lag) stop = length + lag;
+            V dot = V{};
+            float ends = 0;
+            for (; s + W <= stop; s += W) dot = fma(load(dx + s), many(z.x + s - lag), dot);
+            for (; s < stop; ++s) ends += dx[s] * one(z.x + s - lag);
+            sums->taps[j] += double(sum(dot)) + ends;
+        }
+    }
+}
+
+template <class T, int J>
+HYENA_INLINE Source<T, J> source_of(
+    const hyena_input &input, const hyena_row &row, int64_t channel, int count, int lead) {
+    Source<T, J> s{};
+    s.x = static_cast<const T *>(input.data) + row.batch * input.batch_stride +
+          channel * input.channel_stride + row.start;
+    s.length = row.length;
+    s.count = count, s.lead = lead;
+    if (J != 0) s.taps = input.taps + channel * count;
+    s.bias = J != 0 && input.bias ? input.bias[channel] : 0.0f;
+    return s;
+}
+
+}  // namespace

@@ -1,0 +1,66 @@
+"""What a benchmark says of where it ran."""
+
+import hashlib
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hyena import __version__
+from hyena.ops import backends, why_not_native
+from hyena.ops.native import library
+
+# Words in the names of processors that tell nothing apart.
+_NOISE = {"amd", "intel", "r", "tm", "cpu", "processor", "core", "with", "virtual"}
+
+
+def setting() -> dict[str, Any]:
+    """Versions, processor, threads, dtype, allocator and the command."""
+    return {
+        "hyena": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "dtype": "float32",
+        "allocator": "default",
+        "command": "python " + " ".join(sys.argv),
+    }
+
+
+def convolution() -> dict[str, str]:
+    """Which convolution "ours" stands for here: the backend, and the kernel's build and contents.
+
+    The digest of the kernel's library keeps times of two kernels apart.
+    """
+    if "native" not in backends():
+        return {"backend": "torch", "kernel": f"none: {why_not_native()}"}
+    file = library.find()
+    digest = "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    return {"backend": "native", "kernel": f"{library.isa()} {digest}".strip()}
+
+
+def hardware() -> str:
+    """A short name of the machine for a folder, such as "epyc-2core"."""
+    name = re.sub(r"@.*", "", _processor_name().lower())
+    words = [word for word in re.findall(r"[a-z0-9.]+", name) if word not in _NOISE]
+    return "-".join([*words[:3], f"{os.cpu_count()}core"])
+
+
+def _processor() -> str:
+    """The name the system gives it, and the widest vectors that PyTorch uses on it."""
+    return f"{_processor_name()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _processor_name() -> str:
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = info.read_text().splitlines()
+        name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
+    return name

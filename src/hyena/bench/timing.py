@@ -1,0 +1,127 @@
+"""Times of several calls, in turns: whatever else the machine does meanwhile meets all alike."""
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+Call = Callable[[], object]
+Clock = Callable[[], float]
+
+_BLOCK = 0.005  # seconds of calls behind one sample: far above what reading the clock costs
+_WARM_UP = 4  # calls at most, for memory and caches to settle
+_FEWEST = 3  # samples, unless one alone takes more than twice the budget
+
+
+class Timing(NamedTuple):
+    """Seconds a call, over the samples of one contender."""
+
+    median: float
+    lower: float  # quartile
+    upper: float  # quartile
+    samples: int
+    calls: int  # in each sample, which is their mean
+
+
+def time_in_turns(
+    calls: Mapping[str, Call],
+    *,
+    seconds: float,
+    repeats: int,
+    first: Mapping[str, float] | None = None,
+    clock: Clock = time.perf_counter,
+) -> dict[str, Timing]:
+    """Times calls in rounds: in each round every contender has its turn, and they start in turn.
+
+    A quick contender makes many calls in its turn, a slow one takes part in some rounds only. What
+    a call returns is freed within its time. Each is warmed up first.
+
+    Args:
+        calls: what to time, by name.
+        seconds: of all samples together, shared evenly. A contender whose share is too short for
+            three samples has three all the same, or one if a call takes more than twice all of it.
+        repeats: samples of a contender at most.
+        first: seconds of a call made before, by name: a slow one counts as warmed up by it.
+        clock: to be replaced in tests.
+
+    Raises: ValueError if there is nothing to time, or no budget.
+    """
+    if not calls or seconds <= 0 or repeats < 1:
+        raise ValueError(
+            f"time_in_turns: expected calls, seconds > 0 and repeats ≥ 1, got {len(calls)} calls, "
+            f"{seconds} seconds and {repeats} repeats"
+        )
+    share = seconds / len(calls)
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    with _without_collector():
+        once = {
+            name: _warm_up(call, (first or {}).get(name), share, clock)
+            for name, call in calls.items()
+        }
+        inner = {name: max(1, math.ceil(_BLOCK / max(once[name], 1e-9))) for name in calls}
+        turns = {
+            name: _samples(once[name] * inner[name], share, seconds, repeats) for name in calls
+        }
+        for name in _rounds(turns):
+            samples[name].append(_sample(calls[name], inner[name], clock))
+    return {name: _summary(times, inner[name]) for name, times in samples.items()}
+
+
+def _warm_up(call: Call, first: float | None, share: float, clock: Clock) -> float:
+    """Seconds of a warm call, after some calls that are not counted."""
+    if first is not None and first > share / 4:
+        return first
+    best, spent = math.inf, 0.0
+    for _ in range(_WARM_UP):
+        took = _sample(call, 1, clock)
+        best, spent = min(best, took), spent + took
+        if spent > share / 2:
+            break
+    return best
+
+
+def _samples(sample: float, share: float, seconds: float, repeats: int) -> int:
+    """How many samples of this length a contender may take."""
+    fewest = _FEWEST if sample <= 2 * seconds else 1
+    return min(max(int(share / max(sample, 1e-9)), fewest), repeats)
+
+
+def _rounds(turns: Mapping[str, int]) -> Iterator[str]:
+    """Names in the order of measurement: each as often as its turns, spread evenly."""
+    rounds, names = max(turns.values()), list(turns)
+    for r in range(rounds):
+        shift = r % len(names)
+        for name in names[shift:] + names[:shift]:
+            if (r + 1) * turns[name] // rounds > r * turns[name] // rounds:
+                yield name
+
+
+def _sample(call: Call, inner: int, clock: Clock) -> float:
+    """Mean seconds of ``inner`` calls in a row."""
+    begin = clock()
+    for _ in range(inner):
+        call()
+    return (clock() - begin) / inner
+
+
+def _summary(times: list[float], inner: int) -> Timing:
+    if len(times) == 1:
+        return Timing(times[0], times[0], times[0], 1, inner)
+    lower, median, upper = statistics.quantiles(times, n=4, method="inclusive")
+    return Timing(median, lower, upper, len(times), inner)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Python's collector would run in some contender's time."""
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,98 @@
+"""Positions as the filter's network sees them: time and waves."""
+
+import math
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor, nn
+
+
+class Grid(NamedTuple):
+    """Which positions, and what they are encoded for."""
+
+    length: int
+    scale: float  # of the positions, other than 1 where they are interpolated
+    bidirectional: bool
+    max_length: int
+    emb_dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+def positions(grid: Grid) -> Tensor:
+    """n, from 0 or −(length − 1) to length − 1, rescaled."""
+    start = 1 - grid.length if grid.bidirectional else 0
+    n = torch.arange(start, grid.length, device=grid.device).to(grid.dtype)
+    return n if grid.scale == 1.0 else n * grid.scale
+
+
+def encode(grid: Grid) -> tuple[Tensor, Tensor]:
+    """Encoding (emb_dim, positions) and time (positions,)."""
+    n = positions(grid)
+    time = n / max(grid.max_length - 1, 1)
+    bands = (grid.emb_dim - 1) // 2
+    f = torch.linspace(1e-4, bands - 1, bands, dtype=grid.dtype, device=grid.device)
+    phase = f[:, None] * (2 * math.pi * n / grid.max_length)
+    return torch.cat([time[None], phase.cos(), -phase.sin()]), time
+
+
+def read_table(encoding: Tensor, time: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """The same out of tables (positions, emb_dim) and (positions,), between rows if rescaled."""
+    middle = grid.max_length - 1 if grid.bidirectional else 0
+    if grid.scale == 1.0:
+        first = middle - (grid.length - 1) if grid.bidirectional else 0
+        rows = slice(first, middle + grid.length)
+        return encoding[rows].t(), time[rows]
+    place = (positions(grid) + middle).clamp(0, encoding.shape[0] - 1)
+    low = place.floor().long().clamp(max=max(encoding.shape[0] - 2, 0))
+    weight = place - low
+    high = (low + 1).clamp(max=encoding.shape[0] - 1)
+    mixed = torch.lerp(encoding[low], encoding[high], weight[:, None])
+    return mixed.t(), torch.lerp(time[low], time[high], weight)
+
+
+class _Encoded:
+    """What `encode` returned; an object that can be referred to weakly."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        # Ordinary tensors, even if first asked for in inference mode.
+        with torch.inference_mode(False), torch.no_grad():
+            self.encoding, self.time = encode(grid)
+
+
+_shared: WeakValueDictionary[Grid, _Encoded] = WeakValueDictionary()
+
+
+class KeptEncoding:
+    """The encoding that a filter used last, one for all filters that use the same.
+
+    Depends on no parameter, so it is no part of a filter's state. On accelerators, where it is cheap
+    and may belong to a captured graph, it is computed each time.
+    """
+
+    def __init__(self) -> None:
+        self._latest: _Encoded | None = None
+
+    def get(self, grid: Grid, like: Tensor) -> tuple[Tensor, Tensor]:
+        """`encode`; ``like`` is a parameter of the filter."""
+        plain = type(like) in (Tensor, nn.Parameter)  # neither fake nor distributed
+        if torch.compiler.is_compiling() or not plain or grid.device.type != "cpu":
+            return encode(grid)
+        latest = self._latest
+        if latest is None or latest.grid != grid:
+            latest = _shared.get(grid)
+            if latest is None:
+                latest = _shared[grid] = _Encoded(grid)
+            self._latest = latest
+        return latest.encoding, latest.time
+
+    def clear(self) -> None:
+        self._latest = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "KeptEncoding":
+        return KeptEncoding()
+
+    def __reduce__(self) -> tuple[type["KeptEncoding"], tuple[()]]:
+        return KeptEncoding, ()

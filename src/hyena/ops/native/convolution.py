@@ -1,0 +1,332 @@
+"""The native convolutions as PyTorch sees them: registered ops with gradients.
+
+``torch.ops.hyena.conv`` and ``torch.ops.hyena.short_conv`` are what `torch.compile` and
+`torch.export` record. A registered op costs some 60 µs a call, so eager code goes around the
+dispatcher, through the same functions.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hyena.ops.native import calls, library
+from hyena.ops.native.calls import Arguments
+
+PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def applies(*tensors: Tensor | None) -> bool:
+    """Whether the kernel is loaded and can take an input and the filters beside it."""
+    u, *filters = tensors
+    assert u is not None
+    return (
+        library.kernel() is not None
+        and u.device.type == "cpu"
+        and u.dtype in calls.DTYPES
+        and all(x is None or x.dtype != torch.float64 for x in filters)
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def eager(*tensors: Tensor | None) -> bool:
+    """Whether the kernel takes these tensors at once, with no gradient and nothing looking on."""
+    return applies(*tensors) and not _recorded(tensors) and not _differentiated(tensors)
+
+
+def conv(
+    z: Tensor,
+    parts: int,
+    filter: Tensor,
+    n: int,
+    skip: Tensor | None,
+    taps: Tensor | None,
+    bias: Tensor | None,
+    lead: int,
+    short_lead: int,
+    spans: list[int] | None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The gated convolution of z (B, P·D, L); see `hyena.ops.native.calls`."""
+    values = (parts, filter, n, skip, taps, bias, lead, short_lead, spans)
+    given = (z, filter, skip, taps, bias)
+    if _recorded(given):
+        y: Tensor = torch.ops.hyena.conv(z, *values)
+        return y if out is None else out.copy_(y)
+    if _differentiated(given):
+        y = _Conv.apply(z, *values)
+        return y
+    return calls.forward(z, Arguments(*values), out)
+
+
+def short_conv(
+    u: Tensor, taps: Tensor, bias: Tensor | None, lead: int, spans: list[int] | None
+) -> Tensor:
+    """The short convolution of u (B, D, L)."""
+    given = (u, taps, bias)
+    if _recorded(given):
+        y: Tensor = torch.ops.hyena.short_conv(u, taps, bias, lead, spans)
+        return y
+    if _differentiated(given):
+        y = _ShortConv.apply(u, taps, bias, lead, spans)
+        return y
+    return calls.short_forward(u, taps, bias, lead, spans)
+
+
+def _recorded(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether something looks on that must see an op: a compiler, or a tensor of its own kind."""
+    return torch.compiler.is_compiling() or any(
+        x is not None and type(x) not in PLAIN for x in tensors
+    )
+
+
+def _differentiated(tensors: Sequence[Tensor | None]) -> bool:
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+
+
+# The ops. A tensor that is not wanted comes back empty, since an op's outputs are all tensors.
+
+
+@torch.library.custom_op("hyena::conv", mutates_args=())
+def _conv_op(
+    z: Tensor,
+    parts: int,
+    filter: Tensor,
+    n: int,
+    skip: Tensor | None,
+    taps: Tensor | None,
+    bias: Tensor | None,
+    lead: int,
+    short_lead: int,
+    spans: Sequence[int] | None,
+) -> Tensor:
+    return calls.forward(z, Arguments(parts, filter, n, skip, taps, bias, lead, short_lead, spans))
+
+
+@_conv_op.register_fake
+def _(z: Tensor, parts: int, *rest: Any) -> Tensor:
+    return z.new_empty((z.shape[0], z.shape[1] // parts, z.shape[2]))
+
+
+@torch.library.custom_op("hyena::conv_backward", mutates_args=())
+def _conv_backward_op(
+    dy: Tensor,
+    z: Tensor,
+    parts: int,
+    filter: Tensor,
+    n: int,
+    skip: Tensor | None,
+    taps: Tensor | None,
+    bias: Tensor | None,
+    lead: int,
+    short_lead: int,
+    spans: Sequence[int] | None,
+    need: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    a = Arguments(parts, filter, n, skip, taps, bias, lead, short_lead, spans)
+    dz, dk, dskip, dtaps, dbias = calls.backward(dy, z, a, need)
+    return _there(dz), _there(dk), _there(dskip), _there(dtaps), _there(dbias)
+
+
+@_conv_backward_op.register_fake
+def _(
+    dy: Tensor,
+    z: Tensor,
+    parts: int,
+    filter: Tensor,
+    n: int,
+    skip: Tensor | None,
+    taps: Tensor | None,
+    bias: Tensor | None,
+    lead: int,
+    short_lead: int,
+    spans: Sequence[int] | None,
+    need: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def like(x: Tensor | None, needed: bool) -> Tensor:
+        return z.new_empty(0, dtype=torch.float32) if x is None or not needed else _fresh(x)
+
+    dz, dk, dskip, dtaps, dbias = map(like, (z, filter, skip, taps, bias), need)
+    return dz, dk, dskip, dtaps, dbias
+
+
+@torch.library.custom_op("hyena::short_conv", mutates_args=())
+def _short_op(
+    u: Tensor, taps: Tensor, bias: Tensor | None, lead: int, spans: Sequence[int] | None
+) -> Tensor:
+    return calls.short_forward(u, taps, bias, lead, spans)
+
+
+@_short_op.register_fake
+def _(u: Tensor, *rest: Any) -> Tensor:
+    return _fresh(u)
+
+
+@torch.library.custom_op("hyena::short_conv_backward", mutates_args=())
+def _short_backward_op(
+    dy: Tensor,
+    u: Tensor,
+    taps: Tensor,
+    bias: Tensor | None,
+    lead: int,
+    spans: Sequence[int] | None,
+    need: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    du, dtaps, dbias = calls.short_backward(dy, u, taps, bias, lead, spans, need)
+    return _there(du), _there(dtaps), _there(dbias)
+
+
+@_short_backward_op.register_fake
+def _(
+    dy: Tensor,
+    u: Tensor,
+    taps: Tensor,
+    bias: Tensor | None,
+    lead: int,
+    spans: Sequence[int] | None,
+    need: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    def like(x: Tensor | None, needed: bool) -> Tensor:
+        return u.new_empty(0, dtype=torch.float32) if x is None or not needed else _fresh(x)
+
+    du, dtaps, dbias = map(like, (u, taps, bias), need)
+    return du, dtaps, dbias
+
+
+def _there(x: Tensor | None) -> Tensor:
+    return torch.empty(0) if x is None else x
+
+
+def _fresh(x: Tensor) -> Tensor:
+    """Contiguous, as the kernel writes, whatever the strides of x."""
+    return x.new_empty(x.shape)
+
+
+# Gradients, shared by the ops and by eager code.
+
+
+class _Conv(torch.autograd.Function):
+    @staticmethod
+    def forward(z: Tensor, *values: Any) -> Tensor:
+        return calls.forward(z, Arguments(*values))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        z, parts, filter, n, skip, taps, bias, *rest = inputs
+        ctx.save_for_backward(z, filter, skip, taps, bias)
+        ctx.parts, ctx.n, ctx.rest = parts, n, rest
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+        z, filter, skip, taps, bias = ctx.saved_tensors
+        need = [ctx.needs_input_grad[i] for i in (0, 2, 4, 5, 6)]
+        values = (ctx.parts, filter, ctx.n, skip, taps, bias, *ctx.rest)
+        if ctx.n and need[1]:
+            raise RuntimeError("a FilterSpectrum has no gradient; pass the filter k itself")
+        if _recorded((dy, z)):
+            found = torch.ops.hyena.conv_backward(dy, z, *values, need)
+        elif torch.is_grad_enabled():
+            found = _differentiable(dy, z, values, need)
+        else:
+            found = calls.backward(dy, z, Arguments(*values), need)
+        dz, dk, dskip, dtaps, dbias = (x if n else None for x, n in zip(found, need, strict=True))
+        return dz, None, dk, None, dskip, dtaps, dbias, None, None, None
+
+
+class _ShortConv(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        u: Tensor, taps: Tensor, bias: Tensor | None, lead: int, spans: list[int] | None
+    ) -> Tensor:
+        return calls.short_forward(u, taps, bias, lead, spans)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        u, taps, bias, ctx.lead, ctx.spans = inputs
+        ctx.save_for_backward(u, taps, bias)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+        u, taps, bias = ctx.saved_tensors
+        need = list(ctx.needs_input_grad[:3])
+        if _recorded((dy, u)):
+            found = torch.ops.hyena.short_conv_backward(
+                dy, u, taps, bias, ctx.lead, ctx.spans, need
+            )
+        elif torch.is_grad_enabled():
+            found = _differentiable_short(dy, u, taps, bias, ctx.lead, ctx.spans, need)
+        else:
+            found = calls.short_backward(dy, u, taps, bias, ctx.lead, ctx.spans, need)
+        du, dtaps, dbias = (x if n else None for x, n in zip(found, need, strict=True))
+        return du, dtaps, dbias, None, None
+
+
+_conv_op.register_autograd(_Conv.backward, setup_context=_Conv.setup_context)
+_short_op.register_autograd(_ShortConv.backward, setup_context=_ShortConv.setup_context)
+
+
+# Gradients of gradients go through PyTorch's own ops.
+
+
+def _differentiable(
+    dy: Tensor, z: Tensor, values: tuple[Any, ...], need: Sequence[bool]
+) -> list[Tensor | None]:
+    from hyena.ops.gated import gated_conv
+    from hyena.ops.long import long_conv
+
+    a = Arguments(*values)
+    if a.n:
+        raise RuntimeError(
+            "a gradient of a gradient was asked for through a FilterSpectrum of the native kernel; "
+            'pass the filter k, or make the spectrum with backend="torch"'
+        )
+    segments = _segments(a.spans, z)
+    with torch.enable_grad():
+        if a.parts == 1:
+            y = long_conv(
+                z, a.filter, a.skip, causal=not a.lead, segments=segments, backend="torch"
+            )
+        else:
+            short = None if a.taps is None else (a.taps, a.bias)
+            causal = not a.lead and not a.short_lead
+            y = gated_conv(
+                z, a.filter, a.skip, short=short, causal=causal, segments=segments, backend="torch"
+            )
+    return _wanted(y, dy, (z, a.filter, a.skip, a.taps, a.bias), need)
+
+
+def _differentiable_short(
+    dy: Tensor,
+    u: Tensor,
+    taps: Tensor,
+    bias: Tensor | None,
+    lead: int,
+    spans: list[int] | None,
+    need: Sequence[bool],
+) -> list[Tensor | None]:
+    from hyena.ops.short import short_conv
+
+    with torch.enable_grad():
+        y = short_conv(
+            u, taps, bias, causal=not lead, segments=_segments(spans, u), backend="torch"
+        )
+    return _wanted(y, dy, (u, taps, bias), need)
+
+
+def _wanted(
+    y: Tensor, dy: Tensor, inputs: tuple[Tensor | None, ...], need: Sequence[bool]
+) -> list[Tensor | None]:
+    chosen = [x for x, n in zip(inputs, need, strict=True) if x is not None and n]
+    found = iter(torch.autograd.grad(y, chosen, dy, create_graph=True))
+    return [next(found) if x is not None and n else None for x, n in zip(inputs, need, strict=True)]
+
+
+def _segments(spans: Sequence[int] | None, z: Tensor) -> Any:
+    from hyena.ops.segments import Segments
+
+    if spans is None:
+        return None
+    change = torch.zeros(z.shape[0], z.shape[2], dtype=torch.int64)
+    change[list(spans[::3]), list(spans[1::3])] = 1
+    return Segments.from_document_ids(change.cumsum(1))

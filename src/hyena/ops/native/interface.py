@@ -1,0 +1,118 @@
+"""The C interface of the kernel, ``csrc/hyena_kernel.h``, as ctypes sees it.
+
+A test compares every field with the header, which has the comments.
+"""
+
+import ctypes
+from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
+from enum import IntEnum
+
+ABI = 1
+
+
+class Dtype(IntEnum):
+    """HYENA_FLOAT32 and so on."""
+
+    FLOAT32 = 0
+    BFLOAT16 = 1
+    FLOAT16 = 2
+
+
+class Input(ctypes.Structure):
+    """hyena_input"""
+
+    _fields_ = [
+        ("data", c_void_p),
+        ("batch_stride", c_int64),
+        ("channel_stride", c_int64),
+        ("taps", c_void_p),
+        ("bias", c_void_p),
+    ]
+
+
+class Gradient(ctypes.Structure):
+    """hyena_gradient"""
+
+    _fields_ = [
+        ("data", c_void_p),
+        ("batch_stride", c_int64),
+        ("channel_stride", c_int64),
+        ("taps", c_void_p),
+        ("bias", c_void_p),
+    ]
+
+
+class Row(ctypes.Structure):
+    """hyena_row"""
+
+    _fields_ = [("batch", c_int64), ("start", c_int64), ("length", c_int64)]
+
+
+class Conv(ctypes.Structure):
+    """hyena_conv"""
+
+    _fields_ = [
+        ("channels", c_int64),
+        ("rows", c_int64),
+        ("row", POINTER(Row)),
+        ("n", c_int64),
+        ("dtype", c_int32),
+        ("short_taps", c_int32),
+        ("short_lead", c_int32),
+        ("value", Input),
+        ("pre", Input),
+        ("post", Input),
+        ("spectrum", c_void_p),
+        ("k", c_void_p),
+        ("k_stride", c_int64),
+        ("taps", c_int64),
+        ("lead", c_int64),
+        ("skip", c_void_p),
+        ("y", c_void_p),
+        ("y_batch_stride", c_int64),
+        ("y_channel_stride", c_int64),
+    ]
+
+
+class ConvGradients(ctypes.Structure):
+    """hyena_conv_gradients"""
+
+    _fields_ = [
+        ("value", Gradient),
+        ("pre", Gradient),
+        ("post", Gradient),
+        ("k", c_void_p),
+        ("skip", c_void_p),
+    ]
+
+
+class Short(ctypes.Structure):
+    """hyena_short"""
+
+    _fields_ = [
+        ("channels", c_int64),
+        ("rows", c_int64),
+        ("row", POINTER(Row)),
+        ("dtype", c_int32),
+        ("short_taps", c_int32),
+        ("short_lead", c_int32),
+        ("x", Input),
+        ("y", c_void_p),
+        ("y_batch_stride", c_int64),
+        ("y_channel_stride", c_int64),
+    ]
+
+
+class Functions(ctypes.Structure):
+    """hyena_kernel: the functions of one build. A call lets other Python threads run."""
+
+    _fields_ = [
+        ("isa", c_char_p),
+        ("size", ctypes.CFUNCTYPE(c_int64, c_int64)),
+        ("spectrum_floats", ctypes.CFUNCTYPE(c_int64, c_int64, c_int64)),
+        ("spectrum", ctypes.CFUNCTYPE(c_int32, POINTER(Conv), c_void_p)),
+        ("forward", ctypes.CFUNCTYPE(c_int32, POINTER(Conv))),
+        ("backward", ctypes.CFUNCTYPE(c_int32, POINTER(Conv), POINTER(ConvGradients))),
+        ("short_forward", ctypes.CFUNCTYPE(c_int32, POINTER(Short))),
+        ("short_backward", ctypes.CFUNCTYPE(c_int32, POINTER(Short), POINTER(Gradient))),
+    ]

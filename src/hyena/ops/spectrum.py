@@ -1,0 +1,113 @@
+"""A long convolution's filter: cropped to the sequence, with its skip, and transformed once."""
+
+from typing import NamedTuple, overload
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hyena.ops import fft
+from hyena.ops.backend import Backend, resolve_backend, takes_native
+from hyena.ops.checks import check_filter
+from hyena.ops.native import calls, library
+
+
+class FilterSpectrum(NamedTuple):
+    """A filter transformed once for inputs of one length; made by `filter_spectrum`."""
+
+    values: Tensor  # (D, n/2 + 1) complex, or in the order of the kernel's transform
+    channels: int  # D
+    n: int  # size of the transform
+    length: int  # L it was made for
+    lead: int  # taps of negative lag
+    causal: bool
+    layout: str  # "fft" for PyTorch's rfft, else the build of the kernel
+
+
+def filter_spectrum(
+    k: Tensor,
+    length: int,
+    skip: Tensor | None = None,
+    *,
+    causal: bool = True,
+    backend: Backend = "auto",
+) -> FilterSpectrum:
+    """The filter's transform, for use in place of ``k`` and ``skip`` at inputs of one length.
+
+    Args: k (D, K) floating; length L ≥ 1; skip (D,) or None; causal and backend as in `long_conv`.
+    Returns: a `FilterSpectrum` of D · (n/2 + 1) complex numbers, n ≥ L + min(K, L) − 1; or of D · n
+        for the native kernel, n ≥ L, which only the native kernel can read.
+    Raises: ValueError on a shape, dtype or device mismatch, and for the definition, which has no
+        spectrum; RuntimeError if "native" is not built.
+    """
+    chosen = resolve_backend(backend)
+    if chosen == "naive":
+        raise ValueError(
+            'filter_spectrum: backend="naive" sums over the taps of a filter and has no spectrum; '
+            "pass the filter k to the convolution instead"
+        )
+    if k.dim() != 2 or length < 1:
+        raise ValueError(
+            f"filter_spectrum: expected k (D, K) and length ≥ 1, got {tuple(k.shape)} and {length}"
+        )
+    check_filter("filter_spectrum", k, skip, "skip", causal)
+    k = crop(k, length, causal)
+    lead, channels = lead_of(k, causal), k.shape[0]
+    compiling = torch.compiler.is_compiling()
+    if channels > 0 and not compiling and takes_native("filter_spectrum", chosen, k, skip):
+        values = calls.spectrum(narrow(k), narrow(skip), lead, length)
+        n = calls.transform_size(length)
+        return FilterSpectrum(values, channels, n, length, lead, causal, library.isa())
+    k = fold_skip(k, skip, causal)
+    n = fft.fft_length(length, k.shape[1], lead)
+    dtype = torch.promote_types(k.dtype, torch.float32)
+    return FilterSpectrum(fft.spectrum(k, n, lead, dtype), channels, n, length, lead, causal, "fft")
+
+
+def takes_native_spectrum(op: str, k: FilterSpectrum, backend: Backend, u: Tensor) -> bool:
+    """Whether the native kernel is to multiply with this spectrum; ``backend`` is resolved.
+
+    Raises: ValueError if the spectrum is of one transform and the backend or dtype of another.
+    """
+    if k.layout == "fft" and backend != "native":
+        return False
+    made = "PyTorch's FFT" if k.layout == "fft" else f"the native kernel ({k.layout})"
+    if k.layout == library.isa() and takes_native(op, backend, u):
+        return True
+    raise ValueError(
+        f'{op}: the FilterSpectrum was made by {made}, but backend="{backend}" with {u.dtype} '
+        f"cannot use it here (kernel: {library.isa()}); make it with the same backend, or pass the "
+        "filter k"
+    )
+
+
+@overload
+def narrow(x: Tensor) -> Tensor: ...
+@overload
+def narrow(x: None) -> None: ...
+def narrow(x: Tensor | None) -> Tensor | None:
+    """As the kernel takes what is beside the input: float32."""
+    return None if x is None else x.to(torch.float32)
+
+
+def lead_of(k: Tensor, causal: bool) -> int:
+    """How many taps have negative lags."""
+    return 0 if causal else (k.shape[1] - 1) // 2
+
+
+def crop(k: Tensor, length: int, causal: bool) -> Tensor:
+    """Without the taps that reach past the sequence: their lag is ``length`` or more."""
+    length = max(length, 1)
+    if causal:
+        return k[:, :length]
+    excess = (k.shape[1] - 1) // 2 - (length - 1)
+    return k if excess <= 0 else k[:, excess : k.shape[1] - excess]
+
+
+def fold_skip(k: Tensor, skip: Tensor | None, causal: bool) -> Tensor:
+    """skip · u is a tap at lag 0."""
+    if skip is None:
+        return k
+    lead = lead_of(k, causal)
+    dtype = torch.promote_types(torch.promote_types(k.dtype, skip.dtype), torch.float32)
+    return k.to(dtype) + F.pad(skip.to(dtype)[:, None], (lead, k.shape[1] - 1 - lead))

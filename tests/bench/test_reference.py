@@ -1,0 +1,56 @@
+"""The truth that timed calls are compared with."""
+
+import math
+
+import pytest
+import torch
+from comparison import assert_close, with_gradients
+from torch.nn import functional as F
+
+from hyena.bench import reference
+from hyena.ops import naive
+
+
+@pytest.mark.parametrize("by_definition", [True, False])
+def test_the_gated_convolution_and_its_gradients(
+    by_definition: bool, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not by_definition:
+        monkeypatch.setattr(reference, "NAIVE", 0)
+        monkeypatch.setattr(reference, "_CHUNK", 60)  # two channels at a time
+    z, k, skip = (torch.randn(s, generator=generator) for s in ((2, 15, 13), (5, 13), (5,)))
+    expected = with_gradients(naive.gated_conv, *(x.double() for x in (z, k, skip)))
+    dy = torch.randn(2, 5, 13, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    got = reference.gated_conv(z, k, skip, dy)
+    assert list(got) == ["y", "z", "k", "skip"]
+    for tensor, truth in zip(got.values(), expected, strict=True):
+        assert_close(tensor, truth, 1e-12)
+    assert list(reference.gated_conv(z, k, skip)) == ["y"]
+
+
+def test_channels_of_z_are_those_of_each_of_its_three_parts() -> None:
+    z = torch.arange(12.0).view(1, 12, 1)
+    some = reference.of_channels(z, torch.tensor([0, 3]))
+    assert some.flatten().tolist() == [0, 3, 4, 7, 8, 11]
+
+
+def test_of_large_tensors_some_channels_are_compared() -> None:
+    assert reference.compared_channels(5, 100).tolist() == [0, 1, 2, 3, 4]
+    assert reference.compared_channels(64, reference.ELEMENTS // 3).tolist() == [0, 32, 63]
+    assert reference.compared_channels(64, 2 * reference.ELEMENTS).tolist() == [0]
+
+
+def test_attention_at_some_positions(generator: torch.Generator) -> None:
+    q, k, v = (torch.randn(2, 3, 40, 8, generator=generator).double() for _ in range(3))
+    rows = reference.compared_rows(40)
+    assert rows[0] == 0
+    assert rows[-1] == 39
+    whole = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    assert_close(reference.attention(q, k, v, rows), whole[:, :, rows], 1e-12)
+
+
+def test_an_error_is_relative_and_a_nan_is_no_small_one() -> None:
+    truth = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    assert reference.relative_error(truth.float(), truth) == 0
+    assert reference.relative_error(truth * 1.5, truth) == pytest.approx(0.5)
+    assert math.isnan(reference.relative_error(truth * math.nan, truth))

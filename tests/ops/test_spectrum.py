@@ -1,0 +1,114 @@
+"""A filter's spectrum in place of the filter."""
+
+import pytest
+import torch
+from backend_cases import cases
+from comparison import assert_all_close, assert_close, with_gradients
+from torch import Tensor
+
+from hyena.ops import FilterSpectrum, Segments, fft, filter_spectrum, long_conv, naive
+
+TOLERANCE = {
+    torch.float64: 2e-15,
+    torch.float32: 1e-6,
+    torch.bfloat16: 1e-3,
+    torch.float16: 1e-4,
+}
+
+
+@pytest.fixture(params=["whole", "chunked"])
+def chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once as it is, once with room for a single channel or few at a time."""
+    if request.param == "chunked":
+        monkeypatch.setattr(fft, "CHUNK_ELEMENTS", 64)
+
+
+def draw(
+    generator: torch.Generator, B: int, D: int, L: int, K: int, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor, Tensor]:
+    """u, k and skip, of variance one; filters of float32 or more."""
+    u = torch.randn(B, D, L, generator=generator, dtype=torch.float64)
+    k = torch.randn(D, K, generator=generator, dtype=torch.float64)
+    skip = torch.randn(D, generator=generator, dtype=torch.float64)
+    wide = torch.promote_types(dtype, torch.float32)
+    return u.to(dtype), k.to(wide), skip.to(wide)
+
+
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize(("backend", "dtype"), cases(TOLERANCE, without="naive"))
+@pytest.mark.parametrize("causal", [True, False])
+def test_it_stands_for_its_filter(
+    causal: bool, backend: str, dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    for L, K in [(1, 1), (21, 1), (21, 9), (21, 21), (21, 45), (600, 599)]:
+        u, k, skip = draw(generator, 2, 3, L, K, dtype)
+        kept = filter_spectrum(k, L, skip, causal=causal, backend=backend)
+
+        def op(u: Tensor, kept: FilterSpectrum = kept) -> Tensor:
+            return long_conv(u, kept, causal=causal, backend=backend)
+
+        def expected(u: Tensor, k: Tensor = k, skip: Tensor = skip) -> Tensor:
+            y = naive.long_conv(u.double(), k.double(), skip.double(), causal=causal)
+            return y.to(u.dtype)
+
+        assert_all_close(with_gradients(op, u), with_gradients(expected, u), TOLERANCE[dtype])
+        out = torch.full_like(u, torch.nan)
+        assert long_conv(u, kept, causal=causal, backend=backend, out=out) is out
+        assert_close(out, expected(u), TOLERANCE[dtype])
+
+
+def test_it_is_what_an_fft_gives_at_the_filters_precision() -> None:
+    k = torch.ones(3, 9)
+    assert filter_spectrum(k, 21, backend="torch").layout == "fft"
+    assert filter_spectrum(k, 21, backend="torch").values.dtype == torch.complex64
+    assert filter_spectrum(k.double(), 21, backend="torch").values.dtype == torch.complex128
+    assert filter_spectrum(k.bfloat16(), 21, backend="torch").values.dtype == torch.complex64
+
+
+def test_an_impossible_one_is_refused(generator: torch.Generator) -> None:
+    u, k, skip = draw(generator, 2, 3, 8, 8)
+    kept = filter_spectrum(k, 8)
+    segments = Segments.from_document_ids(torch.arange(16).view(2, 8))
+    with pytest.raises(
+        ValueError,
+        match=r"^long_conv: the FilterSpectrum was made for 3 channels and "
+        r"length 8, but u is \(B, D, L\) = \(2, 3, 7\)$",
+    ):
+        long_conv(u[..., :7], kept)
+    with pytest.raises(ValueError, match="made for 3 channels"):
+        long_conv(u[:, :2], kept)
+    with pytest.raises(ValueError, match=r"pass the filter k instead$"):
+        long_conv(u, kept, skip)
+    with pytest.raises(ValueError, match=r"pass the filter k instead$"):
+        long_conv(u, kept, segments=segments)
+    with pytest.raises(ValueError, match=r"sums over the taps of a filter.* pass the filter k in"):
+        long_conv(u, kept, backend="naive")
+    with pytest.raises(ValueError, match=r"block_causal=True sums over the taps of a filter, but"):
+        long_conv(u, kept, block_causal=True)
+    with pytest.raises(
+        ValueError, match=r"segments describe a batch \(B, L\) = \(2, 9\), but u is"
+    ):
+        long_conv(u, kept, segments=Segments.from_document_ids(torch.zeros(2, 9).long()))
+    with pytest.raises(ValueError, match=r"u is on meta but the FilterSpectrum is on cpu; move"):
+        long_conv(u.to("meta"), kept)
+    with pytest.raises(ValueError, match=r"made with causal=True, got causal=False$"):
+        long_conv(u, kept, causal=False)
+    with pytest.raises(ValueError, match=r"expected floating point u .* of torch.int64$"):
+        long_conv(u.long(), kept)
+    with pytest.raises(ValueError, match=r"^filter_spectrum: expected k \(D, K\) and length ≥ 1"):
+        filter_spectrum(k, 0)
+    with pytest.raises(ValueError, match=r'^filter_spectrum: backend="naive" sums over the taps'):
+        filter_spectrum(k, 8, backend="naive")
+    with pytest.raises(ValueError, match=r"^filter_spectrum: causal=False needs an odd number"):
+        filter_spectrum(k, 8, causal=False)
+    with pytest.raises(ValueError, match=r"^filter_spectrum: expected floating point skip"):
+        filter_spectrum(k, 8, skip[:2])
+    assert isinstance(kept, FilterSpectrum)
+
+
+@pytest.mark.usefixtures("chunks")
+def test_vmap(generator: torch.Generator) -> None:
+    u, k, _ = draw(generator, 5, 3, 19, 19)
+    kept = filter_spectrum(k, 19)
+    got = torch.func.vmap(lambda row: long_conv(row[None], kept)[0])(u)
+    assert_close(got, long_conv(u, k), 1e-15)
