@@ -51,8 +51,8 @@ demo: venv
 SANITIZED := build/sanitized
 sanitize: venv
 	cmake -S . -B $(SANITIZED) -DHYENA_SANITIZE=ON
-	cmake --build $(SANITIZED)
-	HYENA_KERNEL_LIBRARY=$(SANITIZED)/libhyena_kernel.so OMP_NUM_THREADS=2 \
+	cmake --build $(SANITIZED) --parallel $(JOBS)
+	HYENA_KERNEL_LIBRARY=$(CURDIR)/$(SANITIZED)/libhyena_kernel.so OMP_NUM_THREADS=2 \
 	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest tests/ops $(PYTEST_ARGS)
 

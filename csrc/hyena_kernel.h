@@ -85,6 +85,9 @@ typedef struct {
     int32_t (*backward)(const hyena_conv *conv, const hyena_conv_gradients *gradients);
     int32_t (*short_forward)(const hyena_short *conv);
     int32_t (*short_backward)(const hyena_short *conv, const hyena_gradient *gradient);
+    // For benchmarks, what the processor can do at best: butterflies in registers, `rounds` of them
+    // in each of `tasks`. Returns the number of additions and multiplications.
+    int64_t (*butterflies)(int64_t tasks, int64_t rounds);
 } hyena_kernel;
 
 typedef void (*hyena_task)(int64_t begin, int64_t end, void *context);

@@ -517,6 +517,22 @@ int32_t kernel_short_backward(const hyena_short *conv, const hyena_gradient *gra
         PIECE + 2 * MOST_TAPS, grain_of(positions_of(conv->row, conv->rows)));
 }
 
+constexpr int CHAINS = WIDEST_RADIX == 8 ? 6 : 3;  // as many as the registers hold
+
+void butterflies_work(const void *call, int64_t, float *memory) {
+    const C w = {broadcast(0.1f), broadcast(0.2f)};
+    C x[CHAINS], y[CHAINS];
+    for (int i = 0; i < CHAINS; ++i) x[i] = y[i] = {broadcast(1.0f), broadcast(float(i))};
+    for (int64_t round = *static_cast<const int64_t *>(call); round > 0; --round)
+        for (int i = 0; i < CHAINS; ++i) split(x[i], y[i], w);
+    for (int i = 0; i < CHAINS; ++i) store_complex(memory + i * 2 * W, x[i] + y[i]);
+}
+
+int64_t kernel_butterflies(int64_t tasks, int64_t rounds) {
+    run(butterflies_work, &rounds, tasks, CHAINS * 2 * W, 1);
+    return tasks * rounds * CHAINS * W * 10;
+}
+
 }  // namespace
 
 #if defined(HYENA_ISA_AVX512)
@@ -534,7 +550,7 @@ extern "C" const hyena_kernel *HYENA_THIS_KERNEL(void) {
     static const hyena_kernel kernel = {
         HYENA_THIS_NAME,      kernel_size,     kernel_spectrum_floats,
         kernel_spectrum,      kernel_forward,  kernel_backward,
-        kernel_short_forward, kernel_short_backward,
+        kernel_short_forward, kernel_short_backward, kernel_butterflies,
     };
     return &kernel;
 }

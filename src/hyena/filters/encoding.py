@@ -68,8 +68,8 @@ _shared: WeakValueDictionary[Grid, _Encoded] = WeakValueDictionary()
 class KeptEncoding:
     """The encoding that a filter used last, one for all filters that use the same.
 
-    Depends on no parameter, so it is no part of a filter's state. On accelerators, where it is cheap
-    and may belong to a captured graph, it is computed each time.
+    It depends on no parameter, so it is no part of a filter's state. On accelerators, where it is
+    cheap and a captured graph may own it, it is computed each time.
     """
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from hyena.filters.parts import parts
 
 Layer = tuple[Tensor, Tensor]  # weight (out, in), bias (out,)
 
-# The layers' values are kept for the backward pass up to this size; beyond, they are computed again.
+# Up to this size the layers' values are kept for the backward pass; beyond, they are recomputed.
 KEPT_BYTES = 1 << 26
 
 
@@ -71,7 +71,8 @@ class Recomputed(torch.autograd.Function):
         x, *flat = ctx.saved_tensors
         layers = _pairs(flat)
         need_x = ctx.needs_input_grad[0]
-        dx, gradients = [], [0.0] * len(flat)
+        dx: list[Tensor] = []
+        gradients: list[Any] = [0.0] * len(flat)
         for part in _parts(x, layers):
             inputs, phases = [x[:, part]], []
             for weight, bias in layers:
@@ -88,7 +89,7 @@ class Recomputed(torch.autograd.Function):
         return (torch.cat(dx, dim=1) if need_x else None, *gradients)
 
     @staticmethod
-    def jvp(ctx: Any, dx: Tensor | None, *tangents: Tensor | None) -> Tensor:
+    def jvp(ctx: Any, dx: Any, *tangents: Any) -> Any:
         x, *flat = ctx.saved_tensors
         for (weight, bias), (dweight, dbias) in zip(_pairs(flat), _pairs(tangents), strict=True):
             phase = torch.addmm(bias[:, None], weight, x)

@@ -109,9 +109,7 @@ class Windowed(torch.autograd.Function):
         )
 
     @staticmethod
-    def jvp(
-        ctx: Any, dweight: Tensor | None, dx: Tensor | None, ddecay: Tensor | None, *_: Any
-    ) -> Tensor:
+    def jvp(ctx: Any, dweight: Any, dx: Any, ddecay: Any, *_: Any) -> Tensor:
         weight, x, decay, time = ctx.saved_tensors
         window = Window(decay, time, ctx.shift, even=ctx.even)
         everywhere = slice(0, x.shape[1])
@@ -129,7 +127,7 @@ class Windowed(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
         *tensors, shift, even = inputs
 
-        def whole(*tensors: Tensor) -> Tensor:
-            return _whole(*tensors, shift, even=even)
+        def whole(weight: Tensor, x: Tensor, decay: Tensor, time: Tensor) -> Tensor:
+            return _whole(weight, x, decay, time, shift, even=even)
 
         return torch.func.vmap(whole, in_dims[:4])(*tensors), 0

@@ -20,7 +20,7 @@ from hyena.mixers.packing import (
     check_token,
     segments_of,
 )
-from hyena.mixers.projections import channels_first, channels_last
+from hyena.mixers.projections import channels_first, channels_last, is_plain
 from hyena.ops import Backend, Segments, gated_conv, long_conv, short_conv
 from hyena.ops.backend import resolve_backend
 from hyena.ops.native.convolution import eager
@@ -262,8 +262,15 @@ class HyenaOperator(nn.Module):
         """The output before its projection, (B, D, L): the first long convolution as one op with
         its gates and their short convolution."""
         D = self.width
-        # Where nothing is to be differentiated, z is workspace, and y takes the place of its value.
-        reuse = not torch.is_grad_enabled() and self.backend in ("auto", "native") and eager(u)
+        # Where nothing is to be differentiated, z is workspace, and y takes the place of its value:
+        # memory that nobody else may come to see.
+        reuse = (
+            not torch.is_grad_enabled()
+            and self.backend in ("auto", "native")
+            and eager(u)
+            and is_plain(self.in_proj, u)
+            and is_plain(self.out_proj, u)
+        )
         z = channels_first(self.in_proj, u, reuse=reuse)
         *others, post = range(self.order - 1)  # of the gates x⁰, x¹, …, those not yet in use
         first = post * D

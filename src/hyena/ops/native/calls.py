@@ -60,7 +60,7 @@ def spectrum(k: Tensor, skip: Tensor | None, lead: int, length: int) -> Tensor:
     kernel = _loaded()
     conv = Conv(channels=k.shape[0], n=_size(kernel.isa, length))
     keep = _set_filter(conv, k, skip, lead)
-    values = torch.empty(kernel.spectrum_floats(k.shape[0], conv.n))
+    values = _new((kernel.spectrum_floats(k.shape[0], conv.n),))
     _check(kernel.spectrum(conv, values.data_ptr()))
     del keep
     return values
@@ -73,14 +73,17 @@ def forward(z: Tensor, a: Arguments, out: Tensor | None = None) -> Tensor:
     B, channels, L = z.shape
     y = out
     if y is None or y.stride(-1) != 1:
-        y = torch.empty((B, channels // a.parts, L), dtype=z.dtype)
+        y = _new((B, channels // a.parts, L), z.dtype)
     conv, keep = _conv(z, a)
     conv.y, conv.y_batch_stride, conv.y_channel_stride = y.data_ptr(), y.stride(0), y.stride(1)
     for n, rows in _groups(kernel.isa, B, L, a.n, a.spans):
         conv.n, conv.rows, conv.row = n, len(rows), rows
         _check(kernel.forward(conv))
     del keep
-    return y if out is None or y is out else out.copy_(y)
+    if y is out:
+        torch.autograd.graph.increment_version(out)  # so that autograd notices that it changed
+        return out
+    return y if out is None else out.copy_(y)
 
 
 def backward(dy: Tensor, z: Tensor, a: Arguments, need: Sequence[bool]) -> Gradients:
@@ -91,7 +94,7 @@ def backward(dy: Tensor, z: Tensor, a: Arguments, need: Sequence[bool]) -> Gradi
     D = channels // a.parts
     conv, keep = _conv(z, a)
     conv.y, conv.y_batch_stride, conv.y_channel_stride = dy.data_ptr(), dy.stride(0), dy.stride(1)
-    dz = torch.empty((B, channels, L), dtype=z.dtype) if need[0] else None
+    dz = _new((B, channels, L), z.dtype) if need[0] else None
     total: Gradients | None = None
     for n, rows in _groups(kernel.isa, B, L, a.n, a.spans):
         conv.n, conv.rows, conv.row = n, len(rows), rows
@@ -106,8 +109,8 @@ def backward(dy: Tensor, z: Tensor, a: Arguments, need: Sequence[bool]) -> Gradi
         for name, part in _parts(a.parts):
             gradient: Gradient = getattr(to, name)
             if dz is not None:
-                gradient.data = dz.data_ptr() + part * D * L * dz.element_size()
-                gradient.batch_stride, gradient.channel_stride = channels * L, L
+                gradient.data = dz.data_ptr() + part * D * dz.stride(1) * dz.element_size()
+                gradient.batch_stride, gradient.channel_stride = dz.stride(0), dz.stride(1)
             gradient.taps = _part_pointer(sums.taps, part, D)
             gradient.bias = _part_pointer(sums.bias, part, D)
         to.k, to.skip = _pointer(sums.filter), _pointer(sums.skip)
@@ -122,7 +125,7 @@ def short_forward(u: Tensor, taps: Tensor, bias: Tensor | None, lead: int, spans
     """Short convolution of u (B, D, L) with taps (D, J)."""
     kernel = _loaded()
     u = _rows_contiguous(u)
-    y = torch.empty(u.shape, dtype=u.dtype)
+    y = _new(u.shape, u.dtype)
     short, keep = _short(u, taps, bias, lead, spans, y)
     _check(kernel.short_forward(short))
     del keep
@@ -137,7 +140,7 @@ def short_backward(
     kernel = _loaded()
     u, dy = _rows_contiguous(u), _rows_contiguous(dy)
     short, keep = _short(u, taps, bias, lead, spans, dy)
-    du = torch.empty(u.shape, dtype=u.dtype) if need[0] else None
+    du = _new(u.shape, u.dtype) if need[0] else None
     dtaps, dbias = _like(taps, need[1]), _like(bias, need[2])
     gradient = Gradient(
         _pointer(du), u.shape[1] * u.shape[2], u.shape[2], _pointer(dtaps), _pointer(dbias)
@@ -206,7 +209,9 @@ def _groups(isa: str, B: int, L: int, n: int, spans: Spans) -> list[tuple[int, A
 
 def _rows(spans: Sequence[int]) -> Any:
     triples = zip(spans[::3], spans[1::3], spans[2::3], strict=True)
-    return (Row * (len(spans) // 3))(*[Row(row, start, stop - start) for row, start, stop in triples])
+    return (Row * (len(spans) // 3))(
+        *[Row(row, start, stop - start) for row, start, stop in triples]
+    )
 
 
 @lru_cache(maxsize=64)
@@ -240,8 +245,20 @@ def _rows_contiguous(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
+def _empty_like_rows(z: Tensor) -> Tensor:
+    """Like z (B, C, L), its rows as far apart as those of z if they lie one after the other."""
+    B, C, L = z.shape
+    apart = z.stride(1) if L <= z.stride(1) < 2 * L else L
+    return torch.empty((B, C, apart), dtype=z.dtype)[..., :L]
+
+
 def _like(x: Tensor | None, needed: bool) -> Tensor | None:
-    return torch.empty(x.shape) if x is not None and needed else None
+    return _new(x.shape) if x is not None and needed else None
+
+
+def _new(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Contiguous, whatever PyTorch's default dtype and device are at the moment."""
+    return torch.empty(shape, dtype=dtype, device="cpu")
 
 
 def _pointer(x: Tensor | None) -> int | None:

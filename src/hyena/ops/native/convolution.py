@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from hyena.ops.native import calls, library
 from hyena.ops.native.calls import Arguments
@@ -28,6 +29,11 @@ def applies(*tensors: Tensor | None) -> bool:
         and all(x is None or x.dtype != torch.float64 for x in filters)
         and not torch._C._are_functorch_transforms_active()
     )
+
+
+def undisturbed(*tensors: Tensor | None) -> bool:
+    """Whether this is plain eager code on plain tensors: nothing looks on that must see each op."""
+    return not _recorded(tensors) and not torch._C._are_functorch_transforms_active()
 
 
 def eager(*tensors: Tensor | None) -> bool:
@@ -75,14 +81,20 @@ def short_conv(
 
 
 def _recorded(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether something looks on that must see an op: a compiler, or a tensor of its own kind."""
-    return torch.compiler.is_compiling() or any(
-        x is not None and type(x) not in PLAIN for x in tensors
+    """Whether something looks on that must see an op: a compiler, a tracer or counter of ops, or a
+    tensor of its own kind."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or any(x is not None and type(x) not in PLAIN for x in tensors)
     )
 
 
 def _differentiated(tensors: Sequence[Tensor | None]) -> bool:
-    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    """Whether an autograd function is needed; in forward mode, to refuse it."""
+    return forward_ad._current_level >= 0 or (
+        torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    )
 
 
 # The ops. A tensor that is not wanted comes back empty, since an op's outputs are all tensors.
@@ -126,6 +138,7 @@ def _conv_backward_op(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     a = Arguments(parts, filter, n, skip, taps, bias, lead, short_lead, spans)
     dz, dk, dskip, dtaps, dbias = calls.backward(dy, z, a, need)
+    dz = None if dz is None else dz.contiguous()
     return _there(dz), _there(dk), _there(dskip), _there(dtaps), _there(dbias)
 
 
@@ -195,7 +208,7 @@ def _(
 
 
 def _there(x: Tensor | None) -> Tensor:
-    return torch.empty(0) if x is None else x
+    return torch.empty(0, dtype=torch.float32, device="cpu") if x is None else x
 
 
 def _fresh(x: Tensor) -> Tensor:
@@ -224,10 +237,11 @@ class _Conv(torch.autograd.Function):
         values = (ctx.parts, filter, ctx.n, skip, taps, bias, *ctx.rest)
         if ctx.n and need[1]:
             raise RuntimeError("a FilterSpectrum has no gradient; pass the filter k itself")
-        if _recorded((dy, z)):
-            found = torch.ops.hyena.conv_backward(dy, z, *values, need)
-        elif torch.is_grad_enabled():
+        found: Sequence[Tensor | None]
+        if torch.is_grad_enabled():
             found = _differentiable(dy, z, values, need)
+        elif _recorded((dy, z)):
+            found = torch.ops.hyena.conv_backward(dy, z, *values, need)
         else:
             found = calls.backward(dy, z, Arguments(*values), need)
         dz, dk, dskip, dtaps, dbias = (x if n else None for x, n in zip(found, need, strict=True))
@@ -250,12 +264,13 @@ class _ShortConv(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
         u, taps, bias = ctx.saved_tensors
         need = list(ctx.needs_input_grad[:3])
-        if _recorded((dy, u)):
+        found: Sequence[Tensor | None]
+        if torch.is_grad_enabled():
+            found = _differentiable_short(dy, u, taps, bias, ctx.lead, ctx.spans, need)
+        elif _recorded((dy, u)):
             found = torch.ops.hyena.short_conv_backward(
                 dy, u, taps, bias, ctx.lead, ctx.spans, need
             )
-        elif torch.is_grad_enabled():
-            found = _differentiable_short(dy, u, taps, bias, ctx.lead, ctx.spans, need)
         else:
             found = calls.short_backward(dy, u, taps, bias, ctx.lead, ctx.spans, need)
         du, dtaps, dbias = (x if n else None for x, n in zip(found, need, strict=True))
@@ -327,6 +342,6 @@ def _segments(spans: Sequence[int] | None, z: Tensor) -> Any:
 
     if spans is None:
         return None
-    change = torch.zeros(z.shape[0], z.shape[2], dtype=torch.int64)
+    change = torch.zeros(z.shape[0], z.shape[2], dtype=torch.int64, device=z.device)
     change[list(spans[::3]), list(spans[1::3])] = 1
     return Segments.from_document_ids(change.cumsum(1))

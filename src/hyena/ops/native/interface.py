@@ -115,4 +115,5 @@ class Functions(ctypes.Structure):
         ("backward", ctypes.CFUNCTYPE(c_int32, POINTER(Conv), POINTER(ConvGradients))),
         ("short_forward", ctypes.CFUNCTYPE(c_int32, POINTER(Short))),
         ("short_backward", ctypes.CFUNCTYPE(c_int32, POINTER(Short), POINTER(Gradient))),
+        ("butterflies", ctypes.CFUNCTYPE(c_int64, c_int64, c_int64)),
     ]

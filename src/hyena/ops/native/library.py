@@ -11,6 +11,7 @@ Environment:
 import ctypes
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ class Kernel:
     backward: Callable[[Conv, ConvGradients], int]
     short_forward: Callable[[Short], int]
     short_backward: Callable[[Short, Gradient], int]
+    butterflies: Callable[[int, int], int]
 
 
 _FUNCTIONS = [field[0] for field in interface.Functions._fields_[1:]]  # the first is the name
@@ -151,6 +153,22 @@ def kernel() -> Kernel | None:
     if _outcome.refused:
         raise ValueError(_outcome.why)
     return _outcome.kernel
+
+
+def multiply_add_rate(threads: int) -> float:
+    """Operations per second of the kernel's mix of multiplications and additions, in registers.
+
+    What a transform could reach if memory took no time. Raises: RuntimeError without a kernel.
+    """
+    found = kernel()
+    if found is None:
+        raise RuntimeError(f"the native kernel is not loaded: {why_not()}")
+    best = 0.0
+    for _ in range(10):
+        start = time.perf_counter()
+        operations = found.butterflies(threads, 1_000_000)
+        best = max(best, operations / (time.perf_counter() - start))
+    return best
 
 
 def why_not() -> str:

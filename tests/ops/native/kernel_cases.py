@@ -1,0 +1,97 @@
+"""Inputs of the native kernel's tests, and what it has to give for them, computed in float64."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from comparison import assert_close
+from torch import Tensor
+
+from hyena.ops import gated_conv, long_conv, naive
+from hyena.ops.native import calls, library
+
+# Relative L2 errors of float32 against float64. Measured: up to 3.3e-7 for the output and the
+# gradients of input and filter, at every size. The gradients of skip, short taps and bias are sums
+# over rows: 5.5e-7 over many channels, but where there are few, all may happen to be small.
+TOLERANCE = 4e-7
+TOLERANCE_OF_SUMS = 1e-5
+FEW = 64
+# Narrow numbers are rounded once, at the end, and computed with in float32: only ties differ.
+NARROW = {torch.bfloat16: 1e-3, torch.float16: 1e-4}
+
+
+def draw(
+    B: int, D: int, L: int, K: int, J: int = 3, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, ...]:
+    """z, k, skip, short taps and bias, of variance one; filters of float32."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(B, 3 * D, L), (D, K), (D,), (3 * D, J), (3 * D,)]
+    z, *filters = (torch.randn(s, generator=generator) for s in shapes)
+    return z.to(dtype), *filters
+
+
+def odd(number: int) -> int:
+    """The next odd number, as two-sided filters need."""
+    return number + 1 - number % 2
+
+
+def native(**options: Any) -> Callable[..., Tensor]:
+    """The gated convolution by the kernel, as a function of its tensors alone."""
+
+    def op(z: Tensor, k: Tensor, skip: Tensor, *short: Tensor) -> Tensor:
+        return gated_conv(z, k, skip, short=short or None, backend="native", **options)
+
+    return op
+
+
+def definition(**options: Any) -> Callable[..., Tensor]:
+    """The definition of it, in float64 whatever comes in, rounded at the end."""
+
+    def op(z: Tensor, *filters: Tensor) -> Tensor:
+        k, skip, *short = (x.double() for x in filters)
+        y = naive.gated_conv(z.double(), k, skip, short=tuple(short) or None, **options)
+        return y.to(z.dtype)
+
+    return op
+
+
+def by_fft(**options: Any) -> Callable[..., Tensor]:
+    """The same through PyTorch's FFT in float64, for rows that are too long for the definition."""
+
+    def op(z: Tensor, *filters: Tensor) -> Tensor:
+        k, skip, *short = (x.double() for x in filters)
+        y = gated_conv(
+            z.double(), k, skip, short=tuple(short) or None, backend="torch", **options
+        )
+        return y.to(z.dtype)
+
+    return op
+
+
+def assert_right(got: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """Output and the gradients of input, filter, skip and so on, each within its tolerance."""
+    assert len(got) == len(expected)
+    for index, (a, b) in enumerate(zip(got, expected, strict=True)):
+        sums = index > 2 or (index == 2 and b.numel() < FEW)
+        tolerance = NARROW.get(a.dtype, TOLERANCE_OF_SUMS if sums else TOLERANCE)
+        try:
+            assert_close(a, b, tolerance)
+        except AssertionError as error:
+            raise AssertionError(f"tensor {index}: {error}") from None
+
+
+def sizes(most: int) -> list[tuple[int, int]]:
+    """(shortest row, size) of every transform of the build in use, up to a size."""
+    found: dict[int, int] = {}
+    for length in range(1, most + 1):
+        found.setdefault(calls.transform_size(length), length)
+    return [(shortest, n) for n, shortest in found.items() if n <= most]
+
+
+def all_sizes(most: int) -> list[tuple[str, int, int]]:
+    """The same of every build: (build, shortest row, size)."""
+    every = []
+    for isa in library.isas():
+        with library.use(isa):
+            every += [(isa, *size) for size in sizes(most)]
+    return every

@@ -1,0 +1,242 @@
+"""The kernel against the definition in float64: output and every gradient, in each build."""
+
+from typing import Any
+
+import pytest
+import torch
+from comparison import assert_close, with_gradients
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_cases import (
+    NARROW,
+    TOLERANCE,
+    all_sizes,
+    assert_right,
+    by_fft,
+    definition,
+    draw,
+    native,
+    odd,
+)
+from torch import Tensor
+
+from hyena.ops import Segments, filter_spectrum, gated_conv, long_conv, naive, short_conv
+from hyena.ops.native import library
+
+SIZES = [  # B, D, L, K, J
+    (1, 1, 1, 1, 1),
+    (3, 2, 1, 7, 5),  # K > L and J > L
+    (1, 5, 2, 2, 2),
+    (2, 3, 3, 1, 4),
+    (1, 16, 7, 7, 3),  # as many channels as there are lanes
+    (2, 17, 16, 15, 7),  # and one more
+    (1, 33, 31, 64, 2),  # K > L and K > n
+    (4, 3, 97, 20, 5),
+    (1, 9, 200, 199, 3),
+    (2, 2, 384, 384, 4),  # the last size in lanes of channels
+    (2, 3, 385, 380, 3),  # the first in rows
+    (1, 1, 600, 1000, 7),
+    (5, 1, 769, 5, 64),
+]
+DTYPES = [torch.float32, *NARROW]
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("B", "D", "L", "K", "J"), SIZES)
+def test_equals_the_definition(
+    B: int, D: int, L: int, K: int, J: int, causal: bool, dtype: torch.dtype
+) -> None:
+    inputs = draw(B, D, L, K, J, dtype) if causal else draw(B, D, L, odd(K), min(odd(J), 63), dtype)
+    got = with_gradients(native(causal=causal), *inputs)
+    assert_right(got, with_gradients(definition(causal=causal), *inputs))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("isa", "shortest", "n"), all_sizes(8192))
+def test_every_size_of_a_transform(isa: str, shortest: int, n: int, causal: bool) -> None:
+    """The shortest and the longest row that a size serves, with a filter that is as long."""
+    D = 17 if n <= 384 else 2
+    for L in sorted({shortest, n}):
+        inputs = draw(2, D, L, L if causal else 2 * L - 1)
+        with library.use(isa):
+            got = with_gradients(native(causal=causal), *inputs)
+        assert_right(got, with_gradients(by_fft(causal=causal), *inputs))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("L", [10007, 40960, 65536, 98304, 131072])
+def test_long_rows(L: int, causal: bool, isa: str) -> None:
+    inputs = draw(1, 1, L, L if causal else 2 * L - 1)
+    got = with_gradients(native(causal=causal), *inputs)
+    assert_right(got, with_gradients(by_fft(causal=causal), *inputs))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("L", "K"), [(1, 1), (6, 31), (50, 50), (384, 385), (700, 699)])
+def test_without_gates(L: int, K: int, causal: bool, dtype: torch.dtype) -> None:
+    z, k, skip, *_ = draw(2, 5, L, K if causal else odd(K), dtype=dtype)
+    u = z[:, :5]
+
+    def op(u: Tensor, k: Tensor, skip: Tensor) -> Tensor:
+        return long_conv(u, k, skip, causal=causal, backend="native")
+
+    def expected(u: Tensor, k: Tensor, skip: Tensor) -> Tensor:
+        wide = (x.double() for x in (u, k, skip))
+        return naive.long_conv(*wide, causal=causal).to(u.dtype)
+
+    assert_right(with_gradients(op, u, k, skip), with_gradients(expected, u, k, skip))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("J", [1, 2, 3, 4, 5, 7, 63, 64, 65])  # 65 are too many: PyTorch takes them
+@pytest.mark.parametrize("L", [1, 2, 40, 1023, 1024, 1025, 2100])  # gradients go in pieces of 1024
+def test_short_convolutions(L: int, J: int, dtype: torch.dtype) -> None:
+    if J > 64:
+        dtype = torch.float32  # in narrow dtypes PyTorch rounds each term
+    z, _, _, taps, bias = draw(2, 1, L, 1, J, dtype)
+    for causal in (True, False)[: 1 + J % 2]:
+
+        def op(u: Tensor, k: Tensor, bias: Tensor, causal: bool = causal) -> Tensor:
+            return short_conv(u, k, bias, causal=causal, backend="native")
+
+        def expected(u: Tensor, k: Tensor, bias: Tensor, causal: bool = causal) -> Tensor:
+            wide = (x.double() for x in (u, k, bias))
+            return naive.short_conv(*wide, causal=causal).to(u.dtype)
+
+        got = with_gradients(op, z, taps, bias)
+        wanted = with_gradients(expected, z, taps, bias)
+        assert_right(got[:2], wanted[:2])
+        for a, b in zip(got[2:], wanted[2:], strict=True):
+            assert_close(a, b, 1e-5)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("K", [1, 33, 1201])
+def test_packed_documents(K: int, causal: bool, dtype: torch.dtype) -> None:
+    """Of all sizes side by side: in lanes and in rows, shorter and longer than the filter."""
+    L = 1200
+    inputs = draw(3, 2, L, K if causal else odd(K), 3, dtype)
+    lengths = [1, 2, 1, 3, 60, 400, 33, 700]
+    ids = torch.stack(
+        [
+            torch.arange(8).repeat_interleave(torch.tensor(lengths)),
+            torch.zeros(L, dtype=torch.int64),
+            torch.arange(L) // 150,
+        ]
+    )
+    segments = Segments.from_document_ids(ids)
+
+    def separate(z: Tensor, *filters: Tensor) -> Tensor:
+        """Each document on its own."""
+        rows: list[list[Tensor]] = [[], [], []]
+        for row, a, b in segments.spans:
+            rows[row].append(by_fft(causal=causal)(z[row : row + 1, :, a:b], *filters))
+        return torch.cat([torch.cat(pieces, dim=-1) for pieces in rows])
+
+    got = with_gradients(native(causal=causal, segments=segments), *inputs)
+    assert_right(got, with_gradients(separate, *inputs))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("L", [1, 5, 100, 384, 385, 1500])
+def test_a_spectrum_that_is_kept(L: int, causal: bool, dtype: torch.dtype) -> None:
+    """The same to the last bit as one that is computed on the way."""
+    z, k, skip, taps, bias = draw(2, 19, L, odd(L), 3, dtype)
+    kept = filter_spectrum(k, L, skip, causal=causal, backend="native")
+    options: dict[str, Any] = {"causal": causal, "backend": "native"}
+
+    def through(spectrum: bool) -> list[Tensor]:
+        def op(z: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
+            filter = (kept,) if spectrum else (k, skip)
+            return gated_conv(z, *filter, short=(taps, bias), **options)
+
+        return with_gradients(op, z, taps, bias)
+
+    for a, b in zip(through(True), through(False), strict=True):
+        assert torch.equal(a, b)
+    got = long_conv(z[:, :19], kept, causal=causal, backend="native")
+    assert torch.equal(got, long_conv(z[:, :19], k, skip, **options))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("L", [70, 500])
+@pytest.mark.parametrize("J", [0, 3])
+def test_only_the_gradients_that_are_asked_for(J: int, L: int) -> None:
+    """The kernel leaves out what no gradient needs, and the rest does not change."""
+    inputs = draw(2, 3, L, L) if J else draw(2, 3, L, L)[:3]
+    dy = torch.randn(2, 3, L)
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    expected = torch.autograd.grad(native()(*leaves), leaves, dy)
+    for wanted in range(1, 2 ** len(inputs)):
+        chosen = [bool(wanted >> i & 1) for i in range(len(inputs))]
+        leaves = [x.clone().requires_grad_(n) for x, n in zip(inputs, chosen, strict=True)]
+        needed = [x for x in leaves if x.requires_grad]
+        got = iter(torch.autograd.grad(native()(*leaves), needed, dy))
+        for gradient, n in zip(expected, chosen, strict=True):
+            assert not n or torch.equal(next(got), gradient)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("L", [60, 700])
+def test_filters_of_other_dtypes(L: int) -> None:
+    """Narrow filters are widened, and their gradients rounded."""
+    z, *filters = draw(2, 3, L, L)
+    filters = [x.bfloat16() for x in filters]
+    got = with_gradients(native(), z, *filters)
+    assert_right(got, with_gradients(definition(), z, *filters))
+    assert [x.dtype for x in got[2:]] == [torch.bfloat16] * 4
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("L", [40, 600])
+def test_a_sum_over_many_rows(L: int) -> None:
+    """Gradients of the filter add up over the batch."""
+    inputs = draw(50, 2, L, L)
+    assert_right(with_gradients(native(), *inputs), with_gradients(by_fft(), *inputs))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("size", [1e-30, 1e-18, 1e15, 1e30])
+@pytest.mark.parametrize("L", [40, 600])
+def test_very_small_and_very_large_numbers(L: int, size: float) -> None:
+    z, k, skip, *_ = draw(2, 3, L, L)
+    u = size * z[:, :3]
+    y = long_conv(u, k, skip, backend="native")
+    expected = naive.long_conv(u.double(), k.double(), skip.double())
+    assert_close(y, expected, TOLERANCE, dtype=torch.float32)
+
+
+@st.composite
+def packings(draw: st.DrawFn, batch: int, length: int) -> Segments | None:
+    """No documents, or some."""
+    if draw(st.booleans()):
+        return None
+    edges = draw(st.lists(st.integers(0, batch * length), max_size=8))
+    cumulative = torch.tensor(sorted([0, *edges, batch * length]))
+    return Segments.from_cu_seqlens(cumulative, batch, length)
+
+
+@settings(max_examples=400)
+@given(st.data(), st.sampled_from(library.isas() or ["none"]))
+def test_any_sizes_and_settings(data: st.DataObject, isa: str) -> None:
+    B, D = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 20))
+    L = data.draw(st.one_of(st.integers(1, 40), st.integers(350, 420), st.integers(421, 1300)))
+    K, J = data.draw(st.integers(1, L + 5)), data.draw(st.integers(0, 9))
+    causal, dtype = data.draw(st.booleans()), data.draw(st.sampled_from(DTYPES))
+    segments = data.draw(packings(B, L))
+    if not causal:
+        K, J = odd(K), J and odd(J)
+    inputs = draw(B, D, L, K, max(J, 1), dtype)[: 5 if J else 3]
+    options: dict[str, Any] = {"causal": causal, "segments": segments}
+    with library.use(isa):
+        got = with_gradients(native(**options), *inputs)
+    assert_right(got, with_gradients(by_fft(**options), *inputs))
