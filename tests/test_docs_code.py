@@ -17,7 +17,7 @@ from hyena.cli.program import COMMANDS
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
-WITH_CODE = ["checkpoints", "formats", "mathematics", "replace_attention", "training"]
+WITH_CODE = ["checkpoints", "formats", "kernel", "mathematics", "replace_attention", "training"]
 
 
 def blocks(text: str, languages: tuple[str, ...] = ("python",)) -> Iterator[tuple[int, str]]:

@@ -69,23 +69,22 @@ class KeptEncoding:
     """The encoding that a filter used last, one for all filters that use the same.
 
     It depends on no parameter, so it is no part of a filter's state. On accelerators, where it is
-    cheap and a captured graph may own it, it is computed each time.
+    cheap and a captured graph may own it, it is computed each time; so it is while tracing.
     """
 
     def __init__(self) -> None:
         self._latest: _Encoded | None = None
 
-    def get(self, grid: Grid, like: Tensor) -> tuple[Tensor, Tensor]:
-        """`encode`; ``like`` is a parameter of the filter."""
-        plain = type(like) in (Tensor, nn.Parameter)  # neither fake nor distributed
-        if torch.compiler.is_compiling() or not plain or grid.device.type != "cpu":
+    def get(self, grid: Grid, parameter: Tensor) -> tuple[Tensor, Tensor]:
+        """What `encode` returns, for use beside ``parameter``."""
+        plain = type(parameter) in (Tensor, nn.Parameter)  # not a tracer's stand-in
+        if not plain or torch.compiler.is_compiling() or grid.device.type != "cpu":
             return encode(grid)
         latest = self._latest
         if latest is None or latest.grid != grid:
-            latest = _shared.get(grid)
-            if latest is None:
-                latest = _shared[grid] = _Encoded(grid)
-            self._latest = latest
+            latest = _shared.get(grid) or _Encoded(grid)
+            if _has_data(latest.encoding):
+                self._latest = _shared[grid] = latest
         return latest.encoding, latest.time
 
     def clear(self) -> None:
@@ -96,3 +95,11 @@ class KeptEncoding:
 
     def __reduce__(self) -> tuple[type["KeptEncoding"], tuple[()]]:
         return KeptEncoding, ()
+
+
+def _has_data(x: Tensor) -> bool:
+    """Whether it is more than a tracer's stand-in."""
+    try:
+        return type(x) is Tensor and x.data_ptr() != 0
+    except RuntimeError:
+        return False

@@ -17,7 +17,8 @@ six times the parameters, and neither counts what both kinds of layer share and 
 alone: norms, GELU and residuals.
 
 A matrix product of (m, k) and (k, n) is 2·m·k·n, its bias free, as in PyTorch's flop counter. A
-sine, a cosine, an exponential or a division is 1. A real FFT of size n is 2.5·n·log2 n.
+sine, a cosine, an exponential or a division is 1. A real FFT of size n is 2.5·n·log2 n, and the
+transforms are those of PyTorch's backend; the native kernel's are as large.
 
 Sizes: B batch, L length, D width, N order, H heads, V vocabulary.
 """

@@ -22,7 +22,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def _poisoned() -> Iterator[None]:
+def poisoned() -> Iterator[None]:
     """New memory is full of NaN, so that whatever is not written shows."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
@@ -31,10 +31,10 @@ def _poisoned() -> Iterator[None]:
     torch.use_deterministic_algorithms(before)
 
 
-@pytest.fixture(params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+@pytest.fixture
+def two_threads() -> Iterator[None]:
     """PyTorch's threads, which are the kernel's."""
     before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
+    torch.set_num_threads(2)
+    yield
     torch.set_num_threads(before)

@@ -7,12 +7,12 @@ import torch
 from comparison import assert_close
 from torch import Tensor
 
-from hyena.ops import gated_conv, long_conv, naive
+from hyena.ops import gated_conv, naive
 from hyena.ops.native import calls, library
 
 # Relative L2 errors of float32 against float64. Measured: up to 3.3e-7 for the output and the
 # gradients of input and filter, at every size. The gradients of skip, short taps and bias are sums
-# over rows: 5.5e-7 over many channels, but where there are few, all may happen to be small.
+# over rows: 5.5e-7 over many channels. Where there are few numbers, all may happen to be small.
 TOLERANCE = 4e-7
 TOLERANCE_OF_SUMS = 1e-5
 FEW = 64
@@ -60,9 +60,7 @@ def by_fft(**options: Any) -> Callable[..., Tensor]:
 
     def op(z: Tensor, *filters: Tensor) -> Tensor:
         k, skip, *short = (x.double() for x in filters)
-        y = gated_conv(
-            z.double(), k, skip, short=tuple(short) or None, backend="torch", **options
-        )
+        y = gated_conv(z.double(), k, skip, short=tuple(short) or None, backend="torch", **options)
         return y.to(z.dtype)
 
     return op
@@ -72,7 +70,7 @@ def assert_right(got: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
     """Output and the gradients of input, filter, skip and so on, each within its tolerance."""
     assert len(got) == len(expected)
     for index, (a, b) in enumerate(zip(got, expected, strict=True)):
-        sums = index > 2 or (index == 2 and b.numel() < FEW)
+        sums = index > 2 or b.numel() < FEW
         tolerance = NARROW.get(a.dtype, TOLERANCE_OF_SUMS if sums else TOLERANCE)
         try:
             assert_close(a, b, tolerance)

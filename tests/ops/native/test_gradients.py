@@ -239,4 +239,12 @@ def test_any_sizes_and_settings(data: st.DataObject, isa: str) -> None:
     options: dict[str, Any] = {"causal": causal, "segments": segments}
     with library.use(isa):
         got = with_gradients(native(**options), *inputs)
-    assert_right(got, with_gradients(by_fft(**options), *inputs))
+    expected = with_gradients(by_fft(**options), *inputs)
+    assert [(x.shape, x.dtype) for x in got] == [(x.shape, x.dtype) for x in expected]
+    # Several tensors as one, since in a short one everything may happen to cancel.
+    for part, tolerance in [(slice(2), NARROW.get(dtype, 1e-6)), (slice(2, None), 2e-6)]:
+        assert_close(flat(got[part]), flat(expected[part]), tolerance)
+
+
+def flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([x.double().flatten() for x in tensors])
