@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hyena.ops.native.convolution import undisturbed
+from hyena.ops.native.convolution import PLAIN, undisturbed
 
 LARGEST_KEPT = 256 << 20  # bytes of a thread's workspace that stay between calls
 
@@ -29,7 +29,7 @@ def channels_first(linear: nn.Linear, u: Tensor, *, reuse: bool = False) -> Tens
     bias: Tensor = linear.bias
     if not undisturbed(u, weight, bias):
         return torch.baddbmm(bias[:, None], weight.expand(u.shape[0], -1, -1), u.transpose(1, 2))
-    if torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu") and u.dtype != torch.float64:  # which autocast leaves
         dtype = torch.get_autocast_dtype("cpu")
         u, weight, bias = u.to(dtype), weight.to(dtype), bias.to(dtype)
     with torch.autocast("cpu", enabled=False):
@@ -89,25 +89,32 @@ def _project(u: Tensor, weight: Tensor, bias: Tensor, memory: Any) -> Tensor:
     return z
 
 
-def is_plain(linear: nn.Linear, u: Tensor) -> bool:
-    """Whether the layer is its matrix and nothing else: no adapter, hook or parametrisation."""
-    hooked = (
-        linear._forward_hooks
-        or linear._forward_pre_hooks
-        or linear._backward_hooks
-        or linear._backward_pre_hooks
-    )
+def is_plain(linear: nn.Module, u: Tensor) -> bool:
+    """Whether the layer is its matrix and nothing else, so that its product may be written out:
+    no adapter, hook, parametrisation or weight of another kind."""
     return (
         type(linear) is nn.Linear
         and linear.bias is not None
-        and not hooked
+        and type(linear.weight) in PLAIN
+        and "forward" not in linear.__dict__
+        and not _hooked(linear)
         and u.device.type == "cpu"
         and u.numel() > 0
     )
 
 
+def _hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or nn.modules.module._has_any_global_hook()
+    )
+
+
 def _fresh(shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
-    return torch.empty(shape, dtype=dtype)
+    return torch.empty(shape, dtype=dtype, device="cpu")
 
 
 def _workspace(shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
@@ -117,7 +124,7 @@ def _workspace(shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
     if memory is None or memory.numel() < size:
         # Not an inference tensor, which could not be written to outside inference mode.
         with torch.inference_mode(False):
-            memory = torch.empty(size, dtype=torch.uint8)
+            memory = torch.empty(size, dtype=torch.uint8, device="cpu")
         if size <= LARGEST_KEPT:
             _of_thread.memory = memory
     return memory[:size].view(dtype).view(shape)
