@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 // Changes whenever a struct or a signature below does.
-#define HYENA_KERNEL_ABI 1
+#define HYENA_KERNEL_ABI 2
 
 enum { HYENA_FLOAT32 = 0, HYENA_BFLOAT16 = 1, HYENA_FLOAT16 = 2 };
 
@@ -20,6 +20,7 @@ typedef struct {
     int64_t batch_stride, channel_stride;
     const float *taps;  // (D, J), tap j has lag j - short_lead; null: no short convolution
     const float *bias;  // (D) or null
+    const float *offset;  // (D), added to the input before its short convolution; or null
 } hyena_input;
 
 // Where the gradient of an input goes; null where it is not wanted.

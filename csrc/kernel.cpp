@@ -234,7 +234,7 @@ void forward_unit(const hyena_conv &conv, const Unit &unit, int64_t index, float
         for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
             T *y = static_cast<T *>(conv.y) + row.batch * conv.y_batch_stride +
                    d * conv.y_channel_stride + row.start;
-            const Plain s{rows + (d - unit.begin(index)) * unit.row, row.length, nullptr, 0, 0, 0};
+            const Plain s = plain(rows + (d - unit.begin(index)) * unit.row, row.length);
             const auto post = [&] {
                 return source_of<T, J>(conv.post, row, d, conv.short_taps, conv.short_lead);
             };
@@ -299,7 +299,8 @@ void backward_unit(
             return source_of<T, J>(input, row, d, conv.short_taps, conv.short_lead);
         };
         auto output_gradient = [&](int64_t d) {
-            const hyena_input dy{conv.y, conv.y_batch_stride, conv.y_channel_stride, nullptr, nullptr};
+            const hyena_input dy{
+                conv.y, conv.y_batch_stride, conv.y_channel_stride, nullptr, nullptr, nullptr};
             return source_of<T, 0>(dy, row, d, 0, 0);
         };
         for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
@@ -330,8 +331,8 @@ void backward_unit(
         up<REAL>(g, lanes, scratch[1], unit);
         for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
             const int64_t c = d - unit.begin(index);
-            const Plain y{u + c * unit.row, row.length, nullptr, 0, 0, 0};
-            const Plain du{g + c * unit.row, row.length, nullptr, 0, 0, 0};
+            const Plain y = plain(u + c * unit.row, row.length);
+            const Plain du = plain(g + c * unit.row, row.length);
             if (want_post)
                 input_gradient<T, J>(
                     conv, to.post, conv.post, row, d, output_gradient(d), y, sums[0][c], piece, past_caches);
@@ -492,7 +493,8 @@ void short_backward_work(const void *call, int64_t d, float *memory) {
     TapSums sums{};
     for (int64_t r = 0; r < conv.rows; ++r) {
         const hyena_row &row = conv.row[r];
-        const hyena_input dy{conv.y, conv.y_batch_stride, conv.y_channel_stride, nullptr, nullptr};
+        const hyena_input dy{
+                conv.y, conv.y_batch_stride, conv.y_channel_stride, nullptr, nullptr, nullptr};
         T *dz = static_cast<T *>(to.data);
         if (dz) dz += row.batch * to.batch_stride + d * to.channel_stride + row.start;
         source_gradient(

@@ -12,16 +12,19 @@ struct Source {
     const T *x;
     int64_t length;
     const float *taps;
-    float bias;
+    float bias, offset;
+    float constant;  // what bias and offset come to where no tap reaches past the row
     int count, lead;
 
     int reach() const { return J == 0 ? 0 : (J > 0 ? J : count) - 1 - lead; }  // furthest lag
     int64_t first() const { return J == 0 ? 0 : reach(); }  // where whole vectors may begin
     int64_t last() const { return J == 0 ? length : length - lead; }  // and must end
 
+    HYENA_INLINE V raw(int64_t t) const { return many(x + t) + broadcast(offset); }
+    HYENA_INLINE float raw_one(int64_t t) const { return one(x + t) + offset; }
     HYENA_INLINE V at(int64_t t) const {  // positions t ... t + W - 1, all neighbours in the row
-        if constexpr (J == 0) return many(x + t);
-        V a = broadcast(bias);
+        if constexpr (J == 0) return raw(t);
+        V a = broadcast(constant);
         const int64_t from = t + lead;
         if constexpr (J > 0) {
             for (int j = 0; j < J; ++j) a = fma(broadcast(taps[j]), many(x + from - j), a);
@@ -31,11 +34,11 @@ struct Source {
         return a;
     }
     HYENA_INLINE float one_at(int64_t t) const {
-        if constexpr (J == 0) return one(x + t);
+        if constexpr (J == 0) return raw_one(t);
         float a = bias;
         for (int j = 0; j < (J > 0 ? J : count); ++j) {
             const int64_t s = t + lead - j;
-            if (s >= 0 && s < length) a += taps[j] * one(x + s);
+            if (s >= 0 && s < length) a += taps[j] * raw_one(s);
         }
         return a;
     }
@@ -43,6 +46,11 @@ struct Source {
 
 // A row of floats as it is.
 using Plain = Source<float, 0>;
+HYENA_INLINE Plain plain(const float *x, int64_t length) {
+    Plain row{};
+    row.x = x, row.length = length;
+    return row;
+}
 
 struct Nothing {  // the factor one
     static constexpr int64_t length = 0;
@@ -138,8 +146,8 @@ void source_gradient(
             if (lag < 0 && stop > length + lag) stop = length + lag;
             V dot = V{};
             float ends = 0;
-            for (; s + W <= stop; s += W) dot = fma(load(dx + s), many(z.x + s - lag), dot);
-            for (; s < stop; ++s) ends += dx[s] * one(z.x + s - lag);
+            for (; s + W <= stop; s += W) dot = fma(load(dx + s), z.raw(s - lag), dot);
+            for (; s < stop; ++s) ends += dx[s] * z.raw_one(s - lag);
             sums->taps[j] += double(sum(dot)) + ends;
         }
     }
@@ -155,6 +163,10 @@ HYENA_INLINE Source<T, J> source_of(
     s.count = count, s.lead = lead;
     if (J != 0) s.taps = input.taps + channel * count;
     s.bias = J != 0 && input.bias ? input.bias[channel] : 0.0f;
+    s.offset = input.offset ? input.offset[channel] : 0.0f;
+    s.constant = s.bias;
+    if (J != 0)
+        for (int j = 0; j < count; ++j) s.constant += s.taps[j] * s.offset;
     return s;
 }
 

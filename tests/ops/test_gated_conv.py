@@ -1,6 +1,7 @@
 """The gated convolution against its definition, and what it promises beyond that."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from comparison import assert_all_close, assert_close, with_gradients
 from torch import Tensor
 
 from hyena.ops import (
+    Backend,
     Segments,
     backends,
     filter_spectrum,
@@ -415,3 +417,29 @@ def test_an_impossible_filter_spectrum_is_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=f"^gated_conv: {message}"):
             gated_conv(arguments, kept, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", backends())
+@pytest.mark.parametrize("block_causal", [False, True])
+@pytest.mark.parametrize("short", [False, True])
+def test_an_offset_is_added_to_z_first(
+    short: bool, block_causal: bool, backend: Backend, generator: torch.Generator
+) -> None:
+    z = torch.randn(2, 9, 70, generator=generator)
+    k, offset = torch.randn(3, 70, generator=generator), torch.randn(9, generator=generator)
+    taps = (torch.randn(9, 3, generator=generator), torch.randn(9, generator=generator))
+
+    def op(z: Tensor, k: Tensor, offset: Tensor) -> Tensor:
+        options: Any = {"short": taps if short else None, "backend": backend}
+        return gated_conv(z, k, offset=offset, block_causal=block_causal, **options)
+
+    def expected(z: Tensor, k: Tensor, offset: Tensor) -> Tensor:
+        shifted = z.double() + offset.double()[:, None]
+        wide = (taps[0].double(), taps[1].double()) if short else None
+        return gated_conv(shifted, k.double(), short=wide, backend="naive").float()
+
+    assert_all_close(with_gradients(op, z, k, offset), with_gradients(expected, z, k, offset), 1e-6)
+    with torch.no_grad():
+        assert_close(op(z, k, offset), expected(z, k, offset), 1e-6)
+    with pytest.raises(ValueError, match=r"^gated_conv: expected offset \(3·D,\) = \(9,\) on cpu"):
+        gated_conv(z, k, offset=offset[:3])

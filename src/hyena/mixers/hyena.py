@@ -20,7 +20,12 @@ from hyena.mixers.packing import (
     check_token,
     segments_of,
 )
-from hyena.mixers.projections import channels_first, channels_last, is_plain
+from hyena.mixers.projections import (
+    channels_first,
+    channels_last,
+    is_plain,
+    unbiased_in_workspace,
+)
 from hyena.ops import Backend, Segments, gated_conv, long_conv, short_conv
 from hyena.ops.backend import resolve_backend
 from hyena.ops.native.convolution import eager
@@ -271,7 +276,11 @@ class HyenaOperator(nn.Module):
             and is_plain(self.in_proj, u)
             and is_plain(self.out_proj, u)
         )
-        z = channels_first(self.in_proj, u, reuse=reuse)
+        offset = None
+        if reuse:
+            z, offset = unbiased_in_workspace(self.in_proj, u), self.in_proj.bias
+        else:
+            z = channels_first(self.in_proj, u)
         *others, post = range(self.order - 1)  # of the gates x⁰, x¹, …, those not yet in use
         first = post * D
         (h, skip), *rest = kernels
@@ -280,6 +289,7 @@ class HyenaOperator(nn.Module):
             h,
             skip,
             short=(short.weight[first:], short.bias[first:]),
+            offset=None if offset is None else offset[first:],
             causal=not self.bidirectional,
             segments=segments,
             block_causal=self.block_causal,
@@ -287,8 +297,11 @@ class HyenaOperator(nn.Module):
             out=z[:, first + 2 * D :] if reuse else None,
         )
         if others:
+            rest_of_z = z[:, :first]
+            if offset is not None:
+                rest_of_z = rest_of_z + offset[:first, None].to(z.dtype)
             gates = short_conv(
-                z[:, :first],
+                rest_of_z,
                 short.weight[:first],
                 short.bias[:first],
                 causal=not self.bidirectional,

@@ -16,27 +16,33 @@ LARGEST_KEPT = 256 << 20  # bytes of a thread's workspace that stay between call
 _of_thread = threading.local()
 
 
-def channels_first(linear: nn.Linear, u: Tensor, *, reuse: bool = False) -> Tensor:
-    """``linear(u)`` for u (B, L, D), as (B, C, L) with neighbouring positions side by side.
-
-    Args:
-        reuse: write to memory of the calling thread, valid until its next call. Only where no
-            gradient is recorded.
-    """
+def channels_first(linear: nn.Linear, u: Tensor) -> Tensor:
+    """``linear(u)`` for u (B, L, D), as (B, C, L) with neighbouring positions side by side."""
     if not is_plain(linear, u):
         return linear(u).transpose(1, 2).contiguous()
     weight: Tensor = linear.weight
     bias: Tensor = linear.bias
     if not undisturbed(u, weight, bias):
         return torch.baddbmm(bias[:, None], weight.expand(u.shape[0], -1, -1), u.transpose(1, 2))
-    if torch.is_autocast_enabled("cpu") and u.dtype != torch.float64:  # which autocast leaves
-        dtype = torch.get_autocast_dtype("cpu")
-        u, weight, bias = u.to(dtype), weight.to(dtype), bias.to(dtype)
+    dtype = _dtype(u)
     with torch.autocast("cpu", enabled=False):
-        if reuse:
-            return _project(u, weight, bias, _workspace)
-        z: Tensor = _ChannelsFirst.apply(u, weight, bias)
-        return z
+        z: Tensor = _ChannelsFirst.apply(u.to(dtype), weight.to(dtype), bias.to(dtype))
+    return z
+
+
+def unbiased_in_workspace(linear: nn.Linear, u: Tensor) -> Tensor:
+    """``channels_first`` without the bias, in memory of the calling thread, valid until its next
+    call. Only for a layer that `is_plain`, where no gradient is recorded."""
+    dtype = _dtype(u)
+    with torch.autocast("cpu", enabled=False):
+        return _project(u.to(dtype), linear.weight.to(dtype), None, _workspace)
+
+
+def _dtype(u: Tensor) -> torch.dtype:
+    """That of the product: u's, or autocast's, which leaves float64 alone."""
+    if torch.is_autocast_enabled("cpu") and u.dtype != torch.float64:
+        return torch.get_autocast_dtype("cpu")
+    return u.dtype
 
 
 def channels_last(linear: nn.Linear, y: Tensor) -> Tensor:
@@ -75,7 +81,7 @@ class _ChannelsFirst(torch.autograd.Function):
         return du, dweight, dbias
 
 
-def _project(u: Tensor, weight: Tensor, bias: Tensor, memory: Any) -> Tensor:
+def _project(u: Tensor, weight: Tensor, bias: Tensor | None, memory: Any) -> Tensor:
     B, L, _ = u.shape
     C = weight.shape[0]
     # Rows that begin a power of two apart share a few sets of the caches, which makes the product
@@ -85,7 +91,10 @@ def _project(u: Tensor, weight: Tensor, bias: Tensor, memory: Any) -> Tensor:
         stride += 16 if L < 4096 else 272
     z: Tensor = memory((B, C, stride), u.dtype)[..., :L]
     for row, out in zip(u.unbind(), z.unbind(), strict=True):
-        torch.addmm(bias[:, None], weight, row.t(), out=out)
+        if bias is None:
+            torch.mm(weight, row.t(), out=out)
+        else:
+            torch.addmm(bias[:, None], weight, row.t(), out=out)
     return z
 
 

@@ -26,6 +26,7 @@ def gated_conv(
     skip: Tensor | None = None,
     *,
     short: tuple[Tensor, Tensor | None] | None = None,
+    offset: Tensor | None = None,
     causal: bool = True,
     segments: Segments | None = None,
     block_causal: bool = False,
@@ -47,6 +48,8 @@ def gated_conv(
         skip: weight of the long convolution's direct path, (D,); None means zero.
         short: the short convolution of z, (taps (3·D, J), bias (3·D,) or None), as in
             `hyena.ops.short_conv`; J odd if not causal. None means none.
+        offset: (3·D,), added to z before everything: the bias of the projection that made it. None
+            means zero.
         causal, segments, block_causal: of both convolutions, as in `hyena.ops.long_conv`; the
             short one is exactly causal anyway.
         backend: "auto" takes the fastest that is there; "naive" is the definition.
@@ -74,13 +77,19 @@ def gated_conv(
     taps, bias = _short_of(z, short, causal)
     B, channels, L = z.shape
     long_taps = k.values if isinstance(k, FilterSpectrum) else k
-    check_out("gated_conv", out, (B, channels // 3, L), z, long_taps, skip, taps, bias)
+    check_out("gated_conv", out, (B, channels // 3, L), z, long_taps, skip, taps, bias, offset)
+    if offset is not None and (offset.shape != (channels,) or offset.device != z.device):
+        raise ValueError(
+            f"gated_conv: expected offset (3·D,) = ({channels},) on {z.device}, got "
+            f"{tuple(offset.shape)} on {offset.device}"
+        )
 
     if z.numel() == 0:
         y = z[:, : channels // 3].clone()
     elif chosen == "naive" and isinstance(k, Tensor):
+        z = _shifted(z, offset)
         y = naive.gated_conv(z, k, skip, short=short, causal=causal, segments=segments)
-    elif not block_causal and _takes_native(z, k, skip, taps, bias, chosen):
+    elif not block_causal and _takes_native(z, k, skip, taps, bias, offset, chosen):
         if isinstance(k, FilterSpectrum):
             filter, n, lead = k.values, k.n, k.lead
         else:
@@ -89,9 +98,10 @@ def gated_conv(
         short_lead = 0 if taps is None else lead_of(taps, causal)
         y = native.conv(
             z, 3, filter, n, narrow(skip), narrow(taps), narrow(bias), lead, short_lead,
-            spans_of(segments), out,
+            spans_of(segments), out, narrow(offset),
         )  # fmt: skip
     else:
+        z = _shifted(z, offset)
         if taps is not None:
             z = short_conv(z, taps, bias, causal=causal, segments=segments, backend=backend)
         post, pre, value = z.chunk(3, dim=1)
@@ -109,19 +119,24 @@ def gated_conv(
     return y if out is None or y is out else out.copy_(y)
 
 
+def _shifted(z: Tensor, offset: Tensor | None) -> Tensor:
+    return z if offset is None else z + offset[:, None].to(z.dtype)
+
+
 def _takes_native(
     z: Tensor,
     k: Tensor | FilterSpectrum,
     skip: Tensor | None,
     taps: Tensor | None,
     bias: Tensor | None,
+    offset: Tensor | None,
     backend: Backend,
 ) -> bool:
     if taps is not None and taps.shape[1] > MOST_SHORT_TAPS:
         return False
     if isinstance(k, FilterSpectrum):
         return takes_native_spectrum("gated_conv", k, backend, z)
-    return takes_native("gated_conv", backend, z, k, skip, taps, bias)
+    return takes_native("gated_conv", backend, z, k, skip, taps, bias, offset)
 
 
 def _short_of(

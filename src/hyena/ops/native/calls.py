@@ -38,6 +38,7 @@ class Arguments(NamedTuple):
     lead: int  # long taps of negative lag
     short_lead: int  # and short ones
     spans: Spans
+    offset: Tensor | None = None  # (P·D,) float32, added to z first; without a gradient
 
 
 class Gradients(NamedTuple):
@@ -155,6 +156,7 @@ def _conv(z: Tensor, a: Arguments) -> tuple[Conv, Any]:
     D = z.shape[1] // a.parts
     conv = Conv(channels=D, dtype=DTYPES[z.dtype])
     taps = bias = None
+    offset = None if a.offset is None else a.offset.contiguous()
     if a.taps is not None:
         taps, bias = a.taps.contiguous(), None if a.bias is None else a.bias.contiguous()
         conv.short_taps, conv.short_lead = taps.shape[1], a.short_lead
@@ -164,10 +166,11 @@ def _conv(z: Tensor, a: Arguments) -> tuple[Conv, Any]:
         input.data = z.data_ptr() + part * D * z.stride(1) * size
         input.batch_stride, input.channel_stride = z.stride(0), z.stride(1)
         input.taps, input.bias = _part_pointer(taps, part, D), _part_pointer(bias, part, D)
+        input.offset = _part_pointer(offset, part, D)
     if a.n:
         conv.spectrum, conv.lead = a.filter.data_ptr(), a.lead
-        return conv, (z, taps, bias)
-    return conv, (z, taps, bias, _set_filter(conv, a.filter, a.skip, a.lead))
+        return conv, (z, taps, bias, offset)
+    return conv, (z, taps, bias, offset, _set_filter(conv, a.filter, a.skip, a.lead))
 
 
 def _set_filter(conv: Conv, k: Tensor, skip: Tensor | None, lead: int) -> Any:

@@ -53,17 +53,20 @@ def conv(
     short_lead: int,
     spans: list[int] | None,
     out: Tensor | None = None,
+    offset: Tensor | None = None,
 ) -> Tensor:
     """The gated convolution of z (B, P·D, L); see `hyena.ops.native.calls`."""
     values = (parts, filter, n, skip, taps, bias, lead, short_lead, spans)
-    given = (z, filter, skip, taps, bias)
+    given = (z, filter, skip, taps, bias, offset)
+    if not _recorded(given) and not _differentiated(given):
+        return calls.forward(z, Arguments(*values, offset), out)
+    if offset is not None:
+        z = z + offset[:, None].to(z.dtype)
     if _recorded(given):
         y: Tensor = torch.ops.hyena.conv(z, *values)
         return y if out is None else out.copy_(y)
-    if _differentiated(given):
-        y = _Conv.apply(z, *values)
-        return y
-    return calls.forward(z, Arguments(*values), out)
+    y = _Conv.apply(z, *values)
+    return y
 
 
 def short_conv(

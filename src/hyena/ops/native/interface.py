@@ -7,7 +7,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI = 1
+ABI = 2
 
 
 class Dtype(IntEnum):
@@ -27,6 +27,7 @@ class Input(ctypes.Structure):
         ("channel_stride", c_int64),
         ("taps", c_void_p),
         ("bias", c_void_p),
+        ("offset", c_void_p),
     ]
 
 
