@@ -18,6 +18,9 @@ constexpr int64_t LONGEST_IN_LANES = 384;
 // Output of more bytes than this does not stay in cache until it is read.
 constexpr int64_t LARGEST_CACHED = 16 << 20;
 
+// Of longer rows the next one would push the present one out of the caches.
+constexpr int64_t LONGEST_FETCHED = 131072;
+
 bool in_lanes(int64_t n) { return n <= LONGEST_IN_LANES; }
 
 int64_t size_for(int64_t length) {
@@ -173,7 +176,7 @@ Ahead ahead_of(const hyena_conv &conv, const Unit &unit, int64_t d, int64_t r, b
         r = 0;
     else
         return ahead;
-    if (unit.width > 1) return ahead;
+    if (unit.width > 1 || unit.plan.n > LONGEST_FETCHED) return ahead;
     const hyena_row &row = conv.row[r];
     ahead.bytes = sizeof(T), ahead.positions = row.length;
     const hyena_input *inputs[] = {&conv.value, &conv.pre, &conv.post};
