@@ -165,7 +165,7 @@ HYENA_INLINE Source<T, J> source_of(
     s.bias = J != 0 && input.bias ? input.bias[channel] : 0.0f;
     s.offset = input.offset ? input.offset[channel] : 0.0f;
     s.constant = s.bias;
-    if (J != 0)
+    if (J != 0 && input.offset)  // not 0 times a tap, which may be infinite
         for (int j = 0; j < count; ++j) s.constant += s.taps[j] * s.offset;
     return s;
 }

@@ -45,10 +45,11 @@ def limits(*, seconds: float = 4.0, size: int = SIZE, matrix: int = MATRIX) -> d
 def multiply_add_rate() -> float | None:
     """FLOP/s of the kernel's mix of multiplications, additions and multiply-adds, all in registers.
 
-    None unless the native library measures it.
+    None without the kernel.
     """
-    measure = getattr(library, "multiply_add_rate", None)
-    return None if measure is None else float(measure(torch.get_num_threads()))
+    if library.kernel() is None:
+        return None
+    return library.multiply_add_rate(torch.get_num_threads())
 
 
 def nominal_flops(width: int, length: int) -> float:

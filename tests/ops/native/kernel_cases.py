@@ -66,12 +66,13 @@ def by_fft(**options: Any) -> Callable[..., Tensor]:
     return op
 
 
-def assert_right(got: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    """Output and the gradients of input, filter, skip and so on, each within its tolerance."""
+def assert_right(got: Sequence[Tensor], expected: Sequence[Tensor], sums: int = 3) -> None:
+    """Output and the gradients of input, filter, skip and so on, each within its tolerance; those
+    from index ``sums`` on are sums over rows."""
     assert len(got) == len(expected)
     for index, (a, b) in enumerate(zip(got, expected, strict=True)):
-        sums = index > 2 or b.numel() < FEW
-        tolerance = NARROW.get(a.dtype, TOLERANCE_OF_SUMS if sums else TOLERANCE)
+        few = index >= sums or b.numel() < FEW
+        tolerance = NARROW.get(a.dtype, TOLERANCE_OF_SUMS if few else TOLERANCE)
         try:
             assert_close(a, b, tolerance)
         except AssertionError as error:

@@ -108,11 +108,8 @@ def test_short_convolutions(L: int, J: int, dtype: torch.dtype) -> None:
             wide = (x.double() for x in (u, k, bias))
             return naive.short_conv(*wide, causal=causal).to(u.dtype)
 
-        got = with_gradients(op, z, taps, bias)
-        wanted = with_gradients(expected, z, taps, bias)
-        assert_right(got[:2], wanted[:2])
-        for a, b in zip(got[2:], wanted[2:], strict=True):
-            assert_close(a, b, 1e-5)
+        got, wanted = (with_gradients(f, z, taps, bias) for f in (op, expected))
+        assert_right(got, wanted, sums=2)
 
 
 @pytest.mark.usefixtures("isa")
@@ -147,10 +144,11 @@ def test_packed_documents(K: int, causal: bool, dtype: torch.dtype) -> None:
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("B", [1, 2])
 @pytest.mark.parametrize("L", [1, 5, 100, 384, 385, 1500])
-def test_a_spectrum_that_is_kept(L: int, causal: bool, dtype: torch.dtype) -> None:
-    """The same to the last bit as one that is computed on the way."""
-    z, k, skip, taps, bias = draw(2, 19, L, odd(L), 3, dtype)
+def test_a_spectrum_that_is_kept(L: int, B: int, causal: bool, dtype: torch.dtype) -> None:
+    """Instead of one that is computed on the way: for all rows at once, or for a single row."""
+    z, k, skip, taps, bias = draw(B, 19, L, odd(L), 3, dtype)
     kept = filter_spectrum(k, L, skip, causal=causal, backend="native")
     options: dict[str, Any] = {"causal": causal, "backend": "native"}
 
@@ -161,10 +159,34 @@ def test_a_spectrum_that_is_kept(L: int, causal: bool, dtype: torch.dtype) -> No
 
         return with_gradients(op, z, taps, bias)
 
-    for a, b in zip(through(True), through(False), strict=True):
-        assert torch.equal(a, b)
-    got = long_conv(z[:, :19], kept, causal=causal, backend="native")
-    assert torch.equal(got, long_conv(z[:, :19], k, skip, **options))
+    assert_right(through(True), through(False), sums=2)
+    y = long_conv(z[:, :19], kept, causal=causal, backend="native")
+    assert_right([y], [long_conv(z[:, :19], k, skip, **options)])
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("J", [0, 1, 3, 5])
+@pytest.mark.parametrize("L", [1, 4, 100, 700])
+def test_an_offset(L: int, J: int, packed: bool, dtype: torch.dtype) -> None:
+    """Is part of the input, and so of no position that a short tap misses."""
+    z, k, skip, *short = draw(2, 5, L, odd(L), max(J, 1), dtype)
+    offset = torch.randn(15)
+    ids = torch.arange(L).div(30, rounding_mode="floor").expand(2, L)
+    segments = Segments.from_document_ids(ids) if packed else None
+    for causal in (True, False):
+        options: dict[str, Any] = {"causal": causal, "segments": segments}
+        filters = (k, skip, *short) if J else (k, skip)
+        got = native(offset=offset, **options)(z, *filters)
+        shifted = z.double() + offset.double()[:, None]
+        expected = by_fft(**options)(shifted, *filters)
+        assert_close(got, expected.to(dtype), NARROW.get(dtype, 2e-6))
+        if not packed:
+            kept = filter_spectrum(k, L, skip, causal=causal, backend="native")
+            taps = (short[0], short[1]) if J else None
+            again = gated_conv(z, kept, short=taps, offset=offset, causal=causal, backend="native")
+            assert_right([again], [got])
 
 
 @pytest.mark.usefixtures("isa")

@@ -1,0 +1,37 @@
+"""A language model as torch.export and torch.compile see it, in float32."""
+
+import pytest
+import torch
+from comparison import assert_all_close, assert_close
+from small_models import PATTERNS, gradients, small_model, tokens
+
+from hyena.ops import backends
+
+# Dynamo makes an instance of the autograd function, of which PyTorch warns.
+pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # inside torch.export
+@pytest.mark.parametrize("mixers", PATTERNS)
+def test_exports(mixers: str) -> None:
+    """With the kernel for any batch; PyTorch's FFT goes over channels in as many pieces as fit."""
+    model, ids = small_model(mixers, torch.float32), tokens(2, 20)
+    any_batch = "native" in backends() or mixers == "attention"
+    sizes = ({0: torch.export.Dim("batch", min=1, max=64)},) if any_batch else None
+    with torch.no_grad():
+        program = torch.export.export(model, (ids,), dynamic_shapes=sizes)
+        for batch in (1, 2, 5) if any_batch else (2,):
+            other = tokens(batch, 20, seed=1)
+            assert_close(program.module()(other), model(other), 1e-5)
+
+
+@pytest.mark.parametrize("mixers", PATTERNS)
+def test_trains_compiled(mixers: str) -> None:
+    torch.compiler.reset()
+    model, ids = small_model(mixers, torch.float32).train(), tokens(2, 20)
+    found = []
+    for call in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
+        logits = call(ids)
+        logits.pow(2).mean().backward()
+        found.append([logits.detach(), *gradients(model).values()])
+    assert_all_close(found[1], found[0], 1e-4)
