@@ -142,6 +142,19 @@ def test_packed_documents(K: int, causal: bool, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("L", [40, 900])
+def test_taps_that_no_document_is_long_enough_for(L: int) -> None:
+    """Have a gradient of exactly zero."""
+    longest = L // 3
+    segments = Segments.from_document_ids(torch.arange(L).div(longest, rounding_mode="floor")[None])
+    for causal, K in ((True, L), (False, 2 * L - 1)):
+        inputs = draw(1, 3, L, K)
+        dk = with_gradients(native(causal=causal, segments=segments), *inputs)[2]
+        lag = torch.arange(K) - (0 if causal else L - 1)
+        assert torch.equal(dk != 0, (lag.abs() < longest).expand(3, K))
+
+
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("B", [1, 2])
