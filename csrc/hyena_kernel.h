@@ -49,7 +49,8 @@ typedef struct {
     const float *k;
     int64_t k_stride, taps, lead;
     const float *skip;
-    // Output of the forward pass, or the gradient of it that the backward pass is given.
+    // Output of the forward pass, or the gradient of it that the backward pass is given. Output may
+    // take the place of value, and of nothing else: a row of value is read before y is written.
     void *y;
     int64_t y_batch_stride, y_channel_stride;
 } hyena_conv;

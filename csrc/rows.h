@@ -53,7 +53,6 @@ HYENA_INLINE Plain plain(const float *x, int64_t length) {
 }
 
 struct Nothing {  // the factor one
-    static constexpr int64_t length = 0;
     int64_t first() const { return 0; }
     int64_t last() const { return INT64_MAX; }
 };

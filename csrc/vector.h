@@ -36,7 +36,6 @@ HYENA_INLINE V operator-(V a, V b) { return {_mm512_sub_ps(a.v, b.v)}; }
 HYENA_INLINE V operator*(V a, V b) { return {_mm512_mul_ps(a.v, b.v)}; }
 HYENA_INLINE V fma(V a, V b, V c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }    // ab + c
 HYENA_INLINE V fnma(V a, V b, V c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }  // c - ab
-HYENA_INLINE V fms(V a, V b, V c) { return {_mm512_fmsub_ps(a.v, b.v, c.v)}; }    // ab - c
 
 // Transposes 4 x 4 floats within each group of four lanes.
 HYENA_INLINE void transpose4(V &a, V &b, V &c, V &d) {
@@ -98,7 +97,6 @@ HYENA_INLINE V operator-(V a, V b) { return {_mm256_sub_ps(a.v, b.v)}; }
 HYENA_INLINE V operator*(V a, V b) { return {_mm256_mul_ps(a.v, b.v)}; }
 HYENA_INLINE V fma(V a, V b, V c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 HYENA_INLINE V fnma(V a, V b, V c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }
-HYENA_INLINE V fms(V a, V b, V c) { return {_mm256_fmsub_ps(a.v, b.v, c.v)}; }
 
 HYENA_INLINE void transpose4(V &a, V &b, V &c, V &d) {
     __m256d t0 = _mm256_castps_pd(_mm256_unpacklo_ps(a.v, b.v));
@@ -179,7 +177,6 @@ HYENA_INLINE V operator*(V a, V b) {
 #endif
 HYENA_INLINE V fma(V a, V b, V c) { return a * b + c; }
 HYENA_INLINE V fnma(V a, V b, V c) { return c - a * b; }
-HYENA_INLINE V fms(V a, V b, V c) { return a * b - c; }
 HYENA_INLINE void transpose4(V &a, V &b, V &c, V &d) {
     V p{}, q{}, r{}, s{};
     for (int i = 0; i < 4; ++i) {

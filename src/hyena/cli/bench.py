@@ -30,7 +30,7 @@ class Config:
 
     suite: Literal["goals", "sweep", "all", "quick"] = "goals"
     """The goals and what they need (about 10 minutes on two cores); a sweep of all rivals over
-    lengths from 256 to 1M (about 20); both; or a little of everything in seconds."""
+    lengths from 256 to 1M, which takes longer; both; or a little of everything in seconds."""
     widths: list[int] | None = None
     """Widths D of the sweep, multiples of 64; none takes 64 and 256. Of the goals, those of these
     widths only."""

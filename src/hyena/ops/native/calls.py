@@ -248,13 +248,6 @@ def _rows_contiguous(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
-def _empty_like_rows(z: Tensor) -> Tensor:
-    """Like z (B, C, L), its rows as far apart as those of z if they lie one after the other."""
-    B, C, L = z.shape
-    apart = z.stride(1) if L <= z.stride(1) < 2 * L else L
-    return torch.empty((B, C, apart), dtype=z.dtype)[..., :L]
-
-
 def _like(x: Tensor | None, needed: bool) -> Tensor | None:
     return _new(x.shape) if x is not None and needed else None
 

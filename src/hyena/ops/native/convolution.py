@@ -141,7 +141,6 @@ def _conv_backward_op(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     a = Arguments(parts, filter, n, skip, taps, bias, lead, short_lead, spans)
     dz, dk, dskip, dtaps, dbias = calls.backward(dy, z, a, need)
-    dz = None if dz is None else dz.contiguous()
     return _there(dz), _there(dk), _there(dskip), _there(dtaps), _there(dbias)
 
 
