@@ -95,6 +95,21 @@ struct TapSums {
     double bias;
 };
 
+// The sum of terms over [begin, end): add(t, sum) adds those of a vector, one(t) is that of a
+// position. In several sums at once, since a long chain of additions rounds more, and waits.
+template <class Add, class One>
+HYENA_INLINE double sum_over(int64_t begin, int64_t end, const Add &add, const One &one) {
+    constexpr int SUMS = 4;
+    V part[SUMS] = {};
+    float rest = 0;
+    int64_t t = begin;
+    for (; t + SUMS * W <= end; t += SUMS * W)
+        for (int i = 0; i < SUMS; ++i) part[i] = add(t + i * W, part[i]);
+    for (; t + W <= end; t += W) part[0] = add(t, part[0]);
+    for (; t < end; ++t) rest += one(t);
+    return double(sum((part[0] + part[1]) + (part[2] + part[3]))) + rest;
+}
+
 constexpr int64_t PIECE = 1024;  // positions whose gradients are at hand at once
 
 // The gradient dz of a row z from that of its short convolution's output, dx_t = a_t b_t, and the
@@ -132,22 +147,17 @@ void source_gradient(
             }
         }
         if (!sums) continue;
-        V total = V{};
-        float rest = 0;
-        int64_t t = begin;
-        for (; t + W <= end; t += W) total = total + load(dx + t);
-        for (; t < end; ++t) rest += dx[t];
-        sums->bias += double(sum(total)) + rest;
+        sums->bias += sum_over(
+            begin, end, [&](int64_t t, V total) { return total + load(dx + t); },
+            [&](int64_t t) { return dx[t]; });
         for (int j = 0; j < count; ++j) {
             const int64_t lag = j - z.lead;
             int64_t s = begin, stop = end;  // z_(t - lag) must exist
             if (lag > 0 && s < lag) s = lag;
             if (lag < 0 && stop > length + lag) stop = length + lag;
-            V dot = V{};
-            float ends = 0;
-            for (; s + W <= stop; s += W) dot = fma(load(dx + s), z.raw(s - lag), dot);
-            for (; s < stop; ++s) ends += dx[s] * z.raw_one(s - lag);
-            sums->taps[j] += double(sum(dot)) + ends;
+            sums->taps[j] += sum_over(
+                s, stop, [&](int64_t t, V dot) { return fma(load(dx + t), z.raw(t - lag), dot); },
+                [&](int64_t t) { return dx[t] * z.raw_one(t - lag); });
         }
     }
 }
@@ -167,6 +177,12 @@ HYENA_INLINE Source<T, J> source_of(
     if (J != 0 && input.offset)  // not 0 times a tap, which may be infinite
         for (int j = 0; j < count; ++j) s.constant += s.taps[j] * s.offset;
     return s;
+}
+
+void write_sums(const hyena_gradient &to, int64_t d, int count, const TapSums &sums) {
+    if (to.taps)
+        for (int j = 0; j < count; ++j) to.taps[d * count + j] = float(sums.taps[j]);
+    if (to.bias) to.bias[d] = float(sums.bias);
 }
 
 }  // namespace

@@ -222,6 +222,7 @@ def _two_lengths(
 
 
 def _error(suite: Suite, width: int, length: int) -> Cell:
-    """Errors against float64, of a batch so that the gradients of filter and skip are sums."""
+    """Errors against float64 with a short convolution, of a batch so that its gradients and those
+    of filter and skip are sums."""
     names = ("ours", "torch", "public")
     return Cell(suite, "error", "training", "default", width, length, names, batch=ERROR_BATCH)

@@ -19,16 +19,26 @@ from hyena.bench.contender import (
     infer,
     train,
 )
-from hyena.bench.rivals import attention, head_size, public_gated_conv
+from hyena.bench.rivals import attention, head_size, public_gated_conv, public_short_conv
 from hyena.ops import Backend, filter_spectrum, gated_conv
 
-Gated = Callable[[Tensor, Tensor, Tensor], Tensor]
+SHORT_TAPS = 3
+
+Gated = Callable[..., Tensor]
+"""(z, k, skip), or (z, k, skip, taps, bias) with a short convolution → y."""
 
 
 def convolutions(
-    names: Sequence[str], *, batch: int, width: int, length: int, training: bool
+    names: Sequence[str],
+    *,
+    batch: int,
+    width: int,
+    length: int,
+    training: bool,
+    short: bool = False,
 ) -> dict[str, Contender]:
-    """Contenders by name, on one z (B, 3D, L), k (D, L) and skip (D,).
+    """Contenders by name, on one z (B, 3D, L), k (D, L) and skip (D,); with ``short`` also taps
+    (3D, J) and bias (3D,) of a short convolution, for training.
 
     "ours" and "torch" have the filter's spectrum at hand in inference, and transform the filter in
     training, where it needs a gradient. Raises: ValueError on a name that is unknown.
@@ -37,8 +47,9 @@ def convolutions(
     randn = partial(torch.randn, generator=torch.Generator().manual_seed(0))
     z, k, skip = randn(B, 3 * D, L), randn(D, L), randn(D)
     dy = randn(B, D, L) if training else None
-    errors = _errors(z, k, skip, dy)
-    inputs = [x.requires_grad_(training) for x in (z, k, skip)]
+    given = [z, k, skip, *((randn(3 * D, SHORT_TAPS), randn(3 * D)) if short else ())]
+    errors = _errors(given, dy)
+    inputs = [x.requires_grad_(training) for x in given]
 
     def contender(f: Gated) -> Contender:
         if dy is None:
@@ -47,16 +58,16 @@ def convolutions(
 
     def ours(backend: Backend, out: Tensor | None = None) -> Contender:
         if training:
-            return contender(partial(gated_conv, backend=backend))
+            return contender(partial(_ours, backend=backend))
         kept = filter_spectrum(k, L, skip, backend=backend)
         return contender(lambda z, k, skip: gated_conv(z, kept, backend=backend, out=out))
 
     known: dict[str, Callable[[], Contender]] = {
         "ours": lambda: ours("auto"),
         "ours_out": lambda: ours("auto", torch.empty(B, D, L)),
-        "ours_recomputed": lambda: contender(gated_conv),
+        "ours_recomputed": lambda: contender(_ours),
         "torch": lambda: ours("torch"),
-        "public": lambda: contender(public_gated_conv),
+        "public": lambda: contender(_public),
         "sdpa": lambda: _attention(B, D, L, torch.float32, training),
         "sdpa_bf16": lambda: _attention(B, D, L, torch.bfloat16, training),
     }
@@ -69,31 +80,33 @@ def _known(known: dict[str, Callable[[], Contender]], name: str) -> Callable[[],
     return known[name]
 
 
-def _errors(
-    z: Tensor, k: Tensor, skip: Tensor, dy: Tensor | None
-) -> Callable[[Outputs], dict[str, float]]:
+def _ours(z: Tensor, k: Tensor, skip: Tensor, *short: Tensor, backend: Backend = "auto") -> Tensor:
+    return gated_conv(z, k, skip, short=(short[0], short[1]) if short else None, backend=backend)
+
+
+def _public(z: Tensor, k: Tensor, skip: Tensor, *short: Tensor) -> Tensor:
+    return public_gated_conv(public_short_conv(z, *short) if short else z, k, skip)
+
+
+def _errors(given: Sequence[Tensor], dy: Tensor | None) -> Callable[[Outputs], dict[str, float]]:
     """How outputs are compared with the truth, which is computed once, when it is first needed."""
-    channels = reference.compared_channels(*k.shape)
-    z, k, skip = z.detach(), k.detach(), skip.detach()
+    given = [x.detach() for x in given]
+    channels = reference.compared_channels(*given[1].shape)
 
     @cache
     def truth() -> dict[str, Tensor]:
-        return reference.gated_conv(
-            reference.of_channels(z, channels),
-            k[channels],
-            skip[channels],
-            None if dy is None else dy[:, channels],
-        )
+        some = reference.arguments_of(channels, *given)
+        return reference.gated_conv(*some, dy=None if dy is None else dy[:, channels])
 
     def errors(got: Outputs) -> dict[str, float]:
-        found = {}
-        for (name, expected), x in zip(truth().items(), got, strict=True):
-            if name == "z":
-                part = reference.of_channels(x, channels)
-            else:
-                part = x[:, channels] if name == "y" else x[channels]
-            found[name] = reference.relative_error(part, expected)
-        return found
+        y, *gradients = got
+        parts = [y[:, channels]]
+        if gradients:
+            parts += reference.arguments_of(channels, *gradients)
+        return {
+            name: reference.relative_error(part, expected)
+            for (name, expected), part in zip(truth().items(), parts, strict=True)
+        }
 
     return errors
 

@@ -37,7 +37,7 @@ def build(cell: Cell, names: Sequence[str]) -> dict[str, Contender]:
             name: convolutions([which], length=int(name.removeprefix("L=")), **sizes)[which]
             for name in names
         }
-    return convolutions(names, length=cell.length, **sizes)
+    return convolutions(names, length=cell.length, short=cell.work == "error", **sizes)
 
 
 def measure(cell: Cell, *, seconds: float, repeats: int) -> Result:

@@ -34,6 +34,13 @@ def public_gated_conv(z: Tensor, k: Tensor, skip: Tensor) -> Tensor:
     return public_long_conv(value * pre, k, skip) * post
 
 
+def public_short_conv(z: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
+    """The short convolution of z (B, C, L) with taps (C, J), padded on both sides and cut."""
+    C, J = taps.shape
+    y = F.conv1d(z, taps.flip(1)[:, None], bias, padding=J - 1, groups=C)
+    return y[..., : z.shape[-1]]
+
+
 class PublicOperator(nn.Module):
     """The Hyena operator of order 2 as public code computes it, with the weights of ours.
 
