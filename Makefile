@@ -14,7 +14,7 @@ STAMP := .venv/.installed
 
 NATIVE := CMakeLists.txt $(wildcard csrc/*)  # the kernel is built again when one of them changes
 
-.PHONY: venv test lint format types docs demo sanitize wheel clean
+.PHONY: venv test lint format types docs demo recall sanitize wheel clean
 
 venv: $(STAMP)
 
@@ -45,6 +45,10 @@ docs: venv
 
 demo: venv
 	$(BIN)/python examples/demo.py
+
+# Associative recall with each operator, at small sizes; goes on where it was interrupted.
+recall: venv
+	$(BIN)/hyena tasks sweep configs/recall-quick.yaml --jobs $(JOBS)
 
 # The kernel with the run-time checks of GCC or Clang for addresses and undefined behaviour, under
 # the tests of the convolutions. The checks' own libraries have to be loaded before Python's.

@@ -77,7 +77,8 @@ typedef struct {
 // int32_t return 0, or 1 if memory ran out.
 typedef struct {
     const char *isa;
-    // The smallest size of a transform that holds `length` positions; -1 if there is none.
+    // The smallest size of a transform that holds `length` positions; -1 if there is none, -2 if
+    // memory ran out.
     int64_t (*size)(int64_t length);
     // How many floats the spectra of D filters take at size n.
     int64_t (*spectrum_floats)(int64_t channels, int64_t n);

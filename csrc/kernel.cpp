@@ -55,7 +55,7 @@ void forward_unit(const hyena_conv &conv, const Unit &unit, int64_t index, float
     float *lanes = rows + unit.real();
     // The filter's spectrum is given, is computed now for all rows, or, if there is only one, is
     // computed and used leaf by leaf.
-    float *own = lanes + (unit.width > 1 ? unit.real() : 0);
+    float *own = lanes + unit.lanes();
     float *both[2] = {scratch, own};
     const float *spectrum = own;
     const bool once = !conv.spectrum && conv.rows == 1;
@@ -130,7 +130,7 @@ void backward_unit(
     float *scratch[3] = {memory, memory + one, memory + 2 * one};
     float *u = scratch[2] + one, *g = u + real;  // later the output, and du
     float *lanes = g + real;
-    float *piece = lanes + (unit.width > 1 ? real : 0);
+    float *piece = lanes + unit.lanes();
     float *own = piece + PIECE + 2 * MOST_TAPS, *dk = own + unit.spectrum();
     const bool want_k = to.k || to.skip;
     const bool want_post =
@@ -247,7 +247,7 @@ int32_t kernel_spectrum(const hyena_conv *conv, float *spectrum) {
     if (!plan) return 1;
     const Unit unit(*plan, conv->channels);
     const Call call{conv, nullptr, spectrum, &unit};
-    const int64_t floats = plan->scratch + 2 * unit.real();
+    const int64_t floats = plan->scratch + unit.real() + unit.lanes();
     return run(spectrum_work, &call, unit.count(), floats, grain_of(plan->n * unit.width));
 }
 
@@ -256,7 +256,7 @@ int32_t kernel_forward(const hyena_conv *conv) {
     if (!plan) return 1;
     const Unit unit(*plan, conv->channels);
     const Call call{conv, nullptr, nullptr, &unit};
-    int64_t floats = plan->scratch + 2 * unit.real();
+    int64_t floats = plan->scratch + unit.real() + unit.lanes();
     if (!conv->spectrum) floats += conv->rows == 1 ? plan->scratch : unit.spectrum();
     return run(
         HYENA_CHOOSE(forward_work, conv->dtype, conv->short_taps), &call, unit.count(), floats,
@@ -269,8 +269,8 @@ int32_t kernel_backward(const hyena_conv *conv, const hyena_conv_gradients *grad
     const Unit unit(*plan, conv->channels);
     const Call call{conv, gradients, nullptr, &unit};
     const bool once = !conv->spectrum && conv->rows == 1;
-    const int64_t floats = 3 * plan->scratch + 3 * unit.real() + PIECE + 2 * MOST_TAPS +
-                           (once ? 0 : 2 * unit.spectrum());
+    const int64_t floats = 3 * plan->scratch + 2 * unit.real() + unit.lanes() + PIECE +
+                           2 * MOST_TAPS + (once ? 0 : 2 * unit.spectrum());
     return run(
         HYENA_CHOOSE(backward_work, conv->dtype, conv->short_taps), &call, unit.count(), floats,
         grain_of(plan->n * unit.width * conv->rows));

@@ -6,7 +6,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <tuple>
 #include <vector>
 
@@ -185,9 +184,9 @@ void build(Tables &t, int64_t n, bool channel_lanes, int width, int widest) {
 }  // namespace
 
 const Plan *plan_of(int64_t n, bool channel_lanes, int width, int widest) {
-    static std::mutex mutex;
-    static auto &plans = *new std::map<std::tuple<int64_t, bool, int, int>, Tables>;
     try {
+        static std::mutex mutex;
+        static auto &plans = *new std::map<std::tuple<int64_t, bool, int, int>, Tables>;
         std::lock_guard<std::mutex> lock(mutex);
         const auto key = std::make_tuple(n, channel_lanes, width, widest);
         auto found = plans.find(key);
@@ -202,17 +201,21 @@ const Plan *plan_of(int64_t n, bool channel_lanes, int width, int widest) {
             }
         }
         return &found->second.plan;
-    } catch (const std::bad_alloc &) {
+    } catch (...) {  // the caller is C
         return nullptr;
     }
 }
 
 int64_t size_at_least(int64_t least, bool channel_lanes, int width, int widest) {
     int64_t best = -1;
-    for (int64_t odd : {1, 3, 5})
-        for (int64_t n = odd; n <= LARGEST; n *= 2)
-            if (n >= least && (best < 0 || n < best) && served(n, channel_lanes, width, widest))
-                best = n;
+    try {
+        for (int64_t odd : {1, 3, 5})
+            for (int64_t n = odd; n <= LARGEST; n *= 2)
+                if (n >= least && (best < 0 || n < best) && served(n, channel_lanes, width, widest))
+                    best = n;
+    } catch (...) {  // the caller is C
+        return -2;
+    }
     return best;
 }
 

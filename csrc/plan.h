@@ -32,10 +32,13 @@ struct Plan {
     int64_t leaf_floats;
 };
 
+// None of these functions throws.
+//
 // The plan for n, of vectors of `width` floats and passes of at most `widest_radix`; null if memory
 // ran out.
 const Plan *plan_of(int64_t n, bool channel_lanes, int width, int widest_radix);
-// The smallest n that plan_of can serve and that is at least `least`; -1 if there is none.
+// The smallest n that plan_of can serve and that is at least `least`; -1 if there is none, -2
+// if memory ran out.
 int64_t size_at_least(int64_t least, bool channel_lanes, int width, int widest_radix);
 // Memory of the calling thread, 64-byte aligned and kept for its next call; null if there is none.
 float *workspace(int64_t floats);

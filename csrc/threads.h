@@ -1,5 +1,7 @@
 // Work shared out over PyTorch's threads.
 #pragma once
+#include <atomic>
+
 #include "builds.h"
 #include "hyena_kernel.h"
 #include "plan.h"
@@ -12,7 +14,7 @@ struct Task {
     UnitWork work;
     const void *call;
     int64_t floats;
-    int failed;
+    std::atomic<int> failed;
 };
 
 void run_task(int64_t begin, int64_t end, void *context) {
@@ -28,7 +30,7 @@ void run_task(int64_t begin, int64_t end, void *context) {
 
 // Runs work over units, at least `grain` of them a thread; 1 if a thread had no memory.
 int32_t run(UnitWork work, const void *call, int64_t units, int64_t floats, int64_t grain) {
-    Task task{work, call, floats, 0};
+    Task task{work, call, floats, {0}};
     if (hyena_parallel && units > grain) {
         if (hyena_parallel(0, units, grain, run_task, &task) != 0) return 1;
     } else {

@@ -14,7 +14,7 @@ bool in_lanes(int64_t n) { return n <= LONGEST_IN_LANES; }
 
 int64_t size_for(int64_t length) {
     const int64_t lanes = size_at_least(length, true, W, WIDEST_RADIX);
-    if (lanes > 0 && in_lanes(lanes)) return lanes;
+    if (lanes == -2 || (lanes > 0 && in_lanes(lanes))) return lanes;
     const int64_t least = length > LONGEST_IN_LANES ? length : LONGEST_IN_LANES + 1;
     return size_at_least(least, false, W, WIDEST_RADIX);
 }
@@ -30,6 +30,7 @@ struct Unit {
         : plan(p), channels(D), width(p.channel_lanes ? W : 1), row((p.n + W - 1) / W * W) {}
     int64_t count() const { return (channels + width - 1) / width; }
     int64_t real() const { return row * width; }            // floats of a unit's rows
+    int64_t lanes() const { return width > 1 ? real() : 0; }  // and of these rows transposed
     int64_t spectrum() const { return 2 * plan.n * width; }  // and of its spectra
     int64_t begin(int64_t unit) const { return unit * width; }
     int64_t end(int64_t unit) const {

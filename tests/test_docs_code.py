@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,21 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from hyena.cli.options import parse
-from hyena.cli.program import COMMANDS
+from hyena.cli.program import module_of, programs
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
-WITH_CODE = ["checkpoints", "formats", "kernel", "mathematics", "replace_attention", "training"]
+WITH_CODE = [
+    "checkpoints",
+    "formats",
+    "kernel",
+    "mathematics",
+    "mixers",
+    "replace_attention",
+    "tasks",
+    "training",
+]
 
 
 def blocks(text: str, languages: tuple[str, ...] = ("python",)) -> Iterator[tuple[int, str]]:
@@ -42,7 +50,7 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
     shell = [code for _, code in blocks(text, ("sh", "shell", "console"))]
     shell += re.findall(r"^    (hyena .*)$", text, flags=re.MULTILINE)
     shell += re.findall(r"`(hyena [^`]*--[^`]*)`", text)
-    names = "|".join(COMMANDS)
+    names = "|".join(programs())
     for code in shell:
         for line in code.replace("\\\n", " ").splitlines():
             if match := re.search(rf"(?:^|\s)hyena ({names})\b([^>|#]*)", line):
@@ -90,10 +98,10 @@ def test_the_commands_of_a_page_are_commands(
 ) -> None:
     monkeypatch.chdir(ROOT)  # the configurations that the commands name are there
     for command, rest in commands((DOCS / name).read_text(encoding="utf-8")):
-        module = import_module(f"hyena.cli.{command}")
+        module = module_of(command)
         words = shlex.split(rest)
         if "--help" not in words:
-            parse(command, COMMANDS[command], module.Config, module.POSITIONAL, words)
+            parse(command, programs()[command], module.Config, module.POSITIONAL, words)
     capsys.readouterr()  # what --print_config printed
 
 

@@ -29,6 +29,7 @@ INSIDE = {
     "plots": LAYERS | {"model"},
     "bench": LAYERS | {"plots"},
     "training": LAYERS | {"model", "data", "evaluation"},
+    "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "bench"},
     "hyena": LAYERS | {"model"},  # hyena/__init__.py
     "__main__": {"cli"},
 }
@@ -200,6 +201,7 @@ sys.meta_path.insert(0, Absent())
 import hyena
 import hyena.data
 import hyena.evaluation
+import hyena.experiments
 import hyena.training
 import hyena.plots
 from hyena.cli import main

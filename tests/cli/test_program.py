@@ -11,7 +11,7 @@ import pytest
 
 import hyena
 from hyena.cli import main
-from hyena.cli.program import COMMANDS
+from hyena.cli.program import COMMANDS, GROUPS, programs
 
 Output = pytest.CaptureFixture[str]
 
@@ -34,24 +34,36 @@ def test_version(capsys: Output) -> None:
     assert capsys.readouterr().out == f"hyena {hyena.__version__}\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("group", GROUPS)
+def test_help_of_a_group_names_its_commands(group: str, capsys: Output) -> None:
+    assert main([group, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: hyena {group} COMMAND")
+    for name, summary in GROUPS[group].items():
+        assert f"  {name}" in text
+        assert summary in text
+    assert main([group]) == 2
+    assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize("command", programs())
 def test_help_of_a_command(command: str, capsys: Output) -> None:
-    assert main([command, "--help"]) == 0
+    assert main([*command.split(), "--help"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"usage: hyena {command} ")
     assert "--print_config" in out
     assert err == ""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", programs())
 def test_print_config_of_a_command_can_be_read_back(
     command: str, tmp_path: Path, capsys: Output
 ) -> None:
-    assert main([command, "--print_config"]) == 0
+    assert main([*command.split(), "--print_config"]) == 0
     first = capsys.readouterr().out
     file = tmp_path / "run.yaml"
     file.write_text(first)
-    assert main([command, "--config", str(file), "--print_config"]) == 0
+    assert main([*command.split(), "--config", str(file), "--print_config"]) == 0
     assert capsys.readouterr().out == first
 
 
@@ -85,6 +97,8 @@ def test_print_config_of_a_command_can_be_read_back(
             "expected one of 'error', 'extrapolate', 'interpolate' or null, got \"cut\"",
         ),
         ("plot absent --length 0", 1, "length is 0; it must be at least 1"),
+        ("tasks rnu", 2, 'unknown command "rnu"; did you mean "run"?'),
+        ("tasks run --task.lenght 3", 2, 'did you mean "task.length"?'),
         ("plot absent extra", 2, 'unexpected argument "extra"'),
         (
             "info absent",

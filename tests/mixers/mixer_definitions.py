@@ -57,11 +57,13 @@ def hyena_operator(op: HyenaOperator, u: Tensor) -> Tensor:
 
 
 def rotary_attention(op: CausalSelfAttention, u: Tensor) -> Tensor:
-    """Causal attention in which scores depend on positions through their difference only."""
+    """Causal attention in which scores depend on positions through their difference only, or, if
+    ``op`` is not rotary, not at all."""
     B, L, D = u.shape
     E, half = op.head_dim, op.head_dim // 2
     q, k, v = (u @ op.in_proj.weight.t() + op.in_proj.bias).split(D, dim=-1)
     theta = torch.tensor([op.rotary_base ** (-2 * i / E) for i in range(half)], dtype=u.dtype)
+    theta = theta * op.rotary
     out = torch.zeros_like(u)
     for b in range(B):
         for head in range(op.heads):

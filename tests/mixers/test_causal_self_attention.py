@@ -39,6 +39,24 @@ def test_equals_the_definition_with_every_gradient(
     assert_all_close(with_module_gradients(op, op, u), expected, 1e-12)
 
 
+@pytest.mark.parametrize("L", [1, 2, 7, 33])
+def test_without_rotation_equals_the_definition_too(L: int, generator: torch.Generator) -> None:
+    op, u = make(rotary=False), draw(generator, 2, L, D)
+    expected = with_module_gradients(op, lambda u: rotary_attention(op, u), u)
+    assert_all_close(with_module_gradients(op, op, u), expected, 1e-12)
+
+
+def test_without_rotation_the_order_of_the_past_is_unknown(generator: torch.Generator) -> None:
+    op, u = make(rotary=False), draw(generator, 1, 10, D)
+    swapped = u[:, [1, 0, *range(2, 10)]]
+    assert_close(op(swapped)[:, 2:], op(u)[:, 2:], 1e-12)
+    with torch.no_grad():
+        _, state = op.prefill(u[:, :-1])
+        _, other = op.prefill(swapped[:, :-1])
+        assert_close(op.step(u[:, -1], state)[0], op(u)[:, -1], 1e-12)
+        assert_close(op.step(u[:, -1], other)[0], op(u)[:, -1], 1e-12)
+
+
 @pytest.mark.parametrize("t", [1, 5, 19])
 def test_causal(t: int, generator: torch.Generator) -> None:
     op, u = make(), draw(generator, 2, 20, D)

@@ -9,7 +9,7 @@ import torch
 from comparison import assert_close
 from torch import Tensor
 
-from hyena.mixers import CausalSelfAttention, HyenaOperator
+from hyena.mixers import RWKV, AFTConv, CausalSelfAttention, HyenaOperator, LinearAttention
 
 D, M = 4, 16
 Make = Callable[[], Any]
@@ -19,9 +19,21 @@ def hyena(order: int, **options: Any) -> Make:
     return lambda: HyenaOperator(D, M, order, dtype=torch.float64, **options)
 
 
+def aft_conv(taps: int) -> AFTConv:
+    mixer = AFTConv(D, taps=taps, dtype=torch.float64)
+    with torch.no_grad():  # which begin at zero
+        mixer.gain.normal_()
+        mixer.offset.normal_()
+    return mixer
+
+
 MIXERS: dict[str, Make] = {
     **{f"hyena {n}, short {k}": hyena(n, short_width=k) for n in (2, 3, 4) for k in range(1, 6)},
     "attention": lambda: CausalSelfAttention(D, head_dim=2, dtype=torch.float64),
+    "linear attention": lambda: LinearAttention(D, head_dim=2, dtype=torch.float64),
+    "RWKV": lambda: RWKV(D, dtype=torch.float64),
+    "AFT-conv": lambda: aft_conv(4),
+    "AFT-conv, long window": lambda: aft_conv(32),
 }
 each_mixer = pytest.mark.parametrize("make", MIXERS.values(), ids=MIXERS)
 FEW = {name: MIXERS[name] for name in ("hyena 2, short 3", "hyena 3, short 4", "attention")}

@@ -10,7 +10,7 @@ from comparison import assert_all_close, assert_close, with_module_gradients
 from torch import Tensor, nn
 
 from hyena.filters import HyenaFilter
-from hyena.mixers import CausalSelfAttention, HyenaOperator
+from hyena.mixers import RWKV, AFTConv, CausalSelfAttention, HyenaOperator, LinearAttention
 from hyena.ops import Segments
 
 D, M = 4, 20
@@ -26,12 +26,26 @@ def trained_table() -> nn.Module:
     return HyenaOperator(D, M, filter=filter)
 
 
+def aft_conv(taps: int) -> AFTConv:
+    mixer = AFTConv(D, taps=taps, dtype=torch.float64)
+    with torch.no_grad():  # which begin at zero
+        mixer.gain.normal_()
+        mixer.offset.normal_()
+    # To all in the window it is the same, so where nothing is outside, its gradient is rounding.
+    mixer.offset.requires_grad_(False)
+    return mixer
+
+
 MIXERS: dict[str, Make] = {
     "hyena 2": hyena(2),
     "hyena 3": hyena(3, short_width=5),
     "hyena 2, naive": hyena(2, backend="naive"),
     "hyena 3, bidirectional": hyena(3, bidirectional=True),
     "attention": lambda: CausalSelfAttention(D, head_dim=2, dtype=torch.float64),
+    "linear attention": lambda: LinearAttention(D, head_dim=2, dtype=torch.float64),
+    "RWKV": lambda: RWKV(D, dtype=torch.float64),
+    "AFT-conv": lambda: aft_conv(4),
+    "AFT-conv, long window": lambda: aft_conv(32),
 }
 each_mixer = pytest.mark.parametrize("make", MIXERS.values(), ids=MIXERS)
 
@@ -89,7 +103,7 @@ def test_a_row_of_padding_changes_nothing(make: Make, generator: torch.Generator
     assert_all_close(with_module_gradients(mixer, run, tokens), expected, 1e-11)
 
 
-LENGTHS = [(5, 1, 3, 9), (18,), (2, 2, 2, 2, 2, 2, 2, 2, 2)]
+LENGTHS = [(5, 1, 3, 9), (18,), (2, 2, 2, 3, 2, 2, 2, 3)]
 
 
 @pytest.mark.parametrize("how", ["document_ids", "cu_seqlens", "Segments"])

@@ -1,15 +1,15 @@
 """Floating point operations: the paper's formula by hand, the executed ones by instruments."""
 
 from dataclasses import fields, replace
-from math import log2, prod
+from math import log2
 from typing import Any
 
 import pytest
 import torch
 from small_models import small_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+from transforms import Transforms
 
 from hyena.model import FilterConfig, LanguageModel, ModelConfig, preset
 from hyena.model.flops import AttentionFlops, HyenaFlops, executed_flops, flops, paper_flops
@@ -143,24 +143,6 @@ def test_matrix_products_are_those_torch_counts(
         else:
             products += layer.scores + layer.values
     assert products == counter.get_total_flops()
-
-
-class Transforms(TorchDispatchMode):
-    """Adds up 2.5 · n · log2 n for each real FFT and its inverse that runs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations = 0.0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        if function in (torch.ops.aten._fft_r2c.default, torch.ops.aten._fft_c2r.default):
-            real = args[0] if function is torch.ops.aten._fft_r2c.default else result
-            n = real.shape[-1]
-            self.operations += prod(real.shape[:-1]) * 2.5 * n * log2(n)
-        return result
 
 
 @pytest.mark.parametrize(("mixers", "order"), MODELS)

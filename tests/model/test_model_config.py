@@ -41,12 +41,14 @@ def test_derived_sizes() -> None:
         ),
         (
             {"mixers": "hyena,mamba"},
-            "model.mixers='hyena,mamba': 'mamba' is no mixer; expected hyena or attention, or a "
+            "model.mixers='hyena,mamba': 'mamba' is no mixer; expected hyena, attention, "
+            "linear-attention, rwkv, aft-conv, s4d, h3, gss, or a "
             "comma-separated pattern of them",
         ),
         (
             {"mixers": ""},
-            "model.mixers='': '' is no mixer; expected hyena or attention, or a comma-separated "
+            "model.mixers='': '' is no mixer; expected hyena, attention, linear-attention, rwkv, "
+            "aft-conv, s4d, h3, gss, or a comma-separated "
             "pattern of them",
         ),
     ],

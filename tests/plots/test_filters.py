@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from hyena.filters import HyenaFilter
+from hyena.filters import ExplicitTaps, HyenaFilter, LongFilter
 from hyena.plots import draw_filters
 from hyena.plots.filters import taps
 
@@ -24,6 +24,17 @@ def test_each_filter_of_a_model_is_drawn(tmp_path: Path) -> None:
 
 def test_a_bidirectional_filter_is_drawn(tmp_path: Path) -> None:
     assert draw_filters(HyenaFilter(6, 32, bidirectional=True), tmp_path / "f.png").is_file()
+
+
+def test_filters_of_any_taps_are_drawn(tmp_path: Path) -> None:
+    filter = LongFilter(ExplicitTaps(6, 9, filters=2), 6, 32, filters=2)
+    both = nn.Sequential(filter, HyenaFilter(6, 32))
+    one, three = (
+        matplotlib.image.imread(draw_filters(model, tmp_path / "f.png")).shape[0]
+        for model in (HyenaFilter(6, 32), both)
+    )
+    assert three > 2.5 * one
+    np.testing.assert_array_equal(taps(filter, 20), filter(20).detach().double().numpy())
 
 
 def test_the_length_can_be_chosen(tmp_path: Path) -> None:

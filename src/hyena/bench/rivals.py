@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.filters import HyenaFilter
 from hyena.mixers import HyenaOperator
 
 HEAD = 64
@@ -51,17 +52,19 @@ class PublicOperator(nn.Module):
 
     def __init__(self, ours: HyenaOperator) -> None:
         super().__init__()
-        if ours.order != 2 or ours.bidirectional or ours.filter.encoding is not None:
+        filter = None if ours.bidirectional else ours.filter
+        if ours.order != 2 or not isinstance(filter, HyenaFilter) or filter.encoding is not None:
             raise ValueError(
-                "PublicOperator: expected a causal HyenaOperator of order 2 whose encoding is not "
-                f"trained, got order {ours.order}, bidirectional={ours.bidirectional}"
+                "PublicOperator: expected a causal HyenaOperator of order 2 with a HyenaFilter "
+                f"whose encoding is not trained, got order {ours.order}, "
+                f"bidirectional={ours.bidirectional}"
             )
         D, J, dtype = ours.width, ours.short_width, ours.in_proj.weight.dtype
         self.width = D
         self.in_proj = nn.Linear(D, 3 * D, dtype=dtype)
         self.out_proj = nn.Linear(D, D, dtype=dtype)
         self.short_filter = nn.Conv1d(3 * D, 3 * D, J, padding=J - 1, groups=3 * D, dtype=dtype)
-        self.filter = PublicFilter(ours)
+        self.filter = PublicFilter(filter)
         with torch.no_grad():
             for mine, its in ((self.in_proj, ours.in_proj), (self.out_proj, ours.out_proj)):
                 mine.weight.copy_(its.weight)
@@ -108,9 +111,9 @@ class PublicFilter(nn.Module):
     time: Tensor
     decay: Tensor
 
-    def __init__(self, ours: HyenaOperator) -> None:
+    def __init__(self, its: HyenaFilter) -> None:
         super().__init__()
-        its, dtype = ours.filter, ours.filter.skip.dtype
+        dtype = its.skip.dtype
         self.shift, self.window, self.normalized = its.shift, its.window, its.normalized
         self.layers = nn.ModuleList(
             nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, dtype=dtype)

@@ -1,4 +1,4 @@
-"""The command line: `hyena prepare | train | evaluate | generate | info | plot | bench`."""
+"""The command line: `hyena prepare | train | evaluate | generate | info | plot | bench | tasks`."""
 
 from hyena.cli.program import main
 

@@ -87,7 +87,10 @@ def environment() -> str:
 
 
 def _convolution() -> str:
-    kernel = library.kernel() if why_not_native() == "" else None
+    try:
+        kernel = library.kernel()
+    except ValueError as error:  # as every convolution raises it
+        return f"error: {error}"
     if kernel is None:
         return f"torch (native: {why_not_native()})"
     others = [isa for isa in kernel.isas if isa != kernel.isa]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
-from hyena.model import AttentionFlops, HyenaFlops, LanguageModel, ModelConfig
+from hyena.model import AttentionFlops, HyenaFlops, LanguageModel, ModelConfig, RivalFlops
 
 Row = tuple[str, ...]
 
@@ -12,9 +12,11 @@ Row = tuple[str, ...]
 _PARTS = {
     "mixer.filter.": "filters",
     "mixer.short_conv.": "short convolutions",
+    "mixer.shift.": "short convolutions",
     "mixer.": "projections of the mixers",
     "mlp.": "MLPs",
     "norm": "norms",
+    "positions.": "positions",
 }
 
 
@@ -38,8 +40,9 @@ def describe(model: LanguageModel, length: int, batch: int) -> str:
 def configuration(config: ModelConfig) -> str:
     """Each field and its value."""
     values = asdict(config)
-    nested = values.pop("filter")
-    values |= {f"filter.{name}": value for name, value in nested.items()}
+    for group in ("filter", "ssm"):
+        nested = values.pop(group)
+        values |= {f"{group}.{name}": value for name, value in nested.items()}
     values["mlp_width"] = config.hidden
     rows = [(name, str(value)) for name, value in values.items() if value is not None]
     return "\n".join(["configuration", *_aligned(rows, "<")])
@@ -98,6 +101,10 @@ def operations(model: LanguageModel, length: int, batch: int) -> str:
             "  The paper's formula (arXiv:2302.10866, App. A.2) counts order projections where\n"
             "  order + 1 run, and leaves out gates, filters and the padding of the FFTs."
         )
+    if any(isinstance(layer, RivalFlops) for layer in executed.layers):
+        lines.append(
+            "  The paper has no formula for other mixers; they are counted as executed in both."
+        )
     return "\n".join(lines)
 
 
@@ -108,7 +115,7 @@ def _part(name: str) -> str:
     return next(part for prefix, part in _PARTS.items() if inside.startswith(prefix))
 
 
-def _parts(layer: HyenaFlops | AttentionFlops) -> list[tuple[str, str]]:
+def _parts(layer: HyenaFlops | AttentionFlops | RivalFlops) -> list[tuple[str, str]]:
     """The parts that add up to a block's total: name for people, name of the field."""
     names = [field.name for field in fields(layer) if field.name != "above_diagonal"]
     return [(name.replace("_", " "), name) for name in names]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -46,18 +47,8 @@ def parse(
     _refuse_empty_paths(config_type, positional, words)
     if positional and words and not words[0].startswith("-"):
         words[0] = f"--{positional}={words[0]}"
-    usage = f"hyena {command} [--config FILE] [--print_config] [options]"
-    if positional:
-        usage = usage.replace(command, f"{command} [{positional.upper()}]", 1)
-    parser = ArgumentParser(
-        prog=f"hyena {command}",
-        usage=usage,
-        description=summary[0].upper() + summary[1:] + ".",
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", action="config", help="a YAML file of options; later ones win")
-    parser.add_class_arguments(config_type)
+    kind: Any = config_type  # mypy takes a type variable's type for unhashable
+    parser = _parser(command, summary, kind, positional)
     try:
         values = parser.instantiate(parser.parse_args(words)).as_dict()
     except ArgumentError as problem:
@@ -71,6 +62,25 @@ def parse(
         return None
     del values["config"]
     return config_type(**values)
+
+
+@lru_cache(maxsize=1)  # it takes longer to make than to use, and a sweep reads hundreds of cells
+def _parser(
+    command: str, summary: str, config_type: type, positional: str | None
+) -> ArgumentParser:
+    usage = f"hyena {command} [--config FILE] [--print_config] [options]"
+    if positional:
+        usage = usage.replace(command, f"{command} [{positional.upper()}]", 1)
+    parser = ArgumentParser(
+        prog=f"hyena {command}",
+        usage=usage,
+        description=summary[0].upper() + summary[1:] + ".",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="a YAML file of options; later ones win")
+    parser.add_class_arguments(config_type)
+    return parser
 
 
 def _refuse_empty_paths(config_type: Any, positional: str | None, words: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import hyena
 from hyena.cli.saved_model import find_model
-from hyena.filters import HyenaFilter
+from hyena.filters import HyenaFilter, LongFilter
 from hyena.plots import draw_filters, draw_loss
 from hyena.training.metrics import FILE as METRICS
 from hyena.training.metrics import read_metrics
@@ -35,7 +35,7 @@ def run(config: Config) -> None:
     if (config.run / METRICS).is_file():
         print(draw_loss(read_metrics(config.run / METRICS), out / "loss.png"))
     model = hyena.load(find_model(config.run))
-    if any(isinstance(module, HyenaFilter) for module in model.modules()):
+    if any(isinstance(module, HyenaFilter | LongFilter) for module in model.modules()):
         print(draw_filters(model, out / "filters.png", length=config.length))
     else:
         print("the model has no Hyena layer, so there are no filters to draw")

@@ -1,6 +1,7 @@
 """The program `hyena`: finds the command, runs it, and turns a user's mistake into one line.
 
-Each command is a module of this package with three names: ``Config``, the dataclass of its options;
+Each command is a module of this package, or of a package in it for a command in two words such as
+``tasks run``, with three names: ``Config``, the dataclass of its options;
 ``POSITIONAL``, the option that may be given first without its name, or None; and ``run(config)``,
 which does the work and may return an exit code.
 """
@@ -9,8 +10,9 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from types import ModuleType
 
 from hyena import __version__
 
@@ -22,6 +24,18 @@ COMMANDS = {
     "info": "print the versions in use and what is known of a model",
     "plot": "draw a run's loss curve and a model's filters",
     "bench": "time the convolution and the operator against their rivals",
+    "tasks": "train and compare operators on recall and reasoning tasks",
+}
+
+# Commands that are made of others, which are modules of a package of their name.
+GROUPS = {
+    "tasks": {
+        "list": "name the tasks and what each of them asks",
+        "show": "print a few prompts of a task with their answers",
+        "run": "train a model on a task and measure it, or go on with an interrupted run",
+        "sweep": "run the cells of a table: rows, a grid, trials and seeds",
+        "table": "write a sweep's table and figures, as far as it has come",
+    },
 }
 
 # Exit codes: the command could not do its work; the command line itself is wrong; Ctrl-C.
@@ -52,9 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hyena {__version__}")
         return 0
     if words[0] not in COMMANDS:
-        return _error(_unknown_command(words[0]), USAGE)
+        return _error(_unknown_command(words[0], COMMANDS), USAGE)
+    command = words.pop(0)
+    if command in GROUPS:
+        if not words or words[0] in ("-h", "--help"):
+            print(_group_help(command))
+            return 0 if words else USAGE
+        if words[0] not in GROUPS[command]:
+            return _error(_unknown_command(words[0], GROUPS[command]), USAGE)
+        command = f"{command} {words.pop(0)}"
     try:
-        return _run(words[0], words[1:])
+        return _run(command, words)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -69,6 +91,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _error(_describe(problem), FAILURE)
 
 
+def programs() -> dict[str, str]:
+    """All commands that can be run, such as "train" or "tasks run", with a line on each."""
+    found = {}
+    for name, summary in COMMANDS.items():
+        parts = GROUPS.get(name, {})
+        found.update({f"{name} {part}": text for part, text in parts.items()} or {name: summary})
+    return found
+
+
+def module_of(command: str) -> ModuleType:
+    """The module of one of `programs`."""
+    return importlib.import_module("hyena.cli." + command.replace(" ", "."))
+
+
 def _run(command: str, words: list[str]) -> int:
     try:
         from hyena.cli.options import UsageError, parse
@@ -76,20 +112,18 @@ def _run(command: str, words: list[str]) -> int:
         raise ImportError(
             f"the command line needs the package {missing.name}: pip install 'hyena[train]'"
         ) from missing
-    module = importlib.import_module(f"hyena.cli.{command}")
+    module = module_of(command)
     try:
-        config = parse(command, COMMANDS[command], module.Config, module.POSITIONAL, words)
+        config = parse(command, programs()[command], module.Config, module.POSITIONAL, words)
     except UsageError as problem:
         return _error(str(problem), USAGE)
     return 0 if config is None else module.run(config) or 0
 
 
 def _help() -> str:
-    width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items())
     return (
         "usage: hyena COMMAND [options]\n\n"
-        f"Language models built from the Hyena operator.\n\ncommands:\n{commands}\n\n"
+        f"Language models built from the Hyena operator.\n\ncommands:\n{_lines(COMMANDS)}\n\n"
         "`hyena COMMAND --help` lists a command's options. Each of them can be written in a YAML\n"
         "file for --config, and --print_config writes such a file.\n\n"
         "options:\n"
@@ -98,9 +132,23 @@ def _help() -> str:
     )
 
 
-def _unknown_command(word: str) -> str:
-    close = get_close_matches(word, COMMANDS, n=1)
-    hint = f'did you mean "{close[0]}"?' if close else f"choose from {', '.join(COMMANDS)}"
+def _group_help(group: str) -> str:
+    summary = COMMANDS[group]
+    return (
+        f"usage: hyena {group} COMMAND [options]\n\n"
+        f"{summary[0].upper()}{summary[1:]}.\n\ncommands:\n{_lines(GROUPS[group])}\n\n"
+        f"`hyena {group} COMMAND --help` lists a command's options."
+    )
+
+
+def _lines(commands: Mapping[str, str]) -> str:
+    width = max(map(len, commands))
+    return "\n".join(f"  {name:{width}}  {summary}" for name, summary in commands.items())
+
+
+def _unknown_command(word: str, commands: Mapping[str, str]) -> str:
+    close = get_close_matches(word, commands, n=1)
+    hint = f'did you mean "{close[0]}"?' if close else f"choose from {', '.join(commands)}"
     return f'unknown command "{word}"; {hint}'
 
 

@@ -1,5 +1,19 @@
 """Long filters, parametrised."""
 
+from hyena.filters.diagonal_ssm import DiagonalSSM
+from hyena.filters.explicit import ExplicitTaps
+from hyena.filters.fourier import FourierTaps
 from hyena.filters.hyena import HyenaFilter, LengthPolicy
+from hyena.filters.long import LongFilter, Taps
+from hyena.filters.transfer_function import TransferFunctionTaps
 
-__all__ = ["HyenaFilter", "LengthPolicy"]
+__all__ = [
+    "DiagonalSSM",
+    "ExplicitTaps",
+    "FourierTaps",
+    "HyenaFilter",
+    "LengthPolicy",
+    "LongFilter",
+    "Taps",
+    "TransferFunctionTaps",
+]

@@ -10,17 +10,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hyena.filters.cache import ParameterCache
 from hyena.filters.encoding import Grid, KeptEncoding, encode, read_table
+from hyena.filters.kept import KeptFilter
 from hyena.filters.network import sine_network
 from hyena.filters.window import windowed
-from hyena.ops import Backend, FilterSpectrum, filter_spectrum
-from hyena.ops.native import library
+from hyena.ops import Backend, FilterSpectrum
 
 LengthPolicy = Literal["error", "extrapolate", "interpolate"]
 
 _POLICIES = ("error", "extrapolate", "interpolate")
-_FEWEST_TAPS = 512  # of `HyenaFilter.reversed_taps`, if max_length allows
 _WINDOW_FLOOR = 0.01  # what the window has decayed to at t = slow_decay … fast_decay
 
 
@@ -136,7 +134,7 @@ class HyenaFilter(nn.Module):
             self.register_parameter("encoding", None)
             self.time = None
         self._encoding_kept = KeptEncoding()
-        self._cache = ParameterCache()
+        self._kept = KeptFilter()
 
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length), or (F, D, 2·length − 1)."""
@@ -159,17 +157,7 @@ class HyenaFilter(nn.Module):
                 'cannot grow past max_length; stop there or choose length_policy="extrapolate"'
             )
         self._scale(length)
-        # By powers of two, so that growing step by step costs little, and a short sequence does
-        # not pay for a filter of a million taps.
-        ample = _FEWEST_TAPS
-        while ample < length:
-            ample *= 2
-        if length <= self.max_length:
-            ample = min(ample, self.max_length)
-        if not self._cacheable():
-            return self(ample).flip(-1)
-        key = (ample, self._settings())
-        return self._cache.get("taps", key, self._sources(), lambda: self(ample).flip(-1))
+        return self._kept.reversed_taps(self, self, length, self.max_length, self._settings())
 
     def spectra(
         self, length: int, *, backend: Backend = "auto"
@@ -178,30 +166,24 @@ class HyenaFilter(nn.Module):
 
         None while training or while gradients of the filter may be asked for: then take `forward`.
         """
-        if not self._cacheable():
-            return None
-
-        def make() -> tuple[FilterSpectrum, ...]:
-            h = self(length)
-            skip = self.skip.to(h.dtype)
-            return tuple(
-                filter_spectrum(
-                    h[i], length, skip[i], causal=not self.bidirectional, backend=backend
-                )
-                for i in range(self.filters)
-            )
-
-        key = (length, backend, library.isa(), self._settings())
-        return self._cache.get("spectra", key, self._sources(), make)
+        return self._kept.spectra(
+            self,
+            self,
+            self.skip,
+            length,
+            causal=not self.bidirectional,
+            backend=backend,
+            settings=self._settings(),
+        )
 
     def clear_cache(self) -> None:
         """Forget kept filters: needed only after writing to parameters through ``.data``."""
-        self._cache.clear()
+        self._kept.clear()
         self._encoding_kept.clear()
 
     def train(self, mode: bool = True) -> "HyenaFilter":
         if mode:
-            self._cache.clear()
+            self._kept.clear()
         return super().train(mode)
 
     def extra_repr(self) -> str:
@@ -267,14 +249,6 @@ class HyenaFilter(nn.Module):
         """What the filters depend on beside parameters and buffers."""
         shape = (self.max_length, self.length_policy, self.bidirectional)
         return (*shape, self.window, self.shift, self.normalized)
-
-    def _sources(self) -> list[Tensor]:
-        return [*self.parameters(), *self.buffers()]
-
-    def _cacheable(self) -> bool:
-        if self.training or torch.compiler.is_compiling():
-            return False
-        return not (torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()))
 
 
 def _linear_layers(layers: nn.ModuleList) -> list[nn.Linear]:

@@ -1,15 +1,33 @@
-"""Layers that mix along the sequence: the Hyena operator and the attention that it replaces."""
+"""Layers that mix along the sequence: the Hyena operator, attention, and their rivals."""
 
+from hyena.mixers.aft_conv import AFTConv, AFTConvState
 from hyena.mixers.attention import AttentionState, CausalSelfAttention
+from hyena.mixers.gss import GSS, GSSState
+from hyena.mixers.h3 import H3, H3State
 from hyena.mixers.hyena import HyenaOperator, HyenaState
+from hyena.mixers.linear_attention import LinearAttention, LinearAttentionState
 from hyena.mixers.multihead import MultiheadAttentionAdapter
 from hyena.mixers.replace import replace_attention
+from hyena.mixers.rwkv import RWKV, RWKVState
+from hyena.mixers.s4d import S4D, S4DState
 
 __all__ = [
+    "GSS",
+    "H3",
+    "RWKV",
+    "S4D",
+    "AFTConv",
+    "AFTConvState",
     "AttentionState",
     "CausalSelfAttention",
+    "GSSState",
+    "H3State",
     "HyenaOperator",
     "HyenaState",
+    "LinearAttention",
+    "LinearAttentionState",
     "MultiheadAttentionAdapter",
+    "RWKVState",
+    "S4DState",
     "replace_attention",
 ]

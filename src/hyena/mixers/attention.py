@@ -39,6 +39,8 @@ class CausalSelfAttention(nn.Module):
     Args:
         width: D, a multiple of ``head_dim``.
         head_dim: E, even. The default is 64, or ``width`` if that is smaller.
+        rotary: turn queries and keys by their positions; without, the layer knows no more of
+            positions than what came before what.
         rotary_base: of the rotary frequencies.
         dropout: probability, on the attention weights.
         device, dtype: of the parameters.
@@ -51,6 +53,7 @@ class CausalSelfAttention(nn.Module):
         width: int,
         *,
         head_dim: int | None = None,
+        rotary: bool = True,
         rotary_base: float = 10000.0,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
@@ -65,7 +68,7 @@ class CausalSelfAttention(nn.Module):
             )
         check_dropout("CausalSelfAttention", dropout)
         self.width, self.head_dim, self.heads = width, head_dim, width // head_dim
-        self.rotary_base, self.dropout = rotary_base, dropout
+        self.rotary, self.rotary_base, self.dropout = rotary, rotary_base, dropout
         self.in_proj = nn.Linear(width, 3 * width, device=device, dtype=dtype)
         self.out_proj = nn.Linear(width, width, device=device, dtype=dtype)
 
@@ -143,11 +146,13 @@ class CausalSelfAttention(nn.Module):
         return self.out_proj(y.transpose(1, 2).flatten(2)), k, v
 
     def _heads(self, u: Tensor, position: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated queries and keys, and values: (B, H, L, E) each."""
+        """Queries and keys, rotated if they are to be, and values: (B, H, L, E) each."""
         q, k, v = (
             x.view(*u.shape[:2], self.heads, self.head_dim).transpose(1, 2)
             for x in self.in_proj(u).chunk(3, dim=-1)
         )
+        if not self.rotary:
+            return q, k, v
         return self._rotate(q, position), self._rotate(k, position), v
 
     def _rotate(self, x: Tensor, position: int) -> Tensor:

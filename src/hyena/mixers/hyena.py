@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.filters import HyenaFilter, LengthPolicy
+from hyena.filters import HyenaFilter, LengthPolicy, LongFilter
 from hyena.mixers.packing import (
     check_dropout,
     check_input,
@@ -62,7 +62,8 @@ class HyenaOperator(nn.Module):
             so that a causal checkpoint is refused.
         block_causal: no input changes any earlier output, not even by rounding; see
             `hyena.ops.long_conv`. Slower. Not if bidirectional.
-        filter: the filter's module instead of a `HyenaFilter` with its defaults; then
+        filter: a `hyena.HyenaFilter` or `hyena.filters.LongFilter` instead of a `HyenaFilter` with
+            its defaults; then
             ``length_policy`` is the filter's and must not be given.
         backend: of the long convolutions, see `hyena.ops.long_conv`.
         device, dtype: of the parameters.
@@ -82,7 +83,7 @@ class HyenaOperator(nn.Module):
         bidirectional: bool = False,
         block_causal: bool = False,
         length_policy: LengthPolicy | None = None,
-        filter: HyenaFilter | None = None,
+        filter: HyenaFilter | LongFilter | None = None,
         backend: Backend = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -326,7 +327,7 @@ class HyenaOperator(nn.Module):
         )
 
     def _kernels(
-        self, filter: HyenaFilter, length: int, segments: Segments | None
+        self, filter: HyenaFilter | LongFilter, length: int, segments: Segments | None
     ) -> list[tuple[Any, Tensor | None]]:
         """(filter or its spectrum, skip) of each long convolution."""
         with_taps = self.backend == "naive" or self.block_causal
@@ -378,7 +379,7 @@ class ShortConv(nn.Module):
 
 
 def _check_filter(
-    filter: HyenaFilter,
+    filter: HyenaFilter | LongFilter,
     width: int,
     max_length: int,
     order: int,

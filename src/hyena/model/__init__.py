@@ -3,6 +3,7 @@
 from hyena.model.checkpoint import load, save
 from hyena.model.config import FilterConfig, ModelConfig
 from hyena.model.flops import AttentionFlops, FlopTable, HyenaFlops, ModelFlops
+from hyena.model.flops_of_rivals import RivalFlops
 from hyena.model.language_model import LanguageModel, ModelState
 from hyena.model.presets import PRESETS, preset
 
@@ -16,6 +17,7 @@ __all__ = [
     "ModelConfig",
     "ModelFlops",
     "ModelState",
+    "RivalFlops",
     "load",
     "preset",
     "save",

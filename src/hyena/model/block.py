@@ -5,12 +5,30 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.filters import HyenaFilter
-from hyena.mixers import AttentionState, CausalSelfAttention, HyenaOperator, HyenaState
+from hyena.mixers import (
+    AFTConvState,
+    AttentionState,
+    GSSState,
+    H3State,
+    HyenaState,
+    LinearAttentionState,
+    RWKVState,
+    S4DState,
+)
+from hyena.model.build import build_mixer
 from hyena.model.config import ModelConfig
 from hyena.ops import Segments
 
-MixerState = HyenaState | AttentionState
+MixerState = (
+    HyenaState
+    | AttentionState
+    | LinearAttentionState
+    | RWKVState
+    | AFTConvState
+    | S4DState
+    | H3State
+    | GSSState
+)
 
 
 class Block(nn.Module):
@@ -55,34 +73,6 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(x), approximate="tanh"))
-
-
-def build_mixer(
-    config: ModelConfig, name: str, **place: Any
-) -> HyenaOperator | CausalSelfAttention:
-    """The mixer that ``name`` stands for, of the model's sizes."""
-    if name == "attention":
-        return CausalSelfAttention(
-            config.width, head_dim=config.head_dim, dropout=config.dropout, **place
-        )
-    filter = HyenaFilter(
-        config.width,
-        config.max_length,
-        filters=config.order - 1,
-        length_policy=config.length_policy,
-        **vars(config.filter),
-        **place,
-    )
-    return HyenaOperator(
-        config.width,
-        config.max_length,
-        config.order,
-        short_width=config.short_width,
-        dropout=config.dropout,
-        block_causal=config.block_causal,
-        filter=filter,
-        **place,
-    )
 
 
 def normalize(norm: nn.LayerNorm, x: Tensor) -> Tensor:

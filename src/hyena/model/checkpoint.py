@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from hyena.model.config import FilterConfig, ModelConfig
+from hyena.model.config import FilterConfig, ModelConfig, SSMConfig
 from hyena.model.language_model import LanguageModel
 
 FORMAT_VERSION = 1
@@ -119,11 +119,13 @@ def config_from(values: Any, source: Path) -> ModelConfig:
     """A ModelConfig from plain values; unknown or wrong fields are named with their source."""
     if not isinstance(values, Mapping):
         raise ValueError(f'{source} is damaged: expected a table "model", got {values!r}')
-    _check_types(FilterConfig, values.get("filter", {}), source)
-    _check_types(ModelConfig, {k: v for k, v in values.items() if k != "filter"}, source)
+    groups = {"filter": FilterConfig, "ssm": SSMConfig}
+    for name, kind in groups.items():
+        _check_types(kind, values.get(name, {}), source)
+    _check_types(ModelConfig, {k: v for k, v in values.items() if k not in groups}, source)
     try:
-        filter = FilterConfig(**values.get("filter", {}))
-        return ModelConfig(**{**values, "filter": filter})
+        built = {name: kind(**values.get(name, {})) for name, kind in groups.items()}
+        return ModelConfig(**{**values, **built})
     except TypeError as error:
         message = str(error).split("__init__() ")[-1]
         raise ValueError(f"{source}: the model's configuration is not ours: {message}") from error

@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Literal, get_args
 
 from hyena.filters import LengthPolicy
 
-MIXERS = ("hyena", "attention")
+MIXERS = (
+    "hyena",
+    "attention",
+    "linear-attention",
+    "rwkv",
+    "aft-conv",
+    "s4d",
+    "h3",
+    "gss",
+)
+FilterKind = Literal["hyena", "explicit", "fourier", "s4d", "transfer-function"]
+Positions = Literal["rotary", "learned", "none"]
 
 
 @dataclass
 class FilterConfig:
-    """The filter network and its window; see `hyena.HyenaFilter`."""
+    """The long filters of the Hyena operators; all but ``kind``, ``taps``, ``modes`` and ``degree``
+    are of `hyena.HyenaFilter`."""
 
+    kind: FilterKind = "hyena"
+    """How the filter is parametrised: by a network of the position (hyena), tap by tap (explicit),
+    by its lowest frequencies (fourier), as a diagonal state space (s4d, of the sizes in ssm), or as
+    a ratio of polynomials (transfer-function)."""
+    taps: int = 64
+    """Length of an explicit filter; the rest of it is zero."""
+    modes: int = 64
+    """Frequencies of a fourier filter."""
+    degree: int = 64
+    """Degree of the polynomials of a transfer function."""
     emb_dim: int = 33
     """Size of the positional encoding; odd."""
     width: int = 64
@@ -41,6 +63,21 @@ class FilterConfig:
 
 
 @dataclass
+class SSMConfig:
+    """The diagonal state spaces of s4d, h3 and gss layers and of s4d filters; see
+    `hyena.filters.DiagonalSSM`."""
+
+    state: int = 64
+    """Numbers in the state of a channel; even, since they come in conjugate pairs."""
+    dt_min: float = 0.001
+    """Smallest initial step size; steps are spread evenly on a logarithmic scale."""
+    dt_max: float = 0.1
+    """Largest initial step size."""
+    initial: Literal["lin", "inv"] = "lin"
+    """Initial poles: S4D-Lin or S4D-Inv."""
+
+
+@dataclass
 class ModelConfig:
     """A language model: blocks of a mixer and an MLP over a tied embedding.
 
@@ -57,7 +94,8 @@ class ModelConfig:
     """Width of the MLP's hidden layer; 4 · width if not given."""
     mixers: str = "hyena"
     """Mixer of each layer: one name for all, or a comma-separated pattern that repeats, such as
-    hyena,hyena,attention. Names: hyena, attention."""
+    hyena,hyena,attention. Names: hyena, attention, linear-attention, rwkv, aft-conv, s4d, h3,
+    gss."""
     max_length: int = 512
     """Longest input in tokens, and the length the filters are built for."""
     length_policy: LengthPolicy = "error"
@@ -70,12 +108,21 @@ class ModelConfig:
     """Keep rounding errors of future tokens out of the Hyena operators' outputs as well. Slower."""
     head_dim: int | None = None
     """Width of an attention head; 64, or the model's width if that is smaller."""
+    positions: Positions = "rotary"
+    """What attention layers know of positions: rotary turns queries and keys; learned adds a
+    trained table of max_length rows to the embedding; none."""
+    local_width: int = 32
+    """Taps of the convolution of an aft-conv layer."""
     dropout: float = 0.0
     """Dropout on the embedding, on each mixer's and MLP's output, and inside the mixers."""
     vocab_multiple: int = 8
     """The embedding's rows are padded to a multiple of this; padding is never predicted."""
+    initial: Literal["normal", "pytorch"] = "normal"
+    """Initial weights of linear layers: N(0, 0.02), or those that PyTorch gives them."""
     filter: FilterConfig = field(default_factory=FilterConfig)
     """The Hyena filters."""
+    ssm: SSMConfig = field(default_factory=SSMConfig)
+    """The state spaces."""
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "width", "layers", "max_length", "short_width", "vocab_multiple")
@@ -92,6 +139,21 @@ class ModelConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout: expected 0 ≤ dropout < 1, got {self.dropout}")
+        for name, value, choices in (
+            ("positions", self.positions, get_args(Positions)),
+            ("initial", self.initial, ("normal", "pytorch")),
+            ("filter.kind", self.filter.kind, get_args(FilterKind)),
+            ("ssm.initial", self.ssm.initial, ("lin", "inv")),
+        ):
+            if value not in choices:
+                raise ValueError(
+                    f"model.{name}: expected one of {', '.join(choices)}, got {value!r}"
+                )
+        if self.positions == "learned" and self.length_policy != "error":
+            raise ValueError(
+                "model.positions=learned is a table of max_length rows, so that longer inputs have "
+                "none; leave model.length_policy=error"
+            )
         self.layer_mixers()
 
     def layer_mixers(self) -> list[str]:
@@ -101,7 +163,7 @@ class ModelConfig:
         if unknown:
             raise ValueError(
                 f"model.mixers={self.mixers!r}: {unknown[0]!r} is no mixer; "
-                f"expected {' or '.join(MIXERS)}, or a comma-separated pattern of them"
+                f"expected {', '.join(MIXERS)}, or a comma-separated pattern of them"
             )
         return [pattern[i % len(pattern)] for i in range(self.layers)]
 

@@ -13,8 +13,9 @@ a saving on paper.
 
 `executed_flops` counts what this package runs, and is the one to claim a saving on. In both, an
 attention layer is counted in full (projections, attention matrix, softmax, value reduction), not as
-six times the parameters, and neither counts what both kinds of layer share and what grows with D·L
-alone: norms, GELU and residuals.
+six times the parameters. The paper has no formula for other mixers; they are counted as executed in
+both. Neither counts what all kinds of layer share and what grows with D·L alone: the block's norms,
+the MLP's GELU and residuals.
 
 A matrix product of (m, k) and (k, n) is 2·m·k·n, its bias free, as in PyTorch's flop counter. A
 sine, a cosine, an exponential or a division is 1. A real FFT of size n is 2.5·n·log2 n, and the
@@ -29,9 +30,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import log2
 
-from hyena.model.config import FilterConfig, ModelConfig
-from hyena.ops.block_causal import LEAF, levels
-from hyena.ops.fft import fft_length
+from hyena.model.config import ModelConfig
+from hyena.model.flops_of_convolutions import by_halves, whole_row
+from hyena.model.flops_of_filters import hyena_filters
+from hyena.model.flops_of_rivals import RivalFlops, rival_flops
 
 _PAPER_SHORT_WIDTH = 3
 _SOFTMAX = 3  # for each pair of positions: exponential, sum, division
@@ -52,9 +54,10 @@ class HyenaFlops:
     """The long convolutions: an FFT, a product of spectra and an FFT back, for each row. Or, if
     block-causal, many small ones and sums in the time domain."""
     filter_network: float
-    """Matrix products of the filter network, once a batch; not in the paper's formula."""
+    """Matrix products that make the filters, once a batch; not in the paper's formula."""
     filter_values: float
-    """Encoding, sines, window, normalisation and skip, once a batch; not in the formula."""
+    """What else makes them, once a batch: encoding, sines, window, normalisation and skip, or the
+    waves, powers or transforms of filters of another kind; not in the formula."""
     filter_fft: float
     """The transform of the filters, once a batch; not in the paper's formula."""
     output: float
@@ -114,7 +117,7 @@ class ModelFlops:
     """B."""
     length: int
     """L, in tokens."""
-    layers: tuple[HyenaFlops | AttentionFlops, ...]
+    layers: tuple[HyenaFlops | AttentionFlops | RivalFlops, ...]
     """Each block, from the first."""
     head: float
     """The product with the embedding that gives the logits."""
@@ -190,20 +193,22 @@ def executed_flops(config: ModelConfig, length: int, batch: int = 1) -> ModelFlo
     positions = batch * length
 
     def hyena() -> HyenaFlops:
-        row, filter_fft = (_by_halves if config.block_causal else _whole_row)(length)
+        row, filter_fft = (by_halves if config.block_causal else whole_row)(length)
+        filters = hyena_filters(config, length)
         return HyenaFlops(
             projections=2 * (N + 1) * D * D * positions,
             short_conv=2 * (N + 1) * D * positions * config.short_width,
             gates=N * D * positions,
             long_conv=batch * (N - 1) * D * row,
-            filter_network=2 * length * _filter_products(config),
-            filter_values=length * _filter_values(config),
+            filter_network=filters.products,
+            filter_values=filters.transforms + filters.pointwise,
             filter_fft=(N - 1) * D * filter_fft,
             output=2 * D * D * positions,
             mlp=_mlp(config, positions),
         )
 
-    return _model(config, length, batch, hyena, rotation=_ROTATION * 2 * D * positions)
+    rotation = _ROTATION * 2 * D * positions if config.positions == "rotary" else 0
+    return _model(config, length, batch, hyena, rotation)
 
 
 def _model(
@@ -215,10 +220,15 @@ def _model(
 ) -> ModelFlops:
     if length < 1 or batch < 1:
         raise ValueError(f"flops: expected length ≥ 1 and batch ≥ 1, got {length} and {batch}")
-    layers = tuple(
-        hyena() if mixer == "hyena" else _attention(config, length, batch, rotation)
-        for mixer in config.layer_mixers()
-    )
+
+    def layer(mixer: str) -> HyenaFlops | AttentionFlops | RivalFlops:
+        if mixer == "hyena":
+            return hyena()
+        if mixer == "attention":
+            return _attention(config, length, batch, rotation)
+        return rival_flops(config, mixer, length, batch)
+
+    layers = tuple(layer(mixer) for mixer in config.layer_mixers())
     head = 2 * batch * length * config.width * config.vocab_size
     return ModelFlops(batch, length, layers, head)
 
@@ -243,51 +253,3 @@ def _attention(config: ModelConfig, length: int, batch: int, rotation: float) ->
         mlp=_mlp(config, positions),
         above_diagonal=future * (scores + softmax + values),
     )
-
-
-def _filter_products(config: ModelConfig) -> int:
-    """Multiply-adds of the filter network for one position."""
-    filter = config.filter
-    inner = (filter.depth - 2) * filter.width**2
-    last = filter.width * (config.order - 1) * config.width
-    return filter.emb_dim * filter.width + inner + last
-
-
-def _filter_values(config: ModelConfig) -> int:
-    """Pointwise operations of the filters for one position."""
-    filter = config.filter
-    outputs = (config.order - 1) * config.width
-    encoding = 0 if filter.train_encoding else 3 * (filter.emb_dim - 1) // 2  # phase, cos, sin
-    sines = (filter.depth - 1) * filter.width
-    return encoding + sines + outputs * _per_tap(filter)
-
-
-def _per_tap(filter: FilterConfig) -> int:
-    # window: decay · t, exponential, shift, product; normalisation: modulus, sum, division; skip
-    return (4 if filter.window else 0) + (3 if filter.normalized else 0) + 1
-
-
-def _whole_row(length: int) -> tuple[float, float]:
-    """Operations of a long convolution of one row and channel, and of its filter's transform."""
-    n = fft_length(length, length, 0)
-    return 2 * _real_fft(n) + _spectrum_product(n), _real_fft(n)
-
-
-def _by_halves(length: int) -> tuple[float, float]:
-    """The same for a block-causal one, see `hyena.ops.block_causal`."""
-    leaf = min(LEAF, length)
-    row, filter_fft = 2.0 * leaf * leaf * -(-length // leaf), 0.0
-    for level in levels(length, length):
-        n = fft_length(level.reach, 2 * level.reach - 1, level.reach - 1)
-        row += level.blocks * (2 * _real_fft(n) + _spectrum_product(n) + level.reach)
-        filter_fft += _real_fft(n)
-    return row, filter_fft
-
-
-def _real_fft(n: int) -> float:
-    return 2.5 * n * log2(n)
-
-
-def _spectrum_product(n: int) -> int:
-    """A complex product is four products and two sums."""
-    return 6 * (n // 2 + 1)

@@ -8,6 +8,7 @@
 | short convolution                      | U(−1/√K, 1/√K), weight and bias                 |
 | filter.skip                            | N(0, 1)                                         |
 | filter.sine_freq, decay, encoding      | as configured, see `hyena.HyenaFilter`          |
+| what only rivals of Hyena have         | as their modules draw it (`Draws`)              |
 | LayerNorm                              | 1, bias 0                                       |
 
 After the public code of Poli et al. 2023 (arXiv:2302.10866). With PyTorch's N(0, 1) embedding and
@@ -15,24 +16,45 @@ a tied head, a model starts with a loss far above that of a uniform guess.
 """
 
 import math
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
-from hyena.filters import HyenaFilter
+from hyena.filters import HyenaFilter, LongFilter
 from hyena.mixers.hyena import ShortConv
 
 STD = 0.02
 
 
+@runtime_checkable
+class Draws(Protocol):
+    """A module with random parameters of its own, drawn when it is built and here again."""
+
+    def draw(self, generator: torch.Generator | None = None) -> None:
+        """Draws them anew."""
+
+
 @torch.no_grad()
-def initialize(model: nn.Module, layers: int, generator: torch.Generator | None = None) -> None:
+def initialize(
+    model: nn.Module,
+    layers: int,
+    generator: torch.Generator | None = None,
+    *,
+    linear: Literal["normal", "pytorch"] = "normal",
+) -> None:
     """Draws every random parameter of ``model`` in the order of its modules.
 
-    Args: the model; its number of blocks; where randomness comes from (None: PyTorch's own).
+    Args: the model; its number of blocks; where randomness comes from (None: PyTorch's own);
+        ``linear`` layers: as in the table, or weight and bias U(−1/√fan_in, 1/√fan_in) as PyTorch
+        has them.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and linear == "pytorch":
+            bound = 1 / math.sqrt(module.in_features)
+            for parameter in module.parameters():
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        elif isinstance(module, nn.Linear):
             last = name.endswith((".out_proj", ".mlp.down"))
             std = STD / math.sqrt(2 * layers) if last else STD
             nn.init.normal_(module.weight, std=std, generator=generator)
@@ -44,5 +66,7 @@ def initialize(model: nn.Module, layers: int, generator: torch.Generator | None 
             bound = 1 / math.sqrt(module.weight.shape[1])
             nn.init.uniform_(module.weight, -bound, bound, generator=generator)
             nn.init.uniform_(module.bias, -bound, bound, generator=generator)
-        elif isinstance(module, HyenaFilter):
+        elif isinstance(module, HyenaFilter | LongFilter):
             nn.init.normal_(module.skip, generator=generator)
+        elif isinstance(module, Draws):
+            module.draw(generator)

@@ -34,8 +34,9 @@ class ModelState(NamedTuple):
 class LanguageModel(nn.Module):
     """Predicts each next token (Poli et al. 2023, arXiv:2302.10866, section 4 and Table A.4).
 
-    Pre-norm blocks of a mixer and a tanh-GELU MLP; no positional embedding; the embedding is the
-    head as well. The residual stream is float32 or wider, whatever the parameters' dtype.
+    Pre-norm blocks of a mixer and a tanh-GELU MLP; no positional embedding unless
+    ``config.positions`` is "learned"; the embedding is the head as well. The residual stream is
+    float32 or wider, whatever the parameters' dtype.
 
     Args:
         config: what it is made of.
@@ -61,12 +62,15 @@ class LanguageModel(nn.Module):
         self.config = config
         self.activation_checkpointing = False
         self.embedding = nn.Embedding(config.padded_vocab, config.width, **place)
+        self.positions = None
+        if config.positions == "learned":
+            self.positions = nn.Embedding(config.max_length, config.width, **place)
         self.blocks = nn.ModuleList(
             [Block(config, mixer, **place) for mixer in config.layer_mixers()]
         )
         self.norm = nn.LayerNorm(config.width, **place)
         if self.embedding.weight.device.type != "meta":
-            initialize(self, config.layers, generator)
+            initialize(self, config.layers, generator, linear=config.initial)
 
     def forward(
         self,
@@ -126,6 +130,8 @@ class LanguageModel(nn.Module):
             )
         self._check_length(state.length + 1)
         x = self._embed(input_ids)
+        if self.positions is not None:
+            x = x + self.positions.weight[state.length].to(x.dtype)
         states = []
         for block, layer_state in zip(self._blocks(), state.layers, strict=True):
             x, layer_state = block.step(x, layer_state)
@@ -171,7 +177,15 @@ class LanguageModel(nn.Module):
         check_mask("LanguageModel", mask, B, L)
         segments = segments_of("LanguageModel", document_ids, cu_seqlens, B, L)
         self._check_length(L if segments is None else segments.longest)
-        return F.dropout(self._embed(input_ids), self.config.dropout, self.training), segments
+        x = self._embed(input_ids)
+        if self.positions is not None:
+            if mask is not None:
+                raise ValueError(
+                    "LanguageModel: learned positions count columns, so that padding would shift "
+                    "them; run rows of one length without mask"
+                )
+            x = x + self.positions(_columns(segments, L, x.device)).to(x.dtype)
+        return F.dropout(x, self.config.dropout, self.training), segments
 
     def _blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]
@@ -210,3 +224,13 @@ class LanguageModel(nn.Module):
                 f"{self.config.max_length}; shorten it, or build or load the model with "
                 'length_policy="extrapolate" or "interpolate"'
             )
+
+
+def _columns(segments: Segments | None, length: int, device: torch.device) -> Tensor:
+    """How many positions of the same document stand before each: (L,), or (B, L)."""
+    columns = torch.arange(length, device=device)
+    if segments is None:
+        return columns
+    begins = columns.expand_as(segments.ids).clone()
+    begins[:, 1:] *= segments.ids[:, 1:] != segments.ids[:, :-1]
+    return columns - begins.cummax(1).values

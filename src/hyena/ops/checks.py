@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hyena.ops.native.convolution import undisturbed
+from hyena.ops.overlap import names_in_memory_of, overlaps_itself
 from hyena.ops.segments import Segments
 
 if TYPE_CHECKING:
@@ -103,14 +105,17 @@ def check_filter(op: str, k: Tensor, per_channel: Tensor | None, name: str, caus
 
 
 def check_out(
-    op: str, out: Tensor | None, shape: tuple[int, ...], u: Tensor, *others: Tensor | None
+    op: str, out: Tensor, shape: tuple[int, ...], given: dict[str, Tensor | None], parts: int = 1
 ) -> None:
-    """``out`` must be a tensor of this shape, like u, in a call that records no gradient."""
-    if out is None:
-        return
-    if torch.is_grad_enabled() and any(
-        x is not None and x.requires_grad for x in (out, u, *others)
-    ):
+    """``out`` must be a tensor of this shape, like the input, in memory of its own, in a call that
+    records no gradient.
+
+    Args: the other arguments by name, the input first. If it has three parts, out may be the third.
+    """
+    (input, u), *_ = given.items()
+    assert u is not None
+    tensors = [out, *given.values()]
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         raise ValueError(
             f"{op}: out= takes no part in differentiation, but an argument requires a gradient; "
             "leave it out, or call under torch.no_grad()"
@@ -120,6 +125,32 @@ def check_out(
             f"{op}: expected out {tuple(shape)} of {u.dtype} on {u.device}, "
             f"got {tuple(out.shape)} of {out.dtype} on {out.device}"
         )
+    if not undisturbed(*tensors) or out.is_meta:
+        return  # what stands for a tensor has no memory
+    if overlaps_itself(out):
+        raise ValueError(
+            f"{op}: elements of out lie in the same place: its strides are {out.stride()} at shape "
+            f"{tuple(out.shape)}; pass a tensor of which no two do"
+        )
+    if parts == 3 and _is_value(out, u):
+        given = {**given, input: None}
+    for name in names_in_memory_of(out, given):
+        but = f", of which only all of the value, {input}[:, 2·D:], may be out"
+        raise ValueError(
+            f"{op}: out shares memory with {name}{but if parts == 3 and name == input else ''}; "
+            "give it memory of its own"
+        )
+
+
+def _is_value(out: Tensor, z: Tensor) -> bool:
+    """Whether out is the last third of z, whose place it may take: the native kernel and PyTorch's
+    ops read all of it, for a row of a channel, before they write."""
+    distance = z.element_size() * z.stride(1) * 2 * out.shape[1]
+    return (
+        out.data_ptr() - z.data_ptr() == distance
+        and out.stride() == z.stride()
+        and not overlaps_itself(z)
+    )
 
 
 def _sizes(parts: int) -> str:
@@ -163,6 +194,11 @@ def _check_spectrum(
         raise ValueError(
             f"{op}: the FilterSpectrum was made for {D} channels and length {k.length}, but "
             f"{input} is {sizes} = {tuple(u.shape)}"
+        )
+    if k.layout == "fft" and k.values.shape != (D, k.n // 2 + 1):
+        raise ValueError(
+            f"{op}: the FilterSpectrum holds {tuple(k.values.shape)} numbers, not (D, n/2 + 1) = "
+            f"{(D, k.n // 2 + 1)}; take it as filter_spectrum returned it"
         )
     if u.device != k.values.device:
         raise ValueError(

@@ -45,6 +45,8 @@ def compute_dtype(u: Tensor, k: Tensor) -> torch.dtype:
 def spectrum(k: Tensor, n: int, lead: int, dtype: torch.dtype) -> Tensor:
     """Spectrum of filters (D, K) whose first ``lead`` taps have negative lags: (D, n/2 + 1)."""
     k = k.to(dtype)
+    if k.shape[0] == 0:  # of no row MKL makes no transform
+        return k.new_empty(0, n // 2 + 1, dtype=dtype.to_complex())
     if lead:
         zeros = k.new_zeros(k.shape[0], n - k.shape[1])
         k = torch.cat([k[:, lead:], zeros, k[:, :lead]], dim=1)

@@ -53,8 +53,9 @@ def gated_conv(
         causal, segments, block_causal: of both convolutions, as in `hyena.ops.long_conv`; the
             short one is exactly causal anyway.
         backend: "auto" takes the fastest that is there; "naive" is the definition.
-        out: (B, D, L) like ``z``, overlapping no argument: y is written there. Only where nothing
-            requires a gradient.
+        out: (B, D, L) like ``z``, overlapping neither itself nor an argument, unless it is the
+            value itself, ``z[:, 2·D:]``: y is written there. Only where nothing requires a
+            gradient.
 
     Returns: y, (B, D, L), dtype and device of ``z``. Differentiable, twice and under torch.func, in
         every tensor but a spectrum.
@@ -76,13 +77,17 @@ def gated_conv(
     )
     taps, bias = _short_of(z, short, causal)
     B, channels, L = z.shape
-    long_taps = k.values if isinstance(k, FilterSpectrum) else k
-    check_out("gated_conv", out, (B, channels // 3, L), z, long_taps, skip, taps, bias, offset)
-    if offset is not None and (offset.shape != (channels,) or offset.device != z.device):
+    if offset is not None and (
+        offset.shape != (channels,) or not offset.is_floating_point() or offset.device != z.device
+    ):
         raise ValueError(
-            f"gated_conv: expected offset (3·D,) = ({channels},) on {z.device}, got "
-            f"{tuple(offset.shape)} on {offset.device}"
+            f"gated_conv: expected floating point offset (3·D,) = ({channels},) on {z.device}, got "
+            f"{tuple(offset.shape)} of {offset.dtype} on {offset.device}"
         )
+    if out is not None:
+        long_taps = k.values if isinstance(k, FilterSpectrum) else k
+        given = {"z": z, "k": long_taps, "skip": skip, "taps": taps, "bias": bias, "offset": offset}
+        check_out("gated_conv", out, (B, channels // 3, L), given, parts=3)
 
     if z.numel() == 0:
         y = z[:, : channels // 3].clone()

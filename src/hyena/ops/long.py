@@ -56,8 +56,8 @@ def long_conv(
         segments: documents that must not see one another; each is convolved on its own.
         block_causal: no input changes any earlier output, not even by rounding, in O(L log² L).
         backend: "auto" takes the fastest that is there; "naive" is the definition.
-        out: (B, D, L) like ``u``, overlapping no argument: y is written there. Only where nothing
-            requires a gradient.
+        out: (B, D, L) like ``u``, overlapping neither itself nor an argument: y is written there.
+            Only where nothing requires a gradient.
 
     Returns: y, (B, D, L), dtype and device of ``u``. Differentiable, twice and under torch.func, in
         u, k and skip.
@@ -76,7 +76,8 @@ def long_conv(
         backend=chosen,
     )
     taps = k.values if isinstance(k, FilterSpectrum) else k
-    check_out("long_conv", out, u.shape, u, taps, skip)
+    if out is not None:
+        check_out("long_conv", out, u.shape, {"u": u, "k": taps, "skip": skip})
     if u.numel() == 0:
         y = u.clone()
     elif isinstance(k, FilterSpectrum):

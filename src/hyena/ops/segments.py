@@ -6,6 +6,7 @@ separate; within a row, a change of document id begins a new segment.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,10 +23,20 @@ class Segments:
     Attributes:
         ids: (B, L) int64, equal exactly within a document of a row; increases along a row.
         spans: (row, start, stop) of each document, in order.
+
+    Raises: ValueError if the spans do not cover the batch, row by row.
     """
 
     ids: Tensor
     spans: tuple[tuple[int, int, int], ...]
+
+    def __post_init__(self) -> None:
+        if self.ids.dim() != 2 or self.ids.is_floating_point():
+            raise ValueError(
+                f"Segments: expected integer ids (B, L), got {tuple(self.ids.shape)} of "
+                f"{self.ids.dtype}"
+            )
+        check_spans("Segments", self.spans, *self.ids.shape)
 
     @property
     def longest(self) -> int:
@@ -94,6 +105,25 @@ class Segments:
             stop = following[1] if following[0] == row else length
             spans.append((row, start, stop))
         return Segments(ids, tuple(spans))
+
+
+def check_spans(op: str, spans: Iterable[Sequence[int]], batch: int, length: int) -> None:
+    """The native kernel reads and writes where spans (row, start, stop) say.
+
+    Raises: ValueError unless they cover a batch (B, L) once, in order.
+    """
+    at, end = 0, batch * length  # positions of the rows laid end to end
+    expected = f"{op}: expected spans (row, start, stop) that cover (B, L) = ({batch}, {length})"
+    for span in spans:
+        row, start, stop = span if len(span) == 3 else (-1, 0, 0)
+        if not 0 <= start < stop <= length or row * length + start != at:
+            place = f"row {at // length} goes on at {at % length}" if at < end else "all is covered"
+            raise ValueError(f"{expected} in order, got {tuple(span)} where {place}")
+        at += stop - start
+    if at != end:
+        raise ValueError(
+            f"{expected}, but they end where row {at // length} goes on at {at % length}"
+        )
 
 
 def spans_of(segments: Segments | None) -> list[int] | None:

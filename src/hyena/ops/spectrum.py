@@ -34,11 +34,14 @@ def filter_spectrum(
 ) -> FilterSpectrum:
     """The filter's transform, for use in place of ``k`` and ``skip`` at inputs of one length.
 
+    It has no gradient in them: where one may be asked for, pass the filter itself.
+
     Args: k (D, K) floating; length L ≥ 1; skip (D,) or None; causal and backend as in `long_conv`.
     Returns: a `FilterSpectrum` of D · (n/2 + 1) complex numbers, n ≥ L + min(K, L) − 1; or of D · n
         for the native kernel, n ≥ L, which only the native kernel can read.
-    Raises: ValueError on a shape, dtype or device mismatch, and for the definition, which has no
-        spectrum; RuntimeError if "native" is not built.
+    Raises: ValueError on a shape, dtype or device mismatch, if gradients are on and k or skip
+        requires one, and for the definition, which has no spectrum; RuntimeError if "native" is not
+        built.
     """
     chosen = resolve_backend(backend)
     if chosen == "naive":
@@ -51,10 +54,16 @@ def filter_spectrum(
             f"filter_spectrum: expected k (D, K) and length ≥ 1, got {tuple(k.shape)} and {length}"
         )
     check_filter("filter_spectrum", k, skip, "skip", causal)
+    if torch.is_grad_enabled() and (k.requires_grad or (skip is not None and skip.requires_grad)):
+        raise ValueError(
+            f"filter_spectrum: {'k' if k.requires_grad else 'skip'} requires a gradient, which a "
+            "spectrum does not have; call it under torch.no_grad(), or pass the filter itself to "
+            "the convolution"
+        )
     k = crop(k, length, causal)
     lead, channels = lead_of(k, causal), k.shape[0]
-    compiling = torch.compiler.is_compiling()
-    if channels > 0 and not compiling and takes_native("filter_spectrum", chosen, k, skip):
+    recorded = torch.compiler.is_compiling() or torch._C._is_tracing()
+    if not recorded and takes_native("filter_spectrum", chosen, k, skip):
         values = calls.spectrum(narrow(k), narrow(skip), lead, length)
         n = calls.transform_size(length)
         return FilterSpectrum(values, channels, n, length, lead, causal, library.isa())
@@ -71,6 +80,12 @@ def takes_native_spectrum(op: str, k: FilterSpectrum, backend: Backend, u: Tenso
     """
     if k.layout == "fft" and backend != "native":
         return False
+    compiling = torch.compiler.is_compiling()
+    if torch.compiler.is_exporting() or (not compiling and torch._C._is_tracing()):
+        raise ValueError(
+            f"{op}: a FilterSpectrum of the native kernel fits this processor alone, so a program "
+            "that may run elsewhere cannot hold it; pass the filter k instead"
+        )
     made = "PyTorch's FFT" if k.layout == "fft" else f"the native kernel ({k.layout})"
     if k.layout == library.isa() and takes_native(op, backend, u):
         return True

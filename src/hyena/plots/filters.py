@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hyena.filters import HyenaFilter
+from hyena.filters import HyenaFilter, LongFilter
 from hyena.plots.figure import new_figure, save_png
 
 DECADES = 4  # range of magnitudes in the heat map, below the largest one
@@ -22,23 +22,25 @@ def draw_filters(model: nn.Module, path: Path, *, length: int | None = None) -> 
     A layer of order N has N − 1 rows, one a long convolution.
 
     Args:
-        model: any module with `HyenaFilter` modules inside.
+        model: any module with `HyenaFilter` or `LongFilter` modules inside.
         path: the PNG to write.
         length: L, the input length to draw them for; none takes each filter's max_length.
 
     Returns: ``path``.
 
-    Raises: ValueError if the model has no Hyena filter, or its length policy refuses ``length``;
+    Raises: ValueError if the model has no such filter, or its length policy refuses ``length``;
         ImportError if matplotlib is not installed; OSError if the file cannot be written.
     """
     rows = []
     for name, module in model.named_modules():
-        if isinstance(module, HyenaFilter):
+        if isinstance(module, HyenaFilter | LongFilter):
             h = taps(module, module.max_length if length is None else length)
             suffix = [f", {i + 1} of {len(h)}" if len(h) > 1 else "" for i in range(len(h))]
             rows += [(name + which, one) for which, one in zip(suffix, h, strict=True)]
     if not rows:
-        raise ValueError("a picture of the filters was asked for, but the model has no HyenaFilter")
+        raise ValueError(
+            "a picture of the filters was asked for, but the model has no HyenaFilter or LongFilter"
+        )
     figure = new_figure(11, 0.6 + 2.4 * len(rows))
     panels = figure.subplots(len(rows), 2, squeeze=False)
     for (name, h), (left, right) in zip(rows, panels, strict=True):  # h: (D, lags)
@@ -54,7 +56,7 @@ def draw_filters(model: nn.Module, path: Path, *, length: int | None = None) -> 
     return save_png(figure, path)
 
 
-def taps(module: HyenaFilter, length: int) -> NDArray[np.float64]:
+def taps(module: HyenaFilter | LongFilter, length: int) -> NDArray[np.float64]:
     """The impulse responses h of a filter module as an (F, D, L) array.
 
     Bidirectional ones have 2L − 1 taps, with lag 0 in the middle.

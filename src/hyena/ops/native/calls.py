@@ -7,7 +7,7 @@ Sizes: B batch, D channels, L length, K taps, J taps of the short convolution, P
 import ctypes
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -73,7 +73,7 @@ def forward(z: Tensor, a: Arguments, out: Tensor | None = None) -> Tensor:
     z = _rows_contiguous(z)
     B, channels, L = z.shape
     y = out
-    if y is None or y.stride(-1) != 1:
+    if y is None or y.stride(-1) != 1 or y.is_neg():
         y = _new((B, channels // a.parts, L), z.dtype)
     conv, keep = _conv(z, a)
     conv.y, conv.y_batch_stride, conv.y_channel_stride = y.data_ptr(), y.stride(0), y.stride(1)
@@ -155,10 +155,8 @@ def _conv(z: Tensor, a: Arguments) -> tuple[Conv, Any]:
     """The struct without its rows and output, and what its pointers need kept alive."""
     D = z.shape[1] // a.parts
     conv = Conv(channels=D, dtype=DTYPES[z.dtype])
-    taps = bias = None
-    offset = None if a.offset is None else a.offset.contiguous()
-    if a.taps is not None:
-        taps, bias = a.taps.contiguous(), None if a.bias is None else a.bias.contiguous()
+    taps, bias, offset = _solid(a.taps), _solid(a.bias), _solid(a.offset)
+    if taps is not None:
         conv.short_taps, conv.short_lead = taps.shape[1], a.short_lead
     size = z.element_size()
     for name, part in _parts(a.parts):
@@ -168,14 +166,14 @@ def _conv(z: Tensor, a: Arguments) -> tuple[Conv, Any]:
         input.taps, input.bias = _part_pointer(taps, part, D), _part_pointer(bias, part, D)
         input.offset = _part_pointer(offset, part, D)
     if a.n:
-        conv.spectrum, conv.lead = a.filter.data_ptr(), a.lead
-        return conv, (z, taps, bias, offset)
+        values = _spectrum_values(a, D, z.shape[2])
+        conv.spectrum, conv.lead = values.data_ptr(), a.lead
+        return conv, (z, taps, bias, offset, values)
     return conv, (z, taps, bias, offset, _set_filter(conv, a.filter, a.skip, a.lead))
 
 
 def _set_filter(conv: Conv, k: Tensor, skip: Tensor | None, lead: int) -> Any:
-    k = _rows_contiguous(k)
-    skip = None if skip is None else skip.contiguous()
+    k, skip = _rows_contiguous(k), _solid(skip)
     conv.k, conv.k_stride, conv.taps, conv.lead = k.data_ptr(), k.stride(0), k.shape[1], lead
     conv.skip = _pointer(skip)
     return k, skip
@@ -185,7 +183,7 @@ def _short(
     u: Tensor, taps: Tensor, bias: Tensor | None, lead: int, spans: Spans, y: Tensor
 ) -> tuple[Short, Any]:
     B, D, L = u.shape
-    taps, bias = taps.contiguous(), None if bias is None else bias.contiguous()
+    taps, bias = _solid(taps), _solid(bias)
     rows = _every_row(B, L) if spans is None else _rows(spans)
     short = Short(
         channels=D, rows=len(rows), row=rows, dtype=DTYPES[u.dtype], short_taps=taps.shape[1],
@@ -225,9 +223,29 @@ def _every_row(B: int, L: int) -> Any:
 @lru_cache(maxsize=1024)
 def _size(isa: str, length: int) -> int:
     size = _loaded().size(length)
-    if size < 0:
+    if size == -1:
         raise ValueError(f"the native kernel has no transform for a row of {length} positions")
+    _check(size < 0)
     return size
+
+
+@lru_cache(maxsize=64)
+def _spectrum_floats(isa: str, channels: int, n: int) -> int:
+    return _loaded().spectrum_floats(channels, n)
+
+
+def _spectrum_values(a: Arguments, D: int, L: int) -> Tensor:
+    """Those of a spectrum, if it is for such an input: the kernel would not notice."""
+    isa, x = _loaded().isa, a.filter
+    n = _size(isa, L)
+    floats = _spectrum_floats(isa, D, n)
+    if a.n != n or x.numel() != floats or x.dtype != torch.float32:
+        raise ValueError(
+            f"a spectrum of the native kernel for {D} channels of length {L} is {floats} float32 "
+            f"numbers of n = {n}, but got {x.numel()} of {x.dtype} of n = {a.n}; take it as "
+            "filter_spectrum returned it"
+        )
+    return _solid(x)
 
 
 def _loaded() -> Kernel:
@@ -240,6 +258,17 @@ def _loaded() -> Kernel:
 def _check(failed: int) -> None:
     if failed:
         raise MemoryError("the native kernel found no memory for its scratch space")
+
+
+@overload
+def _solid(x: Tensor) -> Tensor: ...
+@overload
+def _solid(x: None) -> None: ...
+@overload
+def _solid(x: Tensor | None) -> Tensor | None: ...
+def _solid(x: Tensor | None) -> Tensor | None:
+    """Contiguous, and its memory as its values say."""
+    return None if x is None else x.resolve_neg().contiguous()
 
 
 def _rows_contiguous(x: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """The native convolutions as PyTorch sees them: registered ops with gradients.
 
 ``torch.ops.hyena.conv`` and ``torch.ops.hyena.short_conv`` are what `torch.compile` and
-`torch.export` record. A registered op costs some 60 µs a call, so eager code goes around the
-dispatcher, through the same functions.
+`torch.export` record. They check what they are given, and where the kernel is not loaded they
+compute the same by PyTorch's ops. A registered op costs some 60 µs a call, so eager code goes
+around the dispatcher.
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from hyena.ops.native import calls, library
-from hyena.ops.native.calls import Arguments
+from hyena.ops.native import calls, fallback, library
+from hyena.ops.native.calls import Arguments, Gradients
+from hyena.ops.native.contract import check_conv, check_gradient, check_short
 
 PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -88,6 +90,7 @@ def _recorded(tensors: Sequence[Tensor | None]) -> bool:
     tensor of its own kind."""
     return (
         torch.compiler.is_compiling()
+        or torch._C._is_tracing()
         or torch._C._len_torch_dispatch_stack() > 0
         or any(x is not None and type(x) not in PLAIN for x in tensors)
     )
@@ -116,7 +119,9 @@ def _conv_op(
     short_lead: int,
     spans: Sequence[int] | None,
 ) -> Tensor:
-    return calls.forward(z, Arguments(parts, filter, n, skip, taps, bias, lead, short_lead, spans))
+    a = Arguments(parts, filter, n, skip, taps, bias, lead, short_lead, spans)
+    check_conv("hyena::conv", z, a)
+    return fallback.forward(z, a) if library.kernel() is None else calls.forward(z, a)
 
 
 @_conv_op.register_fake
@@ -140,7 +145,13 @@ def _conv_backward_op(
     need: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     a = Arguments(parts, filter, n, skip, taps, bias, lead, short_lead, spans)
-    dz, dk, dskip, dtaps, dbias = calls.backward(dy, z, a, need)
+    check_conv("hyena::conv_backward", z, a)
+    check_gradient("hyena::conv_backward", dy, z, parts, need, 5)
+    if n and need[1]:
+        raise ValueError(
+            "hyena::conv_backward: a spectrum has no gradient; pass the filter and n = 0 instead"
+        )
+    dz, dk, dskip, dtaps, dbias = _backward(dy, z, a, need)
     return _there(dz), _there(dk), _there(dskip), _there(dtaps), _there(dbias)
 
 
@@ -170,7 +181,9 @@ def _(
 def _short_op(
     u: Tensor, taps: Tensor, bias: Tensor | None, lead: int, spans: Sequence[int] | None
 ) -> Tensor:
-    return calls.short_forward(u, taps, bias, lead, spans)
+    check_short("hyena::short_conv", u, taps, bias, lead, spans)
+    native = library.kernel() is not None
+    return (calls if native else fallback).short_forward(u, taps, bias, lead, spans)
 
 
 @_short_op.register_fake
@@ -188,7 +201,9 @@ def _short_backward_op(
     spans: Sequence[int] | None,
     need: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    du, dtaps, dbias = calls.short_backward(dy, u, taps, bias, lead, spans, need)
+    check_short("hyena::short_conv_backward", u, taps, bias, lead, spans)
+    check_gradient("hyena::short_conv_backward", dy, u, 1, need, 3)
+    du, dtaps, dbias = _short_backward(dy, u, taps, bias, lead, spans, need)
     return _there(du), _there(dtaps), _there(dbias)
 
 
@@ -207,6 +222,14 @@ def _(
 
     du, dtaps, dbias = map(like, (u, taps, bias), need)
     return du, dtaps, dbias
+
+
+def _backward(dy: Tensor, z: Tensor, a: Arguments, need: Sequence[bool]) -> Gradients:
+    return (fallback if library.kernel() is None else calls).backward(dy, z, a, need)
+
+
+def _short_backward(dy: Tensor, u: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
+    return (fallback if library.kernel() is None else calls).short_backward(dy, u, *rest)
 
 
 def _there(x: Tensor | None) -> Tensor:
@@ -254,7 +277,7 @@ class _Conv(torch.autograd.Function):
         elif _recorded((dy, z)):
             found = torch.ops.hyena.conv_backward(dy, z, *values, need)
         else:
-            found = calls.backward(dy, z, Arguments(*values), need)
+            found = _backward(dy, z, Arguments(*values), need)
         dz, dk, dskip, dtaps, dbias = (x if n else None for x, n in zip(found, need, strict=True))
         return dz, None, dk, None, dskip, dtaps, dbias, None, None, None
 
@@ -278,7 +301,7 @@ class _ShortConv(torch.autograd.Function):
                 dy, u, taps, bias, ctx.lead, ctx.spans, need
             )
         else:
-            found = calls.short_backward(dy, u, taps, bias, ctx.lead, ctx.spans, need)
+            found = _short_backward(dy, u, taps, bias, ctx.lead, ctx.spans, need)
         du, dtaps, dbias = (x if n else None for x, n in zip(found, need, strict=True))
         return du, dtaps, dbias, None, None
 
@@ -293,28 +316,25 @@ _short_op.register_autograd(_ShortConv.backward, setup_context=_keep_short)
 def _differentiable(
     dy: Tensor, z: Tensor, values: tuple[Any, ...], need: Sequence[bool]
 ) -> list[Tensor | None]:
-    from hyena.ops.gated import gated_conv
-    from hyena.ops.long import long_conv
-
     a = Arguments(*values)
     if a.n:
-        raise RuntimeError(
-            "a gradient of a gradient was asked for through a FilterSpectrum of the native kernel; "
-            'pass the filter k, or make the spectrum with backend="torch"'
-        )
-    segments = _segments(a.spans, z)
+        a = _with_taps(a, z)
     with torch.enable_grad():
-        if a.parts == 1:
-            y = long_conv(
-                z, a.filter, a.skip, causal=not a.lead, segments=segments, backend="torch"
-            )
-        else:
-            short = None if a.taps is None else (a.taps, a.bias)
-            causal = not a.lead and not a.short_lead
-            y = gated_conv(
-                z, a.filter, a.skip, short=short, causal=causal, segments=segments, backend="torch"
-            )
+        y = fallback.forward(z, a)
     return _wanted(y, dy, (z, a.filter, a.skip, a.taps, a.bias), need)
+
+
+def _with_taps(a: Arguments, z: Tensor) -> Arguments:
+    """With the filter in place of its spectrum: what it makes of a one at the first position, and
+    the taps of negative lag of one at the last."""
+    D, L = z.shape[1] // a.parts, z.shape[2]
+    ones = z.new_zeros(2, D, L, dtype=torch.float32)
+    ones[0, :, 0] = ones[1, :, -1] = 1
+    with torch.no_grad():
+        after, before = conv(ones, 1, a.filter, a.n, None, None, None, a.lead, 0, None)
+    if a.lead == 0:
+        return a._replace(filter=after, n=0)
+    return a._replace(filter=torch.cat([before[:, :-1], after], dim=1), n=0, lead=L - 1)
 
 
 def _differentiable_short(
@@ -326,12 +346,8 @@ def _differentiable_short(
     spans: list[int] | None,
     need: Sequence[bool],
 ) -> list[Tensor | None]:
-    from hyena.ops.short import short_conv
-
     with torch.enable_grad():
-        y = short_conv(
-            u, taps, bias, causal=not lead, segments=_segments(spans, u), backend="torch"
-        )
+        y = fallback.short_forward(u, taps, bias, lead, spans)
     return _wanted(y, dy, (u, taps, bias), need)
 
 
@@ -341,13 +357,3 @@ def _wanted(
     chosen = [x for x, n in zip(inputs, need, strict=True) if x is not None and n]
     found = iter(torch.autograd.grad(y, chosen, dy, create_graph=True))
     return [next(found) if x is not None and n else None for x, n in zip(inputs, need, strict=True)]
-
-
-def _segments(spans: Sequence[int] | None, z: Tensor) -> Any:
-    from hyena.ops.segments import Segments
-
-    if spans is None:
-        return None
-    change = torch.zeros(z.shape[0], z.shape[2], dtype=torch.int64, device=z.device)
-    change[list(spans[::3]), list(spans[1::3])] = 1
-    return Segments.from_document_ids(change.cumsum(1))

@@ -63,8 +63,8 @@ class Outcome:
 
     kernel: Kernel | None = None
     why: str = ""
-    missing: bool = False
-    """The library is not part of the installation."""
+    declined: bool = False
+    """HYENA_ISA=none asked for none."""
     refused: bool = False
     """What HYENA_ISA asks for cannot be had: an error as soon as the kernel is wanted."""
 
@@ -72,9 +72,9 @@ class Outcome:
 def load(file: Path | None, isa: str | None) -> Outcome:
     """Loads a library; ``isa`` is the value of HYENA_ISA, None for the best build."""
     if isa == "none":
-        return Outcome(why="HYENA_ISA=none turned it off")
+        return Outcome(why="HYENA_ISA=none turned it off", declined=True)
     if file is None:
-        return Outcome(why=_MISSING, missing=True)
+        return Outcome(why=_MISSING)
     try:
         library = ctypes.CDLL(str(file))
     except OSError as error:
@@ -207,14 +207,16 @@ def use(isa: str) -> Iterator[None]:
 
 
 def warn_if_missing() -> None:
-    """Says once a process that a convolution is slower than it would be with the kernel."""
+    """Says once a process that a convolution is slower than it would be with the kernel, and why
+    there is none; nothing where HYENA_ISA=none asked for that."""
     global _warned
-    if not _outcome.missing or _warned or torch.compiler.is_compiling():
+    wanted = _outcome.kernel is None and not _outcome.declined
+    if not wanted or _warned or torch.compiler.is_compiling():
         return
     _warned = True
     warnings.warn(
         "hyena convolves through PyTorch's FFT, more slowly than with its native kernel: "
-        f"{_MISSING}, or set HYENA_ISA=none to do without",
+        f"{_outcome.why}; or set HYENA_ISA=none to do without",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -1,0 +1,1 @@
+"""`hyena tasks list | show | run | sweep | table`: recall and reasoning."""

@@ -1,0 +1,41 @@
+"""`hyena tasks show`: prompts as a person reads them."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from hyena.tasks import TaskConfig, build_task
+
+POSITIONAL = "task.name"
+
+
+@dataclass
+class Config:
+    """Which prompts to show."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    """The task and its sizes."""
+    count: int = 3
+    """Prompts."""
+    split: Literal["train", "test"] = "train"
+    """Of training or of test."""
+    seed: int = 0
+    """Seed of the prompts."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count is {self.count}; it must be at least 1")
+
+
+def run(config: Config) -> None:
+    """Prints the prompts, and what a model of the task reads."""
+    task = build_task(config.task)
+    batch = task.sample(config.count, torch.Generator().manual_seed(config.seed), config.split)
+    for row in range(config.count):
+        print(task.show(batch, row))
+    kind = f"{task.features} numbers" if task.features else f"one of {task.vocab_size} tokens"
+    share = 100 * task.test_share
+    print(
+        f"\n{task.length:,} positions of {kind} each; {share:.0f}% of all prompts are for the test"
+    )

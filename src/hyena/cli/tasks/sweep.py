@@ -1,0 +1,42 @@
+"""`hyena tasks sweep`: the cells of a table."""
+
+from collections.abc import Sequence
+
+from hyena.cli.bar import bar
+from hyena.cli.options import UsageError, parse
+from hyena.experiments import CellConfig, SweepConfig, make_plan, run_sweep, write_table
+
+Config = SweepConfig
+POSITIONAL = "config"
+
+
+def run(config: SweepConfig) -> int:
+    """Runs what is not finished yet, and writes the table and its figures.
+
+    Returns: 0; 1 if a cell failed; 128 + n if signal n stopped it.
+    """
+    groups = make_plan(config, read_cell)
+    with bar("cells") as report:
+        end = run_sweep(
+            groups,
+            config.out,
+            jobs=config.jobs,
+            progress=None if report is None else lambda done, total: report(done, done, total),
+        )
+    path = write_table([config.out], config.out)
+    print(path.read_text(encoding="utf-8"))
+    print(path)
+    if end.signal:
+        return 128 + end.signal
+    return int(end.failed > 0)
+
+
+def read_cell(words: Sequence[str]) -> CellConfig:
+    """A cell from the words after ``hyena tasks run``. Raises: ValueError if they are wrong."""
+    try:
+        config = parse("tasks run", "a cell", CellConfig, None, words)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    if config is None:
+        raise ValueError("help and print_config are no options of a cell")
+    return config

@@ -1,0 +1,28 @@
+"""`hyena tasks table`: what sweeps have found."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hyena.experiments import write_table
+
+POSITIONAL = "folder"
+
+
+@dataclass
+class Config:
+    """Which sweeps, and where to."""
+
+    folder: Path
+    """Folder of a sweep, finished or not."""
+    more: list[Path] = field(default_factory=list)
+    """Folders of further sweeps whose rows and columns belong to the same table."""
+    out: Path | None = None
+    """Folder for table.md, results.json and the figures; none takes the first one."""
+
+
+def run(config: Config) -> None:
+    """Writes table, figures and records, and prints the table."""
+    out = config.folder if config.out is None else config.out
+    path = write_table([config.folder, *config.more], out)
+    print(path.read_text(encoding="utf-8"))
+    print(path)

@@ -1,0 +1,76 @@
+"""The figures of a table: what is reached at each size, as in the paper's Figure 4.1, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hyena.experiments.layout import AXES, Section
+from hyena.experiments.measure import Measure
+from hyena.experiments.standings import pooled
+from hyena.plots import Point, draw_intervals, draw_learning
+
+
+def draw_sections(sections: Sequence[Section], out: Path) -> list[Path]:
+    """Draws, for each task, ``TASK.png`` over the columns and ``TASK-learning.png``.
+
+    Args: the tables; the folder to write to.
+
+    Returns: the files; none for a task of which nothing is finished.
+    Raises: ImportError if matplotlib is not installed; OSError if they cannot be written.
+    """
+    drawn = []
+    for task in dict.fromkeys(section.task for section in sections):
+        its = [section for section in sections if section.task == task]
+        if not any(standing.seeds for section in its for standing in section.at.values()):
+            continue
+        measure = its[0].measure
+        percent = 1 if measure == "squared error" else 100
+        drawn += [
+            draw_intervals(
+                {section.title: _points(section, percent) for section in its},
+                out / f"{task}.png",
+                xlabel=AXES[its[0].axis],
+                ylabel=f"{_label(measure)}, test",
+                logarithmic=its[0].axis == "length",
+            ),
+            draw_learning(
+                {title: runs for section in its for title, runs in _runs(section, percent)},
+                out / f"{task}-learning.png",
+                xlabel="training tokens, million",
+                ylabel=f"{_label(measure)}, validation",
+            ),
+        ]
+    return drawn
+
+
+def _label(measure: Measure) -> str:
+    return measure if measure == "squared error" else f"{measure}, %"
+
+
+def _points(section: Section, percent: int) -> dict[str, list[Point]]:
+    """The figures of each row over the columns."""
+    curves: dict[str, list[Point]] = {name: [] for name in section.rows}
+    for (name, column), standing in section.at.items():
+        if standing.seeds:
+            mean, low, high = pooled(standing.seeds)
+            curves[name].append(Point(column, percent * mean, percent * low, percent * high))
+    return curves
+
+
+def _runs(
+    section: Section, percent: int
+) -> list[tuple[str, dict[str, list[list[tuple[float, float]]]]]]:
+    """A panel a column: its title, and the learning curves of each row's seeds."""
+    panels = []
+    for column in section.columns:
+        curves = {
+            name: [
+                [(point["tokens"] / 1e6, percent * point["value"]) for point in result.curve]
+                for result in section.at[name, column].seeds
+            ]
+            for name in section.rows
+            if (name, column) in section.at
+        }
+        panels.append((f"{section.title}, {AXES[section.axis]} {column:,}", curves))
+    return panels

@@ -1,0 +1,157 @@
+"""What a model gets right: accuracy with its interval, or squared error beside least squares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from hyena.experiments.interval import Z, wilson
+from hyena.experiments.phases import micro_batches
+from hyena.experiments.random_streams import Stream, generator
+from hyena.tasks import Batch, Task, exact_match, least_squares_errors
+
+Measure = Literal["accuracy", "exact match", "squared error"]
+
+# Sequences are drawn so many tokens at a time. A constant, so that all models see the same ones.
+_DRAWN = 1 << 18
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A figure on held-out sequences.
+
+    Attributes:
+        measure: what it is, see `measure_of`.
+        value: the figure itself, a share of 1 or a mean squared error.
+        interval: its 95% interval.
+        sequences: that it was taken on.
+        details: further figures, plain.
+    """
+
+    measure: Measure
+    value: float
+    interval: tuple[float, float]
+    sequences: int
+    details: dict[str, Any]
+
+
+def measure_of(task: Task) -> Measure:
+    """What counts on a task: the share of answers that are right; on addition, of sums in which
+    every digit is; on real-valued tasks the mean squared error of the answers."""
+    if task.features:
+        return "squared error"
+    return "exact match" if task.name == "addition" else "accuracy"
+
+
+def better(measure: Measure, one: float, other: float) -> bool:
+    """Whether the first figure is better than the second."""
+    return one < other if measure == "squared error" else one > other
+
+
+def as_text(measure: Measure, value: float) -> str:
+    """A figure as it is printed."""
+    return f"{value:.4g}" if measure == "squared error" else f"{100 * value:.1f}%"
+
+
+def with_interval(found: Measurement) -> str:
+    """A measurement as it is printed."""
+    value, low, high = (as_text(found.measure, x) for x in (found.value, *found.interval))
+    return f"{value} ({low} to {high})"
+
+
+def held_out(
+    task: Task, count: int, *, split: Literal["train", "test"], seed: int
+) -> Iterator[Batch]:
+    """``count`` sequences in batches, always the same ones for the same arguments.
+
+    Sequences of the train split are drawn from a stream of their own, for validation.
+    """
+    stream = Stream.TEST if split == "test" else Stream.VALIDATION
+    size = max(1, _DRAWN // task.length)
+    for index, first in enumerate(range(0, count, size)):
+        yield task.sample(min(size, count - first), generator(seed, stream, index), split)
+
+
+@torch.no_grad()
+def measure(
+    model: nn.Module,
+    task: Task,
+    batches: Iterator[Batch],
+    *,
+    micro_tokens: int,
+    check: Callable[[], None] = lambda: None,
+) -> Measurement:
+    """Measures a model on batches of a task, in evaluation mode; it is put back into its mode.
+
+    Args:
+        model: maps inputs (B, T) or (B, T, E) to logits (B, T, V) or predictions (B, T).
+        task: what the batches are of.
+        batches: at least two sequences, which have a spread.
+        micro_tokens: tokens at a time.
+        check: called now and then; what it raises ends the measurement.
+    """
+    rows = []
+    training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            for part in micro_batches(batch, micro_tokens):
+                check()
+                rows.append(_rows(model, task, part))
+    finally:
+        model.train(training)
+    if task.features:
+        return _errors(torch.cat(rows))
+    return _shares(measure_of(task), torch.cat(rows))
+
+
+def _rows(model: nn.Module, task: Task, batch: Batch) -> torch.Tensor:
+    """What is known of each sequence: of tokens (B, 3), how many answers it has, how many are
+    right, and whether all are; of numbers (2, B, n), the squared errors and least squares'."""
+    outputs = model(batch.inputs)
+    if not task.features:
+        predicted = outputs.argmax(dim=2)
+        right = ((predicted == batch.targets) & batch.answers).sum(dim=1)
+        columns = [batch.answers.sum(dim=1), right, exact_match(predicted, batch)]
+        return torch.stack([column.long() for column in columns], dim=1)
+    errors = (outputs.double() - batch.targets.double()).square()
+    own = errors[batch.answers].view(len(errors), -1)  # each row has as many answers
+    return torch.stack([own, least_squares_errors(batch)], dim=2)
+
+
+def _shares(name: Measure, rows: torch.Tensor) -> Measurement:
+    sequences = len(rows)
+    answers, right, exact = (int(total) for total in rows.sum(dim=0))
+    # The answers within a sequence depend on each other, so only sequences are counted as trials:
+    # the interval of a task with many answers is rather too wide than too narrow.
+    shares = {"accuracy": right / answers, "exact match": exact / sequences}
+    details = {
+        "answers": answers,
+        "accuracy": shares["accuracy"],
+        "accuracy_interval": list(wilson(shares["accuracy"], sequences)),
+        "exact_match": shares["exact match"],
+        "exact_match_interval": list(wilson(shares["exact match"], sequences)),
+    }
+    value = shares[name]
+    return Measurement(name, value, wilson(value, sequences), sequences, details)
+
+
+def _errors(rows: torch.Tensor) -> Measurement:
+    """Of rows (B, n, 2): by the number of examples, 0 to n − 1."""
+    mean = rows.mean(dim=0)
+    each = rows[:, :, 0].mean(dim=1)
+    value = float(each.mean())
+    half = Z * float(each.std()) / math.sqrt(len(each))
+    details = {
+        "examples": list(range(rows.shape[1])),
+        "squared_error": mean[:, 0].tolist(),
+        "least_squares": mean[:, 1].tolist(),
+        "least_squares_mean": float(mean[:, 1].mean()),
+    }
+    interval = (max(0.0, value - half), value + half)
+    return Measurement("squared error", value, interval, len(rows), details)

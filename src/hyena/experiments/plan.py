@@ -1,0 +1,156 @@
+"""The cells of a sweep, and where in its folder they are."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hyena.experiments.cell import FREE, CellConfig, model_config, options, plain, word
+from hyena.experiments.phases import build_phases
+from hyena.experiments.sweep_config import Row, Settings, SweepConfig, flat
+from hyena.training import durable
+
+FILE, CELLS = "sweep.json", "cells"
+FORMAT_VERSION = 1
+
+Read = Callable[[Sequence[str]], CellConfig]
+"""Makes a cell of the words after ``hyena tasks run``; raises ValueError."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A row at a point of the grid: trials, of which the best runs with all seeds.
+
+    Attributes:
+        row: the row's name.
+        point: the point's options, dotted.
+        trials: what each trial adds to the row, dotted.
+        cells: by trial and seed.
+    """
+
+    row: str
+    point: Settings
+    trials: list[Settings]
+    cells: list[list[CellConfig]]
+
+    def __str__(self) -> str:
+        return " ".join([self.row, *(f"{name}={word(v)}" for name, v in self.point.items())])
+
+
+def make_plan(sweep: SweepConfig, read: Read) -> list[Group]:
+    """The cells of a sweep, all checked: each model fits its task.
+
+    Raises: ValueError, which names the row, if an option is unknown or does not fit.
+    """
+    if not sweep.rows:
+        raise ValueError("rows is empty; a sweep needs at least one")
+    return [_group(sweep, row, point, read) for point in _points(sweep) for row in sweep.rows]
+
+
+def _points(sweep: SweepConfig) -> list[Settings]:
+    names, values = list(sweep.grid), list(sweep.grid.values())
+    return [
+        {**flat(point), **dict(zip(names, choice, strict=True))}
+        for point in sweep.points
+        for choice in itertools.product(*values)
+    ]
+
+
+def _group(sweep: SweepConfig, row: Row, point: Settings, read: Read) -> Group:
+    trials = [flat(trial) for trial in row.trials]
+    cells = []
+    for number, trial in enumerate(trials, start=1):
+        settings = {**flat(sweep.base), **point, **flat(row.settings), **trial}
+        taken = {"out", "seed", "threads"} & settings.keys()
+        if taken:
+            name = sorted(taken)[0]
+            raise ValueError(f"{name} is of the whole sweep; set it beside rows, not inside")
+        words = [f"--{name}={word(value)}" for name, value in settings.items()]
+        try:
+            first = read([*words, f"--out={sweep.out}", f"--threads={sweep.threads}"])
+            phases = build_phases(first)
+            model_config(first, [phase.task for phase in phases])
+        except ValueError as error:
+            at = f" at {json.dumps(point)}" if point else ""
+            raise ValueError(f"row {row.name}, trial {number}{at}: {error}") from error
+        seeded = [replace(first, seed=seed) for seed in sweep.seeds]
+        cells.append([replace(cell, out=_folder(sweep, row, point, cell)) for cell in seeded])
+    return Group(row.name, point, trials, cells)
+
+
+def _folder(sweep: SweepConfig, row: Row, point: Settings, cell: CellConfig) -> Path:
+    """The digest keeps a cell apart from another one that a changed sweep gives its place to."""
+    free = tuple(f"--{name}=" for name in FREE)
+    words = sorted(word for word in options(cell) if not word.startswith(free))
+    digest = hashlib.sha256("\n".join(words).encode()).hexdigest()[:8]
+    parts = [row.name, *(f"{name.rpartition('.')[2]}-{word(v)}" for name, v in point.items())]
+    name = "_".join(re.sub(r"[^\w.]+", "-", part).strip("-")[:40] for part in parts)
+    return sweep.out / CELLS / f"{name[:120]}_seed-{cell.seed}_{digest}"
+
+
+def write_plan(out: Path, groups: Sequence[Group]) -> None:
+    """Writes ``sweep.json``: which folders belong to which row, point, trial and seed."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "groups": [
+            {
+                "row": group.row,
+                "point": group.point,
+                "trials": group.trials,
+                "cell": plain(group.cells[0][0]),
+                "seeds": [cell.seed for cell in group.cells[0]],
+                "folders": [[cell.out.name for cell in trial] for trial in group.cells],
+            }
+            for group in groups
+        ],
+    }
+    (out / CELLS).mkdir(parents=True, exist_ok=True)
+    durable.write_text(out / FILE, json.dumps(content, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class PlannedGroup:
+    """A group as ``sweep.json`` has it: as `Group`, with folders in place of cells, and the first
+    of these, plain."""
+
+    row: str
+    point: Settings
+    trials: list[Settings]
+    cell: dict[str, Any]
+    seeds: list[int]
+    folders: list[list[Path]]
+
+
+def read_plan(out: Path) -> list[PlannedGroup]:
+    """The groups of a sweep's folder.
+
+    Raises: FileNotFoundError if there is no sweep in it; ValueError if sweep.json is damaged.
+    """
+    path = out / FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{out} holds no sweep: it has no {FILE}; give the folder that was --out of "
+            "`hyena tasks sweep`"
+        )
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content["format_version"] != FORMAT_VERSION:
+            raise ValueError(
+                f"it has format version {content['format_version']}, but this hyena reads "
+                f"{FORMAT_VERSION}"
+            )
+        groups = [PlannedGroup(**group) for group in content["groups"]]
+        return [
+            replace(group, folders=[[out / CELLS / name for name in t] for t in group.folders])
+            for group in groups
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} cannot be read: {error}; run the sweep again, which writes it"
+        ) from error

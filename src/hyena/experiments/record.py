@@ -1,0 +1,111 @@
+"""The record of a finished cell: ``result.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from hyena import __version__
+from hyena.bench.machine import convolution, setting
+from hyena.experiments.cell import CellConfig, command, plain
+from hyena.experiments.measure import Measurement
+from hyena.training import durable
+
+FILE = "result.json"
+FORMAT_VERSION = 1
+
+Stopped = Literal["steps", "minutes", "accuracy", "diverged"]
+"""Why a training ended: all steps done, the minutes over, the accuracy reached, or a loss or
+gradient that is not finite (the weights are then those before it)."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished cell.
+
+    Attributes:
+        config: the cell, plain.
+        command: the command line that runs it again.
+        versions: of hyena, torch and Python, and which convolution ran.
+        machine: processor and number of cores.
+        threads: that were computed with.
+        parameters: of the model.
+        steps: that it was trained for.
+        tokens: of their batches.
+        minutes: that they took.
+        total_minutes: with measuring and writing.
+        stopped: see `Stopped`.
+        curve: a table a measurement: step, length, tokens, seconds (of training), loss (mean of
+            the training losses since the one before), value (on the validation sequences).
+        test: the final measurement, on test sequences.
+    """
+
+    config: dict[str, Any]
+    command: str
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    threads: int
+    parameters: int
+    steps: int
+    tokens: int
+    minutes: float
+    total_minutes: float
+    stopped: Stopped
+    curve: list[dict[str, Any]]
+    test: Measurement
+
+
+def write_result(config: CellConfig, test: Measurement, **facts: Any) -> Result:
+    """Writes the record into the cell's folder, atomically, and returns it.
+
+    Args: the cell; the final measurement; the other fields of `Result` that are not of the machine.
+    """
+    where = setting()
+    result = Result(
+        config=plain(config),
+        command=command(config),
+        versions={
+            "hyena": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            **convolution(),
+        },
+        machine={"processor": where["processor"], "cores": os.cpu_count()},
+        threads=torch.get_num_threads(),
+        test=test,
+        **facts,
+    )
+    content = {"format_version": FORMAT_VERSION, **asdict(result)}
+    config.out.mkdir(parents=True, exist_ok=True)
+    durable.write_text(config.out / FILE, json.dumps(content, indent=1) + "\n")
+    return result
+
+
+def read_result(folder: Path) -> Result | None:
+    """The record in a cell's folder; None if the cell is not finished.
+
+    Raises: ValueError if it is damaged or of another format version.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        version = content.pop("format_version")
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"it has format version {version}, but this hyena reads {FORMAT_VERSION}"
+            )
+        test = content.pop("test")
+        test["interval"] = tuple(test["interval"])
+        return Result(test=Measurement(**test), **content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} cannot be read: {error}; remove it to measure the cell again"
+        ) from error

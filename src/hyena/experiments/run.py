@@ -1,0 +1,299 @@
+"""Running a cell: training, checkpoints and the measurement at the end.
+
+Batches, the order of samples and dropout are pure functions of the seed and the step, so that
+weights, moments and `State` are all there is to a training, and a resumed one equals the
+uninterrupted one bit for bit (same machine, threads and version of PyTorch). Only a budget of
+minutes ends it where the clock says.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from hyena.experiments.cell import CellConfig, differences, model_config, plain
+from hyena.experiments.checkpoint import State, restore, write_checkpoint
+from hyena.experiments.loss import backward
+from hyena.experiments.measure import Measurement, as_text, held_out, measure, with_interval
+from hyena.experiments.phases import Phase, TrainingBatches, build_phases, micro_batches
+from hyena.experiments.random_streams import Stream, generator, stream_seed
+from hyena.experiments.record import Result, Stopped, read_result, write_result
+from hyena.experiments.regression_model import RegressionModel
+from hyena.model import LanguageModel
+from hyena.tasks import Batch
+from hyena.training.optimizer import adamw, scale_learning_rates
+from hyena.training.signals import StopRequest, stop_on_signal
+
+# Seed of the validation sequences: the same ones whatever the cell's seed, so that cells compare.
+_VALIDATION_SEED = 0
+
+
+@dataclass(frozen=True)
+class End:
+    """How a call of `run_cell` ended.
+
+    Attributes:
+        result: the record, if the cell is finished.
+        step: updates done.
+        steps: those of the whole training.
+        signal: number of the signal that stopped the call, 0 if none did.
+    """
+
+    result: Result | None
+    step: int
+    steps: int
+    signal: int = 0
+
+
+class _InterruptedError(Exception):
+    """A signal came while something was measured."""
+
+
+def run_cell(
+    config: CellConfig,
+    *,
+    say: Callable[[str], None] = print,
+    progress: Callable[[int, int], None] | None = None,
+) -> End:
+    """Trains and measures a cell, goes on with an interrupted one, or finds it finished.
+
+    The first SIGINT or SIGTERM ends the call with a checkpoint, the second one raises
+    KeyboardInterrupt.
+
+    Args:
+        config: the cell.
+        say: is given a line for each measurement.
+        progress: called with the steps done and those of the whole training, after each step.
+
+    Raises: ValueError if parts of the configuration do not fit together, or if the folder holds
+        another cell or a damaged one; OSError if it cannot be written.
+    """
+    phases = build_phases(config)
+    result = read_result(config.out)
+    if result is not None:
+        changed = differences(result.config, plain(config))
+        if changed:
+            raise ValueError(
+                f"{config.out} holds another cell, which is finished: {'; '.join(changed)}. Use "
+                "another folder, or remove this one"
+            )
+        return End(result, result.steps, phases[-1].end)
+    if config.training.stop_at is not None and phases[-1].task.features:
+        raise ValueError(
+            f"training.stop_at is an accuracy, but {config.task.name} is measured by its squared "
+            "error; leave it out"
+        )
+    with stop_on_signal() as request, _computing(config):
+        return _Run(config, phases, request, say, progress).run()
+
+
+def build_model(config: CellConfig, phases: list[Phase]) -> nn.Module:
+    """The cell's model with its initial weights.
+
+    Returns: a `LanguageModel`, or a `RegressionModel` if the task is real-valued.
+    Raises: ValueError if the model does not fit the task.
+    """
+    tasks = [phase.task for phase in phases]
+    model = model_config(config, tasks)
+    draw = generator(config.seed, Stream.WEIGHTS)
+    features = tasks[-1].features
+    if features:
+        return RegressionModel(model, features, generator=draw)
+    return LanguageModel(model, generator=draw)
+
+
+class _Run:
+    """One call of `run_cell`."""
+
+    def __init__(
+        self,
+        config: CellConfig,
+        phases: list[Phase],
+        request: StopRequest,
+        say: Callable[[str], None],
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.config, self.phases, self.request = config, phases, request
+        self.say, self.progress = say, progress
+        self.training = config.training
+        self.steps = phases[-1].end
+        self.model = build_model(config, phases)
+        self.optimizer = adamw(self.model, config.training.optimizer)
+        restored = restore(config, self.model, self.optimizer)
+        self.state = State() if restored is None else restored
+        if restored is not None:
+            say(f"going on from step {restored.step} of {self.steps}")
+        self.saved = self.state.step  # the step of the checkpoint on disk, 0 for none
+        self.saved_at = self.clock = time.perf_counter()
+        self.model.train()
+
+    def run(self) -> End:
+        try:
+            stopped = self._train()
+            self._save()
+            test = self._measure_test()
+        except _InterruptedError:
+            self._save()
+            at = f"saved at step {self.state.step}" if self.state.step else "nothing to save yet"
+            self.say(f"interrupted; {at}")
+            return End(None, self.state.step, self.steps, self.request.signal)
+        self._count_time()
+        result = write_result(
+            self.config,
+            test,
+            parameters=sum(p.numel() for p in self.model.parameters()),
+            steps=self.state.step,
+            tokens=self.state.tokens,
+            minutes=self.state.seconds / 60,
+            total_minutes=self.state.total_seconds / 60,
+            stopped=stopped,
+            curve=self.state.curve,
+        )
+        return End(result, self.state.step, self.steps)
+
+    def _train(self) -> Stopped:
+        """Goes on until the training ends, which it has also measured then."""
+        batches = TrainingBatches(self.config, self.phases)
+        state = self.state
+        while True:
+            stopped = self._budget_is_spent()
+            if self._is_due(stopped is not None):
+                self._validate()
+            stopped = stopped or self._accuracy_is_reached()
+            if stopped is not None:
+                return stopped
+            self._go_on()
+            if not self._step(batches):
+                self.say(f"the loss or its gradient is not finite after step {state.step}")
+                if self._is_due(True):
+                    self._validate()
+                return "diverged"
+            if self.progress is not None:
+                self.progress(state.step, self.steps)
+            if time.perf_counter() - self.saved_at >= 60 * self.training.checkpoint_minutes:
+                self._save()
+
+    def _step(self, batches: TrainingBatches) -> bool:
+        """One update; returns False, and leaves the weights alone, if it would not be finite."""
+        begin = time.perf_counter()
+        state, training = self.state, self.training
+        scale_learning_rates(self.optimizer, training.factor(state.step, self.steps))
+        torch.manual_seed(stream_seed(self.config.seed, Stream.DROPOUT, state.step))
+        batch = batches.batch(state.step)
+        loss = float(backward(self.model, micro_batches(batch, training.micro_tokens)))
+        clip = math.inf if training.clip is None else training.clip
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), clip))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            return False
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        state.tokens += batch.answers.numel()
+        state.losses += loss
+        state.loss_steps += 1
+        state.seconds += time.perf_counter() - begin
+        return True
+
+    def _budget_is_spent(self) -> Stopped | None:
+        minutes = self.training.minutes
+        if self.state.step >= self.steps:
+            return "steps"
+        return "minutes" if minutes is not None and self.state.seconds >= 60 * minutes else None
+
+    def _accuracy_is_reached(self) -> Stopped | None:
+        wanted = self.training.stop_at
+        last = [point for point in self.state.curve[-2:] if self._is_last_length(point["step"])]
+        if wanted is None or len(last) < 2 or min(point["value"] for point in last) < wanted:
+            return None
+        return "accuracy"
+
+    def _is_last_length(self, step: int) -> bool:
+        """Whether a step is one of the last phase that has any."""
+        last = [phase for phase in self.phases if phase.end > phase.first][-1]
+        return step > last.first
+
+    def _is_due(self, ended: bool) -> bool:
+        """Whether the state is to be measured and has not been."""
+        step, curve = self.state.step, self.state.curve
+        if step == 0 or (curve and curve[-1]["step"] == step):
+            return False
+        ends = {phase.end for phase in self.phases}
+        return ended or step % self.training.evaluate_every == 0 or step in ends
+
+    def _validate(self) -> None:
+        """Measures on validation sequences of the length that was trained last."""
+        state, training = self.state, self.training
+        task = next(phase.task for phase in self.phases if state.step <= phase.end)
+        found = self._measure(
+            held_out(task, training.validation_sequences, split="train", seed=_VALIDATION_SEED)
+        )
+        point = {
+            "step": state.step,
+            "length": task.length,
+            "tokens": state.tokens,
+            "seconds": state.seconds,
+            "loss": state.losses / max(1, state.loss_steps),
+            "value": found.value,
+        }
+        state.losses, state.loss_steps = 0.0, 0
+        state.curve.append(point)
+        self.say(
+            f"step {state.step}/{self.steps}  length {task.length}  loss {point['loss']:.4f}  "
+            f"validation {as_text(found.measure, found.value)}  {state.seconds / 60:.1f} min"
+        )
+
+    def _measure_test(self) -> Measurement:
+        task = self.phases[-1].task
+        count = self.training.test_sequences
+        found = self._measure(held_out(task, count, split="test", seed=self.config.seed))
+        self.say(f"test on {count} sequences: {found.measure} {with_interval(found)}")
+        return found
+
+    def _measure(self, batches: Iterator[Batch]) -> Measurement:
+        return measure(
+            self.model,
+            self.phases[-1].task,
+            batches,
+            micro_tokens=self.training.micro_tokens,
+            check=self._go_on,
+        )
+
+    def _go_on(self) -> None:
+        """Raises _InterruptedError after a signal."""
+        if self.request.signal:
+            raise _InterruptedError
+
+    def _save(self) -> None:
+        """Writes a checkpoint, unless there is one of this step, or none has been done.
+
+        What was measured since at the same step would be measured again, with the same result.
+        """
+        self._count_time()
+        if self.state.step > self.saved:
+            write_checkpoint(self.config, self.state, self.model, self.optimizer)
+            self.saved = self.state.step
+        self.saved_at = time.perf_counter()
+
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        self.state.total_seconds += now - self.clock
+        self.clock = now
+
+
+@contextmanager
+def _computing(config: CellConfig) -> Iterator[None]:
+    """The cell's threads; leaves the process's threads and random state as they were."""
+    threads = torch.get_num_threads()
+    try:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        with torch.random.fork_rng([]):
+            yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,165 @@
+"""Sweeps as Markdown, in the shape of the paper's Tables 4.2, A.2 and C.1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hyena.experiments.cell import word
+from hyena.experiments.layout import AXES, Section
+from hyena.experiments.measure import Measure
+from hyena.experiments.paper import paper_figure
+from hyena.experiments.standings import Standing, pooled, reached
+
+_LEGEND = """\
+Each figure is the mean over the seeds of the trial that was best on validation sequences, with its
+95% interval (of all seeds' test sequences together), and the seeds' range where they differ.
+† training was ended by its minutes, not its steps. ‡ not all trials and seeds are finished.
+"paper" is the figure of Poli et al. 2023 (arXiv:2302.10866), Tables 4.2, A.2 and C.1."""
+
+
+def table(sections: Sequence[Section], drawings: Sequence[str] = ()) -> str:
+    """The whole page. Args: the tables; the names of PNG files to show below them."""
+    parts = ["# Recall and reasoning", _LEGEND]
+    for section in sections:
+        parts += [f"## {section.title}: {_heading(section.measure)}", _markdown(_values(section))]
+        if section.measure == "squared error":
+            parts += _by_examples(section)
+    parts += [f"![{Path(name).stem}]({name})" for name in drawings]
+    for section in sections:
+        parts += [f"## {section.title}: what was run", _markdown(_runs(section))]
+        parts += [_failures(section)]
+        parts += [_commands(section)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _values(section: Section) -> list[list[str]]:
+    """A row each, with a column for the paper's figures beside each of ours that has any."""
+    paper = {place: paper_figure(s.cell) for place, s in section.at.items()}
+    heading = [AXES[section.axis]]
+    rows = [[name] for name in section.rows]
+    for column in section.columns:
+        beside = [paper.get((name, column)) for name in section.rows]
+        heading += [f"{column:,}", *(["paper"] if any(v is not None for v in beside) else [])]
+        for name, row, figure in zip(section.rows, rows, beside, strict=True):
+            row.append(_figure(section.at.get((name, column)), section.measure))
+            if any(v is not None for v in beside):
+                row.append("" if figure is None else f"{figure:g}")
+    return [heading, *rows]
+
+
+def _figure(standing: Standing | None, measure: Measure) -> str:
+    if standing is None:
+        return ""
+    marks = "" if standing.complete else "‡"
+    if not standing.seeds:
+        return "failed" if standing.failures else marks
+    if any(result.stopped == "minutes" for result in standing.seeds):
+        marks = f"†{marks}"
+    mean, low, high = (_number(measure, value) for value in pooled(standing.seeds))
+    values = [result.test.value for result in standing.seeds]
+    ends = [_number(measure, end) for end in (min(values), max(values))]
+    spread = f"; seeds {ends[0]}–{ends[1]}" if ends[0] != ends[1] else ""
+    return f"{mean}{marks} ({low}–{high}{spread})"
+
+
+def _number(measure: Measure, value: float) -> str:
+    return f"{value:.3g}" if measure == "squared error" else f"{100 * value:.1f}"
+
+
+def _heading(measure: Measure) -> str:
+    return measure if measure == "squared error" else f"{measure} in percent"
+
+
+def _runs(section: Section) -> list[list[str]]:
+    """What each figure took, a row each."""
+    heading = ["", AXES[section.axis], "protocol", "trials", "chosen", "seeds", "steps"]
+    rows = [[*heading, "reached at", "tokens", "minutes", "minutes of trials", "parameters", ""]]
+    for name in section.rows:
+        for column in section.columns:
+            standing = section.at.get((name, column))
+            if standing is not None and standing.seeds:
+                rows.append([name, f"{column:,}", *_run(standing)])
+    return rows
+
+
+def _run(standing: Standing) -> list[str]:
+    assert standing.best is not None
+    results = standing.seeds
+    tried = [result for result in standing.tried if result is not None]
+    settings = standing.trials[standing.best]
+    return [
+        str(results[0].config["training"]["protocol"]),
+        f"{len(tried)} of {len(standing.trials)}",
+        ", ".join(f"{name}={word(value)}" for name, value in settings.items()),
+        f"{len(results)} of {standing.planned}",
+        _each(f"{result.steps:,}" for result in results),
+        _each(f"{reached(result)[1]:,}" for result in results),
+        _each(f"{result.tokens / 1e6:.1f}M" for result in results),
+        _each(f"{result.minutes:.1f}" for result in results),
+        f"{sum(result.minutes for result in tried):.1f}",
+        f"{results[0].parameters:,}",
+        _each(_END[result.stopped] for result in results),
+    ]
+
+
+_END = {
+    "steps": "",
+    "minutes": "minutes over",
+    "accuracy": "accuracy reached",
+    "diverged": "diverged",
+}
+
+
+def _each(words: Any) -> str:
+    """The seeds' words, once if they are the same."""
+    found = list(words)
+    return found[0] if len(set(found)) == 1 else " / ".join(word or "–" for word in found)
+
+
+def _by_examples(section: Section) -> list[str]:
+    """For real-valued tasks: the squared error after each number of examples."""
+    parts = []
+    for column in section.columns:
+        rows: list[list[str]] = []
+        for name in section.rows:
+            standing = section.at.get((name, column))
+            if standing is None or not standing.seeds:
+                continue
+            details = [result.test.details for result in standing.seeds]
+            if not rows:
+                rows = [["examples", *(str(n) for n in details[0]["examples"])]]
+                rows.append(["least squares", *_errors(details, "least_squares")])
+            rows.append([name, *_errors(details, "squared_error")])
+        if rows:
+            parts += [f"{AXES[section.axis].capitalize()} {column:,}:", _markdown(rows)]
+    return parts
+
+
+def _errors(details: list[dict[str, Any]], name: str) -> list[str]:
+    columns = zip(*(detail[name] for detail in details), strict=True)
+    return [f"{sum(column) / len(column):.3g}" for column in columns]
+
+
+def _failures(section: Section) -> str:
+    return "\n".join(
+        f"- {name} at {AXES[section.axis]} {column:,} failed: {failure}"
+        for (name, column), standing in section.at.items()
+        for failure in standing.failures
+    )
+
+
+def _commands(section: Section) -> str:
+    """What runs each figure's first seed again."""
+    commands = [standing.seeds[0].command for standing in section.at.values() if standing.seeds]
+    if not commands:
+        return ""
+    text = "\n".join(commands)
+    return f"Each figure's first seed, of the chosen trial, is run again by\n\n```sh\n{text}\n```"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    heading, *others = rows
+    lines = [heading, ["---"] * len(heading), *others]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

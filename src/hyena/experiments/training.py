@@ -1,0 +1,162 @@
+"""How a model is trained on a task: budget, batches, schedule and what is measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hyena.training import OptimizerConfig, learning_rate
+
+Schedule = Literal["cosine", "constant", "linear"]
+
+
+def _optimizer() -> OptimizerConfig:
+    return OptimizerConfig(lr=2e-3)
+
+
+@dataclass
+class TaskTraining:
+    """The training of one model on one task.
+
+    Raises: ValueError if the values do not fit together.
+    """
+
+    protocol: str = "ours"
+    """What tables call this way of training; says nothing else."""
+    steps: int | None = 1000
+    """Optimizer steps at the task's own length; none takes those of the epochs. 0 trains in the
+    stages only."""
+    minutes: float | None = None
+    """Training ends after so many minutes of training steps, if its steps have not ended it."""
+    tokens_per_step: int = 16384
+    """Tokens in a step, about: the batch is this divided by the length, rounded, and at least one
+    sequence."""
+    batch: int | None = None
+    """Sequences in a step at any length, in place of tokens_per_step."""
+    micro_tokens: int = 65536
+    """A step's batch is cut into parts of at most so many tokens, or of one sequence; their
+    gradients add up to the same one. It bounds the memory, in evaluation too."""
+    stages: list[tuple[int, int]] = field(default_factory=list)
+    """Lengths to train the same task at first, one after the other, each with its number of steps,
+    such as [[256, 100], [512, 100]]."""
+    samples: int | None = None
+    """Train on a fixed set of so many sequences, in a new order each epoch; none draws fresh
+    sequences at every step."""
+    epochs: int | None = None
+    """Times that the samples are gone through; needs samples, and steps=null."""
+    optimizer: OptimizerConfig = field(default_factory=_optimizer)
+    """AdamW and its parameter groups."""
+    schedule: Schedule = "cosine"
+    """Learning rate over all steps, stages included, after the warm-up."""
+    warmup_steps: int = 50
+    """Steps of a linear warm-up."""
+    final_lr: float = 0.0
+    """Where cosine and linear schedules end, as a share of the peak."""
+    clip: float | None = 1.0
+    """Largest global norm of the gradient; none means no clipping."""
+    evaluate_every: int = 100
+    """Measure on validation sequences after every so many steps, and at the end of each length."""
+    validation_sequences: int = 128
+    """Sequences for that, the same ones every time. They choose among settings, and are no test."""
+    stop_at: float | None = None
+    """Stop when the validation accuracy at the last length has been this two times in a row."""
+    test_sequences: int = 500
+    """Sequences of the test split that the trained model is measured on."""
+    checkpoint_minutes: float = 3.0
+    """Write a checkpoint after every so many minutes, and when a signal stops the run."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("steps", 0),
+            ("warmup_steps", 0),
+            ("checkpoint_minutes", 0),
+            ("tokens_per_step", 1),
+            ("batch", 1),
+            ("micro_tokens", 1),
+            ("samples", 1),
+            ("epochs", 1),
+            ("evaluate_every", 1),
+            ("validation_sequences", 2),
+            ("test_sequences", 2),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"training.{name} is {value}; it must be at least {least}")
+        for name in ("minutes", "clip"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"training.{name} is {value}; it must be a positive number")
+        if self.schedule not in ("cosine", "constant", "linear"):
+            raise ValueError(
+                f"training.schedule is {self.schedule!r}; choose cosine, constant or linear"
+            )
+        if not 0 <= self.final_lr <= 1:
+            raise ValueError(f"training.final_lr is {self.final_lr}; it is a share, from 0 to 1")
+        if self.stop_at is not None and not 0 < self.stop_at <= 1:
+            raise ValueError(f"training.stop_at is {self.stop_at}; it is a share, above 0 up to 1")
+        if not self.optimizer.lr > 0:
+            raise ValueError(
+                f"training.optimizer.lr is {self.optimizer.lr}; it must be a positive number"
+            )
+        self._check_length()
+
+    def _check_length(self) -> None:
+        """The fields that decide how long a training is."""
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(
+                f"training.steps is {self.steps} and training.epochs is {self.epochs}; give one of "
+                "them, and null for the other"
+            )
+        if self.epochs is not None and self.samples is None:
+            raise ValueError(
+                f"training.epochs is {self.epochs}, but there are no training.samples to go "
+                "through; give their number"
+            )
+        if self.stages and self.samples is not None:
+            raise ValueError(
+                f"training.stages are of fresh sequences, but training.samples is {self.samples}; "
+                "leave one of them out"
+            )
+        for stage in self.stages:
+            if len(stage) != 2 or min(stage) < 1:
+                raise ValueError(
+                    f"training.stages has {list(stage)}; expected [length, steps], each at least 1"
+                )
+        if self.steps == 0 and not self.stages:
+            raise ValueError("training.steps is 0 and there are no training.stages; give either")
+
+    def sequences(self, length: int) -> int:
+        """Sequences in a step of sequences of ``length`` tokens."""
+        if self.batch is not None:
+            return self.batch
+        return max(
+            1, round(self.tokens_per_step / length)
+        )  # a length of 1,026 has as many as 1,024
+
+    def own_steps(self, length: int) -> int:
+        """Steps at the task's own ``length``."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        assert self.samples is not None
+        return self.epochs * -(-self.samples // self.sequences(length))
+
+    def factor(self, step: int, steps: int) -> float:
+        """What the learning rates' peaks are multiplied by in the update after ``step`` updates.
+
+        Args: updates so far; those of the whole training.
+        """
+        warmup = min(self.warmup_steps, steps)
+        if step < warmup or self.schedule == "cosine":
+            return learning_rate(
+                step,
+                peak=1.0,
+                start=1 / (warmup + 1),  # not 0, which would waste a step
+                floor=self.final_lr,
+                warmup=warmup,
+                steps=steps,
+            )
+        if self.schedule == "constant":
+            return 1.0
+        return 1.0 - (1.0 - self.final_lr) * (step - warmup) / (steps - warmup)

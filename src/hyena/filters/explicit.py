@@ -1,0 +1,57 @@
+"""Filters given tap by tap.
+
+Sizes: D channels, F filters a channel, K taps.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyena.filters.precision import wide
+
+
+class ExplicitTaps(nn.Module):
+    """A depthwise convolution's taps, each a parameter; zero from lag ``taps`` on.
+
+    The Conv1d of Poli et al. 2023 (arXiv:2302.10866, App. A.1). Initialised as `torch.nn.Conv1d`
+    does: uniform within ±1/√K.
+
+    Args: channels D; taps K; filters F; device and dtype of the parameters.
+    Shape: taps(L) → (F, D, L), in float32 or wider.
+    Raises: ValueError if a size is below 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        taps: int,
+        *,
+        filters: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("channels", channels), ("taps", taps), ("filters", filters)):
+            if value < 1:
+                raise ValueError(f"ExplicitTaps: expected {name} ≥ 1, got {value}")
+        self.weight = nn.Parameter(torch.empty(filters, channels, taps, device=device, dtype=dtype))
+        self.draw()
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator | None = None) -> None:
+        """Draws the taps anew."""
+        bound = 1 / math.sqrt(self.weight.shape[-1])
+        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
+
+    def forward(self, length: int) -> Tensor:
+        """The taps of lags 0 … length − 1: (F, D, length)."""
+        if length < 1:
+            raise ValueError(f"ExplicitTaps: expected a length ≥ 1, got {length}")
+        taps = self.weight[..., :length].to(wide(self.weight.dtype))
+        return F.pad(taps, (0, length - taps.shape[-1]))
+
+    def extra_repr(self) -> str:
+        filters, channels, taps = self.weight.shape
+        return f"channels={channels}, taps={taps}, filters={filters}"

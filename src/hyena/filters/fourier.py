@@ -1,0 +1,79 @@
+"""Filters given by their lowest frequencies.
+
+Sizes: D channels, F filters a channel, M modes, P period.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from hyena.filters.precision import wide, without_autocast
+
+
+class FourierTaps(nn.Module):
+    r"""A filter that is a sum of few waves (Li et al. 2020, arXiv:2010.08895: FNO).
+
+    .. math:: h_t = \frac{1}{P}\Big(\mathrm{Re}\,c_0
+        + 2\,\mathrm{Re} \sum_{m=1}^{M-1} c_m e^{2\pi i m t / P}\Big)
+
+    A Fourier neural operator multiplies the lowest modes of its input by weights and drops the
+    others; these are the taps of that product. The period P is ``max_length``, the shortest with
+    which no lag of an input so long must share its tap with another. A causal convolution takes
+    lags 0 … L − 1 of it; beyond P the taps repeat.
+
+    The weights c are drawn from a complex normal distribution of variance 1: a gain of about one
+    for each mode, whatever the period.
+
+    Args: channels D; modes M ≤ P/2 + 1; max_length P; filters F; device and dtype of the
+        parameters.
+    Shape: taps(L) → (F, D, L), in float32 or wider.
+    Raises: ValueError if a size is below 1, or if the period has fewer modes.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        modes: int,
+        max_length: int,
+        *,
+        filters: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = {"channels": channels, "modes": modes, "max_length": max_length, "filters": filters}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"FourierTaps: expected {name} ≥ 1, got {value}")
+        if modes > max_length // 2 + 1:
+            raise ValueError(
+                f"FourierTaps: max_length {max_length} has {max_length // 2 + 1} modes, but "
+                f"{modes} were asked for; lower modes"
+            )
+        self.max_length = max_length
+        self.weight = nn.Parameter(
+            torch.empty(filters, channels, modes, 2, device=device, dtype=dtype)
+        )
+        self.draw()
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator | None = None) -> None:
+        """Draws the weights of the modes anew."""
+        nn.init.normal_(self.weight, std=math.sqrt(0.5), generator=generator)
+
+    def forward(self, length: int) -> Tensor:
+        """The taps of lags 0 … length − 1: (F, D, length)."""
+        if length < 1:
+            raise ValueError(f"FourierTaps: expected a length ≥ 1, got {length}")
+        with without_autocast(self.weight):
+            weight = self.weight.to(wide(self.weight.dtype)).contiguous()
+            h = torch.fft.irfft(torch.view_as_complex(weight), n=self.max_length)
+            periods = -(-length // self.max_length)
+            return h.repeat(1, 1, periods)[..., :length]
+
+    def extra_repr(self) -> str:
+        filters, channels, modes, _ = self.weight.shape
+        return (
+            f"channels={channels}, modes={modes}, max_length={self.max_length}, filters={filters}"
+        )

@@ -1,0 +1,105 @@
+"""A long filter of any parametrisation: taps from a module, with the skip and the length policy.
+
+Sizes: D channels, F filters a channel, L length.
+"""
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hyena.filters.kept import KeptFilter
+from hyena.ops import Backend, FilterSpectrum
+
+
+class Taps(Protocol):
+    """What a parametrisation gives: a module called with a length."""
+
+    def __call__(self, length: int) -> Tensor:
+        """The taps of lags 0 … length − 1, (F, D, length), in float32 or wider."""
+
+
+class LongFilter(nn.Module):
+    """Filters for `hyena.HyenaOperator` made by another module than a `hyena.HyenaFilter`.
+
+    Args:
+        taps: a module that is a `Taps`, of causal filters.
+        channels: D.
+        max_length: the longest input.
+        filters: F.
+        length_policy: for inputs longer than ``max_length``: "error", or "extrapolate", which asks
+            ``taps`` for them.
+        device, dtype: of ``skip``.
+
+    Attributes: ``skip`` (F, D), the weight of the direct path beside each filter, drawn N(0, 1).
+    Shape: filter(L) → (F, D, L).
+    Raises: ValueError on settings that cannot be, and on a length that the policy refuses.
+    """
+
+    bidirectional = False
+
+    def __init__(
+        self,
+        taps: nn.Module,
+        channels: int,
+        max_length: int,
+        *,
+        filters: int = 1,
+        length_policy: Literal["error", "extrapolate"] = "error",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("channels", channels), ("max_length", max_length)):
+            if value < 1:
+                raise ValueError(f"LongFilter: expected {name} ≥ 1, got {value}")
+        if length_policy not in ("error", "extrapolate"):
+            raise ValueError(
+                f"LongFilter: length_policy={length_policy!r}, but filters of this kind know "
+                '"error" and "extrapolate" only'
+            )
+        self.taps = taps
+        self.channels, self.filters, self.max_length = channels, filters, max_length
+        self.length_policy = length_policy
+        self.skip = nn.Parameter(torch.randn(filters, channels, device=device, dtype=dtype))
+        self._kept = KeptFilter()
+
+    def forward(self, length: int) -> Tensor:
+        """The filters for inputs of ``length``: (F, D, length)."""
+        self._check(length)
+        if self.skip.is_meta:  # which has no autocast to turn off
+            return self.taps(length)
+        with torch.autocast(self.skip.device.type, enabled=False):
+            return self.taps(length)
+
+    def reversed_taps(self, length: int) -> Tensor:
+        """As of `hyena.HyenaFilter`: the last ``length`` columns, from lag length − 1 to lag 0."""
+        self._check(length)
+        return self._kept.reversed_taps(self, self, length, self.max_length)
+
+    def spectra(
+        self, length: int, *, backend: Backend = "auto"
+    ) -> tuple[FilterSpectrum, ...] | None:
+        """As of `hyena.HyenaFilter`: kept spectra, None where gradients may be asked for."""
+        return self._kept.spectra(self, self, self.skip, length, causal=True, backend=backend)
+
+    def clear_cache(self) -> None:
+        """Forget kept filters: needed only after writing to parameters through ``.data``."""
+        self._kept.clear()
+
+    def train(self, mode: bool = True) -> "LongFilter":
+        if mode:
+            self._kept.clear()
+        return super().train(mode)
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, filters={self.filters}, max_length={self.max_length}"
+
+    def _check(self, length: int) -> None:
+        if length < 1:
+            raise ValueError(f"LongFilter: expected a length ≥ 1, got {length}")
+        if length > self.max_length and self.length_policy == "error":
+            raise ValueError(
+                f"the input is {length} long but max_length is {self.max_length}; shorten it, or "
+                'choose length_policy="extrapolate"'
+            )

@@ -1,0 +1,144 @@
+"""GSS: a diagonal state space on few channels between two gated wide ones.
+
+Sizes: B batch, L length, D width, H = D/4 channels of the state space, n numbers in its state.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyena.mixers.packing import (
+    check_input,
+    check_left_padding,
+    check_mask,
+    check_state,
+    check_token,
+    segments_of,
+)
+from hyena.mixers.projections import channels_last
+from hyena.mixers.state_space import StateSpace
+from hyena.ops import Segments
+
+_REDUCTION = 4  # the state space has so many times fewer channels than the model
+_EXPANSION = 4  # and what is gated has so many times more
+
+
+class GSSState(NamedTuple):
+    """What a GSS layer remembers of the tokens so far; a value, never changed in place."""
+
+    x: Tensor  # (B, H, n/2, 2): the state of each channel, real and imaginary parts
+
+
+class GSS(nn.Module):
+    r"""``y = mixer(u)`` on (B, L, D), in O(D·L·(log L + n + D)).
+
+    Mehta et al. 2022 (arXiv:2206.13947), section 3.2: gating lets a state space on a quarter of the
+    channels do, of which a linear layer makes 4·D again:
+
+    .. math::
+
+        v = \mathrm{GELU}(\mathrm{gate\_proj}(u)),\quad
+        x = \mathrm{SSM}(\mathrm{norm}(\mathrm{GELU}(\mathrm{in\_proj}(u)))),\quad
+        y = \mathrm{out\_proj}(\mathrm{up\_proj}(x) \cdot v)
+
+    The paper's layer is a whole block, of which this is all but the norm before and the residual.
+    Its state spaces share poles drawn at random and have a fixed step; here they are those of
+    `hyena.filters.DiagonalSSM`, with poles of their own. Any length is taken.
+
+    Args:
+        width: D, a multiple of 4.
+        state, dt_min, dt_max, initial: of the state spaces, see `hyena.filters.DiagonalSSM`.
+        device, dtype: of the parameters; the state spaces are computed in float32 or wider.
+
+    Raises: ValueError on settings that cannot be.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        state: int = 64,
+        dt_min: float = 1e-3,
+        dt_max: float = 1e-1,
+        initial: Literal["lin", "inv"] = "lin",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if width < 1 or width % _REDUCTION:
+            raise ValueError(f"GSS: expected a width that {_REDUCTION} divides, got {width}")
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.width, self.state, self.channels = width, state, width // _REDUCTION
+        self.in_proj = nn.Linear(width, self.channels, **place)
+        self.gate_proj = nn.Linear(width, _EXPANSION * width, **place)
+        self.norm = nn.LayerNorm(self.channels, **place)
+        self.filter = StateSpace(
+            self.channels, state=state, dt_min=dt_min, dt_max=dt_max, initial=initial, **place
+        )
+        self.up_proj = nn.Linear(self.channels, _EXPANSION * width, **place)
+        self.out_proj = nn.Linear(_EXPANSION * width, width, **place)
+
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        document_ids: Tensor | Segments | None = None,
+        cu_seqlens: Tensor | None = None,
+    ) -> Tensor:
+        """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
+        return self._mix(u, mask, document_ids, cu_seqlens)[0]
+
+    def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, GSSState]:
+        """``forward``, and the state that `step` goes on from; padding on the left only.
+
+        Raises: ValueError if a row of the mask has padding after a real token, or no real token.
+        """
+        check_left_padding("GSS", mask)
+        y, x = self._mix(u, mask, None, None)
+        return y, GSSState(self.filter.state_after(x))
+
+    def step(self, u: Tensor, state: GSSState) -> tuple[Tensor, GSSState]:
+        """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + n))."""
+        sizes = (self.channels, self.state // 2, 2)
+        check_state("GSS", state, isinstance(state, GSSState) and state.x.shape[1:] == sizes)
+        check_token("GSS", u, state.x.shape[0], self.width)
+        y, x = self.filter.step(self._reduced(u), state.x)
+        gate = F.gelu(self.gate_proj(u))
+        return self.out_proj(self.up_proj(y) * gate), GSSState(x)
+
+    def state_size(self, length: int) -> int:
+        """Numbers that `GSSState` holds for one sequence after ``length`` tokens: always H·n."""
+        return self.channels * self.state
+
+    def extra_repr(self) -> str:
+        return f"width={self.width}, channels={self.channels}, state={self.state}"
+
+    def _reduced(self, u: Tensor) -> Tensor:
+        """What the state spaces read: (…, D) → (…, H)."""
+        return self.norm(F.gelu(self.in_proj(u)))
+
+    def _mix(
+        self,
+        u: Tensor,
+        mask: Tensor | None,
+        document_ids: Tensor | Segments | None,
+        cu_seqlens: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """y (B, L, D), and what the state spaces read (B, H, L)."""
+        check_input("GSS", u, self.width)
+        B, L, _ = u.shape
+        check_mask("GSS", mask, B, L)
+        segments = segments_of("GSS", document_ids, cu_seqlens, B, L)
+        # Padding is zeroed before the projections, so that a NaN there reaches no gradient, and
+        # after them, since their biases fill it.
+        if mask is not None:
+            u = u.masked_fill(~mask[..., None], 0)
+        x = self._reduced(u)
+        if mask is not None:
+            x = x.masked_fill(~mask[..., None], 0)
+        x = x.transpose(1, 2)
+        y = channels_last(self.up_proj, self.filter(x, segments))
+        return self.out_proj(y * F.gelu(self.gate_proj(u))), x

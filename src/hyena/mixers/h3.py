@@ -1,0 +1,219 @@
+"""H3: two state spaces in place of the memory and the look-up of linear attention.
+
+Sizes: B batch, L length, D width, E head_dim, H = D/E heads, n numbers in a state.
+"""
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyena.filters.precision import wide, without_autocast
+from hyena.mixers.packing import (
+    check_input,
+    check_left_padding,
+    check_mask,
+    check_state,
+    check_token,
+    segments_of,
+)
+from hyena.mixers.projections import channels_first, channels_last
+from hyena.mixers.state_space import StateSpace
+from hyena.ops import Segments, long_conv
+
+
+class H3State(NamedTuple):
+    """What an H3 layer remembers of the tokens so far; a value, never changed in place."""
+
+    keys: Tensor  # (B, D, n − 1): the shift's last inputs
+    x: Tensor  # (B, E·E, H, n/2, 2): the diagonal state spaces, real and imaginary parts
+
+
+class H3(nn.Module):
+    r"""``y = mixer(u)`` on (B, L, D), in O(D·L·(E·(log L + n) + D)).
+
+    Fu et al. 2022 (arXiv:2212.14052), Algorithm 1:
+
+    .. math::
+
+        q, k, v = \mathrm{in\_proj}(u), \qquad
+        y = \mathrm{out\_proj}(q \odot \mathrm{SSM_{diag}}(\mathrm{SSM_{shift}}(k) \odot v))
+
+    The shift's state holds the last n inputs and its output weighs them, so that it is a causal
+    convolution with n taps, which are trained. Both state spaces have a skip. With heads of E > 1
+    channels, k ⊙ v is the E × E outer product of each head, whose entries share a state space, and
+    q takes its sum over k's channel. Any length is taken.
+
+    Args:
+        width: D, a multiple of ``head_dim``.
+        head_dim: E.
+        state: n, of the diagonal state spaces and taps of the shift.
+        dt_min, dt_max, initial: of the diagonal state spaces, see `hyena.filters.DiagonalSSM`.
+        device, dtype: of the parameters; the state spaces are computed in float32 or wider.
+
+    Raises: ValueError on settings that cannot be.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        head_dim: int = 1,
+        state: int = 64,
+        dt_min: float = 1e-3,
+        dt_max: float = 1e-1,
+        initial: Literal["lin", "inv"] = "lin",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if width < 1 or head_dim < 1 or width % head_dim:
+            raise ValueError(
+                "H3: expected a head_dim that divides width, got "
+                f"width={width}, head_dim={head_dim}"
+            )
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.width, self.head_dim, self.heads = width, head_dim, width // head_dim
+        self.state = state
+        self.in_proj = nn.Linear(width, 3 * width, **place)
+        self.filter = StateSpace(
+            self.heads, state=state, dt_min=dt_min, dt_max=dt_max, initial=initial, **place
+        )
+        self.shift = Shift(width, state, **place)
+        self.out_proj = nn.Linear(width, width, **place)
+
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        document_ids: Tensor | Segments | None = None,
+        cu_seqlens: Tensor | None = None,
+    ) -> Tensor:
+        """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
+        return self._mix(u, mask, document_ids, cu_seqlens)[0]
+
+    def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, H3State]:
+        """``forward``, and the state that `step` goes on from; padding on the left only.
+
+        Raises: ValueError if a row of the mask has padding after a real token, or no real token.
+        """
+        check_left_padding("H3", mask)
+        y, k, kv = self._mix(u, mask, None, None)
+        keep = self.state - 1
+        keys = F.pad(k, (max(keep - k.shape[-1], 0), 0))
+        keys = keys[..., keys.shape[-1] - keep :].contiguous()
+        x = self.filter.state_after(kv).unflatten(0, (u.shape[0], self.head_dim**2))
+        return y, H3State(keys, x)
+
+    def step(self, u: Tensor, state: H3State) -> tuple[Tensor, H3State]:
+        """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + E·n))."""
+        n, pairs = self.state, self.head_dim**2
+        sizes = ((self.width, n - 1), (pairs, self.heads, n // 2, 2))
+        fits = isinstance(state, H3State) and (state.keys.shape[1:], state.x.shape[1:]) == sizes
+        check_state("H3", state, fits)
+        check_token("H3", u, state.keys.shape[0], self.width)
+        q, k, v = self.in_proj(u).split(self.width, dim=1)
+        window = torch.cat([state.keys, k[..., None]], dim=-1)  # (B, D, n)
+        kv = self._products(self.shift.step(window)[..., None], v[..., None])[..., 0]
+        y, x = self.filter.step(kv, state.x.flatten(0, 1))
+        y = self._read(q[..., None], y[..., None])[..., 0]
+        return self.out_proj(y), H3State(window[..., 1:], x.unflatten(0, (u.shape[0], pairs)))
+
+    def state_size(self, length: int) -> int:
+        """Numbers that `H3State` holds for one sequence: D·(n − 1) + D·E·n after any length."""
+        return self.width * (self.state - 1) + self.width * self.head_dim * self.state
+
+    def extra_repr(self) -> str:
+        return f"width={self.width}, head_dim={self.head_dim}, state={self.state}"
+
+    def _mix(
+        self,
+        u: Tensor,
+        mask: Tensor | None,
+        document_ids: Tensor | Segments | None,
+        cu_seqlens: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """y (B, L, D), the keys (B, D, L), and what the diagonal ones read (B·E·E, H, L)."""
+        check_input("H3", u, self.width)
+        B, L, D = u.shape
+        check_mask("H3", mask, B, L)
+        segments = segments_of("H3", document_ids, cu_seqlens, B, L)
+        # Padding is zeroed before the projection, so that a NaN there reaches no gradient, and
+        # after it, since its bias fills it. Shifted keys there are not zero, but their values are.
+        if mask is not None:
+            u = u.masked_fill(~mask[..., None], 0)
+        z = channels_first(self.in_proj, u)
+        if mask is not None:
+            z = z.masked_fill(~mask[:, None, :], 0)
+        q, k, v = z.split(D, dim=1)
+        kv = self._products(self.shift(k, segments), v)
+        y = self._read(q, self.filter(kv, _repeated(segments, self.head_dim**2)))
+        return channels_last(self.out_proj, y), k, kv
+
+    def _products(self, k: Tensor, v: Tensor) -> Tensor:
+        """k_i · v_j for each pair of channels of a head: (B, D, L) twice → (B·E·E, H, L)."""
+        E = self.head_dim
+        if E == 1:
+            return k * v
+        k, v = (x.unflatten(1, (self.heads, E)).transpose(1, 2) for x in (k, v))  # (B, E, H, L)
+        return (k[:, :, None] * v[:, None]).flatten(0, 2)
+
+    def _read(self, q: Tensor, y: Tensor) -> Tensor:
+        """Σ_i q_i · y_ij: (B, D, L) and (B·E·E, H, L) → (B, D, L)."""
+        E = self.head_dim
+        if E == 1:
+            return q * y
+        y = y.unflatten(0, (q.shape[0], E, E))
+        q = q.unflatten(1, (self.heads, E)).transpose(1, 2)
+        return (q[:, :, None] * y).sum(1).transpose(1, 2).flatten(1, 2)
+
+
+class Shift(nn.Module):
+    """A shift state space on (B, D, L): n taps and a skip for each channel.
+
+    ``weight`` (D, n), tap j of lag j, drawn as `torch.nn.Conv1d` draws them, and ``skip`` (D,),
+    drawn N(0, 1): as in the code of Fu et al. 2022.
+    """
+
+    def __init__(self, channels: int, taps: int, **place: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, taps, **place))
+        self.skip = nn.Parameter(torch.empty(channels, **place))
+        self.draw()
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator | None = None) -> None:
+        """Draws taps and skip anew."""
+        bound = 1 / math.sqrt(self.weight.shape[1])
+        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
+        nn.init.normal_(self.skip, generator=generator)
+
+    def forward(self, k: Tensor, segments: Segments | None = None) -> Tensor:
+        """The convolution, documents apart: (B, D, L) → (B, D, L)."""
+        return long_conv(k, self.weight, self.skip, segments=segments)
+
+    def step(self, window: Tensor) -> Tensor:
+        """The newest output of the last n inputs, oldest first: (B, D, n) → (B, D)."""
+        with without_autocast(window):
+            dtype = wide(self.weight.dtype)
+            total = (window * self.weight.to(dtype).flip(1)).sum(-1)
+            return (total + self.skip.to(dtype) * window[..., -1]).to(window.dtype)
+
+
+def _repeated(segments: Segments | None, times: int) -> Segments | None:
+    """The segments of a batch in which each row comes so many times in turn."""
+    if segments is None or times == 1:
+        return segments
+    rows: dict[int, list[tuple[int, int]]] = {}
+    for row, start, stop in segments.spans:
+        rows.setdefault(row, []).append((start, stop))
+    spans = [
+        (row * times + i, start, stop)
+        for row, edges in rows.items()
+        for i in range(times)
+        for start, stop in edges
+    ]
+    return Segments(segments.ids.repeat_interleave(times, dim=0), tuple(spans))

@@ -1,0 +1,192 @@
+"""Linear attention: a kernel of positive features in place of the softmax, so that sums suffice.
+
+Sizes: B batch, L length, D width, H heads, E head_dim; C positions a chunk, n chunks.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyena.filters.precision import wide, without_autocast
+from hyena.mixers.packing import (
+    check_input,
+    check_left_padding,
+    check_mask,
+    check_state,
+    check_token,
+    segments_of,
+)
+from hyena.mixers.scan import linear_scan
+from hyena.ops import Segments
+
+EPSILON = 1e-6  # added to denominators, as in the authors' code: features may vanish by rounding
+SHORTEST, LONGEST = 16, 128  # positions a chunk
+
+
+class LinearAttentionState(NamedTuple):
+    """What linear attention remembers of the tokens so far; a value, never changed in place."""
+
+    sums: Tensor  # (B, H, E, E+1): Σ φ(k) vᵀ, and in the last column Σ φ(k)
+
+
+class LinearAttention(nn.Module):
+    r"""``y = mixer(u)`` on (B, L, D), in O(L·D·(D + E)).
+
+    Katharopoulos et al. 2020 (arXiv:2006.16236), causal, with their features φ(x) = elu(x) + 1.
+    Queries q, keys k and values v are projections of u; in each head
+
+    .. math:: y_t = \frac{\sum_{s \le t} \varphi(q_t)^\top \varphi(k_s)\, v_s}
+                         {\sum_{s \le t} \varphi(q_t)^\top \varphi(k_s)}
+
+    followed by a projection. The sums over the past are a matrix Σ φ(k) vᵀ and a vector Σ φ(k) a
+    head. Inside chunks of about E positions the products φ(q)ᵀφ(k) are formed; from chunk to chunk
+    the sums are carried.
+
+    Args:
+        width: D, a multiple of ``head_dim``.
+        head_dim: E. The default is 64, or ``width`` if that is smaller.
+        device, dtype: of the parameters.
+
+    Raises: ValueError if the sizes do not divide.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        head_dim: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        head_dim = min(64, width) if head_dim is None else head_dim
+        if head_dim < 1 or width < 1 or width % head_dim:
+            raise ValueError(
+                "LinearAttention: expected a head_dim that divides width, got "
+                f"width={width}, head_dim={head_dim}"
+            )
+        self.width, self.head_dim, self.heads = width, head_dim, width // head_dim
+        self.in_proj = nn.Linear(width, 3 * width, device=device, dtype=dtype)
+        self.out_proj = nn.Linear(width, width, device=device, dtype=dtype)
+
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        document_ids: Tensor | Segments | None = None,
+        cu_seqlens: Tensor | None = None,
+    ) -> Tensor:
+        """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
+        check_input("LinearAttention", u, self.width)
+        B, L, _ = u.shape
+        check_mask("LinearAttention", mask, B, L)
+        segments = segments_of("LinearAttention", document_ids, cu_seqlens, B, L)
+        y, _ = self._attend(u, mask, None if segments is None else segments.ids)
+        return y
+
+    def prefill(
+        self, u: Tensor, *, mask: Tensor | None = None
+    ) -> tuple[Tensor, LinearAttentionState]:
+        """``forward``, and the state that `step` goes on from; padding on the left only.
+
+        Raises: ValueError if a row of the mask has padding after a real token, or no real token.
+        """
+        check_input("LinearAttention", u, self.width)
+        check_mask("LinearAttention", mask, *u.shape[:2])
+        check_left_padding("LinearAttention", mask)
+        y, sums = self._attend(u, mask, None)
+        return y, LinearAttentionState(sums[:, :, -1].clone())
+
+    def step(self, u: Tensor, state: LinearAttentionState) -> tuple[Tensor, LinearAttentionState]:
+        """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + E))."""
+        sizes = (self.heads, self.head_dim, self.head_dim + 1)
+        check_state(
+            "LinearAttention",
+            state,
+            isinstance(state, LinearAttentionState) and state.sums.shape[1:] == sizes,
+        )
+        check_token("LinearAttention", u, state.sums.shape[0], self.width)
+        z = self.in_proj(u)
+        q, k, v = self._heads(z[:, None], None)  # (B, H, 1, ·)
+        sums = state.sums + k.transpose(-1, -2) * v
+        y = _divide((q.transpose(-1, -2) * sums).sum(-2))  # a product that no autocast rounds
+        return self.out_proj(y.flatten(1).to(z.dtype)), LinearAttentionState(sums)
+
+    def state_size(self, length: int) -> int:
+        """Numbers that `LinearAttentionState` holds for one sequence, after however many tokens."""
+        return self.width * (self.head_dim + 1)
+
+    def extra_repr(self) -> str:
+        return f"width={self.width}, heads={self.heads}"
+
+    def _attend(self, u: Tensor, mask: Tensor | None, ids: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The output, and the sums up to each chunk's end, (B, H, n, E, E+1)."""
+        if mask is not None:  # whatever stands at padding, be it NaN, has weight zero
+            u = u.masked_fill(~mask[..., None], 0)
+        z = self.in_proj(u)
+        q, k, v = self._heads(z, mask)
+        with without_autocast(u):  # sums over the past are not for 16 bits
+            y, sums = chunked(q, k, v, ids, min(max(self.head_dim, SHORTEST), LONGEST))
+        y = _divide(y).transpose(1, 2).flatten(2)
+        return self.out_proj(y.to(z.dtype)), sums
+
+    def _heads(self, z: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """φ(q), φ(k) and (v, 1): (B, H, L, E), (B, H, L, E), (B, H, L, E+1), float32 or wider."""
+        z = z.to(wide(z.dtype))
+        q, k, v = (
+            x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2) for x in z.chunk(3, dim=-1)
+        )
+        k = features(k)
+        if mask is not None:
+            k = k.masked_fill(~mask[:, None, :, None], 0)
+        return features(q), k, F.pad(v, (0, 1), value=1.0)
+
+
+def features(x: Tensor) -> Tensor:
+    """φ(x) = elu(x) + 1, which is e^x for negative x, without its rounding to zero below −17."""
+    return x.clamp(max=0).exp() + x.relu()
+
+
+def chunked(
+    q: Tensor, k: Tensor, v: Tensor, ids: Tensor | None, size: int
+) -> tuple[Tensor, Tensor]:
+    r"""Σ_{s ≤ t} (q_t · k_s) v_s, in O(L·(C + E)·E), over the s in the document of t.
+
+    Args: q, k (B, H, L, E); v (B, H, L, F); ids (B, L) integers that increase from document to
+        document, or None; size C of a chunk.
+    Returns: the sums (B, H, L, F), and Σ k_s v_sᵀ over the chunks up to each, (B, H, n, E, F), of
+        the document that is open at the chunk's end.
+    """
+    L = q.shape[2]
+    q, k, v = (_cut(x, size) for x in (q, k, v))  # (B, H, n, C, ·)
+    scores = (q @ k.transpose(-1, -2)).tril()
+    keep = q.new_ones(1, 1, q.shape[2], 1)
+    if ids is not None:
+        # At the end of a chunk a document is open: of the chunk's keys the sums take those in it,
+        # and they keep what came before if it was open at the end of the chunk before. A query
+        # reads the sums of the chunk before if they are of its document.
+        ids = F.pad(ids, (0, -L % size), value=-1).unflatten(1, (-1, size))  # (B, n, C)
+        scores = scores.masked_fill((ids[..., :, None] != ids[..., None, :])[:, None], 0)
+        last = ids[..., -1:]
+        before = F.pad(last, (0, 0, 1, 0), value=-1)[:, :-1]
+        k = k.masked_fill((ids != last)[:, None, ..., None], 0)
+        q = q.masked_fill((ids != before)[:, None, ..., None], 0)
+        keep = (last == before).to(q.dtype)[:, None]
+    added = k.transpose(-1, -2) @ v  # (B, H, n, E, F)
+    sums = linear_scan(added.flatten(-2), keep).unflatten(-1, added.shape[-2:])
+    earlier = F.pad(sums, (0, 0, 0, 0, 1, 0))[:, :, :-1]
+    y = scores @ v + q @ earlier
+    return y.flatten(2, 3)[:, :, :L], sums
+
+
+def _cut(x: Tensor, size: int) -> Tensor:
+    """(B, H, L, ·) → (B, H, n, size, ·), filled up with zeros."""
+    return F.pad(x, (0, 0, 0, -x.shape[2] % size)).unflatten(2, (-1, size))
+
+
+def _divide(y: Tensor) -> Tensor:
+    """The first E columns by the last."""
+    return y[..., :-1] / (y[..., -1:] + EPSILON)

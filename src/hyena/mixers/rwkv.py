@@ -1,0 +1,166 @@
+"""RWKV-4's time mixing: weighted means that decay with the distance, behind a gate.
+
+Sizes: B batch, L length, D width.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hyena.filters.precision import wide
+from hyena.mixers.packing import (
+    check_input,
+    check_left_padding,
+    check_mask,
+    check_state,
+    check_token,
+    segments_of,
+)
+from hyena.mixers.previous import previous, starts_of
+from hyena.mixers.scan import EMPTY
+from hyena.mixers.wkv import WKVSums, wkv, wkv_step
+from hyena.ops import Segments
+
+DEPTH = 0.5  # how far up in the model the layer stands for the initial values, from zero to one
+
+
+class RWKVState(NamedTuple):
+    """What RWKV remembers of the tokens so far; a value, never changed in place."""
+
+    input: Tensor  # (B, D): the last token's
+    numerator: Tensor  # (B, D): see `hyena.mixers.wkv.WKVSums`
+    denominator: Tensor  # (B, D)
+    exponent: Tensor  # (B, D)
+
+
+class RWKV(nn.Module):
+    r"""``y = mixer(u)`` on (B, L, D), in O(L·D²).
+
+    The time mixing of RWKV-4, Peng et al. 2023 (arXiv:2305.13048), section 3. Each of receptance
+    r, key k and value v is a projection of a mixture of the input and the one before it,
+    μ u_t + (1 − μ) u_{t−1} with μ per channel; then, in each channel, a softmax over the past that
+    decays by w a step and has a bonus b for the present token:
+
+    .. math:: y_t = \sigma(r_t)\, \frac{\sum_{s<t} e^{k_s - (t-1-s)\,w} v_s + e^{k_t + b} v_t}
+                                       {\sum_{s<t} e^{k_s - (t-1-s)\,w} + e^{k_t + b}}
+
+    followed by a projection. No layer has a bias. Trained is log w, so that w stays positive.
+
+    The authors' initial values of μ, w and b depend on how far up in the model the layer stands.
+    A mixer does not know, so these are their formulas for a layer half way up: channels from slow
+    (w = e^{−5}) to fast (w = e³), the first ones mixed from the input before. Their channel
+    mixing, which stands where a model has its MLP, is no part of this.
+
+    Args:
+        width: D.
+        device, dtype: of the parameters.
+
+    Raises: ValueError if the width is below 1.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if width < 1:
+            raise ValueError(f"RWKV: expected width ≥ 1, got {width}")
+        self.width = width
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.receptance = nn.Linear(width, width, bias=False, **place)
+        self.key = nn.Linear(width, width, bias=False, **place)
+        self.value = nn.Linear(width, width, bias=False, **place)
+        self.out_proj = nn.Linear(width, width, bias=False, **place)
+        # Vectors each, since weight decay is for matrices.
+        self.mix_receptance = nn.Parameter(torch.empty(width, **place))
+        self.mix_key = nn.Parameter(torch.empty(width, **place))
+        self.mix_value = nn.Parameter(torch.empty(width, **place))
+        self.log_decay = nn.Parameter(torch.empty(width, **place))
+        self.bonus = nn.Parameter(torch.empty(width, **place))
+        self._set_initial()
+
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        document_ids: Tensor | Segments | None = None,
+        cu_seqlens: Tensor | None = None,
+    ) -> Tensor:
+        """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
+        check_input("RWKV", u, self.width)
+        B, L, _ = u.shape
+        check_mask("RWKV", mask, B, L)
+        segments = segments_of("RWKV", document_ids, cu_seqlens, B, L)
+        y, _, _ = self._mix(u, mask, starts_of(segments))
+        return y
+
+    def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, RWKVState]:
+        """``forward``, and the state that `step` goes on from; padding on the left only.
+
+        Raises: ValueError if a row of the mask has padding after a real token, or no real token.
+        """
+        check_input("RWKV", u, self.width)
+        check_mask("RWKV", mask, *u.shape[:2])
+        check_left_padding("RWKV", mask)
+        y, sums, exponents = self._mix(u, mask, None)
+        numerator, denominator = sums[:, :, -1].clone()
+        return y, RWKVState(u[:, -1].clone(), numerator, denominator, exponents[:, -1].clone())
+
+    def step(self, u: Tensor, state: RWKVState) -> tuple[Tensor, RWKVState]:
+        """One more token: u (B, D) → y (B, D) and the next state, in O(D²)."""
+        check_state(
+            "RWKV", state, isinstance(state, RWKVState) and state.input.shape[1:] == (self.width,)
+        )
+        check_token("RWKV", u, state.input.shape[0], self.width)
+        r, k, v, decay, bonus = self._project(u, state.input)
+        y, sums = wkv_step(k, v, decay, bonus, WKVSums(*state[1:]))
+        return self._gate(r, y), RWKVState(u, *sums)
+
+    def state_size(self, length: int) -> int:
+        """Numbers that `RWKVState` holds for one sequence, after however many tokens."""
+        return 4 * self.width
+
+    def extra_repr(self) -> str:
+        return f"width={self.width}"
+
+    def _mix(
+        self, u: Tensor, mask: Tensor | None, starts: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The output, and the sums and exponents of `wkv`."""
+        if mask is not None:  # a real token after padding has zeros before it, like any first one
+            u = u.masked_fill(~mask[..., None], 0)
+        r, k, v, decay, bonus = self._project(u, previous(u, starts))
+        if mask is not None:
+            k = k.masked_fill(~mask[..., None], EMPTY)
+        y, sums, exponents = wkv(k, v, decay, bonus, starts)
+        return self._gate(r, y), sums, exponents
+
+    def _project(self, u: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """r; and in float32 or wider k, v, decay and bonus."""
+        change = u - before
+        r = self.receptance(torch.addcmul(before, self.mix_receptance, change))
+        k = self.key(torch.addcmul(before, self.mix_key, change))
+        v = self.value(torch.addcmul(before, self.mix_value, change))
+        dtype = wide(k.dtype)
+        return r, k.to(dtype), v.to(dtype), self.log_decay.to(dtype).exp(), self.bonus.to(dtype)
+
+    def _gate(self, r: Tensor, y: Tensor) -> Tensor:
+        return self.out_proj(r.sigmoid() * y.to(r.dtype))
+
+    @torch.no_grad()
+    def _set_initial(self) -> None:
+        """The authors' values, which are no random ones."""
+        channel = torch.arange(self.width, dtype=torch.float64)
+        share = (channel / self.width) ** (1 - DEPTH)
+        self.mix_receptance.copy_(share**0.5)
+        self.mix_key.copy_(share)
+        self.mix_value.copy_(share + 0.3 * DEPTH)
+        rank = channel / max(self.width - 1, 1)  # from zero to one
+        self.log_decay.copy_(-5 + 8 * rank ** (0.7 + 1.3 * DEPTH))
+        self.bonus.copy_(math.log(0.3) + 0.5 * ((channel + 1) % 3 - 1))

@@ -1,0 +1,95 @@
+"""A decaying sum in which the latest terms have weights of their own.
+
+Sizes: B batch, L length, D channels, K taps; S sums side by side.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+TILE = 1 << 18  # numbers in a tile of x: small enough for the caches, large for the overhead
+
+
+def windowed_sum(x: Tensor, total: Tensor, kept: Tensor, weights: Tensor) -> Tensor:
+    r"""Weighs the last K terms anew and all earlier ones by one, in O(L·K).
+
+    .. math::
+        y_t = \sum_{j<K} w_j \Big(\prod_{i=t-j+1}^{t} r_i\Big) x_{t-j}
+              + \Big(\prod_{i=t-K+1}^{t} r_i\Big)\, T_{t-K}
+
+    with the weights w, the shares r that a step keeps, and the running sum T. As a nested product,
+    w_0 x_t + r_t (w_1 x_{t−1} + r_{t−1} (… r_{t−K+1} T_{t−K})), it needs neither a division nor,
+    for terms that are positive, a difference: nothing cancels and nothing overflows.
+
+    Args:
+        x: terms, (S, B, L, D).
+        total: their running sums, (S, B, L, D): T_t = x_t + r_t T_{t−1}.
+        kept: r, (B, L, D), from zero to one; zero where a row or document begins.
+        weights: w, (K, D).
+
+    Returns: y, (S, B, L, D). Differentiable, once, in x, total and weights; not in ``kept``.
+    """
+    # Each tap's weights side by side: else the processor's vector instructions cannot be used.
+    y: Tensor = _WindowedSum.apply(x, total, kept, weights.contiguous())
+    return y
+
+
+class _WindowedSum(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, total: Tensor, kept: Tensor, weights: Tensor) -> Tensor:
+        K = weights.shape[0]
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for start, stop in _tiles(x, K):
+            terms, share, part = (_rows(t, start - K, stop) for t in (x, kept, total))
+            for i in range(1, K + 1):  # each factor reads one position more of the past
+                part = share[..., i:, :] * part[..., :-1, :]
+                part.addcmul_(terms[..., i:, :], weights[K - i])
+            y[..., start:stop, :] = part
+        return y
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        x, _, kept, weights = inputs
+        ctx.save_for_backward(x, kept, weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
+        x, kept, weights = ctx.saved_tensors
+        K = weights.shape[0]
+        dx, dtotal = torch.empty_like(dy), torch.empty_like(dy)
+        dweights = torch.zeros_like(weights)
+        for start, stop in _tiles(x, K):
+            terms, length = x[..., start:stop, :], stop - start
+            share, part = (_rows(t, start, stop + K) for t in (kept, dy))
+            dterms = torch.zeros_like(terms)
+            for j in range(K):
+                here = part[..., :length, :]
+                dterms.addcmul_(here, weights[j])
+                dweights[j] += (here * terms).sum((0, 1, 2))
+                part = share[..., 1 : part.shape[-2], :] * part[..., 1:, :]
+            dx[..., start:stop, :], dtotal[..., start:stop, :] = dterms, part
+        return dx, dtotal, None, dweights
+
+
+def _tiles(x: Tensor, taps: int) -> Iterator[tuple[int, int]]:
+    """Positions from and to, of pieces that fit in a cache but are not shorter than the window."""
+    L = x.shape[-2]
+    if x.numel() == 0:
+        return
+    rows = max(taps, TILE * L // x.numel())
+    for start in range(0, L, rows):
+        yield start, min(start + rows, L)
+
+
+def _rows(t: Tensor, start: int, stop: int) -> Tensor:
+    """Positions start … stop − 1, zero where there are none."""
+    L = t.shape[-2]
+    part = t[..., max(start, 0) : min(stop, L), :]
+    if start >= 0 and stop <= L:
+        return part
+    return F.pad(part, (0, 0, max(-start, 0), max(stop - L, 0)))

@@ -1,0 +1,33 @@
+"""Recall and reasoning tasks: prompts with known answers, of any length and difficulty."""
+
+from hyena.tasks.accuracy import exact_match
+from hyena.tasks.addition import Addition
+from hyena.tasks.batch import IGNORE, Batch
+from hyena.tasks.config import TaskConfig
+from hyena.tasks.counting import Counting
+from hyena.tasks.induction import InductionHead
+from hyena.tasks.linear_functions import LinearFunctions, least_squares_errors
+from hyena.tasks.majority import Majority
+from hyena.tasks.multi_query_recall import MultiQueryRecall
+from hyena.tasks.recall import AssociativeRecall
+from hyena.tasks.recall_plain import PlainRecall
+from hyena.tasks.task import TASKS, Task, build_task
+
+__all__ = [
+    "IGNORE",
+    "TASKS",
+    "Addition",
+    "AssociativeRecall",
+    "Batch",
+    "Counting",
+    "InductionHead",
+    "LinearFunctions",
+    "Majority",
+    "MultiQueryRecall",
+    "PlainRecall",
+    "Task",
+    "TaskConfig",
+    "build_task",
+    "exact_match",
+    "least_squares_errors",
+]

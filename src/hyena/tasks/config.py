@@ -1,0 +1,64 @@
+"""Which task, and how hard."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+READS: dict[str, tuple[str, ...]] = {
+    "recall": ("length", "vocab_size", "most_keys"),
+    "recall-plain": ("length", "vocab_size", "most_keys"),
+    "multi-query-recall": ("length", "vocab_size", "pairs"),
+    "induction": ("length", "vocab_size", "copy_length", "triggers"),
+    "majority": ("length", "vocab_size"),
+    "counting": ("length", "vocab_size"),
+    "linear-functions": ("dimension", "pairs"),
+    "addition": ("digits",),
+}
+"""The fields of `TaskConfig` that each task reads: the keyword arguments of its class."""
+
+
+@dataclass
+class TaskConfig:
+    """A task of `hyena.tasks.TASKS` and its sizes.
+
+    Raises: ValueError for an unknown task, or for a field that the task does not read and that is
+        not at its default; `hyena.tasks.build_task` checks the values.
+    """
+
+    name: str = "recall"
+    """Task: recall, recall-plain, multi-query-recall, induction, majority, counting,
+    linear-functions or addition."""
+    length: int = 1024
+    """Tokens of the prompt; of those before the question in recall, recall-plain and induction.
+    Not read by linear-functions and addition."""
+    vocab_size: int = 30
+    """Tokens of the vocabulary, special ones included. Not read by linear-functions and addition,
+    which has ten digits."""
+    most_keys: int | None = None
+    """recall and recall-plain: different keys in a sequence at most, which makes it easier; all
+    keys of the vocabulary without it."""
+    pairs: int | None = None
+    """multi-query-recall: key-value pairs, each of which is asked for once; without it as many as
+    fit. linear-functions: values of the function that are asked for, each after those before it
+    were shown; 2 · dimension + 1 without it."""
+    copy_length: int = 1
+    """induction: tokens to copy."""
+    triggers: int = 1
+    """induction: occurrences of the trigger before the last one."""
+    dimension: int = 5
+    """linear-functions: size of the vectors."""
+    digits: int = 4
+    """addition: digits of each summand."""
+
+    def __post_init__(self) -> None:
+        if self.name not in READS:
+            raise ValueError(f"task.name: expected one of {', '.join(READS)}, got {self.name!r}")
+        read = ("name", *READS[self.name])
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name not in read and value != field.default:
+                raise ValueError(
+                    f"task.{field.name}={value} has no effect on {self.name}, which reads "
+                    f"{', '.join(READS[self.name])}; leave it out"
+                )

@@ -1,0 +1,80 @@
+"""Counting: how often does the last token occur.
+
+Sizes: B batch, T positions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hyena.tasks.batch import IGNORE, Batch
+from hyena.tasks.placement import other_than, placed, used
+from hyena.tasks.splits import DECIDING, TEST_SHARE, Split, draw_split
+from hyena.tasks.words import letters, question
+
+
+class Counting:
+    """How often the prompt's last token occurs in it, itself included: ``a b b b a c b → 4``.
+
+    Poli et al. 2023 (arXiv:2302.10866), section 4.1 and appendix C. T = length. Half of the tokens,
+    rounded down, are the numbers from 1 on; they come after the letters and only ever are targets.
+    The answer is drawn uniformly from 1 to that half (or to the length, if that is less), the
+    letter uniformly, its places other than the last uniformly; the other positions hold other
+    letters, uniformly with replacement. So each answer is as likely as any other, whatever the
+    length; the paper does not say how its prompts were drawn. Only the last position has a loss and
+    is an answer.
+
+    The letter, the answer and the first 64 of the other letters decide on the split.
+
+    Args:
+        length: tokens, at least 2.
+        vocab_size: tokens, at least 4.
+
+    Raises: ValueError for another length or vocab_size.
+    """
+
+    name = "counting"
+    features = 0
+    test_share = TEST_SHARE
+
+    def __init__(self, *, length: int = 1024, vocab_size: int = 30) -> None:
+        if length < 2:
+            raise ValueError(f"counting: length: expected at least 2, got {length}")
+        if vocab_size < 4:
+            raise ValueError(
+                f"counting: vocab_size: expected at least 4, for two letters and two numbers, "
+                f"got {vocab_size}"
+            )
+        self.vocab_size = vocab_size
+        self.length = length
+        self.letters = vocab_size - vocab_size // 2
+
+    def sample(self, count: int, generator: torch.Generator, split: Split) -> Batch:
+        """Draws ``count`` prompts. Raises: ValueError as `hyena.tasks.splits.draw_split`."""
+        most = min(self.vocab_size - self.letters, self.length)
+        first = min(self.length - 1, DECIDING)
+
+        def candidates(rows: int) -> tuple[Tensor, ...]:
+            letter = torch.randint(self.letters, (rows, 1), generator=generator)
+            number = torch.randint(1, most + 1, (rows, 1), generator=generator)
+            others = other_than(letter, first, self.letters, generator)
+            deciding = torch.cat([letter, number, used(others, self.length - number)], dim=1)
+            return deciding, letter, number, others
+
+        letter, number, others = draw_split(candidates, count, split, self.name)
+        rest = other_than(letter, self.length - 1 - first, self.letters, generator)
+        order = torch.rand(count, self.length - 1, dtype=torch.float64, generator=generator)
+        places = order.topk(most - 1, dim=1).indices  # of which a row uses number − 1
+        here = torch.zeros(count, self.length, dtype=torch.bool)
+        here[:, -1] = True
+        here.scatter_(1, places, torch.arange(most - 1) < number - 1)
+        inputs = placed(letter, here, torch.cat([others, rest], dim=1))
+        targets = torch.full_like(inputs, IGNORE)
+        targets[:, -1:] = self.letters + number - 1
+        return Batch(inputs, targets, targets != IGNORE)
+
+    def show(self, batch: Batch, row: int) -> str:
+        """Letters, and the answer as a number: ``a b b b a c b → 4``."""
+        prompt = [letters(token) for token in batch.inputs[row].tolist()]
+        return question(prompt, [str(int(batch.targets[row, -1]) - self.letters + 1)])

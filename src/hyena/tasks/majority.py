@@ -1,0 +1,75 @@
+"""Majority: which token fills more than half of the prompt.
+
+Sizes: B batch, T positions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hyena.tasks.batch import IGNORE, Batch
+from hyena.tasks.placement import other_than, placed, used
+from hyena.tasks.splits import DECIDING, TEST_SHARE, Split, draw_split
+from hyena.tasks.words import letters, question
+
+
+class Majority:
+    """One token occurs more often than all others together: answer it, ``a g g g e f g → g``.
+
+    Poli et al. 2023 (arXiv:2302.10866), section 4.1 and appendix C. T = length. How often the token
+    occurs is drawn uniformly from ⌊length / 2⌋ + 1 to ⌊3 · length / 4⌋ (or the former, if that is
+    more), so that no single position gives it away; its places are uniform, and the other positions
+    hold other tokens, uniformly with replacement. The paper does not say how its prompts were
+    drawn; with all tokens equally likely the two most frequent of a long prompt would differ by
+    chance only. Only the last position has a loss and is an answer.
+
+    The token, its number and the first 64 of the other tokens decide on the split.
+
+    Args:
+        length: tokens, at least 3.
+        vocab_size: tokens, at least 2.
+
+    Raises: ValueError for another length or vocab_size.
+    """
+
+    name = "majority"
+    features = 0
+    test_share = TEST_SHARE
+
+    def __init__(self, *, length: int = 1024, vocab_size: int = 30) -> None:
+        if length < 3:
+            raise ValueError(f"majority: length: expected at least 3, got {length}")
+        if vocab_size < 2:
+            raise ValueError(f"majority: vocab_size: expected at least 2, got {vocab_size}")
+        self.vocab_size = vocab_size
+        self.length = length
+
+    def sample(self, count: int, generator: torch.Generator, split: Split) -> Batch:
+        """Draws ``count`` prompts. Raises: ValueError as `hyena.tasks.splits.draw_split`."""
+        least = self.length // 2 + 1
+        most = max(least, 3 * self.length // 4)
+        room = self.length - least  # for other tokens, at most
+        first = min(room, DECIDING)
+
+        def candidates(rows: int) -> tuple[Tensor, ...]:
+            token = torch.randint(self.vocab_size, (rows, 1), generator=generator)
+            number = torch.randint(least, most + 1, (rows, 1), generator=generator)
+            others = other_than(token, first, self.vocab_size, generator)
+            deciding = torch.cat([token, number, used(others, self.length - number)], dim=1)
+            return deciding, token, number, others
+
+        token, number, others = draw_split(candidates, count, split, self.name)
+        rest = other_than(token, room - first, self.vocab_size, generator)
+        order = torch.rand(count, self.length, dtype=torch.float64, generator=generator).argsort(1)
+        here = torch.empty(order.shape, dtype=torch.bool)
+        here.scatter_(1, order, torch.arange(self.length) < number)
+        inputs = placed(token, here, torch.cat([others, rest], dim=1))
+        targets = torch.full_like(inputs, IGNORE)
+        targets[:, -1:] = token
+        return Batch(inputs, targets, targets != IGNORE)
+
+    def show(self, batch: Batch, row: int) -> str:
+        """Tokens as letters: ``a g g g e f g → g``."""
+        prompt = [letters(token) for token in batch.inputs[row].tolist()]
+        return question(prompt, [letters(int(batch.targets[row, -1]))])

@@ -1,0 +1,169 @@
+"""A cell that was interrupted is the uninterrupted one, bit by bit."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_cells import cell, differing, timeless
+
+from hyena.experiments import read_result, run, run_cell
+
+TOKENS: dict[str, Any] = {"model": {"dropout": 0.2}}
+CASES: dict[str, dict[str, Any]] = {
+    "tokens": TOKENS,
+    "stages": {"training": {"stages": [(4, 2)], "steps": 4}},
+    "samples": {"training": {"samples": 10, "epochs": 2, "steps": None}},
+    "numbers": {
+        "task": {"name": "linear-functions", "dimension": 2, "length": 1024, "vocab_size": 30}
+    },
+}
+
+
+def at_call(
+    monkeypatch: pytest.MonkeyPatch, name: str, number: int, action: Callable[[], None]
+) -> None:
+    """Does something before the given call of a function of `hyena.experiments.run`."""
+    original = getattr(run, name)
+
+    def called(*arguments: Any, **options: Any) -> Any:
+        called.calls += 1
+        if called.calls == number:
+            action()
+        return original(*arguments, **options)
+
+    called.calls = 0
+    monkeypatch.setattr(run, name, called)
+
+
+def stop() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("step", [1, 2, 5])
+def test_after_a_signal_in_a_step(
+    case: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = (cell(tmp_path / name, **CASES[case]) for name in ("whole", "parts"))
+    expected = run_cell(whole).result
+    with monkeypatch.context() as patch:
+        at_call(patch, "backward", step, stop)
+        end = run_cell(parts)
+    assert (end.result, end.step, end.signal) == (None, step, signal.SIGTERM)
+    assert read_result(parts.out) is None
+    result = run_cell(parts).result
+    assert timeless(result) == timeless(expected)
+    assert differing(whole, parts) == []
+
+
+@pytest.mark.parametrize("call", [1, 2, 4])  # the last one is the test
+def test_after_a_signal_while_it_is_measured(
+    call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = (cell(tmp_path / name, **TOKENS) for name in ("whole", "parts"))
+    expected = run_cell(whole).result
+    with monkeypatch.context() as patch:
+        at_call(patch, "measure", call, stop)
+        end = run_cell(parts)
+    assert (end.result, end.step) == (None, min(2 * call, 6))
+    result = run_cell(parts).result
+    assert timeless(result) == timeless(expected)
+    assert differing(whole, parts) == []
+
+
+def test_after_a_kill_from_the_newest_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    often = {**TOKENS, "training": {"checkpoint_minutes": 0.0}}
+    whole, parts = cell(tmp_path / "whole", **TOKENS), cell(tmp_path / "parts", **often)
+    expected = run_cell(whole).result
+    with monkeypatch.context() as patch:
+        at_call(patch, "backward", 5, die)
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(parts)
+    left = [path.name for path in (parts.out / "checkpoints").iterdir()]
+    assert left == ["step-00000004"]
+    lines: list[str] = []
+    result = run_cell(cell(tmp_path / "parts", **TOKENS), say=lines.append).result
+    assert lines[0] == "going on from step 4 of 6"
+    assert timeless(result).curve == timeless(expected).curve
+    assert differing(whole, parts) == []
+
+
+def test_a_signal_before_the_first_step_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    with monkeypatch.context() as patch:
+        at_call(patch, "build_model", 1, stop)
+        end = run_cell(cell(tmp_path / "cell"), say=lines.append)
+    assert (end.step, end.signal) == (0, signal.SIGTERM)
+    assert lines == ["interrupted; nothing to save yet"]
+    assert not (tmp_path / "cell").exists()
+
+
+def test_handlers_threads_and_random_state_are_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    run_cell(cell(tmp_path / "cell", threads=3, model={"dropout": 0.1}))
+    assert asked == [3, threads]
+    assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cell that was stopped after its third step; returns its checkpoint."""
+    with monkeypatch.context() as patch:
+        at_call(patch, "backward", 3, stop)
+        run_cell(cell(folder))
+    (checkpoint,) = (folder / "checkpoints").iterdir()
+    return checkpoint
+
+
+def test_another_cell_s_checkpoint_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(tmp_path / "cell", monkeypatch)
+    with pytest.raises(ValueError, match=r"holds another cell: training.steps was 6, is 7\. Use"):
+        run_cell(cell(tmp_path / "cell", training={"steps": 7}))
+
+
+@pytest.mark.parametrize("damage", ["", "{}", '{"format_version": 2, "config": {}}'])
+def test_a_damaged_checkpoint_is_named(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = interrupted(tmp_path / "cell", monkeypatch)
+    (checkpoint / "state.json").write_text(damage)
+    with pytest.raises(ValueError, match=r"state.json cannot be read: .*; remove this checkpoint"):
+        run_cell(cell(tmp_path / "cell"))
+
+
+def test_there_is_never_half_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def fails(descriptor: int) -> None:
+        sync(descriptor)
+        if list((tmp_path / "cell" / "checkpoints").glob("step-00000003.tmp")):
+            raise OSError(28, "No space left on device")
+
+    often = cell(tmp_path / "cell", training={"checkpoint_minutes": 0.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="No space left on device"):
+            run_cell(often)
+    (checkpoint,) = (tmp_path / "cell" / "checkpoints").iterdir()
+    assert checkpoint.name == "step-00000002"
+    assert json.loads((checkpoint / "state.json").read_text())["step"] == 2
+    assert run_cell(often).result is not None

@@ -1,0 +1,152 @@
+"""Tables, figures and records of sweeps."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_cells import cell, record
+
+from hyena.experiments import Measurement, Result, Standing, write_table
+from hyena.experiments.cell import plain
+from hyena.experiments.layout import lay_out
+from hyena.experiments.plan import Group, write_plan
+from hyena.experiments.table import table
+
+
+def standing(
+    row: str,
+    length: int,
+    values: list[list[float]],
+    *,
+    model: dict[str, Any] | None = None,
+    planned: int = 1,
+    **changes: Any,
+) -> Standing:
+    """Of a row at vocabulary 30 with two trials; the values of the better one's seeds."""
+    config = cell(
+        Path("x"), task={"length": length, "vocab_size": 30}, model=model or {}, training={}
+    )
+    config.training.protocol = "paper"
+    seeds = [record(config, value, **changes) for value in values]
+    tried: list[Result | None] = [record(config, [0.0]), seeds[0]]
+    trials = [{"model.layers": 1}, {"model.layers": 2, "model.order": 3}]
+    return Standing(
+        row, {"task.length": length}, trials, plain(config), tried, 1, seeds, planned, []
+    )
+
+
+def failed(row: str, length: int) -> Standing:
+    whole = standing(row, length, [[1.0]])
+    nothing: list[Result | None] = [None, None]
+    return replace(whole, tried=nothing, best=None, seeds=[], failures=["no memory"])
+
+
+def lines_of(standings: list[Standing]) -> list[str]:
+    return table(lay_out(standings), ["recall.png"]).splitlines()
+
+
+def test_figures_stand_beside_the_paper_s() -> None:
+    attention = {"mixers": "attention"}
+    lines = lines_of(
+        [
+            standing("Hyena", 8, [[0.5, 1.0]]),
+            standing("Hyena", 131072, [[0.5, 0.9], [0.8]], planned=2),
+            standing("attention", 8, [[0.25]], model=attention, planned=3),
+            standing("attention", 32768, [[0.25]], model=attention, stopped="minutes"),
+            failed("S4D", 8),
+        ]
+    )
+    heading = lines.index("## recall: accuracy in percent")
+    assert lines[heading + 2 : heading + 7] == [
+        "| length | 8 | 32,768 | paper | 131,072 | paper |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| Hyena | 100.0 (96.3–100.0) |  |  | 85.0 (79.4–89.3; seeds 80.0–90.0) | 97.2 |",
+        "| attention | 25.0‡ (17.5–34.3) | 25.0† (17.5–34.3) | 32.4 |  |  |",
+        "| S4D | failed |  |  |  |  |",
+    ]
+    assert "![recall](recall.png)" in lines
+    assert "- S4D at length 8 failed: no memory" in lines
+    assert lines[lines.index("```sh") + 1] == "hyena tasks run"
+
+
+def test_what_each_figure_took_is_said() -> None:
+    lines = lines_of([standing("Hyena", 8, [[0.5, 1.0, 1.0], [0.8]], planned=2)])
+    heading = lines.index("## recall: what was run")
+    assert lines[heading + 2].startswith("|  | length | protocol | trials | chosen | seeds | steps")
+    assert lines[heading + 4] == (
+        "| Hyena | 8 | paper | 2 of 2 | model.layers=2, model.order=3 | 2 of 2 | 30 / 10 "
+        "| 20 / 10 | 0.0M | 0.5 | 1.0 | 123 |  |"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stopped", "text"), [("accuracy", "accuracy reached"), ("diverged", "diverged")]
+)
+def test_how_a_training_ended_is_said(stopped: Any, text: str) -> None:
+    lines = lines_of([standing("Hyena", 8, [[0.5]], stopped=stopped)])
+    assert lines[lines.index("## recall: what was run") + 4].endswith(f"| {text} |")
+
+
+def test_errors_stand_beside_least_squares() -> None:
+    task = {"name": "linear-functions", "dimension": 2, "length": 1024, "vocab_size": 30}
+    config = cell(Path("x"), task=task)
+
+    def result(error: float) -> Result:
+        details = {
+            "examples": [0, 1],
+            "squared_error": [2.0 + error, error],
+            "least_squares": [2.0, 0.5 * error],
+        }
+        test = Measurement("squared error", error, (error - 0.1, error + 0.1), 10, details)
+        return replace(record(config, [error]), test=test)
+
+    seeds = [result(1.0), result(2.0)]
+    one = Standing("Hyena", {}, [{}], plain(config), [seeds[0]], 0, seeds, 2, [])
+    lines = lines_of([one])
+    heading = lines.index("## linear-functions: squared error")
+    assert lines[heading + 4] == "| Hyena | 1.5 (1.43–1.57; seeds 1–2) |"
+    examples = lines.index("Dimension 2:")
+    assert lines[examples + 2 : examples + 6] == [
+        "| examples | 0 | 1 |",
+        "| --- | --- | --- |",
+        "| least squares | 2 | 0.75 |",
+        "| Hyena | 3.5 | 1.5 |",
+    ]
+
+
+def sweep(out: Path, row: str, length: int, value: float | None) -> None:
+    """A sweep of one cell, finished with a value or not."""
+    config = cell(out / "cells" / "only", task={"length": length})
+    write_plan(out, [Group(row, {"task.length": length}, [{}], [[config]])])
+    if value is not None:
+        config.out.mkdir()
+        content = {"format_version": 1, **asdict(record(config, [0.5 * value, value]))}
+        (config.out / "result.json").write_text(json.dumps(content))
+
+
+def test_sweeps_are_written_into_one_table_with_figures_and_records(tmp_path: Path) -> None:
+    sweep(tmp_path / "a", "Hyena", 8, 1.0)
+    sweep(tmp_path / "b", "Hyena", 16, 0.5)
+    sweep(tmp_path / "c", "attention", 8, None)
+    path = write_table([tmp_path / name for name in "abc"], tmp_path / "out")
+    assert path == tmp_path / "out" / "table.md"
+    text = path.read_text()
+    assert "| Hyena | 100.0 (96.3–100.0) | 50.0 (40.4–59.6) |" in text
+    assert "| attention | ‡ |  |" in text
+    for name in ("recall.png", "recall-learning.png"):
+        assert f"({name})" in text
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+    records = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [record["row"] for record in records] == ["Hyena", "Hyena", "attention"]
+    assert records[0]["seeds"][0]["test"]["value"] == 1.0
+    assert records[2]["tried"] == [None]
+
+
+def test_a_sweep_without_a_result_has_no_figures(tmp_path: Path) -> None:
+    sweep(tmp_path / "a", "Hyena", 8, None)
+    text = write_table([tmp_path / "a"], tmp_path / "a").read_text()
+    assert "| Hyena | ‡ |" in text
+    assert ".png" not in text
+    assert not list(tmp_path.rglob("*.png"))

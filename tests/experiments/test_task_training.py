@@ -1,0 +1,62 @@
+"""The fields of a training, its batches and its learning rate."""
+
+import math
+from typing import Any
+
+import pytest
+
+from hyena.experiments import TaskTraining
+from hyena.training import OptimizerConfig
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": -1}, "training.steps is -1; it must be at least 0"),
+        ({"batch": 0}, "training.batch is 0; it must be at least 1"),
+        ({"test_sequences": 1}, "training.test_sequences is 1; it must be at least 2"),
+        ({"minutes": 0.0}, "training.minutes is 0.0; it must be a positive number"),
+        ({"clip": math.nan}, "training.clip is nan; it must be a positive number"),
+        ({"schedule": "step"}, "training.schedule is 'step'; choose cosine, constant or linear"),
+        ({"final_lr": 2.0}, "training.final_lr is 2.0; it is a share, from 0 to 1"),
+        ({"stop_at": 0.0}, "training.stop_at is 0.0; it is a share, above 0 up to 1"),
+        ({"steps": None}, "training.steps is None and training.epochs is None; give one"),
+        ({"epochs": 3}, "training.steps is 1000 and training.epochs is 3; give one"),
+        ({"epochs": 3, "steps": None}, "training.epochs is 3, but there are no training.samples"),
+        ({"stages": [(4, 1)], "samples": 9}, "training.stages are of fresh sequences"),
+        ({"stages": [(4, 0)]}, r"training.stages has \[4, 0\]; expected \[length, steps\]"),
+        ({"steps": 0}, "training.steps is 0 and there are no training.stages"),
+        ({"optimizer": OptimizerConfig(lr=0.0)}, "training.optimizer.lr is 0.0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TaskTraining(**changes)
+
+
+def test_a_step_has_about_its_tokens() -> None:
+    training = TaskTraining(tokens_per_step=16384)
+    # Recall's two more tokens at a length cost no sequence.
+    assert [training.sequences(n) for n in (1024, 1026, 8194, 16386, 131074)] == [16, 16, 2, 1, 1]
+    assert TaskTraining(batch=32).sequences(131074) == 32
+
+
+def test_the_paper_s_epochs_are_steps() -> None:
+    training = TaskTraining(steps=None, samples=2000, epochs=200, batch=32)
+    assert training.own_steps(2050) == 200 * 63
+    assert TaskTraining(steps=7).own_steps(2050) == 7
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "linear"])
+def test_the_learning_rate_rises_and_then_follows_its_schedule(schedule: Any) -> None:
+    training = TaskTraining(schedule=schedule, warmup_steps=4, final_lr=0.25)
+    factors = [training.factor(step, 24) for step in range(25)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    middle, end = {"cosine": (0.625, 0.25), "constant": (1, 1), "linear": (0.625, 0.25)}[schedule]
+    assert (factors[14], factors[24]) == pytest.approx((middle, end))
+    assert factors[5:] == sorted(factors[5:], reverse=True)
+
+
+def test_a_warm_up_longer_than_the_training_never_peaks() -> None:
+    training = TaskTraining(warmup_steps=50)
+    assert max(training.factor(step, 4) for step in range(4)) < 1

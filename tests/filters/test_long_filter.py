@@ -1,0 +1,209 @@
+"""A filter made of any taps: skip, length policy, what is kept, and inside a Hyena operator."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from comparison import assert_all_close, assert_close, with_module_gradients
+from torch import Tensor, nn
+
+from hyena.filters import (
+    DiagonalSSM,
+    ExplicitTaps,
+    FourierTaps,
+    LongFilter,
+    TransferFunctionTaps,
+)
+from hyena.filters.long import Taps
+from hyena.mixers import HyenaOperator
+from hyena.ops import naive
+from hyena.ops.segments import Segments
+from hyena.training import OptimizerConfig, parameter_groups
+
+D, M = 4, 20
+
+TAPS: dict[str, Callable[[int], nn.Module]] = {
+    "explicit": lambda F: ExplicitTaps(D, 7, filters=F, dtype=torch.float64),
+    "fourier": lambda F: FourierTaps(D, 5, M, filters=F, dtype=torch.float64),
+    "s4d": lambda F: DiagonalSSM(D, filters=F, state=6, dtype=torch.float64),
+    "transfer function": lambda F: TransferFunctionTaps(D, 4, filters=F, dtype=torch.float64),
+}
+each_kind = pytest.mark.parametrize("kind", TAPS)
+
+
+def make(kind: str, filters: int = 1, policy: str = "error") -> LongFilter:
+    return LongFilter(
+        TAPS[kind](filters),
+        D,
+        M,
+        filters=filters,
+        length_policy=policy,  # type: ignore[arg-type]
+        dtype=torch.float64,
+    )
+
+
+def operator(kind: str, order: int = 2, policy: str = "error") -> HyenaOperator:
+    filter = make(kind, order - 1, policy)
+    return HyenaOperator(D, M, order, filter=filter, dtype=torch.float64)
+
+
+def draw(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+@each_kind
+def test_its_taps(kind: str) -> None:
+    filter = make(kind, 2)
+    taps: Taps = filter.taps  # type: ignore[assignment]
+    assert torch.equal(filter(9), taps(9))
+    assert filter(9).shape == (2, D, 9)
+    assert filter.skip.shape == (2, D)
+
+
+@each_kind
+@pytest.mark.parametrize("order", [2, 3, 4])
+def test_in_an_operator_by_definition(kind: str, order: int, generator: torch.Generator) -> None:
+    op, u = operator(kind, order), draw(generator, 2, 13, D)
+
+    def by_definition(u: Tensor) -> Tensor:
+        z = op.in_proj(u).transpose(1, 2)
+        *gates, v = naive.short_conv(z, op.short_conv.weight, op.short_conv.bias).split(D, dim=1)
+        h = op.filter(13)
+        for i, gate in enumerate(reversed(gates[1:])):
+            v = naive.long_conv(v * gate, h[i], op.filter.skip[i])
+        return op.out_proj((v * gates[0]).transpose(1, 2))
+
+    expected = with_module_gradients(op, by_definition, u)
+    assert_all_close(with_module_gradients(op, op, u), expected, 1e-10)
+
+
+@each_kind
+@pytest.mark.parametrize("order", [2, 3])
+@torch.no_grad()
+def test_prefill_and_steps_equal_forward(kind: str, order: int, generator: torch.Generator) -> None:
+    op, u = operator(kind, order).eval(), draw(generator, 2, M, D)
+    expected = op(u)
+    for known in (1, 6, M):
+        y, state = op.prefill(u[:, :known])
+        outputs = [y]
+        for t in range(known, M):
+            y, state = op.step(u[:, t], state)
+            outputs.append(y[:, None])
+        assert_close(torch.cat(outputs, dim=1), expected, 1e-11)
+
+
+@each_kind
+def test_packed_and_padded(kind: str, generator: torch.Generator) -> None:
+    op, u = operator(kind, 3), draw(generator, 1, M, D)
+    pieces = u.split([5, 1, 9, 5], dim=1)
+    expected = torch.cat([op(piece) for piece in pieces], dim=1)
+    ids = torch.repeat_interleave(torch.arange(4), torch.tensor([5, 1, 9, 5]))[None]
+    assert_close(op(u, document_ids=Segments.from_document_ids(ids)), expected, 1e-11)
+    mask = torch.ones(1, M, dtype=torch.bool)
+    mask[:, :6] = False
+    assert_close(op(u, mask=mask)[:, 6:], op(u[:, 6:]), 1e-11)
+
+
+@each_kind
+def test_the_policy(kind: str, generator: torch.Generator) -> None:
+    u = draw(generator, 1, 3 * M, D)
+    strict, free = operator(kind), operator(kind, policy="extrapolate")
+    for length in (M + 1, 3 * M):
+        with pytest.raises(ValueError, match=f"^the input is {length} long but max_length is {M}"):
+            strict(u[:, :length])
+        with pytest.raises(ValueError, match=f"^the input is {length} long but max_length is {M}"):
+            strict.filter.reversed_taps(length)
+    y = free(u)
+    assert_close(y[:, :M], free(u[:, :M]), 1e-11)
+    with torch.no_grad():
+        free.eval()
+        y, state = free.prefill(u[:, : M - 1])
+        for t in range(M - 1, 3 * M):
+            y, state = free.step(u[:, t], state)
+        assert_close(y, free(u)[:, -1], 1e-11)
+
+
+def test_interpolation_is_refused() -> None:
+    message = "LongFilter: length_policy='interpolate', but filters of this kind know \"error\" and"
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make("explicit", policy="interpolate")
+
+
+@pytest.mark.parametrize("sizes", [(0, M), (D, 0)])
+def test_sizes_that_cannot_be(sizes: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"^LongFilter: expected (channels|max_length) ≥ 1, got 0"):
+        LongFilter(ExplicitTaps(D, 7), *sizes)
+    with pytest.raises(ValueError, match=r"^LongFilter: expected a length ≥ 1, got 0"):
+        make("explicit")(0)
+
+
+def test_a_filter_that_does_not_fit_the_operator() -> None:
+    with pytest.raises(ValueError, match=r"expected \(channels, filters, max_length, bidirec"):
+        HyenaOperator(D, M, 3, filter=make("explicit"))
+    with pytest.raises(ValueError, match="length_policy belongs to the filter"):
+        HyenaOperator(D, M, filter=make("explicit"), length_policy="error")
+
+
+@each_kind
+def test_spectra_are_kept_until_a_parameter_changes(kind: str, generator: torch.Generator) -> None:
+    op, u = operator(kind, 3).eval(), draw(generator, 1, M, D)
+    filter = op.filter
+    assert filter.spectra(M) is None  # gradients are on
+    with torch.no_grad():
+        first, taps = filter.spectra(M), filter.reversed_taps(M)
+        assert filter.spectra(M) is first
+        assert filter.reversed_taps(M) is taps
+        assert filter.spectra(9) is not first
+        for parameter in filter.parameters():
+            before = op(u)
+            parameter.add_(0.1)
+            after = op(u)
+            assert not torch.equal(after, before)
+            assert_close(after, copy.deepcopy(op).train()(u), 1e-11)
+        kept = filter.spectra(M)
+        filter.train().eval()
+        assert filter.spectra(M) is not kept
+        assert filter.train().spectra(M) is None
+
+
+def test_clear_cache_after_writing_through_data() -> None:
+    filter = make("explicit").eval()
+    with torch.no_grad():
+        first = filter.spectra(M)
+        filter.skip.data.add_(1)  # unseen, as documented
+        assert filter.spectra(M) is first
+        filter.clear_cache()
+        assert filter.spectra(M) is not first
+
+
+@each_kind
+def test_under_autocast_the_filter_is_the_same(kind: str, generator: torch.Generator) -> None:
+    op, u = operator(kind).float(), draw(generator, 2, 13, D).float()
+    expected, h = op(u), op.filter(13)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(op.filter(13), h)
+        y = op(u)
+    assert_close(y, expected, 5e-2, dtype=torch.bfloat16)
+
+
+@each_kind
+def test_parameter_groups(kind: str) -> None:
+    model = nn.ModuleDict({"mixer": operator(kind)})
+    config = OptimizerConfig(lr=1e-3, filter_lr=5e-4, weight_decay=0.1)
+    found = {
+        name: (group["peak_lr"], group["weight_decay"])
+        for group in parameter_groups(model, config)
+        for name in group["names"]
+    }
+    taps = [name for name in found if name.startswith("mixer.filter.taps.")]
+    assert len(taps) == len(list(model["mixer"].filter.taps.parameters())) > 0
+    assert {found[name] for name in taps} == {(5e-4, 0.0)}
+    assert found["mixer.filter.skip"] == (1e-3, 0.0)
+
+
+def test_meta_device() -> None:
+    taps = DiagonalSSM(D, device="meta")
+    filter = LongFilter(taps, D, M, device="meta")
+    op = HyenaOperator(D, M, filter=filter, device="meta")
+    assert op(torch.zeros(2, 9, D, device="meta")).shape == (2, 9, D)

@@ -1,0 +1,142 @@
+"""Ratios of polynomials: their power series, and that it stays bounded."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from comparison import assert_all_close, assert_close, with_module_gradients
+from torch import Tensor
+
+from hyena.filters import TransferFunctionTaps
+
+
+def make(
+    degree: int, filters: int = 1, *, dtype: torch.dtype = torch.float64
+) -> TransferFunctionTaps:
+    return TransferFunctionTaps(3, degree, filters=filters, dtype=dtype)
+
+
+def by_division(taps: TransferFunctionTaps, length: int) -> Tensor:
+    """Long division, tap by tap: h_t = b_t − Σ_k a_k · h_{t−k}."""
+    a, b, h = taps.denominator(), taps.numerator, []
+    degree = b.shape[-1] - 1
+    for t in range(length):
+        value = b[..., t] if t <= degree else torch.zeros_like(b[..., 0])
+        for k in range(1, min(t, degree) + 1):
+            value = value - a[..., k] * h[t - k]
+        h.append(value)
+    return torch.stack(h, dim=-1)
+
+
+@pytest.mark.parametrize("filters", [1, 2])
+@pytest.mark.parametrize("degree", [1, 2, 5])
+@pytest.mark.parametrize("length", [1, 2, 3, 8, 31])
+def test_equals_long_division_with_every_gradient(length: int, degree: int, filters: int) -> None:
+    taps = make(degree, filters)
+    unused = torch.ones(1, dtype=torch.float64)
+    if length == 1:  # the first tap is the numerator's alone
+        assert_close(taps(1).detach(), taps.numerator[..., :1].detach(), 1e-14)
+        return
+    expected = with_module_gradients(taps, lambda u: u * by_division(taps, length), unused)
+    got = with_module_gradients(taps, lambda u: u * taps(length), unused)
+    assert got[0].shape == (filters, 3, length)
+    assert_all_close(got, expected, 1e-12)
+
+
+def test_degree_64_and_second_derivatives() -> None:
+    taps = make(64)
+    assert_close(taps(300), by_division(taps, 300), 1e-12)
+    small = make(2)
+
+    def of(reflection: Tensor, numerator: Tensor) -> Tensor:
+        parameters = {"reflection": reflection, "numerator": numerator}
+        return torch.func.functional_call(small, parameters, (7,))
+
+    inputs = (small.reflection.detach().requires_grad_(), small.numerator.detach().requires_grad_())
+    assert torch.autograd.gradgradcheck(of, inputs)
+
+
+def test_a_shorter_input_sees_a_prefix() -> None:
+    taps = make(5)
+    whole = taps(200)
+    for length in (1, 7, 100, 199):
+        assert_close(taps(length), whole[..., :length], 1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_every_root_lies_inside_the_unit_circle(scale: float) -> None:
+    taps = make(6)
+    with torch.no_grad():
+        taps.reflection.normal_(generator=torch.Generator().manual_seed(0)).mul_(scale)
+        taps.reflection.clamp_(-3, 3)
+    for a in taps.denominator().detach().flatten(0, 1).numpy():
+        assert a[0] == 1
+        assert np.abs(np.roots(a)).max() < 1
+
+
+def test_every_such_denominator_can_be_had() -> None:
+    # downwards from the coefficients of three chosen roots, the recursion the other way round
+    a = np.real(np.poly([0.9, 0.5 + 0.6j, 0.5 - 0.6j]))
+    found = []
+    while len(a) > 1:
+        k = a[-1]
+        found.append(k)
+        a = (a - k * a[::-1])[:-1] / (1 - k * k)
+    taps = make(3)
+    with torch.no_grad():
+        taps.reflection.copy_(torch.tensor(found[::-1]).atanh())
+    expected = torch.tensor(np.real(np.poly([0.9, 0.5 + 0.6j, 0.5 - 0.6j])))
+    assert_close(taps.denominator()[0, 1], expected, 1e-12)
+
+
+def test_the_energy_at_first() -> None:
+    taps = TransferFunctionTaps(100, 64, dtype=torch.float64)
+    with torch.no_grad():
+        taps.numerator.zero_()[..., 0] = 1
+    coefficients = taps.reflection.tanh()
+    energy = (1 / (1 - coefficients.square())).prod(-1)
+    assert_close(taps(20_000).square().sum(-1), energy, 1e-5)  # but for the slowest roots
+    assert 1.5 < float(energy.detach().median()) < 4
+
+
+def test_float32_at_great_length() -> None:
+    taps = make(64, dtype=torch.float32)
+    expected = copy.deepcopy(taps).double()
+    assert_close(taps(131072), expected(131072), 1e-5, dtype=torch.float32)
+
+
+def test_drawn_from_the_generator_alone() -> None:
+    a, b = make(4), make(4)
+    assert not torch.equal(a(9), b(9))
+    for taps in (a, b):
+        taps.draw(torch.Generator().manual_seed(3))
+    assert torch.equal(a(9), b(9))
+
+
+def test_in_float32_or_wider() -> None:
+    taps = make(4, dtype=torch.float32)
+    expected = taps(20)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(taps(20), expected)
+    assert copy.deepcopy(taps).bfloat16()(20).dtype == torch.float32
+    assert TransferFunctionTaps(3, 4, device="meta")(7).shape == (1, 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((0, 5, 1), "expected channels ≥ 1, got 0"),
+        ((3, 0, 1), "expected degree ≥ 1, got 0"),
+        ((3, 5, 0), "expected filters ≥ 1, got 0"),
+    ],
+)
+def test_sizes_that_cannot_be(sizes: tuple[int, int, int], message: str) -> None:
+    channels, degree, filters = sizes
+    with pytest.raises(ValueError, match=f"^TransferFunctionTaps: {message}$"):
+        TransferFunctionTaps(channels, degree, filters=filters)
+
+
+def test_a_length_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match=r"^TransferFunctionTaps: expected a length ≥ 1, got 0$"):
+        make(3)(0)

@@ -1,0 +1,172 @@
+"""RWKV's time mixing: all positions at once, one after the other, and as a softmax."""
+
+import copy
+import math
+
+import pytest
+import torch
+from comparison import assert_all_close, assert_close, with_gradients, with_module_gradients
+from rival_definitions import rwkv
+from rival_definitions import wkv as definition
+from torch import Tensor
+
+from hyena.mixers import RWKV
+from hyena.mixers.scan import EMPTY
+from hyena.mixers.wkv import WKVSums, wkv, wkv_step
+
+D = 8
+
+
+def make(dtype: torch.dtype = torch.float64) -> RWKV:
+    op = RWKV(D, dtype=dtype)
+    with torch.no_grad():  # keys that differ
+        op.key.weight.mul_(3)
+    return op
+
+
+def draw(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def inputs(generator: torch.Generator, L: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Keys and values (2, L, 5), decays from none to that which leaves nothing, bonuses (5,)."""
+    k, v = 2 * draw(generator, 2, L, 5), draw(generator, 2, L, 5)
+    return k, v, torch.tensor([0, 0.01, 0.3, 3, 200]).double(), draw(generator, 5)
+
+
+def sequentially(
+    k: Tensor, v: Tensor, decay: Tensor, bonus: Tensor
+) -> tuple[Tensor, list[WKVSums]]:
+    nothing = torch.zeros_like(k[:, 0])
+    sums, outputs, states = WKVSums(nothing, nothing, torch.full_like(nothing, EMPTY)), [], []
+    for t in range(k.shape[1]):
+        y, sums = wkv_step(k[:, t], v[:, t], decay, bonus, sums)
+        outputs.append(y)
+        states.append(sums)
+    return torch.stack(outputs, dim=1), states
+
+
+@pytest.mark.parametrize("L", [2, 3, 9, 10, 50])
+def test_all_at_once_is_one_after_the_other(L: int, generator: torch.Generator) -> None:
+    arguments = inputs(generator, L)
+    expected = with_gradients(lambda *x: sequentially(*x)[0], *arguments)
+    got = with_gradients(lambda *x: wkv(*x)[0], *arguments)
+    by_softmax = with_gradients(definition, *arguments)
+    if L == 2:  # no weight has decayed yet
+        for results in (got, expected, by_softmax):
+            assert not results.pop(3).any()
+    assert_all_close(got, expected, 1e-11)
+    assert_all_close(got, by_softmax, 1e-11)
+
+
+def test_the_sums_of_both_forms_are_equal(generator: torch.Generator) -> None:
+    arguments = inputs(generator, 30)
+    _, sums, exponents = wkv(*arguments)
+    for t, state in enumerate(sequentially(*arguments)[1]):
+        assert_close(exponents[:, t], state.exponent, 1e-13)
+        assert_close(sums[0, :, t], state.numerator, 1e-12)
+        assert_close(sums[1, :, t], state.denominator, 1e-12)
+
+
+@pytest.mark.parametrize("size", [50.0, 1e4])
+def test_keys_of_any_size(size: float, generator: torch.Generator) -> None:
+    k, v, decay, bonus = inputs(generator, 40)
+    k = size * k
+    expected = definition(k, v, decay, bonus)
+    assert_close(wkv(k, v, decay, bonus)[0], expected, 1e-10)
+    k, v, decay, bonus = k.float(), v.float(), decay.float(), bonus.float()
+    expected = definition(k.double(), v.double(), decay.double(), bonus.double())
+    y, sums, _ = wkv(k, v, decay, bonus)
+    assert_close(y, expected, 1e-4, dtype=torch.float32)
+    assert float(sums[1].min()) > 0.99  # the largest term is one
+
+
+@pytest.mark.parametrize("L", [1, 2, 7, 16, 33])
+def test_equals_the_definition_with_every_gradient(L: int, generator: torch.Generator) -> None:
+    op, u = make(), draw(generator, 2, L, D)
+    expected = with_module_gradients(op, lambda u: rwkv(op, u), u)
+    got = with_module_gradients(op, op, u)
+    names = ["y", "u", *(name for name, _ in op.named_parameters())]
+    for name, a, b in zip(names, got, expected, strict=True):
+        if L > 2 or name in ("y", "u", "value.weight", "receptance.weight", "out_proj.weight"):
+            assert_close(a, b, 1e-10)
+        else:  # zero, or rounding
+            assert float((a - b).norm()) < 1e-13
+
+
+@pytest.mark.parametrize("t", [1, 5, 19])
+def test_causal(t: int, generator: torch.Generator) -> None:
+    op, u = make(), draw(generator, 2, 20, D)
+    moved = u.clone()
+    moved[:, t] += 1
+    change = (op(moved) - op(u)).detach()
+    assert torch.equal(change[:, :t], torch.zeros_like(change[:, :t]))
+    assert bool((change[:, t:].abs().amax(-1) > 1e-9).all())
+
+
+def test_float32_over_a_long_sequence(generator: torch.Generator) -> None:
+    op, u = make(), draw(generator, 1, 8192, D)
+    with torch.no_grad():
+        op.log_decay[0] = -9.0  # slower than any initial one
+    expected = with_module_gradients(op, op, u)
+    narrow = copy.deepcopy(op).float()
+    got = with_module_gradients(narrow, narrow, u.float())
+    assert_all_close(got, expected, 1e-5, dtype=torch.float32)
+
+
+def test_narrower_dtypes(generator: torch.Generator) -> None:
+    op, u = make(), draw(generator, 2, 60, D)
+    expected = op(u)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float16, 5e-3), (torch.bfloat16, 5e-2)):
+        assert_close(copy.deepcopy(op).to(dtype)(u.to(dtype)), expected, tolerance, dtype=dtype)
+    narrow = copy.deepcopy(op).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close(narrow(u.float()), expected, 5e-2, dtype=torch.bfloat16)
+        _, state = narrow.prefill(u[:, :-1].float())
+        y, state = narrow.step(u[:, -1].float(), state)
+        assert_close(y, expected[:, -1], 5e-2, dtype=torch.bfloat16)
+        assert {x.dtype for x in state} == {torch.float32}
+
+
+@pytest.mark.parametrize("shape", [(0, 5, D), (2, 0, D)])
+def test_empty_inputs(shape: tuple[int, ...]) -> None:
+    op, u = make(), torch.zeros(shape, dtype=torch.float64)
+    mask = torch.ones(shape[:2], dtype=torch.bool)
+    ids = torch.zeros(shape[:2], dtype=torch.int64)
+    for options in ({}, {"mask": mask}, {"document_ids": ids}):
+        assert op(u, **options).shape == shape
+
+
+def test_meta_device() -> None:
+    op = RWKV(D, device="meta")
+    u = torch.zeros(2, 40, D, device="meta")
+    assert op(u).shape == (2, 40, D)
+    _, state = op.prefill(u)
+    assert op.step(u[:, 0], state)[0].shape == (2, D)
+
+
+def test_initial_values_are_the_authors_for_a_middle_layer() -> None:
+    op = RWKV(5, dtype=torch.float64)
+    expected = torch.tensor([-5 + 8 * (i / 4) ** 1.35 for i in range(5)], dtype=torch.float64)
+    assert_close(op.log_decay.detach(), expected, 1e-14)
+    share = torch.tensor([(i / 5) ** 0.5 for i in range(5)], dtype=torch.float64)
+    assert_close(op.mix_receptance.detach(), share**0.5, 1e-14)
+    assert_close(op.mix_key.detach(), share, 1e-14)
+    assert_close(op.mix_value.detach(), share + 0.15, 1e-14)
+    low = math.log(0.3)
+    expected = torch.tensor([low, low + 0.5, low - 0.5, low, low + 0.5], dtype=torch.float64)
+    assert_close(op.bonus.detach(), expected, 1e-14)
+    assert all(p.dtype == torch.float32 for p in RWKV(5).parameters())
+    assert RWKV(1).log_decay.tolist() == [-5]
+
+
+def test_a_width_that_is_none() -> None:
+    with pytest.raises(ValueError, match=r"^RWKV: expected width ≥ 1, got 0$"):
+        RWKV(0)
+
+
+def test_the_state_of_another_mixer_is_refused(generator: torch.Generator) -> None:
+    _, state = RWKV(4, dtype=torch.float64).prefill(draw(generator, 2, 3, 4))
+    for other in (state, None):
+        with pytest.raises(ValueError, match=r"^RWKV\.step: the state, a .* of another kind"):
+            make().step(draw(generator, 2, D), other)

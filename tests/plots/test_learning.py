@@ -1,0 +1,20 @@
+"""Learning curves side by side."""
+
+from pathlib import Path
+
+import pytest
+
+from hyena.plots import draw_learning
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_runs_are_drawn_in_rows_of_panels(tmp_path: Path, number: int) -> None:
+    runs = [[(1.0, 0.5), (2.0, 0.7)], [(1.0, 0.4)]]
+    panels = {f"panel {i}": {"a": runs, "b": []} for i in range(number)}
+    path = draw_learning(panels, tmp_path / "new" / "x.png", xlabel="x", ylabel="y")
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_runs_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="learning curves were to be drawn"):
+        draw_learning({"a": {"b": [[]]}}, tmp_path / "x.png", xlabel="x", ylabel="y")
