@@ -40,8 +40,9 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="a few steps of a small model")
     parser.add_argument("--data", default="data/sotu", help="folder for the token files")
-    parser.add_argument("--out", default="runs/demo", help="folder for the run")
+    parser.add_argument("--out", help="folder for the run; runs/demo, or runs/demo-quick")
     choice = parser.parse_args()
+    choice.out = choice.out or ("runs/demo-quick" if choice.quick else "runs/demo")
 
     start = time.monotonic()
     settings = [f"--data={choice.data}", f"--out={choice.out}", *(QUICK if choice.quick else [])]

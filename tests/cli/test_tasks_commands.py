@@ -134,7 +134,9 @@ def test_sweep_reports_failures_by_its_exit_code(
 
     monkeypatch.setattr(run_module, "backward", fails)
     assert main(["tasks", "sweep", str(sweep)]) == 1
-    assert capsys.readouterr().out.count("failed: no luck") == 8  # by cell, and in the table
+    out = capsys.readouterr().out
+    assert out.count("failed: no luck") == 4
+    assert "| hyena | failed | failed |" in out
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,11 @@ def test_sweep_reports_failures_by_its_exit_code(
         ("run recall", 2, "required and not given: --out"),
         ("run recall --out x --training.step 3", 2, 'did you mean "training.steps"?'),
         ("run recall --out x --task.length 7", 1, "recall: length: expected an even number"),
-        ("run recall --out x --training.stages [[4,0]]", 1, "expected [length, steps]"),
+        (
+            'run recall --out x --training.stages [{"length":4,"steps":0}]',
+            1,
+            "training.stages: steps is 0; it must be at least 1",
+        ),
         ("sweep absent.yaml", 2, "File does not exist"),
         ("sweep --out x", 1, "rows is empty; a sweep needs at least one"),
         ("table absent", 1, "absent holds no sweep: it has no sweep.json"),

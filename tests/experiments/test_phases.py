@@ -1,6 +1,7 @@
 """The batches of a training."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,14 +21,35 @@ def test_stages_come_before_the_task_s_own_length() -> None:
         Path("x"), training={"stages": [(4, 2), (6, 3)], "batch": None, "tokens_per_step": 24}
     )
     phases = build_phases(config)
-    assert [(p.task.length, p.sequences, p.first, p.end) for p in phases] == [
-        (6, 4, 0, 2),
-        (8, 3, 2, 5),
-        (10, 2, 5, 11),
-    ]
+    found = [(phase.task.length, phase.sequences, phase.steps) for phase in phases]
+    assert found == [(6, 4, 2), (8, 3, 3), (10, 2, 6)]
     batches = TrainingBatches(config, phases)
-    shapes = [tuple(batches.batch(step).inputs.shape) for step in (0, 1, 2, 4, 5, 10)]
-    assert shapes == [(4, 6), (4, 6), (3, 8), (3, 8), (2, 10), (2, 10)]
+    shapes = [tuple(batches.batch(7, phase).inputs.shape) for phase in range(3)]
+    assert shapes == [(4, 6), (3, 8), (2, 10)]
+
+
+def test_a_stage_of_few_keys() -> None:
+    config = cell(
+        Path("x"), task={"vocab_size": 22}, training={"stages": [(60, 9, None, 2)], "batch": 50}
+    )
+    batches = TrainingBatches(config, build_phases(config))
+    for keys, most in ((2, 2), (3, 3), (None, 10)):
+        counts = [len(row[:60:2].unique()) for row in batches.batch(0, 0, keys).inputs]
+        assert max(counts) == most
+
+
+@pytest.mark.parametrize(
+    ("task", "stage", "message"),
+    [
+        ({"vocab_size": 22}, (8, 9, None, 11), "most_keys: expected 2 to 10"),
+        ({"name": "majority"}, (8, 9, None, 2), "task.most_keys=2 has no effect on majority"),
+    ],
+)
+def test_a_stage_that_the_task_cannot_have(
+    task: dict[str, Any], stage: tuple[Any, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_phases(cell(Path("x"), task=task, training={"stages": [stage]}))
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
@@ -47,7 +69,7 @@ def test_samples_are_gone_through_once_an_epoch_in_a_new_order() -> None:
         training={"samples": 10, "epochs": 2, "steps": None},
     )
     phases = build_phases(config)
-    assert phases[0].end == 6
+    assert phases[0].steps == 6
     batches = TrainingBatches(config, phases)
     epochs = [
         torch.cat([batches.batch(step).inputs for step in range(first, first + 3)])

@@ -20,13 +20,15 @@ def plan_of(path: Path) -> dict[str, CellConfig]:
 
 
 def small(cell: CellConfig, out: Path) -> CellConfig:
-    """The same in small: a step at length 16, width 8."""
-    model = replace(cell.model, width=8, filter=replace(cell.model.filter, width=8), mlp_width=8)
+    """The same in small: a step of each stage, two at length 16, width 8."""
+    filter = replace(cell.model.filter, width=8)
+    model = replace(cell.model, width=8, filter=filter, mlp_width=8, head_dim=None)
     epochs = {} if cell.training.epochs is None else {"epochs": 1, "samples": 4}
     steps = None if epochs else 2
     training = replace(
         cell.training,
         steps=steps,
+        stages=[replace(stage, steps=1) for stage in cell.training.stages],
         batch=2,
         evaluate_every=1,
         validation_sequences=2,
@@ -43,7 +45,7 @@ def test_every_row_of_a_shipped_sweep_trains(path: Path, tmp_path: Path) -> None
     for number, cell in enumerate(cells.values()):
         result = run_cell(small(cell, tmp_path / str(number)), say=lambda line: None).result
         assert result is not None
-        assert result.steps == 2
+        assert result.steps == 2 + len(cell.training.stages)
 
 
 def test_the_quick_sweep_has_the_operators() -> None:

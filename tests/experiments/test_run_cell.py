@@ -14,6 +14,7 @@ import hyena
 from hyena.cli.options import parse
 from hyena.experiments import CellConfig, read_result, run, run_cell
 from hyena.experiments.cell import plain
+from hyena.experiments.loss import Loss
 from hyena.experiments.measure import held_out
 from hyena.experiments.phases import build_phases
 from hyena.training import OptimizerConfig, ParameterRule
@@ -156,10 +157,10 @@ def test_weights_stay_as_they_were_before_a_step_that_diverges(
 ) -> None:
     backward = run.backward
 
-    def bad(model: torch.nn.Module, parts: Any) -> torch.Tensor:
+    def bad(model: torch.nn.Module, parts: Any) -> Loss:
         bad.calls += 1
         loss = backward(model, parts)
-        return loss * math.nan if bad.calls == 4 else loss
+        return loss._replace(value=loss.value * math.nan) if bad.calls == 4 else loss
 
     bad.calls = 0
     monkeypatch.setattr(run, "backward", bad)

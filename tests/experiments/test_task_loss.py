@@ -34,7 +34,10 @@ def batch_of_tokens() -> Batch:
 @pytest.mark.parametrize("tokens", [6, 12, 100])
 def test_each_target_counts_the_same_however_the_batch_is_cut(tokens: int) -> None:
     model, whole, batch = Table(5), Table(5), batch_of_tokens()
-    loss = backward(model, micro_batches(batch, tokens))
+    loss, right, answers = backward(model, micro_batches(batch, tokens))
+    best = whole(batch.inputs).argmax(-1)
+    assert right == int((best == batch.targets)[batch.answers].sum())
+    assert answers == int(batch.answers.sum()) == 13
     expected = F.cross_entropy(whole(batch.inputs).flatten(0, 1), batch.targets.flatten())
     expected.backward()
     torch.testing.assert_close(loss, expected.detach(), check_dtype=False)
@@ -46,7 +49,8 @@ def test_numbers_have_squared_errors(tokens: int) -> None:
     model, whole, batch = Table(1), Table(1), batch_of_tokens()
     targets = batch.targets.double().where(batch.answers, torch.nan)
     numbers = batch._replace(targets=targets)
-    loss = backward(model, micro_batches(numbers, tokens))
+    loss, right, _ = backward(model, micro_batches(numbers, tokens))
+    assert right == 0
     expected = (whole(batch.inputs) - targets)[batch.answers].square().mean()
     expected.backward()
     torch.testing.assert_close(loss, expected.detach(), check_dtype=False)

@@ -73,7 +73,7 @@ def test_figures_stand_beside_the_paper_s() -> None:
 
 def test_what_each_figure_took_is_said() -> None:
     lines = lines_of([standing("Hyena", 8, [[0.5, 1.0, 1.0], [0.8]], planned=2)])
-    heading = lines.index("## recall: what was run")
+    heading = lines.index("### recall")
     assert lines[heading + 2].startswith("|  | length | protocol | trials | chosen | seeds | steps")
     assert lines[heading + 4] == (
         "| Hyena | 8 | paper | 2 of 2 | model.layers=2, model.order=3 | 2 of 2 | 30 / 10 "
@@ -86,7 +86,7 @@ def test_what_each_figure_took_is_said() -> None:
 )
 def test_how_a_training_ended_is_said(stopped: Any, text: str) -> None:
     lines = lines_of([standing("Hyena", 8, [[0.5]], stopped=stopped)])
-    assert lines[lines.index("## recall: what was run") + 4].endswith(f"| {text} |")
+    assert lines[lines.index("### recall") + 4].endswith(f"| {text} |")
 
 
 def test_errors_stand_beside_least_squares() -> None:

@@ -1,11 +1,13 @@
 """The fields of a training, its batches and its learning rate."""
 
 import math
+import re
 from typing import Any
 
 import pytest
 
 from hyena.experiments import TaskTraining
+from hyena.experiments.training import Stage
 from hyena.training import OptimizerConfig
 
 
@@ -23,8 +25,7 @@ from hyena.training import OptimizerConfig
         ({"steps": None}, "training.steps is None and training.epochs is None; give one"),
         ({"epochs": 3}, "training.steps is 1000 and training.epochs is 3; give one"),
         ({"epochs": 3, "steps": None}, "training.epochs is 3, but there are no training.samples"),
-        ({"stages": [(4, 1)], "samples": 9}, "training.stages are of fresh sequences"),
-        ({"stages": [(4, 0)]}, r"training.stages has \[4, 0\]; expected \[length, steps\]"),
+        ({"stages": [Stage(4, 1)], "samples": 9}, "training.stages are of fresh sequences"),
         ({"steps": 0}, "training.steps is 0 and there are no training.stages"),
         ({"optimizer": OptimizerConfig(lr=0.0)}, "training.optimizer.lr is 0.0"),
     ],
@@ -50,13 +51,35 @@ def test_the_paper_s_epochs_are_steps() -> None:
 @pytest.mark.parametrize("schedule", ["cosine", "constant", "linear"])
 def test_the_learning_rate_rises_and_then_follows_its_schedule(schedule: Any) -> None:
     training = TaskTraining(schedule=schedule, warmup_steps=4, final_lr=0.25)
-    factors = [training.factor(step, 24) for step in range(25)]
+    factors = [training.factor(step, step, 24) for step in range(25)]
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     middle, end = {"cosine": (0.625, 0.25), "constant": (1, 1), "linear": (0.625, 0.25)}[schedule]
     assert (factors[14], factors[24]) == pytest.approx((middle, end))
     assert factors[5:] == sorted(factors[5:], reverse=True)
 
 
+def test_the_schedule_is_of_the_task_s_own_length() -> None:
+    training = TaskTraining(warmup_steps=4)
+    assert [training.factor(step, None, 10) for step in (3, 4, 99)] == [0.8, 1, 1]
+    factors = [training.factor(step, step - 100, 10) for step in (100, 105, 110)]
+    assert factors == pytest.approx([1, 0.5, 0])
+
+
 def test_a_warm_up_longer_than_the_training_never_peaks() -> None:
     training = TaskTraining(warmup_steps=50)
-    assert max(training.factor(step, 4) for step in range(4)) < 1
+    assert max(training.factor(step, step, 4) for step in range(4)) < 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ((0, 1), "training.stages: length is 0; it must be at least 1"),
+        ((4, 0), "training.stages: steps is 0; it must be at least 1"),
+        ((4, 1, 0.5, 1), "training.stages: keys is 1; it must be at least 2"),
+        ((4, 1, 1.5), "training.stages: until is 1.5; it is a share, above 0 up to 1"),
+        ((4, 1, None, 2, 0.0), "training.stages: more_keys_at is 0.0; it is a share"),
+    ],
+)
+def test_a_stage_that_cannot_be(stage: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Stage(*stage)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from hyena.experiments import CellConfig, Measurement, Result, TaskTraining
 from hyena.experiments.cell import OF_TASK, plain
+from hyena.experiments.training import Stage
 from hyena.model import FilterConfig, ModelConfig
 from hyena.tasks import TaskConfig
 
@@ -36,8 +37,10 @@ def cell(out: Path, **changes: Any) -> CellConfig:
     task = TaskConfig(**{"length": 8, "vocab_size": 6, **changes.pop("task", {})})
     filter = FilterConfig(emb_dim=3, width=4, depth=2)
     model = ModelConfig(**{**MODEL, "filter": filter, **changes.pop("model", {})})
-    training = TaskTraining(**{**TRAINING, **changes.pop("training", {})})
-    return CellConfig(out, task, model, training, **changes)
+    training = {**TRAINING, **changes.pop("training", {})}
+    if "stages" in training:
+        training["stages"] = [Stage(*stage) for stage in training["stages"]]
+    return CellConfig(out, task, model, TaskTraining(**training), **changes)
 
 
 def weights(config: CellConfig) -> dict[str, torch.Tensor]:

@@ -441,5 +441,7 @@ def test_an_offset_is_added_to_z_first(
     assert_all_close(with_gradients(op, z, k, offset), with_gradients(expected, z, k, offset), 1e-6)
     with torch.no_grad():
         assert_close(op(z, k, offset), expected(z, k, offset), 1e-6)
-    with pytest.raises(ValueError, match=r"^gated_conv: expected offset \(3·D,\) = \(9,\) on cpu"):
-        gated_conv(z, k, offset=offset[:3])
+    message = r"^gated_conv: expected floating point offset \(3·D,\) = \(9,\) on cpu, got \("
+    for bad in (offset[:3], offset.long(), offset.to(torch.complex64)):
+        with pytest.raises(ValueError, match=message):
+            gated_conv(z, k, offset=bad, backend=backend)

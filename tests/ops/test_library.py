@@ -135,13 +135,12 @@ def test_a_build_that_cannot_run_here(file: Path) -> None:
 
 
 def test_turned_off() -> None:
-    assert load(FILE, "none") == Outcome(why="HYENA_ISA=none turned it off")
+    assert load(FILE, "none") == Outcome(why="HYENA_ISA=none turned it off", declined=True)
 
 
 def test_an_installation_without_the_library() -> None:
     outcome = load(None, None)
     assert outcome.kernel is None
-    assert outcome.missing
     assert outcome.why == (
         "this installation was built without a C++ compiler; reinstall hyena with one present"
     )
@@ -153,7 +152,6 @@ def test_a_file_that_is_no_library(tmp_path: Path) -> None:
     for path in (file, tmp_path / "nothing"):
         outcome = load(path, None)
         assert outcome.kernel is None
-        assert not outcome.missing
         assert outcome.why.startswith("its library cannot be loaded: ")
         assert str(path) in outcome.why
         assert "\n" not in outcome.why
@@ -185,20 +183,51 @@ def test_a_pytorch_without_parallel_for(file: Path, monkeypatch: pytest.MonkeyPa
     )
 
 
-def test_one_warning_where_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "_outcome", load(None, None))
+@pytest.mark.parametrize("cause", ["missing", "typo", "other", "version"])
+def test_one_warning_where_no_kernel_can_be_had(
+    cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = {"missing": None, "typo": Path("/typo.so"), "other": Path(torch._C.__file__)}
+    if cause == "version":
+        if FILE is None:
+            pytest.skip("built without a C++ compiler")
+        monkeypatch.setattr(interface, "ABI", interface.ABI + 1)
+    monkeypatch.setattr(library, "_outcome", load(file.get(cause, FILE), None))
     monkeypatch.setattr(library, "_warned", False)
+    why = re.escape(why_not_native())
+    assert why
     message = (
-        "^hyena convolves through PyTorch's FFT, more slowly than with its native kernel: this"
+        "^hyena convolves through PyTorch's FFT, more slowly than with its native kernel: "
+        f"{why}; or set HYENA_ISA=none to do without$"
     )
+    u, k = torch.zeros(1, 1, 4), torch.zeros(1, 4)
     with pytest.warns(RuntimeWarning, match=message):
-        library.warn_if_missing()
-    library.warn_if_missing()
+        long_conv(u, k)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        long_conv(u, k)  # once is enough
+
+
+def test_no_warning_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "_warned", False)
     monkeypatch.setattr(library, "_outcome", load(FILE, "none"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        library.warn_if_missing()
+        long_conv(torch.zeros(1, 1, 4), torch.zeros(1, 4))
+
+
+def test_a_misspelt_library_warns() -> None:
+    program = (
+        "import torch; from hyena.ops import long_conv; "
+        "long_conv(torch.zeros(1, 1, 4), torch.zeros(1, 4))"
+    )
+    environment = {**os.environ, "HYENA_KERNEL_LIBRARY": "/typo.so"}
+    environment.pop("HYENA_ISA", None)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "RuntimeWarning: hyena convolves through PyTorch's FFT" in done.stderr
+    assert "/typo.so" in done.stderr
 
 
 def test_the_library_is_looked_for_where_the_environment_says(

@@ -109,3 +109,40 @@ def test_ids_that_are_none(ids: torch.Tensor) -> None:
 def test_cumulative_lengths_that_are_none(values: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=f"^cu_seqlens: .*{message}"):
         Segments.from_cu_seqlens(values, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        (((0, 0, 9),), r"in order, got \(0, 0, 9\) where row 0 goes on at 0$"),
+        (((0, 0, 3), (1, 0, 3)), None),
+        (((0, 0, 3), (0, 0, 3)), r"got \(0, 0, 3\) where row 1 goes on at 0$"),
+        (((0, 0, 1), (0, 2, 3), (1, 0, 3)), r"got \(0, 2, 3\) where row 0 goes on at 1$"),
+        (
+            ((0, 0, 1), (0, 1, 1), (0, 1, 3), (1, 0, 3)),
+            r"got \(0, 1, 1\) where row 0 goes on at 1$",
+        ),
+        (((0, 0, 3), (1, 0, 2)), r", but they end where row 1 goes on at 2$"),
+        (((0, 0, 3), (1, 0, 3), (2, 0, 3)), r"got \(2, 0, 3\) where all is covered$"),
+        (((0, 0, 6),), r"got \(0, 0, 6\) where row 0 goes on at 0$"),
+        (((1, -3, 3),), r"got \(1, -3, 3\) where row 0 goes on at 0$"),
+        (((0, 0),), r"got \(0, 0\) where row 0 goes on at 0$"),
+        ((), r", but they end where row 0 goes on at 0$"),
+    ],
+)
+def test_spans_that_do_not_cover_the_batch(
+    spans: tuple[tuple[int, int, int], ...], message: str | None
+) -> None:
+    """The kernel reads and writes where they say."""
+    ids = torch.zeros(2, 3, dtype=torch.int64)
+    if message is None:
+        assert Segments(ids, spans).trivial
+        return
+    cover = r"^Segments: expected spans \(row, start, stop\) that cover \(B, L\) = \(2, 3\)"
+    with pytest.raises(ValueError, match=f"{cover}.*{message}"):
+        Segments(ids, spans)
+
+
+def test_ids_of_a_wrong_kind() -> None:
+    with pytest.raises(ValueError, match=r"^Segments: expected integer ids \(B, L\), got \(3,\)"):
+        Segments(torch.zeros(3).long(), ((0, 0, 3),))

@@ -6,7 +6,18 @@ from backend_cases import cases
 from comparison import assert_all_close, assert_close, with_gradients
 from torch import Tensor
 
-from hyena.ops import FilterSpectrum, Segments, fft, filter_spectrum, long_conv, naive
+from hyena.ops import (
+    Backend,
+    FilterSpectrum,
+    Segments,
+    backends,
+    fft,
+    filter_spectrum,
+    gated_conv,
+    long_conv,
+    naive,
+)
+from hyena.ops.native import library
 
 TOLERANCE = {
     torch.float64: 2e-15,
@@ -112,3 +123,49 @@ def test_vmap(generator: torch.Generator) -> None:
     kept = filter_spectrum(k, 19)
     got = torch.func.vmap(lambda row: long_conv(row[None], kept)[0])(u)
     assert_close(got, long_conv(u, k), 1e-15)
+
+
+@pytest.mark.parametrize("backend", ["auto", *(b for b in backends() if b != "naive")])
+def test_no_gradient_is_lost(backend: Backend, generator: torch.Generator) -> None:
+    """A spectrum has none: it is not made where one may be asked for."""
+    _, k, skip = draw(generator, 1, 3, 8, 8, torch.float32)
+    message = (
+        r"^filter_spectrum: {} requires a gradient, which a spectrum does not have; call it under "
+        r"torch.no_grad\(\), or pass the filter itself to the convolution$"
+    )
+    with_gradient = k.clone().requires_grad_(), skip.clone().requires_grad_()
+    for name, given in (("k", (with_gradient[0], 8)), ("skip", (k, 8, with_gradient[1]))):
+        with pytest.raises(ValueError, match=message.format(name)):
+            filter_spectrum(*given, backend=backend)
+        with torch.no_grad():
+            kept = filter_spectrum(*given, backend=backend)
+        assert not kept.values.requires_grad
+
+
+@pytest.mark.parametrize("backend", ["auto", *(b for b in backends() if b != "naive")])
+@pytest.mark.parametrize("causal", [True, False])
+def test_of_no_channels(causal: bool, backend: Backend) -> None:
+    kept = filter_spectrum(torch.zeros(0, 9), 8, torch.zeros(0), causal=causal, backend=backend)
+    options = {"causal": causal, "backend": backend}
+    native = backend == "native" or (backend == "auto" and "native" in backends())
+    assert kept.layout == (library.isa() if native else "fft")
+    for B in (0, 2):
+        assert long_conv(torch.zeros(B, 0, 8), kept, **options).shape == (B, 0, 8)
+        assert gated_conv(torch.zeros(B, 0, 8), kept, **options).shape == (B, 0, 8)
+
+
+@pytest.mark.parametrize("L", [8, 500])
+@pytest.mark.parametrize("backend", [b for b in backends() if b != "naive"])
+def test_one_that_was_changed(backend: Backend, L: int, generator: torch.Generator) -> None:
+    """Is refused where it is too short, rather than read beyond its end."""
+    u, k, _ = draw(generator, 2, 3, L, L, torch.float32)
+    kept = filter_spectrum(k, L, backend=backend)
+    for bad in (
+        kept._replace(values=kept.values[:1]),
+        kept._replace(values=kept.values[:0]),
+        kept._replace(n=2 * kept.n),
+        kept._replace(values=kept.values.to(torch.float64)) if backend == "native" else None,
+    ):
+        if bad is not None:
+            with pytest.raises(ValueError, match=r"take it as filter_spectrum returned it$"):
+                long_conv(u, bad, backend=backend)

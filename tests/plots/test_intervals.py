@@ -12,7 +12,12 @@ def test_curves_of_several_panels_are_drawn(tmp_path: Path, logarithmic: bool) -
     curve = [Point(8, 50.0, 40.0, 60.0), Point(2, 100.0, 95.0, 100.0)]
     panels = {"one": {"a": curve, "b": []}, "two": {"b": curve[:1]}}
     path = draw_intervals(
-        panels, tmp_path / "new" / "x.png", xlabel="x", ylabel="y", logarithmic=logarithmic
+        panels,
+        tmp_path / "new" / "x.png",
+        xlabel="x",
+        ylabel="y",
+        logarithmic=logarithmic,
+        top=100.0 if logarithmic else None,
     )
     assert path.read_bytes().startswith(b"\x89PNG")
 

@@ -11,7 +11,11 @@ from hyena.plots import draw_learning
 def test_runs_are_drawn_in_rows_of_panels(tmp_path: Path, number: int) -> None:
     runs = [[(1.0, 0.5), (2.0, 0.7)], [(1.0, 0.4)]]
     panels = {f"panel {i}": {"a": runs, "b": []} for i in range(number)}
-    path = draw_learning(panels, tmp_path / "new" / "x.png", xlabel="x", ylabel="y")
+    path = tmp_path / "new" / "x.png"
+    assert (
+        draw_learning(panels, path, xlabel="x", ylabel="y", top=1.0 if number == 1 else None)
+        == path
+    )
     assert path.read_bytes().startswith(b"\x89PNG")
 
 

@@ -13,6 +13,7 @@ Clock = Callable[[], float]
 
 _BLOCK = 0.005  # seconds of calls behind one sample: far above what reading the clock costs
 _WARM_UP = 4  # calls at most, for memory and caches to settle
+_LONG = 0.2  # seconds of a call next to which what a first one costs more does not matter
 _FEWEST = 3  # samples, unless one alone takes more than twice the budget
 
 
@@ -44,7 +45,7 @@ def time_in_turns(
         seconds: of all samples together, shared evenly. A contender whose share is too short for
             three samples has three all the same, or one if a call takes more than twice all of it.
         repeats: samples of a contender at most.
-        first: seconds of a call made before, by name: a slow one counts as warmed up by it.
+        first: seconds of a call made before, by name: a long one counts as warmed up by it.
         clock: to be replaced in tests.
 
     Raises: ValueError if there is nothing to time, or no budget.
@@ -72,7 +73,7 @@ def time_in_turns(
 
 def _warm_up(call: Call, first: float | None, share: float, clock: Clock) -> float:
     """Seconds of a warm call, after some calls that are not counted."""
-    if first is not None and first > share / 4:
+    if first is not None and first > max(share / 4, _LONG):
         return first
     best, spent = math.inf, 0.0
     for _ in range(_WARM_UP):

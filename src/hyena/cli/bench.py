@@ -18,6 +18,7 @@ from hyena.bench.measure import Result
 from hyena.bench.report import goal_rows, report, table
 from hyena.bench.rivals import head_size
 from hyena.cli.bar import bar
+from hyena.ops.backend import resolve_backend
 
 POSITIONAL = "suite"
 RESULTS = Path("benchmarks/results")
@@ -77,7 +78,10 @@ def run(config: Config) -> int:
     name = f"convolution_{hardware()}_{datetime.date.today():%Y-%m-%d}"
     out = RESULTS / name if config.out is None else config.out
     threads = torch.get_num_threads() if config.threads is None else config.threads
+    resolve_backend("auto")  # a HYENA_ISA that cannot be is an error at once, not in every row
     where = {**setting(), **convolution(), "threads": threads}
+    for name in ("seconds", "repeats"):  # so that rows timed otherwise are not taken for these
+        where[name] = getattr(config, name)
     del where["allocator"], where["command"]
     if config.fresh:
         runner.clear(out)

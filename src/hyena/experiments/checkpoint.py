@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hyena.experiments.cell import CellConfig, differences, plain
+from hyena.experiments.curriculum import Place
 from hyena.model import LanguageModel
 from hyena.model.checkpoint import WEIGHTS, read_weights
 from hyena.training import durable
@@ -44,7 +45,8 @@ class State:
         total_seconds: with measuring and writing.
         losses: sum of the training losses since the last measurement.
         loss_steps: how many losses that is.
-        curve: the measurements, each a table with step, length, tokens, seconds, loss, value.
+        curve: the measurements, each a table with step, length, keys, tokens, seconds, loss, value.
+        place: where it stands among the phases.
     """
 
     step: int = 0
@@ -54,6 +56,7 @@ class State:
     losses: float = 0.0
     loss_steps: int = 0
     curve: list[dict[str, Any]] = field(default_factory=list)
+    place: Place = field(default_factory=Place)
 
 
 def write_checkpoint(
@@ -101,7 +104,9 @@ def restore(config: CellConfig, model: nn.Module, optimizer: torch.optim.Optimiz
             raise ValueError(
                 f"it has format version {version}, but this hyena reads {FORMAT_VERSION}"
             )
-        state = State(**content)
+        place = Place(**content.pop("place"))
+        place.recent = [(right, asked) for right, asked in place.recent]
+        state = State(**content, place=place)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} cannot be read: {error}; {REMOVE}") from error
     changed = differences(before, plain(config))

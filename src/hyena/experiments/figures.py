@@ -26,6 +26,7 @@ def draw_sections(sections: Sequence[Section], out: Path) -> list[Path]:
             continue
         measure = its[0].measure
         percent = 1 if measure == "squared error" else 100
+        top = None if measure == "squared error" else 100.0
         drawn += [
             draw_intervals(
                 {section.title: _points(section, percent) for section in its},
@@ -33,12 +34,14 @@ def draw_sections(sections: Sequence[Section], out: Path) -> list[Path]:
                 xlabel=AXES[its[0].axis],
                 ylabel=f"{_label(measure)}, test",
                 logarithmic=its[0].axis == "length",
+                top=top,
             ),
             draw_learning(
                 {title: runs for section in its for title, runs in _runs(section, percent)},
                 out / f"{task}-learning.png",
                 xlabel="training tokens, million",
                 ylabel=f"{_label(measure)}, validation",
+                top=top,
             ),
         ]
     return drawn

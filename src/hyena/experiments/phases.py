@@ -1,13 +1,15 @@
-"""The lengths that a cell is trained at, one after the other, and the batch of every step."""
+"""The phases that a cell is trained in, one after the other, and the batch of every step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
 from hyena.experiments.cell import CellConfig
 from hyena.experiments.random_streams import Stream, generator
+from hyena.experiments.training import Stage
 from hyena.tasks import Batch, Task, build_task
 
 
@@ -16,55 +18,74 @@ class Phase:
     """Steps at one length.
 
     Attributes:
-        task: the task at this length.
+        task: the task at this length, with all its keys.
         sequences: in a step's batch.
-        first: steps done before it, counted over all phases.
-        end: steps done after it.
+        steps: at most.
+        stage: what it comes from, None for the task's own length.
     """
 
     task: Task
     sequences: int
-    first: int
-    end: int
+    steps: int
+    stage: Stage | None = None
 
 
 def build_phases(config: CellConfig) -> list[Phase]:
-    """The stages, then the task's own length, which may have no steps. Raises: as `build_task`."""
+    """The stages, then the task's own length, which may have no steps.
+
+    Raises: ValueError as `build_task`, or for a stage that the task cannot have.
+    """
     found: list[Phase] = []
-    done = 0
-    for length, steps in config.training.stages:
-        task = build_task(replace(config.task, length=length))
-        found.append(Phase(task, config.training.sequences(task.length), done, done + steps))
-        done += steps
+    for stage in config.training.stages:
+        task = build_task(replace(config.task, length=stage.length))
+        if stage.keys is not None:  # the first of its tasks: whether it can be built
+            build_task(replace(config.task, length=stage.length, most_keys=stage.keys))
+        if stage.until is not None and task.features:
+            raise ValueError(
+                f"training.stages: until is a share of right answers, but {config.task.name} is "
+                "measured by its squared error; leave it out"
+            )
+        sequences = config.training.sequences(task.length)
+        found.append(Phase(task, sequences, stage.steps, stage))
     task = build_task(config.task)
     steps = config.training.own_steps(task.length)
-    return [*found, Phase(task, config.training.sequences(task.length), done, done + steps)]
+    return [*found, Phase(task, config.training.sequences(task.length), steps)]
 
 
 class TrainingBatches:
-    """The batch of each step: a pure function of the seed and the step.
+    """The batch of each step: a pure function of the seed, the step, its phase and its keys.
 
     Args: the cell and its phases.
     """
 
     def __init__(self, config: CellConfig, phases: list[Phase]) -> None:
-        self._seed = config.seed
+        self._config = config
         self._phases = phases
         self._samples: Batch | None = None
+        self._task = cache(self._build_task)
         if config.training.samples is not None:  # then there is one phase
             draw = generator(config.seed, Stream.SAMPLES)
             self._samples = phases[0].task.sample(config.training.samples, draw, "train")
 
-    def batch(self, step: int) -> Batch:
-        """What the update after ``step`` updates is computed from."""
-        phase = next(phase for phase in self._phases if step < phase.end)
+    def batch(self, step: int, phase: int = 0, keys: int | None = None) -> Batch:
+        """What the update after ``step`` updates is computed from.
+
+        Args: updates done; the phase's number; most different keys in a sequence, None for all.
+        """
+        seed, sequences = self._config.seed, self._phases[phase].sequences
         if self._samples is None:
-            draw = generator(self._seed, Stream.TRAINING, step)
-            return phase.task.sample(phase.sequences, draw, "train")
+            draw = generator(seed, Stream.TRAINING, step)
+            return self._task(phase, keys).sample(sequences, draw, "train")
         count = len(self._samples.inputs)
-        epoch, part = divmod(step, -(-count // phase.sequences))
-        order = torch.randperm(count, generator=generator(self._seed, Stream.ORDER, epoch))
-        return rows(self._samples, order[part * phase.sequences : (part + 1) * phase.sequences])
+        epoch, part = divmod(step, -(-count // sequences))
+        order = torch.randperm(count, generator=generator(seed, Stream.ORDER, epoch))
+        return rows(self._samples, order[part * sequences : (part + 1) * sequences])
+
+    def _build_task(self, phase: int, keys: int | None) -> Task:
+        stage = self._phases[phase].stage
+        if stage is None or keys is None:
+            return self._phases[phase].task
+        return build_task(replace(self._config.task, length=stage.length, most_keys=keys))
 
 
 def rows(batch: Batch, index: torch.Tensor | slice) -> Batch:

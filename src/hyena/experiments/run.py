@@ -19,6 +19,7 @@ from torch import nn
 
 from hyena.experiments.cell import CellConfig, differences, model_config, plain
 from hyena.experiments.checkpoint import State, restore, write_checkpoint
+from hyena.experiments.curriculum import advance, begin, is_over
 from hyena.experiments.loss import backward
 from hyena.experiments.measure import Measurement, as_text, held_out, measure, with_interval
 from hyena.experiments.phases import Phase, TrainingBatches, build_phases, micro_batches
@@ -69,7 +70,7 @@ def run_cell(
     Args:
         config: the cell.
         say: is given a line for each measurement.
-        progress: called with the steps done and those of the whole training, after each step.
+        progress: called after each step with the steps done and the most there may be.
 
     Raises: ValueError if parts of the configuration do not fit together, or if the folder holds
         another cell or a damaged one; OSError if it cannot be written.
@@ -83,7 +84,7 @@ def run_cell(
                 f"{config.out} holds another cell, which is finished: {'; '.join(changed)}. Use "
                 "another folder, or remove this one"
             )
-        return End(result, result.steps, phases[-1].end)
+        return End(result, result.steps, most_steps(phases))
     if config.training.stop_at is not None and phases[-1].task.features:
         raise ValueError(
             f"training.stop_at is an accuracy, but {config.task.name} is measured by its squared "
@@ -108,6 +109,11 @@ def build_model(config: CellConfig, phases: list[Phase]) -> nn.Module:
     return LanguageModel(model, generator=draw)
 
 
+def most_steps(phases: list[Phase]) -> int:
+    """Updates of all phases, if no stage ends early."""
+    return sum(phase.steps for phase in phases)
+
+
 class _Run:
     """One call of `run_cell`."""
 
@@ -122,11 +128,11 @@ class _Run:
         self.config, self.phases, self.request = config, phases, request
         self.say, self.progress = say, progress
         self.training = config.training
-        self.steps = phases[-1].end
+        self.steps = most_steps(phases)
         self.model = build_model(config, phases)
         self.optimizer = adamw(self.model, config.training.optimizer)
         restored = restore(config, self.model, self.optimizer)
-        self.state = State() if restored is None else restored
+        self.state = State(place=begin(phases, 0)) if restored is None else restored
         if restored is not None:
             say(f"going on from step {restored.step} of {self.steps}")
         self.saved = self.state.step  # the step of the checkpoint on disk, 0 for none
@@ -183,10 +189,13 @@ class _Run:
         """One update; returns False, and leaves the weights alone, if it would not be finite."""
         begin = time.perf_counter()
         state, training = self.state, self.training
-        scale_learning_rates(self.optimizer, training.factor(state.step, self.steps))
+        own = state.place.step if self._is_own_length() else None
+        factor = training.factor(state.step, own, self.phases[-1].steps)
+        scale_learning_rates(self.optimizer, factor)
         torch.manual_seed(stream_seed(self.config.seed, Stream.DROPOUT, state.step))
-        batch = batches.batch(state.step)
-        loss = float(backward(self.model, micro_batches(batch, training.micro_tokens)))
+        batch = batches.batch(state.step, state.place.phase, state.place.keys)
+        found = backward(self.model, micro_batches(batch, training.micro_tokens))
+        loss = float(found.value)
         clip = math.inf if training.clip is None else training.clip
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), clip))
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -197,45 +206,54 @@ class _Run:
         state.tokens += batch.answers.numel()
         state.losses += loss
         state.loss_steps += 1
+        state.place = advance(state.place, self.phases, found.right, found.answers)
         state.seconds += time.perf_counter() - begin
         return True
 
     def _budget_is_spent(self) -> Stopped | None:
         minutes = self.training.minutes
-        if self.state.step >= self.steps:
+        if is_over(self.state.place, self.phases):
             return "steps"
         return "minutes" if minutes is not None and self.state.seconds >= 60 * minutes else None
 
     def _accuracy_is_reached(self) -> Stopped | None:
         wanted = self.training.stop_at
-        last = [point for point in self.state.curve[-2:] if self._is_last_length(point["step"])]
+        last = [point for point in self.state.curve[-2:] if point["phase"] == self._last_phase()]
         if wanted is None or len(last) < 2 or min(point["value"] for point in last) < wanted:
             return None
         return "accuracy"
 
-    def _is_last_length(self, step: int) -> bool:
-        """Whether a step is one of the last phase that has any."""
-        last = [phase for phase in self.phases if phase.end > phase.first][-1]
-        return step > last.first
+    def _last_phase(self) -> int:
+        """The number of the last phase that has any steps."""
+        return max(i for i, phase in enumerate(self.phases) if phase.steps)
+
+    def _is_own_length(self) -> bool:
+        """Whether the next update is at the task's own length."""
+        return self.state.place.phase == len(self.phases) - 1
 
     def _is_due(self, ended: bool) -> bool:
         """Whether the state is to be measured and has not been."""
         step, curve = self.state.step, self.state.curve
         if step == 0 or (curve and curve[-1]["step"] == step):
             return False
-        ends = {phase.end for phase in self.phases}
-        return ended or step % self.training.evaluate_every == 0 or step in ends
+        began = self.state.place.step == 0  # the phase before has ended
+        return ended or step % self.training.evaluate_every == 0 or began
 
     def _validate(self) -> None:
         """Measures on validation sequences of the length that was trained last."""
         state, training = self.state, self.training
-        task = next(phase.task for phase in self.phases if state.step <= phase.end)
+        phase = state.place.phase
+        if state.place.step == 0:
+            phase = max(i for i, p in enumerate(self.phases[:phase]) if p.steps)  # the one before
+        task = self.phases[phase].task
         found = self._measure(
             held_out(task, training.validation_sequences, split="train", seed=_VALIDATION_SEED)
         )
         point = {
             "step": state.step,
+            "phase": phase,
             "length": task.length,
+            "keys": state.place.keys,
             "tokens": state.tokens,
             "seconds": state.seconds,
             "loss": state.losses / max(1, state.loss_steps),
@@ -243,9 +261,11 @@ class _Run:
         }
         state.losses, state.loss_steps = 0.0, 0
         state.curve.append(point)
+        keys = "" if point["keys"] is None else f", {point['keys']} keys"
+        value = as_text(found.measure, found.value)
         self.say(
-            f"step {state.step}/{self.steps}  length {task.length}  loss {point['loss']:.4f}  "
-            f"validation {as_text(found.measure, found.value)}  {state.seconds / 60:.1f} min"
+            f"step {state.step}/{self.steps}  length {task.length}{keys}  "
+            f"loss {point['loss']:.4f}  validation {value}  {state.seconds / 60:.1f} min"
         )
 
     def _measure_test(self) -> Measurement:

@@ -12,6 +12,9 @@ from hyena.experiments.measure import Measure
 from hyena.experiments.paper import paper_figure
 from hyena.experiments.standings import Standing, pooled, reached
 
+RUNS = "## What was run"
+"""Heading of the second half of a page: the runs behind the figures of the first."""
+
 _LEGEND = """\
 Each figure is the mean over the seeds of the trial that was best on validation sequences, with its
 95% interval (of all seeds' test sequences together), and the seeds' range where they differ.
@@ -26,9 +29,10 @@ def table(sections: Sequence[Section], drawings: Sequence[str] = ()) -> str:
         parts += [f"## {section.title}: {_heading(section.measure)}", _markdown(_values(section))]
         if section.measure == "squared error":
             parts += _by_examples(section)
+    parts.append(RUNS)
     parts += [f"![{Path(name).stem}]({name})" for name in drawings]
     for section in sections:
-        parts += [f"## {section.title}: what was run", _markdown(_runs(section))]
+        parts += [f"### {section.title}", _markdown(_runs(section))]
         parts += [_failures(section)]
         parts += [_commands(section)]
     return "\n\n".join(part for part in parts if part) + "\n"

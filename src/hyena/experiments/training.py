@@ -6,13 +6,46 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hyena.training import OptimizerConfig, learning_rate
+from hyena.training import OptimizerConfig
 
 Schedule = Literal["cosine", "constant", "linear"]
 
 
 def _optimizer() -> OptimizerConfig:
     return OptimizerConfig(lr=2e-3)
+
+
+@dataclass
+class Stage:
+    """Steps at another length before the task's own, at the peak of the learning rate.
+
+    Raises: ValueError if a value cannot be.
+    """
+
+    length: int
+    """Length of the task's sequences."""
+    steps: int
+    """Optimizer steps, at most."""
+    until: float | None = None
+    """Go on to the next stage when this share of the last 256 answers in training was right."""
+    keys: int | None = None
+    """recall and recall-plain: begin with sequences of at most so many different keys, and go to
+    one more each time that a share of more_keys_at of the last 256 answers was right. The stage
+    goes on only with all keys."""
+    more_keys_at: float = 0.75
+    """See keys."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("length", 1), ("steps", 1), ("keys", 2)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"training.stages: {name} is {value}; it must be at least {least}")
+        for name in ("until", "more_keys_at"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(
+                    f"training.stages: {name} is {value}; it is a share, above 0 up to 1"
+                )
 
 
 @dataclass
@@ -37,9 +70,8 @@ class TaskTraining:
     micro_tokens: int = 65536
     """A step's batch is cut into parts of at most so many tokens, or of one sequence; their
     gradients add up to the same one. It bounds the memory, in evaluation too."""
-    stages: list[tuple[int, int]] = field(default_factory=list)
-    """Lengths to train the same task at first, one after the other, each with its number of steps,
-    such as [[256, 100], [512, 100]]."""
+    stages: list[Stage] = field(default_factory=list)
+    """The same task at other lengths, one after the other, before its own."""
     samples: int | None = None
     """Train on a fixed set of so many sequences, in a new order each epoch; none draws fresh
     sequences at every step."""
@@ -48,9 +80,9 @@ class TaskTraining:
     optimizer: OptimizerConfig = field(default_factory=_optimizer)
     """AdamW and its parameter groups."""
     schedule: Schedule = "cosine"
-    """Learning rate over all steps, stages included, after the warm-up."""
+    """Learning rate over the steps at the task's own length; at its peak in the stages."""
     warmup_steps: int = 50
-    """Steps of a linear warm-up."""
+    """Steps of a linear warm-up, stages included."""
     final_lr: float = 0.0
     """Where cosine and linear schedules end, as a share of the peak."""
     clip: float | None = 1.0
@@ -118,11 +150,6 @@ class TaskTraining:
                 f"training.stages are of fresh sequences, but training.samples is {self.samples}; "
                 "leave one of them out"
             )
-        for stage in self.stages:
-            if len(stage) != 2 or min(stage) < 1:
-                raise ValueError(
-                    f"training.stages has {list(stage)}; expected [length, steps], each at least 1"
-                )
         if self.steps == 0 and not self.stages:
             raise ValueError("training.steps is 0 and there are no training.stages; give either")
 
@@ -142,21 +169,17 @@ class TaskTraining:
         assert self.samples is not None
         return self.epochs * -(-self.samples // self.sequences(length))
 
-    def factor(self, step: int, steps: int) -> float:
+    def factor(self, step: int, own: int | None, steps: int) -> float:
         """What the learning rates' peaks are multiplied by in the update after ``step`` updates.
 
-        Args: updates so far; those of the whole training.
+        Args: updates so far; those of them at the task's own length, None in a stage; all that are
+            to be done at that length.
         """
-        warmup = min(self.warmup_steps, steps)
-        if step < warmup or self.schedule == "cosine":
-            return learning_rate(
-                step,
-                peak=1.0,
-                start=1 / (warmup + 1),  # not 0, which would waste a step
-                floor=self.final_lr,
-                warmup=warmup,
-                steps=steps,
-            )
-        if self.schedule == "constant":
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)  # not from 0, which would waste a step
+        if own is None or self.schedule == "constant":
             return 1.0
-        return 1.0 - (1.0 - self.final_lr) * (step - warmup) / (steps - warmup)
+        warm = max(0, self.warmup_steps - (step - own))  # of them in the warm-up
+        share = (own - warm) / max(1, steps - warm)
+        fall = 1 - share if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * share))
+        return self.final_lr + (1 - self.final_lr) * fall

@@ -25,8 +25,7 @@ class FourierTaps(nn.Module):
     The weights c are drawn from a complex normal distribution of variance 1: a gain of about one
     for each mode, whatever the period.
 
-    Args: channels D; modes M ≤ P/2 + 1; max_length P; filters F; device and dtype of the
-        parameters.
+    Args: channels D; modes M ≤ P/2 + 1; max_length P; filters F; the parameters' device, dtype.
     Shape: taps(L) → (F, D, L), in float32 or wider.
     Raises: ValueError if a size is below 1, or if the period has fewer modes.
     """

@@ -220,7 +220,9 @@ class HyenaOperator(nn.Module):
         keep_inputs: bool,
     ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
         """y (B, L, D); if they are to be kept, the short convolution's input and the long ones'."""
-        check_input("HyenaOperator", u, self.width)
+        plain = type(self.in_proj) is nn.Linear  # another, quantised say, may take other dtypes
+        dtype = self.in_proj.weight.dtype if plain else None
+        check_input("HyenaOperator", u, self.width, dtype)
         B, L, D = u.shape
         check_mask("HyenaOperator", mask, B, L)
         segments = segments_of("HyenaOperator", document_ids, cu_seqlens, B, L)

@@ -1,15 +1,21 @@
 """The arguments that say which positions of a batch are real and which belong together."""
 
-from torch import Tensor
+from torch import Tensor, is_autocast_enabled
 from torch import bool as torch_bool
+from torch import dtype as torch_dtype
 
 from hyena.ops import Segments
 
 
-def check_input(name: str, u: Tensor, width: int) -> None:
-    """Raises ValueError unless u is (B, L, width)."""
+def check_input(name: str, u: Tensor, width: int, dtype: torch_dtype | None = None) -> None:
+    """Raises ValueError unless u is (B, L, width), and of ``dtype``, that of the weights, if that
+    is given and autocast does not convert."""
     if u.dim() != 3 or u.shape[-1] != width:
         raise ValueError(f"{name}: expected u (B, L, {width}), got {tuple(u.shape)}")
+    if dtype not in (None, u.dtype) and not is_autocast_enabled(u.device.type):
+        raise ValueError(
+            f"{name}: u is {u.dtype} but the weights are {dtype}; convert one of them with .to(...)"
+        )
 
 
 def check_mask(name: str, mask: Tensor | None, batch: int, length: int) -> None:

@@ -80,10 +80,14 @@ def _convolve(u: Tensor, k: Tensor, lead: int, out: Tensor | None = None) -> Ten
     return multiply_spectrum(u, spectrum(k, n, lead, compute_dtype(u, k)), n, out)
 
 
-def _adjoint(
+def adjoint(
     dy: Tensor, u: Tensor, k: Tensor, lead: int, need_u: bool, need_k: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of sum(dy · conv(u, k)) in u and in k, those that are needed."""
+    """Gradients of sum(dy · conv(u, k)) in u and in k, those that are needed.
+
+    Conjugates are made at once: inside a registered op, PyTorch may not see a tensor's mark that it
+    is to be conjugated.
+    """
     L, K = u.shape[-1], k.shape[1]
     n = fft_length(L, K, lead)
     dtype = compute_dtype(u, k)
@@ -92,11 +96,11 @@ def _adjoint(
     for part in chunks(u, n):
         dy_spectrum = torch.fft.rfft(dy[:, part].to(dtype), n=n)
         if du is not None:
-            conjugate = spectrum(k[part], n, lead, dtype).conj()
+            conjugate = spectrum(k[part], n, lead, dtype).conj_physical()
             du[:, part] = torch.fft.irfft(dy_spectrum * conjugate, n=n)[..., :L]
         if dk is not None:
             u_spectrum = torch.fft.rfft(u[:, part].to(dtype), n=n)
-            correlation = torch.fft.irfft((dy_spectrum * u_spectrum.conj()).sum(0), n=n)
+            correlation = torch.fft.irfft((dy_spectrum * u_spectrum.conj_physical()).sum(0), n=n)
             if lead:
                 dk[part, :lead] = correlation[:, n - lead :]
             dk[part, lead:] = correlation[:, : K - lead]
@@ -140,7 +144,7 @@ class Adjoint(torch.autograd.Function):
     def forward(
         dy: Tensor, u: Tensor, k: Tensor, lead: int, need_u: bool, need_k: bool
     ) -> tuple[Tensor | None, Tensor | None]:
-        return _adjoint(dy, u, k, lead, need_u, need_k)
+        return adjoint(dy, u, k, lead, need_u, need_k)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -116,7 +116,7 @@ def check_spans(op: str, spans: Iterable[Sequence[int]], batch: int, length: int
     expected = f"{op}: expected spans (row, start, stop) that cover (B, L) = ({batch}, {length})"
     for span in spans:
         row, start, stop = span if len(span) == 3 else (-1, 0, 0)
-        if not 0 <= start < stop <= length or row * length + start != at:
+        if at == end or not 0 <= start < stop <= length or row * length + start != at:
             place = f"row {at // length} goes on at {at % length}" if at < end else "all is covered"
             raise ValueError(f"{expected} in order, got {tuple(span)} where {place}")
         at += stop - start

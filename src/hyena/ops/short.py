@@ -106,7 +106,7 @@ class ShiftedSum(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             du = ShiftedSum.apply(dy, k, ids, tuple(-lag for lag in ctx.lags))
         if ctx.needs_input_grad[1]:
-            dk = _tap_gradient(dy, u, ids, ctx.lags, k.dtype)
+            dk = tap_gradient(dy, u, ids, ctx.lags, k.dtype)
         return du, dk, None, None
 
     @staticmethod
@@ -124,7 +124,7 @@ class ShiftedSum(torch.autograd.Function):
         return unfold(ShiftedSum.apply(u, k, ids, lags), size), 0
 
 
-def _tap_gradient(
+def tap_gradient(
     dy: Tensor, u: Tensor, ids: Tensor | None, lags: tuple[int, ...], dtype: torch.dtype
 ) -> Tensor:
     """dk_j = Σ_{b,t} dy_t · u_{t − lags[j]}, (D, K)."""

@@ -25,6 +25,7 @@ def draw_intervals(
     xlabel: str,
     ylabel: str,
     logarithmic: bool,
+    top: float | None = None,
 ) -> Path:
     """Draws curves with their intervals, in panels side by side; a label has one colour.
 
@@ -33,6 +34,7 @@ def draw_intervals(
         path: the PNG to write.
         xlabel, ylabel: what sizes and values are.
         logarithmic: whether the sizes are drawn by their powers of two.
+        top: the values are drawn from 0 to a little above it; none fits them.
 
     Returns: ``path``.
 
@@ -71,6 +73,8 @@ def draw_intervals(
         panel.minorticks_off()
         panel.grid(alpha=0.3)
     axes[0].set_ylabel(ylabel)
+    if top is not None:
+        axes[0].set_ylim(0, 1.03 * top)
     handles = {
         label: handle
         for panel in axes

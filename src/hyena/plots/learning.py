@@ -14,7 +14,12 @@ _COLUMNS = 3
 
 
 def draw_learning(
-    panels: Mapping[str, Mapping[str, Runs]], path: Path, *, xlabel: str, ylabel: str
+    panels: Mapping[str, Mapping[str, Runs]],
+    path: Path,
+    *,
+    xlabel: str,
+    ylabel: str,
+    top: float | None = None,
 ) -> Path:
     """Draws runs against the amount of training; those of one label share a colour in all panels.
 
@@ -22,6 +27,7 @@ def draw_learning(
         panels: the runs of each label, by the panel's title.
         path: the PNG to write.
         xlabel, ylabel: what the amount and the values are.
+        top: the values are drawn from 0 to a little above it; none fits them.
 
     Returns: ``path``.
 
@@ -49,6 +55,8 @@ def draw_learning(
                     markersize=3,
                 )
         panel.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        if top is not None:
+            panel.set_ylim(0, 1.03 * top)
         panel.grid(alpha=0.3)
     for panel in axes[len(panels) :]:
         panel.set_axis_off()

@@ -84,6 +84,47 @@ def test_inputs_and_gradients_of_any_strides(
 
 
 @pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("L", [1, 21, 400])
+def test_tensors_that_are_only_marked_as_negated(L: int) -> None:
+    """Each argument in turn, dy and the output among them."""
+    inputs = draw(2, 3, L, L)
+    z, k, skip = inputs[:3]
+    offset = torch.randn(9)
+    dy = torch.randn(2, 3, L)
+
+    def calls(z: Tensor, k: Tensor, skip: Tensor, taps: Tensor, bias: Tensor) -> list[Tensor]:
+        leaves = [x.detach().requires_grad_() for x in (z, k, skip, taps, bias)]
+        y = native()(*leaves)
+        short = short_conv(leaves[0], *leaves[3:], backend="native")
+        found = torch.autograd.grad(y, leaves, negative(dy) if z is inputs[0] else dy)
+        found += torch.autograd.grad(short.sum(), [leaves[0], *leaves[3:]])
+        with torch.no_grad():
+            kept = filter_spectrum(k, L, skip, backend="native")
+            found += (gated_conv(z, kept, short=(taps, bias), backend="native"),)
+        return [y, short, kept.values, *found]
+
+    expected = calls(*inputs)
+    for i, x in enumerate(inputs):
+        marked = negative(x.reshape(1, -1)).reshape(x.shape)
+        assert marked.is_neg()
+        assert torch.equal(marked, x)
+        got = calls(*inputs[:i], marked, *inputs[i + 1 :])
+        for a, b in zip(got, expected, strict=True):
+            assert torch.equal(a, b)
+    y = native(offset=offset)(*inputs)
+    assert torch.equal(native(offset=negative(offset[None])[0])(*inputs), y)
+    kept = filter_spectrum(k, L, skip, backend="native")
+    marked = kept._replace(values=negative(kept.values[None])[0])
+    assert torch.equal(long_conv(z[:, :3], marked), long_conv(z[:, :3], kept))
+    out = torch.complex(torch.zeros(2, 3, L), torch.zeros(2, 3, L)).conj().imag
+    assert out.is_neg()
+    assert native(offset=offset, out=out)(*inputs) is out
+    assert torch.equal(out, y)
+    room = torch.zeros(2, 3, L)._neg_view()
+    assert torch.equal(native(offset=offset, out=room)(*inputs), y)
+
+
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("L", [21, 400])
 def test_tensors_that_repeat_themselves(L: int) -> None:
     """Strides of zero: one row for the whole batch, one filter for all channels, dy of a sum."""

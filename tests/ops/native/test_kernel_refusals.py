@@ -49,7 +49,7 @@ def test_no_kernel() -> None:
     z, k, *_ = draw(2, 3, L, L)
     with library.use("none"):
         with pytest.raises(RuntimeError, match=r"^the native kernel is not loaded: HYENA_ISA=none"):
-            torch.ops.hyena.conv(z, 3, k, 0, None, None, None, 0, 0, None)
+            calls.transform_size(L + 1000)
         with pytest.raises(RuntimeError, match=r'^backend="native" was asked for, but the kernel'):
             gated_conv(z, k, backend="native")
         expected = gated_conv(z, k)

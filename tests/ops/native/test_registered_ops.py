@@ -192,6 +192,29 @@ def test_traced_with_real_tensors() -> None:
     assert torch.equal(graph(*others), native()(*others))
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("grad", [False, True])
+def test_traced_by_jit(grad: bool) -> None:
+    """Not as the numbers that came out."""
+    inputs = draw(2, 3, L, L)
+    u = inputs[0][:, :3].contiguous()
+    for op, given in (
+        (native(), inputs),
+        (lambda u, k, skip: long_conv(u, k, skip, backend="native"), (u, *inputs[1:3])),
+        (lambda u, k, b: short_conv(u, k, b, backend="native"), (inputs[0], *inputs[3:])),
+        (lambda u, k: long_conv(u, filter_spectrum(k.detach(), L)), (u, inputs[1])),
+    ):
+        leaves = [x.detach().clone().requires_grad_(grad) for x in given]
+        traced = torch.jit.trace(op, tuple(leaves), check_trace=False)
+        others = [x.detach() + 1 for x in given]
+        assert_close(traced(*others), op(*others), 1e-6)
+    traced = torch.jit.trace(native(), inputs)
+    assert "hyena::conv" in str(traced.graph)
+    got = with_gradients(traced, *[x + 1 for x in inputs])
+    for a, b in zip(got, with_gradients(native(), *[x + 1 for x in inputs]), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_seen_by_whoever_watches_ops() -> None:
     seen = []
 
@@ -289,12 +312,22 @@ def test_gradients_of_gradients(op: str, packed: bool, causal: bool) -> None:
     assert_all_close(second("native", torch.float32), expected, 2e-6)
 
 
-def test_a_gradient_of_a_gradient_through_a_spectrum_is_refused() -> None:
-    z, k, *_ = draw(2, 3, L, L)
-    z.requires_grad_()
-    y = gated_conv(z, filter_spectrum(k, L, backend="native"))
-    with pytest.raises(RuntimeError, match="through a FilterSpectrum of the native kernel; pass"):
-        torch.autograd.grad(y.sum(), z, create_graph=True)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("length", "K"), [(1, 1), (L, 1), (L, 9), (L, 2 * L + 3), (500, 799)])
+def test_gradients_of_gradients_through_a_spectrum(length: int, K: int, causal: bool) -> None:
+    """Whose filter is found by what it makes of a one."""
+    inputs = draw(2, 3, length, K)
+
+    def second(spectrum: bool, dtype: torch.dtype) -> list[Tensor]:
+        z, k, skip, taps, bias = (x.to(dtype) for x in inputs)
+        leaves = [z.requires_grad_(), taps.requires_grad_(), bias.requires_grad_()]
+        filter = (filter_spectrum(k, length, skip, causal=causal),) if spectrum else (k, skip)
+        y = gated_conv(z, *filter, short=(taps, bias), causal=causal)
+        first = torch.autograd.grad(y.pow(2).sum(), leaves, create_graph=True)
+        return list(torch.autograd.grad(sum((x * x).sum() for x in first), leaves))
+
+    expected = [x.float() for x in second(False, torch.float64)]
+    assert_all_close(second(True, torch.float32), expected, 2e-6)
 
 
 def test_per_sample_gradients_and_vmap() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from hyena.cli.bar import bar
 from hyena.cli.options import UsageError, parse
+from hyena.cli.tasks.table import shown
 from hyena.experiments import CellConfig, SweepConfig, make_plan, run_sweep, write_table
 
 Config = SweepConfig
@@ -23,9 +24,7 @@ def run(config: SweepConfig) -> int:
             jobs=config.jobs,
             progress=None if report is None else lambda done, total: report(done, done, total),
         )
-    path = write_table([config.out], config.out)
-    print(path.read_text(encoding="utf-8"))
-    print(path)
+    print(shown(write_table([config.out], config.out)))
     if end.signal:
         return 128 + end.signal
     return int(end.failed > 0)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hyena.experiments import write_table
+from hyena.experiments.table import RUNS
 
 POSITIONAL = "folder"
 
@@ -21,8 +22,12 @@ class Config:
 
 
 def run(config: Config) -> None:
-    """Writes table, figures and records, and prints the table."""
+    """Writes table, figures and records, and prints the figures of the table."""
     out = config.folder if config.out is None else config.out
     path = write_table([config.folder, *config.more], out)
-    print(path.read_text(encoding="utf-8"))
-    print(path)
+    print(shown(path))
+
+
+def shown(path: Path) -> str:
+    """What a person wants of a table first, and where the rest is: what each figure took."""
+    return f"{path.read_text(encoding='utf-8').partition(RUNS)[0].rstrip()}\n\n{path}"

@@ -293,9 +293,7 @@ def _pointer(x: Tensor | None) -> int | None:
 def _part_pointer(x: Tensor | None, part: int, D: int) -> int | None:
     """Of the rows of a part, in a contiguous (P·D,) or (P·D, J) of float32."""
     return (
-        None
-        if x is None
-        else x.data_ptr() + part * D * x[0].numel() * ctypes.sizeof(ctypes.c_float)
+        None if x is None else x.data_ptr() + part * D * x.stride(0) * ctypes.sizeof(ctypes.c_float)
     )
 
 

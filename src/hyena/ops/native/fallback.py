@@ -1,12 +1,12 @@
 """What the native convolutions compute, by PyTorch's ops: where the kernel is not loaded, as when a
 program that was exported with it runs elsewhere, and for gradients of gradients."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from hyena.ops import fft
 from hyena.ops.native import library
 from hyena.ops.native.calls import Arguments, Gradients, Spans
 from hyena.ops.segments import Segments
@@ -16,11 +16,7 @@ def forward(z: Tensor, a: Arguments) -> Tensor:
     """y (B, D, L) of z (B, P·D, L), contiguous. Raises: RuntimeError on a spectrum."""
     from hyena.ops.long import long_conv
 
-    if a.n:
-        raise RuntimeError(
-            "a FilterSpectrum of the native kernel came to hyena::conv, but the kernel is not "
-            f"loaded: {library.why_not()}. Record the program with the filter k"
-        )
+    _check(a)
     segments = _segments(a.spans, z)
     if a.taps is not None:
         z = short_forward(z, a.taps, a.bias, a.short_lead, a.spans)
@@ -33,12 +29,50 @@ def forward(z: Tensor, a: Arguments) -> Tensor:
 
 
 def backward(dy: Tensor, z: Tensor, a: Arguments, need: Sequence[bool]) -> Gradients:
-    """Gradients of sum(dy · y), those that are needed."""
+    """Gradients of sum(dy · y), those that are needed. Raises: RuntimeError on a spectrum.
 
-    def y(z: Any, filter: Any, skip: Any, taps: Any, bias: Any) -> Tensor:
-        return forward(z, a._replace(filter=filter, skip=skip, taps=taps, bias=bias))
+    Written out, since there is no autograd inside a registered op.
+    """
+    _check(a)
+    if z.numel() == 0:
+        inputs = (z, a.filter, a.skip, a.taps, a.bias)
+        return Gradients(*_needed([x if x is None else x.new_zeros(x.shape) for x in inputs], need))
+    x = z if a.taps is None else short_forward(z, a.taps, a.bias, a.short_lead, a.spans)
+    if a.parts == 1:
+        dx, dk, dskip = _adjoint(dy, x, a)
+    else:
+        post, pre, value = x.chunk(3, dim=1)
+        y = forward(pre * value, a._replace(parts=1, taps=None, bias=None))
+        du, dk, dskip = _adjoint(dy * post, pre * value, a)
+        dx = torch.cat([dy * y, du * value, du * pre], dim=1)
+    short: Sequence[Tensor | None] = dx, None, None
+    if a.taps is not None:
+        wanted = [need[0], need[3], need[4]]
+        short = short_backward(dx, z, a.taps, a.bias, a.short_lead, a.spans, wanted)
+    return Gradients(*_needed([short[0], dk, dskip, *short[1:]], need))
 
-    return Gradients(*_gradients(y, (z, a.filter, a.skip, a.taps, a.bias), dy, need))
+
+def _adjoint(dy: Tensor, u: Tensor, a: Arguments) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of the long convolution of u (B, D, L), document by document."""
+    du, dk = u.new_empty(u.shape), a.filter.new_zeros(a.filter.shape)
+    documents = [(slice(None), 0, u.shape[2])]
+    if a.spans is not None:
+        triples = zip(a.spans[::3], a.spans[1::3], a.spans[2::3], strict=True)
+        documents = [(slice(row, row + 1), start, stop) for row, start, stop in triples]
+    for rows, start, stop in documents:
+        length = stop - start
+        first = max(a.lead - (length - 1), 0)
+        taps = slice(first, a.lead + length)  # those that reach from one position to another
+        here = (rows, slice(None), slice(start, stop))
+        found = fft.adjoint(dy[here], u[here], a.filter[:, taps], a.lead - first, True, True)
+        assert found[0] is not None
+        assert found[1] is not None
+        du[here] = found[0]
+        dk[:, taps] += found[1]
+    if a.skip is None:
+        return du, dk, None
+    du += a.skip[:, None] * dy
+    return du, dk, (dy.to(torch.float32) * u).sum((0, 2))
 
 
 def short_forward(u: Tensor, taps: Tensor, bias: Tensor | None, lead: int, spans: Spans) -> Tensor:
@@ -46,9 +80,8 @@ def short_forward(u: Tensor, taps: Tensor, bias: Tensor | None, lead: int, spans
     from hyena.ops.short import short_conv
 
     segments = _segments(spans, u)
-    return short_conv(
-        u, taps, bias, causal=not lead, segments=segments, backend="torch"
-    ).contiguous()
+    y = short_conv(u, taps, bias, causal=not lead, segments=segments, backend="torch")
+    return y.contiguous()
 
 
 def short_backward(
@@ -56,27 +89,31 @@ def short_backward(
     need: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     """Gradients of u, taps and bias, those that are needed."""
+    from hyena.ops.short import ShiftedSum, tap_gradient
 
-    def y(u: Any, taps: Any, bias: Any) -> Tensor:
-        return short_forward(u, taps, bias, lead, spans)
-
-    du, dtaps, dbias = _gradients(y, (u, taps, bias), dy, need)
+    if u.numel() == 0:
+        found = [None if x is None else x.new_zeros(x.shape) for x in (u, taps, bias)]
+    else:
+        segments = _segments(spans, u)
+        ids = None if segments is None else segments.ids
+        lags = tuple(range(-lead, taps.shape[1] - lead))
+        back: Tensor = ShiftedSum.apply(dy, taps, ids, tuple(-lag for lag in lags))
+        dbias = None if bias is None else dy.sum((0, 2), dtype=bias.dtype)
+        found = [back.contiguous(), tap_gradient(dy, u, ids, lags, taps.dtype), dbias]
+    du, dtaps, dbias = _needed(found, need)
     return du, dtaps, dbias
 
 
-def _gradients(
-    f: Callable[..., Tensor], inputs: tuple[Tensor | None, ...], dy: Tensor, need: Sequence[bool]
-) -> list[Tensor | None]:
-    chosen = {i: x for i, x in enumerate(inputs) if x is not None and need[i]}
+def _check(a: Arguments) -> None:
+    if a.n:
+        raise RuntimeError(
+            "a FilterSpectrum of the native kernel came to hyena::conv, but the kernel is not "
+            f"loaded: {library.why_not()}. Record the program with the filter k"
+        )
 
-    def of(*given: Tensor) -> Tensor:
-        replaced = dict(zip(chosen, given, strict=True))
-        return f(*[replaced.get(i, x) for i, x in enumerate(inputs)])
 
-    # Not autograd.grad: autograd is off inside a registered op.
-    pull = torch.func.vjp(of, *chosen.values())[1] if chosen else None
-    found = {} if pull is None else dict(zip(chosen, pull(dy), strict=True))
-    return [found[i].contiguous() if i in found else None for i in range(len(inputs))]
+def _needed(found: Sequence[Tensor | None], need: Sequence[bool]) -> list[Tensor | None]:
+    return [x if n else None for x, n in zip(found, need, strict=True)]
 
 
 def _segments(spans: Spans, z: Tensor) -> Segments | None:
