@@ -81,7 +81,7 @@ def run(config: Config) -> int:
     resolve_backend("auto")  # a HYENA_ISA that cannot be is an error at once, not in every row
     where = {**setting(), **convolution(), "threads": threads}
     for name in ("seconds", "repeats"):  # so that rows timed otherwise are not taken for these
-        where[name] = getattr(config, name)
+        where[name] = getattr(config, name) or "those of the suite"
     del where["allocator"], where["command"]
     if config.fresh:
         runner.clear(out)

@@ -158,7 +158,8 @@ def _suggestion(unknown: str, names: Sequence[str]) -> str:
 
 def _type_name(annotation: str) -> str:
     if match := re.fullmatch(r"<class '([\w.]+)'>", annotation):
-        return match[1].rpartition(".")[2].replace("NoneType", "null")
+        name = match[1].rpartition(".")[2]
+        return {"NoneType": "null", "list": "list such as [64,256]"}.get(name, name)
     if match := re.fullmatch(r"typing\.Literal\[(.+)\]", annotation):
         return f"one of {match[1]}"
     return annotation.replace("typing.", "")
