@@ -212,3 +212,9 @@ sys.exit(main(["train", "--help"]))
         1,
         "error: the command line needs the package jsonargparse: pip install 'hyena[train]'\n",
     )
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by their names alone."""
+    names = sorted(path.name for path in Path(__file__).parent.rglob("*.py"))
+    assert [name for name in set(names) if names.count(name) > 1] == []
