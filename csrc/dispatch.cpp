@@ -15,6 +15,7 @@
 
 extern "C" {
 hyena_parallel_for hyena_parallel = nullptr;
+hyena_thread_count hyena_threads = nullptr;
 }
 
 namespace {
@@ -129,5 +130,8 @@ const hyena_kernel *hyena_kernel_of(const char *isa) {
     return nullptr;
 }
 
-void hyena_kernel_set_parallel_for(hyena_parallel_for function) { hyena_parallel = function; }
+void hyena_kernel_set_threads(hyena_parallel_for run, hyena_thread_count count) {
+    hyena_parallel = run;
+    hyena_threads = count;
+}
 }

@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 // Changes whenever a struct or a signature below does.
-#define HYENA_KERNEL_ABI 2
+#define HYENA_KERNEL_ABI 3
 
 enum { HYENA_FLOAT32 = 0, HYENA_BFLOAT16 = 1, HYENA_FLOAT16 = 2 };
 
@@ -98,6 +98,8 @@ typedef void (*hyena_task)(int64_t begin, int64_t end, void *context);
 // torch_parallel_for, or null for one thread.
 typedef int32_t (*hyena_parallel_for)(
     int64_t begin, int64_t end, int64_t grain, hyena_task task, void *context);
+// How many threads it runs on: PyTorch's torch_get_num_threads.
+typedef int32_t (*hyena_thread_count)(uint32_t *count);
 
 #if defined(_WIN32)
 #define HYENA_EXPORT __declspec(dllexport)
@@ -110,7 +112,8 @@ HYENA_EXPORT int32_t hyena_kernel_abi(void);
 HYENA_EXPORT const char *hyena_kernel_isas(void);
 // One of them by name; null if it is unknown or cannot run here.
 HYENA_EXPORT const hyena_kernel *hyena_kernel_of(const char *isa);
-HYENA_EXPORT void hyena_kernel_set_parallel_for(hyena_parallel_for function);
+// Both or none.
+HYENA_EXPORT void hyena_kernel_set_threads(hyena_parallel_for run, hyena_thread_count count);
 
 #ifdef __cplusplus
 }

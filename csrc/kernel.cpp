@@ -8,6 +8,8 @@
 #include "threads.h"
 #include "unit.h"
 
+#include <algorithm>
+
 namespace {
 
 // Output of more bytes than this does not stay in cache until it is read.
@@ -22,13 +24,15 @@ bool is_large(const hyena_conv &conv, int64_t parts) {
     return parts * positions * int64_t(sizeof(T)) > LARGEST_CACHED;
 }
 
-// The inputs of the row after row r of this channel.
+// The inputs of the row after row r of this channel, among these rows.
 template <class T>
-Ahead ahead_of(const hyena_conv &conv, const Unit &unit, int64_t d, int64_t r, bool backward) {
+Ahead ahead_of(
+    const hyena_conv &conv, const Unit &unit, const Share &rows, int64_t d, int64_t r,
+    bool backward) {
     Ahead ahead{};
-    if (r + 1 < conv.rows)
+    if (r + 1 < rows.end)
         ++r;
-    else if (++d < conv.channels)
+    else if (rows.count() == conv.rows && ++d < conv.channels)
         r = 0;
     else
         return ahead;
@@ -48,8 +52,10 @@ Ahead ahead_of(const hyena_conv &conv, const Unit &unit, int64_t d, int64_t r, b
     return ahead;
 }
 
+// These rows of a unit.
 template <class T, int J>
-void forward_unit(const hyena_conv &conv, const Unit &unit, int64_t index, float *memory) {
+void forward_unit(
+    const hyena_conv &conv, const Unit &unit, int64_t index, const Share &these, float *memory) {
     float *scratch = memory;
     float *rows = scratch + unit.plan.scratch;
     float *lanes = rows + unit.real();
@@ -58,7 +64,7 @@ void forward_unit(const hyena_conv &conv, const Unit &unit, int64_t index, float
     float *own = lanes + unit.lanes();
     float *both[2] = {scratch, own};
     const float *spectrum = own;
-    const bool once = !conv.spectrum && conv.rows == 1;
+    const bool once = !conv.spectrum && these.count() == 1;
     if (conv.spectrum) {
         spectrum = conv.spectrum + index * unit.spectrum();
     } else if (once) {
@@ -69,7 +75,7 @@ void forward_unit(const hyena_conv &conv, const Unit &unit, int64_t index, float
     }
     const bool past_caches = is_large<T>(conv, 1);
     if (unit.width > 1) clear(rows, unit.real());
-    for (int64_t r = 0; r < conv.rows; ++r) {
+    for (int64_t r = these.begin; r < these.end; ++r) {
         const hyena_row &row = conv.row[r];
         for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
             float *u = rows + (d - unit.begin(index)) * unit.row;
@@ -84,7 +90,7 @@ void forward_unit(const hyena_conv &conv, const Unit &unit, int64_t index, float
             clear(u + row.length, unit.row - row.length);
         }
         down<REAL>(rows, lanes, scratch, unit);
-        const Ahead ahead = ahead_of<T>(conv, unit, unit.begin(index), r, false);
+        const Ahead ahead = ahead_of<T>(conv, unit, these, unit.begin(index), r, false);
         if (once)
             visit(both, unit, FilterOnce{ahead});
         else
@@ -122,21 +128,44 @@ void input_gradient(
         source_gradient(dz, z, a, b, wanted, piece);
 }
 
+// What each group of a unit's rows adds to the gradients that are sums over rows.
+struct Sums {
+    float *spectra;  // of the filters
+    TapSums *taps;   // of post, pre and value, for each channel
+
+    Sums of(const Unit &unit, int64_t group) const {
+        return {spectra + group * unit.spectrum(), taps + group * 3 * unit.width};
+    }
+};
+
+void write_taps(
+    const hyena_conv &conv, const hyena_conv_gradients &to, const Unit &unit, int64_t index,
+    const TapSums *taps) {
+    for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
+        const TapSums *of = taps + (d - unit.begin(index));
+        write_sums(to.post, d, conv.short_taps, of[0]);
+        write_sums(to.pre, d, conv.short_taps, of[unit.width]);
+        write_sums(to.value, d, conv.short_taps, of[2 * unit.width]);
+    }
+}
+
+// Rows of a unit, whole groups of them. The sums over rows go to `sums`, the unit's, if there are
+// several groups.
 template <class T, int J>
 void backward_unit(
     const hyena_conv &conv, const hyena_conv_gradients &to, const Unit &unit, int64_t index,
-    float *memory) {
+    int64_t groups, const Share &these, const Sums *sums, float *memory) {
     const int64_t real = unit.real(), one = unit.plan.scratch;
     float *scratch[3] = {memory, memory + one, memory + 2 * one};
     float *u = scratch[2] + one, *g = u + real;  // later the output, and du
     float *lanes = g + real;
     float *piece = lanes + unit.lanes();
-    float *own = piece + PIECE + 2 * MOST_TAPS, *dk = own + unit.spectrum();
+    float *own = piece + PIECE + 2 * MOST_TAPS;
     const bool want_k = to.k || to.skip;
     const bool want_post =
         conv.post.data && (to.post.data || to.post.taps || to.post.bias);
     const float *spectrum = own;
-    const bool once = !conv.spectrum && conv.rows == 1;  // as in the forward pass
+    const bool once = !conv.spectrum && conv.rows == 1;  // as in the forward pass, and all rows
     if (conv.spectrum) {
         spectrum = conv.spectrum + index * unit.spectrum();
     } else {
@@ -145,8 +174,21 @@ void backward_unit(
     }
     if (unit.width > 1) clear(u, 2 * real);
     const bool past_caches = is_large<T>(conv, conv.pre.data ? 3 : 1);
-    TapSums sums[3][W] = {};
-    for (int64_t r = 0; r < conv.rows; ++r) {
+    TapSums taps[3 * W] = {};
+    const Sums all{own + unit.spectrum(), taps};
+    const Share rows{
+        share_of(conv.rows, these.begin, groups).begin,
+        share_of(conv.rows, these.end - 1, groups).end};
+    int64_t group = these.begin;
+    Share current{rows.begin, rows.begin};
+    Sums to_sums{};
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+        const bool first = r == current.end;  // of its group
+        if (first) {
+            current = share_of(conv.rows, group, groups);
+            to_sums = sums ? sums->of(unit, group) : all;
+            ++group;
+        }
         const hyena_row &row = conv.row[r];
         auto source = [&](const hyena_input &input, int64_t d) {
             return source_of<T, J>(input, row, d, conv.short_taps, conv.short_lead);
@@ -171,15 +213,15 @@ void backward_unit(
         }
         down<REAL>(u, lanes, scratch[0], unit);
         down<REAL>(g, lanes, scratch[1], unit);
-        const Ahead ahead = ahead_of<T>(conv, unit, unit.begin(index), r, true);
+        const Ahead ahead = ahead_of<T>(conv, unit, rows, unit.begin(index), r, true);
         if (once)
             visit(scratch, unit, DifferentiateOnce{ahead});
         else if (!want_k)
             visit(scratch, unit, Differentiate<false, false>{spectrum, nullptr, ahead});
-        else if (r == 0)
-            visit(scratch, unit, Differentiate<true, false>{spectrum, dk, ahead});
+        else if (first)
+            visit(scratch, unit, Differentiate<true, false>{spectrum, to_sums.spectra, ahead});
         else
-            visit(scratch, unit, Differentiate<true, true>{spectrum, dk, ahead});
+            visit(scratch, unit, Differentiate<true, true>{spectrum, to_sums.spectra, ahead});
         if (want_post) up<REAL>(u, lanes, scratch[0], unit);
         up<REAL>(g, lanes, scratch[1], unit);
         for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
@@ -188,26 +230,22 @@ void backward_unit(
             const Plain du = plain(g + c * unit.row, row.length);
             if (want_post)
                 input_gradient<T, J>(
-                    conv, to.post, conv.post, row, d, output_gradient(d), y, sums[0][c], piece, past_caches);
+                    conv, to.post, conv.post, row, d, output_gradient(d), y, to_sums.taps[c], piece, past_caches);
             if (!conv.pre.data) {
                 input_gradient<T, J>(
-                    conv, to.value, conv.value, row, d, du, Nothing{}, sums[2][c], piece, past_caches);
+                    conv, to.value, conv.value, row, d, du, Nothing{}, to_sums.taps[2 * unit.width + c], piece, past_caches);
                 continue;
             }
             input_gradient<T, J>(
-                conv, to.pre, conv.pre, row, d, source(conv.value, d), du, sums[1][c], piece, past_caches);
+                conv, to.pre, conv.pre, row, d, source(conv.value, d), du, to_sums.taps[unit.width + c], piece, past_caches);
             input_gradient<T, J>(
-                conv, to.value, conv.value, row, d, source(conv.pre, d), du, sums[2][c], piece, past_caches);
+                conv, to.value, conv.value, row, d, source(conv.pre, d), du, to_sums.taps[2 * unit.width + c], piece, past_caches);
         }
     }
-    for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
-        const int64_t c = d - unit.begin(index);
-        write_sums(to.post, d, conv.short_taps, sums[0][c]);
-        write_sums(to.pre, d, conv.short_taps, sums[1][c]);
-        write_sums(to.value, d, conv.short_taps, sums[2][c]);
-    }
+    if (sums) return;
+    write_taps(conv, to, unit, index, taps);
     if (!want_k) return;
-    if (!once) visit(&scratch[2], unit, Recall{dk});
+    if (!once) visit(&scratch[2], unit, Recall{all.spectra});
     filter_up(conv, to, unit, index, scratch[2], u, lanes);
 }
 
@@ -216,17 +254,43 @@ struct Call {
     const hyena_conv_gradients *gradients;
     float *spectrum;
     const Unit *unit;
+    int64_t groups, parts;  // of the rows
+    Sums sums;              // of all units' groups, if there are several
+
+    Share rows(int64_t index) const { return share_of(conv->rows, index % parts, parts); }
+    Share groups_in(int64_t index) const { return share_of(groups, index % parts, parts); }
 };
 
 template <class T, int J>
 void forward_work(const void *call, int64_t index, float *memory) {
     const Call &c = *static_cast<const Call *>(call);
-    forward_unit<T, J>(*c.conv, *c.unit, index, memory);
+    forward_unit<T, J>(*c.conv, *c.unit, index / c.parts, c.rows(index), memory);
 }
 template <class T, int J>
 void backward_work(const void *call, int64_t index, float *memory) {
     const Call &c = *static_cast<const Call *>(call);
-    backward_unit<T, J>(*c.conv, *c.gradients, *c.unit, index, memory);
+    const int64_t unit = index / c.parts;
+    const Sums sums = c.sums.of(*c.unit, unit * c.groups);
+    backward_unit<T, J>(
+        *c.conv, *c.gradients, *c.unit, unit, c.groups, c.groups_in(index),
+        c.groups > 1 ? &sums : nullptr, memory);
+}
+// The sums of one unit's groups, added up.
+void gather_work(const void *call, int64_t index, float *memory) {
+    const Call &c = *static_cast<const Call *>(call);
+    const Unit &unit = *c.unit;
+    const Sums total = c.sums.of(unit, index * c.groups);
+    const bool want_k = c.gradients->k || c.gradients->skip;
+    for (int64_t group = 1; group < c.groups; ++group) {
+        const Sums more = total.of(unit, group);
+        for (int64_t i = 0; i < 3 * unit.width; ++i) total.taps[i] += more.taps[i];
+        for (int64_t i = 0; want_k && i < unit.spectrum(); ++i) total.spectra[i] += more.spectra[i];
+    }
+    write_taps(*c.conv, *c.gradients, unit, index, total.taps);
+    if (!want_k) return;
+    float *rows = memory + unit.plan.scratch;
+    visit(&memory, unit, Recall{total.spectra});
+    filter_up(*c.conv, *c.gradients, unit, index, memory, rows, rows + unit.real());
 }
 void spectrum_work(const void *call, int64_t index, float *memory) {
     const Call &c = *static_cast<const Call *>(call);
@@ -246,7 +310,7 @@ int32_t kernel_spectrum(const hyena_conv *conv, float *spectrum) {
     const Plan *plan = plan_of(conv->n, in_lanes(conv->n), W, WIDEST_RADIX);
     if (!plan) return 1;
     const Unit unit(*plan, conv->channels);
-    const Call call{conv, nullptr, spectrum, &unit};
+    const Call call{conv, nullptr, spectrum, &unit, 1, 1, {}};
     const int64_t floats = plan->scratch + unit.real() + unit.lanes();
     return run(spectrum_work, &call, unit.count(), floats, grain_of(plan->n * unit.width));
 }
@@ -255,25 +319,40 @@ int32_t kernel_forward(const hyena_conv *conv) {
     const Plan *plan = plan_of(conv->n, in_lanes(conv->n), W, WIDEST_RADIX);
     if (!plan) return 1;
     const Unit unit(*plan, conv->channels);
-    const Call call{conv, nullptr, nullptr, &unit};
+    const int64_t positions = plan->n * unit.width;
+    const int64_t groups = groups_of(unit.count(), conv->rows, positions);
+    const int64_t parts = parts_of(unit.count(), conv->rows, groups);
+    const Call call{conv, nullptr, nullptr, &unit, groups, parts, {}};
     int64_t floats = plan->scratch + unit.real() + unit.lanes();
-    if (!conv->spectrum) floats += conv->rows == 1 ? plan->scratch : unit.spectrum();
+    if (!conv->spectrum) floats += std::max(plan->scratch, unit.spectrum());
     return run(
-        HYENA_CHOOSE(forward_work, conv->dtype, conv->short_taps), &call, unit.count(), floats,
-        grain_of(plan->n * unit.width * conv->rows));
+        HYENA_CHOOSE(forward_work, conv->dtype, conv->short_taps), &call, unit.count() * parts,
+        floats, grain_of(positions * (conv->rows / parts)));
 }
 
 int32_t kernel_backward(const hyena_conv *conv, const hyena_conv_gradients *gradients) {
     const Plan *plan = plan_of(conv->n, in_lanes(conv->n), W, WIDEST_RADIX);
     if (!plan) return 1;
     const Unit unit(*plan, conv->channels);
-    const Call call{conv, gradients, nullptr, &unit};
+    const int64_t positions = plan->n * unit.width;
+    const int64_t groups = groups_of(unit.count(), conv->rows, positions);
+    const int64_t parts = parts_of(unit.count(), conv->rows, groups);
+    const bool want_k = gradients->k || gradients->skip;
+    const int64_t sums = groups > 1 ? unit.count() * groups : 0;
+    const Shared<float> spectra(want_k ? sums * unit.spectrum() : 0);
+    const Shared<TapSums> taps(sums * 3 * unit.width);
+    if (spectra.failed || taps.failed) return 1;
+    const Call call{conv, gradients, nullptr, &unit, groups, parts, {spectra.data, taps.data}};
     const bool once = !conv->spectrum && conv->rows == 1;
     const int64_t floats = 3 * plan->scratch + 2 * unit.real() + unit.lanes() + PIECE +
                            2 * MOST_TAPS + (once ? 0 : 2 * unit.spectrum());
+    const int32_t failed =
+        run(HYENA_CHOOSE(backward_work, conv->dtype, conv->short_taps), &call,
+            unit.count() * parts, floats, grain_of(positions * (conv->rows / parts)));
+    if (failed || groups == 1) return failed;
     return run(
-        HYENA_CHOOSE(backward_work, conv->dtype, conv->short_taps), &call, unit.count(), floats,
-        grain_of(plan->n * unit.width * conv->rows));
+        gather_work, &call, unit.count(), plan->scratch + unit.real() + unit.lanes(),
+        grain_of(positions));
 }
 
 constexpr int CHAINS = WIDEST_RADIX == 8 ? 6 : 3;  // as many as the registers hold

@@ -93,6 +93,11 @@ constexpr int MOST_TAPS = 64;
 struct TapSums {
     double taps[MOST_TAPS];
     double bias;
+
+    void operator+=(const TapSums &more) {
+        for (int j = 0; j < MOST_TAPS; ++j) taps[j] += more.taps[j];
+        bias += more.bias;
+    }
 };
 
 // The sum of terms over [begin, end): add(t, sum) adds those of a vector, one(t) is that of a

@@ -8,12 +8,24 @@ namespace {
 struct ShortCall {
     const hyena_short *conv;
     const hyena_gradient *gradient;
+    int64_t groups, parts;  // of the rows, as in a long convolution
+    TapSums *sums;          // of all channels' groups
+
+    ShortCall(const hyena_short *c, const hyena_gradient *g) : conv(c), gradient(g), sums(nullptr) {
+        const int64_t longest = c->rows ? positions_of(c->row, c->rows) / c->rows : 0;
+        groups = groups_of(c->channels, c->rows, longest);
+        parts = parts_of(c->channels, c->rows, groups);
+    }
+    int64_t grain() const { return grain_of(positions_of(conv->row, conv->rows) / parts); }
 };
 
 template <class T, int J>
-void short_forward_work(const void *call, int64_t d, float *) {
-    const hyena_short &conv = *static_cast<const ShortCall *>(call)->conv;
-    for (int64_t r = 0; r < conv.rows; ++r) {
+void short_forward_work(const void *call, int64_t index, float *) {
+    const ShortCall &c = *static_cast<const ShortCall *>(call);
+    const hyena_short &conv = *c.conv;
+    const Share rows = share_of(conv.rows, index % c.parts, c.parts);
+    const int64_t d = index / c.parts;
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
         const hyena_row &row = conv.row[r];
         T *y = static_cast<T *>(conv.y) + row.batch * conv.y_batch_stride +
                d * conv.y_channel_stride + row.start;
@@ -22,36 +34,53 @@ void short_forward_work(const void *call, int64_t d, float *) {
     }
 }
 template <class T, int J>
-void short_backward_work(const void *call, int64_t d, float *memory) {
-    const hyena_short &conv = *static_cast<const ShortCall *>(call)->conv;
-    const hyena_gradient &to = *static_cast<const ShortCall *>(call)->gradient;
-    TapSums sums{};
-    for (int64_t r = 0; r < conv.rows; ++r) {
-        const hyena_row &row = conv.row[r];
-        const hyena_input dy{
+void short_backward_work(const void *call, int64_t index, float *memory) {
+    const ShortCall &c = *static_cast<const ShortCall *>(call);
+    const hyena_short &conv = *c.conv;
+    const hyena_gradient &to = *c.gradient;
+    const int64_t d = index / c.parts;
+    const Share groups = share_of(c.groups, index % c.parts, c.parts);
+    TapSums all{};
+    for (int64_t group = groups.begin; group < groups.end; ++group) {
+        TapSums &sums = c.sums ? c.sums[d * c.groups + group] : all;
+        const Share rows = share_of(conv.rows, group, c.groups);
+        for (int64_t r = rows.begin; r < rows.end; ++r) {
+            const hyena_row &row = conv.row[r];
+            const hyena_input dy{
                 conv.y, conv.y_batch_stride, conv.y_channel_stride, nullptr, nullptr, nullptr};
-        T *dz = static_cast<T *>(to.data);
-        if (dz) dz += row.batch * to.batch_stride + d * to.channel_stride + row.start;
-        source_gradient(
-            dz, source_of<T, J>(conv.x, row, d, conv.short_taps, conv.short_lead),
-            source_of<T, 0>(dy, row, d, 0, 0), Nothing{}, to.taps || to.bias ? &sums : nullptr,
-            memory);
+            T *dz = static_cast<T *>(to.data);
+            if (dz) dz += row.batch * to.batch_stride + d * to.channel_stride + row.start;
+            source_gradient(
+                dz, source_of<T, J>(conv.x, row, d, conv.short_taps, conv.short_lead),
+                source_of<T, 0>(dy, row, d, 0, 0), Nothing{}, to.taps || to.bias ? &sums : nullptr,
+                memory);
+        }
     }
-    write_sums(to, d, conv.short_taps, sums);
+    if (!c.sums) write_sums(to, d, conv.short_taps, all);
 }
 
 int32_t kernel_short_forward(const hyena_short *conv) {
-    const ShortCall call{conv, nullptr};
+    const ShortCall call(conv, nullptr);
     return run(
-        HYENA_CHOOSE(short_forward_work, conv->dtype, conv->short_taps), &call, conv->channels, 0,
-        grain_of(positions_of(conv->row, conv->rows)));
+        HYENA_CHOOSE(short_forward_work, conv->dtype, conv->short_taps), &call,
+        conv->channels * call.parts, 0, call.grain());
 }
 
 int32_t kernel_short_backward(const hyena_short *conv, const hyena_gradient *gradient) {
-    const ShortCall call{conv, gradient};
-    return run(
-        HYENA_CHOOSE(short_backward_work, conv->dtype, conv->short_taps), &call, conv->channels,
-        PIECE + 2 * MOST_TAPS, grain_of(positions_of(conv->row, conv->rows)));
+    ShortCall call(conv, gradient);
+    const Shared<TapSums> sums(call.groups > 1 ? conv->channels * call.groups : 0);
+    if (sums.failed) return 1;
+    if (call.groups > 1) call.sums = sums.data;
+    const int32_t failed =
+        run(HYENA_CHOOSE(short_backward_work, conv->dtype, conv->short_taps), &call,
+            conv->channels * call.parts, PIECE + 2 * MOST_TAPS, call.grain());
+    if (failed || !call.sums) return failed;
+    for (int64_t d = 0; d < conv->channels; ++d) {
+        TapSums *total = call.sums + d * call.groups;
+        for (int64_t group = 1; group < call.groups; ++group) *total += total[group];
+        write_sums(*gradient, d, conv->short_taps, *total);
+    }
+    return 0;
 }
 
 }  // namespace

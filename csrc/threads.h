@@ -1,6 +1,7 @@
 // Work shared out over PyTorch's threads.
 #pragma once
 #include <atomic>
+#include <cstdlib>
 
 #include "builds.h"
 #include "hyena_kernel.h"
@@ -39,10 +40,65 @@ int32_t run(UnitWork work, const void *call, int64_t units, int64_t floats, int6
     return task.failed;
 }
 
+// Memory that the threads of a call have in common: zeros, 64-byte aligned.
+template <class T>
+struct Shared {
+    T *data = nullptr;
+    bool failed = false;
+
+    explicit Shared(int64_t count) {
+        if (count == 0) return;
+        memory = std::calloc(1, size_t(count) * sizeof(T) + 64);
+        failed = !memory;
+        data = reinterpret_cast<T *>((reinterpret_cast<uintptr_t>(memory) + 63) & ~uintptr_t(63));
+    }
+    Shared(const Shared &) = delete;
+    Shared &operator=(const Shared &) = delete;
+    ~Shared() { std::free(memory); }
+
+private:
+    void *memory = nullptr;
+};
+
 constexpr int64_t LEAST_WORK = 16384;  // positions that are worth a thread
 
 int64_t grain_of(int64_t positions) {
     return positions > 0 && positions < LEAST_WORK ? (LEAST_WORK + positions - 1) / positions : 1;
+}
+
+// Consecutive items, such as rows.
+struct Share {
+    int64_t begin, end;
+    int64_t count() const { return end - begin; }
+};
+// The part-th of `parts` nearly equal shares of `count` items.
+Share share_of(int64_t count, int64_t part, int64_t parts) {
+    return {count * part / parts, count * (part + 1) / parts};
+}
+
+// Work for so many threads is worth the price of cutting the rows of a unit, if units are few.
+constexpr int64_t MOST_TASKS = 32;
+
+// How many groups the rows fall into. Each is summed by itself, so that threads can share them out
+// while their number changes no bit.
+int64_t groups_of(int64_t units, int64_t rows, int64_t positions) {
+    if (units >= MOST_TASKS || rows < 2 || units * rows * positions < 2 * LEAST_WORK) return 1;
+    const int64_t groups = (MOST_TASKS + units - 1) / units;
+    return groups < rows ? groups : rows;
+}
+
+// How many parts the groups are cut into, each the work of one thread. A part transforms its unit's
+// filter again, which is taken to cost half of what a row does.
+int64_t parts_of(int64_t units, int64_t rows, int64_t groups) {
+    uint32_t threads = 1;
+    if (groups == 1 || !hyena_parallel || !hyena_threads || hyena_threads(&threads) != 0) return 1;
+    int64_t best = 1, least = INT64_MAX;
+    for (int64_t parts = 1; parts <= groups && parts <= int64_t(threads); ++parts) {
+        const int64_t tasks = (units * parts + threads - 1) / threads;  // of a thread
+        const int64_t cost = tasks * (2 * ((rows + parts - 1) / parts) + 1);
+        if (cost < least) best = parts, least = cost;
+    }
+    return best;
 }
 
 int64_t positions_of(const hyena_row *row, int64_t rows) {

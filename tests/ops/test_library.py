@@ -3,6 +3,7 @@
 import ctypes
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -174,12 +175,12 @@ def test_a_library_of_another_version(file: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @needs_library
-def test_a_pytorch_without_parallel_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pytorch_that_lends_no_threads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch._C, "__file__", str(file))  # a library that does not have it
     kernel = load(file, None).kernel
     assert kernel is not None
     assert kernel.single_thread.startswith(
-        f"torch_parallel_for was not found in PyTorch {torch.__version__}: "
+        f"PyTorch {torch.__version__} does not lend its threads: "
     )
 
 
@@ -233,8 +234,31 @@ def test_a_misspelt_library_warns() -> None:
 def test_the_library_is_looked_for_where_the_environment_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("HYENA_KERNEL_LIBRARY", "elsewhere/kernel.so")
-    assert library.find() == Path("elsewhere/kernel.so")
+    for given in ("elsewhere/kernel.so", "kernel.so"):
+        monkeypatch.setenv("HYENA_KERNEL_LIBRARY", given)
+        assert library.find() == Path.cwd() / given
+    monkeypatch.setenv("HYENA_KERNEL_LIBRARY", "/elsewhere/kernel.so")
+    assert library.find() == Path("/elsewhere/kernel.so").absolute()
+
+
+@needs_library
+def test_a_library_is_loaded_from_the_working_directory_by_its_name_alone(
+    file: Path, tmp_path: Path
+) -> None:
+    """The system would look for a name without a folder in its own ones only."""
+    shutil.copy(file, tmp_path / "kernel.so")
+    program = "from hyena.ops import why_not_native; print(why_not_native())"
+    environment = {**os.environ, "HYENA_KERNEL_LIBRARY": "kernel.so"}
+    environment.pop("HYENA_ISA", None)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "\n"
 
 
 @needs_library

@@ -24,6 +24,9 @@ SIZES = [  # B, D, L
     (1, 5, 5000),
     (3, 40, 700),
     (2, 7, 20000),
+    (9, 1, 3000),  # few channels and many rows, which fall into groups
+    (40, 2, 1000),
+    (17, 20, 200),
 ]
 
 
@@ -54,10 +57,11 @@ def assert_same(got: list[Tensor], expected: list[Tensor]) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("B", "D", "L"), SIZES)
 def test_the_number_of_threads_changes_no_bit(B: int, D: int, L: int, dtype: torch.dtype) -> None:
-    """Threads share out channels, and each channel is summed in one order."""
+    """Threads share out channels and groups of rows, and each is summed in one order."""
     got = everything(B, D, L, dtype)
-    torch.set_num_threads(1)
-    assert_same(got, everything(B, D, L, dtype))
+    for threads in (1, 5):
+        torch.set_num_threads(threads)
+        assert_same(everything(B, D, L, dtype), got)
 
 
 PARALLEL_FOR = ctypes.CFUNCTYPE(
@@ -66,6 +70,9 @@ PARALLEL_FOR = ctypes.CFUNCTYPE(
     ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p),
     ctypes.c_void_p,
 )
+
+
+THREAD_COUNT = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.POINTER(ctypes.c_uint32))
 
 
 @pytest.mark.usefixtures("isa")
@@ -82,14 +89,19 @@ def test_any_split_of_the_work_gives_the_same(B: int, D: int, L: int) -> None:
             task(i, i + 1, context)
         return 0
 
+    @THREAD_COUNT
+    def four(count: Any) -> int:
+        count[0] = 4
+        return 0
+
     loaded = ctypes.CDLL(str(library.find()))
-    loaded.hyena_kernel_set_parallel_for(backwards)
+    loaded.hyena_kernel_set_threads(backwards, four)
     try:
         got = everything(B, D, L)
     finally:
         library._share_threads(loaded)
     assert_same(got, expected)
-    assert bool(offered) == (D * L > 20000)  # what is small is done at once
+    assert bool(offered) == (B * D * L > 20000)  # what is small is done at once
     assert all(begin == 0 and end > grain >= 1 for begin, end, grain in offered)
 
 

@@ -7,7 +7,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI = 2
+ABI = 3
 
 
 class Dtype(IntEnum):

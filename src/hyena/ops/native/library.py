@@ -5,7 +5,8 @@ At import rather than at first use, so that what `torch.compile` traces is settl
 Environment:
     HYENA_ISA: which build to take, "avx512", "avx2" or "portable"; "none" for none of them. By
         default the best that the processor can run.
-    HYENA_KERNEL_LIBRARY: file of a library to load in place of the installed one.
+    HYENA_KERNEL_LIBRARY: file of a library to load in place of the installed one; a relative path
+        begins at the working directory.
 """
 
 import ctypes
@@ -115,7 +116,7 @@ def _cannot_run(isa: str, isas: tuple[str, ...]) -> str:
 
 
 def _share_threads(library: ctypes.CDLL) -> str:
-    """Hands PyTorch's parallel loop to the kernel; why not, if that fails."""
+    """Hands PyTorch's threads to the kernel; why not, if that fails."""
     try:
         # Symbols of a library are looked up in those that it is linked with, too, save on Windows.
         torch_file = (
@@ -123,19 +124,20 @@ def _share_threads(library: ctypes.CDLL) -> str:
             if sys.platform == "win32"
             else torch._C.__file__
         )
-        parallel_for = ctypes.CDLL(str(torch_file)).torch_parallel_for
+        torch_functions = ctypes.CDLL(str(torch_file))
+        threads = torch_functions.torch_parallel_for, torch_functions.torch_get_num_threads
     except (OSError, AttributeError) as error:
-        return f"torch_parallel_for was not found in PyTorch {torch.__version__}: {error}"
-    library.hyena_kernel_set_parallel_for.argtypes = [ctypes.c_void_p]
-    library.hyena_kernel_set_parallel_for.restype = None
-    library.hyena_kernel_set_parallel_for(ctypes.cast(parallel_for, ctypes.c_void_p))
+        return f"PyTorch {torch.__version__} does not lend its threads: {error}"
+    library.hyena_kernel_set_threads.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.hyena_kernel_set_threads.restype = None
+    library.hyena_kernel_set_threads(*(ctypes.cast(one, ctypes.c_void_p) for one in threads))
     return ""
 
 
 def find() -> Path | None:
     """The file to load; None if the installation has none."""
     if given := os.environ.get("HYENA_KERNEL_LIBRARY"):
-        return Path(given)
+        return Path(given).absolute()  # a name alone would be looked for in the system's folders
     # An editable installation keeps the library apart from this file; importlib knows where.
     file = resources.files("hyena.ops.native") / FILE
     return Path(str(file)) if file.is_file() else None
