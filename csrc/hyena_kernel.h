@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 // Changes whenever a struct or a signature below does.
-#define HYENA_KERNEL_ABI 3
+#define HYENA_KERNEL_ABI 4
 
 enum { HYENA_FLOAT32 = 0, HYENA_BFLOAT16 = 1, HYENA_FLOAT16 = 2 };
 
@@ -73,6 +73,27 @@ typedef struct {
     int64_t y_batch_stride, y_channel_stride;
 } hyena_short;
 
+// A long convolution whose input comes position by position. Rows of its memory are (B, D).
+typedef struct {
+    float *input;       // where the input of this position goes: a row
+    float *due;         // what is known of the outputs of this and later positions: rows
+    const float *taps;  // (rest, D), those of lag 0 first and with the skip
+} hyena_online;
+
+// One more position of an operator of order N, in float32: its short convolution, gates and N - 1
+// long convolutions. A call writes to their memory and to y.
+typedef struct {
+    int64_t batch, channels;     // B, D
+    int32_t order, short_taps;   // N, J
+    const float *z;              // (B, (N + 1) D): the gates, the last used first, and the value
+    const float *const *before;  // J - 1 earlier z, the latest first
+    const float *taps, *bias;    // (J, (N + 1) D) and ((N + 1) D)
+    const hyena_online *conv;    // N - 1, in the order of their use
+    int64_t rest;                // rows of due: positions from here to the end of the block
+    int64_t row_stride;          // between the rows of due
+    float *y;                    // (B, D)
+} hyena_step;
+
 // The functions of one build. All may be called from several threads at once. Those that return an
 // int32_t return 0, or 1 if memory ran out.
 typedef struct {
@@ -88,6 +109,7 @@ typedef struct {
     int32_t (*backward)(const hyena_conv *conv, const hyena_conv_gradients *gradients);
     int32_t (*short_forward)(const hyena_short *conv);
     int32_t (*short_backward)(const hyena_short *conv, const hyena_gradient *gradient);
+    int32_t (*step)(const hyena_step *step);
     // For benchmarks, what the processor can do at best: butterflies in registers, `rounds` of them
     // in each of `tasks`. Returns the number of additions and multiplications.
     int64_t (*butterflies)(int64_t tasks, int64_t rounds);

@@ -5,6 +5,7 @@
 // without it is hyena.ops.fft.
 #include "rows.h"
 #include "short_conv.h"
+#include "step.h"
 #include "threads.h"
 #include "unit.h"
 
@@ -388,7 +389,8 @@ extern "C" const hyena_kernel *HYENA_THIS_KERNEL(void) {
     static const hyena_kernel kernel = {
         HYENA_THIS_NAME,      kernel_size,     kernel_spectrum_floats,
         kernel_spectrum,      kernel_forward,  kernel_backward,
-        kernel_short_forward, kernel_short_backward, kernel_butterflies,
+        kernel_short_forward, kernel_short_backward, kernel_step,
+        kernel_butterflies,
     };
     return &kernel;
 }

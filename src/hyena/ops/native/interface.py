@@ -7,7 +7,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI = 3
+ABI = 4
 
 
 class Dtype(IntEnum):
@@ -104,6 +104,31 @@ class Short(ctypes.Structure):
     ]
 
 
+class Online(ctypes.Structure):
+    """hyena_online"""
+
+    _fields_ = [("input", c_void_p), ("due", c_void_p), ("taps", c_void_p)]
+
+
+class Step(ctypes.Structure):
+    """hyena_step"""
+
+    _fields_ = [
+        ("batch", c_int64),
+        ("channels", c_int64),
+        ("order", c_int32),
+        ("short_taps", c_int32),
+        ("z", c_void_p),
+        ("before", c_void_p),
+        ("taps", c_void_p),
+        ("bias", c_void_p),
+        ("conv", POINTER(Online)),
+        ("rest", c_int64),
+        ("row_stride", c_int64),
+        ("y", c_void_p),
+    ]
+
+
 class Functions(ctypes.Structure):
     """hyena_kernel: the functions of one build. A call lets other Python threads run."""
 
@@ -116,5 +141,6 @@ class Functions(ctypes.Structure):
         ("backward", ctypes.CFUNCTYPE(c_int32, POINTER(Conv), POINTER(ConvGradients))),
         ("short_forward", ctypes.CFUNCTYPE(c_int32, POINTER(Short))),
         ("short_backward", ctypes.CFUNCTYPE(c_int32, POINTER(Short), POINTER(Gradient))),
+        ("step", ctypes.CFUNCTYPE(c_int32, POINTER(Step))),
         ("butterflies", ctypes.CFUNCTYPE(c_int64, c_int64, c_int64)),
     ]

@@ -52,6 +52,7 @@ class Kernel:
     backward: Callable[[Conv, ConvGradients], int]
     short_forward: Callable[[Short], int]
     short_backward: Callable[[Short, Gradient], int]
+    step: Callable[[object], int]  # a pointer to a Step
     butterflies: Callable[[int, int], int]
 
 

@@ -1,0 +1,85 @@
+// One more position of a Hyena operator, between its projections: the short convolution, the gates,
+// and of each long convolution what falls within the current block.
+#pragma once
+#include "hyena_kernel.h"
+#include "threads.h"
+#include "vector.h"
+
+namespace {
+
+constexpr int64_t SLAB = 256;  // channels that a thread takes at once
+
+template <class X>
+X get(const float *p);
+template <>
+HYENA_INLINE V get<V>(const float *p) { return load(p); }
+template <>
+HYENA_INLINE float get<float>(const float *p) { return *p; }
+HYENA_INLINE void set(float *p, V a) { store(p, a); }
+HYENA_INLINE void set(float *p, float a) { *p = a; }
+HYENA_INLINE float fma(float a, float b, float c) { return a * b + c; }
+
+// Calls work.template at<X>(d) for d in [0, count), W of them at once where there are as many.
+template <class Work>
+HYENA_INLINE void each(int64_t count, const Work &work) {
+    int64_t d = 0;
+    for (; d + W <= count; d += W) work.template at<V>(d);
+    for (; d < count; ++d) work.template at<float>(d);
+}
+
+// to = the short convolution of the channels from c on, of one sequence; times `to` if GATE.
+template <bool GATE>
+struct ShortStep {
+    const hyena_step &step;
+    int64_t all, offset, c;  // channels (N + 1) D, and where the sequence begins
+    float *to;
+
+    template <class X>
+    HYENA_INLINE void at(int64_t d) const {
+        const float *taps = step.taps + c + d;
+        const int64_t here = offset + c + d;
+        X x = fma(get<X>(taps), get<X>(step.z + here), get<X>(step.bias + c + d));
+        for (int j = 1; j < step.short_taps; ++j)
+            x = fma(get<X>(taps + j * all), get<X>(step.before[j - 1] + here), x);
+        set(to + d, GATE ? x * get<X>(to + d) : x);
+    }
+};
+
+// to += u * taps
+struct Add {
+    float *to;
+    const float *u, *taps;
+
+    template <class X>
+    HYENA_INLINE void at(int64_t d) const {
+        set(to + d, fma(get<X>(u + d), get<X>(taps + d), get<X>(to + d)));
+    }
+};
+
+void step_work(const void *call, int64_t index, float *) {
+    const hyena_step &step = *static_cast<const hyena_step *>(call);
+    const int64_t D = step.channels, N = step.order, slabs = (D + SLAB - 1) / SLAB;
+    const int64_t b = index / slabs, first = index % slabs * SLAB;
+    const int64_t count = D - first < SLAB ? D - first : SLAB;
+    const int64_t all = (N + 1) * D, here = b * D + first;
+    float v[SLAB];
+    each(count, ShortStep<false>{step, all, b * all, N * D + first, v});
+    for (int64_t i = 0; i < N - 1; ++i) {
+        const hyena_online &conv = step.conv[i];
+        each(count, ShortStep<true>{step, all, b * all, (N - 1 - i) * D + first, v});
+        memcpy(conv.input + here, v, size_t(count) * sizeof(float));
+        for (int64_t r = 0; r < step.rest; ++r)
+            each(count, Add{conv.due + r * step.row_stride + here, v, conv.taps + r * D + first});
+        memcpy(v, conv.due + here, size_t(count) * sizeof(float));
+    }
+    each(count, ShortStep<true>{step, all, b * all, first, v});
+    memcpy(step.y + here, v, size_t(count) * sizeof(float));
+}
+
+int32_t kernel_step(const hyena_step *step) {
+    const int64_t slabs = (step->channels + SLAB - 1) / SLAB;
+    return run(
+        step_work, step, step->batch * slabs, 0, grain_of(SLAB * (step->rest + 8 * step->order)));
+}
+
+}  // namespace

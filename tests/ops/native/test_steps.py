@@ -1,0 +1,57 @@
+"""One position at a time through the kernel, against the definition in float64."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from hyena.ops.native.stepping import NativeStep
+
+
+def definition(
+    z: Tensor,
+    before: list[Tensor],
+    taps: Tensor,
+    bias: Tensor,
+    near: Tensor,
+    due: Tensor,
+    row: int,
+    rest: int,
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """y, the long convolutions' inputs, and what is due then, all in float64."""
+    z, taps, bias, near, due = (x.double() for x in (z, taps, bias, near, due))
+    x = bias + sum(tap * past.double() for tap, past in zip(taps, [z, *before], strict=True))
+    *gates, v = x.split(near.shape[2], dim=1)
+    inputs = []
+    for i, gate in enumerate(reversed(gates[1:])):
+        u = v * gate
+        inputs.append(u)
+        for lag in range(rest):
+            due[row + lag, i] += near[i, lag] * u
+        v = due[row, i]
+    return v * gates[0], inputs, due
+
+
+@pytest.mark.usefixtures("isa", "two_threads")
+@pytest.mark.parametrize("order", [2, 3, 5])
+@pytest.mark.parametrize(("B", "D", "J"), [(1, 9, 1), (2, 37, 3), (3, 300, 4), (40, 600, 3)])
+def test_a_step_is_its_definition(B: int, D: int, J: int, order: int) -> None:
+    S, F, C = 12, order - 1, (order + 1) * D
+    generator = torch.Generator().manual_seed(D)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    taps, bias, near = draw(J, C), draw(C), draw(F, S, D)
+    recent, due = draw(S, F, B, D), draw(S, F, B, D)
+    step = NativeStep((taps, bias), near, recent, due)
+    for row, rest in ((0, 12), (5, 7), (5, 3), (11, 1)):
+        z, before = draw(B, C), [draw(B, C) for _ in range(J - 1)]
+        y, inputs, after = definition(z, before, taps, bias, near, due, row, rest)
+        old = recent.clone()
+        got = step(z, before, row, rest)
+        assert torch.linalg.norm(got - y) <= 1e-6 * torch.linalg.norm(y)
+        assert torch.linalg.norm(due - after) <= 1e-6 * torch.linalg.norm(after)
+        for i, u in enumerate(inputs):
+            assert torch.linalg.norm(recent[row, i] - u) <= 1e-6 * torch.linalg.norm(u)
+        old[row] = recent[row]
+        assert torch.equal(recent, old)  # nothing else is written
