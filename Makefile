@@ -51,11 +51,13 @@ recall: venv
 	$(BIN)/hyena tasks sweep configs/recall-quick.yaml --jobs $(JOBS)
 
 # The kernel with the run-time checks of GCC or Clang for addresses and undefined behaviour, under
-# the tests of the convolutions. The checks' own libraries have to be loaded before Python's.
+# the tests of the convolutions. The checks' own libraries have to be loaded before Python's. Of CMake
+# that of the environment is taken, where one has been installed into it, else the system's.
 SANITIZED := build/sanitized
+CMAKE = $(firstword $(wildcard $(BIN)/cmake) cmake)
 sanitize: venv
-	cmake -S . -B $(SANITIZED) -DHYENA_SANITIZE=ON
-	cmake --build $(SANITIZED) --parallel $(JOBS)
+	$(CMAKE) -S . -B $(SANITIZED) -DHYENA_SANITIZE=ON
+	$(CMAKE) --build $(SANITIZED) --parallel $(JOBS)
 	HYENA_KERNEL_LIBRARY=$(CURDIR)/$(SANITIZED)/libhyena_kernel.so OMP_NUM_THREADS=2 \
 	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest tests/ops $(PYTEST_ARGS)

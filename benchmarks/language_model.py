@@ -19,9 +19,9 @@ import matplotlib as mpl
 import yaml
 
 import hyena
-from hyena.bench.machine import setting
 from hyena.data import open_tokens
 from hyena.evaluation import evaluate
+from hyena.machine import setting
 from hyena.model import LanguageModel, ModelConfig
 from hyena.model.checkpoint import config_from
 from hyena.training import TrainConfig, train

@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from hyena import LanguageModel, preset
-from hyena.bench.machine import setting
+from hyena.machine import setting
 from hyena.training.optimizer import OptimizerConfig, adamw
 
 CASES = [

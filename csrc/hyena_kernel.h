@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 // Changes whenever a struct or a signature below does.
-#define HYENA_KERNEL_ABI 4
+#define HYENA_KERNEL_ABI 5
 
 enum { HYENA_FLOAT32 = 0, HYENA_BFLOAT16 = 1, HYENA_FLOAT16 = 2 };
 
@@ -78,6 +78,12 @@ typedef struct {
     float *input;       // where the input of this position goes: a row
     float *due;         // what is known of the outputs of this and later positions: rows
     const float *taps;  // (rest, D), those of lag 0 first and with the skip
+    // Or, if x is given, a recurrence: x <- decay x + u, y = weight . x + skip u. Complex numbers are
+    // in two planes, all real parts and all imaginary ones.
+    float *x;                      // (2, modes) rows
+    const float *decay, *weight;  // (2, modes, D)
+    const float *skip;            // (D)
+    int64_t modes;
 } hyena_online;
 
 // One more position of an operator of order N, in float32: its short convolution, gates and N - 1

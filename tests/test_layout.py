@@ -27,10 +27,12 @@ INSIDE = {
     "interop": LAYERS | {"model"},
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},
-    "bench": LAYERS | {"plots"},
+    "bench": LAYERS | {"plots", "model"},
     "training": LAYERS | {"model", "data", "evaluation"},
-    "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "bench"},
-    "hyena": LAYERS | {"model"},  # hyena/__init__.py
+    "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine"},
+    "machine": {"ops"},
+    "hyena": LAYERS | {"model", "loading"},  # hyena/__init__.py
+    "loading": set(),
     "__main__": {"cli"},
 }
 INSIDE["cli"] = set(INSIDE) - {"__main__"}

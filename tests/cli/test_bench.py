@@ -64,7 +64,11 @@ def test_only_the_modes_asked_for(mode) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("goals --lengths [3]", 1, "no row of the suite goals has widths None, lengths [3]"),
+        (
+            "goals --lengths [3] --modes [a]",
+            1,
+            'no row of the suite goals has lengths [3] and modes ["a"]; leave some of them out',
+        ),
         ("quick --threads 0", 1, "threads is 0; it must be more than 0"),
         ("quick --seconds=-1", 1, "seconds is -1.0; it must be more than 0"),
         ("sweep --widths []", 1, "widths is []; it must be a list of numbers above 0"),

@@ -226,7 +226,7 @@ def test_an_absent_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         ("evaluate {run} --data {empty}", "there is no text in the source"),
         ("evaluate {run} --data {latin}", "is not UTF-8 text"),
         ("evaluate {run} --data {data} --stride 99", "stride must be at least 1 and at most"),
-        ("evaluate {run} --data {data} --length 64", "max_length is 32"),
+        ("evaluate {run} --data {data} --length 64", 'length_policy "extrapolate" or "interpol'),
         ("plot {run} --length 64", "64"),
         (
             "train --data {data} --out {run} --length 9",
@@ -264,6 +264,7 @@ def test_a_mistake_is_one_line(
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert "Traceback" not in out + err
+    assert not re.search(r"\w=[\"']", err)  # Python's way to write an option
 
 
 def _small_tokenizer(file: Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from hyena.cli.options import UsageError, explain, option_names, parse
+from hyena.cli.options import REPEATED, UsageError, explain, option_names, parse
 
 
 @dataclass
@@ -16,6 +16,7 @@ class FilterConfig:
     width: int = 64
     """Width of its network."""
     window: bool = True
+    window_shape: int = 0
 
 
 @dataclass
@@ -33,6 +34,14 @@ class ModelConfig:
 
 
 @dataclass
+class Part:
+    """A part."""
+
+    name: str
+    weight: float = 1.0
+
+
+@dataclass
 class RunConfig:
     """A run."""
 
@@ -42,6 +51,8 @@ class RunConfig:
     betas: tuple[float, float] = (0.9, 0.98)
     stop: str | None = None
     prompts: list[str] = field(default_factory=list)
+    text: list[str] | str = field(default="", metadata=REPEATED)
+    parts: list[Part] = field(default_factory=list)
     model: ModelConfig = field(default_factory=ModelConfig)
 
 
@@ -74,6 +85,39 @@ def test_text_is_kept_as_it_is() -> None:
     assert read("d", "--stop", "12").stop == "12"
     assert read("d", '--prompts=["a b", "c"]').prompts == ["a b", "c"]
     assert read("d", "--prompts+=a", "--prompts+=b").prompts == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [""],
+        ["a", "b", "a"],
+        ["- the cat", "[a, b]", "1", "null", "a: {b} # c", "-1", "--- a line"],
+        ['say "no"', "back\\slash", "tab\tand\nline", "é \U0001f600 \x7f \x85 \u2028", "x=y"],
+    ],
+)
+def test_a_repeated_option_is_a_list_of_texts_as_they_are(texts: list[str]) -> None:
+    assert read("d", *(word for text in texts for word in ("--text", text))).text == texts
+    assert read("d", *(f"--text={text}" for text in texts)).text == texts
+    assert read("d", "--text", texts[0], "--steps=3", *(f"--text={t}" for t in texts)).steps == 3
+
+
+def test_a_repeated_option_stands_where_its_last_stood(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("text: from a file\n")
+    assert read("d", "--text", "a", "--config", str(file)).text == "from a file"
+    assert read("d", "--config", str(file), "--text", "a", "--text=b").text == ["a", "b"]
+    file.write_text("text: [one, two]\n")
+    assert read("d", "--config", str(file)).text == ["one", "two"]
+    assert read("d", "--text=--top").text == ["--top"]
+
+
+def test_hyphens_stand_for_underscores_in_the_names_of_options() -> None:
+    assert option_names(RunConfig)[-1] == "model.filter.window_shape"
+    assert read("d", "--model.filter.window-shape=3").model.filter.window_shape == 3
+    assert read("d", "--model.filter.window-shape", "3").model.filter.window_shape == 3
+    with pytest.raises(UsageError, match='unknown option "window-shap"'):
+        read("d", "--window-shap=3")
 
 
 def test_later_options_win_over_a_file_and_files_over_earlier_options(tmp_path: Path) -> None:
@@ -119,6 +163,8 @@ def test_help_shows_the_fields_and_their_docstrings(capsys: pytest.CaptureFixtur
         ("d --model.policy x", "model.policy: expected one of 'error', 'extrapolate', got \"x\""),
         ("d --model.filter.window 3", 'model.filter.window: expected bool, got "3"'),
         ("d --steps", "argument --steps: expected one argument"),
+        ("d --text", "argument --text/--text+: expected one argument"),
+        ("d --text --steps=3", "argument --text/--text+: expected one argument"),
         ("d --config no/such.yaml", "config: File does not exist: 'no/such.yaml'"),
     ],
 )
@@ -138,6 +184,11 @@ def test_a_wrong_command_line_is_one_line(words: str, message: str) -> None:
             'unknown option "model.filter.wdth"; did you mean "model.filter.width"?',
         ),
         (b"model: {filter: {width: a}}", 'model.filter.width: expected int, got "a"'),
+        (b"parts: [{name: 12}]", 'parts: name: expected str, got "12"; write it in quotes'),
+        (b"parts: [{name: yes}]", 'parts: name: expected str, got "True"; write it in quotes'),
+        (b"parts: [{name: a, wight: 2}]", 'parts: unknown option "wight"; did you mean "weight"?'),
+        (b"parts: [{weight: 2}]", "parts: required and not given: name"),
+        (b"parts: [{name: a, weight: b}]", 'parts: weight: expected float, got "b"'),
         (b"steps: [", "Problems parsing config: while parsing a flow node"),
         (
             b"just words",
@@ -168,6 +219,7 @@ def test_option_names_are_dotted() -> None:
         "filter",
         "filter.width",
         "filter.window",
+        "filter.window_shape",
     ]
 
 

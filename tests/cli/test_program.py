@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -123,6 +124,7 @@ def test_a_mistake_is_one_line(
     assert message in err
     assert err.count("\n") == 1
     assert "Traceback" not in out + err
+    assert not re.search(r"\w=[\"']", err)  # Python's way to write an option
 
 
 def failing(problem: BaseException) -> Callable[[object], None]:

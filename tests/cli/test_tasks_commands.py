@@ -155,6 +155,11 @@ def test_sweep_reports_failures_by_its_exit_code(
         ),
         ("sweep absent.yaml", 2, "File does not exist"),
         ("sweep --out x", 1, "rows is empty; a sweep needs at least one"),
+        (
+            'sweep --out x --rows [{"name":4096}]',
+            2,
+            'rows: name: expected str, got "4096"; write it in quotes',
+        ),
         ("table absent", 1, "absent holds no sweep: it has no sweep.json"),
     ],
 )

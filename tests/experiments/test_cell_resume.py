@@ -98,7 +98,7 @@ def test_after_a_kill_from_the_newest_checkpoint(
     assert differing(whole, parts) == []
 
 
-def test_a_signal_before_the_first_step_leaves_nothing(
+def test_a_signal_before_the_first_step_leaves_no_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
@@ -107,7 +107,7 @@ def test_a_signal_before_the_first_step_leaves_nothing(
         end = run_cell(cell(tmp_path / "cell"), say=lines.append)
     assert (end.step, end.signal) == (0, signal.SIGTERM)
     assert lines == ["interrupted; nothing to save yet"]
-    assert not (tmp_path / "cell").exists()
+    assert [path.name for path in (tmp_path / "cell").iterdir()] == [".lock"]
 
 
 def test_handlers_threads_and_random_state_are_put_back(

@@ -11,7 +11,7 @@ import torch
 from comparison import assert_all_close, assert_close, with_module_gradients
 from torch import Tensor
 
-from hyena.filters import DiagonalSSM
+from hyena.filters import DiagonalSSM, exponentials
 
 
 def make(channels: int = 3, *, dtype: torch.dtype = torch.float64, **options: Any) -> DiagonalSSM:
@@ -112,6 +112,52 @@ def test_float32_at_great_length(initial: str) -> None:
     for start, stop in ((0, 10), (100, 200), (1000, 1100)):
         part = slice(start, stop)
         assert_close(h[..., part], expected[..., part], 3e-5, dtype=torch.float32)
+
+
+def test_a_million_positions_in_float32(generator: torch.Generator) -> None:
+    # Modes that hardly decay, and turn half a million times: steps of 1, as distilled filters have.
+    taps = make(2, state=4, dtype=torch.float32)
+    with torch.no_grad():
+        taps.log_step.zero_()
+        taps.log_decay.fill_(math.log(3e-7))
+        taps.frequency.copy_(torch.tensor([[0.0, 3.1], [1.7, 2e-6]]))
+    exact = copy.deepcopy(taps).double()
+    with torch.no_grad():
+        h, expected = taps(1 << 20), exact(1 << 20)
+        for start in (0, 1 << 19, (1 << 20) - 1000):
+            part = slice(start, start + 1000)
+            assert_close(h[..., part], expected[..., part], 1e-5, dtype=torch.float32)
+        u = torch.randn(1, 2, 1 << 20, generator=generator)
+        got = torch.view_as_real(taps.state_after(u))
+        wanted = torch.view_as_real(exact.state_after(u.double()))
+        assert_close(got, wanted, 1e-5, dtype=torch.float32)
+        # A step's decay is a float32, of which a million make an error of a few percent, no growth.
+        decay, _ = taps.recurrence()
+        after = decay.to(torch.complex128) ** (1 << 20)
+        assert float(decay.to(torch.complex128).abs().max()) < 1
+        true = exact.recurrence()[0] ** (1 << 20)
+        assert float((after.abs() - true.abs()).abs().max()) < 0.1
+
+
+@pytest.mark.parametrize("part", [1, 100, 10_000])
+def test_the_state_in_parts_of_the_channels(
+    part: int, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taps = make(5, filters=2)
+    u = torch.randn(3, 5, 30, generator=generator, dtype=torch.float64)
+    expected = taps.state_after(u)
+    largest: list[int] = []
+    whole = exponentials._exponential_sum
+
+    def counted(u: Tensor, exponent: Tensor) -> Tensor:
+        largest.append(u.numel())
+        return whole(u, exponent)
+
+    monkeypatch.setattr(exponentials, "_PART", part)
+    monkeypatch.setattr(exponentials, "_exponential_sum", counted)
+    assert_close(torch.view_as_real(taps.state_after(u)), torch.view_as_real(expected), 1e-13)
+    assert max(largest) <= max(part, 3 * 30)
+    assert sum(largest) == 2 * u.numel()
 
 
 def test_nothing_long_is_kept_for_gradients() -> None:

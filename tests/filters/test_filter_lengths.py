@@ -22,7 +22,7 @@ def test_by_default_a_longer_input_is_refused() -> None:
         ValueError,
         match=(
             r"^the input is 10 long but max_length is 9; shorten it, or choose "
-            r'length_policy="extrapolate" or "interpolate"$'
+            r'length_policy "extrapolate" or "interpolate"$'
         ),
     ):
         HyenaFilter(3, M)(M + 1)
@@ -105,12 +105,12 @@ def test_interpolating_a_table_trains_it() -> None:
 def test_a_trained_table_cannot_be_extrapolated() -> None:
     filter = make("extrapolate", train_encoding=True)
     assert filter(M).shape == (2, 3, M)
-    for ask in (filter, filter.reversed_taps):
+    for ask in (filter, filter.check_growth):
         with pytest.raises(
             ValueError,
             match=(
                 r"^the input is 10 long but the trained encoding is a table of 9 positions, which "
-                r'cannot be extrapolated; shorten the input or choose length_policy="interpolate"$'
+                r'cannot be extrapolated; shorten the input or choose length_policy "interpolate"$'
             ),
         ):
             ask(M + 1)
@@ -125,34 +125,37 @@ def test_a_filter_of_one_position(policy: str) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_reversed_taps(training: bool) -> None:
-    filter = make("extrapolate").train(training)
-    for length in (1, 5, M, M + 1, 4 * M - 1):
-        with torch.no_grad():
-            taps = filter.reversed_taps(length)
-            assert_close(taps[..., taps.shape[-1] - length :].flip(-1), filter(length), 1e-12)
+@pytest.mark.parametrize("policy", ["error", "extrapolate", "interpolate"])
+def test_what_generation_reads(policy: str, training: bool) -> None:
+    filter = make(policy).train(training)
+    assert filter.limit == (None if policy == "extrapolate" else M)
+    with torch.no_grad():
+        online, h = filter.online(M, block=2), filter(M)
+        first = h[..., :2].clone()
+        first[..., 0] += filter.skip
+        for part in range(2):
+            assert_close(online.near(part, 2)[:, 0].t(), first[part], 1e-12)
+        for size in (2, 4, 8):
+            one = torch.zeros(1, 6, size, dtype=torch.float64)
+            one[..., -1] = 1  # the last input before the outputs
+            assert_close(online.tile(one).view(2, 3, size), filter(size + 1)[..., 1:], 1e-12)
 
 
-@torch.no_grad()
-def test_reversed_taps_of_a_short_sequence_are_few() -> None:
-    filter = HyenaFilter(2, 5000, width=4, dtype=torch.float64).eval()
-    sizes = []
-    for length in (1, 600, 4999, 5000):
-        taps = filter.reversed_taps(length)
-        sizes.append(taps.shape[-1])
-        assert_close(taps[..., taps.shape[-1] - length :].flip(-1), filter(length), 1e-12)
-    assert sizes == [512, 1024, 5000, 5000]
+def test_a_trained_table_is_the_limit_of_generation() -> None:
+    assert make("extrapolate", train_encoding=True).limit == M
 
 
-def test_reversed_taps_follow_the_policy() -> None:
+def test_growth_follows_the_policy() -> None:
     with pytest.raises(ValueError, match=r"^the input is 10 long but max_length is 9; "):
-        make("error").reversed_taps(M + 1)
+        make("error").check_growth(M + 1)
     with pytest.raises(
         ValueError,
         match=(
-            r'^length 10 exceeds max_length 9: with length_policy="interpolate" the filter changes '
+            r'^length 10 exceeds max_length 9: with length_policy "interpolate" the filter changes '
             r"with the length, so a sequence cannot grow past max_length; "
         ),
     ):
-        make("interpolate").reversed_taps(M + 1)
-    assert make("interpolate").reversed_taps(M).shape == (2, 3, M)
+        make("interpolate").check_growth(M + 1)
+    for policy in ("error", "interpolate"):
+        make(policy).check_growth(M)
+    make("extrapolate").check_growth(100 * M)

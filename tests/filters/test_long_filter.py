@@ -113,7 +113,7 @@ def test_the_policy(kind: str, generator: torch.Generator) -> None:
         with pytest.raises(ValueError, match=f"^the input is {length} long but max_length is {M}"):
             strict(u[:, :length])
         with pytest.raises(ValueError, match=f"^the input is {length} long but max_length is {M}"):
-            strict.filter.reversed_taps(length)
+            strict.filter.check_growth(length)
     y = free(u)
     assert_close(y[:, :M], free(u[:, :M]), 1e-11)
     with torch.no_grad():
@@ -151,15 +151,17 @@ def test_spectra_are_kept_until_a_parameter_changes(kind: str, generator: torch.
     filter = op.filter
     assert filter.spectra(M) is None  # gradients are on
     with torch.no_grad():
-        first, taps = filter.spectra(M), filter.reversed_taps(M)
+        for_steps = filter.recurrence if filter.recurrent else lambda: filter.online(M)
+        first, steps = filter.spectra(M), for_steps()
         assert filter.spectra(M) is first
-        assert filter.reversed_taps(M) is taps
+        assert for_steps() is steps
         assert filter.spectra(9) is not first
         for parameter in filter.parameters():
-            before = op(u)
+            before, steps = op(u), for_steps()
             parameter.add_(0.1)
             after = op(u)
             assert not torch.equal(after, before)
+            assert for_steps() is not steps
             assert_close(after, copy.deepcopy(op).train()(u), 1e-11)
         kept = filter.spectra(M)
         filter.train().eval()

@@ -11,11 +11,13 @@ from hyena.generation import load_state, save_state
 from hyena.mixers import AFTConv
 from hyena.model import FilterConfig, LanguageModel, ModelConfig, ModelState
 from hyena.model.config import MIXERS
+from hyena.ops import online
 
 FORMAT_1 = Path(__file__).parent / "format_1"
+FORMAT_2 = Path(__file__).parent / "format_2"
 
 
-def build(mixers: str = "hyena,attention") -> LanguageModel:
+def build(mixers: str = "hyena,attention", kind: str = "hyena") -> LanguageModel:
     config = ModelConfig(
         vocab_size=20,
         width=8,
@@ -25,54 +27,87 @@ def build(mixers: str = "hyena,attention") -> LanguageModel:
         max_length=16,
         order=3,
         mixers=mixers,
-        filter=FilterConfig(emb_dim=3, width=4, depth=2),
+        filter=FilterConfig(kind=kind, emb_dim=3, width=4, depth=2),
     )
     return LanguageModel(config, generator=torch.Generator().manual_seed(0)).eval()
 
 
-def prefilled(model):
+def prefilled(model, **options):
     ids = torch.tensor([[0, 0, 3, 4], [5, 6, 7, 8]])
     mask = torch.tensor([[False, False, True, True], [True] * 4])
-    return model.prefill(ids, mask=mask)[1]
+    return model.prefill(ids, mask=mask, **options)[1]
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"future": 3}, {"future": 9}, {"future": 2, "keep_inputs": True}]
+)
 @pytest.mark.parametrize("mixers", ["hyena,attention", *MIXERS])
 @torch.no_grad()
-def test_a_saved_state_goes_on_bit_for_bit(tmp_path, mixers):
+def test_a_saved_state_goes_on_bit_for_bit(tmp_path, mixers, options, monkeypatch):
+    monkeypatch.setattr(online, "BLOCK", 2)  # so that a file has a block half past, and tiles
     model = build(mixers)
+    state = prefilled(model, **options)
+    token = torch.tensor([1, 2])
+    for length in (5, 6, 7):
+        save_state(state, tmp_path / "state.safetensors")
+        loaded = load_state(tmp_path / "state.safetensors")
+        assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in state.layers]
+        expected, state = model.step(token, state)
+        found, after = model.step(token, loaded)
+        assert torch.equal(found, expected)
+        assert after.length == length
+
+
+@torch.no_grad()
+def test_a_state_of_recurrent_filters(tmp_path):
+    model = build("hyena", kind="s4d")
     state = prefilled(model)
     save_state(state, tmp_path / "state.safetensors")
-    token = torch.tensor([1, 2])
-    expected, _ = model.step(token, state)
-    loaded = load_state(tmp_path / "state.safetensors")
-    assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in state.layers]
-    found, after = model.step(token, loaded)
+    expected, _ = model.step(torch.tensor([1, 2]), state)
+    found, _ = model.step(torch.tensor([1, 2]), load_state(tmp_path / "state.safetensors"))
     assert torch.equal(found, expected)
-    assert after.length == 5
+
+
+@torch.no_grad()
+def test_loaded_in_inference_mode_and_used_outside(tmp_path):
+    model = build()
+    state = prefilled(model, future=3)
+    save_state(state, tmp_path / "state.safetensors")
+    expected, _ = model.step(torch.tensor([1, 2]), state)
+    with torch.inference_mode():
+        loaded = load_state(tmp_path / "state.safetensors")
+    assert torch.equal(model.step(torch.tensor([1, 2]), loaded)[0], expected)
+
+
+@torch.no_grad()
+def test_half_a_step_is_not_saved(tmp_path):
+    model = build("attention,hyena")
+    state = prefilled(model, future=0)
+    with pytest.raises(ValueError, match="planned for future=0"):
+        model.step(torch.tensor([1, 2]), state)
+    with pytest.raises(ValueError, match="save_state: an error left this state in the middle of"):
+        save_state(state, tmp_path / "state")
+    assert not (tmp_path / "state").exists()
 
 
 @torch.no_grad()
 def test_the_names_in_a_file(tmp_path):
-    # of version 1, so that they may not change
+    # of version 2, so that they may not change
     ids = torch.tensor([[5, 6, 7, 8]])
-    for mixers, names in {
-        "hyena,attention": [
-            "layers.0.inputs.0",
-            "layers.0.inputs.1",
-            "layers.0.short",
-            "layers.1.k",
-            "layers.1.v",
-        ],
-        "rwkv,linear-attention": [
-            "layers.0.denominator",
-            "layers.0.exponent",
-            "layers.0.input",
-            "layers.0.numerator",
-            "layers.1.sums",
-        ],
-    }.items():
-        save_state(build(mixers).prefill(ids)[1], tmp_path / "state.safetensors")
-        assert sorted(load_file(tmp_path / "state.safetensors")) == names
+    for mixers, options, names in [
+        ("hyena,attention", {}, ["0.inputs", "0.line", "0.short", "1.k", "1.v"]),
+        ("hyena", {"future": 3}, ["0.line", "0.short", "1.line", "1.short"]),
+        (
+            "rwkv,linear-attention",
+            {},
+            ["0.denominator", "0.exponent", "0.input", "0.numerator", "1.sums"],
+        ),
+    ]:
+        save_state(build(mixers).prefill(ids, **options)[1], tmp_path / "state.safetensors")
+        found = sorted(load_file(tmp_path / "state.safetensors"))
+        assert found == [f"layers.{name}" for name in names]
+    save_state(build("hyena", kind="s4d").prefill(ids)[1], tmp_path / "state.safetensors")
+    assert "layers.0.x" in load_file(tmp_path / "state.safetensors")
 
 
 @torch.no_grad()
@@ -86,12 +121,84 @@ def test_the_narrowest_aft_conv_has_an_empty_window(tmp_path):
     assert torch.equal(mixer.step(u[:, 2], loaded)[0], mixer.step(u[:, 2], state)[0])
 
 
+def damaged(tmp_path, tensors, **metadata):
+    """A file of version 2 with something wrong."""
+    file = tmp_path / "damaged"
+    save_file(
+        {f"layers.0.{name}": x for name, x in tensors.items()} or {"a": torch.zeros(1)},
+        file,
+        {
+            "kind": "hyena generation state",
+            "format_version": "2",
+            "length": "4",
+            "layers": '["hyena"]',
+            "settings": '[{"length": 4, "parts": 1, "position": 0, "block": 2}]',
+            **metadata,
+        },
+    )
+    return file
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "message"),
+    [
+        ({}, {}, r"damaged: 'layers\.0\.line' is missing"),
+        ({"line": (1, 3, 4)}, {}, r"damaged: 'layers\.0\.short' is missing"),
+        ({"line": (1, 3), "short": (1, 9, 2)}, {}, r"damaged: OnlineState: expected a line"),
+        ({"line": (1, 3, 4), "short": (9, 2)}, {}, r"damaged: HyenaState: expected short"),
+        ({"x": (1, 3, 4), "short": (1, 9, 2)}, {}, r"damaged: RecurrentState: expected x"),
+        (
+            {"line": (1, 3, 4), "short": (1, 9, 2)},
+            {"settings": '[{"length": 4, "parts": 1, "position": 5, "block": 2}]'},
+            "damaged: OnlineState: expected a line",
+        ),
+        (
+            {"line": (1, 3, 4), "short": (1, 9, 2)},
+            {"settings": '[{"length": 4}]'},
+            r"damaged: 'layers\.0\.parts' is missing",
+        ),
+        ({}, {"settings": "[]"}, "damaged: "),
+        ({}, {"settings": "7"}, "damaged: "),
+        ({"k": (1, 2, 3), "v": (1, 2, 3)}, {"layers": '["attention"]'}, "damaged: AttentionState"),
+        ({"v": (1, 2, 3, 4)}, {"layers": '["attention"]'}, r"damaged: 'layers\.0\.k' is missing"),
+    ],
+)
+def test_damaged_files_are_refused(tmp_path, tensors, metadata, message):
+    tensors = {name: torch.zeros(shape) for name, shape in tensors.items()}
+    with pytest.raises(ValueError, match=message):
+        load_state(damaged(tmp_path, tensors, **metadata))
+
+
+def test_damaged_files_of_version_1_are_refused(tmp_path):
+    for tensors, message in [
+        ({"short": (1, 9, 2)}, r"damaged: 'layers\.0\.inputs\.0' is missing"),
+        ({"inputs.0": (1, 3, 4)}, r"damaged: 'layers\.0\.short' is missing"),
+        (
+            {"inputs.0": (1, 3, 4), "inputs.1": (1, 3, 5)},
+            "damaged: its inputs are not of one shape",
+        ),
+    ]:
+        tensors = {name: torch.zeros(shape) for name, shape in tensors.items()}
+        with pytest.raises(ValueError, match=message):
+            load_state(damaged(tmp_path, tensors, format_version="1"))
+
+
 @torch.no_grad()
 def test_version_1_loads_for_ever():
     model = hyena.load(FORMAT_1 / "model")
     expected = load_file(FORMAT_1 / "logits.safetensors")["logits"]
     found, _ = model.step(torch.tensor([1, 2]), load_state(FORMAT_1 / "state.safetensors"))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_version_2_loads_for_ever():
+    # five of nine planned tokens are past, in blocks of two
+    model, state = hyena.load(FORMAT_1 / "model"), load_state(FORMAT_2 / "state.safetensors")
+    expected = load_file(FORMAT_2 / "logits.safetensors")["logits"]
+    for t in range(4):
+        found, state = model.step(torch.tensor([1, 2]), state)
+        torch.testing.assert_close(found, expected[:, t], rtol=1e-5, atol=1e-6)
 
 
 @torch.no_grad()
@@ -109,19 +216,17 @@ def test_bad_files_are_refused(tmp_path):
         tmp_path / "new",
         {"kind": "hyena generation state", "format_version": "7"},
     )
-    with pytest.raises(ValueError, match="format version 7, but this hyena reads version 1"):
+    with pytest.raises(ValueError, match="format version 7, but this hyena reads versions 1"):
         load_state(tmp_path / "new")
     save_file(
         {"a": torch.zeros(1)},
-        tmp_path / "lacking",
-        {"kind": "hyena generation state", "format_version": "1", "layers": '["hyena"]'},
-    )
-    with pytest.raises(ValueError, match=r"damaged: 'layers\.0\.short' is missing"):
-        load_state(tmp_path / "lacking")
-    save_file(
-        {"a": torch.zeros(1)},
         tmp_path / "later",
-        {"kind": "hyena generation state", "format_version": "1", "layers": '["newest"]'},
+        {
+            "kind": "hyena generation state",
+            "format_version": "1",
+            "length": "4",
+            "layers": '["newest"]',
+        },
     )
     with pytest.raises(ValueError, match="layer of the kind 'newest', which this hyena does not"):
         load_state(tmp_path / "later")

@@ -174,7 +174,9 @@ def test_narrow_modules(dtype: torch.dtype, generator: torch.Generator) -> None:
         y, state = narrow.eval().prefill(u[:, :-1])
         last, state = narrow.step(u[:, -1], state)
         assert_close(last, wide(u.double())[:, -1], 2 * tolerance, dtype=dtype)
-    assert {x.dtype for x in (y, state.short, *state.inputs)} == {dtype}
+    tensors = state.tensors()
+    assert {x.dtype for x in (y, tensors["short"], tensors["inputs"])} == {dtype}
+    assert tensors["line"].dtype == torch.float32  # sums
 
 
 def test_autocast(generator: torch.Generator) -> None:
@@ -342,7 +344,7 @@ def test_interpolation_needs_one_length_for_all(generator: torch.Generator) -> N
             ValueError,
             match=(
                 r"^the length 1[34] of a padded row or packed document exceeds max_length 12: with "
-                r'length_policy="interpolate" each would need a filter of its own length; '
+                r'length_policy "interpolate" each would need a filter of its own length; '
             ),
         ):
             op(u, **options)

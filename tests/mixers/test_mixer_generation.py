@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 from comparison import assert_close
+from states import numbers_held
 from torch import Tensor
 
+from hyena.filters import DiagonalSSM, LongFilter
 from hyena.mixers import RWKV, AFTConv, CausalSelfAttention, HyenaOperator, LinearAttention
 
 D, M = 4, 16
@@ -17,6 +19,12 @@ Make = Callable[[], Any]
 
 def hyena(order: int, **options: Any) -> Make:
     return lambda: HyenaOperator(D, M, order, dtype=torch.float64, **options)
+
+
+def recurrent(order: int) -> HyenaOperator:
+    taps = DiagonalSSM(D, filters=order - 1, state=6, dtype=torch.float64)
+    filter = LongFilter(taps, D, M, filters=order - 1, dtype=torch.float64)
+    return HyenaOperator(D, M, order, filter=filter, dtype=torch.float64)
 
 
 def aft_conv(taps: int) -> AFTConv:
@@ -29,6 +37,7 @@ def aft_conv(taps: int) -> AFTConv:
 
 MIXERS: dict[str, Make] = {
     **{f"hyena {n}, short {k}": hyena(n, short_width=k) for n in (2, 3, 4) for k in range(1, 6)},
+    "hyena 3, recurrences": lambda: recurrent(3),
     "attention": lambda: CausalSelfAttention(D, head_dim=2, dtype=torch.float64),
     "linear attention": lambda: LinearAttention(D, head_dim=2, dtype=torch.float64),
     "RWKV": lambda: RWKV(D, dtype=torch.float64),
@@ -36,7 +45,10 @@ MIXERS: dict[str, Make] = {
     "AFT-conv, long window": lambda: aft_conv(32),
 }
 each_mixer = pytest.mark.parametrize("make", MIXERS.values(), ids=MIXERS)
-FEW = {name: MIXERS[name] for name in ("hyena 2, short 3", "hyena 3, short 4", "attention")}
+FEW = {
+    name: MIXERS[name]
+    for name in ("hyena 2, short 3", "hyena 3, short 4", "hyena 3, recurrences", "attention")
+}
 few_mixers = pytest.mark.parametrize("make", FEW.values(), ids=FEW)
 
 
@@ -44,16 +56,21 @@ def draw(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def tensors(state: Any) -> list[Tensor]:
-    """All tensors of a state."""
-    if state is None:
-        return []
-    return [state] if isinstance(state, Tensor) else [x for part in state for x in tensors(part)]
-
-
-def generate(mixer: Any, u: Tensor, prompt: int, mask: Tensor | None = None) -> tuple[Tensor, Any]:
+def generate(
+    mixer: Any,
+    u: Tensor,
+    prompt: int,
+    mask: Tensor | None = None,
+    future: int | None = None,
+    keep_inputs: bool = False,
+) -> tuple[Tensor, Any]:
     """The outputs of a prefill of ``prompt`` tokens and of steps for the others, (B, L, D)."""
-    y, state = mixer.prefill(u[:, :prompt], mask=None if mask is None else mask[:, :prompt])
+    y, state = mixer.prefill(
+        u[:, :prompt],
+        mask=None if mask is None else mask[:, :prompt],
+        future=future,
+        keep_inputs=keep_inputs,
+    )
     outputs = [y]
     for t in range(prompt, u.shape[1]):
         y, state = mixer.step(u[:, t], state)
@@ -87,30 +104,137 @@ def test_with_padding_on_the_left(make: Make, prompt: int, generator: torch.Gene
             assert_close(y[row, padding:], mixer(u[row : row + 1, padding:])[0], 1e-12)
 
 
-@few_mixers
-def test_gradients_flow_through_the_state(make: Make, generator: torch.Generator) -> None:
-    mixer, u = make(), draw(generator, 2, 7, D).requires_grad_()
-    y, _ = generate(mixer, u, 3)
-    dy = draw(generator, *y.shape)
-    [got] = torch.autograd.grad(y, u, dy)
-    [expected] = torch.autograd.grad(mixer(u), u, dy)
-    assert_close(got, expected, 1e-12)
+@each_mixer
+@pytest.mark.parametrize("prompt", [1, 5, 9])
+def test_planned_for_the_tokens_to_come(
+    make: Make, prompt: int, generator: torch.Generator
+) -> None:
+    mixer, u = make().eval(), draw(generator, 2, M, D)
+    with torch.no_grad():
+        y, _ = generate(mixer, u, prompt, future=M - prompt)
+        assert_close(y, mixer(u), 1e-12)
+        kept, _ = generate(mixer, u, prompt, future=2, keep_inputs=True)
+        assert_close(kept, mixer(u), 1e-12)
 
 
 @few_mixers
-def test_the_state_is_a_value(make: Make, generator: torch.Generator) -> None:
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_step_records_no_gradient(make: Make, frozen: bool, generator: torch.Generator) -> None:
+    mixer, u = make().requires_grad_(not frozen), draw(generator, 2, 7, D)
+    y, state = mixer.prefill(u.requires_grad_(), future=3)
+    assert y.requires_grad  # of the prompt it is there
+    assert not any(x.requires_grad for x in state.tensors().values())
+    message = f"{type(mixer).__name__}.step: generation records no gradients; call it under torch."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        mixer.step(u[:, 0], state)
+    if frozen:
+        assert not mixer.step(u[:, 0].detach(), state)[0].requires_grad
+
+
+@pytest.mark.parametrize("future", [None, 4])
+@each_mixer
+def test_a_copy_goes_on_by_itself(
+    make: Make, future: int | None, generator: torch.Generator
+) -> None:
     mixer, u = make().eval(), draw(generator, 2, 9, D)
     with torch.no_grad():
-        _, state = mixer.prefill(u[:, :6])
-        before = [x.clone() for x in tensors(state)]
-        first, after = mixer.step(u[:, 6], state)
-        mixer.step(u[:, 7], after)
-        again, _ = mixer.step(u[:, 6], state)
-        other, _ = mixer.step(u[:, 8], state)
-        fork = mixer(torch.cat([u[:, :6], u[:, 8:]], dim=1))[:, -1]
-    assert torch.equal(first, again)
-    assert all(torch.equal(a, b) for a, b in zip(before, tensors(state), strict=True))
-    assert_close(other, fork, 1e-12)
+        _, state = mixer.prefill(u[:, :5], future=future)
+        _, state = mixer.step(u[:, 5], state)
+        copy = state.copy()
+        before = {name: x.clone() for name, x in copy.tensors().items()}
+        first, state = mixer.step(u[:, 6], state)
+        mixer.step(u[:, 7], state)
+        assert all(torch.equal(x, before[name]) for name, x in copy.tensors().items())
+        again, _ = mixer.step(u[:, 6], copy.copy())
+        fork, copy = mixer.step(u[:, 8], copy)
+        assert torch.equal(first, again)
+        assert_close(fork, mixer(torch.cat([u[:, :6], u[:, 8:]], dim=1))[:, -1], 1e-12)
+
+
+@pytest.mark.parametrize("future", [None, 6])
+@each_mixer
+def test_rows_are_chosen_and_joined(
+    make: Make, future: int | None, generator: torch.Generator
+) -> None:
+    mixer, u = make().eval(), draw(generator, 3, 9, D)
+    mask = torch.ones(3, 9, dtype=torch.bool)
+    mask[1, :2] = False
+    with torch.no_grad():
+        expected, _ = generate(mixer, u, 4, mask, future)
+        _, state = mixer.prefill(u[:, :4], mask=mask[:, :4], future=future)
+        _, state = mixer.step(u[:, 4], state)
+        for rows in ([2, 0, 0], torch.tensor([1]), [1, 2], []):
+            y, _ = mixer.step(u[rows, 5], state.select(rows))
+            assert_close(y, expected[rows, 5], 1e-12)
+        parts = [state.select([2]), state.select([0, 1])]
+        joined = type(state).join(parts)
+        order = [2, 0, 1]
+        for t in range(5, 9):
+            y, joined = mixer.step(u[order, t], joined)
+            assert_close(y, expected[order, t], 1e-12)
+        y, state = mixer.step(u[:, 5], state)  # which none of this touched
+        assert_close(y, expected[:, 5], 1e-12)
+        assert_close(mixer.step(u[[2], 5], parts[0])[0], expected[[2], 5], 1e-12)
+
+
+@few_mixers
+def test_states_that_cannot_be_joined(make: Make, generator: torch.Generator) -> None:
+    mixer, u = make().eval(), draw(generator, 2, 9, D)
+    with torch.no_grad():
+        _, state = mixer.prefill(u[:, :5])
+        _, longer = mixer.step(u[:, 5], state.copy())
+        kind = type(state)
+        with pytest.raises(ValueError, match=f"^{kind.__name__}.join: the states differ"):
+            kind.join([state, longer])
+        with pytest.raises(ValueError, match=f"^{kind.__name__}.join: expected at least one state"):
+            kind.join([])
+
+
+@each_mixer
+@pytest.mark.parametrize("future", [None, 5])
+def test_stored_and_taken_up_again(
+    make: Make, future: int | None, generator: torch.Generator
+) -> None:
+    mixer, u = make().eval(), draw(generator, 2, 9, D)
+    with torch.no_grad():
+        _, state = mixer.prefill(u[:, :4], future=future)
+        for t in range(4, 9):
+            tensors = {name: x.clone() for name, x in state.tensors().items()}
+            again = type(state).from_tensors(tensors, dict(state.settings()))
+            expected, state = mixer.step(u[:, t], state)
+            assert torch.equal(mixer.step(u[:, t], again)[0], expected)
+
+
+@each_mixer
+def test_in_inference_mode_and_outside(make: Make, generator: torch.Generator) -> None:
+    mixer, u = make().eval(), draw(generator, 2, 9, D)
+    expected = mixer(u).detach()
+    for future in (None, 5):
+        with torch.inference_mode():
+            _, state = mixer.prefill(u[:, :4], future=future)
+            _, state = mixer.step(u[:, 4], state)
+        with torch.no_grad():
+            y, state = mixer.step(u[:, 5], state)
+            assert_close(y, expected[:, 5], 1e-12)
+        with torch.inference_mode():
+            state = type(state).join([state.select([0]), state.copy().select([1])])
+            y, state = mixer.step(u[:, 6], state)
+        with torch.no_grad():
+            y, state = mixer.step(u[:, 7], state)
+            assert_close(y, expected[:, 7], 1e-12)
+
+
+@each_mixer
+def test_a_state_that_is_there_is_not_moved(make: Make, generator: torch.Generator) -> None:
+    mixer, u = make().eval(), draw(generator, 1, 3, D)
+    with torch.no_grad():
+        _, state = mixer.prefill(u, future=2)
+        there = state.to("cpu")
+        assert_close(
+            mixer.step(u[:, 0], there)[0], mixer(torch.cat([u, u[:, :1]], 1))[:, -1], 1e-12
+        )
+    moved = state.to("meta")
+    assert {x.device.type for x in moved.tensors().values()} == {"meta"}
 
 
 @pytest.mark.parametrize("prompt", [1, 2, 7])
@@ -118,10 +242,9 @@ def test_the_state_is_a_value(make: Make, generator: torch.Generator) -> None:
 def test_the_size_of_the_state(make: Make, prompt: int, generator: torch.Generator) -> None:
     mixer, u = make().eval(), draw(generator, 3, 9, D)
     with torch.no_grad():
-        _, state = mixer.prefill(u[:, :prompt])
-        assert sum(x.numel() for x in tensors(state)) == 3 * mixer.state_size(prompt)
-        _, state = generate(mixer, u, prompt)
-        assert sum(x.numel() for x in tensors(state)) == 3 * mixer.state_size(9)
+        for future in (None, 0, 1, 5):
+            _, state = mixer.prefill(u[:, :prompt], future=future)
+            assert numbers_held(state) == 3 * mixer.state_size(prompt, future)
 
 
 def test_extrapolating_past_max_length(generator: torch.Generator) -> None:
@@ -136,7 +259,7 @@ def test_extrapolating_past_max_length(generator: torch.Generator) -> None:
     ("policy", "message"),
     [
         ("error", "the input is 17 long but max_length is 16; "),
-        ("interpolate", "length 17 exceeds max_length 16: with length_policy="),
+        ("interpolate", "length 17 exceeds max_length 16: with length_policy "),
     ],
 )
 def test_other_policies_stop_at_max_length(

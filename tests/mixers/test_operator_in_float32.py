@@ -156,10 +156,9 @@ def test_prefill_and_steps(L: int, order: int, generator: torch.Generator) -> No
     with torch.no_grad():
         whole = op(u)
         y, state = op.prefill(u[:, :L])
-        kept = (state.short.clone(), [x.clone() for x in state.inputs])
+        kept = {name: x.clone() for name, x in state.tensors().items()}
         op(u)  # the state is not in memory that this works in
-        assert torch.equal(state.short, kept[0])
-        assert all(map(torch.equal, state.inputs, kept[1]))
+        assert all(torch.equal(x, kept[name]) for name, x in state.tensors().items())
         steps = [y]
         for t in range(L, L + 4):
             y, state = op.step(u[:, t], state)

@@ -153,7 +153,7 @@ def test_wrong_masks_and_documents_are_refused(options: dict[str, Any], message:
 
 TOO_LONG = (
     "the input is 25 tokens long but the model's max_length is 24; shorten it, or build or load "
-    'the model with length_policy="extrapolate" or "interpolate"'
+    'the model with length_policy "extrapolate" or "interpolate"'
 )
 
 
@@ -180,6 +180,7 @@ def test_a_long_row_of_short_documents_is_not_too_long(mixers: str) -> None:
 
 
 @pytest.mark.parametrize("mixers", PATTERNS)
+@torch.no_grad()
 def test_extrapolation_goes_on_with_the_same_filter(mixers: str) -> None:
     model, ids = small_model(mixers, length_policy="extrapolate"), tokens(2, 40)
     logits = model(ids)
@@ -192,6 +193,7 @@ def test_extrapolation_goes_on_with_the_same_filter(mixers: str) -> None:
     assert_close(torch.cat([first, torch.stack(rest, 1)], 1), logits, 1e-12)
 
 
+@torch.no_grad()
 def test_interpolation_stretches_the_filter() -> None:
     model, ids = small_model(length_policy="interpolate"), tokens(1, 47)
     for block in model.blocks:  # 47 positions over the span of 24: every other tap is an old one

@@ -131,11 +131,11 @@ def test_by_hand(mixer: str, expected: RivalFlops) -> None:
         ("explicit", 0, 32),  # a skip for each of 4 · 8 taps
         ("fourier", 0, 4 * 60 + 32),  # FFTs of 8 numbers
         ("s4d", 144, 4 * (42 + 18) + 32),
-        # order 2: a(z) 10; at 8, 4 and 2 positions FFTs of 10, 6 and 2; the numerator's of 10
+        # order 2: a(z) 10; 1/a(z) at 32 points, of which 17 are computed; the numerator's FFTs of 10
         (
             "transfer-function",
             0,
-            4 * (7.5 * (2 * 10 * log2(10) + 6 * log2(6) + 2) + 10 + 13 * (6 + 4 + 2) + 36) + 32,
+            4 * (2 * 2.5 * 32 * 5 + 7.5 * 10 * log2(10) + 10 + 3 + 8 + 6 * 17 + 36) + 32,
         ),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 import torch
 from comparison import assert_close
 from small_models import gradients, small_config, small_model, tokens
+from states import numbers_held
 
 import hyena
 from hyena.cli import main
@@ -117,14 +118,7 @@ def test_a_saved_state_goes_on(options: dict[str, Any], tmp_path: Path) -> None:
 def test_the_state_has_the_stated_size(options: dict[str, Any]) -> None:
     model = small_model(**options)
     _, state = model.prefill(tokens(1, 7))
-    numbers = sum(_numbers(layer) for layer in state.layers)
-    assert numbers == model.state_size(7)
-
-
-def _numbers(value: Any) -> int:
-    if value is None:
-        return 0
-    return value.numel() if isinstance(value, torch.Tensor) else sum(map(_numbers, value))
+    assert sum(map(numbers_held, state.layers)) == model.state_size(7)
 
 
 def test_weights_are_a_function_of_the_generator_alone(options: dict[str, Any]) -> None:

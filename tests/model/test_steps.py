@@ -4,6 +4,7 @@ import pytest
 import torch
 from comparison import assert_close
 from small_models import PATTERNS, small_model, tokens
+from states import numbers_held
 from torch import Tensor
 
 from hyena.model import FilterConfig, LanguageModel, ModelState
@@ -67,29 +68,159 @@ def test_padding_on_the_right_cannot_be_continued() -> None:
             small_model().prefill(tokens(1, 3), mask=torch.tensor([row]))
 
 
+@pytest.mark.parametrize("future", [None, 3])
 @pytest.mark.parametrize("mixers", PATTERNS)
 @torch.no_grad()
-def test_a_state_is_a_value(mixers: str) -> None:
-    # two continuations of one state do not disturb one another, nor the state
-    model, ids = small_model(mixers), tokens(2, 9)
-    _, state = model.prefill(ids[:, :7])
-    before = [t.clone() for t in flat(state)]
-    first, after = model.step(ids[:, 7], state)
-    model.step((ids[:, 7] + 1) % 29, state)
-    again, _ = model.step(ids[:, 7], state)
+def test_a_copy_goes_on_by_itself(mixers: str, future: int | None) -> None:
+    # two continuations of one state do not disturb one another
+    model, ids = small_model(mixers), tokens(2, 10)
+    _, state = model.prefill(ids[:, :7], future=future)
+    copy = state.copy()
+    first, state = model.step(ids[:, 7], state)
+    model.step(ids[:, 8], state)
+    assert (copy.length, state.length) == (7, 9)
+    again, copy = model.step(ids[:, 7], copy)
     assert torch.equal(first, again)
-    assert all(torch.equal(a, b) for a, b in zip(before, flat(state), strict=True))
-    assert (state.length, after.length) == (7, 8)
+    other, _ = model.step(ids[:, 9], copy)
+    assert_close(other, model(ids[:, [0, 1, 2, 3, 4, 5, 6, 7, 9]])[:, -1], 1e-10)
+
+
+@torch.no_grad()
+def test_the_state_is_advanced_in_place() -> None:
+    model, ids = small_model("hyena,attention,rwkv"), tokens(2, 4)
+    _, state = model.prefill(ids)
+    _, after = model.step(ids[:, 0], state)
+    assert after is state
+    assert state.length == 5
+
+
+@pytest.mark.parametrize("future", [None, 14])
+@pytest.mark.parametrize("mixers", [*PATTERNS, "rwkv,hyena,s4d"])
+@torch.no_grad()
+def test_sequences_are_dropped_repeated_and_joined(mixers: str, future: int | None) -> None:
+    model, ids = small_model(mixers), tokens(3, LENGTH)
+    starts = torch.tensor([0, 4, 9])
+    mask = torch.arange(10) >= starts[:, None]
+    expected = continued(model, ids, 10, mask)[:, 10:]
+    _, state = model.prefill(ids[:, :10], mask=mask, future=future)
+    rows = [0, 1, 2]
+    for t in range(10, LENGTH):
+        if t == 12:
+            rows, state = [2, 0], state.select([2, 0])
+        if t == 15:
+            rows, state = [0, 2, 0], state.select(torch.tensor([1, 0, 1]))
+        if t == 17:
+            state = ModelState.join([state.select([0, 1]), state.select([2])])
+        logits, state = model.step(ids[rows, t], state)
+        assert_close(logits, expected[rows, t - 10], 1e-10)
+
+
+@torch.no_grad()
+def test_states_that_cannot_be_joined() -> None:
+    model, ids = small_model("hyena,attention"), tokens(2, 9)
+    _, state = model.prefill(ids[:, :7])
+    _, longer = model.prefill(ids)
+    _, planned = model.prefill(ids[:, :7], future=3)
+    _, other = small_model("attention,hyena").prefill(ids[:, :7])
+    with pytest.raises(ValueError, match=r"the states are after 7, 9 tokens; join states at one"):
+        ModelState.join([state, longer])
+    with pytest.raises(ValueError, match=r"HyenaState\.join: the states differ in inputs, \(2, 24"):
+        ModelState.join([state, planned])
+    with pytest.raises(ValueError, match=r"join: the states are of different models"):
+        ModelState.join([state, other])
+    with pytest.raises(ValueError, match=r"join: expected at least one state, got none"):
+        ModelState.join([])
 
 
 @pytest.mark.parametrize("mixers", PATTERNS)
 @torch.no_grad()
 def test_the_state_has_the_stated_size(mixers: str) -> None:
     model = small_model(mixers)
-    _, state = model.prefill(tokens(1, 7))
-    for length in (7, 8, 9):
-        assert sum(t.numel() for t in flat(state)) == model.state_size(length)
-        _, state = model.step(tokens(1), state)
+    for length in (7, 20):
+        for future in (None, 0, 1, 4):
+            _, state = model.prefill(tokens(1, length), future=future)
+            held = sum(map(numbers_held, state.layers))
+            assert held == model.state_size(length, future)
+    if "attention" not in mixers:  # a planned state's size has nothing to do with the prompt's
+        assert model.state_size(20, 4) == model.state_size(7, 4)
+
+
+@pytest.mark.parametrize("mixers", PATTERNS)
+@torch.no_grad()
+def test_logits_of_the_last_position_only(mixers: str) -> None:
+    model, ids = small_model(mixers), tokens(2, 9)
+    mask = torch.arange(9) >= torch.tensor([[0], [3]])
+    every, _ = model.prefill(ids, mask=mask)
+    last, _ = model.prefill(ids, mask=mask, last_only=True)
+    assert last.shape == (2, 1, 29)
+    assert_close(last, every[:, -1:], 1e-12)
+
+
+@pytest.mark.parametrize("mixers", PATTERNS)
+@pytest.mark.parametrize(("known", "future"), [(1, 23), (13, 11), (5, 7)])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@torch.no_grad()
+def test_planned_steps_are_the_forward_pass(
+    mixers: str, known: int, future: int, dtype: torch.dtype, bound: float
+) -> None:
+    model, ids = small_model(mixers, dtype), tokens(2, known + future)
+    logits, state = model.prefill(ids[:, :known], future=future)
+    steps = [logits]
+    for t in range(known, known + future):
+        logits, state = model.step(ids[:, t], state)
+        steps.append(logits[:, None])
+    assert_close(torch.cat(steps, dim=1), model(ids), bound)
+
+
+@torch.no_grad()
+def test_a_plan_ends() -> None:
+    model, ids = small_model("attention,hyena"), tokens(2, 9)
+    _, state = model.prefill(ids[:, :5], future=1)
+    _, state = model.step(ids[:, 5], state)
+    with pytest.raises(ValueError, match=r"planned for future=1 tokens, which have all come; plan"):
+        model.step(ids[:, 6], state)
+    _, state = model.prefill(ids[:, :5], future=1, keep_inputs=True)
+    for t in range(5, 9):
+        logits, state = model.step(ids[:, t], state)
+    assert_close(logits, model(ids)[:, -1], 1e-10)
+
+
+@torch.no_grad()
+def test_a_step_that_fails_half_way_is_not_gone_on_from() -> None:
+    model, ids = small_model("attention,hyena"), tokens(2, 9)
+    _, state = model.prefill(ids[:, :5], future=0)
+    copy = state.copy()
+    with pytest.raises(ValueError, match=r"planned for future=0 tokens"):
+        model.step(ids[:, 5], state)
+    for broken in (state, state.copy(), state.select([0, 1]), ModelState.join([state])):
+        with pytest.raises(ValueError, match=r"step: an error left this state in the middle of a"):
+            model.step(ids[:, 5], broken)
+    with pytest.raises(ValueError, match=r"planned for future=0 tokens"):
+        model.step(ids[:, 5], copy)
+
+
+@torch.no_grad()
+def test_plans_that_cannot_be() -> None:
+    model, ids = small_model("hyena,attention"), tokens(2, 9)
+    with pytest.raises(
+        ValueError, match=r"9 tokens and future=16 more exceed the model's max_length"
+    ):
+        model.prefill(ids, future=16)
+    for mixers in PATTERNS:
+        with pytest.raises(ValueError, match=r"prefill: expected future ≥ 0 tokens, got -1"):
+            small_model(mixers).prefill(ids, future=-1)
+    stretched = small_model(length_policy="interpolate")
+    with pytest.raises(
+        ValueError,
+        match=r"9 positions and future=16 more exceed max_length 24, .*; plan for at most 15$",
+    ):
+        stretched.prefill(ids, future=16)
+    free = small_model(length_policy="extrapolate")
+    logits, state = free.prefill(ids, future=40)
+    for t in range(40):
+        ids = torch.cat([ids, tokens(2, 1, seed=t)], dim=1)
+        logits, state = free.step(ids[:, -1], state)
+    assert_close(logits, free(ids)[:, -1], 1e-10)
 
 
 @torch.no_grad()
@@ -112,18 +243,3 @@ def test_the_state_of_another_model_is_refused() -> None:
         other = small_model(**{"mixers": "hyena,attention", "layers": 2, **changes})
         with pytest.raises(ValueError, match="is that of a mixer of another kind or size; pass wh"):
             other.step(tokens(2), state)
-
-
-def flat(state: ModelState) -> list[Tensor]:
-    """Every tensor of a state."""
-    found: list[Tensor] = []
-
-    def walk(value: object) -> None:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, tuple):
-            for item in value:
-                walk(item)
-
-    walk(state.layers)
-    return found

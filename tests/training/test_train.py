@@ -190,7 +190,7 @@ def test_precision(make: MakeConfig, precision: str, dtype: torch.dtype) -> None
 
 
 def test_float64_is_refused_on_mps() -> None:
-    with pytest.raises(ValueError, match=r'precision="64" was asked for on MPS, which has no'):
+    with pytest.raises(ValueError, match=r'precision "64" was asked for on MPS, which has no'):
         check_device("64", "mps")
     check_device("32", "mps")
     check_device("64", "cpu")

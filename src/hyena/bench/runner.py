@@ -61,6 +61,7 @@ class Worker:
             text=True,
             encoding="utf-8",
             env=environment(allocator),
+            start_new_session=True,  # apart from the terminal: Ctrl-C is ours, and we end it
         )
 
     def ask(self, request: Mapping[str, Any]) -> Result:

@@ -1,13 +1,15 @@
 """A process that measures what it is told to: `python -m hyena.bench.worker`.
 
 It reads a JSON object a line from standard input and answers with one a line on standard output;
-whatever else is printed goes to standard error. See `hyena.bench.runner`, which starts it.
+whatever else is printed goes to standard error. When its input ends, which is when the process that
+started it is gone, so does it, in the middle of a measurement too. See `hyena.bench.runner`.
 """
 
 import json
 import os
-import signal
+import queue
 import sys
+import threading
 import warnings
 from typing import Any
 
@@ -33,14 +35,22 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Answers until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C: the process that started us ends us
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     # The report says which kernel is in use; not every process has to warn that there is none.
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="hyena")
     torch.set_num_threads(int(sys.argv[1]))
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    while True:
+        print(json.dumps(answer(json.loads(requests.get()))), file=answers, flush=True)
+
+
+def _read(requests: queue.SimpleQueue[str]) -> None:
+    """Hands over each line of the input, and ends the process with it."""
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+        requests.put(line)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`hyena bench`: the convolution and the operator against their rivals."""
+"""`hyena bench`: the convolution, the operator and generation against their rivals."""
 
 import datetime
 import json
@@ -9,15 +9,16 @@ from typing import Any, Literal
 
 import torch
 
-from hyena.bench import cases, runner
+from hyena.bench import cases, generation_runner, generation_suite, runner
 from hyena.bench.cases import Cell, Mode
 from hyena.bench.drawings import draw
+from hyena.bench.generation_goals import goals as generation_goals
 from hyena.bench.goals import goals
-from hyena.bench.machine import convolution, hardware, setting
 from hyena.bench.measure import Result
 from hyena.bench.report import goal_rows, report, table
 from hyena.bench.rivals import head_size
 from hyena.cli.bar import bar
+from hyena.machine import convolution, hardware, setting
 from hyena.ops.backend import resolve_backend
 
 POSITIONAL = "suite"
@@ -29,15 +30,16 @@ _SMALL = {"seconds": 0.1, "size": 1 << 20, "matrix": 64}  # limits of nothing, f
 class Config:
     """What to measure, and how."""
 
-    suite: Literal["goals", "sweep", "all", "quick"] = "goals"
+    suite: Literal["goals", "sweep", "all", "quick", "generate"] = "goals"
     """The goals and what they need (about 10 minutes on two cores); a sweep of all rivals over
-    lengths from 256 to 1M, which takes longer; both; or a little of everything in seconds."""
+    lengths from 256 to 1M, which takes longer; both; or a little of everything in seconds. And of
+    generation, token by token: its goals (about 15 minutes)."""
     widths: list[int] | None = None
     """Widths D of the sweep, multiples of 64; none takes 64 and 256. Of the goals, those of these
     widths only."""
     lengths: list[int] | None = None
     """Lengths L of the sweep; none takes powers of two from 256 to 1M, 1000, 10007 and 100003. Of
-    the goals, those of these lengths only."""
+    the goals, those of these lengths only; of generation, contexts."""
     modes: list[Literal["a", "b", "c"]] = field(default_factory=lambda: ["a", "b", "c"])
     """Fresh tensors under the default allocator (a) and under a tuned one (b); ours with reused
     outputs and workspaces (c)."""
@@ -45,14 +47,21 @@ class Config:
     """Threads; none takes PyTorch's number."""
     seconds: float | None = None
     """Budget of a row's samples; none takes 4 for the goals and 2 for the sweep. A call that takes
-    much longer is timed once."""
-    repeats: int = 100
-    """Samples of a contender in a row at most."""
+    much longer is timed once. Of generation, of a contender that need not do all tokens: 6."""
+    repeats: int | None = None
+    """Samples of a contender in a row at most; none takes 100. Of generation, how often the tokens
+    of a row are generated; none takes the row's own number, from 2 to 9."""
     memory: bool = True
     """Measure peak memory too, each figure in a process of its own."""
+    quick: bool = False
+    """Of generation: a little of everything in seconds, to see that it runs."""
+    large: bool = False
+    """Of generation: the model of 125M parameters at contexts up to 65,536 too, which takes
+    longer."""
     out: Path | None = None
-    """Folder of the results; none takes benchmarks/results/convolution_HARDWARE_DATE. Rows that it
-    has already are kept, so that an interrupted run goes on."""
+    """Folder of the results; none takes benchmarks/results/convolution_HARDWARE_DATE, or
+    generation_HARDWARE_DATE. Rows that it has already are kept, so that an interrupted run goes
+    on."""
     fresh: bool = False
     """Measure again what the folder has already."""
 
@@ -67,6 +76,13 @@ class Config:
                 raise ValueError(f"{name} is {values}; it must be a list of numbers above 0")
         for width in self.widths or []:
             head_size(width)
+        generation = self.suite == "generate"
+        for name, default in (("widths", None), ("modes", ["a", "b", "c"])):
+            if generation and getattr(self, name) != default:
+                raise ValueError(f"the suite generate has no {name}; leave --{name} out")
+        for name in ("quick", "large"):
+            if getattr(self, name) and not generation:
+                raise ValueError(f"{name} is of the suite generate, not of {self.suite}")
 
 
 def run(config: Config) -> int:
@@ -74,6 +90,8 @@ def run(config: Config) -> int:
 
     Returns: 0, or 1 if a row could not be measured.
     """
+    if config.suite == "generate":
+        return _generate(config)
     cells = chosen(config)
     name = f"convolution_{hardware()}_{datetime.date.today():%Y-%m-%d}"
     out = RESULTS / name if config.out is None else config.out
@@ -87,7 +105,7 @@ def run(config: Config) -> int:
         runner.clear(out)
     quick = config.suite == "quick"
     print(f"ours: {where['backend']} backend, kernel {where['kernel']}; threads: {threads}")
-    options = runner.Options(threads, config.repeats, config.seconds, config.memory)
+    options = runner.Options(threads, config.repeats or 100, config.seconds, config.memory)
     with bar("rows") as progress:
         results = runner.run(
             cells,
@@ -102,6 +120,42 @@ def run(config: Config) -> int:
         print(table(goal_rows(goals(), results)))
     print(out)
     return int(any("failed" in results[cell.key] for cell in cells))
+
+
+def _generate(config: Config) -> int:
+    """The same of generation, in this process."""
+    rows = generation_suite.chosen(
+        config.lengths, small=config.quick, large=config.large, memory=config.memory
+    )
+    name = f"generation_{hardware()}_{datetime.date.today():%Y-%m-%d}"
+    out = RESULTS / name if config.out is None else config.out
+    seconds = config.seconds or generation_suite.SECONDS
+    resolve_backend("auto")
+    if config.fresh:
+        runner.clear(out)
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threads or before)
+    try:
+        mine = generation_suite.setting(seconds, config.repeats)
+        where = {**setting(), **convolution(), **mine}
+        del where["command"]
+        print(f"ours: {where['backend']} backend, kernel {where['kernel']}")
+        with bar("rows") as progress:
+            results = generation_runner.run(
+                rows,
+                out,
+                where,
+                seconds=seconds,
+                repeats=config.repeats,
+                progress=None if progress is None else lambda n: progress(n, n, len(rows)),
+            )
+    finally:
+        torch.set_num_threads(before)
+    generation_suite.write(out, results, where)
+    if not config.quick:
+        print(table(goal_rows(generation_goals(), results)))
+    print(out)
+    return int(any("failed" in results[row.key] for row in rows))
 
 
 def chosen(config: Config) -> list[Cell]:
@@ -125,9 +179,10 @@ def chosen(config: Config) -> list[Cell]:
         cells += cases.quick(**sizes)
     cells = [kept for cell in cells if (kept := _in_modes(cell, config.modes)).contenders]
     if not cells:
+        asked = {"widths": config.widths, "lengths": config.lengths, "modes": config.modes}
+        given = [f"{name} {json.dumps(values)}" for name, values in asked.items() if values]
         raise ValueError(
-            f"no row of the suite {config.suite} has widths {config.widths}, lengths "
-            f"{config.lengths} and modes {config.modes}; leave some of them out"
+            f"no row of the suite {config.suite} has {' and '.join(given)}; leave some of them out"
         )
     return cells
 

@@ -1,12 +1,16 @@
 """`hyena generate`: continues prompts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from hyena.cli.continuations import print_beams, printer_of
+from hyena.cli.options import REPEATED
 from hyena.cli.saved_model import load_model
 from hyena.data import Tokenizer
 from hyena.filters import LengthPolicy
-from hyena.generation import generate
+from hyena.generation import beam_search, stream
+from hyena.generation.prompts import prompt_ids, room
 from hyena.model import LanguageModel
 from hyena.training.device import Accelerator
 
@@ -20,10 +24,11 @@ class Config:
 
     model: Path
     """Folder of a training run (its best checkpoint is taken), a checkpoint or a saved model."""
-    prompt: str = ""
-    """A text, taken as it is; empty begins a new document."""
+    prompt: list[str] | str = field(default="", metadata=REPEATED)
+    """A text, taken as it is; empty begins a new document. May be given several times; the prompts
+    run as one batch."""
     prompts: Path | None = None
-    """A UTF-8 text file with a prompt in each line, instead of prompt; they run as one batch."""
+    """A UTF-8 text file with a prompt in each line, instead of prompt."""
     max_new_tokens: int | None = None
     """At most so many tokens are added to a prompt; none means 128, or what the model has room
     for."""
@@ -33,10 +38,29 @@ class Config:
     """Keep only the k likeliest tokens."""
     top_p: float | None = None
     """Then keep the fewest likeliest tokens whose probabilities add up to p or more."""
+    min_p: float | None = None
+    """Keep only tokens at least min_p times as probable as the likeliest one."""
+    repetition_penalty: float = 1.0
+    """Above 1 makes tokens of the prompt and generated ones less likely: their logits are divided
+    by it if positive, multiplied if negative."""
     seed: int = 0
     """Seed of the choices; the prompts after the first use the following ones."""
-    stop: str | None = None
-    """A text ends where this string appears."""
+    stop: list[str] | str = field(default_factory=list, metadata=REPEATED)
+    """A text ends where this string appears. May be given several times; the first to appear
+    counts."""
+    stop_tokens: list[int] = field(default_factory=list)
+    """Token ids that end a text, as the end of text does."""
+    beam_width: int | None = None
+    """Search for the likeliest text with so many beams, instead of drawing one."""
+    length_penalty: float | None = None
+    """Of beam search: the log-probability is divided by the number of tokens to this power to give
+    the score; none means 1."""
+    output: Literal["text", "jsonl"] = "text"
+    """What to print: text, that of a single prompt as it comes; or JSON Lines, an object for each
+    prompt (for each beam if there are beams) as soon as it has ended."""
+    logprobs: int | None = None
+    """In JSON Lines: give the log-probability of each token under the model, and those of so many
+    of the likeliest tokens there; may be 0."""
     length_policy: LengthPolicy | None = None
     """What happens beyond the model's max_length; none takes what is saved with the model."""
     tokenizer: str | None = None
@@ -46,37 +70,77 @@ class Config:
 
 
 def run(config: Config) -> None:
-    """Prints each prompt with its continuation; that of a single prompt as it comes."""
+    """Prints each prompt with its continuation; after Ctrl-C with as much as there is of it."""
+    _refuse_contradictions(config)
     model, tokenizer = load_model(
         config.model, config.tokenizer, config.accelerator, config.length_policy
     )
     prompts = _prompts(config)
     new = config.max_new_tokens
-    stream = _Stream(prompts[0])
-    generations = generate(
+    new = _room(model, prompts, tokenizer) if new is None else new
+    if config.beam_width is not None:
+        beams = beam_search(
+            model,
+            prompts,
+            tokenizer=tokenizer,
+            max_new_tokens=new,
+            beam_width=config.beam_width,
+            length_penalty=1.0 if config.length_penalty is None else config.length_penalty,
+            stop=config.stop,
+            stop_tokens=config.stop_tokens,
+        )
+        print_beams(prompts, beams, config.output)
+        return
+    printer = printer_of(prompts, config.output, config.logprobs)
+    with stream(
         model,
         prompts,
         tokenizer=tokenizer,
-        max_new_tokens=_room(model, prompts, tokenizer) if new is None else new,
+        max_new_tokens=new,
         temperature=config.temperature,
         top_k=config.top_k,
         top_p=config.top_p,
+        min_p=config.min_p,
+        repetition_penalty=config.repetition_penalty,
         seed=config.seed,
         stop=config.stop,
-        on_text=stream if len(prompts) == 1 else None,
-    )
-    if len(prompts) == 1:
-        print(stream.before)
+        stop_tokens=config.stop_tokens,
+        alternatives=config.logprobs or 0,
+    ) as events:
+        try:
+            for event in events:
+                printer.take(event, events)
+        except KeyboardInterrupt:
+            events.close()
+            printer.finish(events)
+            raise
+    printer.finish(events)
+
+
+def _refuse_contradictions(config: Config) -> None:
+    if config.prompts is not None and config.prompt != "":
+        raise ValueError("prompt and prompts were both given; give one of them")
+    if config.logprobs is not None and (config.output != "jsonl" or config.logprobs < 0):
+        raise ValueError(
+            "logprobs is a number of alternatives, at least 0, and belongs to JSON Lines; got "
+            f"{config.logprobs} with output {config.output}; give --output jsonl too"
+        )
+    if config.beam_width is None:
+        if config.length_penalty is not None:
+            raise ValueError("length_penalty is of beam search; give beam_width too")
         return
-    for i, (prompt, generation) in enumerate(zip(prompts, generations, strict=True), start=1):
-        print(f"[{i}] {prompt}{generation.text}\n")
+    drawing = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "logprobs")
+    for name in drawing:
+        if getattr(config, name) != getattr(Config, name):
+            raise ValueError(
+                f"{name} and beam_width were both given, but beam search draws nothing; leave out "
+                "one of them"
+            )
 
 
 def _prompts(config: Config) -> list[str]:
     if config.prompts is None:
-        return [config.prompt]
-    if config.prompt:
-        raise ValueError("prompt and prompts were both given; give one of them")
+        return [config.prompt] if isinstance(config.prompt, str) else config.prompt
     try:
         lines = config.prompts.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -88,18 +152,8 @@ def _prompts(config: Config) -> list[str]:
 
 def _room(model: LanguageModel, prompts: list[str], tokenizer: Tokenizer) -> int:
     """The default of max_new_tokens."""
-    if model.config.length_policy == "extrapolate":
+    limit = room(model.config)
+    if limit is None:
         return _NEW_TOKENS
-    longest = 1 + max(len(tokenizer.encode(prompt)) for prompt in prompts)
-    return max(1, min(_NEW_TOKENS, model.config.max_length - longest + 1))
-
-
-class _Stream:
-    """Prints the pieces of one text, the prompt before the first of them."""
-
-    def __init__(self, prompt: str) -> None:
-        self.before = prompt
-
-    def __call__(self, index: int, piece: str) -> None:
-        print(self.before + piece, end="", flush=True)
-        self.before = ""
+    longest = max(map(len, prompt_ids(prompts, tokenizer)), default=0)
+    return max(1, min(_NEW_TOKENS, limit - longest + 1))

@@ -1,10 +1,11 @@
 """Options of a command from the fields of its dataclass, and wrong options as one clear line."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -12,6 +13,10 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 Config = TypeVar("Config")
+
+REPEATED: Mapping[str, bool] = {"repeated": True}
+"""Metadata of a field of texts, whose option may be given several times: each is one more text,
+taken as it is."""
 
 # The help of an option is the docstring that stands under its field.
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -43,7 +48,7 @@ def parse(
         UsageError: an option is unknown, missing or of the wrong type, or a file cannot be read.
         ValueError: the values were of the right types, but the dataclass refused them.
     """
-    words = list(words)
+    words = _with_lists(config_type, _underscored(words, option_names(config_type)))
     _refuse_empty_paths(config_type, positional, words)
     if positional and words and not words[0].startswith("-"):
         words[0] = f"--{positional}={words[0]}"
@@ -83,6 +88,44 @@ def _parser(
     return parser
 
 
+def _underscored(words: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The words with options written as they are named: --top-k as --top_k."""
+    found = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        name = option.removeprefix("--").replace("-", "_")
+        found.append(f"--{name}{equals}{value}" if word[:2] == "--" and name in names else word)
+    return found
+
+
+def _with_lists(config_type: Any, words: Sequence[str]) -> list[str]:
+    """The words with each option that may be repeated given once, as the list of its texts.
+
+    It stands where the last of them stood. The word after such an option is its text, unless it
+    looks like an option.
+    """
+    repeated = [f"--{f.name}" for f in fields(config_type) if f.metadata.get("repeated")]
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] in repeated and (word[:2] != "--" or " " in word):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    for option in repeated:
+        places = [i for i, word in enumerate(found) if word.startswith(f"{option}=")]
+        if places:
+            texts = (found[i].partition("=")[2] for i in places)
+            found[places[-1]] = f"{option}=[{', '.join(map(_quoted, texts))}]"
+            found = [word for i, word in enumerate(found) if i not in places[:-1]]
+    return found
+
+
+def _quoted(text: str) -> str:
+    """A text in YAML's double quotes."""
+    plain = {c for c in map(chr, range(32, 127)) if c not in '"\\'}
+    return '"' + "".join(c if c in plain else f"\\U{ord(c):08x}" for c in text) + '"'
+
+
 def _refuse_empty_paths(config_type: Any, positional: str | None, words: Sequence[str]) -> None:
     """An empty path, such as an unset variable of the shell, would mean the working directory."""
     hints = get_type_hints(config_type)
@@ -114,6 +157,9 @@ def explain(message: str, names: Sequence[str]) -> str:
         names: the dotted names of the options that there are.
     """
     message = " ".join(message.split())
+    pattern = r"Parser key \"([^\"]+)\": Problem with given class_path '([^']+)': (.+)"
+    if match := re.fullmatch(pattern, message):  # of an item of a list, such as a row of a sweep
+        return f"{match[1]}: {explain(match[3], _fields_of(match[2])).replace(' --', ' ')}"
     unknown = _unknown_name(message)
     if unknown is not None:
         return f'unknown option "{unknown}"{_suggestion(unknown, names)}'
@@ -123,7 +169,10 @@ def explain(message: str, names: Sequence[str]) -> str:
         return "required and not given: " + ", ".join(f"--{n.strip()}" for n in match[1].split(","))
     pattern = r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: ?(.*)'
     if match := re.fullmatch(pattern, message):
-        return f'{match[1]}: expected {_type_name(match[2])}, got "{match[3]}"'
+        kind = _type_name(match[2])
+        # On the command line everything is text; a file tells text from numbers and the like.
+        quote = "; write it in quotes" if kind == "str" else ""
+        return f'{match[1]}: expected {kind}, got "{match[3]}"{quote}'
     pattern = r'Parser key "([^"]+)": Does not validate against any of the Union subtypes .*?'
     if match := re.fullmatch(
         pattern + r"Errors: (.+) Given value type: .* Given value: ?(.*)", message
@@ -136,6 +185,12 @@ def explain(message: str, names: Sequence[str]) -> str:
         got = f'got "{match[1]:.40}"' if match[1] else "it is empty"
         return f'a file given to --config has no options: expected lines "name: value", {got}'
     return re.sub(r'^Parser key "([^"]+)": ', r"\1: ", message)
+
+
+def _fields_of(class_path: str) -> list[str]:
+    """The options of a dataclass by its dotted path, as jsonargparse names it."""
+    module, _, name = class_path.rpartition(".")
+    return option_names(getattr(import_module(module), name))
 
 
 def _unknown_name(message: str) -> str | None:

@@ -9,10 +9,13 @@ which does the work and may return an exit code.
 import importlib
 import io
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
-from types import ModuleType
+from types import FrameType, ModuleType
 
 from hyena import __version__
 
@@ -21,6 +24,7 @@ COMMANDS = {
     "train": "train a language model, or go on with an interrupted run",
     "evaluate": "measure perplexity and bits per byte on held-out text",
     "generate": "continue one or more prompts",
+    "distill": "make a model whose generation takes constant memory",
     "info": "print the versions in use and what is known of a model",
     "plot": "draw a run's loss curve and a model's filters",
     "bench": "time the convolution and the operator against their rivals",
@@ -38,8 +42,12 @@ GROUPS = {
     },
 }
 
-# Exit codes: the command could not do its work; the command line itself is wrong; Ctrl-C.
-FAILURE, USAGE, INTERRUPTED = 1, 2, 130
+# Exit codes: the command could not do its work; the command line itself is wrong; Ctrl-C; SIGTERM.
+FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM came, and the command has no end of its own for it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the words after the program's name; none takes those of the process.
 
-    Returns: 0 on success, 1 if the command failed, 2 if the command line is wrong, 130 on Ctrl-C.
+    Returns: 0 on success, 1 if the command failed, 2 if the command line is wrong, 130 on Ctrl-C,
+        143 on SIGTERM.
     """
     if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show a character gets a question mark for it, not an error.
@@ -76,10 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _error(_unknown_command(words[0], GROUPS[command]), USAGE)
         command = f"{command} {words.pop(0)}"
     try:
-        return _run(command, words)
+        with _ended_by_sigterm():
+            return _run(command, words)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except _TerminatedError:
+        print("terminated", file=sys.stderr)
+        return TERMINATED
     except BrokenPipeError:
         # The reader of our output has gone, as in `hyena generate ... | head`. What is still in the
         # buffer has nowhere to go, and Python would complain of it at exit.
@@ -118,6 +131,27 @@ def _run(command: str, words: list[str]) -> int:
     except UsageError as problem:
         return _error(str(problem), USAGE)
     return 0 if config is None else module.run(config) or 0
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Within it SIGTERM raises _TerminatedError, so that what was begun is cleared away.
+
+    Commands that end in their own way when asked to set handlers of their own meanwhile.
+    """
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        raise _TerminatedError
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _help() -> str:

@@ -68,7 +68,7 @@ def load_model(
     device = find_device(accelerator)
     folder = find_model(path)
     model = hyena.load(folder, device=device, length_policy=length_policy)
-    own = _own_tokenizer(folder)
+    own = own_tokenizer(folder)
     found = own if tokenizer is None else load_tokenizer(tokenizer)
     if found is None:
         raise FileNotFoundError(
@@ -87,7 +87,7 @@ def load_model(
     return model, found
 
 
-def _own_tokenizer(folder: Path) -> Tokenizer | None:
+def own_tokenizer(folder: Path) -> Tokenizer | None:
     """The tokenizer saved with a model; None if there is none."""
     try:
         return load_tokenizer(folder)

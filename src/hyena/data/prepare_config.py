@@ -70,13 +70,13 @@ class PrepareConfig:
         is_dataset = isinstance(self.source, str) and self.source.startswith(DATASET_PREFIX)
         if self.split_by == "source" and not is_dataset:
             raise ValueError(
-                f"split_by='source' needs a Hugging Face dataset (hf:NAME), which has splits; "
-                f"source {str(self.source)!r} has none: use split_by='documents'"
+                'split_by "source" needs a Hugging Face dataset (hf:NAME), which has splits; '
+                f'source {str(self.source)!r} has none: use split_by "documents"'
             )
         if self.split_by == "source" and self.max_documents is not None:
             raise ValueError(
                 "max_documents would stop before the source's later splits; use "
-                "split_by='documents' with it"
+                'split_by "documents" with it'
             )
 
     def text_fields(self) -> TextFields:

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import torch
 
 from hyena import __version__
-from hyena.bench.machine import convolution, setting
 from hyena.experiments.cell import CellConfig, command, plain
 from hyena.experiments.measure import Measurement
+from hyena.machine import convolution, setting
 from hyena.training import durable
 
 FILE = "result.json"

@@ -28,6 +28,7 @@ from hyena.experiments.record import Result, Stopped, read_result, write_result
 from hyena.experiments.regression_model import RegressionModel
 from hyena.model import LanguageModel
 from hyena.tasks import Batch
+from hyena.training.folder_lock import locked
 from hyena.training.optimizer import adamw, scale_learning_rates
 from hyena.training.signals import StopRequest, stop_on_signal
 
@@ -73,7 +74,8 @@ def run_cell(
         progress: called after each step with the steps done and the most there may be.
 
     Raises: ValueError if parts of the configuration do not fit together, or if the folder holds
-        another cell or a damaged one; OSError if it cannot be written.
+        another cell or a damaged one; RuntimeError if another process is running the cell; OSError
+        if the folder cannot be written.
     """
     phases = build_phases(config)
     result = read_result(config.out)
@@ -91,7 +93,9 @@ def run_cell(
             "error; leave it out"
         )
     with stop_on_signal() as request, _computing(config):
-        return _Run(config, phases, request, say, progress).run()
+        run = _Run(config, phases, request, say, progress)
+        with locked(config.out):
+            return run.run()
 
 
 def build_model(config: CellConfig, phases: list[Phase]) -> nn.Module:
@@ -131,15 +135,13 @@ class _Run:
         self.steps = most_steps(phases)
         self.model = build_model(config, phases)
         self.optimizer = adamw(self.model, config.training.optimizer)
-        restored = restore(config, self.model, self.optimizer)
-        self.state = State(place=begin(phases, 0)) if restored is None else restored
-        if restored is not None:
-            say(f"going on from step {restored.step} of {self.steps}")
-        self.saved = self.state.step  # the step of the checkpoint on disk, 0 for none
-        self.saved_at = self.clock = time.perf_counter()
-        self.model.train()
+        self.state = State(place=begin(phases, 0))
+        self.saved = 0  # the step of the checkpoint on disk, 0 for none
 
     def run(self) -> End:
+        self._take_up()
+        self.saved_at = self.clock = time.perf_counter()
+        self.model.train()
         try:
             stopped = self._train()
             self._save()
@@ -162,6 +164,14 @@ class _Run:
             curve=self.state.curve,
         )
         return End(result, self.state.step, self.steps)
+
+    def _take_up(self) -> None:
+        """Goes on from the newest checkpoint in the folder, if there is one."""
+        restored = restore(self.config, self.model, self.optimizer)
+        if restored is None:
+            return
+        self.state, self.saved = restored, restored.step
+        self.say(f"going on from step {restored.step} of {self.steps}")
 
     def _train(self) -> Stopped:
         """Goes on until the training ends, which it has also measured then."""

@@ -19,6 +19,7 @@ from hyena.experiments.plan import Group, write_plan
 from hyena.experiments.record import Result, read_result
 from hyena.experiments.standings import FAILED, choose
 from hyena.training import durable
+from hyena.training.folder_lock import locked
 from hyena.training.signals import stop_on_signal
 
 LOG = "log.txt"
@@ -93,9 +94,19 @@ def run_sweep(
         say: is given a line a cell.
         progress: called with the cells that are done, and with their number in all.
 
-    Raises: OSError if the folder cannot be written.
+    Raises: OSError if the folder cannot be written; RuntimeError if another sweep is using it.
     """
-    write_plan(out, groups)
+    with locked(out):
+        write_plan(out, groups)
+        return _run_cells(groups, jobs, say, progress)
+
+
+def _run_cells(
+    groups: Sequence[Group],
+    jobs: int,
+    say: Callable[[str], None],
+    progress: Callable[[int, int], None] | None,
+) -> SweepEnd:
     board = _Board(groups)
     total = sum(len(g.trials) + len(g.cells[0]) - 1 for g in groups)
     waiting = deque(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hyena.filters.exponentials import exponential_sum, sum_of_exponentials
+from hyena.filters.exponentials import exponential_sum, step_factor, sum_of_exponentials
 from hyena.filters.precision import wide, without_autocast
 
 _REAL_PART = -0.5  # of every pole at first
@@ -89,16 +89,18 @@ class DiagonalSSM(nn.Module):
     def recurrence(self) -> tuple[Tensor, Tensor]:
         """What taps[t] = 2 Re Σ weight · decay^t is made of: decay and weight, (F, D, n/2) complex.
 
-        So x ← decay · x + u and y = 2 Re Σ weight · x is the same filter, step by step.
+        So x ← decay · x + u and y = 2 Re Σ weight · x is the same filter, step by step. A decay is
+        rounded to its dtype, so that a mode that lives for T steps is followed to about T times the
+        precision.
         """
         with without_autocast(self.log_step):
             exponent, weight = self._discrete()
-            return exponent.exp(), weight
+            return step_factor(exponent), weight
 
     def state_after(self, u: Tensor) -> Tensor:
         """The x of that recurrence after the inputs u (B, D, L), L ≥ 1: (B, F, D, n/2) complex.
 
-        In O(B·F·D·n·L) without a loop over the positions.
+        In O(B·F·D·n·L) without a loop over the positions, and in memory that is bounded beside u.
         """
         with without_autocast(self.log_step):
             exponent, _ = self._discrete()

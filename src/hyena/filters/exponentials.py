@@ -4,6 +4,9 @@ With blocks of P ≈ √L positions, e^{z(iP + j)} = e^{z·iP} · e^{zj}: a tabl
 and one of e^{z·iP} for all blocks stand for the L powers of a number z. So nothing larger than
 O(√L) for each number is kept, for gradients neither, and the sums are matrix products.
 
+An angle of many turns is taken modulo one turn in float64: at position 10⁶ a float32 is
+precise to a quarter of a radian only.
+
 Sizes: D channels, m complex numbers a channel, L length, P positions of a block, B batch.
 """
 
@@ -12,6 +15,11 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from hyena.filters.precision import widest
+
+# Numbers that `exponential_sum` makes at a time: 64 MiB of float32.
+_PART = 1 << 24
 
 
 def sum_of_exponentials(weight: Tensor, exponent: Tensor, length: int) -> Tensor:
@@ -32,9 +40,22 @@ def sum_of_exponentials(weight: Tensor, exponent: Tensor, length: int) -> Tensor
 def exponential_sum(u: Tensor, exponent: Tensor) -> Tensor:
     r"""x_i = Σ_s u_s · e^{(L − 1 − s) · exponent_i}: the state that u leaves behind.
 
+    In O(B·D·m·L) and, beside u, bounded memory: a part of the channels at a time.
+
     Args: u (B, D, L) real, L ≥ 1; exponent (D, m) complex of the same width.
     Returns: x (B, D, m) complex.
     """
+    B, D, L = u.shape
+    blocks = -(-L // _block(L))
+    largest = B * max(L, 2 * exponent.shape[1] * blocks)  # numbers of one channel
+    channels = max(1, _PART // largest)
+    if channels >= D:
+        return _exponential_sum(u, exponent)
+    parts = zip(u.split(channels, dim=1), exponent.split(channels), strict=True)
+    return torch.cat([_exponential_sum(*part) for part in parts], dim=1)
+
+
+def _exponential_sum(u: Tensor, exponent: Tensor) -> Tensor:
     B, D, L = u.shape
     block = _block(L)
     blocks = -(-L // block)
@@ -45,14 +66,37 @@ def exponential_sum(u: Tensor, exponent: Tensor) -> Tensor:
     return (sums * _powers(exponent, blocks, block)[:, None]).sum(2).transpose(0, 1)
 
 
+def step_factor(exponent: Tensor) -> Tensor:
+    """e^{exponent} in its own dtype, computed in float64: the decay of a recurrence's step."""
+    precise = torch.promote_types(exponent.real.dtype, widest(exponent.device))
+    return inside_the_circle(exponent.to(precise.to_complex()).exp(), exponent.dtype)
+
+
+def inside_the_circle(decay: Tensor, dtype: torch.dtype) -> Tensor:
+    """Complex decays in a narrower ``dtype``; none is rounded to a modulus above 1 and grows."""
+    most = 1 - torch.finfo(dtype).eps
+    return (decay * (most / decay.abs().clamp(min=most))).to(dtype)
+
+
+def step_exponent(decay: Tensor) -> Tensor:
+    """The logarithm of decays, any complex numbers; of 0 one whose powers vanish at once."""
+    modulus = decay.abs().clamp(min=torch.finfo(decay.real.dtype).tiny)
+    return torch.complex(modulus.log(), decay.angle())
+
+
 def _block(length: int) -> int:
     return math.isqrt(length - 1) + 1
 
 
 def _powers(exponent: Tensor, count: int, stride: int) -> Tensor:
     """e^{exponent · stride · i} for i = 0 … count − 1: (D, count, m)."""
-    i = torch.arange(count, device=exponent.device).to(exponent.real.dtype)
-    return torch.exp(exponent[:, None] * (stride * i)[:, None])
+    dtype = exponent.real.dtype
+    t = stride * torch.arange(count, device=exponent.device)[:, None]
+    modulus = torch.exp(exponent.real[:, None] * t.to(dtype))
+    precise = torch.promote_types(dtype, widest(exponent.device))
+    turns = exponent.imag[:, None].to(precise) * (t.to(precise) / (2 * math.pi))
+    angle = 2 * math.pi * (turns - turns.detach().round())
+    return torch.polar(modulus, angle.to(dtype))
 
 
 def _parts(x: Tensor) -> Tensor:

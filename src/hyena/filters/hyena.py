@@ -15,6 +15,7 @@ from hyena.filters.kept import KeptFilter
 from hyena.filters.network import sine_network
 from hyena.filters.window import windowed
 from hyena.ops import Backend, FilterSpectrum
+from hyena.ops.online import BLOCK, OnlineFilter
 
 LengthPolicy = Literal["error", "extrapolate", "interpolate"]
 
@@ -144,20 +145,35 @@ class HyenaFilter(nn.Module):
         with torch.autocast(self.skip.device.type, enabled=False):
             return self._filters(length, scale)
 
-    def reversed_taps(self, length: int) -> Tensor:
-        """The last ``length`` columns are the taps from lag length − 1 down to lag 0: (F, D, ≥ L).
+    def online(self, room: int, *, block: int = BLOCK, backend: Backend = "auto") -> OnlineFilter:
+        """What generation of ``room`` tokens reads of the filters, kept between calls in
+        evaluation; see `hyena.ops.online`."""
+        return self._kept.online(
+            self,
+            self,
+            self.skip,
+            room,
+            limit=self.limit,
+            block=block,
+            backend=backend,
+            settings=self._settings(),
+        )
 
-        What a step of generation multiplies its history with; kept between calls in evaluation.
-        Raises: ValueError if "interpolate" would be needed: that filter serves one length only.
-        """
+    @property
+    def limit(self) -> int | None:
+        """The longest that a sequence can grow to; None if there is no end."""
+        endless = self.length_policy == "extrapolate" and self.encoding is None
+        return None if endless else self.max_length
+
+    def check_growth(self, length: int) -> None:
+        """Raises ValueError if a sequence cannot grow to this length, token by token."""
         if self.length_policy == "interpolate" and length > self.max_length:
             raise ValueError(
                 f"length {length} exceeds max_length {self.max_length}: with "
-                'length_policy="interpolate" the filter changes with the length, so a sequence '
-                'cannot grow past max_length; stop there or choose length_policy="extrapolate"'
+                'length_policy "interpolate" the filter changes with the length, so a sequence '
+                'cannot grow past max_length; stop there or choose length_policy "extrapolate"'
             )
         self._scale(length)
-        return self._kept.reversed_taps(self, self, length, self.max_length, self._settings())
 
     def spectra(
         self, length: int, *, backend: Backend = "auto"
@@ -233,14 +249,14 @@ class HyenaFilter(nn.Module):
         if self.length_policy == "error":
             raise ValueError(
                 f"the input is {length} long but max_length is {self.max_length}; shorten it, or "
-                'choose length_policy="extrapolate" or "interpolate"'
+                'choose length_policy "extrapolate" or "interpolate"'
             )
         if self.length_policy == "extrapolate":
             if self.encoding is not None:
                 raise ValueError(
                     f"the input is {length} long but the trained encoding is a table of "
                     f"{self.max_length} positions, which cannot be extrapolated; shorten the input "
-                    'or choose length_policy="interpolate"'
+                    'or choose length_policy "interpolate"'
                 )
             return 1.0
         return (self.max_length - 1) / (length - 1)

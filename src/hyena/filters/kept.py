@@ -1,4 +1,4 @@
-"""What a filter keeps between calls in evaluation: its spectra, and its taps for generation."""
+"""What a filter keeps between calls in evaluation: its spectra, and what generation reads of it."""
 
 from collections.abc import Callable, Hashable
 
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from hyena.filters.cache import ParameterCache
 from hyena.ops import Backend, FilterSpectrum, filter_spectrum
 from hyena.ops.native import library
-
-_FEWEST_TAPS = 512  # of `KeptFilter.reversed_taps`, if the filter is built for so many
+from hyena.ops.online import OnlineFilter
+from hyena.ops.recurrence import Recurrence
 
 
 class KeptFilter:
@@ -22,31 +22,41 @@ class KeptFilter:
         """Forget everything."""
         self._cache.clear()
 
-    def reversed_taps(
+    def online(
         self,
         module: nn.Module,
         taps: Callable[[int], Tensor],
-        length: int,
-        max_length: int,
+        skip: Tensor,
+        room: int,
+        *,
+        limit: int | None,
+        block: int,
+        backend: Backend,
         settings: Hashable = (),
-    ) -> Tensor:
-        """The last ``length`` columns are the taps from lag length − 1 down to lag 0: (F, D, ≥ L).
+    ) -> OnlineFilter:
+        """What generation of ``room`` tokens reads of the filters.
 
-        Args: the module whose parameters the taps depend on; taps(n) (F, D, n); the length; the
-            length it is built for; whatever else the taps depend on.
+        Args: the module whose parameters the taps depend on; taps(n) (F, D, n); skip (F, D); limit,
+            block and backend as in `hyena.ops.online.OnlineFilter`; what else the taps depend on.
         """
-        # By powers of two, so that growing step by step costs little, and a short sequence does
-        # not pay for a filter of a million taps.
-        ample = _FEWEST_TAPS
-        while ample < length:
-            ample *= 2
-        if length <= max_length:
-            ample = min(ample, max_length)
-        if not is_fixed(module):
-            return taps(ample).flip(-1)
-        return self._cache.get(
-            "taps", (ample, settings), _sources(module), lambda: taps(ample).flip(-1)
-        )
+
+        def make() -> OnlineFilter:
+            return OnlineFilter(limit, backend, block)
+
+        if is_fixed(module):
+            key = (limit, block, backend, library.isa(), settings)
+            filter = self._cache.get("online", key, _sources(module), make)
+        else:
+            filter = make()
+        filter.prepare(room, taps, skip)
+        return filter
+
+    def recurrence(self, module: nn.Module, make: Callable[[], Recurrence]) -> Recurrence:
+        """The filters as a recurrence, which ``make`` makes."""
+        if is_fixed(module):
+            return self._cache.get("recurrence", (), _sources(module), make)
+        with torch.no_grad():
+            return make()
 
     def spectra(
         self,

@@ -3,13 +3,15 @@
 Sizes: D channels, F filters a channel, L length.
 """
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from hyena.filters.kept import KeptFilter
 from hyena.ops import Backend, FilterSpectrum
+from hyena.ops.online import BLOCK, OnlineFilter
+from hyena.ops.recurrence import Recurrence, recurrence_of
 
 
 class Taps(Protocol):
@@ -17,6 +19,17 @@ class Taps(Protocol):
 
     def __call__(self, length: int) -> Tensor:
         """The taps of lags 0 … length − 1, (F, D, length), in float32 or wider."""
+
+
+@runtime_checkable
+class RecurrentTaps(Protocol):
+    """What a parametrisation gives besides if its filters are recurrences."""
+
+    def recurrence(self) -> tuple[Tensor, Tensor]:
+        """decay and weight (F, D, n/2) complex, of the taps 2 Re Σ weight · decay^t."""
+
+    def state_after(self, u: Tensor) -> Tensor:
+        """What the inputs u (B, D, L) leave behind: (B, F, D, n/2) complex."""
 
 
 class LongFilter(nn.Module):
@@ -72,10 +85,35 @@ class LongFilter(nn.Module):
         with torch.autocast(self.skip.device.type, enabled=False):
             return self.taps(length)
 
-    def reversed_taps(self, length: int) -> Tensor:
-        """As of `hyena.HyenaFilter`: the last ``length`` columns, from lag length − 1 to lag 0."""
+    def online(self, room: int, *, block: int = BLOCK, backend: Backend = "auto") -> OnlineFilter:
+        """As of `hyena.HyenaFilter`: what generation of ``room`` tokens reads of the filters."""
+        return self._kept.online(
+            self, self, self.skip, room, limit=self.limit, block=block, backend=backend
+        )
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the filters are recurrences as well, with a state of one size."""
+        return isinstance(self.taps, RecurrentTaps)
+
+    def recurrence(self) -> Recurrence:
+        """What generation reads of filters that are recurrences, kept like `online`."""
+        taps = self._recurrent_taps()
+        return self._kept.recurrence(self, lambda: recurrence_of(*taps.recurrence(), self.skip))
+
+    def state_after(self, u: Tensor, part: int) -> Tensor:
+        """What the inputs u (B, D, L) of filter ``part``, a recurrence, leave of it behind:
+        (B, D, n/2, 2), real and imaginary parts."""
+        return torch.view_as_real(self._recurrent_taps().state_after(u)[:, part])
+
+    @property
+    def limit(self) -> int | None:
+        """The longest that a sequence can grow to; None if there is no end."""
+        return None if self.length_policy == "extrapolate" else self.max_length
+
+    def check_growth(self, length: int) -> None:
+        """Raises ValueError if a sequence cannot grow to this length, token by token."""
         self._check(length)
-        return self._kept.reversed_taps(self, self, length, self.max_length)
 
     def spectra(
         self, length: int, *, backend: Backend = "auto"
@@ -95,11 +133,15 @@ class LongFilter(nn.Module):
     def extra_repr(self) -> str:
         return f"channels={self.channels}, filters={self.filters}, max_length={self.max_length}"
 
+    def _recurrent_taps(self) -> RecurrentTaps:
+        assert isinstance(self.taps, RecurrentTaps)
+        return self.taps
+
     def _check(self, length: int) -> None:
         if length < 1:
             raise ValueError(f"LongFilter: expected a length ≥ 1, got {length}")
         if length > self.max_length and self.length_policy == "error":
             raise ValueError(
                 f"the input is {length} long but max_length is {self.max_length}; shorten it, or "
-                'choose length_policy="extrapolate"'
+                'choose length_policy "extrapolate"'
             )

@@ -16,3 +16,8 @@ def without_autocast(x: Tensor) -> AbstractContextManager[object]:
 def wide(dtype: torch.dtype) -> torch.dtype:
     """``dtype``, or float32 if that is wider."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """float64, or float32 on MPS, which has no wider one."""
+    return torch.float32 if device.type == "mps" else torch.float64

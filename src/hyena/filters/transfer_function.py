@@ -10,8 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.filters.precision import wide, without_autocast
+from hyena.filters.cache import ParameterCache
+from hyena.filters.exponentials import (
+    exponential_sum,
+    inside_the_circle,
+    step_exponent,
+    sum_of_exponentials,
+)
+from hyena.filters.kept import is_fixed
+from hyena.filters.partial_fractions import partial_fractions
+from hyena.filters.precision import wide, widest, without_autocast
 from hyena.ops import fft
+
+_TOLERANCE = 1e-3  # relative error of a recurrence in float32 up to which it is this filter
 
 
 class TransferFunctionTaps(nn.Module):
@@ -22,8 +33,9 @@ class TransferFunctionTaps(nn.Module):
 
     A filter of Poli et al. 2023 (arXiv:2302.10866, App. A.1). Dividing the polynomials' values at
     the L-th roots of unity would fold the response's tail back onto its beginning, and make taps
-    depend on L. So the power series 1/a is computed instead, exactly up to rounding, by Newton's
-    iteration g ← g·(2 − a·g), which doubles the number of right taps with three FFTs.
+    depend on L. So the power series 1/a is found on a wider circle, |z| = ρ, where a has no roots
+    near and the tail that is folded back is ρ^{−n} of what it was, for n ≥ 4L points: less than
+    rounding. All of this is in float64, or with rounding of float32 on devices without it.
 
     The denominator comes from N reflection coefficients tanh(reflection), each within ±1, through
     the recursion of Schur and Levinson. These are all the polynomials with every root inside the
@@ -52,6 +64,7 @@ class TransferFunctionTaps(nn.Module):
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.reflection = nn.Parameter(torch.empty(filters, channels, degree, **place))
         self.numerator = nn.Parameter(torch.empty(filters, channels, degree + 1, **place))
+        self._kept = ParameterCache()
         self.draw()
 
     @torch.no_grad()
@@ -67,24 +80,78 @@ class TransferFunctionTaps(nn.Module):
         if length < 1:
             raise ValueError(f"TransferFunctionTaps: expected a length ≥ 1, got {length}")
         with without_autocast(self.reflection):
-            g: Tensor = _Reciprocal.apply(self.denominator().flatten(0, 1), length)
-            b = self.numerator[..., :length].to(g.dtype).flatten(0, 1)
-            h = fft.convolve(g[None], b, 0)
+            exact = torch.promote_types(self.reflection.dtype, widest(self.reflection.device))
+            a = _denominator(self.reflection.to(exact)).flatten(0, 1)
+            g: Tensor = _Reciprocal.apply(a, length)
+            b = self.numerator[..., :length].to(exact).flatten(0, 1)
+            h = fft.convolve(g[None], b, 0).to(wide(self.reflection.dtype))
         return h.view(self.numerator.shape[0], -1, length)
+
+    def recurrence(self) -> tuple[Tensor, Tensor]:
+        """What taps[t] = 2 Re Σ weight · decay^t is made of: decay and weight, (F, D, m) complex.
+
+        So x ← decay · x + u and y = 2 Re Σ weight · x is the same filter, step by step, with m
+        between N/2 + 1 and N + 1; the roots of the denominator are its decays, and one of decay 0
+        is for lag 0. Found in float64 without gradients, and kept between calls in evaluation.
+
+        Raises: ValueError if roots of a channel so nearly coincide that the weights cancel and in
+            the parameters' precision no such recurrence is the filter.
+        """
+        if not is_fixed(self):
+            return self._recurrence()
+        return self._kept.get("recurrence", None, self.parameters(), self._recurrence)
+
+    def state_after(self, u: Tensor) -> Tensor:
+        """The x of that recurrence after the inputs u (B, D, L), L ≥ 1: (B, F, D, m) complex.
+
+        In O(B·F·D·m·L) without a loop over the positions, and in memory that is bounded beside u.
+        """
+        with without_autocast(self.reflection):
+            exponent = step_exponent(self.recurrence()[0])
+            u = u.to(exponent.real.dtype)
+            return torch.stack([exponential_sum(u, one) for one in exponent], dim=1)
+
+    @torch.no_grad()
+    def _recurrence(self) -> tuple[Tensor, Tensor]:
+        F_, D, N = self.reflection.shape
+        place, dtype = self.reflection.device, wide(self.reflection.dtype)
+        if self.reflection.is_meta:  # the most that there can be
+            most = torch.empty(F_, D, N + 1, dtype=dtype.to_complex(), device=place)
+            return most, most
+        a = _denominator(self.reflection.cpu().double()).flatten(0, 1)
+        b = self.numerator.cpu().double().flatten(0, 1)
+        decay, weight = partial_fractions(b, a)
+        decay, weight = inside_the_circle(decay, dtype.to_complex()), weight.to(dtype.to_complex())
+        lags = 4 * N + 64
+        h = fft.convolve(_reciprocal(a, lags)[None], b, 0)[0]
+        found = sum_of_exponentials(weight, step_exponent(decay), lags)
+        error = (found - h).norm(dim=-1) / h.norm(dim=-1).clamp(min=torch.finfo(dtype).tiny)
+        worst = int(error.argmax())
+        if not error[worst] <= _TOLERANCE:
+            raise ValueError(
+                f"TransferFunctionTaps: the roots of channel {worst % D} nearly coincide, so that "
+                f"a recurrence in {dtype} would be off by {float(error[worst]):.1e} of the filter; "
+                "generate in float64, or distil the model, whose filters then have other roots"
+            )
+        return decay.view(F_, D, -1).to(place), weight.view(F_, D, -1).to(place)
 
     def denominator(self) -> Tensor:
         """1, a_1, …, a_N: (F, D, N + 1)."""
-        coefficients = self.reflection.to(wide(self.reflection.dtype)).tanh()
-        one = torch.ones_like(coefficients[..., :1])
-        zero = torch.zeros_like(one)
-        a = one
-        for k in coefficients.split(1, dim=-1):  # a polynomial of one degree more each time
-            a = torch.cat([a, zero], dim=-1) + k * torch.cat([zero, a.flip(-1)], dim=-1)
-        return a
+        return _denominator(self.reflection.to(wide(self.reflection.dtype)))
 
     def extra_repr(self) -> str:
         filters, channels, degree = self.reflection.shape
         return f"channels={channels}, degree={degree}, filters={filters}"
+
+
+def _denominator(reflection: Tensor) -> Tensor:
+    coefficients = reflection.tanh()
+    one = torch.ones_like(coefficients[..., :1])
+    zero = torch.zeros_like(one)
+    a = one
+    for k in coefficients.split(1, dim=-1):  # a polynomial of one degree more each time
+        a = torch.cat([a, zero], dim=-1) + k * torch.cat([zero, a.flip(-1)], dim=-1)
+    return a
 
 
 class _Reciprocal(torch.autograd.Function):
@@ -114,12 +181,15 @@ class _Reciprocal(torch.autograd.Function):
 
 
 def _reciprocal(a: Tensor, length: int) -> Tensor:
-    """Newton's iteration, from half the length."""
-    if length == 1:
-        return torch.ones_like(a[:, :1])
-    g = _reciprocal(a, -(-length // 2))
-    a = a[:, :length]
-    n = fft.fast_length(a.shape[1] + 2 * g.shape[1] - 2)  # of a·g², so that nothing wraps around
-    g_spectrum = torch.fft.rfft(g, n=n)
-    g_spectrum = g_spectrum * (2 - torch.fft.rfft(a, n=n) * g_spectrum)
-    return torch.fft.irfft(g_spectrum, n=n)[:, :length]
+    """1/a at n points of the circle ρ, and back: the weights ρ^t cost a quarter of the digits."""
+    n = reciprocal_length(length, a.shape[1] - 1)
+    log_radius = -math.log(torch.finfo(a.dtype).eps) / n
+    t = torch.arange(max(length, a.shape[1]), dtype=a.dtype, device=a.device)
+    inward = torch.exp(-log_radius * t)
+    spectrum = torch.fft.rfft(a * inward[: a.shape[1]], n=n)
+    return torch.fft.irfft(spectrum.reciprocal(), n=n)[:, :length] / inward[:length]
+
+
+def reciprocal_length(length: int, degree: int) -> int:
+    """Points at which a denominator is evaluated for so many taps."""
+    return fft.fast_length(max(4 * length, 2 * (degree + 1)))

@@ -1,7 +1,9 @@
-"""From logits to a token."""
+"""From logits to tokens. Sizes: B sequences, V vocabulary."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +12,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn.
+    """How the next token is drawn. Applied in the order: repetition_penalty, temperature, top_k,
+    top_p, min_p.
 
     Raises: ValueError on a value outside its range.
     """
@@ -20,7 +23,15 @@ class Sampling:
     top_k: int | None = None
     """Keep only the k likeliest tokens."""
     top_p: float | None = None
-    """Then keep the fewest likeliest tokens whose probabilities add up to p or more."""
+    """Then keep the fewest likeliest tokens whose probabilities add up to p or more (nucleus
+    sampling, Holtzman et al. 2019, arXiv:1904.09751)."""
+    min_p: float | None = None
+    """Keep only tokens at least min_p times as probable as the likeliest one (Nguyen et al. 2024,
+    arXiv:2407.01082)."""
+    repetition_penalty: float = 1.0
+    """θ: the logit x of a token that is in the prompt or has been generated becomes x / θ, as in
+    Keskar et al. 2019 (arXiv:1909.05858), if x is positive. Dividing a negative logit would make
+    the token likelier, so that it becomes x · θ. Above 1 discourages repetition, 1 does nothing."""
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
@@ -29,27 +40,88 @@ class Sampling:
             raise ValueError(f"top_k: expected at least 1, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: expected 0 < top_p ≤ 1, got {self.top_p}")
+        if self.min_p is not None and not 0 < self.min_p <= 1:
+            raise ValueError(f"min_p: expected 0 < min_p ≤ 1, got {self.min_p}")
+        if not 0 < self.repetition_penalty < math.inf:
+            raise ValueError(
+                f"repetition_penalty: expected more than 0, got {self.repetition_penalty}"
+            )
 
 
-def sample(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """One token id drawn from logits (V,), with the generator's randomness.
+def sample(
+    logits: Tensor,
+    sampling: Sampling,
+    generators: Sequence[torch.Generator],
+    seen: Tensor | None = None,
+) -> Tensor:
+    """One token for each sequence, drawn from `distribution`.
 
+    A sequence takes one uniform number from its own generator, unless the temperature is 0, and no
+    row has a say in another: what is drawn depends on nothing but the row's logits and generator.
+
+    Args:
+        logits: (B, V).
+        generators: one a sequence, on the CPU.
+        seen: (B, V) bool, tokens that repetition_penalty is for; none means no token.
+
+    Returns: token ids (B,), int64, on the device of the logits.
     Raises: ValueError if the logits are not finite.
     """
-    logits = logits.detach().to("cpu", torch.promote_types(logits.dtype, torch.float32))
+    probabilities = distribution(logits, sampling, seen)
+    if sampling.temperature == 0:
+        return probabilities.argmax(-1).to(logits.device)
+    uniform = [torch.rand(1, generator=g, dtype=torch.float64) for g in generators]
+    # The first token whose cumulative probability exceeds the number; never an impossible one, even
+    # where sums made in parallel are not quite the same before and after it.
+    reached = probabilities.cumsum(-1).where(probabilities > 0, 0)
+    total = reached.amax(-1, keepdim=True)
+    number = torch.stack(uniform).to(total.device) * total
+    number = number.minimum(total.nextafter(torch.zeros_like(total)))
+    return (reached > number).to(torch.uint8).argmax(-1).to(logits.device)
+
+
+def distribution(logits: Tensor, sampling: Sampling, seen: Tensor | None = None) -> Tensor:
+    """The probabilities that `sample` draws with: (B, V), float64.
+
+    Args and errors as there.
+    """
+    x = widened(logits)
+    if sampling.repetition_penalty != 1 and seen is not None:
+        penalty = sampling.repetition_penalty
+        x = x.where(~seen.to(x.device), torch.where(x > 0, x / penalty, x * penalty))
+    if sampling.temperature == 0:
+        return torch.zeros_like(x).scatter_(-1, x.argmax(-1, keepdim=True), 1)
+    # From the likeliest down, so that no temperature, however small, overflows.
+    x = (x - x.amax(-1, keepdim=True)) / sampling.temperature
+    if not (sampling.top_k is None and sampling.top_p is None and sampling.min_p is None):
+        x = x.where(_kept(x, sampling), -torch.inf)
+    return x.softmax(-1)
+
+
+def widened(logits: Tensor) -> Tensor:
+    """The logits in float64; those on a device that has no float64 on the CPU.
+
+    Raises: ValueError if they are not finite.
+    """
     if not bool(logits.isfinite().all()):
         raise ValueError("the model's logits are not finite; its weights may be damaged")
-    if sampling.temperature == 0:
-        return int(logits.argmax())
-    order = logits.argsort(descending=True, stable=True)
-    if sampling.top_k is not None:
-        order = order[: sampling.top_k]
-    # From the likeliest down and in float64, so that no temperature, however small, overflows.
-    below = (logits[order] - logits[order[0]]).double()
-    probabilities = (below / sampling.temperature).softmax(0).to(logits.dtype)
+    return (logits.cpu() if logits.device.type == "mps" else logits).detach().double()
+
+
+def _kept(x: Tensor, sampling: Sampling) -> Tensor:
+    """Which tokens may be drawn, (B, V) bool; of equally likely ones those with the lower ids.
+
+    Args: x (B, V), logits divided by the temperature, the likeliest 0.
+    """
+    size = x.shape[-1]
+    top = x.topk(min(sampling.top_k or size, size)).values  # from the likeliest down
+    count = torch.full_like(top[..., :1], top.shape[-1], dtype=torch.int64)
     if sampling.top_p is not None:
-        before = probabilities.cumsum(0) - probabilities
-        keep = before < sampling.top_p  # the likeliest always stays
-        order, probabilities = order[keep], probabilities[keep]
-    choice = torch.multinomial(probabilities, 1, generator=generator)
-    return int(order[choice])
+        p = top.softmax(-1)
+        before = p.cumsum(-1) - p  # of the likeliest 0, so that it always stays
+        count = count.minimum((before < sampling.top_p).sum(-1, keepdim=True))
+    if sampling.min_p is not None:
+        count = count.minimum((top >= math.log(sampling.min_p)).sum(-1, keepdim=True))
+    least = top.gather(-1, count - 1)
+    above, tied = x > least, x == least
+    return above | (tied & (tied.cumsum(-1) <= count - above.sum(-1, keepdim=True)))

@@ -1,14 +1,15 @@
 """The state of a generation in a safetensors file, with a format version.
 
-A layer's state is a NamedTuple whose fields are tensors, tensors or None, or tuples of tensors. The
-file has them as ``layers.I.FIELD`` and ``layers.I.FIELD.N``, and what is None is not there.
+A layer's state has tensors and numbers, see `hyena.mixers.state.MixerState`. The file has the
+tensors as ``layers.I.NAME``, and the numbers in its metadata.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,8 +27,10 @@ from hyena.mixers import (
     S4DState,
 )
 from hyena.model import ModelState
+from hyena.ops.online import OnlineState
+from hyena.ops.rows import writable
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KIND = "hyena generation state"
 # The state of each mixer, by the mixer's name in `hyena.ModelConfig`.
 _STATES: dict[str, Any] = {
@@ -44,19 +47,21 @@ _NAMES = {state: name for name, state in _STATES.items()}
 
 
 def save_state(state: ModelState, path: str | Path) -> None:
-    """Writes ``state`` to the file ``path``; raises OSError if it cannot be written."""
+    """Writes ``state`` to the file ``path``.
+
+    Raises: OSError if it cannot be written; ValueError if an error left the state in the middle of
+        a step.
+    """
+    if not state.whole:
+        raise ValueError("save_state: an error left this state in the middle of a step")
     tensors: dict[str, Tensor] = {}
     for i, layer in enumerate(state.layers):
-        for field, value in zip(layer._fields, layer, strict=True):
-            name = f"layers.{i}.{field}"
-            if isinstance(value, Tensor):
-                tensors[name] = value
-            elif value is not None:
-                tensors.update({f"{name}.{n}": tensor for n, tensor in enumerate(value)})
+        tensors.update({f"layers.{i}.{name}": x for name, x in layer.tensors().items()})
     metadata = {
         "kind": _KIND,
         "format_version": str(FORMAT_VERSION),
         "layers": json.dumps([_NAMES[type(layer)] for layer in state.layers]),
+        "settings": json.dumps([layer.settings() for layer in state.layers]),
         "length": str(state.length),
     }
     new = Path(f"{path}.new")  # so that a failure leaves an older state whole
@@ -73,48 +78,63 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelSta
     if not Path(path).is_file():
         raise FileNotFoundError(f"no generation state at {path}")
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with writable(), safe_open(path, framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
     if metadata.get("kind") != _KIND:
         raise ValueError(f"{path} holds no {_KIND}; it was written by something else")
-    if metadata.get("format_version") != str(FORMAT_VERSION):
+    if metadata.get("format_version") not in ("1", str(FORMAT_VERSION)):
         raise ValueError(
             f"{path} has format version {metadata.get('format_version')}, but this hyena reads "
-            f"version {FORMAT_VERSION}; install the version of hyena that wrote it, or a newer one"
+            f"versions 1 to {FORMAT_VERSION}; install the version of hyena that wrote it, or a "
+            "newer one"
         )
     try:
-        kinds = json.loads(metadata["layers"])
-        layers = [_layer(kind, f"layers.{i}", tensors) for i, kind in enumerate(kinds)]
-        return ModelState(tuple(layers), int(metadata["length"]))
+        return _state(metadata, tensors)
     except _UnknownKindError as error:
         raise ValueError(
             f"{path} has a layer of the kind {error.args[0]!r}, which this hyena does not know; "
             "install the version of hyena that wrote it, or a newer one"
         ) from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error} is missing or wrong") from error
+    except KeyError as error:
+        raise ValueError(f"{path} is damaged: {error} is missing") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 class _UnknownKindError(Exception):
     """A kind of layer that has no state here."""
 
 
-def _layer(kind: str, name: str, tensors: dict[str, Tensor]) -> Any:
-    """The state of one layer; KeyError if a tensor is missing."""
-    if kind not in _STATES:
-        raise _UnknownKindError(kind)
-    state = _STATES[kind]
-    values: list[Any] = []
-    for field, type_ in get_type_hints(state).items():
-        key = f"{name}.{field}"
-        if get_origin(type_) is tuple:
-            count = sum(other.startswith(f"{key}.") for other in tensors)
-            values.append(tuple(tensors[f"{key}.{n}"] for n in range(count)))
-        elif type(None) in get_args(type_):
-            values.append(tensors.get(key))
-        else:
-            values.append(tensors[key])
-    return state(*values)
+def _state(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> ModelState:
+    """The state of a file; KeyError, TypeError or ValueError if it is damaged."""
+    kinds, length = json.loads(metadata["layers"]), int(metadata["length"])
+    first = metadata["format_version"] == "1"
+    settings = [{}] * len(kinds) if first else json.loads(metadata["settings"])
+    layers = []
+    for i, (kind, numbers) in enumerate(zip(kinds, settings, strict=True)):
+        if kind not in _STATES:
+            raise _UnknownKindError(kind)
+        name = f"layers.{i}."
+        own = {k.removeprefix(name): x for k, x in tensors.items() if k.startswith(name)}
+        try:
+            if first and kind == "hyena":
+                layers.append(_hyena_of_version_1(own, length))
+            else:
+                layers.append(_STATES[kind].from_tensors(own, numbers))
+        except KeyError as error:
+            raise KeyError(f"{name}{error.args[0]}") from error
+    return ModelState(layers, length)
+
+
+def _hyena_of_version_1(tensors: Mapping[str, Tensor], length: int) -> HyenaState:
+    """Of version 1, which has the inputs of each long convolution, and no plan."""
+    others = sorted(name for name in tensors if name.startswith("inputs.") and name != "inputs.0")
+    parts = [tensors["inputs.0"], *(tensors[name] for name in others)]
+    if len({part.shape for part in parts}) > 1 or parts[0].dim() != 3:
+        raise ValueError("its inputs are not of one shape (B, D, t)")
+    inputs = torch.cat(parts, dim=1)
+    line = inputs[..., :0].to(torch.promote_types(inputs.dtype, torch.float32))
+    return HyenaState(tensors["short"], OnlineState(line, len(parts), inputs), length)

@@ -20,12 +20,14 @@ from hyena.mixers.packing import (
 )
 from hyena.mixers.previous import previous, starts_of
 from hyena.mixers.scan import EMPTY, linear_scan, running_max
+from hyena.mixers.state import tensor_state
 from hyena.mixers.windowed_sum import windowed_sum
 from hyena.ops import Segments
 
 
+@tensor_state
 class AFTConvState(NamedTuple):
-    """What AFT-conv remembers of the tokens so far; a value, never changed in place."""
+    """What AFT-conv remembers of the tokens so far; see `hyena.mixers.state`."""
 
     keys: Tensor  # (B, K−1, D): of the last tokens, oldest first; `scan.EMPTY` where there are none
     values: Tensor  # (B, K−1, D)
@@ -105,8 +107,17 @@ class AFTConv(nn.Module):
         y, _, _ = self._average(k, v, starts_of(segments))
         return self._gate(q, y)
 
-    def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, AFTConvState]:
+    def prefill(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        future: int | None = None,
+        keep_inputs: bool = False,
+    ) -> tuple[Tensor, AFTConvState]:
         """``forward``, and the state that `step` goes on from; padding on the left only.
+
+        The state has one size: ``future`` and ``keep_inputs`` make no difference.
 
         Raises: ValueError if a row of the mask has padding after a real token, or no real token.
         """
@@ -159,7 +170,7 @@ class AFTConv(nn.Module):
         )
         return self._gate(q[:, 0], y), state
 
-    def state_size(self, length: int) -> int:
+    def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `AFTConvState` holds for one sequence, after however many tokens."""
         return (2 * (self.taps - 1) + 3) * self.width
 

@@ -3,30 +3,26 @@
 Sizes: B batch, L length, D width, H heads, E head_dim.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.mixers.attention_state import AttentionState
 from hyena.mixers.packing import (
     check_dropout,
+    check_future,
     check_input,
     check_left_padding,
     check_mask,
+    check_no_gradient,
     check_state,
     check_token,
     segments_of,
 )
 from hyena.ops import Segments
+from hyena.ops.rows import writable
 
-
-class AttentionState(NamedTuple):
-    """Keys and values of the tokens so far; a value, never changed in place."""
-
-    k: Tensor  # (B, H, tokens so far, E), rotated
-    v: Tensor  # (B, H, tokens so far, E)
-    mask: Tensor | None  # (B, tokens so far) bool, True at real tokens; None if all are
+_FEWEST = 16  # tokens to make room for at least
 
 
 class CausalSelfAttention(nn.Module):
@@ -84,38 +80,55 @@ class CausalSelfAttention(nn.Module):
         y, _, _ = self._attend(u, mask, document_ids, cu_seqlens)
         return y
 
-    def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, AttentionState]:
+    def prefill(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        future: int | None = None,
+        keep_inputs: bool = False,
+    ) -> tuple[Tensor, AttentionState]:
         """``forward``, and the state that `step` goes on from; padding on the left only.
 
+        Args: future: tokens to make room for; without, or beyond them, room is made by doubling.
+            keep_inputs makes no difference.
         Raises: ValueError if a row of the mask has padding after a real token, or no real token.
         """
         check_left_padding("CausalSelfAttention", mask)
+        check_future("CausalSelfAttention", future)
         y, k, v = self._attend(u, mask, None, None)
-        return y, AttentionState(k, v, mask)
+        return y, AttentionState(k.detach(), v.detach(), mask, future or 0)
 
     def step(self, u: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
-        """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + L))."""
-        check_state(
-            "CausalSelfAttention",
-            state,
-            isinstance(state, AttentionState)
-            and (state.k.shape[1], state.k.shape[3]) == (self.heads, self.head_dim),
-        )
-        check_token("CausalSelfAttention", u, state.k.shape[0], self.width)
-        position = state.k.shape[2]
-        q, k, v = self._heads(u[:, None], position)
-        k, v = torch.cat([state.k, k], dim=2), torch.cat([state.v, v], dim=2)
-        mask = state.mask
-        if mask is not None:
-            mask = F.pad(mask, (0, 1), value=True)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=None if mask is None else mask[:, None, None, :]
-        )
-        return self.out_proj(y.flatten(1)), AttentionState(k, v, mask)
+        """One more token: u (B, D) → y (B, D) and the state, advanced in place, in O(D·(D + L)).
 
-    def state_size(self, length: int) -> int:
-        """Numbers that `AttentionState` holds for one sequence after ``length`` tokens."""
-        return 2 * self.width * length
+        Raises: ValueError on a state of another mixer, and where gradients would be recorded.
+        """
+        sizes = (self.heads, self.head_dim)
+        fits = isinstance(state, AttentionState) and state.sizes == sizes
+        check_state("CausalSelfAttention", state, fits)
+        B = state.batch
+        check_token("CausalSelfAttention", u, B, self.width)
+        check_no_gradient("CausalSelfAttention", self, u)
+        z = self.in_proj(u)
+        if state.length == state.capacity:
+            state.reserve(max(2 * state.length, _FEWEST))
+        z = z.view(B, 3, self.heads, self.head_dim)
+        q, k = (self._turn(z[:, :2], state) if self.rotary else z[:, :2]).unbind(1)
+        v = z[:, 2]
+        k, v, mask = state.append(k, v)
+        y = F.scaled_dot_product_attention(
+            q[:, :, None].to(k.dtype),
+            k,
+            v,
+            attn_mask=None if mask is None else mask[:, None, None, :],
+        )
+        return self.out_proj(y.flatten(1)), state
+
+    def state_size(self, length: int, future: int | None = None) -> int:
+        """Numbers that `AttentionState` has room for, for one sequence of ``length`` tokens and,
+        if planned in `prefill`, ``future`` more."""
+        return 2 * self.width * (length + (future or 0))
 
     def extra_repr(self) -> str:
         return f"width={self.width}, heads={self.heads}"
@@ -157,14 +170,27 @@ class CausalSelfAttention(nn.Module):
 
     def _rotate(self, x: Tensor, position: int) -> Tensor:
         """Turns the pair (x_i, x_{i+E/2}) at position t by the angle t · base^(−2i/E)."""
-        L, E = x.shape[-2:]
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        t = torch.arange(position, position + L, device=x.device).to(dtype)
-        i = torch.arange(0, E, 2, device=x.device).to(dtype)
-        angle = t[:, None] * self.rotary_base ** (-i / E)
-        cos, sin = angle.cos(), angle.sin()
-        a, b = x.to(dtype).chunk(2, dim=-1)
+        cos, sin = self._angles(position, position + x.shape[-2], x)
+        a, b = x.to(cos.dtype).chunk(2, dim=-1)
         return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
+
+    def _turn(self, x: Tensor, state: AttentionState) -> Tensor:
+        """The same for the token after those of the state, x (…, H, E), by kept angles."""
+        if state.turns is None:
+            with writable():
+                cos, sin = self._angles(0, state.capacity, x)
+                state.turns = torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)
+        cos, sin = state.turns
+        other = x.roll(self.head_dim // 2, dims=-1)  # (b, a)
+        return torch.addcmul(x * cos[state.length], other, sin[state.length])
+
+    def _angles(self, start: int, stop: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the angles of the positions, (L, E/2) each, for queries like x."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        t = torch.arange(start, stop, device=x.device).to(dtype)
+        i = torch.arange(0, self.head_dim, 2, device=x.device).to(dtype)
+        angle = t[:, None] * self.rotary_base ** (-i / self.head_dim)
+        return angle.cos(), angle.sin()
 
 
 def _allowed(

@@ -18,6 +18,7 @@ from hyena.mixers.packing import (
     segments_of,
 )
 from hyena.mixers.projections import channels_last
+from hyena.mixers.state import tensor_state
 from hyena.mixers.state_space import StateSpace
 from hyena.ops import Segments
 
@@ -25,8 +26,9 @@ _REDUCTION = 4  # the state space has so many times fewer channels than the mode
 _EXPANSION = 4  # and what is gated has so many times more
 
 
+@tensor_state
 class GSSState(NamedTuple):
-    """What a GSS layer remembers of the tokens so far; a value, never changed in place."""
+    """What a GSS layer remembers of the tokens so far; see `hyena.mixers.state`."""
 
     x: Tensor  # (B, H, n/2, 2): the state of each channel, real and imaginary parts
 
@@ -91,8 +93,17 @@ class GSS(nn.Module):
         """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
         return self._mix(u, mask, document_ids, cu_seqlens)[0]
 
-    def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, GSSState]:
+    def prefill(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        future: int | None = None,
+        keep_inputs: bool = False,
+    ) -> tuple[Tensor, GSSState]:
         """``forward``, and the state that `step` goes on from; padding on the left only.
+
+        The state has one size: ``future`` and ``keep_inputs`` make no difference.
 
         Raises: ValueError if a row of the mask has padding after a real token, or no real token.
         """
@@ -109,7 +120,7 @@ class GSS(nn.Module):
         gate = F.gelu(self.gate_proj(u))
         return self.out_proj(self.up_proj(y) * gate), GSSState(x)
 
-    def state_size(self, length: int) -> int:
+    def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `GSSState` holds for one sequence after ``length`` tokens: always H·n."""
         return self.channels * self.state
 

@@ -20,12 +20,14 @@ from hyena.mixers.packing import (
     segments_of,
 )
 from hyena.mixers.projections import channels_first, channels_last
+from hyena.mixers.state import tensor_state
 from hyena.mixers.state_space import StateSpace
 from hyena.ops import Segments, long_conv
 
 
+@tensor_state
 class H3State(NamedTuple):
-    """What an H3 layer remembers of the tokens so far; a value, never changed in place."""
+    """What an H3 layer remembers of the tokens so far; see `hyena.mixers.state`."""
 
     keys: Tensor  # (B, D, n − 1): the shift's last inputs
     x: Tensor  # (B, E·E, H, n/2, 2): the diagonal state spaces, real and imaginary parts
@@ -95,8 +97,17 @@ class H3(nn.Module):
         """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
         return self._mix(u, mask, document_ids, cu_seqlens)[0]
 
-    def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, H3State]:
+    def prefill(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        future: int | None = None,
+        keep_inputs: bool = False,
+    ) -> tuple[Tensor, H3State]:
         """``forward``, and the state that `step` goes on from; padding on the left only.
+
+        The state has one size: ``future`` and ``keep_inputs`` make no difference.
 
         Raises: ValueError if a row of the mask has padding after a real token, or no real token.
         """
@@ -122,7 +133,7 @@ class H3(nn.Module):
         y = self._read(q[..., None], y[..., None])[..., 0]
         return self.out_proj(y), H3State(window[..., 1:], x.unflatten(0, (u.shape[0], pairs)))
 
-    def state_size(self, length: int) -> int:
+    def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `H3State` holds for one sequence: D·(n − 1) + D·E·n after any length."""
         return self.width * (self.state - 1) + self.width * self.head_dim * self.state
 

@@ -3,19 +3,22 @@
 Sizes: B batch, L length, D width, N order, K taps of the short convolution.
 """
 
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters import HyenaFilter, LengthPolicy, LongFilter
+from hyena.filters.precision import wide
+from hyena.mixers.hyena_state import HyenaState
 from hyena.mixers.packing import (
     check_dropout,
+    check_future,
     check_input,
     check_left_padding,
     check_mask,
+    check_no_gradient,
     check_state,
     check_token,
     segments_of,
@@ -26,16 +29,13 @@ from hyena.mixers.projections import (
     is_plain,
     unbiased_in_workspace,
 )
-from hyena.ops import Backend, Segments, gated_conv, long_conv, short_conv
+from hyena.mixers.short_conv import ShortConv
+from hyena.ops import Backend, Segments, gated_conv, long_conv, online, short_conv
 from hyena.ops.backend import resolve_backend
 from hyena.ops.native.convolution import eager
-
-
-class HyenaState(NamedTuple):
-    """What a Hyena operator remembers of the tokens so far; a value, never changed in place."""
-
-    short: Tensor  # (B, (N+1)·D, K−1): the short convolution's last inputs
-    inputs: tuple[Tensor, ...]  # N−1 tensors (B, D, tokens so far): the long convolutions' inputs
+from hyena.ops.online import OnlineState
+from hyena.ops.recurrence import RecurrentState
+from hyena.ops.rows import writable
 
 
 class HyenaOperator(nn.Module):
@@ -153,112 +153,165 @@ class HyenaOperator(nn.Module):
         Returns: (B, L, D), dtype of ``u`` (under autocast, autocast's).
         Raises: ValueError on shapes that do not fit or a length that the policy refuses.
         """
-        y, _, _ = self._mix(u, mask, document_ids, cu_seqlens, keep_inputs=False)
-        return y
+        u, segments = self._checked(u, mask, document_ids, cu_seqlens)
+        short = self.centred_short_conv if self.bidirectional else self.short_conv
+        filter = self.two_sided_filter if self.bidirectional else self.filter
+        kernels = self._kernels(filter, u.shape[1], segments)
+        if mask is None and not (self.training and self.dropout > 0):
+            y = self._fused(u, short, kernels, segments)
+            return channels_last(self.out_proj, y)
+        *gates, v = short(self._projected(u, mask), segments).split(self.width, dim=1)
+        for gate, (h, skip) in zip(reversed(gates[1:]), kernels, strict=True):
+            v = self._convolve(self._gated(v, gate, mask), h, skip, segments)
+        return channels_last(self.out_proj, v * gates[0])
 
-    def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, HyenaState]:
+    def prefill(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        future: int | None = None,
+        keep_inputs: bool = False,
+    ) -> tuple[Tensor, HyenaState]:
         """``forward`` for the tokens that are known, and the state that `step` goes on from.
 
-        Args: u (B, L, D), L ≥ 1; mask (B, L) bool, padding on the left only.
-        Raises: ValueError if bidirectional, or if a row of the mask has padding after a real token,
-            or no real token.
+        Args:
+            u: (B, L, D), L ≥ 1.
+            mask: (B, L) bool, padding on the left only.
+            future: T, the most tokens that `step` will be given. What the prompt adds to their
+                outputs is computed here, by one convolution of L + T positions, and the state is
+                O(D·T), whatever L. Without it the state keeps the inputs of the long convolutions,
+                O(D·L), plans when a step comes, and doubles when it is full.
+            keep_inputs: with ``future``, keep the inputs too, so that the state can grow beyond.
+
+        Filters that are recurrences have a state of one size, which knows no end.
+        Raises: ValueError if bidirectional, if a row of the mask has padding after a real token,
+            or no real token, and if the length policy has no room for ``future``.
         """
         self._require_causal("prefill")
         check_left_padding("HyenaOperator", mask)
-        y, z, inputs = self._mix(u, mask, None, None, keep_inputs=True)
-        assert z is not None
-        keep = self.short_width - 1
-        short = F.pad(z, (max(keep - z.shape[-1], 0), 0))
-        return y, HyenaState(short[..., short.shape[-1] - keep :].contiguous(), tuple(inputs))
+        check_future("HyenaOperator", future)
+        u, _ = self._checked(u, mask, None, None)
+        L, filter = u.shape[1], self.filter
+        recurrent = isinstance(filter, LongFilter) and filter.recurrent
+        room = 0 if recurrent else future or 0
+        if filter.limit is not None and room and L + room > filter.limit:
+            raise ValueError(
+                f"HyenaOperator.prefill: {L} positions and future={room} more exceed max_length "
+                f"{filter.limit}, which a sequence cannot grow past with length_policy "
+                f'"{filter.length_policy}"; plan for at most {max(filter.limit - L, 0)}'
+            )
+        z = self._projected(u, mask)
+        *gates, v = self.short_conv(z).split(self.width, dim=1)
+        inputs, pending = [], []
+        # A spectrum for this one length is not worth keeping beside a small state.
+        kernels = self._taps(filter, L + room) if room else self._kernels(filter, L, None)
+        for gate, (h, skip) in zip(reversed(gates[1:]), kernels, strict=True):
+            v = self._gated(v, gate, mask)
+            inputs.append(v.detach())
+            if room:  # zeros in place of the inputs to come
+                padded = F.pad(v.to(wide(v.dtype)), (0, room))
+                y = self._convolve(padded, h, skip, None)
+                v = y[..., :L].to(v.dtype)
+                pending.append(y[..., L:].detach())
+            else:
+                v = self._convolve(v, h, skip, None)
+        y = channels_last(self.out_proj, v * gates[0])
+
+        long: OnlineState | RecurrentState
+        with writable():
+            if isinstance(filter, LongFilter) and filter.recurrent:
+                left = [filter.state_after(v, i) for i, v in enumerate(inputs)]
+                long = RecurrentState(torch.stack(left, dim=1))
+            else:
+                kept = torch.cat(inputs, dim=1) if keep_inputs or future is None else None
+                if not pending:
+                    pending = [v[..., :0].to(wide(v.dtype)) for v in inputs]
+                line = torch.cat(pending, dim=1)
+                long = OnlineState(line, self.order - 1, kept, block=online.BLOCK)
+            keep = self.short_width - 1
+            short = F.pad(z.detach(), (max(keep - L, 0), 0))
+            return y, HyenaState(short[..., short.shape[-1] - keep :], long, L)
 
     def step(self, u: Tensor, state: HyenaState) -> tuple[Tensor, HyenaState]:
-        """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + L)).
+        """One more token: u (B, D) → y (B, D) and the state, advanced in place.
 
-        Equals the last position of ``forward`` on the whole sequence, to rounding.
+        Equals the last position of ``forward`` on the whole sequence, to rounding. T steps cost
+        O(D·T·(D + log² T)), or O(D·T·(D + n)) with filters that are recurrences of n numbers.
+        Raises: ValueError on a state of another operator, after the ``future`` tokens that
+            `prefill` was told of, beyond max_length if the length policy says so, and where
+            gradients would be recorded.
         """
         self._require_causal("step")
-        sizes = ((self.order + 1) * self.width, self.short_width - 1, self.order - 1)
-        check_state(
-            "HyenaOperator",
-            state,
-            isinstance(state, HyenaState) and (*state.short.shape[1:], len(state.inputs)) == sizes,
-        )
-        check_token("HyenaOperator", u, state.short.shape[0], self.width)
-        D = self.width
-        window = torch.cat([state.short, self.in_proj(u)[..., None]], dim=-1)  # (B, (N+1)·D, K)
-        z = self.short_conv.step(window)
-        *gates, v = z.split(D, dim=1)
-        length = state.inputs[0].shape[-1] + 1
-        taps = self.filter.reversed_taps(length)  # (N−1, D, ≥ length)
-        inputs = []
-        for i, gate in enumerate(reversed(gates[1:])):
-            v = v * gate
-            history = torch.cat([state.inputs[i], v[..., None]], dim=-1)
-            inputs.append(history)
-            h = taps[i, :, taps.shape[-1] - length :]
-            # Not einsum: as a batch of matrix-vector products this is several times slower, and
-            # autocast would round it to 16 bits.
-            total = (history * h).sum(-1)
-            v = (total + self.filter.skip[i].to(h.dtype) * v).to(v.dtype)
-        return self.out_proj(v * gates[0]), HyenaState(window[..., 1:], tuple(inputs))
+        sizes = ((self.order + 1) * self.width, self.short_width - 1, self.order - 1, self.width)
+        check_state("HyenaOperator", state, isinstance(state, HyenaState) and state.sizes == sizes)
+        check_token("HyenaOperator", u, state.batch, self.width)
+        check_no_gradient("HyenaOperator", self, u)
+        if state.length >= self.max_length:
+            self.filter.check_growth(state.length + 1)
+        state.prepare(self.filter, self.backend)
+        z = self.in_proj(u)
+        long = state.long
+        if self.backend in ("auto", "native") and eager(z, long.taps):
+            before = [x.float() for x in state.before]
+            y = long.native_step(z.float().contiguous(), before, self.short_conv.by_lag)
+        else:
+            *gates, v = self.short_conv.step(z, state.before).split(self.width, dim=1)
+            for i, gate in enumerate(reversed(gates[1:])):
+                v = long.step(i, gate, v)
+            y = v * gates[0]
+        state.advance(z)
+        return self.out_proj(y if y.dtype == z.dtype else y.to(z.dtype)), state
 
-    def state_size(self, length: int) -> int:
-        """Numbers that `HyenaState` holds for one sequence after ``length`` tokens."""
-        D = self.width
-        return (self.order + 1) * D * (self.short_width - 1) + (self.order - 1) * D * length
+    def state_size(self, length: int, future: int | None = None) -> int:
+        """Numbers that `HyenaState` holds for one sequence after a `prefill` of ``length`` tokens,
+        with ``future`` as given to it and without ``keep_inputs``."""
+        D, convolutions = self.width, self.order - 1
+        short = (self.order + 1) * D * (self.short_width - 1)
+        if isinstance(self.filter, LongFilter) and self.filter.recurrent:
+            return short + convolutions * D * self.filter.recurrence().sizes[2]
+        planned = future or 0
+        blocks = planned + 2 * min(planned, online.BLOCK)
+        return short + convolutions * D * (length if future is None else blocks)
 
     def extra_repr(self) -> str:
         return f"width={self.width}, max_length={self.max_length}, order={self.order}"
 
-    def _mix(
+    def _checked(
         self,
         u: Tensor,
         mask: Tensor | None,
         document_ids: Tensor | Segments | None,
         cu_seqlens: Tensor | None,
-        *,
-        keep_inputs: bool,
-    ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-        """y (B, L, D); if they are to be kept, the short convolution's input and the long ones'."""
+    ) -> tuple[Tensor, Segments | None]:
+        """u, zero at padding, and the documents."""
         plain = type(self.in_proj) is nn.Linear  # another, quantised say, may take other dtypes
         dtype = self.in_proj.weight.dtype if plain else None
         check_input("HyenaOperator", u, self.width, dtype)
-        B, L, D = u.shape
+        B, L, _ = u.shape
         check_mask("HyenaOperator", mask, B, L)
         segments = segments_of("HyenaOperator", document_ids, cu_seqlens, B, L)
-        short = self.centred_short_conv if self.bidirectional else self.short_conv
-        filter = self.two_sided_filter if self.bidirectional else self.filter
+        policy = (self.two_sided_filter if self.bidirectional else self.filter).length_policy
         span = L if segments is None else segments.longest
         alone = mask is None and segments is None
-        if filter.length_policy == "interpolate" and self.max_length < span and not alone:
+        if policy == "interpolate" and self.max_length < span and not alone:
             raise ValueError(
                 f"the length {span} of a padded row or packed document exceeds max_length "
-                f'{self.max_length}: with length_policy="interpolate" each would need a filter '
+                f'{self.max_length}: with length_policy "interpolate" each would need a filter '
                 "of its own length; run rows of one length without mask or documents"
             )
-
         # Padding is zeroed before the projection, so that a NaN there reaches no gradient; after
         # it, since its bias fills the padding; and before each long convolution, since the short
         # one has a bias and reads real neighbours.
-        if mask is not None:
-            u = u.masked_fill(~mask[..., None], 0)
-        dropped = self.training and self.dropout > 0
-        if mask is None and not keep_inputs and not dropped:
-            y = self._fused(u, short, self._kernels(filter, L, segments), segments)
-            return channels_last(self.out_proj, y), None, []
-        z = channels_first(self.in_proj, u)  # (B, (N+1)·D, L)
-        if mask is not None:
-            z = z.masked_fill(~mask[:, None, :], 0)
-        *gates, v = short(z, segments).split(D, dim=1)
-        inputs = []
-        kernels = self._kernels(filter, L, segments)
-        for gate, (h, skip) in zip(reversed(gates[1:]), kernels, strict=True):
-            v = F.dropout(v * gate, self.dropout, self.training)
-            if mask is not None:
-                v = v.masked_fill(~mask[:, None, :], 0)
-            inputs.append(v)
-            v = self._convolve(v, h, skip, segments)
-        return channels_last(self.out_proj, v * gates[0]), z, inputs
+        return _zero_at_padding(u, mask, -1), segments
+
+    def _projected(self, u: Tensor, mask: Tensor | None) -> Tensor:
+        """Gates and value before the short convolution, (B, (N+1)·D, L)."""
+        return _zero_at_padding(channels_first(self.in_proj, u), mask, 1)
+
+    def _gated(self, v: Tensor, gate: Tensor, mask: Tensor | None) -> Tensor:
+        """The input of a long convolution, (B, D, L)."""
+        return _zero_at_padding(F.dropout(v * gate, self.dropout, self.training), mask, 1)
 
     def _fused(
         self,
@@ -337,8 +390,13 @@ class HyenaOperator(nn.Module):
             spectra = filter.spectra(length, backend=self.backend)
             if spectra is not None:
                 return [(spectrum, None) for spectrum in spectra]
-        h = filter(max(length if segments is None else segments.longest, 1))
-        return [(h[i], filter.skip[i]) for i in range(self.order - 1)]
+        return self._taps(filter, max(length if segments is None else segments.longest, 1))
+
+    def _taps(
+        self, filter: HyenaFilter | LongFilter, length: int
+    ) -> list[tuple[Any, Tensor | None]]:
+        """(filter, skip) of each long convolution."""
+        return [(h, filter.skip[i]) for i, h in enumerate(filter(length))]
 
     def _require_causal(self, what: str) -> None:
         if self.bidirectional:
@@ -348,36 +406,9 @@ class HyenaOperator(nn.Module):
             )
 
 
-class ShortConv(nn.Module):
-    """Depthwise convolution of C channels with K taps and a bias, on (B, C, L).
-
-    ``weight`` (C, K): tap j has lag j, or j − (K−1)/2 if not causal. Initialised as
-    `torch.nn.Conv1d` does: uniform within ±1/√K.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        taps: int,
-        *,
-        causal: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        self.causal = causal
-        self.weight = nn.Parameter(torch.empty(channels, taps, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
-        bound = 1 / math.sqrt(taps)
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
-
-    def forward(self, u: Tensor, segments: Segments | None = None) -> Tensor:
-        return short_conv(u, self.weight, self.bias, causal=self.causal, segments=segments)
-
-    def step(self, window: Tensor) -> Tensor:
-        """The newest output of the last K inputs, oldest first: (B, C, K) → (B, C)."""
-        return ((window * self.weight.flip(1)).sum(-1) + self.bias).to(window.dtype)
+def _zero_at_padding(x: Tensor, mask: Tensor | None, channels: int) -> Tensor:
+    """x, whose channels are that dimension, with zeros at padding."""
+    return x if mask is None else x.masked_fill(~mask.unsqueeze(channels), 0)
 
 
 def _check_filter(

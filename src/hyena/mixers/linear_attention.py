@@ -19,14 +19,16 @@ from hyena.mixers.packing import (
     segments_of,
 )
 from hyena.mixers.scan import linear_scan
+from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
 
 EPSILON = 1e-6  # added to denominators, as in the authors' code: features may vanish by rounding
 SHORTEST, LONGEST = 16, 128  # positions a chunk
 
 
+@tensor_state
 class LinearAttentionState(NamedTuple):
-    """What linear attention remembers of the tokens so far; a value, never changed in place."""
+    """What linear attention remembers of the tokens so far; see `hyena.mixers.state`."""
 
     sums: Tensor  # (B, H, E, E+1): Σ φ(k) vᵀ, and in the last column Σ φ(k)
 
@@ -88,9 +90,16 @@ class LinearAttention(nn.Module):
         return y
 
     def prefill(
-        self, u: Tensor, *, mask: Tensor | None = None
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        future: int | None = None,
+        keep_inputs: bool = False,
     ) -> tuple[Tensor, LinearAttentionState]:
         """``forward``, and the state that `step` goes on from; padding on the left only.
+
+        The state has one size: ``future`` and ``keep_inputs`` make no difference.
 
         Raises: ValueError if a row of the mask has padding after a real token, or no real token.
         """
@@ -115,7 +124,7 @@ class LinearAttention(nn.Module):
         y = _divide((q.transpose(-1, -2) * sums).sum(-2))  # a product that no autocast rounds
         return self.out_proj(y.flatten(1).to(z.dtype)), LinearAttentionState(sums)
 
-    def state_size(self, length: int) -> int:
+    def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `LinearAttentionState` holds for one sequence, after however many tokens."""
         return self.width * (self.head_dim + 1)
 

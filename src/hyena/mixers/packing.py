@@ -1,15 +1,17 @@
 """The arguments that say which positions of a batch are real and which belong together."""
 
-from torch import Tensor, is_autocast_enabled
+from torch import Tensor, is_autocast_enabled, is_grad_enabled, nn
 from torch import bool as torch_bool
 from torch import dtype as torch_dtype
 
 from hyena.ops import Segments
+from hyena.ops.checks import check_tensor
 
 
 def check_input(name: str, u: Tensor, width: int, dtype: torch_dtype | None = None) -> None:
-    """Raises ValueError unless u is (B, L, width), and of ``dtype``, that of the weights, if that
-    is given and autocast does not convert."""
+    """Raises TypeError unless u is a tensor, and ValueError unless it is (B, L, width), and of
+    ``dtype``, that of the weights, if that is given and autocast does not convert."""
+    check_tensor(name, "u", u)
     if u.dim() != 3 or u.shape[-1] != width:
         raise ValueError(f"{name}: expected u (B, L, {width}), got {tuple(u.shape)}")
     if dtype not in (None, u.dtype) and not is_autocast_enabled(u.device.type):
@@ -47,6 +49,21 @@ def check_state(name: str, state: object, fits: bool) -> None:
         raise ValueError(
             f"{name}.step: the state, a {type(state).__name__}, is that of a mixer of another kind "
             "or size; pass what prefill or step of this mixer returned"
+        )
+
+
+def check_future(name: str, future: int | None) -> None:
+    """Raises ValueError unless future is None or a number of tokens."""
+    if future is not None and future < 0:
+        raise ValueError(f"{name}.prefill: expected future ≥ 0 tokens, got {future}")
+
+
+def check_no_gradient(name: str, module: nn.Module, u: Tensor) -> None:
+    """Raises ValueError where a gradient would be recorded: a step writes to its state in place."""
+    if is_grad_enabled() and (u.requires_grad or any(p.requires_grad for p in module.parameters())):
+        raise ValueError(
+            f"{name}.step: generation records no gradients; call it under torch.no_grad() or "
+            "torch.inference_mode(), or differentiate forward instead"
         )
 
 

@@ -20,14 +20,16 @@ from hyena.mixers.packing import (
 )
 from hyena.mixers.previous import previous, starts_of
 from hyena.mixers.scan import EMPTY
+from hyena.mixers.state import tensor_state
 from hyena.mixers.wkv import WKVSums, wkv, wkv_step
 from hyena.ops import Segments
 
 DEPTH = 0.5  # how far up in the model the layer stands for the initial values, from zero to one
 
 
+@tensor_state
 class RWKVState(NamedTuple):
-    """What RWKV remembers of the tokens so far; a value, never changed in place."""
+    """What RWKV remembers of the tokens so far; see `hyena.mixers.state`."""
 
     input: Tensor  # (B, D): the last token's
     numerator: Tensor  # (B, D): see `hyena.mixers.wkv.WKVSums`
@@ -100,8 +102,17 @@ class RWKV(nn.Module):
         y, _, _ = self._mix(u, mask, starts_of(segments))
         return y
 
-    def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, RWKVState]:
+    def prefill(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        future: int | None = None,
+        keep_inputs: bool = False,
+    ) -> tuple[Tensor, RWKVState]:
         """``forward``, and the state that `step` goes on from; padding on the left only.
+
+        The state has one size: ``future`` and ``keep_inputs`` make no difference.
 
         Raises: ValueError if a row of the mask has padding after a real token, or no real token.
         """
@@ -122,7 +133,7 @@ class RWKV(nn.Module):
         y, sums = wkv_step(k, v, decay, bonus, WKVSums(*state[1:]))
         return self._gate(r, y), RWKVState(u, *sums)
 
-    def state_size(self, length: int) -> int:
+    def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `RWKVState` holds for one sequence, after however many tokens."""
         return 4 * self.width
 

@@ -18,12 +18,14 @@ from hyena.mixers.packing import (
     segments_of,
 )
 from hyena.mixers.projections import channels_last
+from hyena.mixers.state import tensor_state
 from hyena.mixers.state_space import StateSpace
 from hyena.ops import Segments
 
 
+@tensor_state
 class S4DState(NamedTuple):
-    """What an S4D layer remembers of the tokens so far; a value, never changed in place."""
+    """What an S4D layer remembers of the tokens so far; see `hyena.mixers.state`."""
 
     x: Tensor  # (B, D, n/2, 2): the state of each channel, real and imaginary parts
 
@@ -78,8 +80,17 @@ class S4D(nn.Module):
         """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
         return self._mix(u, mask, document_ids, cu_seqlens)[0]
 
-    def prefill(self, u: Tensor, *, mask: Tensor | None = None) -> tuple[Tensor, S4DState]:
+    def prefill(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        future: int | None = None,
+        keep_inputs: bool = False,
+    ) -> tuple[Tensor, S4DState]:
         """``forward``, and the state that `step` goes on from; padding on the left only.
+
+        The state has one size: ``future`` and ``keep_inputs`` make no difference.
 
         Raises: ValueError if a row of the mask has padding after a real token, or no real token.
         """
@@ -95,7 +106,7 @@ class S4D(nn.Module):
         y, x = self.filter.step(u, state.x)
         return F.glu(self.out_proj(F.gelu(y)), dim=-1), S4DState(x)
 
-    def state_size(self, length: int) -> int:
+    def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `S4DState` holds for one sequence after ``length`` tokens: always D·n."""
         return self.width * self.state
 

@@ -5,30 +5,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.mixers import (
-    AFTConvState,
-    AttentionState,
-    GSSState,
-    H3State,
-    HyenaState,
-    LinearAttentionState,
-    RWKVState,
-    S4DState,
-)
+from hyena.mixers.state import MixerState
 from hyena.model.build import build_mixer
 from hyena.model.config import ModelConfig
 from hyena.ops import Segments
-
-MixerState = (
-    HyenaState
-    | AttentionState
-    | LinearAttentionState
-    | RWKVState
-    | AFTConvState
-    | S4DState
-    | H3State
-    | GSSState
-)
 
 
 class Block(nn.Module):
@@ -49,8 +29,11 @@ class Block(nn.Module):
         mixed = self.mixer(normalize(self.norm1, x), mask=mask, document_ids=segments)
         return self._finish(x, mixed)
 
-    def prefill(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, MixerState]:
-        mixed, state = self.mixer.prefill(normalize(self.norm1, x), mask=mask)
+    def prefill(
+        self, x: Tensor, mask: Tensor | None, future: int | None, keep_inputs: bool
+    ) -> tuple[Tensor, MixerState]:
+        u = normalize(self.norm1, x)
+        mixed, state = self.mixer.prefill(u, mask=mask, future=future, keep_inputs=keep_inputs)
         return self._finish(x, mixed), state
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, MixerState]:
@@ -59,8 +42,11 @@ class Block(nn.Module):
         return self._finish(x, mixed), state
 
     def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        x = x + F.dropout(mixed, self.dropout, self.training)
-        return x + F.dropout(self.mlp(normalize(self.norm2, x)), self.dropout, self.training)
+        x = x + self._dropped(mixed)
+        return x + self._dropped(self.mlp(normalize(self.norm2, x)))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout) if self.training and self.dropout > 0 else x
 
 
 class MLP(nn.Module):

@@ -25,7 +25,8 @@ from hyena.mixers import (
 )
 from hyena.model.config import FilterConfig, ModelConfig
 
-_OF_RIVALS = {"kind", "taps", "modes", "degree"}  # fields of `FilterConfig` that are not Hyena's
+# Fields of `FilterConfig` that are not Hyena's.
+_OF_RIVALS = {"kind", "taps", "modes", "degree", "state"}
 
 
 def build_mixer(config: ModelConfig, name: str, **place: Any) -> Any:
@@ -123,7 +124,8 @@ def _fourier(config: ModelConfig, filter: FilterConfig, place: dict[str, Any]) -
 
 
 def _s4d_taps(config: ModelConfig, filter: FilterConfig, place: dict[str, Any]) -> nn.Module:
-    return DiagonalSSM(config.width, filters=config.order - 1, **vars(config.ssm), **place)
+    settings = {**vars(config.ssm), "state": config.filter_state}
+    return DiagonalSSM(config.width, filters=config.order - 1, **settings, **place)
 
 
 def _transfer_function(

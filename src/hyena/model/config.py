@@ -23,8 +23,8 @@ Positions = Literal["rotary", "learned", "none"]
 
 @dataclass
 class FilterConfig:
-    """The long filters of the Hyena operators; all but ``kind``, ``taps``, ``modes`` and ``degree``
-    are of `hyena.HyenaFilter`."""
+    """The long filters of the Hyena operators; all but ``kind`` and the four fields after it are of
+    `hyena.HyenaFilter`."""
 
     kind: FilterKind = "hyena"
     """How the filter is parametrised: by a network of the position (hyena), tap by tap (explicit),
@@ -36,6 +36,8 @@ class FilterConfig:
     """Frequencies of a fourier filter."""
     degree: int = 64
     """Degree of the polynomials of a transfer function."""
+    state: int | None = None
+    """Numbers in the state of a channel of an s4d filter, even; ssm.state if not given."""
     emb_dim: int = 33
     """Size of the positional encoding; odd."""
     width: int = 64
@@ -176,6 +178,11 @@ class ModelConfig:
     def heads(self) -> int:
         """Number of heads of an attention layer."""
         return self.width // (min(64, self.width) if self.head_dim is None else self.head_dim)
+
+    @property
+    def filter_state(self) -> int:
+        """Numbers in the state of a channel of an s4d filter."""
+        return self.ssm.state if self.filter.state is None else self.filter.state
 
     @property
     def padded_vocab(self) -> int:

@@ -6,10 +6,12 @@ Sizes: D channels, F filters a channel, n numbers in a channel's state, L length
 from math import isqrt
 from typing import NamedTuple
 
+from hyena.filters.transfer_function import reciprocal_length
 from hyena.model.config import FilterConfig, ModelConfig
 from hyena.model.flops_of_convolutions import PRODUCT, real_fft, spectrum_product
 from hyena.ops.fft import fast_length
 
+_RECIPROCAL = 6  # of a complex number: its squared modulus, and two divisions with a sign
 _POWER = 7  # e^{z·t} of a complex z: its phase and modulus, exponential, cosine, sine, two products
 
 
@@ -30,7 +32,7 @@ def hyena_filters(config: ModelConfig, length: int) -> FilterFlops:
     if filter.kind == "fourier":
         return FilterFlops(0, rows * real_fft(config.max_length), rows * length)
     if filter.kind == "s4d":
-        return state_space_filters(rows, config.ssm.state, length)
+        return state_space_filters(rows, config.filter_state, length)
     if filter.kind == "transfer-function":
         return _transfer_function(rows, filter.degree, length)
     return _network(filter, rows, length)
@@ -60,15 +62,11 @@ def _network(filter: FilterConfig, rows: int, length: int) -> FilterFlops:
 
 
 def _transfer_function(rows: int, degree: int, length: int) -> FilterFlops:
-    """The denominator's recursion, Newton's iteration and the product with the numerator."""
+    """The denominator's recursion, its reciprocal and the product with the numerator."""
     taps = min(degree + 1, length)
-    n = fast_length(length + taps - 1)
-    transforms = 3 * real_fft(n)
-    pointwise = degree * (degree + 3) + spectrum_product(n) + length
-    while length > 1:
-        half = -(-length // 2)
-        n = fast_length(min(degree + 1, length) + 2 * half - 2)
-        transforms += 3 * real_fft(n)
-        pointwise += 2 * spectrum_product(n) + n // 2 + 1  # g·(2 − a·g)
-        length = half
+    n, points = fast_length(length + taps - 1), reciprocal_length(length, degree)
+    transforms = 3 * real_fft(n) + 2 * real_fft(points)
+    # the weights of the circle on a and on 1/a, and reciprocals of complex numbers
+    inverse = degree + 1 + length + _RECIPROCAL * (points // 2 + 1)
+    pointwise = degree * (degree + 3) + inverse + spectrum_product(n) + length
     return FilterFlops(0, rows * transforms, rows * pointwise)

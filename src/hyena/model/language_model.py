@@ -6,7 +6,7 @@ Sizes: B batch, L length, D width, V vocabulary.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,21 +14,15 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from hyena.mixers.packing import check_mask, segments_of
-from hyena.model.block import Block, MixerState, normalize
+from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
 from hyena.model.initialization import initialize
+from hyena.model.state import ModelState
 from hyena.ops import Segments
 
 if TYPE_CHECKING:
     from hyena.generation import Generation
-
-
-class ModelState(NamedTuple):
-    """What the model remembers of the tokens so far; a value, never changed in place."""
-
-    layers: tuple[MixerState, ...]
-    length: int  # tokens so far, padding included
 
 
 class LanguageModel(nn.Module):
@@ -99,28 +93,48 @@ class LanguageModel(nn.Module):
         return self._head(x)
 
     def prefill(
-        self, input_ids: Tensor, *, mask: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        *,
+        mask: Tensor | None = None,
+        future: int | None = None,
+        keep_inputs: bool = False,
+        last_only: bool = False,
     ) -> tuple[Tensor, ModelState]:
         """``forward``, and the state that `step` goes on from.
 
-        Args: input_ids (B, L), L ≥ 1; mask (B, L) bool for prompts of different lengths, padded on
-            the left.
-        Returns: logits (B, L, V) and the state.
+        Args:
+            input_ids: (B, L), L ≥ 1.
+            mask: (B, L) bool for prompts of different lengths, padded on the left.
+            future: the most tokens that `step` will be given. The state of a Hyena layer then has
+                that size, whatever the prompt's, and ends there; see `hyena.HyenaOperator.prefill`.
+            keep_inputs: with ``future``, keep what it takes to go on beyond; without ``future``
+                that is kept anyway.
+            last_only: logits of the last position only, which spares the head all others.
+
+        Returns: logits (B, L, V), or (B, 1, V), and the state.
+        Raises: ValueError as `forward`, if ``future`` is negative, or if max_length has no room for
+            it and the length policy is "error".
         """
         x, _ = self._enter(input_ids, mask, None, None)
+        length = input_ids.shape[1]
+        if future:
+            self._check_room(length, future)
         states = []
         for block in self._blocks():
-            x, state = block.prefill(x, mask)
+            x, state = block.prefill(x, mask, future, keep_inputs)
             states.append(state)
-        return self._head(x), ModelState(tuple(states), input_ids.shape[1])
+        return self._head(x[:, -1:] if last_only else x), ModelState(states, length)
 
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """One more token a sequence.
 
-        Args: input_ids (B,); the state of the tokens before.
-        Returns: logits (B, V) and the next state. Equal to the full forward, to rounding.
-        Raises: ValueError at the end of max_length, if the length policy is "error", or on a state
-            of another model.
+        Args: input_ids (B,); the state of the tokens before, which is advanced in place: copy it
+            first, to go on in two ways.
+        Returns: logits (B, V), equal to the full forward's to rounding, and the state.
+        Raises: ValueError at the end of max_length, if the length policy is "error", after
+            ``future`` tokens (see `prefill`), on a state of another model, and where gradients
+            would be recorded.
         """
         self._check_ids(input_ids, 1)
         if len(state.layers) != len(self.blocks):
@@ -128,15 +142,20 @@ class LanguageModel(nn.Module):
                 f"LanguageModel.step: the state is of {len(state.layers)} layers, but the model "
                 f"has {len(self.blocks)}; pass what prefill or step of this model returned"
             )
+        if not state.whole:
+            raise ValueError(
+                "LanguageModel.step: an error left this state in the middle of a step, some layers "
+                "before a token and some after; go on from a copy made before it"
+            )
         self._check_length(state.length + 1)
         x = self._embed(input_ids)
         if self.positions is not None:
             x = x + self.positions.weight[state.length].to(x.dtype)
-        states = []
-        for block, layer_state in zip(self._blocks(), state.layers, strict=True):
-            x, layer_state = block.step(x, layer_state)
-            states.append(layer_state)
-        return self._head(x), ModelState(tuple(states), state.length + 1)
+        for i, block in enumerate(self._blocks()):
+            x, state.layers[i] = block.step(x, state.layers[i])
+            state.whole = False
+        state.length, state.whole = state.length + 1, True
+        return self._head(x), state
 
     def generate(self, prompts: Any, **options: Any) -> list[Generation]:
         """Continues prompts; see `hyena.generation.generate`."""
@@ -154,9 +173,10 @@ class LanguageModel(nn.Module):
         """Number of parameters, trained or not; a tied tensor counts once."""
         return sum(p.numel() for p in self.parameters())
 
-    def state_size(self, length: int) -> int:
-        """Numbers that generation keeps for one sequence after ``length`` tokens."""
-        return sum(block.mixer.state_size(length) for block in self._blocks())
+    def state_size(self, length: int, future: int | None = None) -> int:
+        """Numbers that generation keeps for one sequence after a `prefill` of ``length`` tokens,
+        with room for ``future`` more if that is given."""
+        return sum(block.mixer.state_size(length, future) for block in self._blocks())
 
     def flops(self, length: int, batch: int = 1) -> FlopTable:
         """Floating point operations of a forward pass, see `hyena.model.flops.flops`.
@@ -210,7 +230,7 @@ class LanguageModel(nn.Module):
             and input_ids.numel()
             and not torch.compiler.is_compiling()
         ):
-            low, high = (int(v) for v in input_ids.aminmax())
+            low, high = _range(input_ids)
             if low < 0 or high >= self.config.vocab_size:
                 raise ValueError(
                     f"LanguageModel: token id {low if low < 0 else high} is outside the vocabulary "
@@ -222,8 +242,26 @@ class LanguageModel(nn.Module):
             raise ValueError(
                 f"the input is {length} tokens long but the model's max_length is "
                 f"{self.config.max_length}; shorten it, or build or load the model with "
-                'length_policy="extrapolate" or "interpolate"'
+                'length_policy "extrapolate" or "interpolate"'
             )
+
+    def _check_room(self, length: int, future: int) -> None:
+        limit = self.config.max_length
+        if length + future > limit and self.config.length_policy == "error":
+            raise ValueError(
+                f"LanguageModel.prefill: {length} tokens and future={future} more exceed the "
+                f"model's max_length {limit}; plan for {max(limit - length, 0)}, or load the model "
+                'with length_policy "extrapolate"'
+            )
+
+
+def _range(ids: Tensor) -> tuple[int, int]:
+    """The least and the largest."""
+    if ids.dim() == 1:  # a few, of a step, for which two ops would take longer
+        values = ids.tolist()
+        return min(values), max(values)
+    low, high = ids.aminmax()
+    return int(low), int(high)
 
 
 def _columns(segments: Segments | None, length: int, device: torch.device) -> Tensor:

@@ -30,16 +30,20 @@ def check_long(
 ) -> None:
     """The arguments of a long convolution of an input of ``parts`` times the filter's channels.
 
-    Raises: ValueError on shapes, dtypes, devices or settings that do not fit together.
+    Raises: TypeError on what is no tensor; ValueError on shapes, dtypes, devices or settings that
+        do not fit together.
     """
     if block_causal and not causal:
         raise ValueError(
             f"{op}: block_causal=True keeps the future out, but causal=False asks for it; "
             "drop one of them"
         )
-    if isinstance(k, Tensor):
+    from hyena.ops.spectrum import FilterSpectrum  # which imports this module
+
+    if not isinstance(k, FilterSpectrum):
         check_conv(op, u, k, skip, "skip", causal, segments, input=input, parts=parts)
         return
+    check_tensor(op, input, u)
     if backend == "naive" or block_causal:
         setting = 'backend="naive"' if backend == "naive" else "block_causal=True"
         raise ValueError(
@@ -61,7 +65,13 @@ def check_conv(
     input: str = "u",
     parts: int = 1,
 ) -> None:
-    """Shapes, dtypes and devices of input, filter and the numbers beside it, called ``name``."""
+    """Kinds, shapes, dtypes and devices of input, filter and what is beside it, called ``name``.
+
+    Raises: as `check_long`.
+    """
+    check_tensor(op, input, u)
+    check_tensor(op, "k", k)
+    check_tensor(op, name, per_channel, optional=True)
     got = f"got {tuple(u.shape)} and {tuple(k.shape)}"
     expected = f"expected {input} {_sizes(parts)} and k (D, K), {got}"
     if u.dim() != 3 or k.dim() != 2:
@@ -76,6 +86,19 @@ def check_conv(
         raise ValueError(f"{op}: {input} is on {u.device} but k is on {k.device}; move one of them")
     check_filter(op, k, per_channel, name, causal)
     _check_segments(op, u, segments, f"{input} is {_sizes(parts)}")
+
+
+def check_tensor(op: str, name: str, x: object, *, optional: bool = False) -> None:
+    """Raises TypeError unless x is a tensor, or None if it is optional."""
+    if isinstance(x, Tensor) or (optional and x is None):
+        return
+    expected = "a tensor or None" if optional else "a tensor"
+    if x is None:
+        raise TypeError(f"{op}: expected {expected} as {name}, got None")
+    kind = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+    raise TypeError(
+        f"{op}: expected {expected} as {name}, got {kind}; torch.as_tensor makes one of numbers"
+    )
 
 
 def check_filter(op: str, k: Tensor, per_channel: Tensor | None, name: str, causal: bool) -> None:
@@ -112,6 +135,7 @@ def check_out(
 
     Args: the other arguments by name, the input first. If it has three parts, out may be the third.
     """
+    check_tensor(op, "out", out)
     (input, u), *_ = given.items()
     assert u is not None
     tensors = [out, *given.values()]
@@ -158,6 +182,11 @@ def _sizes(parts: int) -> str:
 
 
 def _check_segments(op: str, u: Tensor, segments: Segments | None, got: str) -> None:
+    if segments is not None and not isinstance(segments, Segments):
+        raise TypeError(
+            f"{op}: expected hyena.ops.Segments or None as segments, got "
+            f"{type(segments).__name__}; Segments.from_document_ids makes them of a tensor"
+        )
     if segments is not None and segments.ids.shape != (u.shape[0], u.shape[2]):
         raise ValueError(
             f"{op}: segments describe a batch (B, L) = {tuple(segments.ids.shape)}, "

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from hyena.ops import naive
 from hyena.ops.backend import Backend, resolve_backend, takes_native
-from hyena.ops.checks import check_conv, check_long, check_out
+from hyena.ops.checks import check_conv, check_long, check_out, check_tensor
 from hyena.ops.long import long_conv
 from hyena.ops.native import convolution as native
 from hyena.ops.native.calls import MOST_SHORT_TAPS
@@ -59,8 +59,8 @@ def gated_conv(
 
     Returns: y, (B, D, L), dtype and device of ``z``. Differentiable, twice and under torch.func, in
         every tensor but a spectrum.
-    Raises: ValueError on a shape, dtype or device mismatch, and on settings that exclude one
-        another; RuntimeError if "native" is not built.
+    Raises: TypeError on what is no tensor; ValueError on a shape, dtype or device mismatch, and on
+        settings that exclude one another; RuntimeError if "native" is not built.
     """
     chosen = resolve_backend(backend)
     check_long(
@@ -77,6 +77,7 @@ def gated_conv(
     )
     taps, bias = _short_of(z, short, causal)
     B, channels, L = z.shape
+    check_tensor("gated_conv", "offset", offset, optional=True)
     if offset is not None and (
         offset.shape != (channels,) or not offset.is_floating_point() or offset.device != z.device
     ):

@@ -61,8 +61,8 @@ def long_conv(
 
     Returns: y, (B, D, L), dtype and device of ``u``. Differentiable, twice and under torch.func, in
         u, k and skip.
-    Raises: ValueError on a shape, dtype or device mismatch, and on settings that exclude one
-        another; RuntimeError if "native" is not built.
+    Raises: TypeError on what is no tensor; ValueError on a shape, dtype or device mismatch, and on
+        settings that exclude one another; RuntimeError if "native" is not built.
     """
     chosen = resolve_backend(backend)
     check_long(

@@ -42,7 +42,8 @@ def short_conv(
         backend: as in `hyena.ops.long_conv`.
 
     Returns: y, (B, D, L), dtype and device of ``u``. Differentiable, twice and under torch.func.
-    Raises: ValueError on a shape, dtype or device mismatch; RuntimeError if "native" is not built.
+    Raises: TypeError on what is no tensor; ValueError on a shape, dtype or device mismatch;
+        RuntimeError if "native" is not built.
     """
     chosen = resolve_backend(backend)
     check_conv("short_conv", u, k, bias, "bias", causal, segments)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from hyena.ops import fft
 from hyena.ops.backend import Backend, resolve_backend, takes_native
-from hyena.ops.checks import check_filter
+from hyena.ops.checks import check_filter, check_tensor
 from hyena.ops.native import calls, library
 
 
@@ -39,9 +39,9 @@ def filter_spectrum(
     Args: k (D, K) floating; length L ≥ 1; skip (D,) or None; causal and backend as in `long_conv`.
     Returns: a `FilterSpectrum` of D · (n/2 + 1) complex numbers, n ≥ L + min(K, L) − 1; or of D · n
         for the native kernel, n ≥ L, which only the native kernel can read.
-    Raises: ValueError on a shape, dtype or device mismatch, if gradients are on and k or skip
-        requires one, and for the definition, which has no spectrum; RuntimeError if "native" is not
-        built.
+    Raises: TypeError on what is no tensor; ValueError on a shape, dtype or device mismatch, if
+        gradients are on and k or skip requires one, and for the definition, which has no spectrum;
+        RuntimeError if "native" is not built.
     """
     chosen = resolve_backend(backend)
     if chosen == "naive":
@@ -49,6 +49,8 @@ def filter_spectrum(
             'filter_spectrum: backend="naive" sums over the taps of a filter and has no spectrum; '
             "pass the filter k to the convolution instead"
         )
+    check_tensor("filter_spectrum", "k", k)
+    check_tensor("filter_spectrum", "skip", skip, optional=True)
     if k.dim() != 2 or length < 1:
         raise ValueError(
             f"filter_spectrum: expected k (D, K) and length ≥ 1, got {tuple(k.shape)} and {length}"

@@ -41,6 +41,6 @@ def check_device(precision: Precision, device_type: str) -> None:
     """
     if precision == "64" and device_type == "mps":
         raise ValueError(
-            'precision="64" was asked for on MPS, which has no float64; '
-            'use accelerator="cpu" or precision="32"'
+            'precision "64" was asked for on MPS, which has no float64; '
+            'use accelerator "cpu" or precision "32"'
         )

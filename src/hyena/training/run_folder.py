@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,8 @@ from hyena.training.checkpoint import (
     read_training_state,
 )
 from hyena.training.config import TrainConfig, check_same_run, to_plain
+from hyena.training.folder_lock import locked
 from hyena.training.metrics import FILE
-
-_LOCK = ".lock"
 
 
 @dataclass
@@ -82,15 +80,10 @@ def opened(config: TrainConfig, start: Start) -> Iterator[None]:
 
     Raises: OSError if the folder cannot be written; RuntimeError if another run is using it.
     """
-    checkpoints = checkpoints_of(config.out)
-    try:
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        lock = open(config.out / _LOCK, "w")  # noqa: SIM115 (open as long as the run)
-    except OSError as error:
-        raise _unwritable(config.out, error) from error
-    with lock:
-        _lock(lock.fileno(), config.out)
+    with ExitStack() as until_the_end:
         try:
+            until_the_end.enter_context(locked(config.out))
+            checkpoints_of(config.out).mkdir(exist_ok=True)
             _tidy(config, start)
         except OSError as error:
             raise _unwritable(config.out, error) from error
@@ -117,19 +110,3 @@ def _unwritable(out: Path, error: OSError) -> OSError:
         f"the run folder {out} cannot be written: {error.strerror or error}; free space, or choose "
         "another one with --out (out=)"
     )
-
-
-def _lock(descriptor: int, out: Path) -> None:
-    """Held until the file is closed or the process dies."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RuntimeError(f"another run is using {out}; wait for it or stop it first") from error
-    except OSError as error:
-        # Some network file systems have no locks; the run is as safe there as it was without.
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyena.ops.native.stepping import NativeStep
+from hyena.ops.native.stepping import OnlineStep, RecurrentStep
 
 
 def definition(
@@ -43,7 +43,7 @@ def test_a_step_is_its_definition(B: int, D: int, J: int, order: int) -> None:
 
     taps, bias, near = draw(J, C), draw(C), draw(F, S, D)
     recent, due = draw(S, F, B, D), draw(S, F, B, D)
-    step = NativeStep((taps, bias), near, recent, due)
+    step = OnlineStep((taps, bias), near[:, :, None], recent, due)
     for row, rest in ((0, 12), (5, 7), (5, 3), (11, 1)):
         z, before = draw(B, C), [draw(B, C) for _ in range(J - 1)]
         y, inputs, after = definition(z, before, taps, bias, near, due, row, rest)
@@ -55,3 +55,35 @@ def test_a_step_is_its_definition(B: int, D: int, J: int, order: int) -> None:
             assert torch.linalg.norm(recent[row, i] - u) <= 1e-6 * torch.linalg.norm(u)
         old[row] = recent[row]
         assert torch.equal(recent, old)  # nothing else is written
+
+
+@pytest.mark.usefixtures("isa", "two_threads")
+@pytest.mark.parametrize("order", [2, 4])
+@pytest.mark.parametrize(
+    ("B", "D", "J", "modes"), [(1, 9, 1, 1), (2, 37, 3, 5), (3, 300, 4, 32), (9, 600, 3, 8)]
+)
+def test_a_recurrent_step_is_its_definition(B: int, D: int, J: int, modes: int, order: int) -> None:
+    F, C = order - 1, (order + 1) * D
+    generator = torch.Generator().manual_seed(D)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    taps, bias, skip = draw(J, C), draw(C), draw(F, D)
+    decay, weight = 0.5 * draw(F, 2, modes, 1, D), draw(F, 2, modes, 1, D)
+    states = draw(F, 2, modes, B, D)
+    step = RecurrentStep((taps, bias), decay, weight, skip, states)
+    for _ in range(3):
+        z, before = draw(B, C), [draw(B, C) for _ in range(J - 1)]
+        x = bias.double() + sum(a * b for a, b in zip(taps.double(), [z, *before], strict=True))
+        *gates, v = x.split(D, dim=1)
+        after = states.double()
+        for i, gate in enumerate(reversed(gates[1:])):
+            u = v * gate
+            turned = torch.complex(*after[i]) * torch.complex(*decay[i].double()) + u
+            after[i] = torch.stack([turned.real, turned.imag])
+            v = (after[i] * weight[i].double()).sum((0, 1)) + skip[i].double() * u
+        y = v * gates[0]
+        got = step(z, before)
+        assert torch.linalg.norm(got - y) <= 1e-6 * torch.linalg.norm(y)
+        assert torch.linalg.norm(states - after) <= 1e-6 * torch.linalg.norm(after)

@@ -7,7 +7,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI = 4
+ABI = 5
 
 
 class Dtype(IntEnum):
@@ -107,7 +107,16 @@ class Short(ctypes.Structure):
 class Online(ctypes.Structure):
     """hyena_online"""
 
-    _fields_ = [("input", c_void_p), ("due", c_void_p), ("taps", c_void_p)]
+    _fields_ = [
+        ("input", c_void_p),
+        ("due", c_void_p),
+        ("taps", c_void_p),
+        ("x", c_void_p),
+        ("decay", c_void_p),
+        ("weight", c_void_p),
+        ("skip", c_void_p),
+        ("modes", c_int64),
+    ]
 
 
 class Step(ctypes.Structure):

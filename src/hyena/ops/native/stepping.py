@@ -5,7 +5,7 @@ F = N − 1 long convolutions, S positions of a block.
 """
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,61 +14,120 @@ from hyena.ops.native import library
 from hyena.ops.native.interface import Online, Step
 
 
-class NativeStep:
-    """What lies between an operator's projections, position by position of a block.
+class _Step:
+    """What the two kinds of steps have in common.
 
     It keeps the addresses of what it is given, so that a step costs one call. All of it is float32,
     contiguous and on the CPU.
 
-    Args:
-        short: (J, C), taps of the short convolution by lag, and its bias (C,).
-        near: (F, S, D), taps of the long convolutions by lag, those of lag 0 with the skip.
-        recent: (S, F, B, D), where a step writes the inputs of the long convolutions.
-        due: (S, F, B, D), what is known of their outputs; a step adds to those from its row on.
+    Args: B, D; ``short``, taps of the short convolution by lag, (J, C), and its bias (C,); the long
+        convolutions; what else has to stay in memory.
     """
 
     def __init__(
-        self, short: tuple[Tensor, Tensor], near: Tensor, recent: Tensor, due: Tensor
+        self,
+        batch: int,
+        width: int,
+        short: tuple[Tensor, Tensor],
+        convolutions: list[Online],
+        *keep: Tensor,
     ) -> None:
         kernel = library.kernel()
         assert kernel is not None
         taps, bias = short
-        _, parts, batch, width = recent.shape
-        self._call = kernel.step
-        self._keep = (taps, bias, near, recent, due)
-        self._row = 4 * batch * width  # bytes of a position of one convolution
-        self._begin = recent.data_ptr(), due.data_ptr()
-        self._convolutions = (Online * parts)(
-            *(Online(taps=part.data_ptr()) for part in near.unbind())
-        )
+        self._call, self._keep = kernel.step, (taps, bias, *keep)
+        self._convolutions = (Online * len(convolutions))(*convolutions)
         self._before = (ctypes.c_void_p * (taps.shape[0] - 1))()
         self._step = Step(
             batch=batch,
             channels=width,
-            order=parts + 1,
+            order=len(convolutions) + 1,
             short_taps=taps.shape[0],
             before=ctypes.addressof(self._before),
             taps=taps.data_ptr(),
             bias=bias.data_ptr(),
             conv=self._convolutions,
-            row_stride=parts * batch * width,
         )
         self._argument = ctypes.byref(self._step)
 
-    def __call__(self, z: Tensor, before: Iterable[Tensor], row: int, rest: int) -> Tensor:
+    def _run(self, z: Tensor, before: Sequence[Tensor]) -> Tensor:
+        step = self._step
+        for i, x in enumerate(before):
+            self._before[i] = x.data_ptr()
+        y = torch.empty(step.batch, step.channels)
+        step.z, step.y = z.data_ptr(), y.data_ptr()
+        if self._call(self._argument):
+            raise MemoryError("the native kernel found no memory for a step")
+        return y
+
+
+class OnlineStep(_Step):
+    """What lies between an operator's projections, position by position of a block.
+
+    Args:
+        short: (J, C) and (C,), taps of the short convolution by lag and its bias.
+        filter: (F, S, 1, D), taps of the long convolutions by lag, those of lag 0 with the skip.
+        recent: (S, F, B, D), where a step writes the inputs of the long convolutions.
+        due: (S, F, B, D), what is known of their outputs; a step adds to those from its row on.
+    """
+
+    def __init__(
+        self, short: tuple[Tensor, Tensor], filter: Tensor, recent: Tensor, due: Tensor
+    ) -> None:
+        _, parts, batch, width = recent.shape
+        convolutions = [Online(taps=part.data_ptr()) for part in filter.unbind()]
+        super().__init__(batch, width, short, convolutions, recent, due)
+        self.filter = filter
+        self._row = 4 * batch * width  # bytes of a position of one convolution
+        self._begin = recent.data_ptr(), due.data_ptr()
+        self._step.row_stride = parts * batch * width
+
+    def __call__(self, z: Tensor, before: Sequence[Tensor], row: int, rest: int) -> Tensor:
         """The input of the output projection, (B, D).
 
         Args: z (B, C) and the J − 1 before it, the latest first; the position in the block, and how
             many there are from it on.
         """
-        step, convolutions = self._step, self._convolutions
-        for i, x in enumerate(before):
-            self._before[i] = x.data_ptr()
+        convolutions = self._convolutions
         recent, due = (begin + row * len(convolutions) * self._row for begin in self._begin)
         for i, conv in enumerate(convolutions):
             conv.input, conv.due = recent + i * self._row, due + i * self._row
-        y = torch.empty(step.batch, step.channels)
-        step.z, step.y, step.rest = z.data_ptr(), y.data_ptr(), rest
-        if self._call(self._argument):
-            raise MemoryError("the native kernel found no memory for a step")
-        return y
+        self._step.rest = rest
+        return self._run(z, before)
+
+
+class RecurrentStep(_Step):
+    """What lies between an operator's projections, where the long convolutions are recurrences.
+
+    Args:
+        short: (J, C) and (C,), taps of the short convolution by lag and its bias.
+        filter, weight: (F, 2, n/2, 1, D), decay and weight, real parts and imaginary ones.
+        skip: (F, D).
+        states: (F, 2, n/2, B, D), real parts and imaginary ones, which a step moves on.
+    """
+
+    def __init__(
+        self,
+        short: tuple[Tensor, Tensor],
+        filter: Tensor,
+        weight: Tensor,
+        skip: Tensor,
+        states: Tensor,
+    ) -> None:
+        _, _, modes, batch, width = states.shape
+        convolutions = [
+            Online(
+                x=x.data_ptr(),
+                decay=a.data_ptr(),
+                weight=w.data_ptr(),
+                skip=s.data_ptr(),
+                modes=modes,
+            )
+            for x, a, w, s in zip(states, filter, weight, skip, strict=True)
+        ]
+        super().__init__(batch, width, short, convolutions, weight, skip, states)
+        self.filter = filter
+
+    def __call__(self, z: Tensor, before: Sequence[Tensor]) -> Tensor:
+        """The input of the output projection, (B, D); arguments as of `OnlineStep`."""
+        return self._run(z, before)

@@ -1,8 +1,8 @@
-"""What a benchmark says of where it ran."""
+"""What a benchmark or an experiment says of where it ran."""
 
 import pytest
 
-from hyena.bench import machine
+from hyena import machine
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a benchmark says of where it ran."""
+"""What a benchmark or an experiment says of where it ran."""
 
 import hashlib
 import os

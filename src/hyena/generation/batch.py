@@ -1,0 +1,142 @@
+"""Sequences that are advanced together, and the drawing of their next tokens."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from hyena.generation.continuation import Continuation
+from hyena.generation.logprobs import Alternatives, likeliest, logprobs
+from hyena.generation.prompts import pad_left
+from hyena.generation.results import SequenceState
+from hyena.generation.sampling import Sampling, sample
+from hyena.model import LanguageModel, ModelState
+
+
+class Batch:
+    """Sequences at one position of the model; those that finish are dropped.
+
+    Args:
+        model, rows: the model and the sequences.
+        state, logits: of the model, after the tokens that the rows have read.
+        never_penalized: tokens that the repetition penalty leaves alone.
+
+    Attributes: ``rows``, the sequences that are still growing.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        rows: Sequence[Continuation],
+        state: ModelState,
+        logits: Tensor,
+        never_penalized: Iterable[int],
+    ) -> None:
+        self.rows = list(rows)
+        self._model, self._state, self._logits = model, state, logits
+        self._read = torch.zeros_like(logits, dtype=torch.bool)
+        for row, read in zip(rows, self._read, strict=True):
+            read[list(row.tokens)] = True
+        self._read[:, list(never_penalized)] = False
+
+    def draw(self, sampling: Sampling, alternatives: int) -> list[tuple[int, float, Alternatives]]:
+        """For each row its next token, the token's log-probability, and the likeliest tokens."""
+        tokens = sample(self._logits, sampling, [row.generator for row in self.rows], self._read)
+        own = logprobs(self._logits)
+        chosen = own.gather(-1, tokens.to(own.device)[:, None])[:, 0]
+        others = likeliest(own, alternatives)
+        return list(zip(tokens.tolist(), chosen.tolist(), others, strict=True))
+
+    @torch.no_grad()
+    def advance(self, return_state: bool) -> None:
+        """Feeds the new tokens and drops the finished rows, so that they cost nothing further.
+
+        Args: return_state: finished rows get their state; whose last token is to be read, after it.
+        """
+        if return_state:
+            self._give_state([row for row in self.rows if row.finished and row.unread is None])
+            self._keep([row for row in self.rows if row.unread is not None])
+        else:
+            self._keep([row for row in self.rows if not row.finished])
+        if not self.rows:
+            return
+        tokens = torch.tensor([row.unread for row in self.rows], device=self._logits.device)
+        self._logits, self._state = self._model.step(tokens, self._state)
+        self._read.scatter_(-1, tokens[:, None], True)
+        finished = [row for row in self.rows if row.finished]
+        self._give_state(finished)
+        self._keep([row for row in self.rows if not row.finished])
+
+    def _give_state(self, rows: list[Continuation]) -> None:
+        for row in rows:
+            i = self.rows.index(row)
+            row.state = SequenceState(self._state.select([i]), self._logits[i].clone(), row.tokens)
+
+    def _keep(self, rows: list[Continuation]) -> None:
+        if rows and len(rows) < len(self.rows):
+            places = [self.rows.index(row) for row in rows]
+            self._state = self._state.select(places)
+            self._logits, self._read = self._logits[places], self._read[places]
+        self.rows = rows
+
+
+@torch.no_grad()
+def begin(
+    model: LanguageModel,
+    rows: Sequence[Continuation],
+    new: int,
+    *,
+    return_state: bool,
+    never_penalized: Iterable[int],
+) -> list[Batch]:
+    """The batches of rows that begin anew, which are one, and of rows that go on from a state.
+
+    Args:
+        new: tokens to be fed at most, after those of the prompts.
+        return_state: the states will be gone on from, however far.
+    """
+    device = model.embedding.weight.device
+    fresh = [row for row in rows if row.start is None]
+    batches = []
+    if fresh:
+        ids, mask = pad_left([row.prompt for row in fresh], device)
+        logits, state = model.prefill(
+            ids, mask=mask, future=new, keep_inputs=return_state, last_only=True
+        )
+        batches.append(Batch(model, fresh, state, logits[:, -1], never_penalized))
+    together = defaultdict(list)
+    for row in rows:
+        if row.start is not None:
+            together[row.start.model.length, len(row.prompt)].append((row, row.start))
+    for group in together.values():
+        for part, state in _joined([start.model.to(device) for _, start in group]):
+            own = [group[i] for i in part]
+            batches.append(_continued(model, own, state, never_penalized))
+    return batches
+
+
+def _joined(states: Sequence[ModelState]) -> list[tuple[Sequence[int], ModelState]]:
+    """The states as one of all if they can be joined, else copies of each; with their indices."""
+    try:
+        return [(range(len(states)), ModelState.join(states))]
+    except ValueError:  # at one position after prompts of different lengths, for instance
+        return [([i], state.copy()) for i, state in enumerate(states)]
+
+
+def _continued(
+    model: LanguageModel,
+    rows: Sequence[tuple[Continuation, SequenceState]],
+    state: ModelState,
+    never_penalized: Iterable[int],
+) -> Batch:
+    """Rows with prompts of one length after the state of all of them, which is advanced."""
+    device = model.embedding.weight.device
+    for tokens in zip(*(row.prompt for row, _ in rows), strict=True):
+        logits, state = model.step(torch.tensor(tokens, device=device), state)
+    if not rows[0][0].prompt:
+        known = [start.logits for _, start in rows if start.logits is not None]
+        logits = torch.stack([x.to(device) for x in known])
+    return Batch(model, [row for row, _ in rows], state, logits, never_penalized)

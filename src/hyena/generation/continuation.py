@@ -1,0 +1,101 @@
+"""One prompt's continuation while it grows."""
+
+from __future__ import annotations
+
+import torch
+
+from hyena.generation.ending import Ending
+from hyena.generation.logprobs import Alternatives
+from hyena.generation.results import Event, Finished, Generation, SequenceState
+
+
+class Continuation:
+    """The tokens and the text after one prompt.
+
+    Args:
+        index: of the prompt.
+        prompt: token ids to be read first; those of ``start`` come before them.
+        start: where to go on from; none begins anew.
+        seed: of the sequence's own generator.
+        ending: what ends it.
+
+    Attributes:
+        read: tokens before the first new one.
+        generator: where its random numbers come from.
+        finished: why it ended, None while it grows.
+        cancelled: it is to end as soon as possible.
+        unread: the newest token, if the model has not been fed with it but is to be.
+        state: where it stands, once that is known.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        prompt: list[int],
+        start: SequenceState | None,
+        seed: int,
+        ending: Ending,
+    ) -> None:
+        self.index, self.prompt, self.start = index, prompt, start
+        self.read = (*(() if start is None else start.tokens), *prompt)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.finished: Finished | None = None
+        self.cancelled = False
+        self.unread: int | None = None
+        self.state: SequenceState | None = None
+        self._ending = ending
+        self._stream = ending.text_stream()
+        self._pieces: list[str] = []
+        self._tokens: list[int] = []
+        self._logprobs: list[float] = []
+        self._alternatives: list[Alternatives] = []
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Those read and those generated."""
+        return (*self.read, *self._tokens)
+
+    def take(self, token: int, logprob: float, alternatives: Alternatives) -> Event:
+        """The next token, which may end the sequence."""
+        self.finished = self._ending.by_token(token)
+        self.unread = None
+        text = ""
+        if self.finished is None:
+            self.unread = token
+            self._tokens.append(token)
+            self._logprobs.append(logprob)
+            self._alternatives.append(alternatives)
+            text = self._text_of(token)
+        if self.finished is not None:
+            text += self._rest_of_text()
+        self._pieces.append(text)
+        return Event(self.index, token, text, logprob, alternatives, self.finished)
+
+    def cancel(self) -> Event:
+        """The end of the sequence, without a token."""
+        self.finished, self.unread = "cancelled", None
+        text = self._rest_of_text()
+        self._pieces.append(text)
+        return Event(self.index, None, text, None, [], self.finished)
+
+    def generation(self) -> Generation:
+        """What there is of it."""
+        return Generation(
+            list(self._tokens),
+            None if self._stream is None else "".join(self._pieces),
+            self.finished,
+            list(self._logprobs),
+            list(self._alternatives),
+            self.state,
+        )
+
+    def _text_of(self, token: int) -> str:
+        text = "" if self._stream is None else self._stream.feed(token)
+        if self._stream is not None and self._stream.stopped:
+            self.finished = "stop"
+        elif len(self._tokens) == self._ending.max_new_tokens:
+            self.finished = "length"
+        return text
+
+    def _rest_of_text(self) -> str:
+        return "" if self._stream is None else self._stream.close()

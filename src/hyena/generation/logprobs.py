@@ -1,0 +1,25 @@
+"""Log-probabilities under the model's own distribution. Sizes: B sequences, V vocabulary."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hyena.generation.sampling import widened
+
+Alternatives = list[tuple[int, float]]
+"""Token ids with their log-probabilities, the likeliest first."""
+
+
+def logprobs(logits: Tensor) -> Tensor:
+    """Natural logarithms of the probabilities that the model gives: (B, V), float64.
+
+    Raises: ValueError if the logits (B, V) are not finite.
+    """
+    return widened(logits).log_softmax(-1)
+
+
+def likeliest(logprobs: Tensor, count: int) -> list[Alternatives]:
+    """The ``count`` likeliest tokens of each row of `logprobs` (B, V)."""
+    top = logprobs.topk(count)
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    return [list(zip(ids, values, strict=True)) for ids, values in pairs]

@@ -1,0 +1,107 @@
+"""Prompts as token ids, the room that a model has for them, and a batch of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import index
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hyena.model import ModelConfig
+
+Prompts = str | Sequence[str] | Sequence[Sequence[int]]
+
+
+class Tokenizer(Protocol):
+    """What is needed of a tokenizer; those of `hyena.data` have it."""
+
+    @property
+    def end_of_text(self) -> int: ...
+    def encode(self, text: str) -> np.ndarray: ...
+    def decode_bytes(self, ids: list[int]) -> bytes: ...
+
+
+def prompt_ids(
+    prompts: Prompts, tokenizer: Tokenizer | None, *, begin: bool = True
+) -> list[list[int]]:
+    """The token ids of each prompt.
+
+    Args:
+        prompts: a text, texts, or sequences of ids.
+        tokenizer: for texts.
+        begin: put the tokenizer's end of text, which begins every document, before a text.
+
+    Raises: ValueError on something else, or on a text without a tokenizer.
+    """
+    listed = [prompts] if isinstance(prompts, str) else prompts
+    return [_ids(prompt, tokenizer, begin) for prompt in listed]
+
+
+def _ids(prompt: str | Sequence[int], tokenizer: Tokenizer | None, begin: bool) -> list[int]:
+    if isinstance(prompt, str):
+        if tokenizer is None:
+            raise ValueError("a prompt of text needs tokenizer=; or give token ids")
+        first = [tokenizer.end_of_text] if begin else []
+        return first + [int(i) for i in tokenizer.encode(prompt)]
+    try:
+        return [index(i) for i in prompt]
+    except TypeError as error:
+        raise ValueError(
+            f"a prompt is a text or a sequence of token ids, got {prompt!r}; a single prompt of "
+            "ids goes in a list, such as [[1, 2, 3]]"
+        ) from error
+
+
+def require_tokens(prompts: Sequence[Sequence[int]]) -> None:
+    """Raises ValueError if a prompt is empty."""
+    if not all(prompts):
+        raise ValueError(
+            "a prompt has no tokens; begin with the tokenizer's end_of_text, or give a text"
+        )
+
+
+def room(config: ModelConfig) -> int | None:
+    """The most tokens that a model can be fed one after the other; None if there is no limit."""
+    unlimited = config.length_policy == "extrapolate" and not _has_table(config)
+    return None if unlimited else config.max_length
+
+
+def check_room(config: ModelConfig, known: int, new: int, *, feed_last: bool = False) -> None:
+    """Raises ValueError if so many known tokens and new ones do not fit.
+
+    Args:
+        known, new: numbers of tokens.
+        feed_last: the last new token is fed as well, for the state after it.
+    """
+    limit = room(config)
+    if limit is None or known + new - (not feed_last) <= limit:
+        return
+    most = limit - known + (not feed_last)
+    advice = "shorten the prompt" + (f" or ask for at most {most} new tokens" if most > 0 else "")
+    if _has_table(config):
+        advice += f": the trained encoding of the filters is a table of {limit} positions"
+    elif config.length_policy == "error":
+        advice += ', or load the model with length_policy "extrapolate"'
+    raise ValueError(
+        f"a prompt of {known} tokens and {new} new ones do not fit max_length {limit} under "
+        f'length_policy "{config.length_policy}"; {advice}'
+    )
+
+
+def _has_table(config: ModelConfig) -> bool:
+    """Whether filters have a trained encoding, which ends at max_length under every policy."""
+    return config.filter.train_encoding and "hyena" in config.layer_mixers()
+
+
+def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Rows of ids as one batch: ids (B, L) int64 and mask (B, L) bool, None without padding."""
+    longest = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.int64)
+    mask = torch.zeros(len(rows), longest, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, longest - len(row) :] = torch.tensor(row)
+        mask[i, longest - len(row) :] = True
+    return ids.to(device), None if bool(mask.all()) else mask.to(device)

@@ -1,0 +1,170 @@
+"""Continuing prompts token by token: one prefill, then a step a token."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from types import TracebackType
+
+from hyena.generation.batch import begin
+from hyena.generation.continuation import Continuation
+from hyena.generation.ending import Ending
+from hyena.generation.evaluation_mode import evaluation_mode
+from hyena.generation.prompts import Prompts, Tokenizer, check_room, prompt_ids, require_tokens
+from hyena.generation.results import Event, Generation, SequenceState
+from hyena.generation.sampling import Sampling
+from hyena.model import LanguageModel
+
+
+class Stream:
+    """An iterator of `Event`, made by `stream`.
+
+    Round by round it has an event for every sequence that is still growing, in order; nothing is
+    computed before it is asked for. It ends when all sequences have ended. `close` ends it before
+    that, and so does the end of a ``with`` block, or that nothing refers to it any longer, as
+    after ``break`` in ``for event in stream(...)``.
+    """
+
+    def __init__(self, events: Generator[Event, None, None], rows: list[Continuation]) -> None:
+        self._events, self._rows = events, rows
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Event:
+        return next(self._events)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancels what is still growing, without further events; the model's mode is restored."""
+        self._events.close()
+        _cancel_all(self._rows)
+
+    def cancel(self, index: int) -> None:
+        """Ends the sequence of the prompt ``index``, whose next event says so; the others go on.
+
+        Raises: IndexError if there is no such prompt.
+        """
+        self._rows[index].cancelled = True
+
+    @property
+    def generations(self) -> list[Generation]:
+        """What there is so far after each prompt; with a held-back end once it has ended."""
+        return [row.generation() for row in self._rows]
+
+
+def stream(
+    model: LanguageModel,
+    prompts: Prompts,
+    *,
+    tokenizer: Tokenizer | None = None,
+    max_new_tokens: int = 128,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    seed: int | Sequence[int] = 0,
+    stop: str | Sequence[str] = (),
+    stop_tokens: Sequence[int] = (),
+    alternatives: int = 0,
+    state: SequenceState | Sequence[SequenceState] | None = None,
+    return_state: bool = False,
+) -> Stream:
+    """Continues each prompt and hands out every token as it comes.
+
+    The model is in evaluation mode from the first event to the end of the stream.
+
+    Args: as `generate`.
+    Returns: an iterator of `Event`; its ``generations`` are what `generate` returns.
+    Raises: as `generate`, at once where the arguments are wrong.
+    """
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+    vocabulary = model.config.vocab_size
+    ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, vocabulary)
+    if not 0 <= alternatives <= vocabulary:
+        raise ValueError(
+            f"alternatives: expected 0 to {vocabulary}, the size of the vocabulary, "
+            f"got {alternatives}"
+        )
+    ids = prompt_ids(prompts, tokenizer, begin=state is None)
+    starts = _starts(state, len(ids))
+    require_tokens([p for p, s in zip(ids, starts, strict=True) if s is None])
+    if any(s and s.logits is None and not p for p, s in zip(ids, starts, strict=True)):
+        raise ValueError("a state has no logits to go on from: its prompt needs at least one token")
+    seeds = _seeds(seed, len(ids))
+    each = enumerate(zip(ids, starts, seeds, strict=True))
+    rows = [Continuation(i, *of_row, ending) for i, of_row in each]
+    # Rows that begin anew are padded to the longest; those with a state are not.
+    known = [len(row.prompt) + (row.start.model.length if row.start else 0) for row in rows]
+    if known:
+        check_room(model.config, max(known), max_new_tokens, feed_last=return_state)
+    return Stream(_events(model, rows, sampling, ending, alternatives, return_state), rows)
+
+
+def _events(
+    model: LanguageModel,
+    rows: list[Continuation],
+    sampling: Sampling,
+    ending: Ending,
+    alternatives: int,
+    return_state: bool,
+) -> Generator[Event, None, None]:
+    """What a `Stream` iterates over. It does not refer to the stream, or would keep it alive."""
+    try:
+        with evaluation_mode(model):
+            batches = begin(
+                model,
+                rows,
+                ending.max_new_tokens - (not return_state),
+                return_state=return_state,
+                never_penalized=ending.last_tokens(),
+            )
+            while batches:
+                for batch in batches:
+                    drawn = batch.draw(sampling, alternatives)
+                    for row, token in zip(batch.rows, drawn, strict=True):
+                        yield row.cancel() if row.cancelled else row.take(*token)
+                    batch.advance(return_state)
+                batches = [batch for batch in batches if batch.rows]
+    finally:
+        _cancel_all(rows)
+
+
+def _cancel_all(rows: list[Continuation]) -> None:
+    for row in rows:
+        if row.finished is None:
+            row.cancel()
+
+
+def _starts(
+    state: SequenceState | Sequence[SequenceState] | None, count: int
+) -> list[SequenceState | None]:
+    if state is None:
+        return [None] * count
+    states = [state] if isinstance(state, SequenceState) else list(state)
+    if len(states) != count:
+        raise ValueError(
+            f"state: expected one for each of the {count} prompts, got {len(states)}; prompts "
+            'without further tokens are "" or []'
+        )
+    return [*states]
+
+
+def _seeds(seed: int | Sequence[int], count: int) -> list[int]:
+    seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != count:
+        raise ValueError(f"seed: expected one for each of the {count} prompts, got {len(seeds)}")
+    for value in seeds:
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(f"seed: expected an integer of 64 bits, got {value}")
+    return seeds

@@ -1,0 +1,130 @@
+"""What an attention layer remembers of a sequence: the keys and values of its tokens.
+
+Sizes: B batch, H heads, t tokens so far, E head_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hyena.ops.rows import Rows, check_alike, index_of, writable
+
+
+class AttentionState:
+    """Keys and values of the tokens so far, in buffers that a step fills in place.
+
+    Args:
+        k, v: (B, H, t, E), keys rotated.
+        mask: (B, t) bool, True at real tokens; None if all are.
+        room: for so many tokens more.
+
+    Attributes: ``length`` t, the tokens so far; ``k``, ``v`` and ``mask`` of them; ``batch`` B;
+        ``sizes`` (H, E).
+    """
+
+    def __init__(self, k: Tensor, v: Tensor, mask: Tensor | None = None, room: int = 0) -> None:
+        if k.dim() != 4 or v.shape != k.shape:
+            raise ValueError(
+                f"AttentionState: expected k and v (B, H, t, E), got {tuple(k.shape)} and "
+                f"{tuple(v.shape)}"
+            )
+        self.batch, heads, self.length, head_dim = k.shape
+        self.sizes = (heads, head_dim)
+        self.turns: tuple[Tensor, Tensor] | None = None  # of the mixer, a row for each position
+        self._k, self._v, self._mask = k, v, mask
+        if room:
+            self.reserve(self.length + room)
+
+    @property
+    def k(self) -> Tensor:
+        return self._k[:, :, : self.length]
+
+    @property
+    def v(self) -> Tensor:
+        return self._v[:, :, : self.length]
+
+    @property
+    def mask(self) -> Tensor | None:
+        return None if self._mask is None else self._mask[:, : self.length]
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that the buffers have room for."""
+        return self._k.shape[2]
+
+    def reserve(self, capacity: int) -> None:
+        """Moves to buffers for so many tokens."""
+        with writable():
+            self._k, self._v = (_widened(x, self.length, capacity) for x in (self._k, self._v))
+            if self._mask is not None:  # what is to come is real
+                room = capacity - self.length
+                self._mask = F.pad(self._mask[:, : self.length], (0, room), value=True)
+        self.turns = None
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One more token, k and v (B, H, E), for which there is room: all keys, values and mask."""
+        self._k[:, :, self.length], self._v[:, :, self.length] = k, v
+        self.length += 1
+        return self.k, self.v, self.mask
+
+    def copy(self) -> AttentionState:
+        """See `hyena.mixers.state.MixerState`, as for the following."""
+        return self._with(torch.clone)
+
+    def select(self, rows: Rows) -> AttentionState:
+        index = index_of(rows, self._k.device)
+        return self._with(lambda x: x.index_select(0, index))
+
+    def to(self, device: torch.device | str) -> AttentionState:
+        moved = self._with(lambda x: x.to(device))
+        if moved._k is self._k:
+            return self
+        moved.turns = None
+        return moved
+
+    @staticmethod
+    def join(states: Sequence[AttentionState]) -> AttentionState:
+        masked = any(x.mask is not None for x in states)
+        parts = [x._masked().tensors() if masked else x.tensors() for x in states]
+        check_alike("AttentionState", parts, [x.settings() for x in states])
+        with writable():
+            whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        room = max(x.capacity for x in states) - states[0].length
+        return AttentionState(whole["k"], whole["v"], whole.get("mask"), room)
+
+    def tensors(self) -> dict[str, Tensor]:
+        found = {"k": self.k, "v": self.v}
+        return found if self.mask is None else {**found, "mask": self.mask}
+
+    def settings(self) -> dict[str, int]:
+        return {}
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor], settings: Mapping[str, int]) -> AttentionState:
+        return AttentionState(tensors["k"], tensors["v"], tensors.get("mask"))
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> AttentionState:
+        """With other buffers, room included."""
+        with writable():
+            mask = None if self._mask is None else change(self._mask)
+            other = AttentionState(change(self._k), change(self._v), mask)
+        other.length, other.turns = self.length, self.turns
+        return other
+
+    def _masked(self) -> AttentionState:
+        """With a mask, be it of ones."""
+        if self._mask is not None:
+            return self
+        k, v = self.k, self.v
+        return AttentionState(k, v, k.new_ones(k.shape[0], self.length, dtype=torch.bool))
+
+
+def _widened(x: Tensor, length: int, capacity: int) -> Tensor:
+    """The first ``length`` columns of x (B, H, ·, E), in memory for ``capacity``."""
+    wide = x.new_empty(*x.shape[:2], capacity, x.shape[3])
+    wide[:, :, :length] = x[:, :, :length]
+    return wide

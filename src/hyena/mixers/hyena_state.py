@@ -1,0 +1,166 @@
+"""What a Hyena operator remembers of a sequence, from token to token.
+
+Sizes: B batch, L length, D width, N order, K taps of the short convolution, C = (N+1)·D its
+channels.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from hyena.filters import HyenaFilter, LongFilter
+from hyena.mixers.packing import check_state
+from hyena.ops import Backend
+from hyena.ops.online import OnlineState
+from hyena.ops.recurrence import RecurrentState
+from hyena.ops.rows import Rows, check_alike, index_of, writable
+
+_FEWEST = 256  # positions that a state which grows by itself plans for at least
+
+
+class HyenaState:
+    """The state of a `hyena.HyenaOperator`, advanced in place by a step.
+
+    Args:
+        short: (B, C, K−1), the last inputs of the short convolution, oldest first.
+        long: the state of the N − 1 long convolutions, which this takes over.
+        length: tokens so far, padding included.
+
+    Attributes: ``long`` and ``length``, as given; ``batch`` B; ``sizes`` (C, K−1, N−1, D);
+        ``before``, the inputs of the short convolution latest first, (B, C) each.
+    """
+
+    def __init__(self, short: Tensor, long: OnlineState | RecurrentState, length: int) -> None:
+        if short.dim() != 3:
+            raise ValueError(f"HyenaState: expected short (B, C, K−1), got {tuple(short.shape)}")
+        self.long, self.length = long, length
+        self.batch, self.sizes = short.shape[0], (*short.shape[1:], *long.sizes)
+        with writable():
+            self._ring = short.flip(2).permute(2, 0, 1).contiguous()  # the slots that go round
+        self.before = deque(self._ring.unbind())
+        self._filter: HyenaFilter | LongFilter | None = None
+
+    @property
+    def short(self) -> Tensor:
+        """The last inputs of the short convolution, oldest first: (B, C, K−1)."""
+        oldest_first = list(self.before)[::-1]
+        return torch.stack(oldest_first, dim=-1) if oldest_first else self._ring.permute(1, 2, 0)
+
+    def prepare(self, filter: HyenaFilter | LongFilter, backend: Backend) -> None:
+        """Makes ready for one more token of an operator with this filter.
+
+        Raises: ValueError if all tokens that were planned for have come and the inputs, which it
+            takes to plan for more, were not kept.
+        """
+        if self._filter is not filter:
+            self._bind(filter, backend)
+        if self.long.full:
+            self._extend(filter, backend)
+
+    def advance(self, z: Tensor) -> None:
+        """To the next token, after one whose input of the short convolution was z (B, C)."""
+        if self.before:
+            oldest = self.before.pop()
+            oldest.copy_(z)
+            self.before.appendleft(oldest)
+        self.long.advance()
+        self.length += 1
+
+    def copy(self) -> HyenaState:
+        """The same in memory of its own."""
+        return self._with(self.short, self.long.copy())
+
+    def select(self, rows: Rows) -> HyenaState:
+        """The sequences of these indices, in this order and with repeats; memory of its own."""
+        short = self.short
+        return self._with(
+            short.index_select(0, index_of(rows, short.device)), self.long.select(rows)
+        )
+
+    def to(self, device: torch.device | str) -> HyenaState:
+        """The same on a device; itself, if it is there."""
+        long = self.long.to(device)
+        if long is self.long:
+            return self
+        return HyenaState(self.short.to(device), long, self.length)
+
+    @staticmethod
+    def join(states: Sequence[HyenaState]) -> HyenaState:
+        """The sequences of all states, one after the other.
+
+        Raises: ValueError if the states are not of prompts of one length, prefilled alike, and
+            after equally many steps.
+        """
+        parts = [state.tensors() for state in states]
+        check_alike("HyenaState", parts, [state.settings() for state in states])
+        long: OnlineState | RecurrentState
+        if isinstance(states[0].long, OnlineState):
+            long = OnlineState.join([x.long for x in states if isinstance(x.long, OnlineState)])
+        else:
+            long = RecurrentState.join(
+                [x.long for x in states if isinstance(x.long, RecurrentState)]
+            )
+        return states[0]._with(torch.cat([part["short"] for part in parts]), long)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What has to be stored: ``short``, and what the long convolutions have."""
+        return {"short": self.short, **self.long.tensors()}
+
+    def settings(self) -> dict[str, int]:
+        """The numbers that go with the tensors."""
+        return {"length": self.length, **self.long.settings()}
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor], settings: Mapping[str, int]) -> HyenaState:
+        """The state that the tensors and settings were of, which takes the tensors over."""
+        kind = RecurrentState if "x" in tensors else OnlineState
+        long = kind.from_tensors(tensors, settings)
+        return HyenaState(tensors["short"], long, settings["length"])
+
+    def _with(self, short: Tensor, long: OnlineState | RecurrentState) -> HyenaState:
+        other = HyenaState(short, long, self.length)
+        other._filter = self._filter
+        return other
+
+    def _bind(self, filter: HyenaFilter | LongFilter, backend: Backend) -> None:
+        """Takes what steps read of the filter."""
+        fits = False
+        if isinstance(filter, LongFilter) and filter.recurrent:
+            if isinstance(self.long, OnlineState) and self.long.inputs is not None:
+                # Of a file of version 1, which kept the inputs whatever the filter.
+                parts = self.long.inputs.unflatten(1, self.sizes[2:]).unbind(1)
+                with writable():
+                    left = [filter.state_after(u, i) for i, u in enumerate(parts)]
+                    self.long = RecurrentState(torch.stack(left, dim=1))
+            found = filter.recurrence()
+            if isinstance(self.long, RecurrentState):
+                parts, width, numbers = found.sizes
+                fits = self.long.x.shape[1:] == (parts, width, numbers // 2, 2)
+                self.long.filter = found
+        elif isinstance(self.long, OnlineState):
+            fits, long = True, self.long
+            long.filter = filter.online(long.planned, block=long.block, backend=backend)
+        check_state("HyenaOperator", self, fits)
+        self._filter = filter
+
+    def _extend(self, filter: HyenaFilter | LongFilter, backend: Backend) -> None:
+        """Plans for as many tokens as have come, from the inputs of all."""
+        long, limit = self.long, filter.limit
+        assert isinstance(long, OnlineState)
+        if not long.keeps_inputs:
+            raise ValueError(
+                f"HyenaOperator.step: the prefill planned for future={long.planned} tokens, which "
+                "have all come; plan for more, or call it with keep_inputs=True"
+            )
+        room = max(self.length, _FEWEST)
+        if limit is not None:
+            room = min(room, limit - self.length)
+        taps = 2 * max(self.length, room)
+        with writable():
+            h = filter(taps if limit is None else min(taps, limit))
+        long.filter = filter.online(room, block=long.block, backend=backend)
+        long.extend(h, room)

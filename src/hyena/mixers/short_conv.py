@@ -1,0 +1,52 @@
+"""The short convolution of a Hyena operator, as a layer.
+
+Sizes: B batch, C channels, L length, K taps.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from hyena.ops import Segments, short_conv
+
+
+class ShortConv(nn.Module):
+    """Depthwise convolution of C channels with K taps and a bias, on (B, C, L).
+
+    ``weight`` (C, K): tap j has lag j, or j − (K−1)/2 if not causal. Initialised as
+    `torch.nn.Conv1d` does: uniform within ±1/√K.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        taps: int,
+        *,
+        causal: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        self.weight = nn.Parameter(torch.empty(channels, taps, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
+        bound = 1 / math.sqrt(taps)
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, u: Tensor, segments: Segments | None = None) -> Tensor:
+        return short_conv(u, self.weight, self.bias, causal=self.causal, segments=segments)
+
+    def step(self, u: Tensor, before: Iterable[Tensor]) -> Tensor:
+        """One position: u (B, C) and the K − 1 inputs before it, the latest first → (B, C)."""
+        first, *others = self.weight.unbind(1)
+        y = torch.addcmul(self.bias, u, first)
+        for tap, x in zip(others, before, strict=True):
+            y = torch.addcmul(y, x, tap)
+        return y if y.dtype == u.dtype else y.to(u.dtype)
+
+    def by_lag(self) -> tuple[Tensor, Tensor]:
+        """Taps by lag, (K, C), and the bias, in float32 and without gradients."""
+        return self.weight.detach().float().t().contiguous(), self.bias.detach().float()

@@ -1,0 +1,85 @@
+"""What all states of generation have in common: they are values that can be copied, cut and joined.
+
+A state is advanced by ``step``, which may write to it in place: go on with what ``step`` returned,
+and copy it first to go on in two ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from hyena.ops.rows import Rows, check_alike, index_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+T = TypeVar("T")
+
+
+class MixerState(Protocol):
+    """The state of one layer for the B sequences of a batch."""
+
+    def copy(self) -> Self:
+        """The same in memory of its own."""
+
+    def select(self, rows: Rows) -> Self:
+        """The sequences of these indices, in this order and with repeats; memory of its own."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on a device."""
+
+    @classmethod
+    def join(cls, states: Sequence[Self]) -> Self:
+        """The sequences of all states, one after the other.
+
+        Raises: ValueError if the states are of different sizes or at different positions.
+        """
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What has to be stored, by name, the batch first."""
+
+    def settings(self) -> dict[str, int]:
+        """The numbers that have to be stored with it."""
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, int]) -> Self:
+        """The state that `tensors` and `settings` were of, which takes the tensors over.
+
+        Raises: KeyError if one is missing; ValueError if they do not fit together.
+        """
+
+
+def tensor_state(cls: type[T]) -> type[T]:
+    """Makes a NamedTuple of tensors, the batch their first dimension, a `MixerState`.
+
+    For a state of one size, which a step replaces by a new one.
+    """
+    names: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]
+
+    def of_each(change: Callable[[Tensor], Tensor], state: Any) -> Any:
+        return cls(*map(change, state))
+
+    def join(states: Sequence[Any]) -> Any:
+        check_alike(cls.__name__, [x.tensors() for x in states], [x.settings() for x in states])
+        return cls(*map(torch.cat, zip(*states, strict=True)))
+
+    methods = {
+        "copy": lambda state: of_each(torch.clone, state),
+        "select": lambda state, rows: of_each(
+            lambda x: x.index_select(0, index_of(rows, x.device)), state
+        ),
+        "to": lambda state, device: of_each(lambda x: x.to(device), state),
+        "join": staticmethod(join),
+        "tensors": lambda state: dict(zip(names, state, strict=True)),
+        "settings": lambda state: {},
+        "from_tensors": staticmethod(
+            lambda tensors, settings: cls(*(tensors[name] for name in names))
+        ),
+    }
+    for name, method in methods.items():
+        setattr(cls, name, method)
+    return cls

@@ -1,0 +1,342 @@
+r"""Long convolutions one position at a time: an output is wanted before the next input is known.
+
+Inputs and outputs are cut into blocks of S positions. An input adds to the outputs of its own block
+at once. To those of later blocks it adds in tiles: when the t-th position has come, t a multiple of
+S, and U is the largest power of two that divides t, then the last U inputs add to the next U
+outputs. So every pair of an input and a later output is in one tile or block, and T positions cost
+O(T log² T): the relaxed product of van der Hoeven, used for generation as in Flash Inference
+(arXiv:2410.12982). What inputs before the first position add is computed at once, for as many
+outputs as are planned (as in FutureFill, arXiv:2410.03766).
+
+Sizes: B batch, F convolutions that take turns at each position, D channels of each, T positions
+that are planned, S positions of a block, U of a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hyena.ops.backend import Backend
+from hyena.ops.long import long_conv
+from hyena.ops.native.stepping import OnlineStep
+from hyena.ops.rows import Rows, check_alike, index_of, writable
+from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
+
+BLOCK = 64  # S; a power of two
+
+
+class OnlineFilter:
+    """What online convolution reads of F filters: their first taps, and their spectra for tiles.
+
+    Args:
+        limit: the most taps that the filters have; None if any number.
+        backend: of the convolutions of tiles, see `hyena.ops.long_conv`.
+        block: S, a power of two.
+    """
+
+    def __init__(self, limit: int | None, backend: Backend = "auto", block: int = BLOCK) -> None:
+        self.limit, self.backend, self.block = limit, backend, block
+        self.taps: Tensor | None = None  # (F, S, 1, D) by lag, those of lag 0 with the skip
+        self._near: list[list[Tensor]] = []
+        self._tiles: dict[int, Tensor | FilterSpectrum] = {}
+
+    def prepare(self, room: int, taps: Callable[[int], Tensor], skip: Tensor) -> None:
+        """Makes what ``room`` positions need and is not there yet.
+
+        Args: taps(n) (F, D, n), of lags 0 … n − 1, for n up to the limit; skip (F, D).
+        """
+        sizes = [self.block]
+        while sizes[-1] < room:
+            sizes.append(2 * sizes[-1])
+        sizes.pop()  # tiles of a block and more, shorter than room
+        missing = [size for size in sizes if size not in self._tiles]
+        if self._near and not missing:
+            return
+        longest = 2 * missing[-1] if missing else self.block
+        with writable():
+            h = taps(longest if self.limit is None else min(longest, self.limit))
+            h = F.pad(h, (0, longest - h.shape[-1]))
+            if not self._near:
+                near = h[..., : self.block].clone()
+                near[..., 0] += skip.to(h.dtype)
+                self.taps = near.permute(0, 2, 1)[:, :, None].contiguous()
+                self._near = [[part[:n] for n in range(self.block + 1)] for part in self.taps]
+            for size in missing:
+                self._tiles[size] = self._tile(h[..., 1 : 2 * size].flatten(0, 1), size)
+
+    def near(self, part: int, count: int) -> Tensor:
+        """The taps of lags 0 … count − 1 of one of the filters, with its skip: (count, 1, D)."""
+        return self._near[part][count]
+
+    def tile(self, inputs: Tensor) -> Tensor:
+        """What U inputs add to the U outputs after them: (B, F·D, U) → (B, F·D, U)."""
+        k = self._tiles[inputs.shape[-1]]
+        return long_conv(inputs, k, causal=False, backend=self.backend)
+
+    def _tile(self, k: Tensor, size: int) -> Tensor | FilterSpectrum:
+        # Output j, of those after the inputs, reads input i with the tap of lag size + j − i: from
+        # the first of the inputs it is a convolution whose middle tap has lag ``size``.
+        if self.backend == "naive":
+            return k
+        return filter_spectrum(k, size, causal=False, backend=self.backend)
+
+
+def contribution(inputs: Tensor, taps: Tensor, room: int, *, backend: Backend = "auto") -> Tensor:
+    """What inputs (B, C, L) add to the ``room`` outputs after them: (B, C, room).
+
+    Args: taps (C, n) of lags 0 … n − 1; further ones count as zero.
+    """
+    size = max(inputs.shape[-1], room)
+    inputs = F.pad(inputs, (size - inputs.shape[-1], 0))
+    k = F.pad(taps[:, 1 : 2 * size], (0, max(2 * size - taps.shape[1], 0)))
+    return long_conv(inputs, k, causal=False, backend=backend)[..., :room]
+
+
+class OnlineState:
+    """F convolutions in the middle of a sequence, for B rows; advanced in place.
+
+    Args:
+        line: (B, F·D, T), what inputs before add to the outputs of T positions to come. The state
+            takes it over: of positions that are past it holds their inputs instead.
+        parts: F.
+        inputs: (B, F·D, P), all inputs before, if they are to be kept so that `extend` can plan
+            for more.
+        position: how many of the T positions are past, if the line is of such a state.
+        block: S.
+
+    Attributes: ``position``; ``filter``, the `OnlineFilter` in use, of this block and prepared for
+        T, None until it is set.
+    """
+
+    def __init__(
+        self,
+        line: Tensor,
+        parts: int,
+        inputs: Tensor | None = None,
+        *,
+        position: int = 0,
+        block: int = BLOCK,
+    ) -> None:
+        divides = line.dim() == 3 and parts > 0 and line.shape[1] % parts == 0
+        power_of_two = block > 0 and block & (block - 1) == 0
+        if not divides or not power_of_two or not 0 <= position <= line.shape[2]:
+            raise ValueError(
+                "OnlineState: expected a line (B, F·D, T), a position from 0 to T and a block that "
+                f"is a power of two, got {tuple(line.shape)}, F = {parts}, {position} and {block}"
+            )
+        self.filter: OnlineFilter | None = None
+        self._native: OnlineStep | None = None
+        self._recent = self._due = line[..., :0]
+        self.parts, self.block = parts, block
+        self._begin(line, inputs, position)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """(F, D)."""
+        return self.parts, self._line.shape[1] // self.parts
+
+    @property
+    def keeps_inputs(self) -> bool:
+        """Whether `extend` can plan for more."""
+        return self._inputs is not None
+
+    @property
+    def planned(self) -> int:
+        """T."""
+        return self._line.shape[-1]
+
+    @property
+    def full(self) -> bool:
+        """Whether all planned positions are past."""
+        return self.position == self._line.shape[-1]
+
+    @property
+    def inputs(self) -> Tensor | None:
+        """All inputs so far, (B, F·D, ·), if they are kept."""
+        if self._inputs is None:
+            return None
+        past = self.line[..., : self.position].to(self._inputs.dtype)
+        return torch.cat([self._inputs, past], dim=-1)
+
+    @property
+    def line(self) -> Tensor:
+        """(B, F·D, T): inputs of past positions, and what is known of the outputs to come."""
+        now = self._now()
+        now[: self._row].copy_(self._recent[: self._row])
+        now[self._row :].copy_(self._due[self._row : self._rows])
+        return self._line
+
+    def step(self, part: int, gate: Tensor, value: Tensor) -> Tensor:
+        """The output (B, D) of one of the convolutions, whose input is gate · value.
+
+        Each takes its turn once; then comes `advance`, until which the output is valid.
+        """
+        assert self.filter is not None
+        entry, out, rest = self._views[self._row][part] or self._make_views(part)
+        near = self.filter.near(part, rest.shape[0])
+        if torch._C._are_functorch_transforms_active():  # which have no rules for the others
+            entry.copy_(value * gate)
+            rest.add_(entry * near)
+        else:
+            torch.mul(value, gate, out=entry)
+            rest.addcmul_(entry, near)
+        return out
+
+    @property
+    def taps(self) -> Tensor | None:
+        """The filters' first taps, if the filter is set."""
+        return None if self.filter is None else self.filter.taps
+
+    def native_step(
+        self, z: Tensor, before: Sequence[Tensor], short: Callable[[], tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """All that lies between an operator's projections at this position, in one call: (B, D).
+
+        Args: z (B, (F+2)·D) and those before it, as `OnlineStep` takes them; its short convolution.
+        """
+        taps = self.taps
+        assert taps is not None
+        if self._native is None or self._native.filter is not taps:
+            self._native = OnlineStep(short(), taps, self._recent, self._due)
+        return self._native(z, before, self._row, self._rows - self._row)
+
+    def advance(self) -> None:
+        """To the next position."""
+        self.position += 1
+        self._row += 1
+        if self._row == self._rows:
+            self._close_block()
+
+    def extend(self, taps: Tensor, room: int) -> None:
+        """Plans for ``room`` positions from here on, anew from all inputs, which must be kept.
+
+        Args: taps (F, D, n) of lags 0 … n − 1, n as large as the sequence may become.
+        """
+        inputs = self.inputs
+        assert inputs is not None
+        assert self.filter is not None
+        with writable():
+            wide = inputs.to(self._line.dtype)
+            line = contribution(wide, taps.flatten(0, 1), room, backend=self.filter.backend)
+        self._begin(line.contiguous(), inputs, 0)
+
+    def copy(self) -> OnlineState:
+        """The same in memory of its own."""
+        with writable():
+            return self._like(self.line.clone(), _of(self._inputs, torch.clone))
+
+    def select(self, rows: Rows) -> OnlineState:
+        """The rows of these indices, in this order and with repeats, in memory of their own."""
+        index = index_of(rows, self._line.device)
+        with writable():
+            inputs = _of(self._inputs, lambda x: x.index_select(0, index))
+            return self._like(self.line.index_select(0, index), inputs)
+
+    def to(self, device: torch.device | str) -> OnlineState:
+        """The same on a device; itself, if it is there."""
+        moved = self._line.to(device)
+        if moved is self._line:
+            return self
+        with writable():
+            other = self._like(self.line.to(device), _of(self._inputs, lambda x: x.to(device)))
+        other.filter = None
+        return other
+
+    @staticmethod
+    def join(states: Sequence[OnlineState]) -> OnlineState:
+        """All rows, one state's after the other's.
+
+        Raises: ValueError if the states differ in anything but their rows.
+        """
+        parts = [state.tensors() for state in states]
+        check_alike("OnlineState", parts, [state.settings() for state in states])
+        with writable():
+            whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            return states[0]._like(whole["line"], whole.get("inputs"))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What has to be stored: ``line``, and ``inputs`` if kept."""
+        kept = {} if self._inputs is None else {"inputs": self._inputs}
+        return {"line": self.line, **kept}
+
+    def settings(self) -> dict[str, int]:
+        """The numbers that go with the tensors."""
+        return {"parts": self.parts, "position": self.position, "block": self.block}
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor], settings: Mapping[str, int]) -> OnlineState:
+        """The state that the tensors and settings were of, which takes the tensors over."""
+        return OnlineState(
+            tensors["line"],
+            settings["parts"],
+            tensors.get("inputs"),
+            position=settings["position"],
+            block=settings["block"],
+        )
+
+    def _like(self, line: Tensor, inputs: Tensor | None) -> OnlineState:
+        other = OnlineState(line, self.parts, inputs, position=self.position, block=self.block)
+        other.filter = self.filter
+        return other
+
+    def _begin(self, line: Tensor, inputs: Tensor | None, position: int) -> None:
+        """In the middle of the block of this position."""
+        self._line, self._inputs, self.position = line, inputs, position
+        self._native = None
+        B, channels, planned = line.shape
+        size = min(self.block, planned)
+        with writable():
+            # Of the current block, by position: inputs, and what is known of the outputs. Here a
+            # step reads and writes what lies side by side, in the line it does not.
+            shape = (size, self.parts, B, channels // self.parts)
+            self._recent, self._due = line.new_zeros(shape), line.new_zeros(shape)
+        self._views: list[list[_Views | None]] = [[None] * self.parts for _ in range(size)]
+        self._open_block()
+
+    def _now(self) -> Tensor:
+        """The current block in the line, (rows, F, B, D)."""
+        block = self._line[..., self._start : self._start + self._rows]
+        return block.unflatten(1, self._recent.shape[1::2]).permute(3, 1, 0, 2)
+
+    def _open_block(self) -> None:
+        """Reads the current block out of the line."""
+        self._start = self.position // self.block * self.block
+        self._rows = min(self.block, self.planned - self._start)
+        self._row = self.position - self._start
+        now = self._now()
+        self._recent[: self._row].copy_(now[: self._row])
+        self._due[self._row : self._rows].copy_(now[self._row :])
+
+    def _close_block(self) -> None:
+        """Writes a block that is past to the line, and adds the tile that its end completes."""
+        self._now().copy_(self._recent[: self._rows])
+        t = self.position
+        if t < self.planned:
+            size = t & -t
+            tile = self._line[..., t : t + size]
+            assert self.filter is not None
+            added = self.filter.tile(self._line[..., t - size : t])
+            tile.add_(added[..., : tile.shape[-1]])
+        self._open_block()
+
+    def _make_views(self, part: int) -> _Views:
+        """Of this position: the input, the output, and the outputs from here to the block's end."""
+        row = self._row
+        views = (
+            self._recent[row, part],
+            self._due[row, part],
+            self._due[row : self._rows, part],
+        )
+        self._views[row][part] = views
+        return views
+
+
+_Views = tuple[Tensor, Tensor, Tensor]
+
+
+def _of(x: Tensor | None, change: Callable[[Tensor], Tensor]) -> Tensor | None:
+    return None if x is None else change(x)

@@ -1,0 +1,156 @@
+r"""Convolutions with sums of exponentials, one position at a time in constant memory.
+
+A filter h_t = 2 Re Σ_i w_i a_i^t is the recurrence x ← a·x + u, y = 2 Re Σ_i w_i x_i.
+
+Sizes: B batch, F convolutions that take turns at each position, D channels of each, n numbers in
+the state of a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hyena.ops.native.stepping import RecurrentStep
+from hyena.ops.rows import Rows, check_alike, index_of, writable
+
+
+class Recurrence(NamedTuple):
+    """F filters of D channels as recurrences; made by `recurrence_of`. Complex numbers are in two
+    planes, the real parts and the imaginary ones, so that channels lie side by side."""
+
+    decay: Tensor  # (F, 2, n/2, 1, D): a
+    weight: Tensor  # (F, 2, n/2, 1, D): what the real and imaginary parts of x count for
+    skip: Tensor  # (F, D)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """(F, D, n)."""
+        parts, _, modes, _, width = self.decay.shape
+        return parts, width, 2 * modes
+
+
+def recurrence_of(decay: Tensor, weight: Tensor, skip: Tensor) -> Recurrence:
+    """The recurrence of h_t = 2 Re Σ weight · decay^t and a direct path.
+
+    Args: decay and weight (F, D, n/2) complex; skip (F, D).
+    """
+
+    def planes(x: Tensor) -> Tensor:
+        return torch.view_as_real(x.resolve_conj()).permute(0, 3, 2, 1)[:, :, :, None].contiguous()
+
+    weight = 2 * planes(weight.conj())
+    return Recurrence(planes(decay), weight, skip.to(weight.dtype).contiguous())
+
+
+class RecurrentState:
+    """F convolutions in the middle of a sequence, for B rows; advanced in place.
+
+    Args: x (B, F, D, n/2, 2), the states, real and imaginary parts.
+    Attributes: ``filter``, the `Recurrence`, None until it is set; ``full``, never: any number of
+        positions may come.
+    """
+
+    full = False
+
+    def __init__(self, x: Tensor) -> None:
+        if x.dim() != 5 or x.shape[-1] != 2:
+            raise ValueError(f"RecurrentState: expected x (B, F, D, n/2, 2), got {tuple(x.shape)}")
+        self.filter: Recurrence | None = None
+        self._native: RecurrentStep | None = None
+        planes = x.permute(1, 4, 3, 0, 2).contiguous()
+        self._planes = planes.clone() if planes.data_ptr() == x.data_ptr() else planes
+
+    @property
+    def x(self) -> Tensor:
+        """The states, (B, F, D, n/2, 2)."""
+        return self._planes.permute(3, 0, 4, 2, 1)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """(F, D)."""
+        return self._planes.shape[0], self._planes.shape[-1]
+
+    @property
+    def taps(self) -> Tensor | None:
+        """What tells the dtype of the filters, if they are set."""
+        return None if self.filter is None else self.filter.decay
+
+    def step(self, part: int, gate: Tensor, value: Tensor) -> Tensor:
+        """The output (B, D) of one of the convolutions, whose input is gate · value.
+
+        Each takes its turn once; then comes `advance`.
+        """
+        assert self.filter is not None
+        decay, weight, skip = (x[part] for x in self.filter)
+        x = self._planes[part]
+        u = gate * value
+        real = torch.addcmul(torch.addcmul(u, x[0], decay[0]), x[1], decay[1], value=-1)
+        x[1] = torch.addcmul(x[1] * decay[0], x[0], decay[1])
+        x[0] = real
+        return torch.addcmul((x * weight).sum((0, 1)), skip, u)
+
+    def native_step(
+        self, z: Tensor, before: Sequence[Tensor], short: Callable[[], tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """All that lies between an operator's projections at this position, in one call: (B, D).
+
+        Args: z (B, (F+2)·D) and those before it, as `RecurrentStep` takes them; its short
+            convolution.
+        """
+        filter = self.filter
+        assert filter is not None
+        if self._native is None or self._native.filter is not filter.decay:
+            self._native = RecurrentStep(short(), *filter, self._planes)
+        return self._native(z, before)
+
+    def advance(self) -> None:
+        """To the next position, for which there is nothing to do."""
+
+    def copy(self) -> RecurrentState:
+        """The same in memory of its own."""
+        return self._with(lambda x: x)
+
+    def select(self, rows: Rows) -> RecurrentState:
+        """The rows of these indices, in this order and with repeats, in memory of their own."""
+        index = index_of(rows, self.x.device)
+        return self._with(lambda x: x.index_select(0, index))
+
+    def to(self, device: torch.device | str) -> RecurrentState:
+        """The same on a device; itself, if it is there."""
+        if self._planes.to(device) is self._planes:
+            return self
+        with writable():
+            return RecurrentState(self.x.to(device))
+
+    @staticmethod
+    def join(states: Sequence[RecurrentState]) -> RecurrentState:
+        """All rows, one state's after the other's.
+
+        Raises: ValueError if the states differ in anything but their rows.
+        """
+        parts = [state.tensors() for state in states]
+        check_alike("RecurrentState", parts, [state.settings() for state in states])
+        return states[0]._with(lambda _: torch.cat([state.x for state in states]))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What has to be stored."""
+        return {"x": self.x}
+
+    def settings(self) -> dict[str, int]:
+        """The numbers that go with it: none."""
+        return {}
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor], settings: Mapping[str, int]) -> RecurrentState:
+        """The state that the tensors were of."""
+        return RecurrentState(tensors["x"])
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> RecurrentState:
+        with writable():
+            other = RecurrentState(change(self.x))
+        other.filter = self.filter
+        return other

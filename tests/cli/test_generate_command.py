@@ -1,0 +1,204 @@
+"""`hyena generate`: what it prints, in which form, and when it is interrupted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import hyena
+from hyena.cli import main
+from hyena.data import load_tokenizer
+from hyena.generation import Stream, beam_search, generate, stream
+from hyena.model import LanguageModel
+
+Output = pytest.CaptureFixture[str]
+BYTES = load_tokenizer("bytes")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model with its tokenizer, which writes readable text."""
+    config = hyena.ModelConfig(width=16, layers=1, mlp_width=16, max_length=48)
+    model = LanguageModel(config, generator=torch.Generator().manual_seed(1))
+    readable = torch.zeros(model.config.padded_vocab)
+    readable[32:127] = 1
+    model.embedding.weight.data = torch.randn(model.embedding.weight.shape) * readable[:, None]
+    path = tmp_path_factory.mktemp("model")
+    model.save(path)
+    BYTES.save(path)
+    return path
+
+
+def run(folder: Path, capsys: Output, *words: str, code: int = 0) -> str:
+    capsys.readouterr()
+    assert main(["generate", str(folder), *words]) == code
+    return capsys.readouterr().out
+
+
+def lines(out: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_several_prompts_are_one_batch_in_their_order(folder: Path, capsys: Output) -> None:
+    prompts = ["The", "[a, b]", "- c"]
+    words = [word for prompt in prompts for word in ("--prompt", prompt)]
+    out = run(folder, capsys, *words, "--max-new-tokens=9", "--seed=4")
+    results = generate(hyena.load(folder), prompts, tokenizer=BYTES, max_new_tokens=9, seed=4)
+    texts = [
+        f"[{i}] {p}{r.text}\n\n" for i, (p, r) in enumerate(zip(prompts, results, strict=True), 1)
+    ]
+    assert out == "".join(texts)
+
+
+def test_every_option_of_drawing_arrives(
+    folder: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {
+        "max_new_tokens": 20,
+        "temperature": 1.5,
+        "top_k": 60,
+        "top_p": 0.95,
+        "min_p": 0.01,
+        "repetition_penalty": 1.1,
+        "seed": 3,
+        "stop": ["z", "yx"],
+        "stop_tokens": [65, 66],
+    }
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()][:-2]
+    words += ["--stop", "z", "--stop=yx", "--stop_tokens=[65,66]"]
+    given: dict[str, Any] = {}
+
+    def recording(*arguments: Any, **options: Any) -> Stream:
+        given.update(options)
+        return stream(*arguments, **options)
+
+    monkeypatch.setattr("hyena.cli.generate.stream", recording)
+    (found,) = lines(run(folder, capsys, "--prompt=A", "--output=jsonl", *words))
+    assert {name: given[name] for name in options} == options
+    (result,) = generate(hyena.load(folder), "A", tokenizer=BYTES, **options)
+    expected = {"index": 0, "prompt": "A", "text": result.text, "tokens": result.tokens}
+    assert found == {**expected, "finished": result.finished}
+
+
+def test_log_probabilities_are_in_the_lines(folder: Path, capsys: Output) -> None:
+    words = ["--prompt=A", "--prompt=Bc", "--output=jsonl", "--max_new_tokens=4"]
+    results = generate(
+        hyena.load(folder), ["A", "Bc"], tokenizer=BYTES, max_new_tokens=4, alternatives=2
+    )
+    found = lines(run(folder, capsys, *words, "--logprobs=2"))
+    assert [line["index"] for line in found] == [0, 1]
+    for line, result in zip(found, results, strict=True):
+        assert line["logprobs"] == result.logprobs
+        assert line["alternatives"] == [[[*pair] for pair in of] for of in result.alternatives]
+    assert "alternatives" not in lines(run(folder, capsys, *words, "--logprobs=0"))[0]
+    assert "logprobs" not in lines(run(folder, capsys, *words))[0]
+
+
+@pytest.mark.parametrize("prompts", [["A"], ["A", "B c"]])
+def test_beams(prompts: list[str], folder: Path, capsys: Output) -> None:
+    words = [f"--prompt={prompt}" for prompt in prompts]
+    words += ["--beam-width=3", "--length-penalty=0.5", "--max-new-tokens=6", "--stop=z"]
+    beams = beam_search(
+        hyena.load(folder),
+        prompts,
+        tokenizer=BYTES,
+        max_new_tokens=6,
+        beam_width=3,
+        length_penalty=0.5,
+        stop="z",
+    )
+    found = lines(run(folder, capsys, *words, "--output=jsonl"))
+    assert [(line.pop("index"), line.pop("rank")) for line in found] == [
+        (i, rank) for i in range(len(prompts)) for rank in range(3)
+    ]
+    assert [line.pop("prompt") for line in found] == [p for p in prompts for _ in range(3)]
+    assert found == [vars(beam) for of_prompt in beams for beam in of_prompt]
+    out = run(folder, capsys, *words)
+    best = [
+        f"{prompt}{of_prompt[0].text}" for prompt, of_prompt in zip(prompts, beams, strict=True)
+    ]
+    assert out == (f"{best[0]}\n" if len(best) == 1 else f"[1] {best[0]}\n\n[2] {best[1]}\n\n")
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes in the fifth step."""
+    left, step = [5], LanguageModel.step
+
+    def failing(self: LanguageModel, ids: torch.Tensor, state: Any) -> Any:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return step(self, ids, state)
+
+    monkeypatch.setattr(LanguageModel, "step", failing)
+
+
+@pytest.mark.usefixtures("interrupted")
+@pytest.mark.parametrize("output", ["text", "jsonl"])
+@pytest.mark.parametrize("prompts", [["A"], ["A", "B c"]])
+def test_ctrl_c_leaves_what_there_is(
+    prompts: list[str], output: str, folder: Path, capsys: Output
+) -> None:
+    words = [f"--prompt={prompt}" for prompt in prompts]
+    capsys.readouterr()
+    assert main(["generate", str(folder), *words, f"--output={output}", "--stop=zzz"]) == 130
+    out, err = capsys.readouterr()
+    assert err == "interrupted\n"
+    results = generate(hyena.load(folder), prompts, tokenizer=BYTES, max_new_tokens=5)
+    texts = [f"{prompt}{result.text}" for prompt, result in zip(prompts, results, strict=True)]
+    if output == "jsonl":
+        found = lines(out)
+        assert [f"{line['prompt']}{line['text']}" for line in found] == texts
+        assert {line["finished"] for line in found} == {"cancelled"}
+    elif len(prompts) == 1:
+        assert out == f"{texts[0]}\n"
+    else:
+        assert out == f"[1] {texts[0]}\n\n[2] {texts[1]}\n\n"
+
+
+def test_a_text_comes_as_it_is_generated(
+    folder: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed, step = [], LanguageModel.step
+
+    def watched(self: LanguageModel, ids: torch.Tensor, state: Any) -> Any:
+        printed.append(capsys.readouterr().out)
+        return step(self, ids, state)
+
+    monkeypatch.setattr(LanguageModel, "step", watched)
+    rest = run_without_clearing(folder, capsys, "--prompt=A", "--max-new-tokens=6")
+    (result,) = generate(hyena.load(folder), "A", tokenizer=BYTES, max_new_tokens=6)
+    assert [*printed[:5], rest] == ["A" + result.text[0], *result.text[1:5], result.text[5] + "\n"]
+
+
+def run_without_clearing(folder: Path, capsys: Output, *words: str) -> str:
+    assert main(["generate", str(folder), *words]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--prompt x --prompts p.txt", "prompt and prompts were both given; give one of them"),
+        ("--logprobs 2", "got 2 with output text; give --output jsonl too"),
+        ("--logprobs=-1 --output jsonl", "a number of alternatives, at least 0"),
+        ("--length-penalty 1", "length_penalty is of beam search; give beam_width too"),
+        ("--beam-width 2 --top-k 3", "top_k and beam_width were both given, but beam search draws"),
+        ("--beam-width 2 --temperature 0", "temperature and beam_width were both given"),
+        ("--beam-width 0", "beam_width: expected at least 1, got 0"),
+        ("--min-p 2", "min_p: expected 0 < min_p"),
+        ("--stop=", "stop: expected a text, got an empty one"),
+        ("--stop-tokens [999]", "stop_tokens: token id 999 is outside the vocabulary of 257"),
+    ],
+)
+def test_a_mistake_is_one_line(words: str, message: str, folder: Path, capsys: Output) -> None:
+    capsys.readouterr()
+    assert main(["generate", str(folder), *words.split()]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1

@@ -1,0 +1,68 @@
+"""One process at a time in the folder of a cell or of a sweep."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_cells import cell
+
+from hyena.experiments import CellConfig, Group, read_result, run_cell, run_sweep
+from hyena.training.folder_lock import locked
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
+
+
+def refusal(folder: Path) -> str:
+    return rf"^another run is using {folder}; wait for it or stop it first$"
+
+
+def sweep_of(config: CellConfig) -> list[Group]:
+    return [Group("hyena", {}, [{}], [[config]])]
+
+
+def test_a_cell_is_run_once_at_a_time(tmp_path: Path) -> None:
+    config = cell(tmp_path / "cell")
+    refused: list[int] = []
+
+    def meanwhile(step: int, steps: int) -> None:
+        if step == 3:
+            with pytest.raises(RuntimeError, match=refusal(config.out)):
+                run_cell(config)
+            refused.append(step)
+
+    end = run_cell(config, progress=meanwhile)
+    assert refused == [3]
+    assert end.result == read_result(config.out)
+    assert run_cell(config).result == end.result  # a finished one is only read
+
+
+def test_a_sweep_is_run_once_at_a_time(tmp_path: Path) -> None:
+    plan = sweep_of(cell(tmp_path / "cells/cell"))
+    with locked(tmp_path), pytest.raises(RuntimeError, match=refusal(tmp_path)):
+        run_sweep(plan, tmp_path, jobs=1)
+    assert not (tmp_path / "sweep.json").exists()
+    lines: list[str] = []
+    with locked(plan[0].cells[0][0].out):
+        assert run_sweep(plan, tmp_path, jobs=1, say=lines.append).failed == 1
+    assert "failed: another run is using " in lines[0]
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, sys; from hyena.training.folder_lock import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"locked\n"
+    with pytest.raises(RuntimeError, match=refusal(tmp_path)), locked(tmp_path):
+        pass
+    process.kill()
+    process.communicate()
+    with locked(tmp_path):
+        pass

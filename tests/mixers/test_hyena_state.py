@@ -1,0 +1,235 @@
+"""A Hyena operator's steps equal its forward pass, across blocks, tiles and plans."""
+
+import copy
+
+import pytest
+import torch
+from comparison import assert_close
+from torch import Tensor
+
+from hyena.filters import DiagonalSSM, HyenaFilter, LongFilter
+from hyena.mixers import HyenaOperator, HyenaState
+from hyena.ops import Backend, online
+from hyena.ops.online import OnlineState
+
+D, M = 6, 80
+
+
+@pytest.fixture(params=[1, 2, 8])
+def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Blocks so small that a short sequence has many."""
+    monkeypatch.setattr(online, "BLOCK", request.param)
+    return request.param
+
+
+def make(order: int = 2, dtype: torch.dtype = torch.float64, **options: object) -> HyenaOperator:
+    op = HyenaOperator(D, M, order, dtype=torch.float64, **options)  # the same weights for all
+    return op.to(dtype).eval()
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(
+        dtype
+    )
+
+
+def steps(op: HyenaOperator, u: Tensor, state: HyenaState, start: int, stop: int) -> Tensor:
+    """The outputs of the tokens of these positions."""
+    outputs = []
+    for t in range(start, stop):
+        y, state = op.step(u[:, t], state)
+        outputs.append(y)
+    return torch.stack(outputs, dim=1)
+
+
+@pytest.mark.parametrize("order", [2, 3, 4])
+@pytest.mark.parametrize(
+    ("prompt", "future", "keep_inputs"),
+    [(1, 79, False), (37, 43, False), (33, 1, False), (16, 16, True), (5, None, False)],
+)
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 5e-6)])
+@torch.no_grad()
+def test_steps_are_the_forward_pass(
+    block: int,
+    order: int,
+    prompt: int,
+    future: int | None,
+    keep_inputs: bool,
+    dtype: torch.dtype,
+    bound: float,
+) -> None:
+    op, u = make(order, dtype), draw(2, M, D, dtype=dtype)
+    stop = M if future is None or keep_inputs else prompt + future
+    y, state = op.prefill(u[:, :prompt], future=future, keep_inputs=keep_inputs)
+    assert state.long.block == block
+    found = torch.cat([y, steps(op, u, state, prompt, stop)], dim=1)
+    assert_close(found, op(u[:, :stop]), bound)
+
+
+@pytest.mark.parametrize("future", [None, 50])
+@torch.no_grad()
+def test_prompts_of_different_lengths(block: int, future: int | None) -> None:
+    op, u = make(3), draw(3, 80, D)
+    starts = [0, 7, 21]
+    mask = torch.arange(30) >= torch.tensor(starts)[:, None]
+    y, state = op.prefill(u[:, :30], mask=mask, future=future)
+    found = torch.cat([y, steps(op, u, state, 30, 80)], dim=1)
+    for row, start in enumerate(starts):
+        assert_close(found[row, start:], op(u[row : row + 1, start:])[0], 1e-12)
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "naive"])
+@pytest.mark.parametrize("block_causal", [True, False])
+@torch.no_grad()
+def test_each_backend(block: int, backend: Backend, block_causal: bool) -> None:
+    op, u = make(3, backend=backend, block_causal=block_causal), draw(1, M, D)
+    _, state = op.prefill(u[:, :20], future=60)
+    assert_close(steps(op, u, state, 20, M), op(u)[:, 20:], 1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 3e-2), (torch.float16, 4e-3)])
+@torch.no_grad()
+def test_narrow_dtypes(block: int, dtype: torch.dtype, bound: float) -> None:
+    # sums are kept in float32, so that steps are no worse than the forward pass
+    op, u = make(3, dtype), draw(2, M, D, dtype=dtype)
+    expected = copy.deepcopy(op).double()(u.double())
+    for future in (None, 70):
+        y, state = op.prefill(u[:, :10], future=future)
+        found = torch.cat([y, steps(op, u, state, 10, M)], dim=1)
+        assert_close(found, expected, bound, dtype=dtype)
+        assert state.tensors()["line"].dtype == torch.float32
+
+
+@torch.no_grad()
+def test_autocast() -> None:
+    op, u = make(3, torch.float32), draw(2, M, D, dtype=torch.float32)
+    for future in (None, 70):
+        with torch.autocast("cpu", torch.bfloat16):
+            _, state = op.prefill(u[:, :10], future=future)
+            found = steps(op, u, state, 10, M)
+        assert_close(found, op(u)[:, 10:], 4e-2, dtype=torch.bfloat16)
+
+
+@torch.no_grad()
+def test_a_block_of_another_size_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    # as of a state that another version of the package wrote
+    op, u = make(3), draw(2, M, D)
+    monkeypatch.setattr(online, "BLOCK", 4)
+    _, state = op.prefill(u[:, :10], future=70)
+    steps(op, u, state, 10, 31)
+    monkeypatch.setattr(online, "BLOCK", 16)
+    again = HyenaState.from_tensors(state.tensors(), state.settings())
+    assert_close(steps(op, u, again, 31, M), op(u)[:, 31:], 1e-12)
+
+
+@torch.no_grad()
+def test_what_was_planned_for_does_not_depend_on_the_prompt() -> None:
+    op, u = make(3), draw(1, M, D)
+    sizes = []
+    for prompt in (1, 30, 60):
+        _, state = op.prefill(u[:, :prompt], future=9)
+        sizes.append({name: x.numel() for name, x in state.tensors().items()})
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+@torch.no_grad()
+def test_a_plan_may_be_empty() -> None:
+    op, u = make(), draw(1, M, D)
+    y, state = op.prefill(u, future=0)
+    assert_close(y, op(u), 1e-12)
+    with pytest.raises(ValueError, match=r"^the input is 81 long but max_length is 80"):
+        op.step(u[:, 0], state)
+    _, state = op.prefill(u[:, :-1], future=0)
+    with pytest.raises(ValueError, match=r"planned for future=0 tokens, which have all come; plan"):
+        op.step(u[:, 0], state)
+    _, state = op.prefill(u[:, :-1], future=0, keep_inputs=True)
+    assert_close(op.step(u[:, -1], state)[0], op(u)[:, -1], 1e-12)
+
+
+@torch.no_grad()
+def test_a_state_that_grows_plans_no_further_than_the_policy_lets_it() -> None:
+    asked: list[int] = []
+
+    class Listening(HyenaFilter):
+        def forward(self, length: int) -> Tensor:
+            asked.append(length)
+            return super().forward(length)
+
+    for policy in ("error", "interpolate", "extrapolate"):
+        filter = Listening(D, M, length_policy=policy, dtype=torch.float64)
+        op, u = make(filter=filter), draw(1, M, D)
+        _, state = op.prefill(u[:, :50])
+        assert_close(steps(op, u, state, 50, M), op(u)[:, 50:], 1e-12)
+        assert (max(asked) > M) == (policy == "extrapolate")
+        asked.clear()
+
+
+@torch.no_grad()
+def test_the_state_of_a_copy_of_the_operator() -> None:
+    op, u = make(3), draw(1, M, D)
+    _, state = op.prefill(u[:, :10], future=70)
+    steps(op, u, state, 10, 20)
+    other = copy.deepcopy(op)
+    assert_close(steps(other, u, state, 20, M), op(u)[:, 20:], 1e-12)
+
+
+@pytest.mark.parametrize("order", [2, 3])
+@torch.no_grad()
+def test_recurrences_have_a_state_of_one_size(order: int) -> None:
+    taps = DiagonalSSM(D, filters=order - 1, state=4, dtype=torch.float64)
+    filter = LongFilter(
+        taps, D, M, filters=order - 1, length_policy="extrapolate", dtype=torch.float64
+    )
+    op, u = make(order, filter=filter), draw(2, 3 * M, D)
+    for options in ({}, {"future": 1}, {"future": 1, "keep_inputs": True}):
+        _, state = op.prefill(u[:, :50], **options)
+        assert_close(steps(op, u, state, 50, 3 * M), op(u)[:, 50:], 1e-10)
+        assert sum(x.numel() for x in state.tensors().values()) == 2 * op.state_size(50)
+    assert op.state_size(1) == op.state_size(10**6, 10**6)
+
+
+@torch.no_grad()
+def test_recurrences_stop_at_max_length_by_policy() -> None:
+    filter = LongFilter(DiagonalSSM(D, state=4), D, M)
+    op, u = HyenaOperator(D, M, filter=filter).eval(), draw(1, M, D, dtype=torch.float32)
+    _, state = op.prefill(u)
+    with pytest.raises(ValueError, match=r"^the input is 81 long but max_length is 80"):
+        op.step(u[:, 0], state)
+
+
+@torch.no_grad()
+def test_inputs_that_were_kept_become_the_state_of_a_recurrence() -> None:
+    # as in a file of format version 1
+    filter = LongFilter(
+        DiagonalSSM(D, filters=2, state=4, dtype=torch.float64), D, M, filters=2,
+        dtype=torch.float64,
+    )  # fmt: skip
+    op, u = make(3, filter=filter), draw(2, M, D)
+    inputs = []
+    convolve = op._convolve
+    op._convolve = lambda v, *rest: inputs.append(v) or convolve(v, *rest)  # type: ignore
+    _, state = op.prefill(u[:, :20])
+    del op._convolve
+    line = torch.zeros(2, 2 * D, 0, dtype=torch.float64)
+    old = HyenaState(state.short, OnlineState(line, 2, torch.cat(inputs, dim=1)), 20)
+    assert_close(steps(op, u, old, 20, M), op(u)[:, 20:], 1e-10)
+
+
+@torch.no_grad()
+def test_states_of_other_operators_are_refused() -> None:
+    u = draw(1, 9, D)
+    few, many = (make(filter=LongFilter(DiagonalSSM(D, state=n), D, M).double()) for n in (4, 6))
+    message = "HyenaOperator.step: the state, a HyenaState, is that of a mixer of another kind or"
+    for op in (few, make()):
+        _, state = op.prefill(u, future=3)
+        for other in (many, make(3), make(short_width=4), make() if op is few else few):
+            with pytest.raises(ValueError, match=f"^{message}"):
+                other.step(u[:, 0], state)
+
+
+def test_parts_of_a_state_that_do_not_fit() -> None:
+    long = OnlineState(torch.zeros(1, 4, 3), 1)
+    with pytest.raises(
+        ValueError, match=r"^HyenaState: expected short \(B, C, K−1\), got \(1, 12\)"
+    ):
+        HyenaState(torch.zeros(1, 12), long, 3)
