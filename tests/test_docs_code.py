@@ -18,6 +18,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 WITH_CODE = [
     "checkpoints",
+    "distillation",
     "formats",
     "generation",
     "kernel",

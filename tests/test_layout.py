@@ -24,6 +24,7 @@ INSIDE = {
     "data": set(),
     "evaluation": LAYERS | {"model", "data"},
     "generation": LAYERS | {"model", "data"},
+    "distillation": LAYERS | {"model", "plots"},
     "interop": LAYERS | {"model"},
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},

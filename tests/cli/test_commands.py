@@ -132,7 +132,7 @@ def test_evaluate_takes_the_sources_of_prepare(
         asked.append(spec)
         return find_source(str(work / "texts/0.txt"))
 
-    monkeypatch.setattr("hyena.cli.evaluate.find_source", find)
+    monkeypatch.setattr("hyena.cli.held_out.find_source", find)
     assert main(["evaluate", f"{work}/run", "--data", "sotu"]) == 0
     assert asked == ["sotu"]
     assert capsys.readouterr().out.startswith("sotu: 1 documents")

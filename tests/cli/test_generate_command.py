@@ -96,6 +96,16 @@ def test_log_probabilities_are_in_the_lines(folder: Path, capsys: Output) -> Non
     assert "logprobs" not in lines(run(folder, capsys, *words))[0]
 
 
+def test_only_line_feeds_end_the_lines_of_a_file(
+    folder: Path, tmp_path: Path, capsys: Output
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_bytes("A\fb\r\n\nc\u2028d\n".encode())
+    out = run(folder, capsys, f"--prompts={file}", "--output=jsonl", "--max-new-tokens=1")
+    found = [json.loads(line) for line in out.split("\n")[:-1]]
+    assert [line["prompt"] for line in found] == ["A\fb", "", "c\u2028d"]
+
+
 @pytest.mark.parametrize("prompts", [["A"], ["A", "B c"]])
 def test_beams(prompts: list[str], folder: Path, capsys: Output) -> None:
     words = [f"--prompt={prompt}" for prompt in prompts]

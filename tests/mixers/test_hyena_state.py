@@ -1,6 +1,8 @@
 """A Hyena operator's steps equal its forward pass, across blocks, tiles and plans."""
 
 import copy
+import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -171,6 +173,56 @@ def test_the_state_of_a_copy_of_the_operator() -> None:
     steps(op, u, state, 10, 20)
     other = copy.deepcopy(op)
     assert_close(steps(other, u, state, 20, M), op(u)[:, 20:], 1e-12)
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize(
+    ("before", "after"), [(torch.float64, torch.float32), (torch.float32, torch.float64)]
+)
+@pytest.mark.parametrize("stored", [False, True])
+@torch.no_grad()
+def test_the_operator_may_change_its_dtype(
+    recurrent: bool, before: torch.dtype, after: torch.dtype, stored: bool, block: int
+) -> None:
+    filter = LongFilter(DiagonalSSM(D, state=4), D, M) if recurrent else None
+    op, u = make(filter=filter).double(), draw(2, M, D)
+    expected = op(u)[:, 20:]
+    op.to(before)
+    _, state = op.prefill(u[:, :20].to(before))  # plans anew as it goes
+    first = steps(op, u.to(before), state, 20, 27)
+    if stored:
+        state = HyenaState.from_tensors(state.tensors(), state.settings())
+    op.to(after)
+    rest = steps(op, u.to(after), state, 27, M)
+    assert_close(torch.cat([first.double(), rest.double()], dim=1), expected, 5e-6)
+
+
+@torch.no_grad()
+def test_the_default_dtype_has_no_say() -> None:
+    op, u = make(dtype=torch.float32), draw(1, M, D, dtype=torch.float32)
+    expected = op(u)[:, 20:]
+    _, state = op.prefill(u[:, :20], future=60)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = steps(op, u, state, 20, M)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_close(found, expected, 5e-6)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 5e-6)])
+@torch.no_grad()
+def test_duplicates_go_on_by_themselves(
+    duplicate: Callable[[HyenaState], HyenaState], dtype: torch.dtype, bound: float, block: int
+) -> None:
+    op, u = make(3, dtype), draw(2, M, D, dtype=dtype)
+    expected = op(u)[:, 25:]
+    _, state = op.prefill(u[:, :20], future=60)
+    steps(op, u, state, 20, 25)
+    other = duplicate(state)
+    for each in (state, other):
+        assert_close(steps(op, u, each, 25, M), expected, bound)
 
 
 @pytest.mark.parametrize("order", [2, 3])

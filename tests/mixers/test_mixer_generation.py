@@ -280,6 +280,16 @@ def test_steps_follow_a_change_of_the_weights(generator: torch.Generator) -> Non
         assert_close(generate(mixer, u, 4)[0], mixer(u), 1e-12)
 
 
+@torch.no_grad()
+def test_attention_goes_on_without_autocast(generator: torch.Generator) -> None:
+    mixer, u = CausalSelfAttention(D, head_dim=2).eval(), draw(generator, 2, 8, D).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        _, state = mixer.prefill(u[:, :7])
+    y, _ = mixer.step(u[:, 7], state)
+    assert y.dtype == torch.float32
+    assert_close(y, mixer(u)[:, 7], 2e-2)
+
+
 @few_mixers
 def test_arguments_that_do_not_fit(make: Make, generator: torch.Generator) -> None:
     mixer, u = make(), draw(generator, 2, 5, D)

@@ -200,6 +200,20 @@ def test_a_step_that_fails_half_way_is_not_gone_on_from() -> None:
 
 
 @torch.no_grad()
+def test_a_step_interrupted_in_its_first_layer_is_not_gone_on_from() -> None:
+    model = small_model("hyena")
+    _, state = model.prefill(tokens(1, 3))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with model.blocks[0].mlp.register_forward_pre_hook(interrupt), pytest.raises(KeyboardInterrupt):
+        model.step(tokens(1, 1)[:, 0], state)  # its mixer has read the token
+    with pytest.raises(ValueError, match=r"^LanguageModel.step: an error left this state in"):
+        model.step(tokens(1, 1)[:, 0], state)
+
+
+@torch.no_grad()
 def test_plans_that_cannot_be() -> None:
     model, ids = small_model("hyena,attention"), tokens(2, 9)
     with pytest.raises(

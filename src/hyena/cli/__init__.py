@@ -1,4 +1,4 @@
-"""The command line: `hyena prepare | train | evaluate | generate | info | plot | bench | tasks`."""
+"""The command line: `hyena COMMAND`, where `hyena --help` lists the commands."""
 
 from hyena.cli.program import main
 

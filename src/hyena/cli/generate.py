@@ -142,12 +142,12 @@ def _prompts(config: Config) -> list[str]:
     if config.prompts is None:
         return [config.prompt] if isinstance(config.prompt, str) else config.prompt
     try:
-        lines = config.prompts.read_text(encoding="utf-8").splitlines()
+        text = config.prompts.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{config.prompts} is not UTF-8 text: {error}") from error
-    if not lines:
+    if not text:
         raise ValueError(f"{config.prompts} is empty; write a prompt in each line")
-    return lines
+    return text.removesuffix("\n").split("\n")  # not at the other characters that end lines
 
 
 def _room(model: LanguageModel, prompts: list[str], tokenizer: Tokenizer) -> int:

@@ -123,7 +123,7 @@ class CausalSelfAttention(nn.Module):
             v,
             attn_mask=None if mask is None else mask[:, None, None, :],
         )
-        return self.out_proj(y.flatten(1)), state
+        return self.out_proj(y.flatten(1).to(z.dtype)), state
 
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `AttentionState` has room for, for one sequence of ``length`` tokens and,

@@ -252,7 +252,7 @@ class HyenaOperator(nn.Module):
         state.prepare(self.filter, self.backend)
         z = self.in_proj(u)
         long = state.long
-        if self.backend in ("auto", "native") and eager(z, long.taps):
+        if self.backend in ("auto", "native") and long.takes_native(z):
             before = [x.float() for x in state.before]
             y = long.native_step(z.float().contiguous(), before, self.short_conv.by_lag)
         else:

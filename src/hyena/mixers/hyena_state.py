@@ -7,7 +7,7 @@ channels.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -120,6 +120,11 @@ class HyenaState:
         kind = RecurrentState if "x" in tensors else OnlineState
         long = kind.from_tensors(tensors, settings)
         return HyenaState(tensors["short"], long, settings["length"])
+
+    def __reduce__(self) -> tuple[Callable[..., HyenaState], tuple[object, ...]]:
+        # For pickle and `copy.deepcopy`: what a step has made for itself are addresses and views.
+        whole = self.copy()
+        return HyenaState.from_tensors, (whole.tensors(), whole.settings())
 
     def _with(self, short: Tensor, long: OnlineState | RecurrentState) -> HyenaState:
         other = HyenaState(short, long, self.length)

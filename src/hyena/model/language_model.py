@@ -151,9 +151,13 @@ class LanguageModel(nn.Module):
         x = self._embed(input_ids)
         if self.positions is not None:
             x = x + self.positions.weight[state.length].to(x.dtype)
+        state.whole = False  # an interruption may come at any time
         for i, block in enumerate(self._blocks()):
-            x, state.layers[i] = block.step(x, state.layers[i])
-            state.whole = False
+            try:
+                x, state.layers[i] = block.step(x, state.layers[i])
+            except ValueError:  # the layer refused the token, before it changed anything
+                state.whole = i == 0
+                raise
         state.length, state.whole = state.length + 1, True
         return self._head(x), state
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from hyena.ops.backend import Backend
 from hyena.ops.long import long_conv
-from hyena.ops.native.stepping import OnlineStep
+from hyena.ops.native.stepping import OnlineStep, takes
 from hyena.ops.rows import Rows, check_alike, index_of, writable
 from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
 
@@ -75,7 +75,10 @@ class OnlineFilter:
     def tile(self, inputs: Tensor) -> Tensor:
         """What U inputs add to the U outputs after them: (B, F·D, U) → (B, F·D, U)."""
         k = self._tiles[inputs.shape[-1]]
-        return long_conv(inputs, k, causal=False, backend=self.backend)
+        assert self.taps is not None
+        # A state may be of a model that had another dtype.
+        wide = inputs.to(self.taps.dtype)
+        return long_conv(wide, k, causal=False, backend=self.backend)
 
     def _tile(self, k: Tensor, size: int) -> Tensor | FilterSpectrum:
         # Output j, of those after the inputs, reads input i with the tap of lag size + j − i: from
@@ -186,10 +189,11 @@ class OnlineState:
             rest.addcmul_(entry, near)
         return out
 
-    @property
-    def taps(self) -> Tensor | None:
-        """The filters' first taps, if the filter is set."""
-        return None if self.filter is None else self.filter.taps
+    def takes_native(self, z: Tensor) -> bool:
+        """Whether `native_step` can be given this input."""
+        assert self.filter is not None
+        assert self.filter.taps is not None
+        return takes(z, self.filter.taps, self._due)
 
     def native_step(
         self, z: Tensor, before: Sequence[Tensor], short: Callable[[], tuple[Tensor, Tensor]]
@@ -198,7 +202,8 @@ class OnlineState:
 
         Args: z (B, (F+2)·D) and those before it, as `OnlineStep` takes them; its short convolution.
         """
-        taps = self.taps
+        assert self.filter is not None
+        taps = self.filter.taps
         assert taps is not None
         if self._native is None or self._native.filter is not taps:
             self._native = OnlineStep(short(), taps, self._recent, self._due)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hyena.ops.native.stepping import RecurrentStep
+from hyena.ops.native.stepping import RecurrentStep, takes
 from hyena.ops.rows import Rows, check_alike, index_of, writable
 
 
@@ -74,11 +74,6 @@ class RecurrentState:
         """(F, D)."""
         return self._planes.shape[0], self._planes.shape[-1]
 
-    @property
-    def taps(self) -> Tensor | None:
-        """What tells the dtype of the filters, if they are set."""
-        return None if self.filter is None else self.filter.decay
-
     def step(self, part: int, gate: Tensor, value: Tensor) -> Tensor:
         """The output (B, D) of one of the convolutions, whose input is gate · value.
 
@@ -92,6 +87,11 @@ class RecurrentState:
         x[1] = torch.addcmul(x[1] * decay[0], x[0], decay[1])
         x[0] = real
         return torch.addcmul((x * weight).sum((0, 1)), skip, u)
+
+    def takes_native(self, z: Tensor) -> bool:
+        """Whether `native_step` can be given this input."""
+        assert self.filter is not None
+        return takes(z, *self.filter, self._planes)
 
     def native_step(
         self, z: Tensor, before: Sequence[Tensor], short: Callable[[], tuple[Tensor, Tensor]]

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from hyena.ops.native import library
+from hyena.ops.native.convolution import eager
 from hyena.ops.native.interface import Online, Step
+
+
+def takes(z: Tensor, *memory: Tensor) -> bool:
+    """Whether the kernel takes a step with this input, and this memory as it is: its addresses
+    say nothing of the dtype or the device."""
+    plain = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in memory)
+    return plain and eager(z, *memory)
 
 
 class _Step:
@@ -54,7 +62,7 @@ class _Step:
         step = self._step
         for i, x in enumerate(before):
             self._before[i] = x.data_ptr()
-        y = torch.empty(step.batch, step.channels)
+        y = torch.empty(step.batch, step.channels, dtype=torch.float32, device="cpu")
         step.z, step.y = z.data_ptr(), y.data_ptr()
         if self._call(self._argument):
             raise MemoryError("the native kernel found no memory for a step")

@@ -1,0 +1,34 @@
+"""The text that a model is measured on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from hyena.data import TokenDocument, Tokenizer, find_source, open_tokens, tokenize
+from hyena.data.manifest import MANIFEST_FILE
+from hyena.model import LanguageModel
+
+Split = Literal["train", "validation", "test"]
+
+
+class HeldOut(NamedTuple):
+    """Documents as tokens, what to call them, and how many targets they have if that is known."""
+
+    documents: Iterator[TokenDocument]
+    name: str
+    targets: int | None
+
+
+def held_out(data: Path, split: Split, model: LanguageModel, tokenizer: Tokenizer) -> HeldOut:
+    """Documents of a folder of token files or of a text.
+
+    Args: a folder written by `hyena prepare`, or text as that takes it; the split of the former;
+        the model and the tokenizer that the tokens have to fit.
+    Raises: FileNotFoundError if there are none; ValueError if they do not fit.
+    """
+    if (data / MANIFEST_FILE).is_file():
+        tokens = open_tokens(data, split)
+        tokens.check_tokenizer(tokenizer)
+        tokens.check_vocabulary(model.config.vocab_size)
+        return HeldOut(tokens.documents(), f"{data} ({split})", len(tokens) - 1)
+    return HeldOut(tokenize(find_source(str(data)).documents(), tokenizer), str(data), None)

@@ -1,0 +1,34 @@
+"""How far the outputs of two models are apart.
+
+Sizes: L length, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from hyena.model import LanguageModel
+
+
+@torch.no_grad()
+def logit_error(teacher: LanguageModel, student: LanguageModel, inputs: Iterable[Tensor]) -> float:
+    """‖z′ − z‖/‖z‖ over the logits z of one model and z′ of the other at all positions.
+
+    A constant added to the logits of a position changes no probability, so the mean over the
+    vocabulary is taken out of each first.
+
+    Args: the models, on one device, in evaluation mode; token ids (L,), a tensor a sequence.
+    """
+    device, V = teacher.embedding.weight.device, teacher.config.vocab_size
+    apart = whole = 0.0
+    for ids in inputs:
+        z, other = (
+            model(ids[None].to(device))[..., :V].double().cpu() for model in (teacher, student)
+        )
+        z, other = (x - x.mean(-1, keepdim=True) for x in (z, other))
+        apart += float((other - z).square().sum())
+        whole += float(z.square().sum())
+    return (apart / whole) ** 0.5 if whole else 0.0

@@ -1,0 +1,168 @@
+"""Modes for given filters: as few as a tolerance needs, or a given number.
+
+Sizes: C filters, K taps (of the lags 1 … K), m modes, p rows of a Hankel matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hyena.distillation.hankel import Hankel, followed_by_zeros, hankel, realise
+from hyena.distillation.modes import Modes
+from hyena.distillation.refine import refine, solve_weights
+
+Progress = Callable[[int, int], None]
+"""Called with the number of filters that are done and of all there are."""
+
+_TOGETHER = 32  # filters whose Hankel matrices are held at a time
+_REACH = 2.5  # refinement is tried where the error is at most so many times the tolerance
+_ON_THE_WAY, _AT_LAST = 25, 60  # steps of a refinement
+
+
+class Fit(NamedTuple):
+    """Modes of C filters and how good they are. Errors are relative to ‖h‖ over lags 1 … K."""
+
+    modes: Modes  # (C, m)
+    order: Tensor  # (C,) int64: numbers in the state, 2 a mode; 0 for a filter of zeros
+    error: Tensor  # (C,)
+    bound: Tensor  # (C,): no recurrence of this order has a smaller error
+    singular_values: Tensor  # (C, p), relative to the largest; zeros for a filter of zeros
+
+
+def fit(
+    taps: Tensor,
+    *,
+    tolerance: float | None = None,
+    order: int | None = None,
+    largest: int = 256,
+    progress: Progress | None = None,
+) -> Fit:
+    """Recurrences for filters.
+
+    A filter's poles begin as those of its balanced truncation and are refined by least squares.
+    With a tolerance the order of each filter grows from the least that its Hankel matrix permits
+    until the error is small enough; filters for which that does not happen get the largest order.
+
+    Args:
+        taps: (C, K) float64, of the lags from 1 on.
+        tolerance: largest relative error of a filter; or
+        order: the order of all filters, even.
+        largest: the largest order with a tolerance, even; at most half of K is used.
+        progress: told how many filters are done.
+
+    Raises: ValueError if the taps are not finite, fewer than 4, or too few for the order.
+    """
+    C, K = taps.shape
+    limit = 2 * (K // 4)
+    if K < 4:
+        raise ValueError(f"fit: expected 4 taps or more beside that of lag 0, got {K}")
+    if not bool(taps.isfinite().all()):
+        raise ValueError("fit: the taps of a filter are not finite; did its training diverge?")
+    if (tolerance is None) == (order is None):
+        raise ValueError("fit: expected a tolerance or an order, and not both")
+    if order is not None and (order < 2 or order % 2 or order > limit):
+        raise ValueError(
+            f"an order of {order} was asked for, but filters of {K + 1} taps have even orders from "
+            f"2 to {limit}; choose one of these"
+        )
+    most = min(largest, limit) if order is None else order
+    found = []
+    for part in torch.arange(C).split(_TOGETHER):
+        found.append(_fit(taps[part], tolerance, most))
+        if progress is not None:
+            progress(int(part[-1]) + 1, C)
+    modes = [each.modes for each in found]
+    others = [torch.cat(each) for each in zip(*(each[1:] for each in found), strict=True)]
+    used = max(1, int(others[0].max()) // 2)
+    all_modes = Modes(*(torch.cat(each)[:, :used] for each in zip(*modes, strict=True)))
+    return Fit(all_modes, *others)
+
+
+def ladder(most: int) -> list[int]:
+    """Even orders up to ``most``, about four an octave."""
+    orders, order = [], 2
+    while order < most:
+        orders.append(order)
+        order += max(2, (1 << (order.bit_length() - 1)) // 4)
+    return [*orders, most]
+
+
+def _fit(taps: Tensor, tolerance: float | None, most: int) -> Fit:
+    norm = taps.norm(dim=1)
+    filters = _Filters(taps / torch.where(norm > 0, norm, 1.0)[:, None], most)
+    left = norm.nonzero()[:, 0]
+    if tolerance is not None:
+        for order in ladder(most):
+            possible = left[filters.plain.nearest(order)[left] <= tolerance]
+            filters.try_order(possible, order, tolerance)
+            left = left[filters.error[left] > tolerance]
+    filters.settle(left, most)
+    filters.error[norm == 0] = 0
+    spectrum = filters.plain.singular_values()
+    top = spectrum[:, :1]
+    bound = torch.stack([filters.plain.nearest(int(n))[c] for c, n in enumerate(filters.order)])
+    # The modes are of filters of norm 1.
+    modes = filters.modes._replace(weight=filters.modes.weight * norm[:, None])
+    return Fit(
+        modes, filters.order, filters.error, bound, spectrum / torch.where(top > 0, top, 1.0)
+    )
+
+
+class _Filters:
+    """Filters of norm 1, their Hankel matrices, and what has been found for them."""
+
+    def __init__(self, taps: Tensor, most: int) -> None:
+        self.taps = taps
+        self.plain, self.tailed = hankel(taps, most), hankel(followed_by_zeros(taps), most)
+        zero = torch.zeros(len(taps), most // 2, dtype=taps.dtype)
+        self.modes = Modes(zero + 1, zero, torch.complex(zero, zero))
+        self.order = torch.zeros(len(taps), dtype=torch.int64)
+        self.error = torch.ones(len(taps), dtype=taps.dtype)
+
+    def try_order(self, which: Tensor, order: int, tolerance: float) -> None:
+        """Takes that order for those of the filters for which it is enough."""
+        rate, frequency, error = self._begin(which, order)
+        self._keep(which, rate, frequency)
+        good = error <= tolerance
+        near = ~good & (error <= _REACH * tolerance)
+        which, rate, frequency = which[near], rate[near], frequency[near]
+        goal = 0.98 * tolerance
+        rate, frequency = refine(rate, frequency, self.taps[which], goal=goal, steps=_ON_THE_WAY)
+        self._keep(which, rate, frequency)
+
+    def settle(self, which: Tensor, order: int) -> None:
+        """Takes that order, as good as it gets."""
+        rate, frequency, _ = self._begin(which, order)
+        self._keep(which, *refine(rate, frequency, self.taps[which], steps=_AT_LAST))
+
+    def _begin(self, which: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The poles of balanced truncations, and the error with them."""
+        taps, K = self.taps[which], self.taps.shape[1]
+        rate, frequency, grows = realise(_some(self.plain, which), order // 2, K)
+        _, error = solve_weights(rate, frequency, taps)
+        place = grows.nonzero()[:, 0]
+        tailed = realise(_some(self.tailed, which[place]), order // 2, K)
+        _, other = solve_weights(tailed[0], tailed[1], taps[place])
+        better = other < error[place]
+        place = place[better]
+        rate[place], frequency[place] = tailed[0][better], tailed[1][better]
+        error[place] = other[better]
+        return rate, frequency, error
+
+    def _keep(self, which: Tensor, rate: Tensor, frequency: Tensor) -> None:
+        """Remembers these poles with their best weights, where nothing better is known."""
+        modes, error = solve_weights(rate, frequency, self.taps[which])
+        better = error < self.error[which]
+        which = which[better]
+        self.order[which], self.error[which] = 2 * rate.shape[1], error[better]
+        wide = modes.widened(self.modes.rate.shape[1])
+        for mine, found in zip(self.modes, wide, strict=True):
+            mine[which] = found[better]
+
+
+def _some(matrices: Hankel, which: Tensor) -> Hankel:
+    return matrices._replace(values=matrices.values[which], shifted=matrices.shifted[which])
