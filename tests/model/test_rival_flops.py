@@ -131,7 +131,7 @@ def test_by_hand(mixer: str, expected: RivalFlops) -> None:
         ("explicit", 0, 32),  # a skip for each of 4 · 8 taps
         ("fourier", 0, 4 * 60 + 32),  # FFTs of 8 numbers
         ("s4d", 144, 4 * (42 + 18) + 32),
-        # order 2: a(z) 10; 1/a(z) at 32 points, of which 17 are computed; the numerator's FFTs of 10
+        # order 2: a(z) 10; 1/a(z) at 32 points, 17 of them computed; FFTs of 10 of the numerator
         (
             "transfer-function",
             0,
