@@ -229,18 +229,23 @@ void backward_unit(
             const int64_t c = d - unit.begin(index);
             const Plain y = plain(u + c * unit.row, row.length);
             const Plain du = plain(g + c * unit.row, row.length);
+            TapSums *of = to_sums.taps + c;
             if (want_post)
                 input_gradient<T, J>(
-                    conv, to.post, conv.post, row, d, output_gradient(d), y, to_sums.taps[c], piece, past_caches);
+                    conv, to.post, conv.post, row, d, output_gradient(d), y, of[0], piece,
+                    past_caches);
             if (!conv.pre.data) {
                 input_gradient<T, J>(
-                    conv, to.value, conv.value, row, d, du, Nothing{}, to_sums.taps[2 * unit.width + c], piece, past_caches);
+                    conv, to.value, conv.value, row, d, du, Nothing{}, of[2 * unit.width], piece,
+                    past_caches);
                 continue;
             }
             input_gradient<T, J>(
-                conv, to.pre, conv.pre, row, d, source(conv.value, d), du, to_sums.taps[unit.width + c], piece, past_caches);
+                conv, to.pre, conv.pre, row, d, source(conv.value, d), du, of[unit.width], piece,
+                past_caches);
             input_gradient<T, J>(
-                conv, to.value, conv.value, row, d, source(conv.pre, d), du, to_sums.taps[2 * unit.width + c], piece, past_caches);
+                conv, to.value, conv.value, row, d, source(conv.pre, d), du, of[2 * unit.width],
+                piece, past_caches);
         }
     }
     if (sums) return;
