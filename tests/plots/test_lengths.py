@@ -14,6 +14,7 @@ def test_panels_are_drawn(tmp_path: Path) -> None:
         "D = 64": {"ours": [(512, 2.0), (256, 1.0)], "public": [(256, 3.0)], "none": []},
         "D = 256": {"ours": [(256, 4.0)]},
     }
+    panels |= {f"D = {i}": panels["D = 256"] for i in range(3)}  # more than a row of them
     path = draw_lengths(panels, tmp_path / "new folder" / "time.png", ylabel="ms")
     assert path.read_bytes().startswith(PNG)
 
