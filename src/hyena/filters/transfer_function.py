@@ -33,9 +33,9 @@ class TransferFunctionTaps(nn.Module):
 
     A filter of Poli et al. 2023 (arXiv:2302.10866, App. A.1). Dividing the polynomials' values at
     the L-th roots of unity would fold the response's tail back onto its beginning, and make taps
-    depend on L. So the power series 1/a is found on a wider circle, of radius ρ, where a has no roots
-    near and the tail that is folded back is ρ^{−n} of what it was, for n ≥ 4L points: less than
-    rounding. All of this is in float64, or with rounding of float32 on devices without it.
+    depend on L. So the power series 1/a is found on a wider circle, of radius ρ, where a has no
+    roots near and the tail that is folded back is ρ^{−n} of what it was, for n ≥ 4L points: less
+    than rounding. All of this is in float64, or with rounding of float32 on devices without it.
 
     The denominator comes from N reflection coefficients tanh(reflection), each within ±1, through
     the recursion of Schur and Levinson. These are all the polynomials with every root inside the
