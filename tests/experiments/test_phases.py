@@ -7,6 +7,8 @@ import pytest
 import torch
 from tiny_cells import cell
 
+import hyena
+from hyena.experiments import run_cell
 from hyena.experiments.phases import TrainingBatches, build_phases, micro_batches
 from hyena.experiments.random_streams import Stream, generator, stream_seed
 from hyena.tasks import Batch
@@ -26,6 +28,17 @@ def test_stages_come_before_the_task_s_own_length() -> None:
     batches = TrainingBatches(config, phases)
     shapes = [tuple(batches.batch(7, phase).inputs.shape) for phase in range(3)]
     assert shapes == [(4, 6), (3, 8), (2, 10)]
+
+
+def test_the_last_phase_may_have_a_length_of_its_own(tmp_path: Path) -> None:
+    config = cell(tmp_path, training={"stages": [(4, 2)], "length": 6})
+    assert [phase.task.length for phase in build_phases(config)] == [6, 8]
+    result = run_cell(config, say=lambda line: None).result
+    assert result is not None
+    assert {point["length"] for point in result.curve} == {6, 8}
+    assert result.config["task"]["length"] == 8
+    model = hyena.load(next(tmp_path.glob("checkpoints/*")))
+    assert model.config.max_length == 10  # of the test
 
 
 def test_a_stage_of_few_keys() -> None:

@@ -29,6 +29,7 @@ def small(cell: CellConfig, out: Path) -> CellConfig:
     training = replace(
         cell.training,
         steps=steps,
+        length=None,
         stages=[replace(stage, steps=1) for stage in cell.training.stages],
         batch=2,
         evaluate_every=1,

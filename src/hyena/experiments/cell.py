@@ -10,7 +10,7 @@ from typing import Any
 
 from hyena.experiments.training import TaskTraining
 from hyena.model import ModelConfig
-from hyena.tasks import Task, TaskConfig
+from hyena.tasks import Task, TaskConfig, build_task
 from hyena.training.config import flatten, to_plain
 
 OF_TASK = 1
@@ -53,12 +53,13 @@ class CellConfig:
 def model_config(config: CellConfig, tasks: list[Task]) -> ModelConfig:
     """The cell's model with the figures that come from the task.
 
-    Args: the cell; its task at each of the lengths it is trained at, the task itself last.
+    Args: the cell; its task at each of the lengths that it is trained at.
 
     Raises: ValueError if a figure that is given does not fit the task.
     """
-    model, longest = config.model, max(task.length for task in tasks)
-    vocab = max(1, tasks[-1].vocab_size)
+    model, own = config.model, build_task(config.task)
+    longest = max(task.length for task in [*tasks, own])
+    vocab = max(1, own.vocab_size)
     if model.vocab_size not in (OF_TASK, vocab):
         raise ValueError(
             f"model.vocab_size is {model.vocab_size}, but {config.task.name} has {vocab} tokens; "

@@ -21,7 +21,7 @@ class Phase:
         task: the task at this length, with all its keys.
         sequences: in a step's batch.
         steps: at most.
-        stage: what it comes from, None for the task's own length.
+        stage: what it comes from, None for the last phase.
     """
 
     task: Task
@@ -31,7 +31,7 @@ class Phase:
 
 
 def build_phases(config: CellConfig) -> list[Phase]:
-    """The stages, then the task's own length, which may have no steps.
+    """The stages, then what comes after them, which may have no steps.
 
     Raises: ValueError as `build_task`, or for a stage that the task cannot have.
     """
@@ -47,7 +47,8 @@ def build_phases(config: CellConfig) -> list[Phase]:
             )
         sequences = config.training.sequences(task.length)
         found.append(Phase(task, sequences, stage.steps, stage))
-    task = build_task(config.task)
+    length = config.training.length
+    task = build_task(config.task if length is None else replace(config.task, length=length))
     steps = config.training.own_steps(task.length)
     return [*found, Phase(task, config.training.sequences(task.length), steps)]
 

@@ -27,7 +27,7 @@ from hyena.experiments.random_streams import Stream, generator, stream_seed
 from hyena.experiments.record import Result, Stopped, read_result, write_result
 from hyena.experiments.regression_model import RegressionModel
 from hyena.model import LanguageModel
-from hyena.tasks import Batch
+from hyena.tasks import Batch, build_task
 from hyena.training.folder_lock import locked
 from hyena.training.optimizer import adamw, scale_learning_rates
 from hyena.training.signals import StopRequest, stop_on_signal
@@ -104,10 +104,9 @@ def build_model(config: CellConfig, phases: list[Phase]) -> nn.Module:
     Returns: a `LanguageModel`, or a `RegressionModel` if the task is real-valued.
     Raises: ValueError if the model does not fit the task.
     """
-    tasks = [phase.task for phase in phases]
-    model = model_config(config, tasks)
+    model = model_config(config, [phase.task for phase in phases])
     draw = generator(config.seed, Stream.WEIGHTS)
-    features = tasks[-1].features
+    features = phases[-1].task.features
     if features:
         return RegressionModel(model, features, generator=draw)
     return LanguageModel(model, generator=draw)
@@ -199,7 +198,7 @@ class _Run:
         """One update; returns False, and leaves the weights alone, if it would not be finite."""
         begin = time.perf_counter()
         state, training = self.state, self.training
-        own = state.place.step if self._is_own_length() else None
+        own = state.place.step if self._is_last_phase() else None
         factor = training.factor(state.step, own, self.phases[-1].steps)
         scale_learning_rates(self.optimizer, factor)
         torch.manual_seed(stream_seed(self.config.seed, Stream.DROPOUT, state.step))
@@ -237,8 +236,8 @@ class _Run:
         """The number of the last phase that has any steps."""
         return max(i for i, phase in enumerate(self.phases) if phase.steps)
 
-    def _is_own_length(self) -> bool:
-        """Whether the next update is at the task's own length."""
+    def _is_last_phase(self) -> bool:
+        """Whether the stages are over."""
         return self.state.place.phase == len(self.phases) - 1
 
     def _is_due(self, ended: bool) -> bool:
@@ -279,7 +278,7 @@ class _Run:
         )
 
     def _measure_test(self) -> Measurement:
-        task = self.phases[-1].task
+        task = build_task(self.config.task)
         count = self.training.test_sequences
         found = self._measure(held_out(task, count, split="test", seed=self.config.seed))
         self.say(f"test on {count} sequences: {found.measure} {with_interval(found)}")

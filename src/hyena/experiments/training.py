@@ -17,7 +17,7 @@ def _optimizer() -> OptimizerConfig:
 
 @dataclass
 class Stage:
-    """Steps at another length before the task's own, at the peak of the learning rate.
+    """Steps at another length first, at the peak of the learning rate.
 
     Raises: ValueError if a value cannot be.
     """
@@ -58,8 +58,11 @@ class TaskTraining:
     protocol: str = "ours"
     """What tables call this way of training; says nothing else."""
     steps: int | None = 1000
-    """Optimizer steps at the task's own length; none takes those of the epochs. 0 trains in the
-    stages only."""
+    """Optimizer steps after the stages; none takes those of the epochs. 0 trains in the stages
+    only."""
+    length: int | None = None
+    """Length of the sequences after the stages; none takes the task's own, which the test has in
+    any case."""
     minutes: float | None = None
     """Training ends after so many minutes of training steps, if its steps have not ended it."""
     tokens_per_step: int = 16384
@@ -71,7 +74,7 @@ class TaskTraining:
     """A step's batch is cut into parts of at most so many tokens, or of one sequence; their
     gradients add up to the same one. It bounds the memory, in evaluation too."""
     stages: list[Stage] = field(default_factory=list)
-    """The same task at other lengths, one after the other, before its own."""
+    """The same task at other lengths first, one after the other."""
     samples: int | None = None
     """Train on a fixed set of so many sequences, in a new order each epoch; none draws fresh
     sequences at every step."""
@@ -80,7 +83,7 @@ class TaskTraining:
     optimizer: OptimizerConfig = field(default_factory=_optimizer)
     """AdamW and its parameter groups."""
     schedule: Schedule = "cosine"
-    """Learning rate over the steps at the task's own length; at its peak in the stages."""
+    """Learning rate over the steps after the stages; at its peak in these."""
     warmup_steps: int = 50
     """Steps of a linear warm-up, stages included."""
     final_lr: float = 0.0
@@ -101,6 +104,7 @@ class TaskTraining:
     def __post_init__(self) -> None:
         for name, least in (
             ("steps", 0),
+            ("length", 1),
             ("warmup_steps", 0),
             ("checkpoint_minutes", 0),
             ("tokens_per_step", 1),
@@ -162,7 +166,7 @@ class TaskTraining:
         )  # a length of 1,026 has as many as 1,024
 
     def own_steps(self, length: int) -> int:
-        """Steps at the task's own ``length``."""
+        """Steps after the stages, of sequences of ``length`` tokens."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
@@ -172,8 +176,8 @@ class TaskTraining:
     def factor(self, step: int, own: int | None, steps: int) -> float:
         """What the learning rates' peaks are multiplied by in the update after ``step`` updates.
 
-        Args: updates so far; those of them at the task's own length, None in a stage; all that are
-            to be done at that length.
+        Args: updates so far; those of them after the stages, None in a stage; all that are to be
+            done after them.
         """
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)  # not from 0, which would waste a step
