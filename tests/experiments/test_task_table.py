@@ -138,6 +138,8 @@ def test_sweeps_are_written_into_one_table_with_figures_and_records(tmp_path: Pa
     for name in ("recall.png", "recall-learning.png"):
         assert f"({name})" in text
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+    again = write_table([tmp_path / "out"], tmp_path / "again")  # of the records alone
+    assert again.read_text() == text
     records = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [record["row"] for record in records] == ["Hyena", "Hyena", "attention"]
     assert records[0]["seeds"][0]["test"]["value"] == 1.0
@@ -150,3 +152,9 @@ def test_a_sweep_without_a_result_has_no_figures(tmp_path: Path) -> None:
     assert "| Hyena | ‡ |" in text
     assert ".png" not in text
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_damaged_records_are_named(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('[{"row": "Hyena"}]')
+    with pytest.raises(ValueError, match=r"results.json cannot be read: .*; make the table again"):
+        write_table([tmp_path], tmp_path / "out")

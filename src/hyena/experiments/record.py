@@ -102,10 +102,14 @@ def read_result(folder: Path) -> Result | None:
             raise ValueError(
                 f"it has format version {version}, but this hyena reads {FORMAT_VERSION}"
             )
-        test = content.pop("test")
-        test["interval"] = tuple(test["interval"])
-        return Result(test=Measurement(**test), **content)
+        return as_result(content)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} cannot be read: {error}; remove it to measure the cell again"
         ) from error
+
+
+def as_result(content: dict[str, Any]) -> Result:
+    """The record whose fields are these, plain. Raises: KeyError or TypeError if they are not."""
+    test = {**content["test"], "interval": tuple(content["test"]["interval"])}
+    return Result(**{**content, "test": Measurement(**test)})

@@ -14,9 +14,9 @@ class Config:
     """Which sweeps, and where to."""
 
     folder: Path
-    """Folder of a sweep, finished or not."""
+    """Folder of a sweep, finished or not, or of a table that was made of one."""
     more: list[Path] = field(default_factory=list)
-    """Folders of further sweeps whose rows and columns belong to the same table."""
+    """Further folders whose rows and columns belong to the same table."""
     out: Path | None = None
     """Folder for table.md, results.json and the figures; none takes the first one."""
 

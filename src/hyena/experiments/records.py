@@ -1,0 +1,44 @@
+"""The records behind a table: ``results.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hyena.experiments.record import as_result
+from hyena.experiments.standings import Standing
+from hyena.training import durable
+
+FILE = "results.json"
+
+
+def write_records(folder: Path, standings: Sequence[Standing]) -> None:
+    """Writes all that a table is made of, so that it can be made again, and others with it."""
+    content = [_plain(standing) for standing in standings]
+    durable.write_text(folder / FILE, json.dumps(content, indent=1) + "\n")
+
+
+def read_records(folder: Path) -> list[Standing]:
+    """What `write_records` wrote. Raises: ValueError if it is damaged, OSError if not there."""
+    path = folder / FILE
+    try:
+        return [_standing(row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}; make the table again") from error
+
+
+def _plain(standing: Standing) -> dict[str, Any]:
+    found = asdict(standing)
+    if any(standing.tried):
+        del found["cell"]  # it is the configuration of a record
+    return found
+
+
+def _standing(row: dict[str, Any]) -> Standing:
+    tried = [None if result is None else as_result(result) for result in row["tried"]]
+    seeds = [as_result(result) for result in row["seeds"]]
+    configs = [result.config for result in tried if result is not None]
+    return Standing(**{"cell": configs[0] if configs else None, **row, "tried": tried, "seeds": seeds})
