@@ -48,7 +48,7 @@ demo: venv
 
 # Associative recall with each operator, at small sizes; goes on where it was interrupted.
 recall: venv
-	$(BIN)/hyena tasks sweep configs/recall-quick.yaml --jobs $(JOBS)
+	$(BIN)/hyena tasks sweep configs/tasks/recall-quick.yaml --jobs $(JOBS)
 
 # The kernel with the run-time checks of GCC or Clang for addresses and undefined behaviour, under
 # the tests of the convolutions. The checks' own libraries have to be loaded before Python's. Of CMake

@@ -12,8 +12,7 @@ from hyena.cli import main
 from hyena.training import read_metrics
 
 FOLDER = Path(__file__).parent.parent / "configs"
-SWEEPS = ("recall-", "reasoning")
-CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if not path.stem.startswith(SWEEPS))
+CONFIGS = sorted(FOLDER.glob("*.yaml"))
 SMALL = [
     *("--model.width=8", "--model.layers=2", "--model.mlp_width=8", "--model.max_length=16"),
     *("--model.filter.width=4", "--batch=4", "--accumulate=2", "--steps=1"),

@@ -9,8 +9,7 @@ from hyena.cli.options import parse
 from hyena.cli.tasks.sweep import read_cell
 from hyena.experiments import CellConfig, SweepConfig, make_plan, run_cell
 
-FOLDER = Path(__file__).parents[2] / "configs"
-CONFIGS = sorted([*FOLDER.glob("recall-*.yaml"), FOLDER / "reasoning.yaml"])
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "tasks").glob("*.yaml"))
 
 
 def plan_of(path: Path) -> list[tuple[str, CellConfig]]:
@@ -37,8 +36,8 @@ def small(cell: CellConfig, out: Path) -> CellConfig:
         test_sequences=2,
         **epochs,
     )
-    addition = cell.task.name == "addition"
-    task = replace(cell.task, digits=2) if addition else replace(cell.task, length=16)
+    sizes = {"addition": {"digits": 2}, "linear-functions": {"dimension": 1}}
+    task = replace(cell.task, **sizes.get(cell.task.name, {"length": 16}))
     return replace(cell, out=out, model=model, training=training, task=task)
 
 
