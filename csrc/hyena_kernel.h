@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 // Changes whenever a struct or a signature below does.
-#define HYENA_KERNEL_ABI 5
+#define HYENA_KERNEL_ABI 7
 
 enum { HYENA_FLOAT32 = 0, HYENA_BFLOAT16 = 1, HYENA_FLOAT16 = 2 };
 
@@ -73,6 +73,15 @@ typedef struct {
     int64_t y_batch_stride, y_channel_stride;
 } hyena_short;
 
+// y = x weight' + bias for a few vectors x, summed in float32. All of it is contiguous.
+typedef struct {
+    int64_t batch, inputs, outputs;   // B, I, O
+    int32_t dtype, x_dtype, y_dtype;  // of weight and bias; of x; of y
+    const void *x;                    // (B, I)
+    const void *weight, *bias;        // (O, I), and (O) or null
+    void *y;                          // (B, O)
+} hyena_linear;
+
 // A long convolution whose input comes position by position. Rows of its memory are (B, D).
 typedef struct {
     float *input;       // where the input of this position goes: a row
@@ -98,6 +107,7 @@ typedef struct {
     int64_t rest;                // rows of due: positions from here to the end of the block
     int64_t row_stride;          // between the rows of due
     float *y;                    // (B, D)
+    const hyena_linear *in_proj, *out_proj;  // what writes z first, and what reads y last; or null
 } hyena_step;
 
 // The functions of one build. All may be called from several threads at once. Those that return an
@@ -116,6 +126,7 @@ typedef struct {
     int32_t (*short_forward)(const hyena_short *conv);
     int32_t (*short_backward)(const hyena_short *conv, const hyena_gradient *gradient);
     int32_t (*step)(const hyena_step *step);
+    int32_t (*linear)(const hyena_linear *linear);
     // For benchmarks, what the processor can do at best: butterflies in registers, `rounds` of them
     // in each of `tasks`. Returns the number of additions and multiplications.
     int64_t (*butterflies)(int64_t tasks, int64_t rounds);

@@ -3,6 +3,7 @@
 // Compiled once for each instruction set, with HYENA_ISA_AVX512, HYENA_ISA_AVX2 or
 // HYENA_ISA_PORTABLE defined. The definition of what it computes is hyena.ops.naive; the fallback
 // without it is hyena.ops.fft.
+#include "linear.h"
 #include "rows.h"
 #include "short_conv.h"
 #include "step.h"
@@ -395,7 +396,7 @@ extern "C" const hyena_kernel *HYENA_THIS_KERNEL(void) {
         HYENA_THIS_NAME,      kernel_size,     kernel_spectrum_floats,
         kernel_spectrum,      kernel_forward,  kernel_backward,
         kernel_short_forward, kernel_short_backward, kernel_step,
-        kernel_butterflies,
+        kernel_linear,        kernel_butterflies,
     };
     return &kernel;
 }

@@ -1,7 +1,8 @@
-// One more position of a Hyena operator, between its projections: the short convolution, the gates,
-// and of each long convolution what falls within the current block, or its recurrence.
+// One more position of a Hyena operator, with its projections or without: the short convolution,
+// the gates, and of each long convolution what falls within the current block, or its recurrence.
 #pragma once
 #include "hyena_kernel.h"
+#include "linear.h"
 #include "threads.h"
 #include "vector.h"
 
@@ -128,7 +129,9 @@ int32_t kernel_step(const hyena_step *step) {
     int64_t work = 8 * step->order;  // for each channel, in multiplications or so
     for (int64_t i = 0; i < step->order - 1; ++i)
         work += step->conv[i].x ? 6 * step->conv[i].modes : step->rest;
-    return run(step_work, step, step->batch * slabs, 0, grain_of(SLAB * work));
+    if (step->in_proj && kernel_linear(step->in_proj) != 0) return 1;
+    if (run(step_work, step, step->batch * slabs, 0, grain_of(SLAB * work)) != 0) return 1;
+    return step->out_proj ? kernel_linear(step->out_proj) : 0;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "builds.h"
 #include "hyena_kernel.h"
 #include "plan.h"
+#include "vector.h"
 
 namespace {
 

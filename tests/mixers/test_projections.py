@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from hyena.mixers.projections import channels_first, channels_last, is_plain, unbiased_in_workspace
+from hyena.mixers.projections import (
+    channels_first,
+    channels_last,
+    is_plain,
+    layer_of,
+    step_of,
+    unbiased_in_workspace,
+)
+from hyena.ops.native import library
 
 D, C = 6, 10
 SIZES = [(1, 1), (1, 7), (3, 1), (2, 40), (1, 256), (3, 4096)]  # B, L
@@ -278,3 +286,81 @@ def test_the_default_device_does_not_matter(generator: torch.Generator) -> None:
         with torch.no_grad():
             z = unbiased_in_workspace(linear, u)
         assert_close(z + linear.bias[:, None], expected, 1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("B", [0, 1, 3, 8, 9])
+@pytest.mark.parametrize("bias", [True, False])
+@torch.no_grad()
+def test_the_layers_of_a_step(
+    B: int, bias: bool, dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    linear = nn.Linear(D, C, bias=bias, dtype=dtype)
+    u = draw(generator, B, D, dtype=dtype)
+    native = library.kernel() is not None and dtype != torch.float64 and B <= 8
+    assert (layer_of(linear, u) is not None) == (dtype != torch.float64 and B <= 8)
+    found = step_of(linear, u)
+    assert found.dtype == dtype
+    assert_close(found, linear(u), {torch.bfloat16: 1e-2, torch.float16: 1e-3}.get(dtype, 1e-6))
+    calls: list[Tensor] = []
+    handle = linear.register_forward_hook(lambda *call: calls.append(call[2]))
+    assert torch.equal(step_of(linear, u), linear(u))
+    assert len(calls) == 2
+    handle.remove()
+    if native and B:  # the same number whatever stands beside it
+        assert torch.equal(step_of(linear, u[:1]), found[:1])
+    with library.use("none") if library.kernel() is not None else torch.no_grad():
+        assert torch.equal(step_of(linear, u), linear(u))
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
+@torch.no_grad()
+def test_whatever_stands_for_a_layer_of_a_step_is_called(
+    change: Callable[[nn.Linear], nn.Module], generator: torch.Generator
+) -> None:
+    linear, u = change(layer(torch.float32)), draw(generator, 2, D, dtype=torch.float32)
+    assert layer_of(linear, u) is None or change is without_bias
+    assert_close(step_of(linear, u), linear(u), 1e-6)
+
+
+def test_a_step_has_the_gradients_of_the_layer(generator: torch.Generator) -> None:
+    linear, u = layer(torch.float32), draw(generator, 2, D, dtype=torch.float32)
+    expected = with_layer(linear, lambda linear, u: linear(u), u)
+    assert_all_close(with_layer(linear, step_of, u), expected, 0)
+
+
+@torch.no_grad()
+def test_weights_that_change_between_steps(generator: torch.Generator) -> None:
+    linear, u = layer(torch.float32), draw(generator, 1, D, dtype=torch.float32)
+    for _ in range(2):
+        assert_close(step_of(linear, u), linear(u), 1e-6)
+        linear.weight.mul_(2)
+        assert_close(step_of(linear, u), linear(u), 1e-6)
+        linear.weight.data = 3 * linear.weight.data
+        assert_close(step_of(linear, u), linear(u), 1e-6)
+        linear.weight.data = linear.weight.data.t().contiguous().t()
+        assert_close(step_of(linear, u), linear(u), 1e-6)
+        linear.weight = nn.Parameter(-linear.weight)
+        assert_close(step_of(linear, u), linear(u), 1e-6)
+        linear.bfloat16()
+        u = u.bfloat16()
+        assert_close(step_of(linear, u), linear(u), 1e-2)
+        linear.float()
+        u = u.float()
+
+
+@torch.no_grad()
+def test_what_a_layer_refuses_a_step_refuses(generator: torch.Generator) -> None:
+    linear = layer(torch.float32)
+    with pytest.raises(RuntimeError, match="same dtype"):
+        step_of(linear, draw(generator, 2, D))
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        step_of(linear, draw(generator, 2, D + 1, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_a_step_under_autocast(dtype: torch.dtype, generator: torch.Generator) -> None:
+    linear, u = layer(torch.float32), draw(generator, 2, D, dtype=torch.float32)
+    with torch.autocast("cpu", dtype):
+        assert torch.equal(step_of(linear, u), linear(u))

@@ -36,6 +36,7 @@ STRUCTURES = {
     "hyena_conv": interface.Conv,
     "hyena_conv_gradients": interface.ConvGradients,
     "hyena_short": interface.Short,
+    "hyena_linear": interface.Linear,
     "hyena_online": interface.Online,
     "hyena_step": interface.Step,
     "hyena_kernel": interface.Functions,

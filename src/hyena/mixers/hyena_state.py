@@ -40,15 +40,16 @@ class HyenaState:
         self.long, self.length = long, length
         self.batch, self.sizes = short.shape[0], (*short.shape[1:], *long.sizes)
         with writable():
-            self._ring = short.flip(2).permute(2, 0, 1).contiguous()  # the slots that go round
-        self.before = deque(self._ring.unbind())
+            latest_first = short.flip(2).permute(2, 0, 1).contiguous()
+            self._none = short.new_empty(*short.shape[:2], 0)
+        self.before = deque(latest_first.unbind(), maxlen=short.shape[2])
         self._filter: HyenaFilter | LongFilter | None = None
 
     @property
     def short(self) -> Tensor:
         """The last inputs of the short convolution, oldest first: (B, C, K−1)."""
         oldest_first = list(self.before)[::-1]
-        return torch.stack(oldest_first, dim=-1) if oldest_first else self._ring.permute(1, 2, 0)
+        return torch.stack(oldest_first, dim=-1) if oldest_first else self._none
 
     def prepare(self, filter: HyenaFilter | LongFilter, backend: Backend) -> None:
         """Makes ready for one more token of an operator with this filter.
@@ -62,11 +63,9 @@ class HyenaState:
             self._extend(filter, backend)
 
     def advance(self, z: Tensor) -> None:
-        """To the next token, after one whose input of the short convolution was z (B, C)."""
-        if self.before:
-            oldest = self.before.pop()
-            oldest.copy_(z)
-            self.before.appendleft(oldest)
+        """To the next token, after one whose input of the short convolution was z (B, C), which
+        the state takes over."""
+        self.before.appendleft(z)
         self.long.advance()
         self.length += 1
 

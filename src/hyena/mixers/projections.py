@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from hyena.ops.native import linear as native
 from hyena.ops.native.convolution import PLAIN, undisturbed
+from hyena.ops.native.stepping import Layer
 
 LARGEST_KEPT = 256 << 20  # bytes of a thread's workspace that stay between calls
 
@@ -53,6 +56,33 @@ def channels_last(linear: nn.Linear, y: Tensor) -> Tensor:
     if y.shape[0] == 1:
         return torch.addmm(linear.bias, y[0], linear.weight.t())[None]
     return torch.baddbmm(linear.bias, y, linear.weight.t().expand(y.shape[0], -1, -1))
+
+
+def layer_of(linear: nn.Module, u: Tensor) -> Layer | None:
+    """Weight and bias of a layer that is its matrix and nothing else, if the kernel can multiply u
+    (B, D), a few rows, with it. Whether something looks on has to be asked besides."""
+    if not _is_matrix(linear):
+        return None
+    weight, bias = linear._parameters["weight"], linear._parameters["bias"]
+    assert weight is not None
+    return (weight, bias) if native.fits(u, weight, bias) else None
+
+
+def step_of(linear: nn.Module, u: Tensor) -> Tensor:
+    """``linear(u)``, quick for u (B, D), a token of each row."""
+    if u.dim() == 2 and _is_matrix(linear):
+        weight, bias = linear._parameters["weight"], linear._parameters["bias"]
+        assert weight is not None
+        return product_of_step(u, weight, bias)
+    y: Tensor = linear(u)
+    return y
+
+
+def product_of_step(u: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``torch.nn.functional.linear``, quick for u (B, D), a token of each row."""
+    if native.takes(u, weight, bias):
+        return native.linear(u, weight, bias)
+    return F.linear(u, weight, bias)
 
 
 class _ChannelsFirst(torch.autograd.Function):
@@ -99,16 +129,24 @@ def _project(u: Tensor, weight: Tensor, bias: Tensor | None, memory: Any) -> Ten
 
 
 def is_plain(linear: nn.Module, u: Tensor) -> bool:
-    """Whether the layer is its matrix and nothing else, so that its product may be written out:
-    no adapter, hook, parametrisation or weight of another kind."""
+    """Whether the layer is a matrix and a bias, so that its product with u may be written out."""
     return (
-        type(linear) is nn.Linear
-        and linear.bias is not None
-        and type(linear.weight) in PLAIN
-        and "forward" not in linear.__dict__
-        and not _hooked(linear)
+        _is_matrix(linear)
+        and linear._parameters["bias"] is not None
         and u.device.type == "cpu"
         and u.numel() > 0
+    )
+
+
+def _is_matrix(linear: nn.Module) -> bool:
+    """Whether the layer is its matrix, maybe with a bias, and nothing else: no adapter, hook,
+    parametrisation or weight of another kind."""
+    return (
+        type(linear) is nn.Linear
+        and type(linear._parameters.get("weight")) in PLAIN
+        and "bias" in linear._parameters
+        and "forward" not in linear.__dict__
+        and not _hooked(linear)
     )
 
 

@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 from hyena.ops.backend import Backend
 from hyena.ops.long import long_conv
-from hyena.ops.native.stepping import OnlineStep, takes
+from hyena.ops.native.convolution import eager
+from hyena.ops.native.stepping import Layer, OnlineStep, takes
 from hyena.ops.rows import Rows, check_alike, index_of, writable
 from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
 
@@ -189,25 +190,32 @@ class OnlineState:
             rest.addcmul_(entry, near)
         return out
 
-    def takes_native(self, z: Tensor) -> bool:
-        """Whether `native_step` can be given this input."""
+    def takes_native(self, u: Tensor, *beside: Tensor | None) -> bool:
+        """Whether `native_step` can be given this input, and what the layers beside are made of."""
         assert self.filter is not None
-        assert self.filter.taps is not None
-        return takes(z, self.filter.taps, self._due)
+        taps = self.filter.taps
+        assert taps is not None
+        if self._native is not None and self._native.filter is taps:
+            return eager(u, *beside)
+        return eager(u, *beside) and takes(u, taps, self._due)
 
     def native_step(
-        self, z: Tensor, before: Sequence[Tensor], short: Callable[[], tuple[Tensor, Tensor]]
-    ) -> Tensor:
-        """All that lies between an operator's projections at this position, in one call: (B, D).
+        self,
+        u: Tensor,
+        before: Sequence[Tensor],
+        layers: tuple[Layer, Layer] | None,
+        short: Callable[[], tuple[Tensor, Tensor]],
+    ) -> tuple[Tensor, Tensor]:
+        """An operator's step at this position in one call, see `OnlineStep`.
 
-        Args: z (B, (F+2)·D) and those before it, as `OnlineStep` takes them; its short convolution.
+        Args: as of `OnlineStep`, and the taps of its short convolution.
         """
         assert self.filter is not None
         taps = self.filter.taps
         assert taps is not None
         if self._native is None or self._native.filter is not taps:
             self._native = OnlineStep(short(), taps, self._recent, self._due)
-        return self._native(z, before, self._row, self._rows - self._row)
+        return self._native(u, before, layers, self._row, self._rows - self._row)
 
     def advance(self) -> None:
         """To the next position."""

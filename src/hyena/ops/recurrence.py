@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hyena.ops.native.stepping import RecurrentStep, takes
+from hyena.ops.native.convolution import eager
+from hyena.ops.native.stepping import Layer, RecurrentStep, takes
 from hyena.ops.rows import Rows, check_alike, index_of, writable
 
 
@@ -88,24 +89,29 @@ class RecurrentState:
         x[0] = real
         return torch.addcmul((x * weight).sum((0, 1)), skip, u)
 
-    def takes_native(self, z: Tensor) -> bool:
-        """Whether `native_step` can be given this input."""
+    def takes_native(self, u: Tensor, *beside: Tensor | None) -> bool:
+        """Whether `native_step` can be given this input, and what the layers beside are made of."""
         assert self.filter is not None
-        return takes(z, *self.filter, self._planes)
+        if self._native is not None and self._native.filter is self.filter.decay:
+            return eager(u, *beside)
+        return eager(u, *beside) and takes(u, *self.filter, self._planes)
 
     def native_step(
-        self, z: Tensor, before: Sequence[Tensor], short: Callable[[], tuple[Tensor, Tensor]]
-    ) -> Tensor:
-        """All that lies between an operator's projections at this position, in one call: (B, D).
+        self,
+        u: Tensor,
+        before: Sequence[Tensor],
+        layers: tuple[Layer, Layer] | None,
+        short: Callable[[], tuple[Tensor, Tensor]],
+    ) -> tuple[Tensor, Tensor]:
+        """An operator's step at this position in one call, see `RecurrentStep`.
 
-        Args: z (B, (F+2)·D) and those before it, as `RecurrentStep` takes them; its short
-            convolution.
+        Args: as of `RecurrentStep`, and the taps of its short convolution.
         """
         filter = self.filter
         assert filter is not None
         if self._native is None or self._native.filter is not filter.decay:
             self._native = RecurrentStep(short(), *filter, self._planes)
-        return self._native(z, before)
+        return self._native(u, before, layers)
 
     def advance(self) -> None:
         """To the next position, for which there is nothing to do."""

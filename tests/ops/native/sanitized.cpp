@@ -423,54 +423,9 @@ std::vector<Case> cases() {
 
 }  // namespace
 
-// Argument: n to take every n-th shape.
-// One position of an operator, in memory that ends where it must not be passed.
-void check_step(const hyena_kernel &kernel, int64_t B, int64_t D, int N, int J, int64_t rest) {
-    std::mt19937 random{uint32_t(D)};
-    std::normal_distribution<float> normal;
-    const auto draw = [&](int64_t size) {
-        std::vector<float> numbers(size_t(size), 0.0f);
-        for (float &number : numbers) number = normal(random);
-        return numbers;
-    };
-    const int64_t C = (N + 1) * D;
-    const std::vector<float> z = draw(B * C), taps = draw(J * C), bias = draw(C);
-    std::vector<std::vector<float>> before, inputs, due, near;
-    std::vector<const float *> earlier;
-    std::vector<hyena_online> conv;
-    for (int j = 1; j < J; ++j) {
-        before.push_back(draw(B * C));
-        earlier.push_back(before.back().data());
-    }
-    for (int i = 0; i < N - 1; ++i) {
-        inputs.push_back(draw(B * D));
-        due.push_back(draw(rest * B * D));
-        near.push_back(draw(rest * D));
-        conv.push_back({inputs[size_t(i)].data(), due[size_t(i)].data(), near[size_t(i)].data()});
-    }
-    const std::vector<std::vector<float>> known = due;
-    std::vector<float> y(size_t(B * D), NAN);
-    const hyena_step step = {B,           D,           N,    J,     z.data(), earlier.data(), taps.data(),
-                             bias.data(), conv.data(), rest, B * D, y.data()};
-    if (kernel.step(&step) != 0) ++failures;
-    for (int64_t b = 0; b < B; ++b)
-        for (int64_t d = 0; d < D; ++d) {
-            const auto after_short = [&](int64_t c) {
-                double x = bias[size_t(c)] + double(taps[size_t(c)]) * z[size_t(b * C + c)];
-                for (int j = 1; j < J; ++j)
-                    x += double(taps[size_t(j * C + c)]) * before[size_t(j - 1)][size_t(b * C + c)];
-                return x;
-            };
-            double v = after_short(N * D + d);
-            for (int i = 0; i < N - 1; ++i) {
-                v *= after_short((N - 1 - i) * D + d);
-                v = known[size_t(i)][size_t(b * D + d)] + near[size_t(i)][size_t(d)] * v;
-            }
-            v *= after_short(d);
-            if (!(std::abs(y[size_t(b * D + d)] - v) <= 1e-4 * (1 + std::abs(v)))) ++failures;
-        }
-}
+#include "sanitized_steps.h"
 
+// Argument: n to take every n-th shape.
 int main(int count, char **arguments) {
     const hyena_kernel &kernel = *HYENA_THIS_KERNEL();
     const std::vector<Case> all = cases();
@@ -483,6 +438,7 @@ int main(int count, char **arguments) {
     for (int64_t D : {1, 15, 16, 257, 600})
         for (int order : {2, 4})
             for (int taps : {1, 3}) check_step(kernel, 3, D, order, taps, 5);
+    check_linears(kernel);
     // And some in several at once, at sizes that none of them has used.
     std::vector<std::thread> threads;
     for (int i = 0; i < 4; ++i)

@@ -48,7 +48,8 @@ def test_a_step_is_its_definition(B: int, D: int, J: int, order: int) -> None:
         z, before = draw(B, C), [draw(B, C) for _ in range(J - 1)]
         y, inputs, after = definition(z, before, taps, bias, near, due, row, rest)
         old = recent.clone()
-        got = step(z, before, row, rest)
+        got, same = step(z, before, None, row, rest)
+        assert same is z
         assert torch.linalg.norm(got - y) <= 1e-6 * torch.linalg.norm(y)
         assert torch.linalg.norm(due - after) <= 1e-6 * torch.linalg.norm(after)
         for i, u in enumerate(inputs):
@@ -84,6 +85,57 @@ def test_a_recurrent_step_is_its_definition(B: int, D: int, J: int, modes: int, 
             after[i] = torch.stack([turned.real, turned.imag])
             v = (after[i] * weight[i].double()).sum((0, 1)) + skip[i].double() * u
         y = v * gates[0]
-        got = step(z, before)
+        got, _ = step(z, before, None)
         assert torch.linalg.norm(got - y) <= 1e-6 * torch.linalg.norm(y)
         assert torch.linalg.norm(states - after) <= 1e-6 * torch.linalg.norm(after)
+
+
+@pytest.mark.usefixtures("isa", "two_threads")
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float32, 1e-6), (torch.bfloat16, 4e-3), (torch.float16, 6e-4)]
+)
+@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize(("B", "D", "J"), [(1, 9, 1), (2, 37, 3), (8, 300, 4)])
+def test_a_step_with_its_projections(
+    B: int, D: int, J: int, beside: bool, dtype: torch.dtype, bound: float
+) -> None:
+    S, F, C = 12, 2, 4 * D
+    generator = torch.Generator().manual_seed(D)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    taps, bias, near = draw(J, C), draw(C), draw(F, S, D)
+    recent, due = draw(S, F, B, D), draw(S, F, B, D)
+    step = OnlineStep((taps, bias), near[:, :, None], recent, due)
+    first = draw(C, D).div(D**0.5).to(dtype), draw(C).to(dtype) if beside else None
+    last = draw(D + 2, D).div(D**0.5).to(dtype), draw(D + 2).to(dtype) if beside else None
+    for layers in ((first, last), None, (first, last)):  # which may change from step to step
+        u, before = draw(B, D).to(dtype), [draw(B, C) for _ in range(J - 1)]
+        wide = [(w.double(), 0 if b is None else b.double()) for w, b in (first, last)]
+        z = u.double() @ wide[0][0].t() + wide[0][1]
+        y, _, after = definition(z, before, taps, bias, near, due, 3, 9)
+        if layers is None:
+            got, _ = step(z.to(dtype), before, None, 3, 9)
+            assert torch.linalg.norm(got - y) <= bound * torch.linalg.norm(y)
+            due.copy_(after)
+            continue
+        got, made = step(u, before, layers, 3, 9)
+        y = y @ wide[1][0].t() + wide[1][1]
+        assert (got.dtype, made.dtype) == (dtype, torch.float32)
+        assert torch.linalg.norm(made - z) <= 1e-6 * torch.linalg.norm(z)
+        assert torch.linalg.norm(got - y) <= bound * torch.linalg.norm(y)
+        assert torch.linalg.norm(due - after) <= 1e-6 * torch.linalg.norm(after)
+
+
+@pytest.mark.parametrize("with_layers", [True, False])
+def test_a_projection_of_another_size_is_refused(with_layers: bool) -> None:
+    D, C = 4, 12
+    zeros = torch.zeros
+    step = OnlineStep((zeros(1, C), zeros(C)), zeros(1, 8, 1, D), *zeros(2, 8, 1, 2, D))
+    layers = ((zeros(C - 1, D), None), (zeros(D, D), None)) if with_layers else None
+    message = (
+        r"^HyenaOperator.step: expected \(2, 12\) of the input projection, \(B, C\), got \(2, 11\)$"
+    )
+    with pytest.raises(ValueError, match=message):
+        step(zeros(2, D if with_layers else C - 1), [], layers, 0, 8)

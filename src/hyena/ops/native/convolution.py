@@ -26,7 +26,7 @@ def applies(*tensors: Tensor | None) -> bool:
     assert u is not None
     return (
         library.kernel() is not None
-        and u.device.type == "cpu"
+        and u.is_cpu
         and u.dtype in calls.DTYPES
         and all(x is None or x.dtype != torch.float64 for x in filters)
         and not torch._C._are_functorch_transforms_active()

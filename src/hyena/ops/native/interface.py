@@ -7,7 +7,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI = 5
+ABI = 7
 
 
 class Dtype(IntEnum):
@@ -104,6 +104,23 @@ class Short(ctypes.Structure):
     ]
 
 
+class Linear(ctypes.Structure):
+    """hyena_linear"""
+
+    _fields_ = [
+        ("batch", c_int64),
+        ("inputs", c_int64),
+        ("outputs", c_int64),
+        ("dtype", c_int32),
+        ("x_dtype", c_int32),
+        ("y_dtype", c_int32),
+        ("x", c_void_p),
+        ("weight", c_void_p),
+        ("bias", c_void_p),
+        ("y", c_void_p),
+    ]
+
+
 class Online(ctypes.Structure):
     """hyena_online"""
 
@@ -135,6 +152,8 @@ class Step(ctypes.Structure):
         ("rest", c_int64),
         ("row_stride", c_int64),
         ("y", c_void_p),
+        ("in_proj", POINTER(Linear)),
+        ("out_proj", POINTER(Linear)),
     ]
 
 
@@ -151,5 +170,6 @@ class Functions(ctypes.Structure):
         ("short_forward", ctypes.CFUNCTYPE(c_int32, POINTER(Short))),
         ("short_backward", ctypes.CFUNCTYPE(c_int32, POINTER(Short), POINTER(Gradient))),
         ("step", ctypes.CFUNCTYPE(c_int32, POINTER(Step))),
+        ("linear", ctypes.CFUNCTYPE(c_int32, POINTER(Linear))),
         ("butterflies", ctypes.CFUNCTYPE(c_int64, c_int64, c_int64)),
     ]

@@ -53,6 +53,7 @@ class Kernel:
     short_forward: Callable[[Short], int]
     short_backward: Callable[[Short, Gradient], int]
     step: Callable[[object], int]  # a pointer to a Step
+    linear: Callable[[object], int]  # a pointer to a Linear
     butterflies: Callable[[int, int], int]
 
 

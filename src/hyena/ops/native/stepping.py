@@ -1,25 +1,31 @@
 """One position of a Hyena operator at a time, in one call of the kernel.
 
+The projections of the operator are part of the call, or done outside of it.
+
 Sizes: B batch, D width, N order, C = (N+1)·D channels of the short convolution, J its taps,
 F = N − 1 long convolutions, S positions of a block.
 """
 
 import ctypes
 from collections.abc import Sequence
+from ctypes import pointer
 
 import torch
 from torch import Tensor
 
 from hyena.ops.native import library
 from hyena.ops.native.convolution import eager
-from hyena.ops.native.interface import Online, Step
+from hyena.ops.native.interface import Linear, Online, Step
+from hyena.ops.native.linear import in_order, point
+
+Layer = tuple[Tensor, Tensor | None]
+"""Weight and bias of a linear layer that the kernel takes, see `hyena.ops.native.linear`."""
 
 
-def takes(z: Tensor, *memory: Tensor) -> bool:
+def takes(u: Tensor, *memory: Tensor) -> bool:
     """Whether the kernel takes a step with this input, and this memory as it is: its addresses
     say nothing of the dtype or the device."""
-    plain = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in memory)
-    return plain and eager(z, *memory)
+    return eager(u, *memory) and all(x.dtype == torch.float32 and x.is_cpu for x in memory)
 
 
 class _Step:
@@ -57,16 +63,38 @@ class _Step:
             conv=self._convolutions,
         )
         self._argument = ctypes.byref(self._step)
+        self._inputs = (batch, taps.shape[1])
+        self._between = torch.empty(batch, width, dtype=torch.float32, device="cpu")
+        self._calls = Linear(), Linear()
+        self._layers = pointer(self._calls[0]), pointer(self._calls[1])
 
-    def _run(self, z: Tensor, before: Sequence[Tensor]) -> Tensor:
-        step = self._step
-        for i, x in enumerate(before):
-            self._before[i] = x.data_ptr()
-        y = torch.empty(step.batch, step.channels, dtype=torch.float32, device="cpu")
-        step.z, step.y = z.data_ptr(), y.data_ptr()
+    def _run(
+        self, u: Tensor, before: Sequence[Tensor], layers: tuple[Layer, Layer] | None
+    ) -> tuple[Tensor, Tensor]:
+        step, u = self._step, in_order(u)
+        if layers is None:
+            z = u if u.dtype == torch.float32 else u.float()
+            y = out = torch.empty(self._between.shape, dtype=torch.float32, device="cpu")
+            step.in_proj = step.out_proj = None
+        else:
+            (weight, bias), last = layers
+            z = torch.empty(u.shape[0], weight.shape[0], dtype=torch.float32, device="cpu")
+            out = self._between
+            y = torch.empty(out.shape[0], last[0].shape[0], dtype=u.dtype, device="cpu")
+            point(self._calls[0], u, weight, bias, z)
+            point(self._calls[1], out, *last, y)
+            step.in_proj, step.out_proj = self._layers
+        if z.shape != self._inputs:  # the addresses alone would not tell
+            raise ValueError(
+                f"HyenaOperator.step: expected {self._inputs} of the input projection, (B, C), got "
+                f"{tuple(z.shape)}"
+            )
+        for i, earlier in enumerate(before):
+            self._before[i] = earlier.data_ptr()
+        step.z, step.y = z.data_ptr(), out.data_ptr()
         if self._call(self._argument):
             raise MemoryError("the native kernel found no memory for a step")
-        return y
+        return y, z
 
 
 class OnlineStep(_Step):
@@ -90,18 +118,30 @@ class OnlineStep(_Step):
         self._begin = recent.data_ptr(), due.data_ptr()
         self._step.row_stride = parts * batch * width
 
-    def __call__(self, z: Tensor, before: Sequence[Tensor], row: int, rest: int) -> Tensor:
-        """The input of the output projection, (B, D).
+    def __call__(
+        self,
+        u: Tensor,
+        before: Sequence[Tensor],
+        layers: tuple[Layer, Layer] | None,
+        row: int,
+        rest: int,
+    ) -> tuple[Tensor, Tensor]:
+        """One position.
 
-        Args: z (B, C) and the J − 1 before it, the latest first; the position in the block, and how
-            many there are from it on.
+        Args:
+            u: (B, D); or, without ``layers``, z (B, C), which the input projection made of it.
+            before: the J − 1 z before, the latest first, float32.
+            layers: input and output projection.
+            row, rest: the position in the block, and how many there are from it on.
+
+        Returns: what the output projection made, or without it its input, (B, D); and z.
         """
         convolutions = self._convolutions
         recent, due = (begin + row * len(convolutions) * self._row for begin in self._begin)
         for i, conv in enumerate(convolutions):
             conv.input, conv.due = recent + i * self._row, due + i * self._row
         self._step.rest = rest
-        return self._run(z, before)
+        return self._run(u, before, layers)
 
 
 class RecurrentStep(_Step):
@@ -136,6 +176,8 @@ class RecurrentStep(_Step):
         super().__init__(batch, width, short, convolutions, weight, skip, states)
         self.filter = filter
 
-    def __call__(self, z: Tensor, before: Sequence[Tensor]) -> Tensor:
-        """The input of the output projection, (B, D); arguments as of `OnlineStep`."""
-        return self._run(z, before)
+    def __call__(
+        self, u: Tensor, before: Sequence[Tensor], layers: tuple[Layer, Layer] | None
+    ) -> tuple[Tensor, Tensor]:
+        """As of `OnlineStep`, whose arguments it shares."""
+        return self._run(u, before, layers)
