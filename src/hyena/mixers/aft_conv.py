@@ -19,6 +19,7 @@ from hyena.mixers.packing import (
     segments_of,
 )
 from hyena.mixers.previous import previous, starts_of
+from hyena.mixers.projections import step_of
 from hyena.mixers.scan import EMPTY, linear_scan, running_max
 from hyena.mixers.state import tensor_state
 from hyena.mixers.windowed_sum import windowed_sum
@@ -151,8 +152,9 @@ class AFTConv(nn.Module):
             isinstance(state, AFTConvState) and state.keys.shape[1:] == (self.taps - 1, self.width),
         )
         check_token("AFTConv", u, state.keys.shape[0], self.width)
-        q, k, v = self._project(u[:, None], None)
-        keys, values = torch.cat([state.keys, k], dim=1), torch.cat([state.values, v], dim=1)
+        q, k, v = self._project(u, None)
+        keys = torch.cat([state.keys, k[:, None]], dim=1)
+        values = torch.cat([state.values, v[:, None]], dim=1)
         biased = keys + self._bias(k.dtype).flip(0)  # the oldest has the largest lag
         numerator, denominator, exponent = state[2:]
         peak = torch.maximum(biased.amax(1), exponent)
@@ -168,7 +170,7 @@ class AFTConv(nn.Module):
             kept * denominator + weight,
             top,
         )
-        return self._gate(q[:, 0], y), state
+        return self._gate(q, y), state
 
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `AFTConvState` holds for one sequence, after however many tokens."""
@@ -178,10 +180,11 @@ class AFTConv(nn.Module):
         return f"width={self.width}, taps={self.taps}"
 
     def _project(self, u: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """q, and in float32 or wider k and v: (B, L, D) each. Padding has a key of no weight."""
+        """q, and in float32 or wider k and v, of u (B, L, D) or (B, D). Padding has a key of no
+        weight."""
         if mask is not None:  # whatever stands at padding, be it NaN, has weight zero
             u = u.masked_fill(~mask[..., None], 0)
-        q, k, v = self.in_proj(u).chunk(3, dim=-1)
+        q, k, v = step_of(self.in_proj, u).chunk(3, dim=-1)
         k, v = k.to(wide(k.dtype)), v.to(wide(v.dtype))
         return q, k if mask is None else k.masked_fill(~mask[..., None], EMPTY), v
 
@@ -206,4 +209,4 @@ class AFTConv(nn.Module):
         return direction.t() * self.gain.to(dtype) + self.offset.to(dtype)
 
     def _gate(self, q: Tensor, y: Tensor) -> Tensor:
-        return self.out_proj(q.sigmoid() * y.to(q.dtype))
+        return step_of(self.out_proj, q.sigmoid() * y.to(q.dtype))

@@ -19,6 +19,7 @@ from hyena.mixers.packing import (
     check_token,
     segments_of,
 )
+from hyena.mixers.projections import step_of
 from hyena.ops import Segments
 from hyena.ops.rows import writable
 
@@ -110,7 +111,7 @@ class CausalSelfAttention(nn.Module):
         B = state.batch
         check_token("CausalSelfAttention", u, B, self.width)
         check_no_gradient("CausalSelfAttention", self, u)
-        z = self.in_proj(u)
+        z = step_of(self.in_proj, u)
         if state.length == state.capacity:
             state.reserve(max(2 * state.length, _FEWEST))
         z = z.view(B, 3, self.heads, self.head_dim)
@@ -123,7 +124,7 @@ class CausalSelfAttention(nn.Module):
             v,
             attn_mask=None if mask is None else mask[:, None, None, :],
         )
-        return self.out_proj(y.flatten(1).to(z.dtype)), state
+        return step_of(self.out_proj, y.flatten(1).to(z.dtype)), state
 
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `AttentionState` has room for, for one sequence of ``length`` tokens and,

@@ -17,7 +17,7 @@ from hyena.mixers.packing import (
     check_token,
     segments_of,
 )
-from hyena.mixers.projections import channels_last
+from hyena.mixers.projections import channels_last, step_of
 from hyena.mixers.state import tensor_state
 from hyena.mixers.state_space import StateSpace
 from hyena.ops import Segments
@@ -117,8 +117,8 @@ class GSS(nn.Module):
         check_state("GSS", state, isinstance(state, GSSState) and state.x.shape[1:] == sizes)
         check_token("GSS", u, state.x.shape[0], self.width)
         y, x = self.filter.step(self._reduced(u), state.x)
-        gate = F.gelu(self.gate_proj(u))
-        return self.out_proj(self.up_proj(y) * gate), GSSState(x)
+        gate = F.gelu(step_of(self.gate_proj, u))
+        return step_of(self.out_proj, step_of(self.up_proj, y) * gate), GSSState(x)
 
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `GSSState` holds for one sequence after ``length`` tokens: always H·n."""
@@ -129,7 +129,7 @@ class GSS(nn.Module):
 
     def _reduced(self, u: Tensor) -> Tensor:
         """What the state spaces read: (…, D) → (…, H)."""
-        return self.norm(F.gelu(self.in_proj(u)))
+        return self.norm(F.gelu(step_of(self.in_proj, u)))
 
     def _mix(
         self,

@@ -19,7 +19,7 @@ from hyena.mixers.packing import (
     check_token,
     segments_of,
 )
-from hyena.mixers.projections import channels_first, channels_last
+from hyena.mixers.projections import channels_first, channels_last, step_of
 from hyena.mixers.state import tensor_state
 from hyena.mixers.state_space import StateSpace
 from hyena.ops import Segments, long_conv
@@ -126,12 +126,12 @@ class H3(nn.Module):
         fits = isinstance(state, H3State) and (state.keys.shape[1:], state.x.shape[1:]) == sizes
         check_state("H3", state, fits)
         check_token("H3", u, state.keys.shape[0], self.width)
-        q, k, v = self.in_proj(u).split(self.width, dim=1)
+        q, k, v = step_of(self.in_proj, u).split(self.width, dim=1)
         window = torch.cat([state.keys, k[..., None]], dim=-1)  # (B, D, n)
         kv = self._products(self.shift.step(window)[..., None], v[..., None])[..., 0]
         y, x = self.filter.step(kv, state.x.flatten(0, 1))
-        y = self._read(q[..., None], y[..., None])[..., 0]
-        return self.out_proj(y), H3State(window[..., 1:], x.unflatten(0, (u.shape[0], pairs)))
+        y = step_of(self.out_proj, self._read(q[..., None], y[..., None])[..., 0])
+        return y, H3State(window[..., 1:], x.unflatten(0, (u.shape[0], pairs)))
 
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `H3State` holds for one sequence: D·(n − 1) + D·E·n after any length."""

@@ -18,6 +18,7 @@ from hyena.mixers.packing import (
     check_token,
     segments_of,
 )
+from hyena.mixers.projections import step_of
 from hyena.mixers.scan import linear_scan
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
@@ -118,11 +119,11 @@ class LinearAttention(nn.Module):
             isinstance(state, LinearAttentionState) and state.sums.shape[1:] == sizes,
         )
         check_token("LinearAttention", u, state.sums.shape[0], self.width)
-        z = self.in_proj(u)
+        z = step_of(self.in_proj, u)
         q, k, v = self._heads(z[:, None], None)  # (B, H, 1, ·)
         sums = state.sums + k.transpose(-1, -2) * v
         y = _divide((q.transpose(-1, -2) * sums).sum(-2))  # a product that no autocast rounds
-        return self.out_proj(y.flatten(1).to(z.dtype)), LinearAttentionState(sums)
+        return step_of(self.out_proj, y.flatten(1).to(z.dtype)), LinearAttentionState(sums)
 
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `LinearAttentionState` holds for one sequence, after however many tokens."""

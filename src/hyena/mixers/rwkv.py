@@ -19,6 +19,7 @@ from hyena.mixers.packing import (
     segments_of,
 )
 from hyena.mixers.previous import previous, starts_of
+from hyena.mixers.projections import step_of
 from hyena.mixers.scan import EMPTY
 from hyena.mixers.state import tensor_state
 from hyena.mixers.wkv import WKVSums, wkv, wkv_step
@@ -155,14 +156,14 @@ class RWKV(nn.Module):
     def _project(self, u: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """r; and in float32 or wider k, v, decay and bonus."""
         change = u - before
-        r = self.receptance(torch.addcmul(before, self.mix_receptance, change))
-        k = self.key(torch.addcmul(before, self.mix_key, change))
-        v = self.value(torch.addcmul(before, self.mix_value, change))
+        r = step_of(self.receptance, torch.addcmul(before, self.mix_receptance, change))
+        k = step_of(self.key, torch.addcmul(before, self.mix_key, change))
+        v = step_of(self.value, torch.addcmul(before, self.mix_value, change))
         dtype = wide(k.dtype)
         return r, k.to(dtype), v.to(dtype), self.log_decay.to(dtype).exp(), self.bonus.to(dtype)
 
     def _gate(self, r: Tensor, y: Tensor) -> Tensor:
-        return self.out_proj(r.sigmoid() * y.to(r.dtype))
+        return step_of(self.out_proj, r.sigmoid() * y.to(r.dtype))
 
     @torch.no_grad()
     def _set_initial(self) -> None:

@@ -17,7 +17,7 @@ from hyena.mixers.packing import (
     check_token,
     segments_of,
 )
-from hyena.mixers.projections import channels_last
+from hyena.mixers.projections import channels_last, step_of
 from hyena.mixers.state import tensor_state
 from hyena.mixers.state_space import StateSpace
 from hyena.ops import Segments
@@ -104,7 +104,7 @@ class S4D(nn.Module):
         check_state("S4D", state, fits)
         check_token("S4D", u, state.x.shape[0], self.width)
         y, x = self.filter.step(u, state.x)
-        return F.glu(self.out_proj(F.gelu(y)), dim=-1), S4DState(x)
+        return F.glu(step_of(self.out_proj, F.gelu(y)), dim=-1), S4DState(x)
 
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `S4DState` holds for one sequence after ``length`` tokens: always D·n."""

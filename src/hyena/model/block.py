@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.mixers.projections import step_of
 from hyena.mixers.state import MixerState
 from hyena.model.build import build_mixer
 from hyena.model.config import ModelConfig
@@ -58,7 +59,8 @@ class MLP(nn.Module):
         self.down = nn.Linear(hidden, width, **place)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        """x (B, L, D), or a token of each row (B, D)."""
+        return step_of(self.down, F.gelu(step_of(self.up, x), approximate="tanh"))
 
 
 def normalize(norm: nn.LayerNorm, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from hyena.mixers.packing import check_mask, segments_of
+from hyena.mixers.projections import product_of_step
 from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
@@ -159,7 +160,8 @@ class LanguageModel(nn.Module):
                 state.whole = i == 0
                 raise
         state.length, state.whole = state.length + 1, True
-        return self._head(x), state
+        weight = self._head_weight()
+        return product_of_step(normalize(self.norm, x), weight), state
 
     def generate(self, prompts: Any, **options: Any) -> list[Generation]:
         """Continues prompts; see `hyena.generation.generate`."""
@@ -219,8 +221,10 @@ class LanguageModel(nn.Module):
         return x.to(torch.promote_types(x.dtype, torch.float32))
 
     def _head(self, x: Tensor) -> Tensor:
-        weight = self.embedding.weight[: self.config.vocab_size]
-        return F.linear(normalize(self.norm, x), weight)
+        return F.linear(normalize(self.norm, x), self._head_weight())
+
+    def _head_weight(self) -> Tensor:
+        return self.embedding.weight[: self.config.vocab_size]
 
     def _check_ids(self, input_ids: Tensor, dimensions: int) -> None:
         shape = "(B, L)" if dimensions == 2 else "(B,)"
