@@ -27,14 +27,14 @@ from hyena.mixers.projections import (
     channels_first,
     channels_last,
     is_plain,
-    layer_of,
+    layers_of_step,
     unbiased_in_workspace,
 )
 from hyena.mixers.short_conv import ShortConv
 from hyena.ops import Backend, Segments, gated_conv, long_conv, online, short_conv
 from hyena.ops.backend import resolve_backend
 from hyena.ops.native.convolution import eager
-from hyena.ops.native.stepping import Layer
+from hyena.ops.native.stepping import Layers
 from hyena.ops.online import OnlineState
 from hyena.ops.recurrence import RecurrentState
 from hyena.ops.rows import writable
@@ -249,16 +249,18 @@ class HyenaOperator(nn.Module):
         check_state("HyenaOperator", state, isinstance(state, HyenaState) and state.sizes == sizes)
         check_token("HyenaOperator", u, state.batch, self.width)
         check_no_gradient("HyenaOperator", self, u)
+        modules: Any = self._modules  # attributes of a module are slow to find
+        filter, in_proj, out_proj = modules["filter"], modules["in_proj"], modules["out_proj"]
         if state.length >= self.max_length:
-            self.filter.check_growth(state.length + 1)
-        state.prepare(self.filter, self.backend)
+            filter.check_growth(state.length + 1)
+        state.prepare(filter, self.backend)
         native = self.backend in ("auto", "native")
-        layers = self._layers_of_step(u) if native else None
+        layers = layers_of_step(in_proj, out_proj, u) if native else None
         if layers is not None and state.long.takes_native(u, *layers[0], *layers[1]):
             y, z = self._in_one_call(u, state, layers)
             state.advance(z)
             return y, state
-        z = self.in_proj(u)
+        z = in_proj(u)
         if native and state.long.takes_native(z):
             y, _ = self._in_one_call(z, state, None)
         else:
@@ -267,7 +269,7 @@ class HyenaOperator(nn.Module):
                 v = state.long.step(i, gate, v)
             y = v * gates[0]
         state.advance(z.clone())  # of a module that may keep it or write to it again
-        return self.out_proj(y if y.dtype == z.dtype else y.to(z.dtype)), state
+        return out_proj(y if y.dtype == z.dtype else y.to(z.dtype)), state
 
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `HyenaState` holds for one sequence after a `prefill` of ``length`` tokens,
@@ -283,19 +285,17 @@ class HyenaOperator(nn.Module):
     def extra_repr(self) -> str:
         return f"width={self.width}, max_length={self.max_length}, order={self.order}"
 
-    def _layers_of_step(self, u: Tensor) -> tuple[Layer, Layer] | None:
-        """The projections, if both are plain and such that the kernel can compute them."""
-        first, last = layer_of(self.in_proj, u), layer_of(self.out_proj, u)
-        return None if first is None or last is None else (first, last)
-
     def _in_one_call(
-        self, u: Tensor, state: HyenaState, layers: tuple[Layer, Layer] | None
+        self, u: Tensor, state: HyenaState, layers: Layers | None
     ) -> tuple[Tensor, Tensor]:
         """What lies between the projections, or with ``layers`` those, too: y (B, D), and what the
         first of them makes of u, or u."""
         before = [z if z.dtype == torch.float32 else z.float() for z in state.before]
-        y, z = state.long.native_step(u, before, layers, self.short_conv.by_lag)
+        y, z = state.long.native_step(u, before, layers, self._by_lag)
         return y, z if z.dtype == u.dtype else z.to(u.dtype)
+
+    def _by_lag(self) -> tuple[Tensor, Tensor]:
+        return self.short_conv.by_lag()
 
     def _checked(
         self,

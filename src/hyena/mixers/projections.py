@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 
 from hyena.ops.native import linear as native
 from hyena.ops.native.convolution import PLAIN, undisturbed
-from hyena.ops.native.stepping import Layer
+from hyena.ops.native.linear import Layer
+from hyena.ops.native.stepping import Layers
 
 LARGEST_KEPT = 256 << 20  # bytes of a thread's workspace that stay between calls
 
@@ -58,23 +60,20 @@ def channels_last(linear: nn.Linear, y: Tensor) -> Tensor:
     return torch.baddbmm(linear.bias, y, linear.weight.t().expand(y.shape[0], -1, -1))
 
 
-def layer_of(linear: nn.Module, u: Tensor) -> Layer | None:
-    """Weight and bias of a layer that is its matrix and nothing else, if the kernel can multiply u
-    (B, D), a few rows, with it. Whether something looks on has to be asked besides."""
-    if not _is_matrix(linear):
+def layers_of_step(first: nn.Module, last: nn.Module, u: Tensor) -> Layers | None:
+    """Weights and biases of two layers that are their matrices and nothing else, if the kernel can
+    multiply u (B, D), a few rows, with the first, and what is like u with the last. Whether
+    something looks on has to be asked besides."""
+    one, other = _matrix(first), _matrix(last)
+    if one is None or other is None or not native.fits(u, one, other):
         return None
-    weight, bias = linear._parameters["weight"], linear._parameters["bias"]
-    assert weight is not None
-    return (weight, bias) if native.fits(u, weight, bias) else None
+    return one, other
 
 
 def step_of(linear: nn.Module, u: Tensor) -> Tensor:
     """``linear(u)``, quick for u (B, D), a token of each row."""
-    if u.dim() == 2 and _is_matrix(linear):
-        weight, bias = linear._parameters["weight"], linear._parameters["bias"]
-        assert weight is not None
-        return product_of_step(u, weight, bias)
-    y: Tensor = linear(u)
+    layer = _matrix(linear) if u.dim() == 2 else None
+    y: Tensor = linear(u) if layer is None else product_of_step(u, *layer)
     return y
 
 
@@ -128,26 +127,22 @@ def _project(u: Tensor, weight: Tensor, bias: Tensor | None, memory: Any) -> Ten
     return z
 
 
-def is_plain(linear: nn.Module, u: Tensor) -> bool:
+def is_plain(linear: nn.Linear, u: Tensor) -> bool:
     """Whether the layer is a matrix and a bias, so that its product with u may be written out."""
-    return (
-        _is_matrix(linear)
-        and linear._parameters["bias"] is not None
-        and u.device.type == "cpu"
-        and u.numel() > 0
-    )
+    layer = _matrix(linear)
+    return layer is not None and layer[1] is not None and u.is_cpu and u.numel() > 0
 
 
-def _is_matrix(linear: nn.Module) -> bool:
-    """Whether the layer is its matrix, maybe with a bias, and nothing else: no adapter, hook,
-    parametrisation or weight of another kind."""
-    return (
-        type(linear) is nn.Linear
-        and type(linear._parameters.get("weight")) in PLAIN
-        and "bias" in linear._parameters
-        and "forward" not in linear.__dict__
-        and not _hooked(linear)
-    )
+def _matrix(linear: nn.Module) -> Layer | None:
+    """Weight and bias, if there is one, of a layer that is these and nothing else; None if there is
+    an adapter, hook, parametrisation or weight of another kind."""
+    if type(linear) is not nn.Linear or "forward" in linear.__dict__ or _hooked(linear):
+        return None
+    parameters = linear._parameters
+    weight = parameters.get("weight")
+    if weight is None or type(weight) not in PLAIN or "bias" not in parameters:
+        return None
+    return weight, parameters["bias"]
 
 
 def _hooked(module: nn.Module) -> bool:
@@ -156,7 +151,7 @@ def _hooked(module: nn.Module) -> bool:
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
-        or nn.modules.module._has_any_global_hook()
+        or _has_any_global_hook()
     )
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from hyena.ops.backend import Backend
 from hyena.ops.long import long_conv
 from hyena.ops.native.convolution import eager
-from hyena.ops.native.stepping import Layer, OnlineStep, takes
+from hyena.ops.native.stepping import Layers, OnlineStep, takes
 from hyena.ops.rows import Rows, check_alike, index_of, writable
 from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
 
@@ -203,7 +203,7 @@ class OnlineState:
         self,
         u: Tensor,
         before: Sequence[Tensor],
-        layers: tuple[Layer, Layer] | None,
+        layers: Layers | None,
         short: Callable[[], tuple[Tensor, Tensor]],
     ) -> tuple[Tensor, Tensor]:
         """An operator's step at this position in one call, see `OnlineStep`.

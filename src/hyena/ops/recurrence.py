@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hyena.ops.native.convolution import eager
-from hyena.ops.native.stepping import Layer, RecurrentStep, takes
+from hyena.ops.native.stepping import Layers, RecurrentStep, takes
 from hyena.ops.rows import Rows, check_alike, index_of, writable
 
 
@@ -100,7 +100,7 @@ class RecurrentState:
         self,
         u: Tensor,
         before: Sequence[Tensor],
-        layers: tuple[Layer, Layer] | None,
+        layers: Layers | None,
         short: Callable[[], tuple[Tensor, Tensor]],
     ) -> tuple[Tensor, Tensor]:
         """An operator's step at this position in one call, see `RecurrentStep`.

@@ -18,19 +18,19 @@ from hyena.ops.native.calls import Arguments, Gradients
 from hyena.ops.native.contract import check_conv, check_gradient, check_short
 
 PLAIN = (Tensor, torch.nn.Parameter)
+_PLAIN_OR_NONE = frozenset((*PLAIN, type(None)))
 
 
 def applies(*tensors: Tensor | None) -> bool:
     """Whether the kernel is loaded and can take an input and the filters beside it."""
-    u, *filters = tensors
+    u = tensors[0]
     assert u is not None
-    return (
-        library.kernel() is not None
-        and u.is_cpu
-        and u.dtype in calls.DTYPES
-        and all(x is None or x.dtype != torch.float64 for x in filters)
-        and not torch._C._are_functorch_transforms_active()
-    )
+    if library.kernel() is None or not u.is_cpu or u.dtype not in calls.DTYPES:
+        return False
+    for x in tensors:
+        if x is not None and x.dtype == torch.float64:
+            return False
+    return not torch._C._are_functorch_transforms_active()
 
 
 def undisturbed(*tensors: Tensor | None) -> bool:
@@ -92,7 +92,7 @@ def _recorded(tensors: Sequence[Tensor | None]) -> bool:
         torch.compiler.is_compiling()
         or torch._C._is_tracing()
         or torch._C._len_torch_dispatch_stack() > 0
-        or any(x is not None and type(x) not in PLAIN for x in tensors)
+        or not _PLAIN_OR_NONE.issuperset(map(type, tensors))
     )
 
 

@@ -17,25 +17,32 @@ from hyena.ops.native.interface import Linear
 
 MOST_ROWS = 8  # with more, PyTorch's product of two matrices is as fast
 
+Layer = tuple[Tensor, Tensor | None]
+"""Weight (O, I) and bias (O,), if there is one."""
+
 
 def takes(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether the kernel can compute this: it `fits`, with no gradient and nothing looking on."""
-    return eager(x, weight, bias) and fits(x, weight, bias)
+    return eager(x, weight, bias) and fits(x, (weight, bias))
 
 
-def fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether x is a few rows (B, I), and weight (O, I) and bias (O,) are of its dtype, and such
-    that the kernel can read them where they are: it sees addresses alone."""
-    return (
-        x.dtype in DTYPES
-        and x.dim() == 2
-        and x.shape[0] <= MOST_ROWS
-        and _readable(weight, x.dtype)
-        and weight.dim() == 2
-        and weight.shape[1] == x.shape[1]
-        and (bias is None or (_readable(bias, x.dtype) and bias.shape == weight.shape[:1]))
-        and not torch.is_autocast_enabled("cpu")
-    )
+def fits(x: Tensor, *layers: Layer) -> bool:
+    """Whether x is a few rows (B, I), and the layers take rows of I numbers, are of its dtype, and
+    such that the kernel can read them where they are: it sees addresses alone."""
+    dtype = x.dtype
+    if dtype not in DTYPES or x.dim() != 2 or torch.is_autocast_enabled("cpu"):
+        return False
+    rows, inputs = x.shape
+    if rows > MOST_ROWS:
+        return False
+    for weight, bias in layers:
+        if not _readable(weight, dtype) or weight.dim() != 2 or weight.shape[1] != inputs:
+            return False
+        if bias is not None and (
+            not _readable(bias, dtype) or bias.dim() != 1 or bias.shape[0] != weight.shape[0]
+        ):
+            return False
+    return True
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -60,16 +67,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if kernel.linear(ctypes.byref(argument)):
         raise MemoryError("the native kernel found no memory for a linear layer")
     return y
-
-
-def point(call: Linear, x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor) -> None:
-    """Makes ``call`` that of a layer: x (B, I) and y (B, O), float32 or of the layer's dtype, are
-    contiguous. All have to stay as long as it is in use."""
-    call.batch = x.shape[0]
-    call.outputs, call.inputs = weight.shape
-    call.dtype, call.x_dtype, call.y_dtype = DTYPES[weight.dtype], DTYPES[x.dtype], DTYPES[y.dtype]
-    call.x, call.weight, call.y = x.data_ptr(), weight.data_ptr(), y.data_ptr()
-    call.bias = None if bias is None else bias.data_ptr()
 
 
 def in_order(x: Tensor) -> Tensor:

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from hyena.ops.native import library
+from hyena.ops.native.calls import DTYPES
 from hyena.ops.native.convolution import eager
-from hyena.ops.native.interface import Linear, Online, Step
-from hyena.ops.native.linear import in_order, point
+from hyena.ops.native.interface import Dtype, Linear, Online, Step
+from hyena.ops.native.linear import Layer, in_order
 
-Layer = tuple[Tensor, Tensor | None]
-"""Weight and bias of a linear layer that the kernel takes, see `hyena.ops.native.linear`."""
+Layers = tuple[Layer, Layer]
+"""Input and output projection of an operator, which the kernel takes."""
 
 
 def takes(u: Tensor, *memory: Tensor) -> bool:
@@ -32,7 +33,7 @@ class _Step:
     """What the two kinds of steps have in common.
 
     It keeps the addresses of what it is given, so that a step costs one call. All of it is float32,
-    contiguous and on the CPU.
+    contiguous and on the CPU. The layers are no part of it: they may be others in each step.
 
     Args: B, D; ``short``, taps of the short convolution by lag, (J, C), and its bias (C,); the long
         convolutions; what else has to stay in memory.
@@ -49,6 +50,7 @@ class _Step:
         kernel = library.kernel()
         assert kernel is not None
         taps, bias = short
+        inputs, wide = taps.shape[1], Dtype.FLOAT32
         self._call, self._keep = kernel.step, (taps, bias, *keep)
         self._convolutions = (Online * len(convolutions))(*convolutions)
         self._before = (ctypes.c_void_p * (taps.shape[0] - 1))()
@@ -63,38 +65,59 @@ class _Step:
             conv=self._convolutions,
         )
         self._argument = ctypes.byref(self._step)
-        self._inputs = (batch, taps.shape[1])
-        self._between = torch.empty(batch, width, dtype=torch.float32, device="cpu")
-        self._calls = Linear(), Linear()
-        self._layers = pointer(self._calls[0]), pointer(self._calls[1])
+        self._z, self._y = (
+            torch.empty(batch, size, dtype=torch.float32, device="cpu") for size in (inputs, width)
+        )
+        self._layers = (inputs, width), (width, width)  # shapes of the projections' weights
+        self._first = Linear(batch, width, inputs, wide, wide, wide)
+        self._last = Linear(batch, width, width, wide, wide, wide, self._y.data_ptr())
+        self._pointers = pointer(self._first), pointer(self._last)
+        self._dtype = torch.float32  # what these two are set to
 
     def _run(
-        self, u: Tensor, before: Sequence[Tensor], layers: tuple[Layer, Layer] | None
+        self, u: Tensor, before: Sequence[Tensor], layers: Layers | None
     ) -> tuple[Tensor, Tensor]:
         step, u = self._step, in_order(u)
         if layers is None:
             z = u if u.dtype == torch.float32 else u.float()
-            y = out = torch.empty(self._between.shape, dtype=torch.float32, device="cpu")
+            if z.shape != self._z.shape:
+                raise _misfit(tuple(z.shape), tuple(self._z.shape))
+            y = out = torch.empty_like(self._y)
             step.in_proj = step.out_proj = None
         else:
-            (weight, bias), last = layers
-            z = torch.empty(u.shape[0], weight.shape[0], dtype=torch.float32, device="cpu")
-            out = self._between
-            y = torch.empty(out.shape[0], last[0].shape[0], dtype=u.dtype, device="cpu")
-            point(self._calls[0], u, weight, bias, z)
-            point(self._calls[1], out, *last, y)
-            step.in_proj, step.out_proj = self._layers
-        if z.shape != self._inputs:  # the addresses alone would not tell
-            raise ValueError(
-                f"HyenaOperator.step: expected {self._inputs} of the input projection, (B, C), got "
-                f"{tuple(z.shape)}"
-            )
+            z, out = torch.empty_like(self._z), self._y
+            y = torch.empty_like(out, dtype=u.dtype)
+            self._point(u, layers, z, y)
+            step.in_proj, step.out_proj = self._pointers
         for i, earlier in enumerate(before):
             self._before[i] = earlier.data_ptr()
         step.z, step.y = z.data_ptr(), out.data_ptr()
         if self._call(self._argument):
             raise MemoryError("the native kernel found no memory for a step")
         return y, z
+
+    def _point(self, u: Tensor, layers: Layers, z: Tensor, y: Tensor) -> None:
+        """Makes the two layers those of a step from u to y, which have to stay until it is done."""
+        (weight, bias), (last_weight, last_bias) = layers
+        first, last = self._first, self._last
+        if (weight.shape, last_weight.shape) != self._layers or u.shape != y.shape:
+            got = tuple(weight.shape), tuple(last_weight.shape), tuple(u.shape)
+            raise _misfit(got, (*self._layers, tuple(y.shape)))
+        if u.dtype != self._dtype:
+            self._dtype, code = u.dtype, DTYPES[u.dtype]
+            first.dtype = first.x_dtype = last.dtype = last.y_dtype = code
+        first.x, first.weight, first.y = u.data_ptr(), weight.data_ptr(), z.data_ptr()
+        first.bias = None if bias is None else bias.data_ptr()
+        last.weight, last.y = last_weight.data_ptr(), y.data_ptr()
+        last.bias = None if last_bias is None else last_bias.data_ptr()
+
+
+def _misfit(got: object, expected: object) -> ValueError:
+    """The addresses alone would not tell."""
+    return ValueError(
+        f"HyenaOperator.step: the projections do not fit the operator; expected {expected}, got "
+        f"{got}"
+    )
 
 
 class OnlineStep(_Step):
@@ -115,14 +138,14 @@ class OnlineStep(_Step):
         super().__init__(batch, width, short, convolutions, recent, due)
         self.filter = filter
         self._row = 4 * batch * width  # bytes of a position of one convolution
-        self._begin = recent.data_ptr(), due.data_ptr()
+        self._recent, self._due = recent.data_ptr(), due.data_ptr()
         self._step.row_stride = parts * batch * width
 
     def __call__(
         self,
         u: Tensor,
         before: Sequence[Tensor],
-        layers: tuple[Layer, Layer] | None,
+        layers: Layers | None,
         row: int,
         rest: int,
     ) -> tuple[Tensor, Tensor]:
@@ -137,9 +160,10 @@ class OnlineStep(_Step):
         Returns: what the output projection made, or without it its input, (B, D); and z.
         """
         convolutions = self._convolutions
-        recent, due = (begin + row * len(convolutions) * self._row for begin in self._begin)
-        for i, conv in enumerate(convolutions):
-            conv.input, conv.due = recent + i * self._row, due + i * self._row
+        at = row * len(convolutions) * self._row
+        for conv in convolutions:
+            conv.input, conv.due = self._recent + at, self._due + at
+            at += self._row
         self._step.rest = rest
         return self._run(u, before, layers)
 
@@ -177,7 +201,7 @@ class RecurrentStep(_Step):
         self.filter = filter
 
     def __call__(
-        self, u: Tensor, before: Sequence[Tensor], layers: tuple[Layer, Layer] | None
+        self, u: Tensor, before: Sequence[Tensor], layers: Layers | None
     ) -> tuple[Tensor, Tensor]:
         """As of `OnlineStep`, whose arguments it shares."""
         return self._run(u, before, layers)
