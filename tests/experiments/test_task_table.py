@@ -109,10 +109,10 @@ def test_errors_stand_beside_least_squares() -> None:
     assert lines[heading + 4] == "| Hyena | 1.5 (1.43–1.57; seeds 1–2) |"
     examples = lines.index("Dimension 2:")
     assert lines[examples + 2 : examples + 6] == [
-        "| examples | 0 | 1 |",
-        "| --- | --- | --- |",
-        "| least squares | 2 | 0.75 |",
-        "| Hyena | 3.5 | 1.5 |",
+        "| examples | 0 | 1 | mean | ratio |",
+        "| --- | --- | --- | --- | --- |",
+        "| least squares | 2 | 0.75 | 1.38 |  |",
+        "| Hyena | 3.5 | 1.5 | 2.5 | 1.818 |",
     ]
 
 

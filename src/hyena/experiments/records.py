@@ -41,4 +41,6 @@ def _standing(row: dict[str, Any]) -> Standing:
     tried = [None if result is None else as_result(result) for result in row["tried"]]
     seeds = [as_result(result) for result in row["seeds"]]
     configs = [result.config for result in tried if result is not None]
-    return Standing(**{"cell": configs[0] if configs else None, **row, "tried": tried, "seeds": seeds})
+    return Standing(
+        **{"cell": configs[0] if configs else None, **row, "tried": tried, "seeds": seeds}
+    )

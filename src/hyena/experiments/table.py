@@ -123,7 +123,7 @@ def _each(words: Any) -> str:
 
 
 def _by_examples(section: Section) -> list[str]:
-    """For real-valued tasks: the squared error after each number of examples."""
+    """For real-valued tasks: the squared error after each number of examples, and on average."""
     parts = []
     for column in section.columns:
         rows: list[list[str]] = []
@@ -133,17 +133,30 @@ def _by_examples(section: Section) -> list[str]:
                 continue
             details = [result.test.details for result in standing.seeds]
             if not rows:
-                rows = [["examples", *(str(n) for n in details[0]["examples"])]]
-                rows.append(["least squares", *_errors(details, "least_squares")])
-            rows.append([name, *_errors(details, "squared_error")])
+                rows = [["examples", *(str(n) for n in details[0]["examples"]), "mean", "ratio"]]
+                rows.append(["least squares", *_errors(details, "least_squares"), ""])
+            rows.append([name, *_errors(details, "squared_error"), _ratio(details)])
         if rows:
             parts += [f"{AXES[section.axis].capitalize()} {column:,}:", _markdown(rows)]
     return parts
 
 
 def _errors(details: list[dict[str, Any]], name: str) -> list[str]:
-    columns = zip(*(detail[name] for detail in details), strict=True)
-    return [f"{sum(column) / len(column):.3g}" for column in columns]
+    columns = [sum(column) / len(details) for column in _columns(details, name)]
+    return [f"{value:.3g}" for value in [*columns, sum(columns) / len(columns)]]
+
+
+def _ratio(details: list[dict[str, Any]]) -> str:
+    """Of the mean squared error to that of least squares on the same prompts."""
+    own, best = (
+        sum(map(sum, _columns(details, name))) for name in ("squared_error", "least_squares")
+    )
+    return f"{own / best:.3f}"
+
+
+def _columns(details: list[dict[str, Any]], name: str) -> list[tuple[float, ...]]:
+    """By the number of examples, the figures of the seeds."""
+    return list(zip(*(detail[name] for detail in details), strict=True))
 
 
 def _failures(section: Section) -> str:
