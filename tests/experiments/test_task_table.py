@@ -71,6 +71,13 @@ def test_figures_stand_beside_the_paper_s() -> None:
     assert lines[lines.index("```sh") + 1] == "hyena tasks run"
 
 
+def test_a_model_that_was_trained_on_shorter_sequences_is_marked() -> None:
+    own, longer = standing("Hyena", 8, [[0.5]]), standing("Hyena", 16, [[0.5]])
+    for length, mark in ((8, "§"), (16, "")):
+        longer.cell["training"]["length"] = length
+        assert f"| Hyena | 50.0 (40.4–59.6) | 50.0{mark} (40.4–59.6) |" in lines_of([own, longer])
+
+
 def test_what_each_figure_took_is_said() -> None:
     lines = lines_of([standing("Hyena", 8, [[0.5, 1.0, 1.0], [0.8]], planned=2)])
     heading = lines.index("### recall")

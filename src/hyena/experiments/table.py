@@ -19,7 +19,8 @@ _LEGEND = """\
 Each figure is the mean over the seeds of the trial that was best on validation sequences, with its
 95% interval (of all seeds' test sequences together), and the seeds' range where they differ.
 † training was ended by its minutes, not its steps. ‡ not all trials and seeds are finished.
-"paper" is the figure of Poli et al. 2023 (arXiv:2302.10866), Tables 4.2, A.2 and C.1."""
+§ trained on shorter sequences only, and tested at this length. "paper" is the
+figure of Poli et al. 2023 (arXiv:2302.10866), Tables 4.2, A.2 and C.1."""
 
 
 def table(sections: Sequence[Section], drawings: Sequence[str] = ()) -> str:
@@ -61,11 +62,19 @@ def _figure(standing: Standing | None, measure: Measure) -> str:
         return "failed" if standing.failures else marks
     if any(result.stopped == "minutes" for result in standing.seeds):
         marks = f"†{marks}"
+    if _is_extended(standing.cell):
+        marks += "§"
     mean, low, high = (_number(measure, value) for value in pooled(standing.seeds))
     values = [result.test.value for result in standing.seeds]
     ends = [_number(measure, end) for end in (min(values), max(values))]
     spread = f"; seeds {ends[0]}–{ends[1]}" if ends[0] != ends[1] else ""
     return f"{mean}{marks} ({low}–{high}{spread})"
+
+
+def _is_extended(cell: dict[str, Any]) -> bool:
+    """Whether the model is tested on longer sequences than it was trained on."""
+    length = cell["training"].get("length")
+    return length is not None and length < cell["task"]["length"]
 
 
 def _number(measure: Measure, value: float) -> str:
