@@ -22,8 +22,9 @@ def state_of(mixer: Any, context: int, future: int) -> Any:
 
 
 def test_a_kv_cache_counts_with_the_room_it_has() -> None:
-    state = state_of(build_mixer("attention", 8, 20), 12, 8)
-    assert held_bytes(state) == 2 * 2 * 8 * 20 * FLOAT
+    for future in (8, 0):
+        state = state_of(build_mixer("attention", 8, 20), 12, future)
+        assert held_bytes(state) == 2 * 2 * 8 * (12 + future) * FLOAT
     assert held_bytes([state, state]) == held_bytes(state)
 
 

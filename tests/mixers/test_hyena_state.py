@@ -176,24 +176,17 @@ def test_the_state_of_a_copy_of_the_operator() -> None:
 
 
 @pytest.mark.parametrize("recurrent", [False, True])
-@pytest.mark.parametrize(
-    ("before", "after"), [(torch.float64, torch.float32), (torch.float32, torch.float64)]
-)
 @pytest.mark.parametrize("stored", [False, True])
 @torch.no_grad()
-def test_the_operator_may_change_its_dtype(
-    recurrent: bool, before: torch.dtype, after: torch.dtype, stored: bool, block: int
-) -> None:
+def test_the_operator_may_become_less_precise(recurrent: bool, stored: bool, block: int) -> None:
     filter = LongFilter(DiagonalSSM(D, state=4), D, M) if recurrent else None
     op, u = make(filter=filter).double(), draw(2, M, D)
     expected = op(u)[:, 20:]
-    op.to(before)
-    _, state = op.prefill(u[:, :20].to(before))  # plans anew as it goes
-    first = steps(op, u.to(before), state, 20, 27)
+    _, state = op.prefill(u[:, :20])  # plans anew as it goes
+    first = steps(op, u, state, 20, 27)
     if stored:
         state = HyenaState.from_tensors(state.tensors(), state.settings())
-    op.to(after)
-    rest = steps(op, u.to(after), state, 27, M)
+    rest = steps(op.float(), u.float(), state, 27, M)
     assert_close(torch.cat([first.double(), rest.double()], dim=1), expected, 5e-6)
 
 

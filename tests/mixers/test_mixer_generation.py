@@ -314,3 +314,20 @@ def test_arguments_that_do_not_fit(make: Make, generator: torch.Generator) -> No
             match=re.escape(f"{name}.step: expected u (B, D) = (2, 4), got {tuple(bad.shape)}"),
         ):
             mixer.step(bad, state)
+
+
+@each_mixer
+@torch.no_grad()
+def test_a_state_that_would_round_what_follows_is_refused(
+    make: Make, generator: torch.Generator
+) -> None:
+    mixer, u = make().float(), draw(generator, 2, 6, D)
+    _, state = mixer.prefill(u[:, :5].float())
+    message = (
+        f"{type(mixer).__name__}.step: u is torch.float64 but the state is torch.float32, which "
+        "would round what follows; read the prompt anew in torch.float64, or go on in torch.float32"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        mixer.double().step(u[:, 5], state)
+    expected = mixer(u)[:, -1]
+    assert_close(mixer.float().step(u[:, 5].float(), state)[0].double(), expected, 1e-5)

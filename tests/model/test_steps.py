@@ -1,5 +1,7 @@
 """Prefill and steps give what the forward pass gives."""
 
+import weakref
+
 import pytest
 import torch
 from comparison import assert_close
@@ -257,3 +259,16 @@ def test_the_state_of_another_model_is_refused() -> None:
         other = small_model(**{"mixers": "hyena,attention", "layers": 2, **changes})
         with pytest.raises(ValueError, match="is that of a mixer of another kind or size; pass wh"):
             other.step(tokens(2), state)
+
+
+@torch.no_grad()
+def test_attention_layers_share_a_table_of_rotary_positions() -> None:
+    model = small_model("attention")
+    assert len(model.blocks) > 1
+    states = [model.prefill(tokens(1, 3), future=4)[1] for _ in range(2)]
+    for state in states:
+        model.step(tokens(1, 1)[0], state)
+    assert len({id(layer.turns) for state in states for layer in state.layers}) == 1
+    gone = weakref.ref(states[0].layers[0].turns)
+    del state, states
+    assert gone() is None

@@ -151,7 +151,7 @@ class AFTConv(nn.Module):
             state,
             isinstance(state, AFTConvState) and state.keys.shape[1:] == (self.taps - 1, self.width),
         )
-        check_token("AFTConv", u, state.keys.shape[0], self.width)
+        check_token("AFTConv", u, state.keys.shape[0], self.width, state.keys.dtype)
         q, k, v = self._project(u, None)
         keys = torch.cat([state.keys, k[:, None]], dim=1)
         values = torch.cat([state.values, v[:, None]], dim=1)

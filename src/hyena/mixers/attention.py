@@ -20,8 +20,8 @@ from hyena.mixers.packing import (
     segments_of,
 )
 from hyena.mixers.projections import step_of
+from hyena.mixers.rotary import rotate, turns
 from hyena.ops import Segments
-from hyena.ops.rows import writable
 
 _FEWEST = 16  # tokens to make room for at least
 
@@ -98,7 +98,9 @@ class CausalSelfAttention(nn.Module):
         check_left_padding("CausalSelfAttention", mask)
         check_future("CausalSelfAttention", future)
         y, k, v = self._attend(u, mask, None, None)
-        return y, AttentionState(k.detach(), v.detach(), mask, future or 0)
+        state = AttentionState(k.detach(), v.detach(), mask)
+        state.reserve(state.length + (future or 0))  # out of z, which it would keep alive
+        return y, state
 
     def step(self, u: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
         """One more token: u (B, D) → y (B, D) and the state, advanced in place, in O(D·(D + L)).
@@ -109,14 +111,18 @@ class CausalSelfAttention(nn.Module):
         fits = isinstance(state, AttentionState) and state.sizes == sizes
         check_state("CausalSelfAttention", state, fits)
         B = state.batch
-        check_token("CausalSelfAttention", u, B, self.width)
+        check_token("CausalSelfAttention", u, B, self.width, state.dtype)
         check_no_gradient("CausalSelfAttention", self, u)
         z = step_of(self.in_proj, u)
         if state.length == state.capacity:
             state.reserve(max(2 * state.length, _FEWEST))
         z = z.view(B, 3, self.heads, self.head_dim)
-        q, k = (self._turn(z[:, :2], state) if self.rotary else z[:, :2]).unbind(1)
-        v = z[:, 2]
+        qk, v = z[:, :2], z[:, 2]
+        if self.rotary:
+            if state.turns is None:
+                state.turns = turns(state.capacity, self.rotary_base, qk)
+            qk = state.turns.turn(qk, state.length)
+        q, k = qk.unbind(1)
         k, v, mask = state.append(k, v)
         y = F.scaled_dot_product_attention(
             q[:, :, None].to(k.dtype),
@@ -147,7 +153,7 @@ class CausalSelfAttention(nn.Module):
         segments = segments_of("CausalSelfAttention", document_ids, cu_seqlens, B, L)
         if mask is not None:  # whatever stands at padding, be it NaN, has weight zero
             u = u.masked_fill(~mask[..., None], 0)
-        q, k, v = self._heads(u, 0)
+        q, k, v = self._heads(u)
         allowed = _allowed(mask, segments, L, u.device)
         y = F.scaled_dot_product_attention(
             q,
@@ -159,7 +165,7 @@ class CausalSelfAttention(nn.Module):
         )
         return self.out_proj(y.transpose(1, 2).flatten(2)), k, v
 
-    def _heads(self, u: Tensor, position: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys, rotated if they are to be, and values: (B, H, L, E) each."""
         q, k, v = (
             x.view(*u.shape[:2], self.heads, self.head_dim).transpose(1, 2)
@@ -167,31 +173,7 @@ class CausalSelfAttention(nn.Module):
         )
         if not self.rotary:
             return q, k, v
-        return self._rotate(q, position), self._rotate(k, position), v
-
-    def _rotate(self, x: Tensor, position: int) -> Tensor:
-        """Turns the pair (x_i, x_{i+E/2}) at position t by the angle t · base^(−2i/E)."""
-        cos, sin = self._angles(position, position + x.shape[-2], x)
-        a, b = x.to(cos.dtype).chunk(2, dim=-1)
-        return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
-
-    def _turn(self, x: Tensor, state: AttentionState) -> Tensor:
-        """The same for the token after those of the state, x (…, H, E), by kept angles."""
-        if state.turns is None:
-            with writable():
-                cos, sin = self._angles(0, state.capacity, x)
-                state.turns = torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)
-        cos, sin = state.turns
-        other = x.roll(self.head_dim // 2, dims=-1)  # (b, a)
-        return torch.addcmul(x * cos[state.length], other, sin[state.length])
-
-    def _angles(self, start: int, stop: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the angles of the positions, (L, E/2) each, for queries like x."""
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        t = torch.arange(start, stop, device=x.device).to(dtype)
-        i = torch.arange(0, self.head_dim, 2, device=x.device).to(dtype)
-        angle = t[:, None] * self.rotary_base ** (-i / self.head_dim)
-        return angle.cos(), angle.sin()
+        return rotate(q, 0, self.rotary_base), rotate(k, 0, self.rotary_base), v
 
 
 def _allowed(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hyena.mixers.rotary import Turns
 from hyena.ops.rows import Rows, check_alike, index_of, writable
 
 
@@ -34,7 +35,7 @@ class AttentionState:
             )
         self.batch, heads, self.length, head_dim = k.shape
         self.sizes = (heads, head_dim)
-        self.turns: tuple[Tensor, Tensor] | None = None  # of the mixer, a row for each position
+        self.turns: Turns | None = None  # of the mixer, for as many positions as there is room
         self._k, self._v, self._mask = k, v, mask
         if room:
             self.reserve(self.length + room)
@@ -50,6 +51,10 @@ class AttentionState:
     @property
     def mask(self) -> Tensor | None:
         return None if self._mask is None else self._mask[:, : self.length]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._k.dtype
 
     @property
     def capacity(self) -> int:

@@ -115,7 +115,7 @@ class GSS(nn.Module):
         """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + n))."""
         sizes = (self.channels, self.state // 2, 2)
         check_state("GSS", state, isinstance(state, GSSState) and state.x.shape[1:] == sizes)
-        check_token("GSS", u, state.x.shape[0], self.width)
+        check_token("GSS", u, state.x.shape[0], self.width, state.x.dtype)
         y, x = self.filter.step(self._reduced(u), state.x)
         gate = F.gelu(step_of(self.gate_proj, u))
         return step_of(self.out_proj, step_of(self.up_proj, y) * gate), GSSState(x)

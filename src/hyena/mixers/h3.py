@@ -125,7 +125,7 @@ class H3(nn.Module):
         sizes = ((self.width, n - 1), (pairs, self.heads, n // 2, 2))
         fits = isinstance(state, H3State) and (state.keys.shape[1:], state.x.shape[1:]) == sizes
         check_state("H3", state, fits)
-        check_token("H3", u, state.keys.shape[0], self.width)
+        check_token("H3", u, state.keys.shape[0], self.width, state.x.dtype)
         q, k, v = step_of(self.in_proj, u).split(self.width, dim=1)
         window = torch.cat([state.keys, k[..., None]], dim=-1)  # (B, D, n)
         kv = self._products(self.shift.step(window)[..., None], v[..., None])[..., 0]

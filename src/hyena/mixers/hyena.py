@@ -247,7 +247,7 @@ class HyenaOperator(nn.Module):
         self._require_causal("step")
         sizes = ((self.order + 1) * self.width, self.short_width - 1, self.order - 1, self.width)
         check_state("HyenaOperator", state, isinstance(state, HyenaState) and state.sizes == sizes)
-        check_token("HyenaOperator", u, state.batch, self.width)
+        check_token("HyenaOperator", u, state.batch, self.width, state.long.dtype)
         check_no_gradient("HyenaOperator", self, u)
         modules: Any = self._modules  # attributes of a module are slow to find
         filter, in_proj, out_proj = modules["filter"], modules["in_proj"], modules["out_proj"]

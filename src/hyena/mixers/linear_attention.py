@@ -118,7 +118,7 @@ class LinearAttention(nn.Module):
             state,
             isinstance(state, LinearAttentionState) and state.sums.shape[1:] == sizes,
         )
-        check_token("LinearAttention", u, state.sums.shape[0], self.width)
+        check_token("LinearAttention", u, state.sums.shape[0], self.width, state.sums.dtype)
         z = step_of(self.in_proj, u)
         q, k, v = self._heads(z[:, None], None)  # (B, H, 1, ·)
         sums = state.sums + k.transpose(-1, -2) * v

@@ -1,6 +1,6 @@
 """The arguments that say which positions of a batch are real and which belong together."""
 
-from torch import Tensor, is_autocast_enabled, is_grad_enabled, nn
+from torch import Tensor, float64, is_autocast_enabled, is_grad_enabled, nn
 from torch import bool as torch_bool
 from torch import dtype as torch_dtype
 
@@ -73,11 +73,17 @@ def check_dropout(name: str, dropout: float) -> None:
         raise ValueError(f"{name}: expected 0 ≤ dropout < 1, got {dropout}")
 
 
-def check_token(name: str, u: Tensor, batch: int, width: int) -> None:
-    """Raises ValueError unless u is one token a row, (batch, width)."""
+def check_token(name: str, u: Tensor, batch: int, width: int, kept: torch_dtype) -> None:
+    """Raises ValueError unless u is one token a row, (batch, width), and no float64 that a state
+    of ``kept`` would round."""
     if u.shape != (batch, width):
         raise ValueError(
             f"{name}.step: expected u (B, D) = ({batch}, {width}), got {tuple(u.shape)}"
+        )
+    if u.dtype == float64 and kept != float64:
+        raise ValueError(
+            f"{name}.step: u is {u.dtype} but the state is {kept}, which would round what follows; "
+            f"read the prompt anew in {u.dtype}, or go on in {kept}"
         )
 
 

@@ -129,7 +129,7 @@ class RWKV(nn.Module):
         check_state(
             "RWKV", state, isinstance(state, RWKVState) and state.input.shape[1:] == (self.width,)
         )
-        check_token("RWKV", u, state.input.shape[0], self.width)
+        check_token("RWKV", u, state.input.shape[0], self.width, state.numerator.dtype)
         r, k, v, decay, bonus = self._project(u, state.input)
         y, sums = wkv_step(k, v, decay, bonus, WKVSums(*state[1:]))
         return self._gate(r, y), RWKVState(u, *sums)

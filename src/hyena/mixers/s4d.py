@@ -102,7 +102,7 @@ class S4D(nn.Module):
         """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + n))."""
         fits = isinstance(state, S4DState) and state.x.shape[1:] == (self.width, self.state // 2, 2)
         check_state("S4D", state, fits)
-        check_token("S4D", u, state.x.shape[0], self.width)
+        check_token("S4D", u, state.x.shape[0], self.width, state.x.dtype)
         y, x = self.filter.step(u, state.x)
         return F.glu(step_of(self.out_proj, F.gelu(y)), dim=-1), S4DState(x)
 

@@ -144,6 +144,11 @@ class OnlineState:
         return self.parts, self._line.shape[1] // self.parts
 
     @property
+    def dtype(self) -> torch.dtype:
+        """That of inputs and outputs, as they are kept."""
+        return self._line.dtype
+
+    @property
     def keeps_inputs(self) -> bool:
         """Whether `extend` can plan for more."""
         return self._inputs is not None

@@ -75,6 +75,11 @@ class RecurrentState:
         """(F, D)."""
         return self._planes.shape[0], self._planes.shape[-1]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the states' parts."""
+        return self._planes.dtype
+
     def step(self, part: int, gate: Tensor, value: Tensor) -> Tensor:
         """The output (B, D) of one of the convolutions, whose input is gate · value.
 
