@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import Literal
+from typing import Any, Literal
 
-from hyena.generation.prompts import Tokenizer
+from hyena.generation.arguments import shown, whole_number
+from hyena.generation.prompts import Tokenizer, check_tokenizer
 from hyena.generation.text_stream import TextStream
 
 
@@ -25,22 +26,25 @@ class Ending:
         cls,
         max_new_tokens: int,
         stop: str | Sequence[str],
-        stop_tokens: Sequence[int],
+        stop_tokens: int | Sequence[int],
         tokenizer: Tokenizer | None,
         vocab_size: int,
     ) -> Ending:
         """From the arguments of `hyena.generation.generate`.
 
-        Raises: ValueError if one is out of range, or on a stop string without a tokenizer.
+        Raises: ValueError if one is of another kind or out of range, or on a stop string without a
+            tokenizer.
         """
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        check_tokenizer(tokenizer)
+        stops = _texts(stop)
+        max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
         if stops and tokenizer is None:
             raise ValueError("stop= speaks of text: give the tokenizer too")
         if "" in stops:
             raise ValueError("stop: expected a text, got an empty one; leave it out for none")
-        tokens = frozenset(index(token) for token in stop_tokens)
+        tokens = _ids(stop_tokens)
         for token in tokens:
             if not 0 <= token < vocab_size:
                 raise ValueError(
@@ -62,3 +66,28 @@ class Ending:
     def text_stream(self) -> TextStream | None:
         """What turns the tokens of one sequence into text; None without a tokenizer."""
         return None if self.tokenizer is None else TextStream(self.tokenizer, self.stops)
+
+
+def _texts(stop: Any) -> tuple[str, ...]:
+    try:
+        texts = (stop,) if isinstance(stop, str) else tuple(stop)
+    except TypeError:
+        texts = (stop,)
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"stop: expected a text or several, got {shown(text)}")
+    return texts
+
+
+def _ids(stop_tokens: Any) -> frozenset[int]:
+    try:
+        return frozenset([index(stop_tokens)])
+    except TypeError:
+        pass
+    try:
+        return frozenset(index(token) for token in stop_tokens)
+    except TypeError as error:
+        raise ValueError(
+            f"stop_tokens: expected a token id or several, got {shown(stop_tokens)}; for a text, "
+            "use stop="
+        ) from error

@@ -23,7 +23,7 @@ def generate(
     repetition_penalty: float = 1.0,
     seed: int | Sequence[int] = 0,
     stop: str | Sequence[str] = (),
-    stop_tokens: Sequence[int] = (),
+    stop_tokens: int | Sequence[int] = (),
     alternatives: int = 0,
     state: SequenceState | Sequence[SequenceState] | None = None,
     return_state: bool = False,
@@ -45,7 +45,7 @@ def generate(
         seed: one for each prompt, or one number: the prompt of index i then has seed + i.
         stop: a text, or texts, each of which ends a sequence when it appears in what is generated;
             not part of the text returned. The one that is complete first counts.
-        stop_tokens: ids that end a sequence as the end of text does; not returned.
+        stop_tokens: an id, or ids, that end a sequence as the end of text does; not returned.
         alternatives: so many of the likeliest tokens are listed beside each.
         state: for each prompt where it goes on, such as the ``state`` of an earlier `Generation`;
             it is not changed. The prompts are then what follows, with nothing put before a text,
@@ -56,7 +56,7 @@ def generate(
     Returns: one `Generation` a prompt, in order.
     Raises: ValueError on an empty prompt of token ids or one that holds something else, a missing
         tokenizer, a prompt too long for the model's max_length under its length policy, or options
-        out of range.
+        out of range or of another kind.
     """
     with stream(
         model,

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
+from hyena.generation.arguments import whole_number
 from hyena.generation.sampling import widened
 
 Alternatives = list[tuple[int, float]]
 """Token ids with their log-probabilities, the likeliest first."""
+
+
+def check_alternatives(count: Any, vocab_size: int) -> None:
+    """Raises ValueError if so many likeliest tokens cannot be listed."""
+    if not 0 <= whole_number("alternatives", count) <= vocab_size:
+        raise ValueError(
+            f"alternatives: expected 0 to {vocab_size}, the size of the vocabulary, got {count}"
+        )
 
 
 def logprobs(logits: Tensor) -> Tensor:

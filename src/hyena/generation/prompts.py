@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import index
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hyena.generation.arguments import shown
 from hyena.model import ModelConfig
 
 Prompts = str | Sequence[str] | Sequence[Sequence[int]]
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What is needed of a tokenizer; those of `hyena.data` have it."""
 
@@ -22,6 +24,15 @@ class Tokenizer(Protocol):
     def end_of_text(self) -> int: ...
     def encode(self, text: str) -> np.ndarray: ...
     def decode_bytes(self, ids: list[int]) -> bytes: ...
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raises ValueError if it is something else, such as the name of one."""
+    if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
+        raise ValueError(
+            f"tokenizer: expected one such as hyena.data.load_tokenizer gives, got "
+            f"{shown(tokenizer)}"
+        )
 
 
 def prompt_ids(
@@ -36,7 +47,12 @@ def prompt_ids(
 
     Raises: ValueError on something else, or on a text without a tokenizer.
     """
-    listed = [prompts] if isinstance(prompts, str) else prompts
+    try:
+        listed = [prompts] if isinstance(prompts, str) else list(prompts)
+    except TypeError as error:
+        raise ValueError(
+            f"prompts: expected a text, texts or sequences of token ids, got {shown(prompts)}"
+        ) from error
     return [_ids(prompt, tokenizer, begin) for prompt in listed]
 
 
@@ -50,8 +66,8 @@ def _ids(prompt: str | Sequence[int], tokenizer: Tokenizer | None, begin: bool) 
         return [index(i) for i in prompt]
     except TypeError as error:
         raise ValueError(
-            f"a prompt is a text or a sequence of token ids, got {prompt!r}; a single prompt of "
-            "ids goes in a list, such as [[1, 2, 3]]"
+            f"a prompt is a text or a sequence of token ids, got {shown(prompt)}; a single "
+            "prompt of ids goes in a list, such as [[1, 2, 3]]"
         ) from error
 
 

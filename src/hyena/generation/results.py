@@ -49,6 +49,13 @@ class SequenceState:
     tokens: tuple[int, ...] = ()
     """Those tokens, for the repetition penalty."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, ModelState):
+            raise ValueError(
+                "SequenceState: expected a ModelState, as of LanguageModel.prefill or load_state, "
+                f"got a {type(self.model).__name__}"
+            )
+
 
 @dataclass
 class Generation:

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hyena.generation.arguments import check_number, whole_number
+
 
 @dataclass(frozen=True)
 class Sampling:
     """How the next token is drawn. Applied in the order: repetition_penalty, temperature, top_k,
     top_p, min_p.
 
-    Raises: ValueError on a value outside its range.
+    Raises: ValueError on a value outside its range, or of another kind.
     """
 
     temperature: float = 1.0
@@ -34,9 +36,14 @@ class Sampling:
     the token likelier, so that it becomes x · θ. Above 1 discourages repetition, 1 does nothing."""
 
     def __post_init__(self) -> None:
+        check_number("temperature", self.temperature)
+        check_number("repetition_penalty", self.repetition_penalty)
+        for name, share in (("top_p", self.top_p), ("min_p", self.min_p)):
+            if share is not None:
+                check_number(name, share)
         if not self.temperature >= 0:
             raise ValueError(f"temperature: expected at least 0, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
+        if self.top_k is not None and whole_number("top_k", self.top_k) < 1:
             raise ValueError(f"top_k: expected at least 1, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: expected 0 < top_p ≤ 1, got {self.top_p}")

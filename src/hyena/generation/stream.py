@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from operator import index
 from types import TracebackType
+from typing import Any
 
+from hyena.generation.arguments import shown, whole_number
 from hyena.generation.batch import begin
 from hyena.generation.continuation import Continuation
 from hyena.generation.ending import Ending
 from hyena.generation.evaluation_mode import evaluation_mode
+from hyena.generation.logprobs import check_alternatives
 from hyena.generation.prompts import Prompts, Tokenizer, check_room, prompt_ids, require_tokens
 from hyena.generation.results import Event, Generation, SequenceState
 from hyena.generation.sampling import Sampling
-from hyena.model import LanguageModel
+from hyena.model import LanguageModel, ModelState
 
 
 class Stream:
@@ -75,7 +79,7 @@ def stream(
     repetition_penalty: float = 1.0,
     seed: int | Sequence[int] = 0,
     stop: str | Sequence[str] = (),
-    stop_tokens: Sequence[int] = (),
+    stop_tokens: int | Sequence[int] = (),
     alternatives: int = 0,
     state: SequenceState | Sequence[SequenceState] | None = None,
     return_state: bool = False,
@@ -91,11 +95,7 @@ def stream(
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     vocabulary = model.config.vocab_size
     ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, vocabulary)
-    if not 0 <= alternatives <= vocabulary:
-        raise ValueError(
-            f"alternatives: expected 0 to {vocabulary}, the size of the vocabulary, "
-            f"got {alternatives}"
-        )
+    check_alternatives(alternatives, vocabulary)
     ids = prompt_ids(prompts, tokenizer, begin=state is None)
     starts = _starts(state, len(ids))
     require_tokens([p for p, s in zip(ids, starts, strict=True) if s is None])
@@ -146,12 +146,12 @@ def _cancel_all(rows: list[Continuation]) -> None:
             row.cancel()
 
 
-def _starts(
-    state: SequenceState | Sequence[SequenceState] | None, count: int
-) -> list[SequenceState | None]:
+def _starts(state: Any, count: int) -> list[SequenceState | None]:
     if state is None:
         return [None] * count
-    states = [state] if isinstance(state, SequenceState) else list(state)
+    states = list(state) if isinstance(state, Iterable) else [state]
+    for one in states:
+        _check_start(one)
     if len(states) != count:
         raise ValueError(
             f"state: expected one for each of the {count} prompts, got {len(states)}; prompts "
@@ -160,8 +160,36 @@ def _starts(
     return [*states]
 
 
-def _seeds(seed: int | Sequence[int], count: int) -> list[int]:
-    seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
+def _check_start(state: Any) -> None:
+    if not isinstance(state, SequenceState):
+        advice = ""
+        if isinstance(state, ModelState):
+            advice = "; SequenceState(state) makes one of it"
+        elif isinstance(state, Generation):
+            advice = ", which has it as .state if return_state=True was given"
+        raise ValueError(
+            "state: expected a SequenceState, such as the state of a Generation, got a "
+            f"{type(state).__name__}{advice}"
+        )
+    rows = next(iter(state.model.layers[0].tensors().values())).shape[0]
+    if rows != 1:
+        raise ValueError(
+            f"state: expected the state of one sequence, got that of {rows}; ModelState.select "
+            "takes one out of a batch"
+        )
+
+
+def _seeds(seed: Any, count: int) -> list[int]:
+    try:
+        first = index(seed)
+    except TypeError:
+        if not isinstance(seed, Iterable):
+            raise ValueError(
+                f"seed: expected an integer, or one for each prompt, got {shown(seed)}"
+            ) from None
+        seeds = [whole_number("seed", value) for value in seed]
+    else:
+        seeds = [first + i for i in range(count)]
     if len(seeds) != count:
         raise ValueError(f"seed: expected one for each of the {count} prompts, got {len(seeds)}")
     for value in seeds:

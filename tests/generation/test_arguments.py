@@ -1,0 +1,108 @@
+"""Arguments of a wrong kind are one line: what was asked, what was got, what to do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from generation_models import build
+
+from hyena.data import load_tokenizer
+from hyena.generation import Sampling, SequenceState, beam_search, generate, stream
+
+BYTES = load_tokenizer("bytes")
+
+
+@pytest.mark.parametrize("call", [generate, stream, beam_search])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_new_tokens": 2.5}, "max_new_tokens: expected an integer, got 2.5"),
+        ({"max_new_tokens": None}, "max_new_tokens: expected an integer, got None"),
+        ({"stop": 1, "tokenizer": BYTES}, "stop: expected a text or several, got 1"),
+        ({"stop": ["x", 1], "tokenizer": BYTES}, "stop: expected a text or several, got 1"),
+        ({"stop_tokens": "x"}, r"stop_tokens: .*, got 'x'; for a text, use stop="),
+        ({"stop_tokens": [1.5]}, r"stop_tokens: expected a token id or several, got \[1.5\]"),
+        ({"stop_tokens": 257}, "stop_tokens: token id 257 is outside the vocabulary of 257"),
+        ({"alternatives": 1.5}, "alternatives: expected an integer, got 1.5"),
+        ({"alternatives": -1}, "alternatives: expected 0 to 257, the size of the vocabulary"),
+        ({"tokenizer": "bytes"}, "such as hyena.data.load_tokenizer gives, got 'bytes'"),
+        ({"prompts": 5}, "prompts: expected a text, texts or sequences of token ids, got 5"),
+        ({"prompts": [[1.5] * 99]}, r"got \[1.5, 1.5, 1.5, 1.5, 1.5, 1.5, \.\.\.\]; a single"),
+    ],
+)
+def test_arguments_of_all(call: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        call(build(), **{"prompts": [[1]], **arguments})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seed": 1.5}, "seed: expected an integer, or one for each prompt, got 1.5"),
+        ({"seed": [1.5]}, "seed: expected an integer, got 1.5"),
+        ({"seed": None}, "seed: expected an integer, or one for each prompt, got None"),
+        ({"temperature": "1"}, "temperature: expected a number, got '1'"),
+        ({"repetition_penalty": None}, "repetition_penalty: expected a number, got None"),
+        ({"top_k": 1.5}, "top_k: expected an integer, got 1.5"),
+        ({"top_p": "a"}, "top_p: expected a number, got 'a'"),
+        ({"min_p": [0.1]}, r"min_p: expected a number, got \[0.1\]"),
+    ],
+)
+def test_arguments_of_drawing(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        generate(build(), [[1]], **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"beam_width": 1.5}, "beam_width: expected an integer, got 1.5"),
+        ({"length_penalty": "1"}, "length_penalty: expected a number, got '1'"),
+    ],
+)
+def test_arguments_of_beams(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        beam_search(build(), [[1]], **arguments)
+
+
+def test_a_state_of_a_wrong_kind() -> None:
+    model = build("hyena,rwkv")
+    with torch.no_grad():
+        _, two = model.prefill(torch.tensor([[1, 2], [3, 4]]))
+    (first,) = generate(model, [[1]], max_new_tokens=2, return_state=True)
+    expected = "state: expected a SequenceState, such as the state of a Generation, got a "
+    for state, message in [
+        (two, rf"{expected}ModelState; SequenceState\(state\) makes one of it"),
+        ([two], rf"{expected}ModelState; SequenceState\(state\) makes one of it"),
+        (first, f"{expected}Generation, which has it as .state if return_state=True was given"),
+        ([first.state.logits], f"{expected}Tensor"),
+        (SequenceState(two), "state: expected the state of one sequence, got that of 2; ModelStat"),
+    ]:
+        with pytest.raises(ValueError, match=f"^{message}"):
+            generate(model, [[1]], state=state)
+    with pytest.raises(ValueError, match=r"^SequenceState: expected a ModelState, .* a SequenceSt"):
+        SequenceState(first.state)
+    one = SequenceState(two.select([1]))  # as the message says
+    assert len(generate(model, [[1]], state=one, max_new_tokens=3)[0].tokens) == 3
+
+
+@pytest.mark.parametrize("kind", [np.int64, torch.tensor, lambda token: [token]])
+def test_a_single_stop_token(kind: Callable[[int], Any]) -> None:
+    model = build()
+    free = generate(model, [[256]], max_new_tokens=30, seed=3)[0].tokens
+    (cut,) = generate(model, [[256]], max_new_tokens=30, seed=3, stop_tokens=kind(free[7]))
+    assert cut.tokens == free[: free.index(free[7])]
+    (alone,) = generate(model, [[256]], max_new_tokens=30, seed=3, stop_tokens=free[7])
+    assert alone == cut
+
+
+def test_numbers_may_be_of_numpy() -> None:
+    model, options = build(), {"temperature": np.float32(0.5), "top_p": np.float64(0.5)}
+    Sampling(**options)
+    found = generate(
+        model, [[1], [2]], max_new_tokens=np.int64(3), seed=np.int64(4), top_k=np.int64(9)
+    )
+    assert found == generate(model, [[1], [2]], max_new_tokens=3, seed=[4, 5], top_k=9)
