@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import hyena
-from hyena.generation import load_state, save_state
+from hyena.generation import generate, load_state, save_state
 from hyena.mixers import AFTConv
 from hyena.model import FilterConfig, LanguageModel, ModelConfig, ModelState
 from hyena.model.config import MIXERS
@@ -88,6 +89,62 @@ def test_half_a_step_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="save_state: an error left this state in the middle of"):
         save_state(state, tmp_path / "state")
     assert not (tmp_path / "state").exists()
+
+
+@torch.no_grad()
+def test_what_is_no_state_of_a_model_is_not_saved(tmp_path):
+    model = build()
+    (result,) = generate(model, [[1]], max_new_tokens=2, return_state=True)
+    with pytest.raises(ValueError, match=r"^save_state: .* got a SequenceState; save its part of"):
+        save_state(result.state, tmp_path / "state")
+    with pytest.raises(ValueError, match=r"^save_state: expected a ModelState, got a Generation$"):
+        save_state(result, tmp_path / "state")
+    assert not list(tmp_path.iterdir())
+
+
+@torch.no_grad()
+def test_a_failure_leaves_nothing_behind_and_an_older_file_whole(tmp_path, monkeypatch):
+    state = prefilled(build())
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=r"^save_state: .*folder cannot be written: Is a directory;"):
+        save_state(state, tmp_path / "folder")
+    with pytest.raises(OSError, match=r"^save_state: .*absent/x cannot be written: .*No such file"):
+        save_state(state, tmp_path / "absent/x")
+    save_state(state, tmp_path / "state")
+    before = (tmp_path / "state").read_bytes()
+
+    def interrupted(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hyena.generation.state_file.save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_state(state, tmp_path / "state")
+    assert (tmp_path / "state").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "state"]
+
+
+class Clones(TorchDispatchMode):
+    """Counts the numbers that are copied by ``clone`` and ``contiguous``."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.clone.default:
+            self.numbers += args[0].numel()
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("mixers", ["hyena,attention", *MIXERS])
+@torch.no_grad()
+def test_a_tensor_is_copied_once_at_most(tmp_path, mixers):
+    state = prefilled(build(mixers), future=3)
+    with Clones() as clones:
+        save_state(state, tmp_path / "state")
+    saved = sum(x.numel() for x in load_file(tmp_path / "state").values())
+    assert 0 < clones.numbers <= saved
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hyena.generation.results import SequenceState
 from hyena.mixers import (
     AFTConvState,
     AttentionState,
@@ -49,9 +50,14 @@ _NAMES = {state: name for name, state in _STATES.items()}
 def save_state(state: ModelState, path: str | Path) -> None:
     """Writes ``state`` to the file ``path``.
 
-    Raises: OSError if it cannot be written; ValueError if an error left the state in the middle of
-        a step.
+    Raises: OSError if it cannot be written, which leaves an older file as it was; ValueError if it
+        is no `ModelState`, or one that an error left in the middle of a step.
     """
+    if not isinstance(state, ModelState):
+        advice = ""
+        if isinstance(state, SequenceState):
+            advice = "; save its part of the model, state.model, and keep its tokens beside it"
+        raise ValueError(f"save_state: expected a ModelState, got a {type(state).__name__}{advice}")
     if not state.whole:
         raise ValueError("save_state: an error left this state in the middle of a step")
     tensors: dict[str, Tensor] = {}
@@ -64,9 +70,20 @@ def save_state(state: ModelState, path: str | Path) -> None:
         "settings": json.dumps([layer.settings() for layer in state.layers]),
         "length": str(state.length),
     }
+    # The file can hold neither views nor two tensors in one memory.
+    own = {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     new = Path(f"{path}.new")  # so that a failure leaves an older state whole
-    save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, new, metadata)
-    new.replace(path)
+    try:
+        save_file(own, new, metadata)
+        new.replace(path)
+    except BaseException as error:
+        new.unlink(missing_ok=True)
+        if isinstance(error, OSError | SafetensorError):
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise OSError(
+                f"save_state: {path} cannot be written: {reason}; give another path"
+            ) from error
+        raise
 
 
 def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelState:
