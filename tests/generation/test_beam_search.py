@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 import torch
 from generation_models import build, greedy_by_full_forward, next_logprobs, tempered
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hyena.data import load_tokenizer
 from hyena.generation import Beam, beam_search
-from hyena.model import LanguageModel
+from hyena.generation.beam_search import placed
+from hyena.model import LanguageModel, ModelState
 
 BYTES = load_tokenizer("bytes")
 
@@ -44,7 +47,8 @@ def ended(tokens: list[int], stop: str | None, longest: int) -> tuple[list[int],
 
 def beam(model: LanguageModel, prompt: list[int], drawn: list[int], ending: Any, penalty: float):
     each = [float(next_logprobs(model, prompt + drawn[:n])[token]) for n, token in enumerate(drawn)]
-    return Beam(*ending, sum(each), sum(each) / len(drawn) ** penalty)
+    kept = len(ending[0])
+    return Beam(*ending, sum(each), sum(each) / len(drawn) ** penalty, each[:kept], [[]] * kept)
 
 
 def everything(model: LanguageModel, stop: str | None, longest: int, penalty: float) -> list[Beam]:
@@ -94,6 +98,8 @@ def check_same(found: list[Beam], expected: list[Beam]) -> None:
     for a, b in zip(found, expected, strict=True):
         assert math.isclose(a.logprob, b.logprob, rel_tol=1e-9)
         assert math.isclose(a.score, b.score, rel_tol=1e-9)
+        assert a.logprobs == pytest.approx(b.logprobs, rel=1e-9)
+        assert a.alternatives == b.alternatives
 
 
 @pytest.mark.parametrize("mixers", ["hyena", "hyena,attention"])
@@ -144,6 +150,46 @@ def test_one_beam_is_greedy() -> None:
     assert found.tokens == greedy_by_full_forward(model, [256, 3], 20)
     assert (found.text, found.finished) == (None, "length")
     assert math.isclose(found.score, found.logprob / 20)
+
+
+def test_the_likeliest_tokens_beside_each_of_a_beam() -> None:
+    model = tempered(build(), 0.02)
+    options = {"max_new_tokens": 8, "beam_width": 3, "stop_tokens": range(0, 250, 3)}
+    ((best, *_),) = plain = beam_search(model, [[256, 3]], **options)
+    found = beam_search(model, [[256, 3]], alternatives=2, **options)
+    assert [b.tokens for b in found[0]] == [b.tokens for b in plain[0]]
+    assert best.alternatives == [[]] * len(best.tokens)
+    for one in found[0]:
+        assert len(one.logprobs) == len(one.alternatives) == len(one.tokens)
+        for n, alternatives in enumerate(one.alternatives):
+            own = next_logprobs(model, [256, 3, *one.tokens[:n]])
+            assert math.isclose(one.logprobs[n], own[one.tokens[n]], rel_tol=1e-9)
+            assert [token for token, _ in alternatives] == own.topk(2).indices.tolist()
+
+
+@given(st.lists(st.lists(st.integers(0, 6), max_size=4), max_size=3))
+def test_as_many_beams_as_can_stay_in_their_rows(parents: list[list[int]]) -> None:
+    rows, kept = placed(parents)
+    assert [len(own) for own in rows] == [len(own) for own in parents]
+    flat = [row for own in rows for row in own]
+    assert sorted(flat) == list(range(len(kept)))  # a row each
+    assert [kept[row] for row in flat] == [parent for own in parents for parent in own]
+    could_stay = {parent for own in parents for parent in own if parent < len(kept)}
+    assert {row for row, parent in enumerate(kept) if row == parent} == could_stay
+
+
+def test_beams_that_only_change_places_copy_no_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied, select = [], ModelState.select
+
+    def counting(self: ModelState, rows: Any) -> ModelState:
+        copied.append(rows)
+        return select(self, rows)
+
+    monkeypatch.setattr(ModelState, "select", counting)
+    model = tempered(build("hyena,attention"), 0.02)
+    beam_search(model, [[256, 3]], max_new_tokens=40, beam_width=2)
+    assert len(copied) < 30
+    assert not any(sorted(rows) == list(range(2)) for rows in copied)
 
 
 def test_more_beams_find_what_is_likelier() -> None:

@@ -137,10 +137,10 @@ class Clones(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("mixers", ["hyena,attention", *MIXERS])
+@pytest.mark.parametrize("kind", ["hyena", "s4d"])  # whose state is of another order in memory
 @torch.no_grad()
-def test_a_tensor_is_copied_once_at_most(tmp_path, mixers):
-    state = prefilled(build(mixers), future=3)
+def test_a_tensor_is_copied_once_at_most(tmp_path, kind):
+    state = prefilled(build("hyena,attention", kind=kind), future=3)
     with Clones() as clones:
         save_state(state, tmp_path / "state")
     saved = sum(x.numel() for x in load_file(tmp_path / "state").values())

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
+from hyena.generation.arguments import check_number, whole_number
 from hyena.generation.ending import Ending
 from hyena.generation.evaluation_mode import evaluation_mode
-from hyena.generation.logprobs import logprobs
+from hyena.generation.logprobs import Alternatives, check_alternatives, likeliest, logprobs
 from hyena.generation.prompts import (
     Prompts,
     Tokenizer,
@@ -40,6 +40,10 @@ class Beam:
     that ended it included."""
     score: float
     """logprob / n ** length_penalty, where n is the number of its tokens, that end included."""
+    logprobs: list[float]
+    """Of each of ``tokens``."""
+    alternatives: list[Alternatives]
+    """The likeliest tokens in the place of each, as many as were asked for."""
 
 
 @torch.no_grad()
@@ -52,7 +56,8 @@ def beam_search(
     beam_width: int = 4,
     length_penalty: float = 1.0,
     stop: str | Sequence[str] = (),
-    stop_tokens: Sequence[int] = (),
+    stop_tokens: int | Sequence[int] = (),
+    alternatives: int = 0,
 ) -> list[list[Beam]]:
     """The continuations of each prompt with the highest scores, as far as beam search finds them.
 
@@ -63,7 +68,8 @@ def beam_search(
     ``beam_width``. Nothing is drawn, and the distribution is the model's own.
 
     Args:
-        model, prompts, tokenizer, max_new_tokens, stop, stop_tokens: as in `generate`.
+        model, prompts, tokenizer, max_new_tokens, stop, stop_tokens, alternatives: as in
+            `generate`.
         beam_width: beams of a prompt; with 1 the likeliest token is taken each time.
         length_penalty: exponent, at least 0, of the length in the score. 0 compares probabilities,
             which favours short texts; 1 compares mean log-probabilities a token.
@@ -73,7 +79,9 @@ def beam_search(
     """
     config = model.config
     ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, config.vocab_size)
-    if beam_width < 1:
+    check_alternatives(alternatives, config.vocab_size)
+    check_number("length_penalty", length_penalty)
+    if whole_number("beam_width", beam_width) < 1:
         raise ValueError(f"beam_width: expected at least 1, got {beam_width}")
     if not 0 <= length_penalty < float("inf"):
         raise ValueError(f"length_penalty: expected at least 0, got {length_penalty}")
@@ -82,24 +90,51 @@ def beam_search(
     if not ids:
         return []
     check_room(config, max(map(len, ids)), max_new_tokens)
-    searches = [_Search(beam_width, length_penalty, ending) for _ in ids]
+    searches = [_Search(beam_width, length_penalty, ending, alternatives) for _ in ids]
+    rows = [[i] for i in range(len(ids))]  # of the batch, those of each search's beams
     with evaluation_mode(model):
         tokens, mask = pad_left(ids, model.embedding.weight.device)
         logits, state = model.prefill(tokens, mask=mask, future=max_new_tokens - 1, last_only=True)
         last = logits[:, -1]
         while True:
             table = logprobs(last)
-            parents = [
-                row
-                for search, rows in zip(searches, _rows_of(searches), strict=True)
-                for row in search.extend(table, rows)
-            ]
-            newest = [beam.tokens[-1] for search in searches for beam in search.beams]
-            if not newest:
+            parents = [s.extend(table, own) for s, own in zip(searches, rows, strict=True)]
+            rows, kept = placed(parents)
+            if not kept:
                 return [search.results() for search in searches]
-            if parents != list(range(len(last))):
-                state = state.select(parents)
-            last, state = model.step(torch.tensor(newest, device=tokens.device), state)
+            if kept != list(range(len(last))):
+                state = state.select(kept)
+            newest = {
+                row: beam.tokens[-1]
+                for search, own in zip(searches, rows, strict=True)
+                for row, beam in zip(own, search.beams, strict=True)
+            }
+            read = torch.tensor([newest[row] for row in range(len(kept))], device=tokens.device)
+            last, state = model.step(read, state)
+
+
+def placed(parents: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[int]]:
+    """Rows for beams, such that as many as can stay where the beam is that they go on from.
+
+    Where each beam is gone on from once, nothing has to be copied, in whatever order they are.
+
+    Args: for each beam of each search the row that it goes on from.
+    Returns: for each beam of each search its row; for each row the one that it goes on from.
+    """
+    count = sum(map(len, parents))
+    kept: dict[int, int] = {}
+    left = []
+    rows = [[0] * len(of_one) for of_one in parents]
+    for search, of_one in enumerate(parents):
+        for beam, parent in enumerate(of_one):
+            if parent < count and parent not in kept:
+                rows[search][beam] = kept[parent] = parent
+            else:
+                left.append((search, beam))
+    free = (row for row in range(count) if row not in kept)
+    for (search, beam), row in zip(left, list(free), strict=True):
+        rows[search][beam], kept[row] = row, parents[search][beam]
+    return rows, [kept[row] for row in range(count)]
 
 
 @dataclass(frozen=True)
@@ -110,32 +145,40 @@ class _Live:
     text: str
     stream: TextStream | None
     logprob: float
+    logprobs: list[float]
+    alternatives: list[Alternatives]
 
 
 class _Search:
     """The beams of one prompt, and those that have ended."""
 
-    def __init__(self, width: int, length_penalty: float, ending: Ending) -> None:
-        self.beams = [_Live([], "", ending.text_stream(), 0.0)]
+    def __init__(
+        self, width: int, length_penalty: float, ending: Ending, alternatives: int
+    ) -> None:
+        self.beams = [_Live([], "", ending.text_stream(), 0.0, [], [])]
         self._width, self._length_penalty, self._ending = width, length_penalty, ending
+        self._alternatives = alternatives
         self._ended: list[Beam] = []
         self._length = 0
 
-    def extend(self, table: Tensor, rows: range) -> list[int]:
+    def extend(self, table: Tensor, rows: Sequence[int]) -> list[int]:
         """Continues the beams by a token.
 
         Args: table (B, V), log-probabilities of the batch's next tokens; the rows of the beams.
-        Returns: the rows that the new beams go on from.
+        Returns: the rows that the new beams go on from, in the beams' order.
         """
         if not self.beams:
             return []
         self._length += 1
+        own = table[list(rows)]
+        others = likeliest(own, self._alternatives)
         before = table.new_tensor([beam.logprob for beam in self.beams])
-        following = before[:, None] + table[rows.start : rows.stop]
+        following = before[:, None] + own
         live: list[_Live] = []
         parents: list[int] = []
-        for rank, (parent, token, logprob) in enumerate(_ranked(following, 2 * self._width)):
-            beam, finished = self._followed(self.beams[parent], token, logprob)
+        for rank, (parent, token) in enumerate(_ranked(following, 2 * self._width)):
+            last = float(own[parent, token])
+            beam, finished = self._followed(self.beams[parent], token, last, others[parent])
             if finished is None:
                 live.append(beam)
                 parents.append(rows[parent])
@@ -154,22 +197,38 @@ class _Search:
         """The best that have ended, the best first."""
         return sorted(self._ended, key=lambda beam: -beam.score)[: self._width]
 
-    def _followed(self, beam: _Live, token: int, logprob: float) -> tuple[_Live, Finished | None]:
-        """The beam with one more token, and how that ends it if it does."""
+    def _followed(
+        self, beam: _Live, token: int, logprob: float, others: Alternatives
+    ) -> tuple[_Live, Finished | None]:
+        """The beam with one more token, and how that ends it if it does.
+
+        Args: the token's log-probability, and the likeliest tokens in its place.
+        """
+        total = beam.logprob + logprob
         finished: Finished | None = self._ending.by_token(token)
         if finished is not None:
-            return replace(beam, logprob=logprob), finished
+            return replace(beam, logprob=total), finished
         stream, text = None, ""
         if beam.stream is not None:
             stream = beam.stream.copy()
             text = stream.feed(token)
             finished = "stop" if stream.stopped else None
-        return _Live([*beam.tokens, token], beam.text + text, stream, logprob), finished
+        new = _Live(
+            [*beam.tokens, token],
+            beam.text + text,
+            stream,
+            total,
+            [*beam.logprobs, logprob],
+            [*beam.alternatives, others],
+        )
+        return new, finished
 
     def _set_aside(self, beam: _Live, finished: Finished) -> None:
         text = None if beam.stream is None else beam.text + beam.stream.copy().close()
         score = beam.logprob / self._length**self._length_penalty
-        self._ended.append(Beam(beam.tokens, text, finished, beam.logprob, score))
+        self._ended.append(
+            Beam(beam.tokens, text, finished, beam.logprob, score, beam.logprobs, beam.alternatives)
+        )
 
     def _is_settled(self, live: list[_Live]) -> bool:
         """Whether no beam can come among the results: log-probabilities only fall."""
@@ -179,14 +238,8 @@ class _Search:
         return self.results()[-1].score >= best
 
 
-def _rows_of(searches: Sequence[_Search]) -> list[range]:
-    """The rows of the batch that each search has, one after the other."""
-    ends = list(accumulate(len(search.beams) for search in searches))
-    return [range(a, b) for a, b in pairwise([0, *ends])]
-
-
-def _ranked(table: Tensor, ample: int) -> Iterator[tuple[int, int, float]]:
-    """Row, column and value of the entries of a table (n, V), from the largest down; of equal ones
+def _ranked(table: Tensor, ample: int) -> Iterator[tuple[int, int]]:
+    """Row and column of the entries of a table (n, V), from the largest down; of equal ones
     those in upper rows first, and in a row those further left.
 
     Args: ample: so many are likely to be enough.
@@ -196,8 +249,8 @@ def _ranked(table: Tensor, ample: int) -> Iterator[tuple[int, int, float]]:
     while done < len(flat):
         least = flat.topk(min(ample, len(flat))).values[-1]
         places = (flat >= least).nonzero()[:, 0]
-        values, order = flat[places].sort(descending=True, stable=True)
-        entries = list(zip(places[order].tolist(), values.tolist(), strict=True))
-        for place, value in entries[done:]:
-            yield *divmod(place, table.shape[1]), value
-        done, ample = len(entries), 2 * ample
+        order = flat[places].argsort(descending=True, stable=True)
+        ranked = places[order].tolist()
+        for place in ranked[done:]:
+            yield divmod(place, table.shape[1])
+        done, ample = len(ranked), 2 * ample
