@@ -6,7 +6,14 @@ from typing import Literal
 
 import pytest
 
-from hyena.cli.options import REPEATED, UsageError, explain, option_names, parse
+from hyena.cli.options import (
+    REPEATED,
+    REPEATED_NUMBERS,
+    UsageError,
+    explain,
+    option_names,
+    parse,
+)
 
 
 @dataclass
@@ -52,6 +59,7 @@ class RunConfig:
     stop: str | None = None
     prompts: list[str] = field(default_factory=list)
     text: list[str] | str = field(default="", metadata=REPEATED)
+    ids: list[int] | int = field(default_factory=list, metadata=REPEATED_NUMBERS)
     parts: list[Part] = field(default_factory=list)
     model: ModelConfig = field(default_factory=ModelConfig)
 
@@ -112,6 +120,28 @@ def test_a_repeated_option_stands_where_its_last_stood(tmp_path: Path) -> None:
     assert read("d", "--text=--top").text == ["--top"]
 
 
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [
+        ("--ids 10", [10]),
+        ("--ids=-10", [-10]),
+        ("--ids [10]", [10]),
+        ("--ids 10,13", [10, 13]),
+        ("--ids []", []),
+        ("--ids 10 --ids=[11,12] --ids [] --ids 13", [10, 11, 12, 13]),
+    ],
+)
+def test_a_repeated_number_may_stand_alone_or_in_a_list(words: str, ids: list[int]) -> None:
+    assert read("d", *words.split()).ids == ids
+
+
+def test_a_number_in_a_file_may_stand_alone(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    for text, ids in [("10", 10), ("[10, 13]", [10, 13])]:
+        file.write_text(f"ids: {text}\n")
+        assert read("d", "--config", str(file)).ids == ids
+
+
 def test_hyphens_stand_for_underscores_in_the_names_of_options() -> None:
     assert option_names(RunConfig)[-1] == "model.filter.window_shape"
     assert read("d", "--model.filter.window-shape=3").model.filter.window_shape == 3
@@ -157,7 +187,12 @@ def test_help_shows_the_fields_and_their_docstrings(capsys: pytest.CaptureFixtur
         ("d --model.leyers 3", 'unknown option "model.leyers"; did you mean "model.layers"?'),
         ("d --layers 3", 'unknown option "layers"; did you mean "model.layers"?'),
         ("d --zzz 3", 'unknown option "zzz"'),
-        ("d extra", 'unexpected argument "extra"'),
+        ("d extra", 'unexpected argument "extra"; did you mean --text "extra"?'),
+        ("d a few --steps 3", 'unexpected argument "a few"; did you mean --text "a few"?'),
+        ("d --ids x", 'ids: expected int, got "x"'),
+        ("d --ids=", 'ids: expected int, got ""'),
+        ("d --ids 1,b --ids 2", 'ids: expected int, got "b"'),
+        ("d --ids [[1]]", 'ids: expected int, got "[1]"'),
         ("d --steps many", 'steps: expected int, got "many"'),
         ("d --steps=", 'steps: expected int, got ""'),
         ("d --model.policy x", "model.policy: expected one of 'error', 'extrapolate', got \"x\""),

@@ -31,12 +31,22 @@ def printer_of(prompts: Sequence[str], output: Output, logprobs: int | None) -> 
     return _OneText(prompts[0]) if len(prompts) == 1 else _Texts(prompts)
 
 
-def print_beams(prompts: Sequence[str], beams: Sequence[Sequence[Beam]], output: Output) -> None:
-    """Prints the best beam of each prompt as text, or a line of JSON for every beam."""
+def print_beams(
+    prompts: Sequence[str],
+    beams: Sequence[Sequence[Beam]],
+    output: Output,
+    logprobs: int | None,
+) -> None:
+    """Prints the best beam of each prompt as text, or a line of JSON for every beam.
+
+    Args: as of `printer_of`.
+    """
     for index, (prompt, found) in enumerate(zip(prompts, beams, strict=True)):
         if output == "jsonl":
             for rank, beam in enumerate(found):
-                _print_line(index=index, prompt=prompt, rank=rank, **vars(beam))
+                names = ["tokens", "text", "finished", "logprob", "score", *_of_tokens(logprobs)]
+                values = {name: getattr(beam, name) for name in names}
+                _print_line(index=index, prompt=prompt, rank=rank, **values)
         elif len(prompts) == 1:
             print(f"{prompt}{found[0].text}")
         else:
@@ -96,11 +106,14 @@ class _Lines:
 
     def _print(self, index: int, stream: Stream) -> None:
         generation = stream.generations[index]
-        names = ["text", "tokens", "finished"]
-        names += [] if self._logprobs is None else ["logprobs"]
-        names += ["alternatives"] if self._logprobs else []
+        names = ["text", "tokens", "finished", *_of_tokens(self._logprobs)]
         values = {name: getattr(generation, name) for name in names}
         _print_line(index=index, prompt=self._left.pop(index), **values)
+
+
+def _of_tokens(logprobs: int | None) -> list[str]:
+    """What is printed of each token."""
+    return [] if logprobs is None else ["logprobs", "alternatives"][: 2 if logprobs else 1]
 
 
 def _print_numbered(index: int, prompt: str, text: str | None) -> None:

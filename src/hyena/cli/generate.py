@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from hyena.cli.continuations import print_beams, printer_of
-from hyena.cli.options import REPEATED
+from hyena.cli.options import REPEATED, REPEATED_NUMBERS
 from hyena.cli.saved_model import load_model
 from hyena.data import Tokenizer
 from hyena.filters import LengthPolicy
@@ -48,8 +48,9 @@ class Config:
     stop: list[str] | str = field(default_factory=list, metadata=REPEATED)
     """A text ends where this string appears. May be given several times; the first to appear
     counts."""
-    stop_tokens: list[int] = field(default_factory=list)
-    """Token ids that end a text, as the end of text does."""
+    stop_tokens: list[int] | int = field(default_factory=list, metadata=REPEATED_NUMBERS)
+    """A token id that ends a text, as the end of text does, or several as in [10,13]. May be given
+    several times."""
     beam_width: int | None = None
     """Search for the likeliest text with so many beams, instead of drawing one."""
     length_penalty: float | None = None
@@ -88,8 +89,9 @@ def run(config: Config) -> None:
             length_penalty=1.0 if config.length_penalty is None else config.length_penalty,
             stop=config.stop,
             stop_tokens=config.stop_tokens,
+            alternatives=config.logprobs or 0,
         )
-        print_beams(prompts, beams, config.output)
+        print_beams(prompts, beams, config.output, config.logprobs)
         return
     printer = printer_of(prompts, config.output, config.logprobs)
     with stream(
@@ -129,7 +131,7 @@ def _refuse_contradictions(config: Config) -> None:
         if config.length_penalty is not None:
             raise ValueError("length_penalty is of beam search; give beam_width too")
         return
-    drawing = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "logprobs")
+    drawing = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
     for name in drawing:
         if getattr(config, name) != getattr(Config, name):
             raise ValueError(

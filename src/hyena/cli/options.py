@@ -14,9 +14,13 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 Config = TypeVar("Config")
 
-REPEATED: Mapping[str, bool] = {"repeated": True}
+REPEATED: Mapping[str, str] = {"repeated": "texts"}
 """Metadata of a field of texts, whose option may be given several times: each is one more text,
 taken as it is."""
+
+REPEATED_NUMBERS: Mapping[str, str] = {"repeated": "numbers"}
+"""Metadata of a field of numbers, whose option may be given several times: each is one more number,
+or several as in [10,13]."""
 
 # The help of an option is the docstring that stands under its field.
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -57,7 +61,7 @@ def parse(
     try:
         values = parser.instantiate(parser.parse_args(words)).as_dict()
     except ArgumentError as problem:
-        message = explain(str(problem), option_names(config_type))
+        message = explain(str(problem), option_names(config_type), _texts_option(config_type))
         raise UsageError(f"{message} (see hyena {command} --help)") from problem
     except UnicodeDecodeError as problem:
         raise UsageError(f"the file given to --config is not UTF-8 text: {problem}") from problem
@@ -99,23 +103,25 @@ def _underscored(words: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def _with_lists(config_type: Any, words: Sequence[str]) -> list[str]:
-    """The words with each option that may be repeated given once, as the list of its texts.
+    """The words with each option that may be repeated given once, as the list of its values.
 
-    It stands where the last of them stood. The word after such an option is its text, unless it
+    It stands where the last of them stood. The word after such an option is its value, unless it
     looks like an option.
     """
-    repeated = [f"--{f.name}" for f in fields(config_type) if f.metadata.get("repeated")]
+    kinds = {f.name: f.metadata["repeated"] for f in fields(config_type) if f.metadata}
+    repeated = {f"--{name}": kind for name, kind in kinds.items()}
     found: list[str] = []
     for word in words:
         if found and found[-1] in repeated and (word[:2] != "--" or " " in word):
             found[-1] += f"={word}"
         else:
             found.append(word)
-    for option in repeated:
+    for option, kind in repeated.items():
         places = [i for i, word in enumerate(found) if word.startswith(f"{option}=")]
         if places:
-            texts = (found[i].partition("=")[2] for i in places)
-            found[places[-1]] = f"{option}=[{', '.join(map(_quoted, texts))}]"
+            values = [found[i].partition("=")[2] for i in places]
+            items = map(_quoted, values) if kind == "texts" else filter(None, map(_inside, values))
+            found[places[-1]] = f"{option}=[{', '.join(items)}]"
             found = [word for i, word in enumerate(found) if i not in places[:-1]]
     return found
 
@@ -124,6 +130,20 @@ def _quoted(text: str) -> str:
     """A text in YAML's double quotes."""
     plain = {c for c in map(chr, range(32, 127)) if c not in '"\\'}
     return '"' + "".join(c if c in plain else f"\\U{ord(c):08x}" for c in text) + '"'
+
+
+def _inside(numbers: str) -> str:
+    """What stands between the brackets of a list, or the number if there are none."""
+    inside = numbers.strip()
+    if inside[:1] == "[" and inside[-1:] == "]":
+        return inside[1:-1].strip()
+    return inside or _quoted(numbers)  # so that it is refused
+
+
+def _texts_option(config_type: Any) -> str | None:
+    """The first option of texts, for which a word without an option may be meant."""
+    names = [f.name for f in fields(config_type) if f.metadata.get("repeated") == "texts"]
+    return names[0] if names else None
 
 
 def _refuse_empty_paths(config_type: Any, positional: str | None, words: Sequence[str]) -> None:
@@ -149,12 +169,13 @@ def option_names(config_type: Any, prefix: str = "") -> list[str]:
     return names
 
 
-def explain(message: str, names: Sequence[str]) -> str:
+def explain(message: str, names: Sequence[str], texts: str | None = None) -> str:
     """One line for a message of jsonargparse, with a suggestion where a name is unknown.
 
     Args:
         message: the message of an ArgumentError.
         names: the dotted names of the options that there are.
+        texts: the option that a word without an option may be meant for.
     """
     message = " ".join(message.split())
     pattern = r"Parser key \"([^\"]+)\": Problem with given class_path '([^']+)': (.+)"
@@ -163,8 +184,9 @@ def explain(message: str, names: Sequence[str]) -> str:
     unknown = _unknown_name(message)
     if unknown is not None:
         return f'unknown option "{unknown}"{_suggestion(unknown, names)}'
-    if match := re.fullmatch(r"unrecognized arguments: (\S+).*", message):
-        return f'unexpected argument "{match[1]}"'
+    if match := re.fullmatch(r"unrecognized arguments: (.+?)( --.*)?", message):
+        advice = f'; did you mean --{texts} "{match[1]}"?' if texts else ""
+        return f'unexpected argument "{match[1]}"{advice}'
     if match := re.fullmatch(r"the following arguments are required: (.+)", message):
         return "required and not given: " + ", ".join(f"--{n.strip()}" for n in match[1].split(","))
     pattern = r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: ?(.*)'
@@ -177,6 +199,9 @@ def explain(message: str, names: Sequence[str]) -> str:
     if match := re.fullmatch(
         pattern + r"Errors: (.+) Given value type: .* Given value: ?(.*)", message
     ):
+        item = re.search(r"- Expected an? (\S.*?)\. Got value:(.*?)(?= - Expected|$)", match[2])
+        if item:  # of a list, which is one of the subtypes
+            return f'{match[1]}: expected {_type_name(item[1])}, got "{item[2].strip()}"'
         kinds = re.findall(r"- Expected an? (.+?)(?= - |$)", match[2])
         if kinds:
             expected = " or ".join(_type_name(kind) for kind in kinds)
