@@ -42,8 +42,10 @@ GROUPS = {
     },
 }
 
-# Exit codes: the command could not do its work; the command line itself is wrong; Ctrl-C; SIGTERM.
+# Exit codes: the command could not do its work; the command line itself is wrong; Ctrl-C; SIGTERM;
+# nobody reads the output any longer, which ends other programs by SIGPIPE.
 FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
+UNREAD = 128 + 13
 
 
 class _TerminatedError(BaseException):
@@ -60,8 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; none takes those of the process.
 
     Returns: 0 on success, 1 if the command failed, 2 if the command line is wrong, 130 on Ctrl-C,
-        143 on SIGTERM.
+        141 if the reader of its output has gone, 143 on SIGTERM.
     """
+    try:
+        code = _answered(arguments)
+        sys.stdout.flush()  # now rather than at exit, where Python would complain
+        return code
+    except BrokenPipeError:
+        # As in `hyena generate ... | head`. What is still in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+
+
+def _answered(arguments: Sequence[str] | None) -> int:
+    """What `main` does, if its output is read."""
     if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show a character gets a question mark for it, not an error.
         sys.stdout.reconfigure(errors="replace")
@@ -94,10 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("terminated", file=sys.stderr)
         return TERMINATED
     except BrokenPipeError:
-        # The reader of our output has gone, as in `hyena generate ... | head`. What is still in the
-        # buffer has nowhere to go, and Python would complain of it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE
+        raise
     except (ValueError, OSError, RuntimeError, ImportError) as problem:
         if traceback:
             raise
