@@ -188,10 +188,17 @@ def test_a_filter_of_zeros_stays_one() -> None:
     assert not bool(filter(20).any())
 
 
-def test_progress_runs_over_all_layers() -> None:
+@pytest.mark.parametrize("options", [{"state": 4}, {"tolerance": 1e-3}])
+def test_progress_runs_over_all_layers_and_within_them(options: dict[str, Any]) -> None:
     told: list[tuple[int, int]] = []
-    distill(make(), state=2, progress=lambda n, of: told.append((n, of)))
-    assert told == [(16, 32), (32, 32)]
+    distill(make(), progress=lambda n, of: told.append((n, of)), **options)
+    done = [n for n, _ in told]
+    assert {of for _, of in told} == {32}
+    assert done == sorted(done)
+    assert done[-1] == 32
+    # a layer has 16 filters, which are fitted side by side
+    assert len({n for n in done if 0 < n < 16}) >= 2
+    assert len({n for n in done if 16 < n < 32}) >= 2
 
 
 def test_the_figure_has_a_row_for_each_layer(tmp_path: Path) -> None:
@@ -234,7 +241,7 @@ def test_more_lags_than_the_model_was_built_for() -> None:
             h, g = old.filter(180)[..., 1:], new.filter(180)[..., 1:]
         assert_close(layer.error, (g - h).norm(dim=-1) / h.norm(dim=-1), 1e-6)
     assert found.model.config.max_length == 100
-    with pytest.raises(ValueError, match=r"^the input is 180 long but max_length is 100"):
+    with pytest.raises(ValueError, match=r"^distill: 180 lags exceed max_length 100, where the f"):
         distill(make(), state=12, length=180)
     with pytest.raises(ValueError, match=r"^distill: 180 lags exceed max_length 100, and with"):
         distill(make(length_policy="interpolate"), state=12, length=180)

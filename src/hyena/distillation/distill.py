@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from hyena.distillation.fit import Fit, fit
+from hyena.distillation.fit import Fit, check_order, fit
 from hyena.distillation.modes import Modes
 from hyena.distillation.rational import rational
 from hyena.filters import DiagonalSSM, HyenaFilter, LongFilter, TransferFunctionTaps
@@ -74,25 +74,18 @@ def distill(
             length policy "extrapolate".
         form: "modal", a `hyena.filters.DiagonalSSM`; or "rational", the same poles as a
             `hyena.filters.TransferFunctionTaps`, which float32 can hold for few of them only.
-        progress: called with the filters that are done and their number.
+        progress: called now and then with the filters that are done and their number.
 
     Returns: the model, in evaluation mode on the device of the other, in the same precision but
         with filters in float32 or wider; and its layers.
     Raises: ValueError if the model has no Hyena layer, the settings cannot be, the length policy
         refuses the length, or the rational form of so many poles cannot be stepped.
     """
-    operators = {
-        i: block.mixer
-        for i, block in enumerate(model.blocks)
-        if isinstance(block.mixer, HyenaOperator)
-    }
-    _check(bool(operators), tolerance, state, largest, length, form)
+    check_settings(
+        model, tolerance=tolerance, state=state, largest=largest, length=length, form=form
+    )
+    operators = _operators(model)
     L = model.config.max_length if length is None else length
-    if model.config.max_length < L and model.config.length_policy == "interpolate":
-        raise ValueError(
-            f"distill: {L} lags exceed max_length {model.config.max_length}, and with "
-            'length_policy "interpolate" the filters change with the length; give no longer length'
-        )
     D = model.config.width
     count = D * (model.config.order - 1)
     total = count * len(operators)
@@ -202,15 +195,20 @@ def _error(new: LongFilter, old: HyenaFilter | LongFilter, taps: Tensor) -> Tens
     return torch.where(norm > 0, error, 0.0)
 
 
-def _check(
-    some: bool,
+def check_settings(
+    model: LanguageModel,
+    *,
     tolerance: float | None,
     state: int | None,
     largest: int,
     length: int | None,
     form: str,
 ) -> None:
-    if not some:
+    """Raises ValueError if `distill`, whose arguments these are, would refuse them.
+
+    Whether a rational form can be stepped is known only when there is one.
+    """
+    if not _operators(model):
         raise ValueError("distill: the model has no Hyena layer, so there is nothing to distil")
     if form not in get_args(Form):
         raise ValueError(f'distill: expected form "modal" or "rational", got {form!r}')
@@ -220,3 +218,23 @@ def _check(
         raise ValueError(f"distill: expected an even largest state ≥ 2, got {largest}")
     if length is not None and length < 5:
         raise ValueError(f"distill: expected a length of 5 lags or more, got {length}")
+    limit, policy = model.config.max_length, model.config.length_policy
+    L = limit if length is None else length
+    if policy == "interpolate" and limit < L:
+        raise ValueError(
+            f"distill: {L} lags exceed max_length {limit}, and with length_policy "
+            '"interpolate" the filters change with the length; give no longer length'
+        )
+    if policy == "error" and limit < L:
+        raise ValueError(
+            f"distill: {L} lags exceed max_length {limit}, where the filters end; give no longer "
+            'length, or load the model with length_policy "extrapolate"'
+        )
+    if state is not None:
+        check_order(state, L - 1)
+
+
+def _operators(model: LanguageModel) -> dict[int, HyenaOperator]:
+    """By the index of their blocks."""
+    mixers = {i: block.mixer for i, block in enumerate(model.blocks)}
+    return {i: mixer for i, mixer in mixers.items() if isinstance(mixer, HyenaOperator)}

@@ -19,6 +19,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of filters that are done and of all there are."""
 
 _TOGETHER = 32  # filters whose Hankel matrices are held at a time
+_AT_ONCE = 4  # of these, filters that are as near as they get with the largest order
 _REACH = 2.5  # refinement is tried where the error is at most so many times the tolerance
 _ON_THE_WAY, _AT_LAST = 25, 60  # steps of a refinement
 
@@ -52,34 +53,49 @@ def fit(
         tolerance: largest relative error of a filter; or
         order: the order of all filters, even.
         largest: the largest order with a tolerance, even; at most half of K is used.
-        progress: told how many filters are done.
+        progress: told now and then how many filters are done, and at the end that all are.
 
     Raises: ValueError if the taps are not finite, fewer than 4, or too few for the order.
     """
     C, K = taps.shape
-    limit = 2 * (K // 4)
     if K < 4:
         raise ValueError(f"fit: expected 4 taps or more beside that of lag 0, got {K}")
     if not bool(taps.isfinite().all()):
         raise ValueError("fit: the taps of a filter are not finite; did its training diverge?")
     if (tolerance is None) == (order is None):
         raise ValueError("fit: expected a tolerance or an order, and not both")
-    if order is not None and (order < 2 or order % 2 or order > limit):
-        raise ValueError(
-            f"an order of {order} was asked for, but filters of {K + 1} taps have even orders from "
-            f"2 to {limit}; choose one of these"
-        )
-    most = min(largest, limit) if order is None else order
+    if order is not None:
+        check_order(order, K)
+    most = min(largest, _limit(K)) if order is None else order
     found = []
     for part in torch.arange(C).split(_TOGETHER):
-        found.append(_fit(taps[part], tolerance, most))
-        if progress is not None:
-            progress(int(part[-1]) + 1, C)
+
+        def done(filters: int, before: int = int(part[0])) -> None:
+            if progress is not None:
+                progress(before + filters, C)
+
+        found.append(_fit(taps[part], tolerance, most, done))
+        done(len(part))
     modes = [each.modes for each in found]
     others = [torch.cat(each) for each in zip(*(each[1:] for each in found), strict=True)]
     used = max(1, int(others[0].max()) // 2)
     all_modes = Modes(*(torch.cat(each)[:, :used] for each in zip(*modes, strict=True)))
     return Fit(all_modes, *others)
+
+
+def check_order(order: int, taps: int) -> None:
+    """Raises ValueError if filters with so many taps beside that of lag 0 cannot have the order."""
+    limit = _limit(taps)
+    if order < 2 or order % 2 or order > limit:
+        raise ValueError(
+            f"an order of {order} was asked for, but filters of {taps + 1} taps have even orders "
+            f"from 2 to {limit}; choose one of these"
+        )
+
+
+def _limit(taps: int) -> int:
+    """The largest order that so many taps determine."""
+    return 2 * (taps // 4)
 
 
 def ladder(most: int) -> list[int]:
@@ -91,7 +107,8 @@ def ladder(most: int) -> list[int]:
     return [*orders, most]
 
 
-def _fit(taps: Tensor, tolerance: float | None, most: int) -> Fit:
+def _fit(taps: Tensor, tolerance: float | None, most: int, done: Callable[[int], None]) -> Fit:
+    """Fits filters (C, K) side by side. ``done`` is told now and then how many are done."""
     norm = taps.norm(dim=1)
     filters = _Filters(taps / torch.where(norm > 0, norm, 1.0)[:, None], most)
     left = norm.nonzero()[:, 0]
@@ -100,7 +117,10 @@ def _fit(taps: Tensor, tolerance: float | None, most: int) -> Fit:
             possible = left[filters.plain.nearest(order)[left] <= tolerance]
             filters.try_order(possible, order, tolerance)
             left = left[filters.error[left] > tolerance]
-    filters.settle(left, most)
+            done(len(taps) - len(left))
+    for at in range(0, len(left), _AT_ONCE):
+        filters.settle(left[at : at + _AT_ONCE], most)
+        done(len(taps) - len(left[at + _AT_ONCE :]))
     filters.error[norm == 0] = 0
     spectrum = filters.plain.singular_values()
     top = spectrum[:, :1]
