@@ -1,8 +1,11 @@
 """`hyena distill`, from a run to a model that generates."""
 
+import io
 import json
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,7 @@ from hyena.cli import main
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
 
 Output = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
 MODEL = ["--model.width=8", "--model.layers=1", "--model.max_length=48", "--batch=2", "--steps=2"]
 NEVER = ["--evaluation.every=0", "--checkpoint.every=0"]
 
@@ -80,6 +84,128 @@ def test_a_model_without_tokenizer_or_text(tmp_path: Path, capsys: Output) -> No
     assert capsys.readouterr().err == (
         f"error: {out} is there already; give a new or empty folder to --out\n"
     )
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data=absent"], "source 'absent' was asked for, but there is no such file or folder"),
+        (["--data={work}/late"], r".*1\.txt is not UTF-8 text"),
+        (["--data={work}/run/config.yaml", "--tokenizer=absent"], "tokenizer 'absent' was asked"),
+        (["--length=49"], "distill: 49 lags exceed max_length 48, where the filters end; give no"),
+        (["--state=4", "--tolerance=0.1"], "state and tolerance were both given, but a state says"),
+        (["--state=4", "--max_state=8"], "state and max_state were both given, but a state says"),
+        (["--state=26"], "an order of 26 was asked for, but filters of 48 taps have even orders f"),
+    ],
+)
+def test_everything_is_checked_before_filters_are_fitted(
+    work: Path, tmp_path: Path, words: list[str], message: str, capsys: Output, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr("hyena.cli.distill.distill", lambda *_, **__: pytest.fail("it fits"))
+    late = work / "late"
+    late.mkdir(exist_ok=True)
+    (late / "0.txt").write_text("All is well.")
+    (late / "1.txt").write_bytes("déjà vu".encode("latin-1"))  # known after the first is read
+    words = [word.format(work=work) for word in words]
+    assert main(["distill", f"{work}/run", *words, "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert re.match(f"error: {message}", error)
+    assert error.count("\n") == 1
+    assert files_of(tmp_path) == []
+
+
+def test_a_terminal_shows_how_far_it_has_come(
+    work: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", terminal)
+    words = ["--tolerance=1e-3", "--documents=1", "--out", str(tmp_path / "out")]
+    assert main(["distill", f"{work}/run", *words]) == 0
+    assert re.search(r"8 filters .*100%", terminal.getvalue())
+
+
+def test_matplotlib_is_missed_before_filters_are_fitted(
+    work: Path, tmp_path: Path, capsys: Output, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr("hyena.cli.distill.distill", lambda *_, **__: pytest.fail("it fits"))
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["distill", f"{work}/run", "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.startswith("error: drawing needs matplotlib: pip install")
+
+
+@pytest.mark.parametrize("problem", [OSError("full"), KeyboardInterrupt()])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_failure_leaves_no_half_made_folder(
+    problem: BaseException, there: bool, work: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    out = tmp_path / "out"
+    if there:
+        out.mkdir()
+    before = files_of(tmp_path)
+
+    def draw(*_: Any, **__: Any) -> None:
+        assert files_of(out) == []  # the model is saved, but not there
+        raise problem
+
+    monkeypatch.setattr("hyena.cli.distill.draw_distillation", draw)
+    assert main(["distill", f"{work}/run", "--state=2", "--out", str(out)]) != 0
+    assert files_of(tmp_path) == before
+    monkeypatch.undo()
+    assert main(["distill", f"{work}/run", "--state=2", "--out", str(out)]) == 0
+    names = ["config.json", "distillation.json", "hankel.png", "model.safetensors"]
+    assert files_of(out) == [*names, "tokenizer.hyena.json"]
+    assert files_of(tmp_path) == ["out", *(f"out/{name}" for name in files_of(out))]
+
+
+def test_what_comes_into_the_folder_meanwhile_is_not_replaced(
+    work: Path, tmp_path: Path, capsys: Output, monkeypatch: Patch
+) -> None:
+    def draw(*_: Any, **__: Any) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/mine").write_text("here")
+
+    monkeypatch.setattr("hyena.cli.distill.draw_distillation", draw)
+    assert main(["distill", f"{work}/run", "--state=2", f"--out={tmp_path}/out"]) == 1
+    assert "out is there already; give a new or empty folder to --out" in capsys.readouterr().err
+    assert files_of(tmp_path) == ["out", "out/mine"]
+
+
+def test_data_of_the_run_that_is_not_found_is_named(
+    work: Path, tmp_path: Path, capsys: Output, monkeypatch: Patch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/0.txt").write_text("The state of the union is strong. " * 20)
+    monkeypatch.chdir(tmp_path)
+    assert main(["prepare", "data", "--out", "tokens", "--validation=0", "--test=0"]) == 0
+    assert main(["train", "--data=tokens", "--out=run", *MODEL, *NEVER]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert main(["distill", f"{tmp_path}/run", "--state=2", "--out=small"]) == 0
+    out, err = capsys.readouterr()
+    assert err == (
+        f"note: the run was trained on tokens, which is not in {tmp_path}/elsewhere; the models "
+        "are compared on random tokens. For held-out text, give --data\n"
+    )
+    assert "on random tokens; for text, give --data" in out
+    words = ["--data=../tokens", "--split=train", "--out=other"]
+    assert main(["distill", f"{tmp_path}/run", "--state=2", *words]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "on ../tokens (train)" in out
+
+
+def test_longer_filters_by_the_length_policy(work: Path, tmp_path: Path) -> None:
+    words = ["--length=60", "--length_policy=extrapolate", "--state=4", "--documents=1"]
+    assert main(["distill", f"{work}/run", *words, "--out", str(tmp_path / "out")]) == 0
+    report = json.loads((tmp_path / "out/distillation.json").read_text())
+    assert report["length"] == 60
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
@@ -14,15 +16,30 @@ from hyena.cli.bar import bar
 from hyena.cli.held_out import HeldOut, Split, held_out
 from hyena.cli.saved_model import find_model, load_model, own_tokenizer
 from hyena.data import Tokenizer
+from hyena.data.staging import staged
 from hyena.distillation import Distilled, Form, distill, draw_distillation, logit_error
+from hyena.distillation.distill import check_settings
 from hyena.evaluation import Evaluation, evaluate
+from hyena.filters import LengthPolicy
 from hyena.model import LanguageModel
+from hyena.plots.figure import new_figure
 from hyena.training.checkpoint import read_training_state
 from hyena.training.device import Accelerator, find_device
 
 POSITIONAL = "model"
 REPORT, FIGURE = "distillation.json", "hankel.png"
+TOLERANCE, LARGEST = 0.01, 256  # if none are given
 _SEQUENCES = 8  # that the logits are compared on
+
+
+class Settings(TypedDict):
+    """Arguments of `hyena.distillation.distill`."""
+
+    tolerance: float | None
+    state: int | None
+    largest: int
+    length: int | None
+    form: Form
 
 
 @dataclass
@@ -33,20 +50,25 @@ class Config:
     """Folder of a training run (its best checkpoint is taken), a checkpoint or a saved model."""
     out: Path
     """Folder for the distilled model, its report and a figure; new or empty."""
-    tolerance: float = 0.01
-    """Largest relative error of a filter's taps; the state gets as large as that takes."""
+    tolerance: float | None = None
+    """Largest relative error of a filter's taps; the state gets as large as that takes. None means
+    0.01, unless a state is given."""
     state: int | None = None
     """Numbers in the state of each channel, even, instead of a tolerance."""
-    max_state: int = 256
-    """The largest state that the tolerance may take; filters that need more are reported."""
+    max_state: int | None = None
+    """The largest state that the tolerance may take, none means 256; filters that need more are
+    reported."""
     length: int | None = None
     """Lags at which the filters are to agree; none takes the model's max_length."""
     form: Form = "modal"
     """What the filters become: a diagonal state space (modal) or, for few poles only, a transfer
     function (rational)."""
+    length_policy: LengthPolicy | None = None
+    """What the filters are beyond the model's max_length, for a longer length; none takes what is
+    saved with the model."""
     data: Path | None = None
     """Held-out text to compare the models on, as of `hyena evaluate`; none takes the data that a
-    training run's folder names."""
+    training run's folder names, a path from the working directory."""
     split: Split = "validation"
     """Which split of prepared data; plain text has none."""
     documents: int | None = None
@@ -63,65 +85,109 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        for name in ("tolerance", "max_state"):
+            if self.state is not None and getattr(self, name) is not None:
+                raise ValueError(
+                    f"state and {name} were both given, but a state says how large it is to be, "
+                    "and a tolerance that it is to be looked for; leave out one of them"
+                )
 
 
 def run(config: Config) -> None:
-    """Distils, saves, compares and prints."""
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise FileExistsError(f"{config.out} is there already; give a new or empty folder to --out")
+    """Distils, compares, saves and prints. What can be refused is, before filters are fitted."""
+    _refuse_folder(config.out)
+    new_figure(1, 1)  # or it is missing at the end
     teacher, tokenizer, data = _found(config)
-    tolerance = config.tolerance if config.state is None else None
-    with bar("filters") as report:
-        distilled = distill(
-            teacher,
-            tolerance=tolerance,
-            state=config.state,
-            largest=config.max_state,
-            length=config.length,
-            form=config.form,
-            progress=None if report is None else lambda n, of: report(n, n, of),
-        )
-    student = distilled.model
-    student.save(config.out)
-    if tokenizer is not None:
-        tokenizer.save(config.out)
-    draw_distillation(distilled, config.out / FIGURE, tolerance=tolerance)
-    print(_filters(distilled, tolerance))
-    print(_states(teacher, student))
-    figures = _compared(config, teacher, student, tokenizer, data)
-    values = {
-        "kind": "hyena distillation",
-        "model": str(config.model),
+    tolerance, largest = config.tolerance, config.max_state
+    if config.state is None:
+        tolerance = TOLERANCE if tolerance is None else tolerance
+    settings: Settings = {
         "tolerance": tolerance,
-        "state": distilled.order,
-        "length": config.length or teacher.config.max_length,
+        "state": config.state,
+        "largest": LARGEST if largest is None else largest,
+        "length": config.length,
         "form": config.form,
-        **figures,
-        "layers": [
-            {
-                "layer": layer.block,
-                "order": layer.fit.order.tolist(),
-                "error": layer.error.flatten().tolist(),
-                "least_error": layer.fit.bound.tolist(),
-            }
-            for layer in distilled.layers
-        ],
     }
-    text = json.dumps(values, indent=2) + "\n"
-    (config.out / REPORT).write_text(text, encoding="utf-8")
+    check_settings(teacher, **settings)
+    with staged(config.out) as folder:
+        # Now, so that a text which cannot be read to its end is known before the filters are.
+        before = None if data is None else _evaluated(config, teacher, data)
+        with bar("filters") as report:
+            progress = None if report is None else lambda n, of: report(n, n, of)
+            distilled = distill(teacher, **settings, progress=progress)
+        student = distilled.model
+        student.save(folder)
+        if tokenizer is not None:
+            tokenizer.save(folder)
+        draw_distillation(distilled, folder / FIGURE, tolerance=tolerance)
+        print(_filters(distilled, tolerance))
+        print(_states(teacher, student))
+        figures = _compared(config, teacher, student, data, before)
+        values = {
+            "kind": "hyena distillation",
+            "model": str(config.model),
+            "tolerance": tolerance,
+            "state": distilled.order,
+            "length": config.length or teacher.config.max_length,
+            "form": config.form,
+            **figures,
+            "layers": [
+                {
+                    "layer": layer.block,
+                    "order": layer.fit.order.tolist(),
+                    "error": layer.error.flatten().tolist(),
+                    "least_error": layer.fit.bound.tolist(),
+                }
+                for layer in distilled.layers
+            ],
+        }
+        text = json.dumps(values, indent=2) + "\n"
+        (folder / REPORT).write_text(text, encoding="utf-8")
+        _refuse_folder(config.out)  # of what has come meanwhile nothing is to be replaced
     print(f"{config.out}: the model, {REPORT} and {FIGURE}")
 
 
-def _found(config: Config) -> tuple[LanguageModel, Tokenizer | None, Path | None]:
+def _refuse_folder(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} is there already; give a new or empty folder to --out")
+    if out.is_mount():
+        raise FileExistsError(f"{out} is a mount point; give a folder in it to --out")
+
+
+class _Text(NamedTuple):
+    """Where the held-out text is, and what makes tokens of it."""
+
+    data: Path
+    tokenizer: Tokenizer
+
+
+def _found(config: Config) -> tuple[LanguageModel, Tokenizer | None, _Text | None]:
     """The model, its tokenizer if one is there or needed, and the text if there is one."""
     folder = find_model(config.model)
-    data = config.data
-    if data is None and (folder / "training.json").is_file():
-        named = Path(str(read_training_state(folder).config.get("data")))
-        data = named if named.exists() else None
-    if data is not None or config.tokenizer is not None or own_tokenizer(folder) is not None:
-        return *load_model(folder, config.tokenizer, config.accelerator, None), data
-    return hyena.load(folder, device=find_device(config.accelerator)), None, None
+    data = _data_of_the_run(folder) if config.data is None else config.data
+    if data is None and config.tokenizer is None and own_tokenizer(folder) is None:
+        device, policy = find_device(config.accelerator), config.length_policy
+        return hyena.load(folder, device=device, length_policy=policy), None, None
+    model, tokenizer = load_model(
+        folder, config.tokenizer, config.accelerator, config.length_policy
+    )
+    return model, tokenizer, None if data is None else _Text(data, tokenizer)
+
+
+def _data_of_the_run(checkpoint: Path) -> Path | None:
+    """The data that a training run was given; says so if it is not where it was."""
+    if not (checkpoint / "training.json").is_file():
+        return None
+    named = Path(str(read_training_state(checkpoint).config.get("data")))
+    if named.exists():
+        return named
+    where = "there" if named.is_absolute() else f"in {Path.cwd()}"
+    print(
+        f"note: the run was trained on {named}, which is not {where}; the models are compared "
+        "on random tokens. For held-out text, give --data",
+        file=sys.stderr,
+    )
+    return None
 
 
 def _filters(distilled: Distilled, tolerance: float | None) -> str:
@@ -161,12 +227,12 @@ def _compared(
     config: Config,
     teacher: LanguageModel,
     student: LanguageModel,
-    tokenizer: Tokenizer | None,
-    data: Path | None,
+    data: _Text | None,
+    before: Evaluation | None,
 ) -> dict[str, object]:
     """Prints how far the models' outputs are apart; the same for the report."""
     length = teacher.config.max_length
-    if data is None or tokenizer is None:
+    if data is None or before is None:
         generator = torch.Generator().manual_seed(0)
         vocabulary = teacher.config.vocab_size
         ids = torch.randint(vocabulary, (_SEQUENCES, length), generator=generator)
@@ -174,10 +240,10 @@ def _compared(
         print(f"logits: relative error {error:.2e} on random tokens; for text, give --data")
         return {"logit_error": error, "on": "random tokens"}
 
-    text = held_out(data, config.split, teacher, tokenizer)
+    text = held_out(data.data, config.split, teacher, data.tokenizer)
     error = logit_error(teacher, student, _sequences(text, length))
     print(f"logits: relative error {error:.2e} on {text.name}")
-    before, after = (_evaluated(config, m, tokenizer, data) for m in (teacher, student))
+    after = _evaluated(config, student, data)
     change = after.bits_per_byte - before.bits_per_byte
     print(
         f"bits per byte: {after.bits_per_byte:.4f}, before {before.bits_per_byte:.4f} "
@@ -191,11 +257,9 @@ def _compared(
     }
 
 
-def _evaluated(
-    config: Config, model: LanguageModel, tokenizer: Tokenizer, data: Path
-) -> Evaluation:
+def _evaluated(config: Config, model: LanguageModel, data: _Text) -> Evaluation:
     length = model.config.max_length
-    text = held_out(data, config.split, model, tokenizer)
+    text = held_out(data.data, config.split, model, data.tokenizer)
     targets = text.targets if config.documents is None else None
     with bar() as report:
         return evaluate(

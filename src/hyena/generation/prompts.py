@@ -48,7 +48,7 @@ def prompt_ids(
     Raises: ValueError on something else, or on a text without a tokenizer.
     """
     try:
-        listed = [prompts] if isinstance(prompts, str) else list(prompts)
+        listed: list[Any] = [prompts] if isinstance(prompts, str) else list(prompts)
     except TypeError as error:
         raise ValueError(
             f"prompts: expected a text, texts or sequences of token ids, got {shown(prompts)}"
