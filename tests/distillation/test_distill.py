@@ -14,6 +14,7 @@ from torch import Tensor
 import hyena
 from hyena.distillation import distill, draw_distillation, logit_error
 from hyena.filters import exponentials
+from hyena.generation import Generation, SequenceState, generate, load_state, save_state
 from hyena.mixers import HyenaOperator
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
 from hyena.model.config import SSMConfig
@@ -96,6 +97,34 @@ def test_convolution_steps_and_prefill_agree(
         for t in range(100, 150):
             y, state = model.step(ids[:, t], state)
             assert_close(y, full[:, t], tolerance)
+
+
+@pytest.mark.parametrize("form", ["modal", "rational"])
+@pytest.mark.parametrize(("mixers", "order"), [("hyena,attention", 2), ("attention,hyena", 4)])
+def test_generation_is_the_full_forward_of_a_distilled_hybrid(
+    mixers: str, order: int, form: Any, tmp_path: Path
+) -> None:
+    model = distill(make(mixers=mixers, order=order), state=4, form=form).model
+    prompts = [[1, 2, 3], [4] * 30, [5]]
+
+    def check(prompt: list[int], result: Generation) -> None:
+        ids = torch.tensor([[*prompt, *result.tokens]])
+        with torch.no_grad():
+            own = model(ids)[0, len(prompt) - 1 : -1].log_softmax(-1)
+        expected = own.gather(-1, torch.tensor(result.tokens)[:, None])[:, 0]
+        found = torch.tensor(result.logprobs, dtype=torch.float64)
+        assert float((found - expected).abs().max()) < 1e-8
+
+    options: dict[str, Any] = {"stop_tokens": 7, "return_state": True}
+    first = generate(model, prompts, max_new_tokens=110, **options)  # beyond max_length
+    assert len({len(result.tokens) for result in first}) > 1
+    for i, (prompt, result) in enumerate(zip(prompts, first, strict=True)):
+        check(prompt, result)
+        read = prompt + result.tokens
+        save_state(result.state.model, tmp_path / f"{i}")
+        restored = SequenceState(load_state(tmp_path / f"{i}"), tokens=tuple(read))
+        (rest,) = generate(model, [[9]], max_new_tokens=20, state=restored)
+        check([*read, 9], rest)
 
 
 def test_the_state_does_not_grow() -> None:

@@ -17,7 +17,15 @@ BYTES = load_tokenizer("bytes")
 
 @pytest.mark.parametrize(
     ("mixers", "order"),
-    [("hyena", 2), ("hyena", 3), ("hyena", 4), ("attention", 2), ("hyena,attention", 3)],
+    [
+        ("hyena", 2),
+        ("hyena", 3),
+        ("hyena", 4),
+        ("attention", 2),
+        ("hyena,attention", 2),
+        ("hyena,attention", 3),
+        ("attention,hyena", 4),
+    ],
 )
 def test_greedy_tokens_are_those_of_the_full_forward(mixers: str, order: int) -> None:
     model = build(mixers, order=order)
@@ -31,7 +39,9 @@ def test_greedy_tokens_are_those_of_the_full_forward(mixers: str, order: int) ->
     assert result.state is None
 
 
-@pytest.mark.parametrize("mixers", ["hyena", "hyena,attention"])
+@pytest.mark.parametrize(
+    ("mixers", "order"), [("hyena", 3), ("hyena,attention", 2), ("hyena,attention", 4)]
+)
 @pytest.mark.parametrize(
     "options",
     [
@@ -42,9 +52,9 @@ def test_greedy_tokens_are_those_of_the_full_forward(mixers: str, order: int) ->
     ids=["greedy", "plain", "all"],
 )
 def test_prompts_of_different_lengths_give_what_each_gives_alone(
-    mixers: str, options: dict[str, Any]
+    mixers: str, order: int, options: dict[str, Any]
 ) -> None:
-    model = tempered(build(mixers), 0.05)
+    model = tempered(build(mixers, order=order), 0.05)
     prompts = [[256, 3], [256, 9, 8, 7, 6, 5, 4], [256], [256, 2, 2]]
     options = {**options, "max_new_tokens": 20, "stop_tokens": range(0, 256, 9)}
     together = generate(model, prompts, seed=5, **options)

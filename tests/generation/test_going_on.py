@@ -1,6 +1,8 @@
 """Going on from a state is going on, as if it had never been interrupted."""
 
 import math
+import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ from generation_models import build, greedy_by_full_forward, next_logprobs, temp
 
 from hyena.data import load_tokenizer
 from hyena.generation import SequenceState, generate, load_state, save_state, stream
+from hyena.model import ModelState
+from hyena.ops import online
 
 BYTES = load_tokenizer("bytes")
 GREEDY = {"temperature": 0, "return_state": True}
@@ -108,6 +112,46 @@ def test_the_penalty_remembers_what_was_read_before() -> None:
     (second,) = generate(model, [[]], max_new_tokens=20, state=first.state, **options)
     assert first.tokens + second.tokens == whole.tokens
     assert len(set(whole.tokens)) == 30
+
+
+@pytest.mark.parametrize("order", [2, 3, 4])
+@pytest.mark.parametrize("mixers", ["hyena", "hyena,attention"])
+@torch.no_grad()
+def test_a_state_may_be_handled_in_any_way(
+    mixers: str, order: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online, "BLOCK", 4)  # so that there are blocks, tiles and plans anew
+    model = build(mixers, order=order)
+    ids = torch.randint(257, (3, 40), generator=torch.Generator().manual_seed(2))
+    starts = torch.tensor([4, 0, 7])
+    mask = torch.arange(10) >= starts[:, None]
+    _, state = model.prefill(ids[:, :10], mask=mask, future=6, keep_inputs=True)
+    rows = [0, 1, 2]
+
+    def stored(state: ModelState) -> ModelState:
+        save_state(state, tmp_path / "state")
+        return load_state(tmp_path / "state")
+
+    changes = {
+        11: stored,
+        13: ModelState.copy,
+        14: lambda s: s.select([2, 0, 1]),
+        18: stored,  # beyond what was planned for
+        19: lambda s: ModelState.join([stored(s.select([i])) for i in (1, 0, 2)]),
+        23: lambda s: s.to("cpu"),
+        25: lambda s: pickle.loads(pickle.dumps(s)),
+        30: lambda s: stored(ModelState.join([s.select([1, 2]), s.copy().select([0])])),
+    }
+    orders = {14: [2, 0, 1], 19: [1, 0, 2], 30: [1, 2, 0]}
+    for t in range(10, 40):
+        if t in changes:
+            state = changes[t](state)
+            rows = [rows[i] for i in orders.get(t, [0, 1, 2])]
+        logits, state = model.step(ids[rows, t], state)
+        if t in (10, 15, 17, 24, 39):
+            for row, found in zip(rows, logits, strict=True):
+                expected = model(ids[row : row + 1, starts[row] : t + 1])[0, -1]
+                torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()
