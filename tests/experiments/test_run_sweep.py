@@ -74,6 +74,26 @@ def test_trials_then_seeds_and_nothing_twice(
     assert lines == ["3 of 3 cells were there already"]
 
 
+def test_the_seeds_of_a_trial_alone_do_not_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    class Slow(Here):
+        """Ends once all three have begun."""
+
+        def __init__(self, config: CellConfig) -> None:
+            started.append(config.seed)
+            super().__init__(config)
+
+        def poll(self) -> int | None:
+            return super().poll() if len(started) == 3 else None
+
+    monkeypatch.setattr(sweep_module, "_start", Slow)
+    end = run_sweep(groups(tmp_path, 1, 3), tmp_path, jobs=3, say=lambda line: None)
+    assert (end.finished, started) == (3, [0, 1, 2])
+
+
 @pytest.mark.usefixtures("here")
 def test_a_cell_that_fails_stops_no_other_and_is_tried_again(tmp_path: Path) -> None:
     plan = groups(tmp_path, 2, 2)
@@ -104,7 +124,7 @@ def test_a_process_that_is_killed_is_a_failure(
 
     monkeypatch.setattr(sweep_module, "_start", killed)
     lines: list[str] = []
-    end = run_sweep(groups(tmp_path, 1, 2), tmp_path, jobs=1, say=lines.append)
+    end = run_sweep(groups(tmp_path, 1, 1), tmp_path, jobs=1, say=lines.append)
     assert (end.finished, end.failed) == (0, 1)
     assert "failed: its process was killed by signal 9, perhaps for want of memory" in lines[0]
 

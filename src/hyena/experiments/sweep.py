@@ -60,9 +60,20 @@ class _Board:
     def cell(self, job: _Job) -> CellConfig:
         return self.groups[job.group].cells[job.trial][job.seed]
 
+    def first(self) -> list[_Job]:
+        """What can be run at once: the trials, and where there is one alone all its seeds."""
+        return [
+            _Job(number, trial, seed)
+            for number, group in enumerate(self.groups)
+            for trial, cells in enumerate(group.cells)
+            for seed in range(len(cells) if len(group.trials) == 1 else 1)
+        ]
+
     def then(self, job: _Job) -> list[_Job]:
         """What is to be run after a job: the other seeds of the best, if it was the last trial."""
         group = self.groups[job.group]
+        if len(group.trials) == 1:
+            return []
         trials = [_Job(job.group, trial, 0) for trial in range(len(group.trials))]
         if job.seed or not all(trial in self.done for trial in trials):
             return []
@@ -109,9 +120,7 @@ def _run_cells(
 ) -> SweepEnd:
     board = _Board(groups)
     total = sum(len(g.trials) + len(g.cells[0]) - 1 for g in groups)
-    waiting = deque(
-        _Job(g, t, 0) for g, group in enumerate(groups) for t in range(len(group.trials))
-    )
+    waiting = deque(board.first())
     running: dict[_Job, subprocess.Popen[bytes]] = {}
     there = 0
     with stop_on_signal() as request:
