@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from hyena.mixers.projections import (
+    SHORT,
     channels_first,
     channels_last,
     is_plain,
@@ -21,7 +22,7 @@ from hyena.mixers.projections import (
 from hyena.ops.native import library
 
 D, C = 6, 10
-SIZES = [(1, 1), (1, 7), (3, 1), (2, 40), (1, 256), (3, 4096)]  # B, L
+SIZES = [(1, 1), (1, 7), (3, 1), (5, 7), (3, SHORT), (2, 40), (1, 256), (3, 4096)]  # B, L
 
 
 def layer(dtype: torch.dtype = torch.float64) -> nn.Linear:
@@ -95,11 +96,12 @@ def test_any_strides(op: Callable[..., Tensor], generator: torch.Generator) -> N
 
 
 @pytest.mark.parametrize("op", [channels_first, channels_last])
+@pytest.mark.parametrize("L", [2, SHORT + 1])
 def test_first_and_second_derivatives(
-    op: Callable[..., Tensor], generator: torch.Generator
+    L: int, op: Callable[..., Tensor], generator: torch.Generator
 ) -> None:
     linear = nn.Linear(2, 3, dtype=torch.float64)
-    u = draw(generator, 2, 2, 2).requires_grad_()
+    u = draw(generator, 2, *((L, 2) if op is channels_first else (2, L))).requires_grad_()
 
     def f(u: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         values = {"layer.weight": weight, "layer.bias": bias}
