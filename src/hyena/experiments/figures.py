@@ -52,12 +52,17 @@ def _label(measure: Measure) -> str:
 
 
 def _points(section: Section, percent: int) -> dict[str, list[Point]]:
-    """The figures of each row over the columns."""
+    """The figures of each row over the columns; beside errors those of least squares."""
     curves: dict[str, list[Point]] = {name: [] for name in section.rows}
+    best: dict[int, float] = {}
     for (name, column), standing in section.at.items():
         if standing.seeds:
             mean, low, high = pooled(standing.seeds)
             curves[name].append(Point(column, percent * mean, percent * low, percent * high))
+            if section.measure == "squared error":
+                best[column] = standing.seeds[0].test.details["least_squares_mean"]
+    if best:
+        curves["least squares"] = [Point(column, *3 * (best[column],)) for column in best]
     return curves
 
 

@@ -68,7 +68,7 @@ def draw_intervals(
         if logarithmic:
             panel.set_xscale("log", base=2)
         ticks = sorted({point.x for points in curves.values() for point in points})
-        panel.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+        panel.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], rotation=30, ha="right")
         panel.set(title=title, xlabel=xlabel)
         panel.minorticks_off()
         panel.grid(alpha=0.3)
