@@ -199,6 +199,20 @@ def test_a_reader_that_goes_away_ends_the_program_quietly(words: list[str]) -> N
     assert (done.returncode, done.stderr) == (141, b"")  # what a shell says after SIGPIPE
 
 
+def test_a_program_without_an_output_ends_as_ever() -> None:
+    program = f"{sys.executable} -m hyena --version >&-"
+    done = subprocess.run(["sh", "-c", program], stderr=-1)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_an_output_that_is_full_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "hyena", "--help"], stdout=full, stderr=-1)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == ["error: [Errno 28] No space left on device"]
+
+
 def test_a_character_that_the_terminal_lacks_is_no_error() -> None:
     command = [sys.executable, "-m", "hyena", "info", "125M", "--batch", "2"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}

@@ -73,8 +73,16 @@ def test_figures_stand_beside_the_paper_s() -> None:
 
 def test_a_model_that_was_trained_on_shorter_sequences_is_marked() -> None:
     own, longer = standing("Hyena", 8, [[0.5]]), standing("Hyena", 16, [[0.5]])
-    for length, mark in ((8, "§"), (16, "")):
-        longer.cell["training"]["length"] = length
+    for steps, length, stage, mark in (
+        (6, 8, 4, "§"),
+        (6, 16, 4, ""),
+        (6, 8, 16, ""),
+        (0, None, 8, "§"),
+        (0, None, 16, ""),
+        (6, None, 4, ""),
+    ):
+        stages = [{"length": stage, "steps": 1}, {"length": 16, "steps": 0}]
+        longer.cell["training"].update(steps=steps, length=length, stages=stages)
         assert f"| Hyena | 50.0 (40.4–59.6) | 50.0{mark} (40.4–59.6) |" in lines_of([own, longer])
 
 

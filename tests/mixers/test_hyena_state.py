@@ -44,6 +44,43 @@ def steps(op: HyenaOperator, u: Tensor, state: HyenaState, start: int, stop: int
     return torch.stack(outputs, dim=1)
 
 
+class Transposing(torch.nn.Module):
+    """A linear layer whose output has the strides of its transpose."""
+
+    def __init__(self, layer: torch.nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.layer(u).transpose(0, -1).contiguous().transpose(0, -1)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 9])
+@pytest.mark.parametrize("replaced", ["in_proj", "out_proj"])
+@torch.no_grad()
+def test_a_layer_of_any_kind_may_stand_for_a_projection(replaced: str, batch: int) -> None:
+    op, u = make(dtype=torch.float32), draw(batch, M, D, dtype=torch.float32)
+    wanted = op(u)
+    setattr(op, replaced, Transposing(getattr(op, replaced)))
+    y, state = op.prefill(u[:, :5])
+    assert_close(torch.cat([y, steps(op, u, state, 5, M)], dim=1), wanted, 5e-6)
+
+
+@torch.no_grad()
+def test_a_projection_that_writes_to_its_output_again_spoils_no_state() -> None:
+    op, u = make(dtype=torch.float32), draw(2, M, D, dtype=torch.float32)
+    wanted, last = op(u), []
+
+    def keep(module: torch.nn.Module, inputs: object, output: Tensor) -> None:
+        for earlier in last:
+            earlier.zero_()
+        last[:] = [output]
+
+    y, state = op.prefill(u[:, :5])
+    op.in_proj.register_forward_hook(keep)
+    assert_close(torch.cat([y, steps(op, u, state, 5, M)], dim=1), wanted, 5e-6)
+
+
 @pytest.mark.parametrize("order", [2, 3, 4])
 @pytest.mark.parametrize(
     ("prompt", "future", "keep_inputs"),

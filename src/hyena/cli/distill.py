@@ -120,9 +120,7 @@ def run(config: Config) -> None:
         if tokenizer is not None:
             tokenizer.save(folder)
         draw_distillation(distilled, folder / FIGURE, tolerance=tolerance)
-        print(_filters(distilled, tolerance))
-        print(_states(teacher, student))
-        figures = _compared(config, teacher, student, data, before)
+        lines, figures = _compared(config, teacher, student, data, before)
         values = {
             "kind": "hyena distillation",
             "model": str(config.model),
@@ -144,6 +142,10 @@ def run(config: Config) -> None:
         text = json.dumps(values, indent=2) + "\n"
         (folder / REPORT).write_text(text, encoding="utf-8")
         _refuse_folder(config.out)  # of what has come meanwhile nothing is to be replaced
+    # After all is written: nobody may be reading any longer.
+    print(_filters(distilled, tolerance))
+    print(_states(teacher, student))
+    print("\n".join(lines))
     print(f"{config.out}: the model, {REPORT} and {FIGURE}")
 
 
@@ -229,27 +231,27 @@ def _compared(
     student: LanguageModel,
     data: _Text | None,
     before: Evaluation | None,
-) -> dict[str, object]:
-    """Prints how far the models' outputs are apart; the same for the report."""
+) -> tuple[list[str], dict[str, object]]:
+    """How far the models' outputs are apart: for a reader, and for the report."""
     length = teacher.config.max_length
     if data is None or before is None:
         generator = torch.Generator().manual_seed(0)
         vocabulary = teacher.config.vocab_size
         ids = torch.randint(vocabulary, (_SEQUENCES, length), generator=generator)
         error = logit_error(teacher, student, ids)
-        print(f"logits: relative error {error:.2e} on random tokens; for text, give --data")
-        return {"logit_error": error, "on": "random tokens"}
+        line = f"logits: relative error {error:.2e} on random tokens; for text, give --data"
+        return [line], {"logit_error": error, "on": "random tokens"}
 
     text = held_out(data.data, config.split, teacher, data.tokenizer)
     error = logit_error(teacher, student, _sequences(text, length))
-    print(f"logits: relative error {error:.2e} on {text.name}")
     after = _evaluated(config, student, data)
     change = after.bits_per_byte - before.bits_per_byte
-    print(
+    lines = [
+        f"logits: relative error {error:.2e} on {text.name}",
         f"bits per byte: {after.bits_per_byte:.4f}, before {before.bits_per_byte:.4f} "
-        f"({change:+.4f}) on {after.documents:,} documents, {after.bytes:,} bytes"
-    )
-    return {
+        f"({change:+.4f}) on {after.documents:,} documents, {after.bytes:,} bytes",
+    ]
+    return lines, {
         "logit_error": error,
         "on": text.name,
         "bits_per_byte": after.bits_per_byte,

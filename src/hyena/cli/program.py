@@ -66,12 +66,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         code = _answered(arguments)
-        sys.stdout.flush()  # now rather than at exit, where Python would complain
+        if sys.stdout is not None:  # it is where the shell has closed it
+            sys.stdout.flush()  # now rather than at exit, where Python would complain
         return code
-    except BrokenPipeError:
-        # As in `hyena generate ... | head`. What is still in the buffer has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # as in `hyena generate ... | head`
+        _drop_output()
         return UNREAD
+    except OSError as problem:  # such as a full disk
+        _drop_output()
+        return _error(_describe(problem), FAILURE)
+
+
+def _drop_output() -> None:
+    """What is still in the buffer has nowhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _answered(arguments: Sequence[str] | None) -> int:

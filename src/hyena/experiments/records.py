@@ -32,15 +32,13 @@ def read_records(folder: Path) -> list[Standing]:
 
 def _plain(standing: Standing) -> dict[str, Any]:
     found = asdict(standing)
-    if any(standing.tried):
-        del found["cell"]  # it is the configuration of a record
+    if standing.tried[0] is not None:
+        del found["cell"]  # it is the configuration of this record
     return found
 
 
 def _standing(row: dict[str, Any]) -> Standing:
     tried = [None if result is None else as_result(result) for result in row["tried"]]
     seeds = [as_result(result) for result in row["seeds"]]
-    configs = [result.config for result in tried if result is not None]
-    return Standing(
-        **{"cell": configs[0] if configs else None, **row, "tried": tried, "seeds": seeds}
-    )
+    cell = row["cell"] if tried[0] is None else tried[0].config
+    return Standing(**{**row, "cell": cell, "tried": tried, "seeds": seeds})

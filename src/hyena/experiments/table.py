@@ -72,9 +72,12 @@ def _figure(standing: Standing | None, measure: Measure) -> str:
 
 
 def _is_extended(cell: dict[str, Any]) -> bool:
-    """Whether the model is tested on longer sequences than it was trained on."""
-    length = cell["training"].get("length")
-    return length is not None and length < cell["task"]["length"]
+    """Whether the model is tested on longer sequences than any that it was trained on."""
+    training, task = cell["training"], cell["task"]
+    lengths = [stage["length"] for stage in training["stages"] if stage["steps"]]
+    if training["steps"] != 0:
+        lengths.append(training.get("length") or task["length"])
+    return bool(lengths) and max(lengths) < task["length"]
 
 
 def _number(measure: Measure, value: float) -> str:

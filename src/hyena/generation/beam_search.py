@@ -81,7 +81,8 @@ def beam_search(
     ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, config.vocab_size)
     check_alternatives(alternatives, config.vocab_size)
     check_number("length_penalty", length_penalty)
-    if whole_number("beam_width", beam_width) < 1:
+    beam_width = whole_number("beam_width", beam_width)
+    if beam_width < 1:
         raise ValueError(f"beam_width: expected at least 1, got {beam_width}")
     if not 0 <= length_penalty < float("inf"):
         raise ValueError(f"length_penalty: expected at least 0, got {length_penalty}")
@@ -89,12 +90,13 @@ def beam_search(
     require_tokens(ids)
     if not ids:
         return []
-    check_room(config, max(map(len, ids)), max_new_tokens)
+    most = ending.max_new_tokens
+    check_room(config, max(map(len, ids)), most)
     searches = [_Search(beam_width, length_penalty, ending, alternatives) for _ in ids]
     rows = [[i] for i in range(len(ids))]  # of the batch, those of each search's beams
     with evaluation_mode(model):
         tokens, mask = pad_left(ids, model.embedding.weight.device)
-        logits, state = model.prefill(tokens, mask=mask, future=max_new_tokens - 1, last_only=True)
+        logits, state = model.prefill(tokens, mask=mask, future=most - 1, last_only=True)
         last = logits[:, -1]
         while True:
             table = logprobs(last)

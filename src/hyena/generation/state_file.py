@@ -6,6 +6,7 @@ tensors as ``layers.I.NAME``, and the numbers in its metadata.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,7 +78,8 @@ def save_state(state: ModelState, path: str | Path) -> None:
         save_file(own, new, metadata)
         new.replace(path)
     except BaseException as error:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink()
         if isinstance(error, OSError | SafetensorError):
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise OSError(

@@ -241,8 +241,8 @@ class HyenaOperator(nn.Module):
         Equals the last position of ``forward`` on the whole sequence, to rounding. T steps cost
         O(D·T·(D + log² T)), or O(D·T·(D + n)) with filters that are recurrences of n numbers.
         Raises: ValueError on a state of another operator, after the ``future`` tokens that
-            `prefill` was told of, beyond max_length if the length policy says so, and where
-            gradients would be recorded.
+            `prefill` was told of, beyond max_length if the length policy says so, where gradients
+            would be recorded, and on a state less precise than u.
         """
         self._require_causal("step")
         sizes = ((self.order + 1) * self.width, self.short_width - 1, self.order - 1, self.width)
@@ -268,7 +268,8 @@ class HyenaOperator(nn.Module):
             for i, gate in enumerate(reversed(gates[1:])):
                 v = state.long.step(i, gate, v)
             y = v * gates[0]
-        state.advance(z.clone())  # of a module that may keep it or write to it again
+        # The module may write to its output later, and the kernel reads rows side by side.
+        state.advance(z.clone(memory_format=torch.contiguous_format))
         return out_proj(y if y.dtype == z.dtype else y.to(z.dtype)), state
 
     def state_size(self, length: int, future: int | None = None) -> int:
@@ -288,8 +289,10 @@ class HyenaOperator(nn.Module):
     def _in_one_call(
         self, u: Tensor, state: HyenaState, layers: Layers | None
     ) -> tuple[Tensor, Tensor]:
-        """What lies between the projections, or with ``layers`` those, too: y (B, D), and what the
-        first of them makes of u, or u."""
+        """With ``layers`` the whole step; without, what lies between the projections.
+
+        Returns: y (B, D); z, the input of the short convolution, which without layers is u.
+        """
         before = [z if z.dtype == torch.float32 else z.float() for z in state.before]
         y, z = state.long.native_step(u, before, layers, self._by_lag)
         return y, z if z.dtype == u.dtype else z.to(u.dtype)
