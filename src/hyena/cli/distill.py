@@ -212,7 +212,8 @@ def _filters(distilled: Distilled, tolerance: float | None) -> str:
         lines.append(
             f"  {len(above)} filters, of layers {blocks}, are beyond the tolerance of "
             f"{tolerance:g}, the worst at {max(error for _, error in above):.2e}: no recurrence of "
-            "this size is near, or none was found; allow a larger --max_state or --tolerance"
+            "this size is near, or none was found; allow a larger --tolerance, or where --length "
+            "has room for one a larger --max_state"
         )
     return "\n".join(lines)
 

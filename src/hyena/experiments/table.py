@@ -185,7 +185,10 @@ def _commands(section: Section) -> str:
     if not commands:
         return ""
     text = "\n".join(commands)
-    return f"Each figure's first seed, of the chosen trial, is run again by\n\n```sh\n{text}\n```"
+    return (
+        "Each figure's first seed, of the chosen trial, is run again by the following; where the "
+        f"cell's folder is still there, with another --out.\n\n```sh\n{text}\n```"
+    )
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
