@@ -27,7 +27,8 @@ def of_sizes(lengths: list[int], vocabularies: list[int], rows: list[str]) -> li
 
 def test_lengths_are_columns() -> None:
     (section,) = lay_out(of_sizes([16, 8], [6], ["hyena", "attention"]))
-    assert (section.task, section.title, section.axis) == ("recall", "recall", "length")
+    assert (section.task, section.axis) == ("recall", "length")
+    assert section.title == "recall, vocabulary 6"
     assert (section.rows, section.columns) == (["hyena", "attention"], [8, 16])
     assert len(section.at) == 4
     assert section.at["attention", 8].row == "attention"
@@ -36,6 +37,7 @@ def test_lengths_are_columns() -> None:
 def test_vocabularies_are_columns_where_only_they_vary() -> None:
     (section,) = lay_out(of_sizes([8], [6, 10], ["hyena"]))
     assert (section.axis, section.columns) == ("vocab_size", [6, 10])
+    assert section.title == "recall, length 8"
 
 
 def test_a_single_size_is_a_column_too() -> None:
@@ -88,5 +90,5 @@ def test_options_that_go_with_a_column_do_not() -> None:
 
 
 def test_two_of_one_place_are_refused() -> None:
-    with pytest.raises(ValueError, match="a at length 8 of recall is there twice"):
+    with pytest.raises(ValueError, match="a at length 8 of recall, vocabulary 6 is there twice"):
         lay_out([standing("a", {"length": 8}), standing("a", {"length": 8})])

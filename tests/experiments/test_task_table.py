@@ -58,7 +58,7 @@ def test_figures_stand_beside_the_paper_s() -> None:
             failed("S4D", 8),
         ]
     )
-    heading = lines.index("## recall: accuracy in percent")
+    heading = lines.index("## recall, vocabulary 30: accuracy in percent")
     assert lines[heading + 2 : heading + 7] == [
         "| length | 8 | 32,768 | paper | 131,072 | paper |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -88,7 +88,7 @@ def test_a_model_that_was_trained_on_shorter_sequences_is_marked() -> None:
 
 def test_what_each_figure_took_is_said() -> None:
     lines = lines_of([standing("Hyena", 8, [[0.5, 1.0, 1.0], [0.8]], planned=2)])
-    heading = lines.index("### recall")
+    heading = lines.index("### recall, vocabulary 30")
     assert lines[heading + 2].startswith("|  | length | protocol | trials | chosen | seeds | steps")
     assert lines[heading + 4] == (
         "| Hyena | 8 | paper | 2 of 2 | model.layers=2, model.order=3 | 2 of 2 | 30 / 10 "
@@ -96,12 +96,30 @@ def test_what_each_figure_took_is_said() -> None:
     )
 
 
+def test_what_each_trial_reached_is_said() -> None:
+    lines = lines_of([standing("Hyena", 8, [[0.5, 1.0, 1.0]]), failed("S4D", 8)])
+    first = lines.index("Trials, the chosen ones' figures in bold:")
+    assert lines[first + 2 : first + 7] == [
+        "|  | length | trial | validation | reached at | minutes |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| Hyena | 8 | model.layers=1 | 0.0 | 10 | 0.5 |",
+        "| Hyena | 8 | model.layers=2, model.order=3 | **100.0** | 20 | 0.5 |",
+        "",
+    ]
+
+
+def test_a_single_trial_has_no_table_of_trials() -> None:
+    whole = standing("Hyena", 8, [[1.0]])
+    single = replace(whole, trials=whole.trials[1:], tried=whole.tried[1:], best=0)
+    assert not any(line.startswith("Trials") for line in lines_of([single]))
+
+
 @pytest.mark.parametrize(
     ("stopped", "text"), [("accuracy", "accuracy reached"), ("diverged", "diverged")]
 )
 def test_how_a_training_ended_is_said(stopped: Any, text: str) -> None:
     lines = lines_of([standing("Hyena", 8, [[0.5]], stopped=stopped)])
-    assert lines[lines.index("### recall") + 4].endswith(f"| {text} |")
+    assert lines[lines.index("### recall, vocabulary 30") + 4].endswith(f"| {text} |")
 
 
 def test_errors_stand_beside_least_squares() -> None:

@@ -31,7 +31,7 @@ class Section:
 
     Attributes:
         task: the task's name.
-        title: the task and what is the same in the whole table.
+        title: the task and its sizes that are the same in the whole table.
         measure: what its figures are.
         axis: the field of the task that tells the columns apart, a key of `AXES`.
         rows: names, in order.
@@ -59,14 +59,14 @@ def lay_out(standings: Sequence[Standing]) -> list[Section]:
     for task in dict.fromkeys(_task(standing)["name"] for standing in standings):
         of_task = [standing for standing in standings if _task(standing)["name"] == task]
         varying = [name for name in AXES if len({_task(s)[name] for s in of_task}) > 1]
-        axis, *others = varying or ["length"]
-        if not varying:  # a table of one column
-            axis = next(name for name in AXES if name in READS[task])
-        sizes = sorted({tuple(_task(s)[name] or 0 for name in others) for s in of_task})
-        for size in sizes:
-            there = [s for s in of_task if tuple(_task(s)[n] or 0 for n in others) == size]
-            title = [task, *(f"{AXES[n]} {v:,}" for n, v in zip(others, size, strict=True))]
-            sections.append(_section(task, ", ".join(title), axis, there))
+        sizes = [name for name in AXES if name in READS[task]]
+        axis = (varying or sizes)[0]
+        others = [name for name in sizes if name != axis]
+        for values in sorted({tuple(_task(s)[name] or 0 for name in others) for s in of_task}):
+            there = [s for s in of_task if tuple(_task(s)[n] or 0 for n in others) == values]
+            given = [(n, v) for n, v in zip(others, values, strict=True) if v]
+            title = ", ".join([task, *(f"{AXES[name]} {value:,}" for name, value in given)])
+            sections.append(_section(task, title, axis, there))
     return sections
 
 

@@ -11,6 +11,7 @@ from hyena.experiments.layout import AXES, Section
 from hyena.experiments.measure import Measure
 from hyena.experiments.paper import paper_figure
 from hyena.experiments.standings import Standing, pooled, reached
+from hyena.experiments.sweep_config import Settings
 
 RUNS = "## What was run"
 """Heading of the second half of a page: the runs behind the figures of the first."""
@@ -33,7 +34,7 @@ def table(sections: Sequence[Section], drawings: Sequence[str] = ()) -> str:
     parts.append(RUNS)
     parts += [f"![{Path(name).stem}]({name})" for name in drawings]
     for section in sections:
-        parts += [f"### {section.title}", _markdown(_runs(section))]
+        parts += [f"### {section.title}", _markdown(_runs(section)), _trials(section)]
         parts += [_failures(section)]
         parts += [_commands(section)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -104,11 +105,10 @@ def _run(standing: Standing) -> list[str]:
     assert standing.best is not None
     results = standing.seeds
     tried = [result for result in standing.tried if result is not None]
-    settings = standing.trials[standing.best]
     return [
         str(results[0].config["training"]["protocol"]),
         f"{len(tried)} of {len(standing.trials)}",
-        ", ".join(f"{name}={word(value)}" for name, value in settings.items()),
+        _settings(standing.trials[standing.best]),
         f"{len(results)} of {standing.planned}",
         _each(f"{result.steps:,}" for result in results),
         _each(f"{reached(result)[1]:,}" for result in results),
@@ -118,6 +118,36 @@ def _run(standing: Standing) -> list[str]:
         f"{results[0].parameters:,}",
         _each(_END[result.stopped] for result in results),
     ]
+
+
+def _trials(section: Section) -> str:
+    """What was reached by each trial, where there are several to choose among."""
+    several = [(place, s) for place, s in section.at.items() if len(s.trials) > 1]
+    rows = [["", AXES[section.axis], "trial", "validation", "reached at", "minutes"]]
+    for (name, column), standing in several:
+        for number, (settings, result) in enumerate(
+            zip(standing.trials, standing.tried, strict=True)
+        ):
+            if result is not None:
+                value, step = reached(result)
+                shown = _number(section.measure, value)
+                rows.append(
+                    [
+                        name,
+                        f"{column:,}",
+                        _settings(settings),
+                        f"**{shown}**" if number == standing.best else shown,
+                        f"{step:,}",
+                        f"{result.minutes:.1f}",
+                    ]
+                )
+    if len(rows) == 1:
+        return ""
+    return f"Trials, the chosen ones' figures in bold:\n\n{_markdown(rows)}"
+
+
+def _settings(settings: Settings) -> str:
+    return ", ".join(f"{name}={word(value)}" for name, value in settings.items())
 
 
 _END = {
