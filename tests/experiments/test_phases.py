@@ -51,6 +51,15 @@ def test_a_stage_of_few_keys() -> None:
         assert max(counts) == most
 
 
+def test_a_stage_of_the_first_keys() -> None:
+    training = {"stages": [(60, 9, None, 2)], "batch": 50, "few_keys": "first"}
+    config = cell(Path("x"), task={"vocab_size": 22}, training=training)
+    batches = TrainingBatches(config, build_phases(config))
+    for keys, most in ((2, 2), (3, 3), (None, 10)):
+        inputs = batches.batch(0, 0, keys).inputs
+        assert len(inputs[:, :60:2].unique()) == len(inputs[:, 1:60:2].unique()) == most
+
+
 @pytest.mark.parametrize(
     ("task", "stage", "message"),
     [

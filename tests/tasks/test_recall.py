@@ -103,7 +103,32 @@ def test_sequences_of_few_keys(kind, generator) -> None:
 
 
 @both
-@pytest.mark.parametrize("most_keys", [1, 11])
-def test_a_number_of_keys_that_cannot_be(kind, most_keys) -> None:
-    with pytest.raises(ValueError, match=r"most_keys: expected 2 to (9|10), since .* got (1|11)"):
-        kind(length=60, vocab_size=20, most_keys=most_keys)
+def test_sequences_of_an_alphabet(kind, generator) -> None:
+    task, whole = (kind(length=60, vocab_size=20, alphabet=keys) for keys in (3, None))
+    tokens, values = (
+        sorted(t.sample(600, generator, "train").inputs[:, i:60:2].unique().tolist())
+        for t, i in ((task, 0), (task, 1))
+    )
+    all_keys, all_values = (
+        sorted(whole.sample(600, generator, "train").inputs[:, i:60:2].unique().tolist())
+        for i in (0, 1)
+    )
+    assert tokens == all_keys[:3]
+    assert values == all_values[:3]
+    few = kind(length=60, vocab_size=20, alphabet=5, most_keys=2).sample(100, generator, "train")
+    assert all(len(row[:60:2].unique()) <= 2 for row in few.inputs)
+    assert len(few.inputs[:, :60:2].unique()) == 5
+
+
+@both
+@pytest.mark.parametrize("name", ["most_keys", "alphabet"])
+@pytest.mark.parametrize("keys", [1, 11])
+def test_a_number_of_keys_that_cannot_be(kind, name, keys) -> None:
+    with pytest.raises(ValueError, match=rf"{name}: expected 2 to (9|10), since .* got (1|11)"):
+        kind(length=60, vocab_size=20, **{name: keys})
+
+
+@both
+def test_more_keys_than_the_alphabet_has(kind) -> None:
+    with pytest.raises(ValueError, match="most_keys: expected at most the 3 keys of the alphabet"):
+        kind(length=60, vocab_size=20, most_keys=4, alphabet=3)

@@ -26,8 +26,8 @@ from hyena.tasks import TaskConfig, build_task
         ),
         (
             {"name": "recall", "pairs": 3},
-            "task.pairs=3 has no effect on recall, which reads length, vocab_size, most_keys; "
-            "leave it out",
+            "task.pairs=3 has no effect on recall, which reads length, vocab_size, most_keys, "
+            "alphabet; leave it out",
         ),
         (
             {"name": "induction", "dimension": 3},

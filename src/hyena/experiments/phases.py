@@ -39,7 +39,7 @@ def build_phases(config: CellConfig) -> list[Phase]:
     for stage in config.training.stages:
         task = build_task(replace(config.task, length=stage.length))
         if stage.keys is not None:  # the first of its tasks: whether it can be built
-            build_task(replace(config.task, length=stage.length, most_keys=stage.keys))
+            _task_of_few_keys(config, stage.length, stage.keys)
         if stage.until is not None and task.features:
             raise ValueError(
                 f"training.stages: until is a share of right answers, but {config.task.name} is "
@@ -86,7 +86,13 @@ class TrainingBatches:
         stage = self._phases[phase].stage
         if stage is None or keys is None:
             return self._phases[phase].task
-        return build_task(replace(self._config.task, length=stage.length, most_keys=keys))
+        return _task_of_few_keys(self._config, stage.length, keys)
+
+
+def _task_of_few_keys(config: CellConfig, length: int, keys: int) -> Task:
+    """Raises: ValueError if the task cannot have so few keys."""
+    field = "most_keys" if config.training.few_keys == "random" else "alphabet"
+    return build_task(replace(config.task, length=length, **{field: keys}))
 
 
 def rows(batch: Batch, index: torch.Tensor | slice) -> Batch:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from hyena.training import OptimizerConfig
 
 Schedule = Literal["cosine", "constant", "linear"]
+FewKeys = Literal["random", "first"]
 
 
 def _optimizer() -> OptimizerConfig:
@@ -29,9 +30,9 @@ class Stage:
     until: float | None = None
     """Go on to the next stage when this share of the last 256 answers in training was right."""
     keys: int | None = None
-    """recall and recall-plain: begin with sequences of at most so many different keys, and go to
-    one more each time that a share of more_keys_at of the last 256 answers was right. The stage
-    goes on only with all keys."""
+    """recall and recall-plain: begin with sequences of at most so many different keys, which
+    training.few_keys chooses, and go to one more each time that a share of more_keys_at of the last
+    256 answers was right. The stage goes on only with all keys."""
     more_keys_at: float = 0.75
     """See keys."""
 
@@ -75,6 +76,9 @@ class TaskTraining:
     gradients add up to the same one. It bounds the memory, in evaluation too."""
     stages: list[Stage] = field(default_factory=list)
     """The same task at other lengths first, one after the other."""
+    few_keys: FewKeys = "random"
+    """Which keys the sequences of a stage with few keys have: random, each a random set of its own;
+    first, all of them the first keys of the vocabulary, and as many values."""
     samples: int | None = None
     """Train on a fixed set of so many sequences, in a new order each epoch; none draws fresh
     sequences at every step."""
@@ -127,6 +131,8 @@ class TaskTraining:
             raise ValueError(
                 f"training.schedule is {self.schedule!r}; choose cosine, constant or linear"
             )
+        if self.few_keys not in get_args(FewKeys):
+            raise ValueError(f"training.few_keys is {self.few_keys!r}; choose random or first")
         if not 0 <= self.final_lr <= 1:
             raise ValueError(f"training.final_lr is {self.final_lr}; it is a share, from 0 to 1")
         if self.stop_at is not None and not 0 < self.stop_at <= 1:

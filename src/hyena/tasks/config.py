@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 
 READS: dict[str, tuple[str, ...]] = {
-    "recall": ("length", "vocab_size", "most_keys"),
-    "recall-plain": ("length", "vocab_size", "most_keys"),
+    "recall": ("length", "vocab_size", "most_keys", "alphabet"),
+    "recall-plain": ("length", "vocab_size", "most_keys", "alphabet"),
     "multi-query-recall": ("length", "vocab_size", "pairs"),
     "induction": ("length", "vocab_size", "copy_length", "triggers"),
     "majority": ("length", "vocab_size"),
@@ -38,6 +38,9 @@ class TaskConfig:
     most_keys: int | None = None
     """recall and recall-plain: different keys in a sequence at most, which makes it easier; all
     keys of the vocabulary without it."""
+    alphabet: int | None = None
+    """recall and recall-plain: only so many keys, the first ones, and as many values occur in any
+    sequence, which makes it easier in another way; the whole vocabulary without it."""
     pairs: int | None = None
     """multi-query-recall: key-value pairs, each of which is asked for once; without it as many as
     fit. linear-functions: values of the function that are asked for, each after those before it

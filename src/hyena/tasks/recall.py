@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from hyena.tasks.batch import Batch
-from hyena.tasks.key_values import check_most_keys, draw_key_values
+from hyena.tasks.key_values import check_few_keys, draw_key_values
 from hyena.tasks.splits import TEST_SHARE, Split
 from hyena.tasks.words import letters, question
 
@@ -29,8 +29,10 @@ class AssociativeRecall:
         length: tokens of the pairs, even and at least 2.
         vocab_size: tokens, the two special ones included; at least 4.
         most_keys: different keys in a sequence at most, to make it easier; all keys without it.
+        alphabet: keys, the first ones, and as many values that occur in any sequence, to make it
+            easier in another way; the whole vocabulary without it.
 
-    Raises: ValueError for another length, vocab_size or most_keys.
+    Raises: ValueError for another length, vocab_size, most_keys or alphabet.
     """
 
     name = "recall"
@@ -38,7 +40,12 @@ class AssociativeRecall:
     test_share = TEST_SHARE
 
     def __init__(
-        self, *, length: int = 1024, vocab_size: int = 30, most_keys: int | None = None
+        self,
+        *,
+        length: int = 1024,
+        vocab_size: int = 30,
+        most_keys: int | None = None,
+        alphabet: int | None = None,
     ) -> None:
         if length < 2 or length % 2:
             raise ValueError(
@@ -54,8 +61,8 @@ class AssociativeRecall:
         self.keys = (vocab_size - 2) // 2
         self.values = vocab_size - 2 - self.keys
         self.prefix = vocab_size - 1  # the token =>
-        check_most_keys(self.name, self.keys, most_keys)
-        self.most_keys = most_keys
+        check_few_keys(self.name, self.keys, most_keys, alphabet)
+        self.most_keys, self.alphabet = most_keys, alphabet
 
     def sample(self, count: int, generator: torch.Generator, split: Split) -> Batch:
         """Draws ``count`` prompts. Raises: ValueError as `hyena.tasks.splits.draw_split`."""
@@ -67,6 +74,7 @@ class AssociativeRecall:
             keys=self.keys,
             values=self.values,
             most_keys=self.most_keys,
+            alphabet=self.alphabet,
             task=self.name,
         )
         prefix = torch.full((count, 1), self.prefix)

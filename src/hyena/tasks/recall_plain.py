@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from hyena.tasks.batch import Batch
-from hyena.tasks.key_values import check_most_keys, draw_key_values
+from hyena.tasks.key_values import check_few_keys, draw_key_values
 from hyena.tasks.splits import TEST_SHARE, Split
 from hyena.tasks.words import letters, question
 
@@ -25,8 +25,10 @@ class PlainRecall:
         length: tokens of the pairs, even and at least 2.
         vocab_size: tokens, at least 2.
         most_keys: different keys in a sequence at most, to make it easier; all keys without it.
+        alphabet: keys, the first ones, and as many values that occur in any sequence, to make it
+            easier in another way; the whole vocabulary without it.
 
-    Raises: ValueError for another length, vocab_size or most_keys.
+    Raises: ValueError for another length, vocab_size, most_keys or alphabet.
     """
 
     name = "recall-plain"
@@ -34,7 +36,12 @@ class PlainRecall:
     test_share = TEST_SHARE
 
     def __init__(
-        self, *, length: int = 1024, vocab_size: int = 30, most_keys: int | None = None
+        self,
+        *,
+        length: int = 1024,
+        vocab_size: int = 30,
+        most_keys: int | None = None,
+        alphabet: int | None = None,
     ) -> None:
         if length < 2 or length % 2:
             raise ValueError(
@@ -49,8 +56,8 @@ class PlainRecall:
         self.vocab_size = vocab_size
         self.length = length + 1
         self.keys = vocab_size // 2
-        check_most_keys(self.name, self.keys, most_keys)
-        self.most_keys = most_keys
+        check_few_keys(self.name, self.keys, most_keys, alphabet)
+        self.most_keys, self.alphabet = most_keys, alphabet
 
     def sample(self, count: int, generator: torch.Generator, split: Split) -> Batch:
         """Draws ``count`` prompts. Raises: ValueError as `hyena.tasks.splits.draw_split`."""
@@ -62,6 +69,7 @@ class PlainRecall:
             keys=self.keys,
             values=self.vocab_size - self.keys,
             most_keys=self.most_keys,
+            alphabet=self.alphabet,
             task=self.name,
         )
         tokens = torch.cat([drawn.pairs, drawn.asked, drawn.value], dim=1)
