@@ -91,8 +91,10 @@ class TrainingBatches:
 
 def _task_of_few_keys(config: CellConfig, length: int, keys: int) -> Task:
     """Raises: ValueError if the task cannot have so few keys."""
-    field = "most_keys" if config.training.few_keys == "random" else "alphabet"
-    return build_task(replace(config.task, length=length, **{field: keys}))
+    task = replace(config.task, length=length)
+    if config.training.few_keys == "random":
+        return build_task(replace(task, most_keys=keys))
+    return build_task(replace(task, alphabet=keys))
 
 
 def rows(batch: Batch, index: torch.Tensor | slice) -> Batch:
