@@ -12,11 +12,11 @@ from hyena.experiments.paper import BY_LENGTH, BY_VOCABULARY, LENGTHS, VOCABULAR
 from hyena.model import FilterConfig
 
 
-def figure(length: int, vocabulary: int, name: str = "recall", **model: Any) -> float | None:
-    config = cell(
-        Path("x"), task={"name": name, "length": length, "vocab_size": vocabulary}, model=model
-    )
-    return paper_figure(plain(config))
+def figure(
+    length: int, vocabulary: int, name: str = "recall", most_keys: int | None = None, **model: Any
+) -> float | None:
+    task = {"name": name, "length": length, "vocab_size": vocabulary, "most_keys": most_keys}
+    return paper_figure(plain(cell(Path("x"), task=task, model={"layers": 2, **model})))
 
 
 def test_operators_and_filters_have_theirs() -> None:
@@ -38,6 +38,9 @@ def test_what_the_paper_does_not_have_has_none() -> None:
     assert figure(32768, 30, filter=FilterConfig(kind="fourier")) is None
     assert figure(2048, 30, name="recall-plain") is None
     assert figure(131072, 30, mixers="hyena,attention") is None
+    assert figure(131072, 30, layers=1) is None
+    assert figure(131072, 30, order=3) is None
+    assert figure(131072, 30, most_keys=5) is None
 
 
 @pytest.mark.parametrize(

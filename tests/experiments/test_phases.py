@@ -65,6 +65,13 @@ def test_a_stage_of_the_first_keys() -> None:
     [
         ({"vocab_size": 22}, (8, 9, None, 11), "most_keys: expected 2 to 10"),
         ({"name": "majority"}, (8, 9, None, 2), "task.most_keys=2 has no effect on majority"),
+        ({"vocab_size": 22, "alphabet": 5}, (8, 9, None, 2), "leave out task.most_keys and task.a"),
+        ({"vocab_size": 22, "most_keys": 5}, (8, 9, None, 2), "leave out task.most_keys and task."),
+        (
+            {"name": "addition", "length": 1024, "vocab_size": 30},
+            (1024, 9),
+            "no effect on addition",
+        ),
     ],
 )
 def test_a_stage_that_the_task_cannot_have(
@@ -72,6 +79,12 @@ def test_a_stage_that_the_task_cannot_have(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         build_phases(cell(Path("x"), task=task, training={"stages": [stage]}))
+
+
+def test_the_first_keys_must_be_of_the_vocabulary() -> None:
+    training = {"stages": [(8, 9, None, 11)], "few_keys": "first"}
+    with pytest.raises(ValueError, match="alphabet: expected 2 to 10"):
+        build_phases(cell(Path("x"), task={"vocab_size": 22}, training=training))
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:

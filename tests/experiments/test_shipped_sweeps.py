@@ -1,22 +1,31 @@
-"""The shipped sweeps: every row is a model that trains."""
+"""The shipped sweeps: every trial is a model that trains."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hyena.cli.options import parse
 from hyena.cli.tasks.sweep import read_cell
 from hyena.experiments import CellConfig, SweepConfig, make_plan, run_cell
+from hyena.experiments.cell import plain
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "tasks").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs" / "tasks").glob("*.yaml"))
 
 
 def plan_of(path: Path) -> list[tuple[str, CellConfig]]:
-    """The first cell of each row at each point."""
+    """The first cell of each trial of each row at each point."""
     sweep = parse("tasks sweep", "run", SweepConfig, "config", [str(path)])
     assert sweep is not None
-    return [(group.row, group.cells[0][0]) for group in make_plan(sweep, read_cell)]
+    return [(group.row, trial[0]) for group in make_plan(sweep, read_cell) for trial in group.cells]
+
+
+def named(name: str) -> Path:
+    (path,) = (path for path in CONFIGS if path.stem == name)
+    return path
 
 
 def small(cell: CellConfig, out: Path) -> CellConfig:
@@ -28,7 +37,7 @@ def small(cell: CellConfig, out: Path) -> CellConfig:
     training = replace(
         cell.training,
         steps=steps,
-        length=None,
+        length=None if cell.training.length is None else 12,
         stages=[replace(stage, steps=1) for stage in cell.training.stages],
         batch=2,
         evaluate_every=1,
@@ -42,25 +51,28 @@ def small(cell: CellConfig, out: Path) -> CellConfig:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_row_of_a_shipped_sweep_trains(path: Path, tmp_path: Path) -> None:
-    once = {(row, cell.task.name): cell for row, cell in plan_of(path)}
-    for number, cell in enumerate(once.values()):
-        result = run_cell(small(cell, tmp_path / str(number)), say=lambda line: None).result
+def test_every_trial_of_a_shipped_sweep_trains(path: Path, tmp_path: Path) -> None:
+    once = {}
+    for row, cell in plan_of(path):
+        tiny = small(cell, tmp_path)
+        settings = (row, tiny.task.name, str(tiny.model), str(tiny.training.optimizer))
+        once[*settings, tiny.training.few_keys, bool(tiny.training.length)] = tiny
+    for number, tiny in enumerate(once.values()):
+        cell = replace(tiny, out=tmp_path / str(number))
+        result = run_cell(cell, say=lambda line: None).result
         assert result is not None
         assert result.steps == 2 + len(cell.training.stages)
 
 
 def test_the_quick_sweep_has_the_operators() -> None:
-    (path,) = (path for path in CONFIGS if path.stem == "recall-quick")
-    operators = ["hyena", "attention", "h3", "linear-attention", "s4d", "rwkv", "aft-conv", "gss"]
-    plan = plan_of(path)
+    operators = ["hyena", "attention", "h3", "s4d", "rwkv", "aft-conv", "gss", "linear-attention"]
+    plan = plan_of(named("recall-quick"))
     assert [row.lower().replace(" ", "-") for row, _ in plan] == 2 * operators
     assert [cell.model.mixers for _, cell in plan] == 2 * operators
 
 
 def test_the_paper_s_protocol_is_its_table_a1() -> None:
-    (path,) = (path for path in CONFIGS if path.stem == "recall-paper")
-    for _, cell in plan_of(path):
+    for _, cell in plan_of(named("recall-paper")):
         training, model = cell.training, cell.model
         assert training.protocol == "paper"
         assert (training.samples, training.epochs, training.batch) == (2000, 200, 32)
@@ -70,3 +82,35 @@ def test_the_paper_s_protocol_is_its_table_a1() -> None:
         assert training.warmup_steps * 20 == 12600  # 10 epochs of 200
         assert (training.schedule, training.test_sequences) == ("cosine", 500)
         assert (model.width, model.layers, model.dropout) == (64, 2, 0.0)
+
+
+def settings(cell: dict[str, Any]) -> list[Any]:
+    """What a trial of recall-trials settles: the model, its learning rates and its few keys."""
+    model, training = dict(cell["model"]), cell["training"]
+    if model["positions"] == "learned":
+        model["max_length"], model["length_policy"] = 1024, "extrapolate"
+    keys = [(stage["keys"], stage["more_keys_at"]) for stage in training["stages"][:1]]
+    few_keys = training.get("few_keys", "random")
+    return [model, training["optimizer"], few_keys, training["warmup_steps"], keys]
+
+
+@pytest.mark.parametrize("name", ["recall-rivals", "recall-vocabularies"])
+def test_rivals_have_the_settings_that_the_recorded_trials_chose(name: str) -> None:
+    (path,) = (ROOT / "benchmarks" / "results").glob("recall-trials_*/results.json")
+    record = {standing["row"]: standing for standing in json.loads(path.read_text())}
+    rows = dict(plan_of(named(name)))
+    assert set(record) <= set(rows)
+    for row, standing in record.items():
+        own = settings(plain(rows[row]))
+        values = [trial["curve"][-1]["value"] for trial in standing["tried"]]
+        same = [i for i, t in enumerate(standing["tried"]) if settings(t["config"]) == own]
+        assert len(same) == 1, row
+        if max(values) > 0.3:
+            assert same[0] == standing["best"], row
+        else:  # none has learned the task: the best of those with all keys at once
+            all_keys = [
+                i
+                for i, t in enumerate(standing["tried"])
+                if settings(t["config"])[-1] == [(None, 0.75)]
+            ]
+            assert same[0] in all_keys, row

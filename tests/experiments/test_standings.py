@@ -52,6 +52,14 @@ def test_a_value_at_another_length_was_not_reached_at_this_one() -> None:
     assert reached(result) == (1.0, 30)
 
 
+def test_who_came_to_longer_sequences_is_chosen() -> None:
+    ended, whole = record(CELL, [0.5, 0.9]), record(CELL, [0.5, 0.6])
+    for point in ended.curve:
+        point["length"] = 6  # its minutes were over before the last phase
+    assert choose([ended, whole]) == choose([None, whole, ended]) == 1
+    assert choose([ended, None]) == 0
+
+
 def test_seeds_are_pooled() -> None:
     mean, low, high = pooled([record(CELL, [1.0]), record(CELL, [0.5])])
     assert mean == 0.75

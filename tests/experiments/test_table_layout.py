@@ -48,6 +48,13 @@ def test_a_single_size_is_a_column_too() -> None:
     assert (section.axis, section.columns, section.measure) == ("digits", [4], "exact match")
 
 
+def test_a_record_may_be_older_than_a_size() -> None:
+    old, new = of_sizes([8, 16], [6], ["hyena"])
+    del old.cell["task"]["alphabet"]
+    (section,) = lay_out([old, new])
+    assert section.columns == [8, 16]
+
+
 def test_each_vocabulary_has_a_table_where_lengths_vary_too() -> None:
     sections = lay_out(of_sizes([8, 16], [10, 6], ["hyena"]))
     assert [s.title for s in sections] == ["recall, vocabulary 6", "recall, vocabulary 10"]

@@ -25,9 +25,8 @@ def standing(
     **changes: Any,
 ) -> Standing:
     """Of a row at vocabulary 30 with two trials; the values of the better one's seeds."""
-    config = cell(
-        Path("x"), task={"length": length, "vocab_size": 30}, model=model or {}, training={}
-    )
+    task = {"length": length, "vocab_size": 30}
+    config = cell(Path("x"), task=task, model={"layers": 2, **(model or {})}, training={})
     config.training.protocol = "paper"
     seeds = [record(config, value, **changes) for value in values]
     tried: list[Result | None] = [record(config, [0.0]), seeds[0]]
@@ -72,18 +71,18 @@ def test_figures_stand_beside_the_paper_s() -> None:
 
 
 def test_a_model_that_was_trained_on_shorter_sequences_is_marked() -> None:
-    own, longer = standing("Hyena", 8, [[0.5]]), standing("Hyena", 16, [[0.5]])
-    for steps, length, stage, mark in (
-        (6, 8, 4, "§"),
-        (6, 16, 4, ""),
-        (6, 8, 16, ""),
-        (0, None, 8, "§"),
-        (0, None, 16, ""),
-        (6, None, 4, ""),
-    ):
-        stages = [{"length": stage, "steps": 1}, {"length": 16, "steps": 0}]
-        longer.cell["training"].update(steps=steps, length=length, stages=stages)
+    own, longer = standing("Hyena", 8, [[0.5]]), standing("Hyena", 16, [[0.2, 0.5, 0.5]])
+    for lengths, mark in (((6, 10, 18), ""), ((18, 10, 10), ""), ((6, 10, 10), "§")):
+        for point, length in zip(longer.seeds[0].curve, lengths, strict=True):
+            point["length"] = length
         assert f"| Hyena | 50.0 (40.4–59.6) | 50.0{mark} (40.4–59.6) |" in lines_of([own, longer])
+
+
+def test_the_chosen_trial_decides_on_the_paper_s_figure() -> None:
+    whole = standing("Hyena", 131072, [[0.5]])
+    assert "| Hyena | 50.0 (40.4–59.6) | 97.2 |" in lines_of([whole])
+    whole.seeds[0].config["model"]["filter"]["kind"] = "explicit"
+    assert "| Hyena | 50.0 (40.4–59.6) | 0.5 |" in lines_of([whole])
 
 
 def test_what_each_figure_took_is_said() -> None:

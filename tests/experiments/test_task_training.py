@@ -26,6 +26,9 @@ from hyena.training import OptimizerConfig
         ({"epochs": 3}, "training.steps is 1000 and training.epochs is 3; give one"),
         ({"epochs": 3, "steps": None}, "training.epochs is 3, but there are no training.samples"),
         ({"stages": [Stage(4, 1)], "samples": 9}, "training.stages are of fresh sequences"),
+        ({"few_keys": "last"}, "training.few_keys is 'last'; choose random or first"),
+        ({"few_keys": "first"}, "training.few_keys is first, but no stage has few keys"),
+        ({"few_keys": "first", "stages": [Stage(4, 1)]}, "few_keys is first, but no stage has few"),
         ({"steps": 0}, "training.steps is 0 and there are no training.stages"),
         ({"optimizer": OptimizerConfig(lr=0.0)}, "training.optimizer.lr is 0.0"),
     ],
@@ -78,6 +81,7 @@ def test_a_warm_up_longer_than_the_training_never_peaks() -> None:
         ((4, 1, 0.5, 1), "training.stages: keys is 1; it must be at least 2"),
         ((4, 1, 1.5), "training.stages: until is 1.5; it is a share, above 0 up to 1"),
         ((4, 1, None, 2, 0.0), "training.stages: more_keys_at is 0.0; it is a share"),
+        ((4, 1, None, None, 0.9), "more_keys_at is 0.9, but there are no keys to begin with"),
     ],
 )
 def test_a_stage_that_cannot_be(stage: tuple[Any, ...], message: str) -> None:

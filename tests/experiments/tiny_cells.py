@@ -13,7 +13,7 @@ from hyena.experiments import CellConfig, Measurement, Result, TaskTraining
 from hyena.experiments.cell import OF_TASK, plain
 from hyena.experiments.training import Stage
 from hyena.model import FilterConfig, ModelConfig
-from hyena.tasks import TaskConfig
+from hyena.tasks import TaskConfig, build_task
 
 TRAINING: dict[str, Any] = {
     "steps": 6,
@@ -74,7 +74,7 @@ def record(
     curve = [
         {
             "step": 10 * i,
-            "length": 10,
+            "length": build_task(config.task).length,
             "tokens": 1000 * i,
             "seconds": float(i),
             "loss": 1.0,

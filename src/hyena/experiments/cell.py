@@ -27,7 +27,8 @@ def _model() -> ModelConfig:
 
 @dataclass
 class CellConfig:
-    """One training and its measurement; the same fields always give the same weights."""
+    """One training and its measurement; the same fields give the same weights on the same machine,
+    threads, version of PyTorch and build of the kernel."""
 
     out: Path
     """Folder of the cell: its checkpoint and, when it is finished, result.json."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hyena.experiments.cell import word
@@ -17,6 +17,8 @@ from hyena.tasks.config import READS
 AXES = {
     "length": "length",
     "vocab_size": "vocabulary",
+    "alphabet": "alphabet",
+    "most_keys": "keys a sequence",
     "digits": "digits",
     "dimension": "dimension",
     "pairs": "pairs",
@@ -106,4 +108,5 @@ def _names(axis: str, standings: list[Standing]) -> list[str]:
 
 
 def _task(standing: Standing) -> dict[str, Any]:
-    return dict(standing.cell["task"])
+    """Its sizes; those that an older record lacks are at their defaults."""
+    return asdict(TaskConfig(**standing.cell["task"]))

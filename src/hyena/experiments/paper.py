@@ -45,16 +45,21 @@ BY_VOCABULARY: dict[str, tuple[float, ...]] = {
 
 
 def paper_figure(config: Mapping[str, Any]) -> float | None:
-    """The paper's accuracy for a plain cell, in percent; None if it has none."""
-    task = config["task"]
-    if task["name"] != "recall":
+    """The paper's accuracy for a plain cell, in percent; None if it has none.
+
+    Its models have two layers, and its operators order 2.
+    """
+    task, model = config["task"], config["model"]
+    if task["name"] != "recall" or task.get("most_keys") or task.get("alphabet"):
+        return None
+    if (model["layers"], model["order"]) != (2, 2):
         return None
     name, length, vocabulary = contender(config), task["length"], task["vocab_size"]
     if length == 2048 and vocabulary in VOCABULARIES and name in BY_VOCABULARY:
         return BY_VOCABULARY[name][VOCABULARIES.index(vocabulary)]
     if vocabulary == 30 and length in LENGTHS and name in BY_LENGTH:
         return BY_LENGTH[name][LENGTHS.index(length)]
-    if (vocabulary, length) == (30, LENGTHS[-1]) and config["model"]["mixers"] == "hyena":
+    if (vocabulary, length) == (30, LENGTHS[-1]) and model["mixers"] == "hyena":
         return FILTERS.get(name)
     return None
 

@@ -11,6 +11,7 @@ from hyena.experiments.cell import CellConfig
 from hyena.experiments.random_streams import Stream, generator
 from hyena.experiments.training import Stage
 from hyena.tasks import Batch, Task, build_task
+from hyena.tasks.config import READS
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,17 @@ def build_phases(config: CellConfig) -> list[Phase]:
 
     Raises: ValueError as `build_task`, or for a stage that the task cannot have.
     """
+    training, task_config = config.training, config.task
+    if "length" not in READS[task_config.name] and (training.stages or training.length):
+        raise ValueError(
+            f"training.stages and training.length have no effect on {task_config.name}, whose length "
+            "is that of its numbers; leave them out"
+        )
+    if (task_config.most_keys or task_config.alphabet) and any(s.keys for s in training.stages):
+        raise ValueError(
+            "training.stages: keys makes sequences of all the task's keys easier for a while; leave "
+            "out task.most_keys and task.alphabet, or keys"
+        )
     found: list[Phase] = []
     for stage in config.training.stages:
         task = build_task(replace(config.task, length=stage.length))

@@ -53,7 +53,9 @@ class Standing:
 def choose(results: Sequence[Result | None]) -> int | None:
     """The best of the results by what it reached on the validation sequences.
 
-    Of equal ones the one that took fewer steps to get there.
+    Values at different lengths do not compare: one that was ended while it was still trained on
+    shorter sequences comes after all that came further. Of equal ones the one that took fewer steps
+    to get there.
     """
     best: int | None = None
     for i, result in enumerate(results):
@@ -77,6 +79,9 @@ def reached(result: Result) -> tuple[float, int]:
 
 
 def _precedes(one: Result, other: Result) -> bool:
+    length, other_length = one.curve[-1]["length"], other.curve[-1]["length"]
+    if length != other_length:
+        return bool(length > other_length)
     (value, step), (other_value, other_step) = reached(one), reached(other)
     if value != other_value:
         return better(one.test.measure, value, other_value)

@@ -10,8 +10,10 @@ from hyena.experiments.cell import word
 from hyena.experiments.layout import AXES, Section
 from hyena.experiments.measure import Measure
 from hyena.experiments.paper import paper_figure
+from hyena.experiments.record import Result
 from hyena.experiments.standings import Standing, pooled, reached
 from hyena.experiments.sweep_config import Settings
+from hyena.tasks import TaskConfig, build_task
 
 RUNS = "## What was run"
 """Heading of the second half of a page: the runs behind the figures of the first."""
@@ -42,7 +44,7 @@ def table(sections: Sequence[Section], drawings: Sequence[str] = ()) -> str:
 
 def _values(section: Section) -> list[list[str]]:
     """A row each, with a column for the paper's figures beside each of ours that has any."""
-    paper = {place: paper_figure(s.cell) for place, s in section.at.items()}
+    paper = {place: paper_figure(_config(s)) for place, s in section.at.items()}
     heading = [AXES[section.axis]]
     rows = [[name] for name in section.rows]
     for column in section.columns:
@@ -63,7 +65,7 @@ def _figure(standing: Standing | None, measure: Measure) -> str:
         return "failed" if standing.failures else marks
     if any(result.stopped == "minutes" for result in standing.seeds):
         marks = f"†{marks}"
-    if _is_extended(standing.cell):
+    if any(_is_extended(result) for result in standing.seeds):
         marks += "§"
     mean, low, high = (_number(measure, value) for value in pooled(standing.seeds))
     values = [result.test.value for result in standing.seeds]
@@ -72,13 +74,15 @@ def _figure(standing: Standing | None, measure: Measure) -> str:
     return f"{mean}{marks} ({low}–{high}{spread})"
 
 
-def _is_extended(cell: dict[str, Any]) -> bool:
+def _config(standing: Standing) -> dict[str, Any]:
+    """Of the chosen trial; of the first one where none is finished."""
+    return standing.seeds[0].config if standing.seeds else standing.cell
+
+
+def _is_extended(result: Result) -> bool:
     """Whether the model is tested on longer sequences than any that it was trained on."""
-    training, task = cell["training"], cell["task"]
-    lengths = [stage["length"] for stage in training["stages"] if stage["steps"]]
-    if training["steps"] != 0:
-        lengths.append(training.get("length") or task["length"])
-    return bool(lengths) and max(lengths) < task["length"]
+    longest = max((point["length"] for point in result.curve), default=0)
+    return 0 < longest < build_task(TaskConfig(**result.config["task"])).length
 
 
 def _number(measure: Measure, value: float) -> str:

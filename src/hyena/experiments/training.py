@@ -47,6 +47,11 @@ class Stage:
                 raise ValueError(
                     f"training.stages: {name} is {value}; it is a share, above 0 up to 1"
                 )
+        if self.keys is None and self.more_keys_at != type(self).more_keys_at:
+            raise ValueError(
+                f"training.stages: more_keys_at is {self.more_keys_at}, but there are no keys to "
+                "begin with; give keys too, or leave it out"
+            )
 
 
 @dataclass
@@ -133,6 +138,11 @@ class TaskTraining:
             )
         if self.few_keys not in get_args(FewKeys):
             raise ValueError(f"training.few_keys is {self.few_keys!r}; choose random or first")
+        if self.few_keys != "random" and not any(stage.keys for stage in self.stages):
+            raise ValueError(
+                f"training.few_keys is {self.few_keys}, but no stage has few keys; give "
+                "training.stages with keys, or leave it out"
+            )
         if not 0 <= self.final_lr <= 1:
             raise ValueError(f"training.final_lr is {self.final_lr}; it is a share, from 0 to 1")
         if self.stop_at is not None and not 0 < self.stop_at <= 1:
