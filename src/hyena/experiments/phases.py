@@ -36,17 +36,7 @@ def build_phases(config: CellConfig) -> list[Phase]:
 
     Raises: ValueError as `build_task`, or for a stage that the task cannot have.
     """
-    training, task_config = config.training, config.task
-    if "length" not in READS[task_config.name] and (training.stages or training.length):
-        raise ValueError(
-            f"training.stages and training.length have no effect on {task_config.name}, whose length "
-            "is that of its numbers; leave them out"
-        )
-    if (task_config.most_keys or task_config.alphabet) and any(s.keys for s in training.stages):
-        raise ValueError(
-            "training.stages: keys makes sequences of all the task's keys easier for a while; leave "
-            "out task.most_keys and task.alphabet, or keys"
-        )
+    _check(config)
     found: list[Phase] = []
     for stage in config.training.stages:
         task = build_task(replace(config.task, length=stage.length))
@@ -63,6 +53,21 @@ def build_phases(config: CellConfig) -> list[Phase]:
     task = build_task(config.task if length is None else replace(config.task, length=length))
     steps = config.training.own_steps(task.length)
     return [*found, Phase(task, config.training.sequences(task.length), steps)]
+
+
+def _check(config: CellConfig) -> None:
+    """Raises ValueError if the task cannot be trained in these stages."""
+    task, training = config.task, config.training
+    if "length" not in READS[task.name] and (training.stages or training.length):
+        raise ValueError(
+            f"training.stages and training.length have no effect on {task.name}, whose prompts "
+            "are as long as its numbers; leave them out"
+        )
+    if (task.most_keys or task.alphabet) and any(stage.keys for stage in training.stages):
+        raise ValueError(
+            "training.stages: keys begins with few of all the keys, but the task itself has few; "
+            "leave out task.most_keys and task.alphabet, or keys"
+        )
 
 
 class TrainingBatches:
