@@ -19,6 +19,7 @@ PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 WITH_CODE = [
     "checkpoints",
     "distillation",
+    "filters",
     "formats",
     "generation",
     "kernel",
