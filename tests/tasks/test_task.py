@@ -19,6 +19,11 @@ SIZES: list[dict[str, Any]] = [
         for name in ("recall", "recall-plain")
         for length, vocabulary in ((6, 8), (30, 11), (64, 30), (66, 10), (256, 40))
     ),
+    *(
+        {"name": name, "length": 100, "vocab_size": 30, **few}
+        for name in ("recall", "recall-plain")
+        for few in ({"most_keys": 3}, {"alphabet": 4}, {"alphabet": 9, "most_keys": 5})
+    ),
     {"name": "multi-query-recall", "length": 13, "vocab_size": 12, "pairs": 1},
     {"name": "multi-query-recall", "length": 16, "vocab_size": 12, "pairs": 4},
     {"name": "multi-query-recall", "length": 64, "vocab_size": 9},
