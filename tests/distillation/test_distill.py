@@ -256,6 +256,11 @@ def test_what_cannot_be(model: Any, options: dict[str, Any], message: str) -> No
         distill(make(**model), **options)
 
 
+def test_a_folder_is_no_model() -> None:
+    with pytest.raises(TypeError, match=r"^distill: expected a LanguageModel, got str; "):
+        distill("runs/mine")  # type: ignore[arg-type]
+
+
 def test_ratios_of_polynomials_that_float32_cannot_hold() -> None:
     message = r"^distill: the filters as ratios of polynomials of degree 16 are too ill-conditioned"
     with pytest.raises(ValueError, match=message):

@@ -131,6 +131,17 @@ def test_wrong_ids_are_refused(ids: Tensor, message: str) -> None:
             run(ids)
 
 
+@pytest.mark.parametrize(("ids", "kind"), [([[1, 2]], "list"), (5, "int"), (None, "None")])
+def test_ids_are_a_tensor(ids: Any, kind: str) -> None:
+    model = small_model()
+    _, state = model.prefill(tokens(1, 4))
+    for run in (model, model.prefill, lambda ids: model.step(ids, state)):
+        with pytest.raises(
+            TypeError, match=f"^LanguageModel: expected a tensor as input_ids, got {kind}"
+        ):
+            run(ids)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -33,6 +33,10 @@ def test_derived_sizes() -> None:
         ({"mlp_width": 0}, "model.mlp_width: expected at least 1, got 0"),
         ({"head_dim": 0}, "model.head_dim: expected at least 1, got 0"),
         ({"order": 1}, "model.order: expected at least 2, got 1"),
+        ({"width": "64"}, "model.width: expected a whole number, got '64'"),
+        ({"layers": 2.5}, "model.layers: expected a whole number, got 2.5"),
+        ({"head_dim": True}, "model.head_dim: expected a whole number, got True"),
+        ({"vocab_size": None}, "model.vocab_size: expected a whole number, got None"),
         ({"dropout": 1.0}, "model.dropout: expected 0 ≤ dropout < 1, got 1.0"),
         ({"dropout": -0.1}, "model.dropout: expected 0 ≤ dropout < 1, got -0.1"),
         (

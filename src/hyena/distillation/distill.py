@@ -78,8 +78,9 @@ def distill(
 
     Returns: the model, in evaluation mode on the device of the other, in the same precision but
         with filters in float32 or wider; and its layers.
-    Raises: ValueError if the model has no Hyena layer, the settings cannot be, the length policy
-        refuses the length, or the rational form of so many poles cannot be stepped.
+    Raises: TypeError if it is no model; ValueError if it has no Hyena layer, the settings cannot
+        be, the length policy refuses the length, or the rational form of so many poles cannot be
+        stepped.
     """
     check_settings(
         model, tolerance=tolerance, state=state, largest=largest, length=length, form=form
@@ -204,10 +205,15 @@ def check_settings(
     length: int | None,
     form: str,
 ) -> None:
-    """Raises ValueError if `distill`, whose arguments these are, would refuse them.
+    """Raises ValueError or TypeError if `distill`, whose arguments these are, would refuse them.
 
     Whether a rational form can be stepped is known only when there is one.
     """
+    if not isinstance(model, LanguageModel):
+        raise TypeError(
+            f"distill: expected a LanguageModel, got {type(model).__name__}; "
+            "hyena.load reads one from its folder"
+        )
     if not _operators(model):
         raise ValueError("distill: the model has no Hyena layer, so there is nothing to distil")
     if form not in get_args(Form):

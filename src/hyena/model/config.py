@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Literal, get_args
 
 from hyena.filters import LengthPolicy
@@ -130,10 +131,9 @@ class ModelConfig:
         sizes = ("vocab_size", "width", "layers", "max_length", "short_width", "vocab_multiple")
         for name in (*sizes, "mlp_width", "head_dim"):
             value = getattr(self, name)
-            if (value is not None or name in sizes) and value < 1:
-                raise ValueError(f"model.{name}: expected at least 1, got {value}")
-        if self.order < 2:
-            raise ValueError(f"model.order: expected at least 2, got {self.order}")
+            if value is not None or name in sizes:
+                _check_count(name, value, 1)
+        _check_count("order", self.order, 2)
         if self.length_policy not in get_args(LengthPolicy):
             raise ValueError(
                 f"model.length_policy: expected one of {', '.join(get_args(LengthPolicy))}, "
@@ -188,3 +188,11 @@ class ModelConfig:
     def padded_vocab(self) -> int:
         """Rows of the embedding."""
         return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    """Raises ValueError unless the value is a whole number that is large enough."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise ValueError(f"model.{name}: expected a whole number, got {value!r}")
+    if int(value) < least:
+        raise ValueError(f"model.{name}: expected at least {least}, got {value}")

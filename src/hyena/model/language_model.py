@@ -21,6 +21,7 @@ from hyena.model.flops import FlopTable, flops
 from hyena.model.initialization import initialize
 from hyena.model.state import ModelState
 from hyena.ops import Segments
+from hyena.ops.checks import check_tensor
 
 if TYPE_CHECKING:
     from hyena.generation import Generation
@@ -227,6 +228,7 @@ class LanguageModel(nn.Module):
         return self.embedding.weight[: self.config.vocab_size]
 
     def _check_ids(self, input_ids: Tensor, dimensions: int) -> None:
+        check_tensor("LanguageModel", "input_ids", input_ids)
         shape = "(B, L)" if dimensions == 2 else "(B,)"
         if input_ids.dim() != dimensions or input_ids.dtype not in (torch.int64, torch.int32):
             raise ValueError(
