@@ -56,11 +56,23 @@ def test_keys_are_added_one_by_one_and_counted_anew() -> None:
     assert found[-1] == (1, 0, None)
 
 
-def test_phases_without_steps_are_skipped() -> None:
+def test_after_the_stages_there_may_be_no_steps() -> None:
     phases = phases_of((4, 1), steps=0)
     (place,) = follow(phases, [0.5])
     assert place == (1, 0, None)
     assert is_over(Place(1, 0), phases)
+
+
+def test_the_curve_has_the_keys_that_were_trained_last(tmp_path: Path) -> None:
+    training = {"stages": [(4, 7, 0.9, 2)], "steps": 2, "batch": 2, "evaluate_every": 4}
+    said: list[str] = []
+    end = run_cell(
+        cell(tmp_path, task={"vocab_size": 10}, training=training), say=said.append
+    )
+    assert end.result is not None
+    trained = [(point["step"], point["phase"], point["keys"]) for point in end.result.curve]
+    assert trained == [(4, 0, 2), (7, 0, 2), (8, 1, None), (9, 1, None)]
+    assert [", 2 keys" in line for line in said] == [True, True, False, False, False]
 
 
 @pytest.mark.parametrize("signal_after", [3, 30, 45])

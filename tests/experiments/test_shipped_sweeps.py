@@ -90,17 +90,21 @@ def settings(cell: dict[str, Any]) -> tuple[Any, ...]:
     return model, training["optimizer"], training.get("few_keys", "random"), first["keys"]
 
 
-@pytest.mark.parametrize("name", ["recall-rivals", "recall-vocabularies"])
+@pytest.mark.parametrize("name", ["recall-rivals", "recall-vocabularies", "recall-more-steps"])
 def test_rivals_have_the_settings_that_the_recorded_trials_chose(name: str) -> None:
     (path,) = (ROOT / "benchmarks" / "results").glob("recall-trials_*/results.json")
     rows = dict(plan_of(named(name)))
-    for standing in json.loads(path.read_text()):
+    standings = json.loads(path.read_text())
+    assert len(rows.keys() & {standing["row"] for standing in standings}) >= 4
+    for standing in standings:
+        if standing["row"] not in rows:
+            continue
         own = plain(rows.pop(standing["row"]))
         tried = [settings(trial["config"]) for trial in standing["tried"]]
-        best = max(trial["curve"][-1]["value"] for trial in standing["tried"])
-        place = tried.index(settings(own))
-        if best > 0.3:
-            assert place == standing["best"], standing["row"]
-        else:  # none of them has learned the task: one with all keys at once
-            assert settings(own)[-1] is None, standing["row"]
+        reached = [trial["curve"][-1]["value"] for trial in standing["tried"]]
+        candidates = list(range(len(tried)))
+        if max(reached) < 0.3:  # none of them has learned the task: those with all keys at once
+            candidates = [i for i in candidates if tried[i][-1] is None]
+        best = max(candidates, key=lambda i: reached[i])
+        assert tried.index(settings(own)) == best, standing["row"]
     assert set(rows) <= {"Conv1d"}

@@ -45,7 +45,8 @@ class State:
         total_seconds: with measuring and writing.
         losses: sum of the training losses since the last measurement.
         loss_steps: how many losses that is.
-        curve: the measurements, each a table with step, length, keys, tokens, seconds, loss, value.
+        keys: most different keys in a sequence of the latest batch, None for all.
+        curve: the measurements, each a table as in `hyena.experiments.record.Result`.
         place: where it stands among the phases.
     """
 
@@ -55,6 +56,7 @@ class State:
     total_seconds: float = 0.0
     losses: float = 0.0
     loss_steps: int = 0
+    keys: int | None = None
     curve: list[dict[str, Any]] = field(default_factory=list)
     place: Place = field(default_factory=Place)
 

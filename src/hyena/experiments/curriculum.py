@@ -30,9 +30,7 @@ class Place:
 
 
 def begin(phases: list[Phase], number: int) -> Place:
-    """The place at the beginning of a phase, or of the first one after it that has steps."""
-    while number + 1 < len(phases) and not phases[number].steps:
-        number += 1
+    """The place at the beginning of a phase."""
     stage = phases[number].stage
     return Place(number, keys=None if stage is None else stage.keys)
 
@@ -40,8 +38,7 @@ def begin(phases: list[Phase], number: int) -> Place:
 def advance(place: Place, phases: list[Phase], right: int, asked: int) -> Place:
     """The place after one more update, in whose batch so many answers were right."""
     phase = phases[place.phase]
-    stage, last = phase.stage, place.phase == len(phases) - 1
-    step = place.step + 1
+    stage, step = phase.stage, place.step + 1
     recent = _latest([*place.recent, (right, asked)]) if stage is not None else []
     if stage is not None:
         share = _share(recent)
@@ -50,7 +47,7 @@ def advance(place: Place, phases: list[Phase], right: int, asked: int) -> Place:
                 more = place.keys + 1
                 all_keys = more >= getattr(phase.task, "keys", 0)
                 return _unless_over(Place(place.phase, step, None if all_keys else more), phases)
-        elif stage.until is not None and share is not None and share >= stage.until and not last:
+        elif stage.until is not None and share is not None and share >= stage.until:
             return begin(phases, place.phase + 1)
     return _unless_over(Place(place.phase, step, place.keys, recent), phases)
 

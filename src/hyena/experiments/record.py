@@ -41,8 +41,10 @@ class Result:
         minutes: that they took.
         total_minutes: with measuring and writing.
         stopped: see `Stopped`.
-        curve: a table a measurement: step, length, tokens, seconds (of training), loss (mean of
-            the training losses since the one before), value (on the validation sequences).
+        curve: a table a measurement: step, phase, length and keys (most different ones in a
+            sequence, None for all) of the batch before it, tokens, seconds (of training), loss
+            (mean of the training losses since the one before), value (on the validation
+            sequences).
         test: the final measurement, on test sequences.
     """
 

@@ -215,6 +215,7 @@ class _Run:
         state.tokens += batch.answers.numel()
         state.losses += loss
         state.loss_steps += 1
+        state.keys = state.place.keys
         state.place = advance(state.place, self.phases, found.right, found.answers)
         state.seconds += time.perf_counter() - begin
         return True
@@ -251,9 +252,8 @@ class _Run:
     def _validate(self) -> None:
         """Measures on validation sequences of the length that was trained last."""
         state, training = self.state, self.training
-        phase = state.place.phase
-        if state.place.step == 0:
-            phase = max(i for i, p in enumerate(self.phases[:phase]) if p.steps)  # the one before
+        began = state.place.step == 0  # the phase before has ended
+        phase = state.place.phase - began
         task = self.phases[phase].task
         found = self._measure(
             held_out(task, training.validation_sequences, split="train", seed=_VALIDATION_SEED)
@@ -262,7 +262,7 @@ class _Run:
             "step": state.step,
             "phase": phase,
             "length": task.length,
-            "keys": state.place.keys,
+            "keys": state.keys,
             "tokens": state.tokens,
             "seconds": state.seconds,
             "loss": state.losses / max(1, state.loss_steps),
