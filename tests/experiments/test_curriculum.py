@@ -66,9 +66,7 @@ def test_after_the_stages_there_may_be_no_steps() -> None:
 def test_the_curve_has_the_keys_that_were_trained_last(tmp_path: Path) -> None:
     training = {"stages": [(4, 7, 0.9, 2)], "steps": 2, "batch": 2, "evaluate_every": 4}
     said: list[str] = []
-    end = run_cell(
-        cell(tmp_path, task={"vocab_size": 10}, training=training), say=said.append
-    )
+    end = run_cell(cell(tmp_path, task={"vocab_size": 10}, training=training), say=said.append)
     assert end.result is not None
     trained = [(point["step"], point["phase"], point["keys"]) for point in end.result.curve]
     assert trained == [(4, 0, 2), (7, 0, 2), (8, 1, None), (9, 1, None)]

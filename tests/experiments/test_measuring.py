@@ -87,6 +87,14 @@ def test_squared_errors_stand_beside_least_squares() -> None:
     assert with_interval(found).startswith("1.667 (")
 
 
+def test_another_task_of_numbers_has_no_least_squares_beside_it() -> None:
+    task = build_task(TaskConfig("linear-functions", dimension=2))
+    task.name = "curves"
+    batches = batches_of(task, 6)
+    found = measure(Oracle(batches), task, iter(batches), micro_tokens=task.length)
+    assert found.details == {"examples": [0, 1, 2, 3, 4], "squared_error": [0.0] * 5}
+
+
 def test_what_the_check_raises_ends_the_measurement() -> None:
     task = build_task(TaskConfig(length=8, vocab_size=6))
     batches = batches_of(task, 10)

@@ -63,8 +63,13 @@ def test_a_stage_of_the_first_keys() -> None:
 @pytest.mark.parametrize(
     ("task", "stage", "message"),
     [
-        ({"vocab_size": 22}, (8, 9, None, 11), "most_keys: expected 2 to 10"),
-        ({"name": "majority"}, (8, 9, None, 2), "task.most_keys=2 has no effect on majority"),
+        (
+            {"vocab_size": 22},
+            (8, 9, None, 11),
+            "training.stages: stage 1: keys is 11, but recall has 10 with this vocabulary",
+        ),
+        ({"name": "majority"}, (8, 9, None, 2), "training.stages: keys has no effect on majority"),
+        ({}, (7, 9), "training.stages: stage 1: recall: length: expected"),
         ({"vocab_size": 22, "alphabet": 5}, (8, 9, None, 2), "leave out task.most_keys and task.a"),
         ({"vocab_size": 22, "most_keys": 5}, (8, 9, None, 2), "leave out task.most_keys and task."),
         (
@@ -79,12 +84,6 @@ def test_a_stage_that_the_task_cannot_have(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         build_phases(cell(Path("x"), task=task, training={"stages": [stage]}))
-
-
-def test_the_first_keys_must_be_of_the_vocabulary() -> None:
-    training = {"stages": [(8, 9, None, 11)], "few_keys": "first"}
-    with pytest.raises(ValueError, match="alphabet: expected 2 to 10"):
-        build_phases(cell(Path("x"), task={"vocab_size": 22}, training=training))
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:

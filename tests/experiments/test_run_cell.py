@@ -17,6 +17,7 @@ from hyena.experiments.cell import plain
 from hyena.experiments.loss import Loss
 from hyena.experiments.measure import held_out
 from hyena.experiments.phases import build_phases
+from hyena.model import FilterConfig
 from hyena.training import OptimizerConfig, ParameterRule
 
 
@@ -114,7 +115,9 @@ def test_a_model_can_be_trained_at_shorter_lengths_only(tmp_path: Path) -> None:
 
 def test_real_values_are_trained_and_measured_too(tmp_path: Path) -> None:
     task = {"name": "linear-functions", "dimension": 2, "length": 1024, "vocab_size": 30}
-    config = cell(tmp_path / "cell", task=task, model={"mixers": "attention"})
+    config = cell(
+        tmp_path / "cell", task=task, model={"mixers": "attention", "filter": FilterConfig()}
+    )
     result = run_cell(config).result
     assert result is not None
     assert result.test.measure == "squared error"

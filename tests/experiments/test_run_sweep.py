@@ -115,6 +115,37 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(tmp_path: Path) -> 
     assert read_standings(tmp_path)[0].failures == []
 
 
+@pytest.mark.usefixtures("here")
+def test_a_record_of_another_cell_or_a_damaged_one_stops_no_other(tmp_path: Path) -> None:
+    plan = groups(tmp_path, 1, 3)
+    lines: list[str] = []
+    run_sweep(plan, tmp_path, jobs=1, say=lines.append)
+    _, other, damaged = plan[0].cells[0]
+    record = other.out / "result.json"
+    record.write_text(record.read_text().replace('"steps": 6', '"steps": 5'))
+    (damaged.out / "result.json").write_text("{")
+    lines.clear()
+    end = run_sweep(plan, tmp_path, jobs=1, say=lines.append)
+    assert (end.finished, end.failed) == (1, 2)
+    assert "holds another cell, which is finished: training.steps was 5, is 6. Remo" in lines[0]
+    assert "result.json cannot be read" in lines[1]
+    assert len(read_standings(tmp_path)[0].failures) == 2
+
+
+@pytest.mark.usefixtures("here")
+def test_a_record_that_comes_out_damaged_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Damaging(Here):
+        def __init__(self, config: CellConfig) -> None:
+            super().__init__(config)
+            (config.out / "result.json").write_text("{")
+
+    monkeypatch.setattr(sweep_module, "_start", Damaging)
+    end = run_sweep(groups(tmp_path, 1, 1), tmp_path, jobs=1, say=lambda line: None)
+    assert (end.finished, end.failed) == (0, 1)
+
+
 def test_a_process_that_is_killed_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,9 @@ def named(name: str) -> Path:
 
 def small(cell: CellConfig, out: Path) -> CellConfig:
     """The same in small: a step of each stage, two at length 16, width 8."""
-    filter = replace(cell.model.filter, width=8)
+    filter = cell.model.filter
+    if "hyena" in cell.model.mixers and filter.kind == "hyena":
+        filter = replace(filter, width=8)
     model = replace(cell.model, width=8, filter=filter, mlp_width=8, head_dim=None)
     epochs = {} if cell.training.epochs is None else {"epochs": 1, "samples": 4}
     steps = None if epochs else 2

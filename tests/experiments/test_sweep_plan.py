@@ -52,12 +52,11 @@ def test_every_row_is_at_every_point_with_every_trial_and_seed() -> None:
 
 
 def test_later_settings_win() -> None:
-    row = Row("r", {"training.steps": 4}, [{"training.warmup_steps": 9}])
+    row = Row("r", {"training.steps": 4, "training.warmup_steps": 5}, [{"training.steps": 6}])
     base = {**TASK, "training": {"steps": 1, "warmup_steps": 1, "batch": 1}}
-    points = [{"training.steps": 2, "training.batch": 2}]
-    (group,) = make_plan(sweep(rows=[row], base=base, points=points), read_cell)
+    (group,) = make_plan(sweep(rows=[row], base=base, points=[{"training.batch": 2}]), read_cell)
     training = group.cells[0][0].training
-    assert (training.batch, training.steps, training.warmup_steps) == (2, 4, 9)
+    assert (training.batch, training.steps, training.warmup_steps) == (2, 6, 5)
 
 
 def test_a_folder_belongs_to_a_cell_however_the_sweep_is_written() -> None:
@@ -120,6 +119,18 @@ def test_a_sweep_that_makes_no_sense_is_refused(changes: dict[str, Any], message
         (
             {"rows": [Row("r", {}, [{"model.max_length": 4}])], "grid": {"task.length": [8]}},
             r'row r, trial 1 at {"task.length": 8}: model.max_length is 4, but',
+        ),
+        (
+            {"rows": [Row("r", {}, [{"model": {"layers": 1}}])], "grid": {"model.layers": [1, 2]}},
+            "row r, trial 1: model.layers is set by the grid or the points as well",
+        ),
+        (
+            {"points": [{"task": {"length": 8}}], "grid": {"task.length": [8, 16]}},
+            "task.length is in both grid and points; leave it out of either",
+        ),
+        (
+            {"rows": [Row("r", {"model.mixers": "h3"}, [{"model.head_dim": 16}])]},
+            "row r, trial 1: model.head_dim has no effect on a model of h3; leave it out",
         ),
         ({"grid": {"task.length": [7]}}, r'row hyena, trial 1 at {"task.length": 7}: recall'),
         ({"base": {"help": True}}, "row hyena, trial 1"),

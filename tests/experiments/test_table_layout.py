@@ -48,6 +48,22 @@ def test_a_single_size_is_a_column_too() -> None:
     assert (section.axis, section.columns, section.measure) == ("digits", [4], "exact match")
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "columns"),
+    [
+        ("recall", "most_keys", [2, 3, 10]),
+        ("recall", "alphabet", [2, 3, 10]),
+        ("multi-query-recall", "pairs", [2, 3, 4]),
+    ],
+)
+def test_a_size_that_is_not_given_is_what_the_task_takes(
+    name: str, size: str, columns: list[int]
+) -> None:
+    task = {"name": name, "length": 16, "vocab_size": 22}
+    (section,) = lay_out([standing("a", {**task, size: n}) for n in (3, None, 2)])
+    assert (section.axis, section.columns) == (size, columns)
+
+
 def test_a_record_may_be_older_than_a_size() -> None:
     old, new = of_sizes([8, 16], [6], ["hyena"])
     del old.cell["task"]["alphabet"]

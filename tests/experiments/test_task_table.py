@@ -148,6 +148,21 @@ def test_errors_stand_beside_least_squares() -> None:
     ]
 
 
+def test_errors_may_stand_alone() -> None:
+    task = {"name": "linear-functions", "dimension": 2, "length": 1024, "vocab_size": 30}
+    config = cell(Path("x"), task=task)
+    details = {"examples": [0, 1], "squared_error": [3.0, 1.0]}
+    test = Measurement("squared error", 2.0, (1.9, 2.1), 10, details)
+    seeds = [replace(record(config, [2.0]), test=test)]
+    lines = lines_of([Standing("Hyena", {}, [{}], plain(config), [seeds[0]], 0, seeds, 1, [])])
+    examples = lines.index("Dimension 2:")
+    assert lines[examples + 2 : examples + 5] == [
+        "| examples | 0 | 1 | mean |",
+        "| --- | --- | --- | --- |",
+        "| Hyena | 3 | 1 | 2 |",
+    ]
+
+
 def sweep(out: Path, row: str, length: int, value: float | None) -> None:
     """A sweep of one cell, finished with a value or not."""
     config = cell(out / "cells" / "only", task={"length": length})

@@ -10,6 +10,7 @@ from typing import Any
 
 from hyena.experiments.training import TaskTraining
 from hyena.model import ModelConfig
+from hyena.model.reads import without_effect
 from hyena.tasks import Task, TaskConfig, build_task
 from hyena.training.config import flatten, to_plain
 
@@ -56,7 +57,7 @@ def model_config(config: CellConfig, tasks: list[Task]) -> ModelConfig:
 
     Args: the cell; its task at each of the lengths that it is trained at.
 
-    Raises: ValueError if a figure that is given does not fit the task.
+    Raises: ValueError if a figure that is given does not fit the task, or an option has no effect.
     """
     model, own = config.model, build_task(config.task)
     longest = max(task.length for task in [*tasks, own])
@@ -72,7 +73,20 @@ def model_config(config: CellConfig, tasks: list[Task]) -> ModelConfig:
             f"model.max_length is {length}, but sequences of {config.task.name} are {longest} "
             "tokens long here; leave it out, or choose a model.length_policy"
         )
+    unread = without_effect(model)
+    if unread:
+        raise ValueError(
+            f"model.{unread[0]} has no effect on a model of {', '.join(_parts(model))}; leave it "
+            "out"
+        )
     return replace(model, vocab_size=vocab, max_length=length)
+
+
+def _parts(model: ModelConfig) -> list[str]:
+    """Mixers, and the kind of filter in Hyena operators."""
+    mixers = list(dict.fromkeys(model.layer_mixers()))
+    kind = f"hyena with {model.filter.kind} filters"
+    return [kind if name == "hyena" else name for name in mixers]
 
 
 def plain(config: CellConfig) -> dict[str, Any]:

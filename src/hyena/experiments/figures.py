@@ -59,7 +59,7 @@ def _points(section: Section, percent: int) -> dict[str, list[Point]]:
         if standing.seeds:
             mean, low, high = pooled(standing.seeds)
             curves[name].append(Point(column, percent * mean, percent * low, percent * high))
-            if section.measure == "squared error":
+            if "least_squares_mean" in standing.seeds[0].test.details:
                 best[column] = standing.seeds[0].test.details["least_squares_mean"]
     if best:
         curves["least squares"] = [Point(column, *3 * (best[column],)) for column in best]

@@ -46,8 +46,8 @@ class Section:
     measure: Measure
     axis: str
     rows: list[str]
-    columns: list[Any]
-    at: dict[tuple[str, Any], Standing]
+    columns: list[int]
+    at: dict[tuple[str, int], Standing]
 
 
 def lay_out(standings: Sequence[Standing]) -> list[Section]:
@@ -74,12 +74,12 @@ def lay_out(standings: Sequence[Standing]) -> list[Section]:
 
 def _section(task: str, title: str, axis: str, standings: list[Standing]) -> Section:
     names = _names(axis, standings)
-    at: dict[tuple[str, Any], Standing] = {}
+    at: dict[tuple[str, int], Standing] = {}
     for name, standing in zip(names, standings, strict=True):
-        place = (name, _task(standing)[axis])
+        place = (name, _size(standing, axis))
         if place in at:
             raise ValueError(
-                f"{name} at {AXES[axis]} {place[1]} of {title} is there twice; "
+                f"{name} at {AXES[axis]} {place[1]:,} of {title} is there twice; "
                 "make the table of fewer sweeps, or give the rows different names"
             )
         at[place] = standing
@@ -91,9 +91,9 @@ def _section(task: str, title: str, axis: str, standings: list[Standing]) -> Sec
 
 def _names(axis: str, standings: list[Standing]) -> list[str]:
     """The rows' names, with the options that tell those at the same place apart."""
-    places: dict[tuple[str, Any], list[Standing]] = {}
+    places: dict[tuple[str, int], list[Standing]] = {}
     for standing in standings:
-        places.setdefault((standing.row, _task(standing)[axis]), []).append(standing)
+        places.setdefault((standing.row, _size(standing, axis)), []).append(standing)
     telling: dict[str, None] = {}
     for crowd in places.values():
         for name in dict.fromkeys(name for standing in crowd for name in standing.point):
@@ -105,6 +105,14 @@ def _names(axis: str, standings: list[Standing]) -> list[str]:
         )
         for s in standings
     ]
+
+
+def _size(standing: Standing, axis: str) -> int:
+    """A size of its task; where none is given, what the task takes for it."""
+    sizes = _task(standing)
+    if sizes[axis] is not None:
+        return int(sizes[axis])
+    return int(getattr(build_task(TaskConfig(**sizes)), "pairs" if axis == "pairs" else "keys"))
 
 
 def _task(standing: Standing) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from hyena.tasks import Batch, Task, exact_match, least_squares_errors
 
 Measure = Literal["accuracy", "exact match", "squared error"]
 
+# What is known to be best on a real-valued task: squared errors (B, n) of the answers to a batch.
+_BEST = {"linear-functions": least_squares_errors}
+
 # Sequences are drawn so many tokens at a time. A constant, so that all models see the same ones.
 _DRAWN = 1 << 18
 
@@ -112,7 +115,8 @@ def measure(
 
 def _rows(model: nn.Module, task: Task, batch: Batch) -> torch.Tensor:
     """What is known of each sequence: of tokens (B, 3), how many answers it has, how many are
-    right, and whether all are; of numbers (2, B, n), the squared errors and least squares'."""
+    right, and whether all are; of numbers (B, n, 1 or 2), the squared errors and, where there is
+    such a thing, those of least squares."""
     outputs = model(batch.inputs)
     if not task.features:
         predicted = outputs.argmax(dim=2)
@@ -121,7 +125,8 @@ def _rows(model: nn.Module, task: Task, batch: Batch) -> torch.Tensor:
         return torch.stack([column.long() for column in columns], dim=1)
     errors = (outputs.double() - batch.targets.double()).square()
     own = errors[batch.answers].view(len(errors), -1)  # each row has as many answers
-    return torch.stack([own, least_squares_errors(batch)], dim=2)
+    columns = [own, *(best(batch) for name, best in _BEST.items() if name == task.name)]
+    return torch.stack(columns, dim=2)
 
 
 def _shares(name: Measure, rows: torch.Tensor) -> Measurement:
@@ -142,16 +147,17 @@ def _shares(name: Measure, rows: torch.Tensor) -> Measurement:
 
 
 def _errors(rows: torch.Tensor) -> Measurement:
-    """Of rows (B, n, 2): by the number of examples, 0 to n − 1."""
+    """Of rows (B, n, 1 or 2): by the number of examples, 0 to n − 1."""
     mean = rows.mean(dim=0)
     each = rows[:, :, 0].mean(dim=1)
     value = float(each.mean())
     half = Z * float(each.std()) / math.sqrt(len(each))
-    details = {
+    details: dict[str, Any] = {
         "examples": list(range(rows.shape[1])),
         "squared_error": mean[:, 0].tolist(),
-        "least_squares": mean[:, 1].tolist(),
-        "least_squares_mean": float(mean[:, 1].mean()),
     }
+    if mean.shape[1] == 2:
+        details["least_squares"] = mean[:, 1].tolist()
+        details["least_squares_mean"] = float(mean[:, 1].mean())
     interval = (max(0.0, value - half), value + half)
     return Measurement("squared error", value, interval, len(rows), details)

@@ -38,10 +38,17 @@ def build_phases(config: CellConfig) -> list[Phase]:
     """
     _check(config)
     found: list[Phase] = []
-    for stage in config.training.stages:
-        task = build_task(replace(config.task, length=stage.length))
-        if stage.keys is not None:  # the first of its tasks: whether it can be built
-            _task_of_few_keys(config, stage.length, stage.keys)
+    for number, stage in enumerate(config.training.stages, start=1):
+        try:
+            task = build_task(replace(config.task, length=stage.length))
+        except ValueError as error:
+            raise ValueError(f"training.stages: stage {number}: {error}") from error
+        most = getattr(task, "keys", 0)
+        if stage.keys is not None and stage.keys > most:
+            raise ValueError(
+                f"training.stages: stage {number}: keys is {stage.keys}, but {config.task.name} "
+                f"has {most} with this vocabulary"
+            )
         if stage.until is not None and task.features:
             raise ValueError(
                 f"training.stages: until is a share of right answers, but {config.task.name} is "
@@ -62,6 +69,10 @@ def _check(config: CellConfig) -> None:
         raise ValueError(
             f"training.stages and training.length have no effect on {task.name}, whose prompts "
             "are as long as its numbers; leave them out"
+        )
+    if "most_keys" not in READS[task.name] and any(stage.keys for stage in training.stages):
+        raise ValueError(
+            f"training.stages: keys has no effect on {task.name}; it is of recall and recall-plain"
         )
     if (task.most_keys or task.alphabet) and any(stage.keys for stage in training.stages):
         raise ValueError(
@@ -107,7 +118,6 @@ class TrainingBatches:
 
 
 def _task_of_few_keys(config: CellConfig, length: int, keys: int) -> Task:
-    """Raises: ValueError if the task cannot have so few keys."""
     task = replace(config.task, length=length)
     if config.training.few_keys == "random":
         return build_task(replace(task, most_keys=keys))

@@ -55,6 +55,10 @@ def make_plan(sweep: SweepConfig, read: Read) -> list[Group]:
 
 def _points(sweep: SweepConfig) -> list[Settings]:
     names, values = list(sweep.grid), list(sweep.grid.values())
+    for point in sweep.points:
+        if flat(point).keys() & sweep.grid.keys():
+            name = sorted(flat(point).keys() & sweep.grid.keys())[0]
+            raise ValueError(f"{name} is in both grid and points; leave it out of either")
     return [
         {**flat(point), **dict(zip(names, choice, strict=True))}
         for point in sweep.points
@@ -66,7 +70,14 @@ def _group(sweep: SweepConfig, row: Row, point: Settings, read: Read) -> Group:
     trials = [flat(trial) for trial in row.trials]
     cells = []
     for number, trial in enumerate(trials, start=1):
-        settings = {**flat(sweep.base), **point, **flat(row.settings), **trial}
+        own = {**flat(row.settings), **trial}
+        if point.keys() & own.keys():
+            name = sorted(point.keys() & own.keys())[0]
+            raise ValueError(
+                f"row {row.name}, trial {number}: {name} is set by the grid or the points as well, "
+                "so that a column would not be what it says; leave it out of either"
+            )
+        settings = {**flat(sweep.base), **point, **own}
         taken = {"out", "seed", "threads"} & settings.keys()
         if taken:
             name = sorted(taken)[0]

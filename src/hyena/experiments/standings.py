@@ -110,20 +110,28 @@ def read_standings(out: Path) -> list[Standing]:
 
 
 def _standing(group: PlannedGroup) -> Standing:
-    tried = [read_result(folders[0]) for folders in group.folders]
-    best = choose(tried)
-    chosen = [] if best is None else group.folders[best]
-    found = [read_result(folder) for folder in chosen]
-    folders = [*(trial[0] for trial in group.folders), *chosen[1:]]
-    notes = [folder / FAILED for folder in folders if (folder / FAILED).is_file()]
+    tried = [_read(folders[0]) for folders in group.folders]
+    best = choose([result for result, _ in tried])
+    others = [] if best is None else [_read(folder) for folder in group.folders[best][1:]]
+    found = [] if best is None else [tried[best], *others]
     return Standing(
         row=group.row,
         point=group.point,
         trials=group.trials,
         cell=group.cell,
-        tried=tried,
+        tried=[result for result, _ in tried],
         best=best,
-        seeds=[result for result in found if result is not None],
+        seeds=[result for result, _ in found if result is not None],
         planned=len(group.seeds),
-        failures=[note.read_text(encoding="utf-8").strip() for note in notes],
+        failures=[failure for _, failure in [*tried, *others] if failure is not None],
     )
+
+
+def _read(folder: Path) -> tuple[Result | None, str | None]:
+    """The record of a cell, or why there is none."""
+    if (folder / FAILED).is_file():
+        return None, (folder / FAILED).read_text(encoding="utf-8").strip()
+    try:
+        return read_result(folder), None
+    except ValueError as error:
+        return None, str(error)

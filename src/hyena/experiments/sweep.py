@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hyena.experiments.cell import CellConfig, plain
+from hyena.experiments.cell import CellConfig, differences, plain
 from hyena.experiments.measure import with_interval
 from hyena.experiments.plan import Group, write_plan
 from hyena.experiments.record import Result, read_result
@@ -128,12 +128,18 @@ def _run_cells(
             while waiting or running:
                 while waiting and len(running) < jobs and not request.signal:
                     job = waiting.popleft()
-                    result = read_result(board.cell(job).out)
-                    if result is None:
-                        running[job] = _start(board.cell(job))
-                        continue
-                    there += 1
-                    board.done[job] = result
+                    try:
+                        result = _finished(board.cell(job))
+                    except ValueError as error:
+                        _fail(board.cell(job), str(error))
+                        board.done[job] = None
+                        say(f"[{len(board.done)}/{total}] {_line(board, job)}")
+                    else:
+                        if result is None:
+                            running[job] = _start(board.cell(job))
+                            continue
+                        there += 1
+                        board.done[job] = result
                     # Seeds come before the trials of other groups: a table fills row by row.
                     waiting.extendleft(reversed(board.then(job)))
                 if request.signal:
@@ -157,6 +163,21 @@ def _run_cells(
         say(f"{there} of {total} cells were there already")
     failed = sum(result is None for result in board.done.values())
     return SweepEnd(len(board.done) - failed, failed)
+
+
+def _finished(cell: CellConfig) -> Result | None:
+    """The cell's record, if there is one. Raises: ValueError if it is damaged or of another cell,
+    since an option has got another default."""
+    result = read_result(cell.out)
+    changed = [] if result is None else differences(result.config, plain(cell))
+    if changed:
+        raise ValueError(
+            f"{cell.out} holds another cell, which is finished: {'; '.join(changed)}. Remove it to "
+            "have it run again"
+        )
+    if result is not None:
+        (cell.out / FAILED).unlink(missing_ok=True)
+    return result
 
 
 def _start(cell: CellConfig) -> subprocess.Popen[bytes]:
@@ -201,10 +222,18 @@ def _close(process: subprocess.Popen[bytes]) -> None:
 def _end(cell: CellConfig, process: subprocess.Popen[bytes]) -> Result | None:
     """The result of a process that has ended; None, and a note in its folder, if it failed."""
     _close(process)
-    result = read_result(cell.out) if process.returncode == 0 else None
+    try:
+        result = read_result(cell.out) if process.returncode == 0 else None
+    except ValueError as error:
+        _fail(cell, str(error))
+        return None
     if result is None:
-        durable.write_text(cell.out / FAILED, _cause(cell, process.returncode) + "\n")
+        _fail(cell, _cause(cell, process.returncode))
     return result
+
+
+def _fail(cell: CellConfig, cause: str) -> None:
+    durable.write_text(cell.out / FAILED, cause + "\n")
 
 
 def _cause(cell: CellConfig, code: int) -> str:

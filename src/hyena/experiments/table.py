@@ -178,10 +178,14 @@ def _by_examples(section: Section) -> list[str]:
             if standing is None or not standing.seeds:
                 continue
             details = [result.test.details for result in standing.seeds]
+            compared = "least_squares" in details[0]
             if not rows:
-                rows = [["examples", *(str(n) for n in details[0]["examples"]), "mean", "ratio"]]
-                rows.append(["least squares", *_errors(details, "least_squares"), ""])
-            rows.append([name, *_errors(details, "squared_error"), _ratio(details)])
+                examples = [str(n) for n in details[0]["examples"]]
+                rows = [["examples", *examples, "mean", *(["ratio"] if compared else [])]]
+                if compared:
+                    rows.append(["least squares", *_errors(details, "least_squares"), ""])
+            ratio = [_ratio(details)] if compared else []
+            rows.append([name, *_errors(details, "squared_error"), *ratio])
         if rows:
             parts += [f"{AXES[section.axis].capitalize()} {column:,}:", _markdown(rows)]
     return parts

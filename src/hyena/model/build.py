@@ -24,9 +24,7 @@ from hyena.mixers import (
     LinearAttention,
 )
 from hyena.model.config import FilterConfig, ModelConfig
-
-# Fields of `FilterConfig` that are not Hyena's.
-_OF_RIVALS = {"kind", "taps", "modes", "degree", "state"}
+from hyena.model.reads import OF_HYENA_FILTERS
 
 
 def build_mixer(config: ModelConfig, name: str, **place: Any) -> Any:
@@ -41,7 +39,7 @@ def build_filter(config: ModelConfig, **place: Any) -> HyenaFilter | LongFilter:
     """The filter of the model's Hyena operators."""
     filter = config.filter
     if filter.kind == "hyena":
-        settings = {k: v for k, v in vars(filter).items() if k not in _OF_RIVALS}
+        settings = {name: getattr(filter, name) for name in OF_HYENA_FILTERS}
         return HyenaFilter(
             config.width,
             config.max_length,

@@ -35,7 +35,9 @@ def hyena_filters(config: ModelConfig, length: int) -> FilterFlops:
         return state_space_filters(rows, config.filter_state, length)
     if filter.kind == "transfer-function":
         return _transfer_function(rows, filter.degree, length)
-    return _network(filter, rows, length)
+    if filter.kind == "hyena":
+        return _network(filter, rows, length)
+    raise ValueError(f"the operations of filters of kind {filter.kind} are not counted")
 
 
 def state_space_filters(rows: int, state: int, length: int) -> FilterFlops:

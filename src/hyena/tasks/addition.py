@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hyena.tasks.batch import IGNORE, Batch
-from hyena.tasks.splits import TEST_SHARE, Split, draw_split
+from hyena.tasks.splits import Split, draw_split
 
 
 class Addition:
@@ -34,7 +34,6 @@ class Addition:
     name = "addition"
     vocab_size = 10
     features = 0
-    test_share = TEST_SHARE
 
     def __init__(self, *, digits: int = 4) -> None:
         if digits < 1:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hyena.tasks.batch import IGNORE, Batch
 from hyena.tasks.placement import other_than, placed, used
-from hyena.tasks.splits import DECIDING, TEST_SHARE, Split, draw_split
+from hyena.tasks.splits import DECIDING, Split, draw_split
 from hyena.tasks.words import letters, question
 
 
@@ -36,7 +36,6 @@ class Counting:
 
     name = "counting"
     features = 0
-    test_share = TEST_SHARE
 
     def __init__(self, *, length: int = 1024, vocab_size: int = 30) -> None:
         if length < 2:

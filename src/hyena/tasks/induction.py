@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hyena.tasks.batch import IGNORE, Batch
-from hyena.tasks.splits import DECIDING, TEST_SHARE, Split, draw_split
+from hyena.tasks.splits import DECIDING, Split, draw_split
 from hyena.tasks.words import letters, question
 
 
@@ -40,7 +40,6 @@ class InductionHead:
 
     name = "induction"
     features = 0
-    test_share = TEST_SHARE
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hyena.tasks.batch import Batch
-from hyena.tasks.splits import TEST_SHARE, Split, draw_split
+from hyena.tasks.splits import Split, draw_split
 from hyena.tasks.words import shortened
 
 
@@ -37,7 +37,6 @@ class LinearFunctions:
 
     name = "linear-functions"
     vocab_size = 0
-    test_share = TEST_SHARE
 
     def __init__(self, *, dimension: int = 5, pairs: int | None = None) -> None:
         for field, value in (("dimension", dimension), ("pairs", pairs)):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hyena.tasks.batch import IGNORE, Batch
 from hyena.tasks.key_values import interleaved
-from hyena.tasks.splits import DECIDING, TEST_SHARE, Split, draw_split
+from hyena.tasks.splits import DECIDING, Split, draw_split
 from hyena.tasks.words import letters, shortened
 
 # Exponent of the power law by which the keys are asked for early rather than late.
@@ -43,7 +43,6 @@ class MultiQueryRecall:
 
     name = "multi-query-recall"
     features = 0
-    test_share = TEST_SHARE
 
     def __init__(
         self, *, length: int = 1024, vocab_size: int = 30, pairs: int | None = None

@@ -9,7 +9,7 @@ import torch
 
 from hyena.tasks.batch import Batch
 from hyena.tasks.key_values import check_few_keys, draw_key_values
-from hyena.tasks.splits import TEST_SHARE, Split
+from hyena.tasks.splits import Split
 from hyena.tasks.words import letters, question
 
 
@@ -37,7 +37,6 @@ class AssociativeRecall:
 
     name = "recall"
     features = 0
-    test_share = TEST_SHARE
 
     def __init__(
         self,

@@ -31,8 +31,6 @@ class Task(Protocol):
     """E, features of a position, 0 if the inputs are tokens."""
     length: int
     """T, positions of `Batch.inputs`."""
-    test_share: float
-    """Share of the prompts that belong to the test split."""
 
     def sample(self, count: int, generator: torch.Generator, split: Split) -> Batch:
         """Draws ``count`` prompts on the CPU, by the generator's randomness alone.

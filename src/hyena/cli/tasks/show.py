@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from hyena.tasks import TaskConfig, build_task
+from hyena.tasks.splits import TEST_SHARE
 
 POSITIONAL = "task.name"
 
@@ -35,7 +36,7 @@ def run(config: Config) -> None:
     for row in range(config.count):
         print(task.show(batch, row))
     kind = f"{task.features} numbers" if task.features else f"one of {task.vocab_size} tokens"
-    share = 100 * task.test_share
+    share = 100 * TEST_SHARE
     print(
         f"\n{task.length:,} positions of {kind} each; {share:.0f}% of all prompts are for the test"
     )

@@ -1,0 +1,46 @@
+"""Options of a model that nothing in it reads."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from hyena.model import FilterConfig, ModelConfig
+from hyena.model.config import MIXERS, SSMConfig
+from hyena.model.reads import without_effect
+
+
+@pytest.mark.parametrize(
+    ("mixers", "options", "unread"),
+    [
+        ("hyena", {}, []),
+        ("hyena", {"order": 3, "filter": FilterConfig(sine_freq=1, emb_dim=9)}, []),
+        ("hyena", {"filter": FilterConfig(taps=9)}, ["filter.taps"]),
+        ("hyena", {"filter": FilterConfig("explicit", taps=9)}, []),
+        ("hyena", {"filter": FilterConfig("explicit", window=False)}, ["filter.window"]),
+        ("hyena", {"filter": FilterConfig("s4d", state=8), "ssm": SSMConfig(dt_min=0.01)}, []),
+        ("hyena", {"head_dim": 16, "local_width": 4}, ["head_dim", "local_width"]),
+        ("hyena,attention", {"head_dim": 16, "positions": "none", "order": 3}, []),
+        ("linear-attention", {"head_dim": 16, "positions": "none"}, ["positions"]),
+        ("rwkv", {"positions": "learned"}, []),
+        ("rwkv", {"ssm": SSMConfig(state=8)}, ["ssm.state"]),
+        ("h3", {"ssm": SSMConfig(state=8), "head_dim": 16}, ["head_dim"]),
+        ("attention", {"filter": FilterConfig("explicit", taps=9)}, ["filter.kind", "filter.taps"]),
+    ],
+)
+def test_what_has_no_effect(mixers: str, options: dict[str, Any], unread: list[str]) -> None:
+    assert without_effect(ModelConfig(width=32, mixers=mixers, **options)) == unread
+
+
+def test_every_option_is_of_some_model() -> None:
+    """Each option of filters and state spaces is unread where none is, and read where one is."""
+    for part, config in (("filter", FilterConfig), ("ssm", SSMConfig)):
+        for field in fields(config):
+            changed = ModelConfig(mixers="rwkv")
+            setattr(getattr(changed, part), field.name, "changed")
+            assert without_effect(changed) == [f"{part}.{field.name}"]
+
+
+def test_every_mixer_and_filter_is_known() -> None:
+    for mixer in MIXERS:
+        assert without_effect(ModelConfig(mixers=mixer)) == []
