@@ -186,6 +186,11 @@ def test_help_shows_the_fields_and_their_docstrings(capsys: pytest.CaptureFixtur
         ("d --ste 3", 'unknown option "ste"; did you mean "steps"?'),
         ("d --model.leyers 3", 'unknown option "model.leyers"; did you mean "model.layers"?'),
         ("d --layers 3", 'unknown option "layers"; did you mean "model.layers"?'),
+        ("d --modl.layers 3", 'unknown option "modl.layers"; did you mean "model.layers"?'),
+        (
+            "d --model.width 3",
+            'unknown option "model.width"; did you mean "model.filter.width"?',
+        ),
         ("d --zzz 3", 'unknown option "zzz"'),
         ("d extra", 'unexpected argument "extra"; did you mean --text "extra"?'),
         ("d a few --steps 3", 'unexpected argument "a few"; did you mean --text "a few"?'),
@@ -222,9 +227,12 @@ def test_a_wrong_command_line_is_one_line(words: str, message: str) -> None:
         (b"parts: [{name: 12}]", 'parts: name: expected str, got "12"; write it in quotes'),
         (b"parts: [{name: yes}]", 'parts: name: expected str, got "True"; write it in quotes'),
         (b"parts: [{name: a, wight: 2}]", 'parts: unknown option "wight"; did you mean "weight"?'),
+        (b"parts: [a]", 'parts: expected a list of options, [{name: value}], got "a"'),
+        (b"parts: [3]", 'parts: expected a list of options, [{name: value}], got "3"'),
         (b"parts: [{weight: 2}]", "parts: required and not given: name"),
         (b"parts: [{name: a, weight: b}]", 'parts: weight: expected float, got "b"'),
         (b"steps: [", "Problems parsing config: while parsing a flow node"),
+        (b"steps: {a: 1 b: 2}", 'Problems parsing config: while parsing a flow mapping in "/'),
         (
             b"just words",
             'a file given to --config has no options: expected lines "name: value", got',
@@ -240,6 +248,13 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, content: bytes, message: str) 
         read("d", "--config", str(file))
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_the_first_word_wins_over_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text("data: elsewhere\nsteps: 3\n")
+    config = read("here", "--config", str(file))
+    assert (config.data, config.steps) == (Path("here"), 3)
 
 
 def test_a_value_that_the_dataclass_refuses_is_its_own_error() -> None:

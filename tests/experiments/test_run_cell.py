@@ -128,6 +128,21 @@ def test_real_values_are_trained_and_measured_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": {"vocab_size": 4}},
+        {"task": {"vocab_size": 4}, "training": {"length": 40}},
+        {"task": {"vocab_size": 5, "length": 40}, "training": {"stages": [(2, 1)]}},
+    ],
+)
+def test_too_few_prompts_are_found_before_training(changes: dict[str, Any], tmp_path: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(ValueError, match="there are too few different prompts"):
+        run_cell(cell(tmp_path, **changes), say=said.append)
+    assert said == []
+
+
+@pytest.mark.parametrize(
     "length", [{"stages": [(4, 2)], "steps": 20}, {"stages": [(4, 2), (6, 20)], "steps": 0}]
 )
 def test_the_accuracy_has_to_be_reached_twice_at_the_last_length(

@@ -1,6 +1,7 @@
 """The shipped sweeps: every trial is a model that trains."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hyena.cli.options import parse
 from hyena.cli.tasks.sweep import read_cell
 from hyena.experiments import CellConfig, SweepConfig, make_plan, run_cell
 from hyena.experiments.cell import plain
+from hyena.model.config import MIXERS
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "tasks").glob("*.yaml"))
@@ -66,10 +68,14 @@ def test_every_trial_of_a_shipped_sweep_trains(path: Path, tmp_path: Path) -> No
 
 
 def test_the_quick_sweep_has_the_operators() -> None:
-    operators = ["hyena", "attention", "h3", "s4d", "rwkv", "aft-conv", "gss", "linear-attention"]
     plan = plan_of(named("recall-quick"))
-    assert [row.lower().replace(" ", "-") for row, _ in plan] == 2 * operators
-    assert [cell.model.mixers for _, cell in plan] == 2 * operators
+    assert sorted(cell.model.mixers for _, cell in plan) == sorted(2 * MIXERS)
+    assert all(row.lower().replace(" ", "-") == cell.model.mixers for row, cell in plan)
+
+
+def test_the_page_names_every_shipped_sweep() -> None:
+    page = (ROOT / "docs" / "tasks.md").read_text()
+    assert {path.name for path in CONFIGS} == set(re.findall(r"^\| `(\S+\.yaml)` \|", page, re.M))
 
 
 def test_the_paper_s_protocol_is_its_table_a1() -> None:

@@ -90,6 +90,7 @@ def test_the_plan_can_be_read_back(tmp_path: Path) -> None:
         ({"seeds": []}, r"seeds is \[\]; expected one or more"),
         ({"seeds": [1, 1]}, r"seeds is \[1, 1\]; expected one or more, all different"),
         ({"grid": {"task.length": []}}, "grid: task.length has no values"),
+        ({"grid": {"task.length": [8, 8]}}, r"grid: task.length is \[8, 8\]; a value is there tw"),
         ({"points": []}, "points is empty"),
         ({"rows": [Row("a"), Row("a")]}, "rows: 'a' is the name of two"),
         (

@@ -202,6 +202,12 @@ def test_a_sweep_without_a_result_has_no_figures(tmp_path: Path) -> None:
 
 
 def test_damaged_records_are_named(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text('[{"row": "Hyena"}]')
-    with pytest.raises(ValueError, match=r"results.json cannot be read: .*; make the table again"):
-        write_table([tmp_path], tmp_path / "out")
+    for content, message in (
+        ("[{", "results.json cannot be read: .*; make the table again"),
+        ('[{"row": "Hyena"}]', "results.json has no records of `hyena tasks sweep`; give the fol"),
+        ('["Hyena"]', "results.json has no records of `hyena tasks sweep`"),
+        ("{}", "results.json has no records of `hyena tasks sweep`"),
+    ):
+        (tmp_path / "results.json").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            write_table([tmp_path], tmp_path / "out")

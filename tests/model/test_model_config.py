@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
+from hyena.model.config import MIXERS
 
 
 def test_a_pattern_repeats_from_the_first_layer() -> None:
@@ -45,14 +46,12 @@ def test_derived_sizes() -> None:
         ),
         (
             {"mixers": "hyena,mamba"},
-            "model.mixers='hyena,mamba': 'mamba' is no mixer; expected hyena, attention, "
-            "linear-attention, rwkv, aft-conv, s4d, h3, gss, or a "
+            f"model.mixers='hyena,mamba': 'mamba' is no mixer; expected {', '.join(MIXERS)}, or a "
             "comma-separated pattern of them",
         ),
         (
             {"mixers": ""},
-            "model.mixers='': '' is no mixer; expected hyena, attention, linear-attention, rwkv, "
-            "aft-conv, s4d, h3, gss, or a comma-separated "
+            f"model.mixers='': '' is no mixer; expected {', '.join(MIXERS)}, or a comma-separated "
             "pattern of them",
         ),
     ],

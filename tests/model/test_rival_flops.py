@@ -157,9 +157,9 @@ def test_rotary_positions_are_counted_where_they_are() -> None:
 
 
 @pytest.mark.parametrize("mixer", RIVALS)
-def test_twice_the_rows_cost_twice_as_much_but_for_the_filter(mixer: str) -> None:
+def test_twice_the_rows_cost_twice_as_much_or_less_by_the_filter(mixer: str) -> None:
     one, two, three = (executed_flops(config(mixer), 24, batch).layers[0] for batch in (1, 2, 3))
-    assert two.total < 2 * one.total or mixer in ("linear-attention", "rwkv")
+    assert two.total <= 2 * one.total
     assert three.total - two.total == pytest.approx(two.total - one.total, rel=1e-12)
 
 

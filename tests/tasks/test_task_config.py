@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hyena.tasks import TaskConfig, build_task
+from hyena.tasks.config import READS
 
 
 @pytest.mark.parametrize(
@@ -13,8 +14,7 @@ from hyena.tasks import TaskConfig, build_task
     [
         (
             {"name": "recal"},
-            "task.name: expected one of recall, recall-plain, multi-query-recall, induction, "
-            "majority, counting, linear-functions, addition, got 'recal'",
+            f"task.name: expected one of {', '.join(READS)}, got 'recal'",
         ),
         (
             {"name": "addition", "length": 64},

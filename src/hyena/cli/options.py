@@ -55,13 +55,16 @@ def parse(
     words = _with_lists(config_type, _underscored(words, option_names(config_type)))
     _refuse_empty_paths(config_type, positional, words)
     if positional and words and not words[0].startswith("-"):
-        words[0] = f"--{positional}={words[0]}"
+        given = f"--{positional}={words[0]}"
+        # Later ones win: what is given by hand comes after the files, a file before what is.
+        words = [given, *words[1:]] if positional == "config" else [*words[1:], given]
     kind: Any = config_type  # mypy takes a type variable's type for unhashable
     parser = _parser(command, summary, kind, positional)
     try:
         values = parser.instantiate(parser.parse_args(words)).as_dict()
     except ArgumentError as problem:
-        message = explain(str(problem), option_names(config_type), _texts_option(config_type))
+        text = str(problem).replace('in "<unicode string>", ', _file_in(words))
+        message = explain(text, option_names(config_type), _texts_option(config_type))
         raise UsageError(f"{message} (see hyena {command} --help)") from problem
     except UnicodeDecodeError as problem:
         raise UsageError(f"the file given to --config is not UTF-8 text: {problem}") from problem
@@ -71,6 +74,13 @@ def parse(
         return None
     del values["config"]
     return config_type(**values)
+
+
+def _file_in(words: Sequence[str]) -> str:
+    """The file that a mistake in YAML is in, if there is only one."""
+    files = [word.partition("=")[2] for word in words if word.startswith("--config=")]
+    files += [file for word, file in pairwise(words) if word == "--config"]
+    return f'in "{files[0]}", ' if len(files) == 1 else ""
 
 
 @lru_cache(maxsize=1)  # it takes longer to make than to use, and a sweep reads hundreds of cells
@@ -206,6 +216,10 @@ def explain(message: str, names: Sequence[str], texts: str | None = None) -> str
         if kinds:
             expected = " or ".join(_type_name(kind) for kind in kinds)
             return f'{match[1]}: expected {expected}, got "{match[3]}"'
+    pattern = r'Parser key "([^"]+)": (?:Not a valid subclass of .*? Got value: (.*?) Subclass .*|'
+    if match := re.fullmatch(pattern + r"Expected a dot import path string: (.*))", message):
+        got = match[2] or match[3]
+        return f'{match[1]}: expected a list of options, [{{name: value}}], got "{got}"'
     if match := re.fullmatch(r"Unexpected config: ?(.*)", message):
         got = f'got "{match[1]:.40}"' if match[1] else "it is empty"
         return f'a file given to --config has no options: expected lines "name: value", {got}'
@@ -229,17 +243,22 @@ def _unknown_name(message: str) -> str | None:
 
 
 def _suggestion(unknown: str, names: Sequence[str]) -> str:
-    close = get_close_matches(unknown, names, n=1)
+    ending = [name for name in names if name.rpartition(".")[2] == unknown.rpartition(".")[2]]
+    close = get_close_matches(unknown, ending, n=1, cutoff=0) if "." in unknown else []
+    close = close or get_close_matches(unknown, names, n=1)
     if not close:  # right name, wrong place: --width for --model.width
         last = {name.rpartition(".")[2]: name for name in reversed(names)}
         close = [last[n] for n in get_close_matches(unknown.rpartition(".")[2], last, n=1)]
+    if not close:  # the mistake is before the first dot, and what comes after it is free
+        first, dot, rest = unknown.partition(".")
+        close = [name + dot + rest for name in get_close_matches(first, names, n=1)]
     return f'; did you mean "{close[0]}"?' if close else ""
 
 
 def _type_name(annotation: str) -> str:
     if match := re.fullmatch(r"<class '([\w.]+)'>", annotation):
         name = match[1].rpartition(".")[2]
-        return {"NoneType": "null", "list": "list such as [64,256]"}.get(name, name)
+        return {"NoneType": "null", "list": "a list in brackets"}.get(name, name)
     if match := re.fullmatch(r"typing\.Literal\[(.+)\]", annotation):
         return f"one of {match[1]}"
     return annotation.replace("typing.", "")

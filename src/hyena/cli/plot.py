@@ -20,7 +20,7 @@ class Config:
     run: Path
     """Folder of a training run; or of a saved model, which has filters but no loss curve."""
     out: Path | None = None
-    """Folder for loss.png and filters.png; none takes the first one."""
+    """Folder for loss.png and filters.png; none takes that of the run."""
     length: int | None = None
     """Taps of the filters to draw; none takes the model's max_length."""
 

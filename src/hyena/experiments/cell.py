@@ -28,16 +28,19 @@ def _model() -> ModelConfig:
 
 @dataclass
 class CellConfig:
-    """One training and its measurement; the same fields give the same weights on the same machine,
-    threads, version of PyTorch and build of the kernel."""
+    """One training and its measurement.
+
+    The same fields give the same weights on the same machine, threads, version of PyTorch and build
+    of the kernel.
+    """
 
     out: Path
     """Folder of the cell: its checkpoint and, when it is finished, result.json."""
     task: TaskConfig = field(default_factory=TaskConfig)
     """What is to be learned."""
     model: ModelConfig = field(default_factory=_model)
-    """The model. Its vocab_size and max_length are the task's unless they are given; a max_length
-    below the task's length needs a length_policy."""
+    """The model. Its vocab_size and max_length are the task's unless they are given, for which 1
+    stands; a max_length below the task's length needs a length_policy."""
     training: TaskTraining = field(default_factory=TaskTraining)
     """How it is trained and measured."""
     seed: int = 0

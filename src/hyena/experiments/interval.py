@@ -12,7 +12,8 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
     .. math:: \frac{p + z^2/2n \pm z\sqrt{p(1-p)/n + z^2/4n^2}}{1 + z^2/n}
 
-    Unlike p ± z·√(p(1−p)/n) it stays within 0 and 1, and is no point where p is 0 or 1.
+    Unlike p ± z·√(p(1−p)/n) it stays within 0 and 1, and is no point where p is 0 or 1. It holds p
+    itself, whatever rounding does.
 
     Raises: ValueError if there are no trials.
     """
@@ -21,4 +22,5 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     middle = share + Z * Z / (2 * count)
     half = Z * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
     whole = 1 + Z * Z / count
-    return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)
+    low, high = (middle - half) / whole, (middle + half) / whole
+    return max(0.0, min(low, share)), min(1.0, max(high, share))

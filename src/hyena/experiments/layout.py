@@ -108,11 +108,13 @@ def _names(axis: str, standings: list[Standing]) -> list[str]:
 
 
 def _size(standing: Standing, axis: str) -> int:
-    """A size of its task; where none is given, what the task takes for it."""
+    """A size of its task; where none is given, what the task takes for it, and has as an attribute;
+    else 0."""
     sizes = _task(standing)
     if sizes[axis] is not None:
         return int(sizes[axis])
-    return int(getattr(build_task(TaskConfig(**sizes)), "pairs" if axis == "pairs" else "keys"))
+    taken = "keys" if axis in ("most_keys", "alphabet") else axis
+    return int(getattr(build_task(TaskConfig(**sizes)), taken, 0))
 
 
 def _task(standing: Standing) -> dict[str, Any]:

@@ -25,9 +25,18 @@ def read_records(folder: Path) -> list[Standing]:
     """What `write_records` wrote. Raises: ValueError if it is damaged, OSError if not there."""
     path = folder / FILE
     try:
-        return [_standing(row) for row in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}; make the table again") from error
+    try:
+        if not isinstance(content, list):
+            raise TypeError("a list")
+        return [_standing(row) for row in content]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} has no records of `hyena tasks sweep`; give the folder of a sweep or of its "
+            "table"
+        ) from error
 
 
 def _plain(standing: Standing) -> dict[str, Any]:

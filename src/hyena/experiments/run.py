@@ -92,6 +92,9 @@ def run_cell(
             f"training.stop_at is an accuracy, but {config.task.name} is measured by its squared "
             "error; leave it out"
         )
+    for phase in phases:  # while nothing is lost yet if there are too few prompts
+        next(held_out(phase.task, 2, split="train", seed=config.seed))
+    next(held_out(build_task(config.task), 2, split="test", seed=config.seed))
     with stop_on_signal() as request, _computing(config):
         run = _Run(config, phases, request, say, progress)
         with locked(config.out):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ class SweepConfig:
         for name, values in self.grid.items():
             if not values:
                 raise ValueError(f"grid: {name} has no values; give some, or leave it out")
+            if len({json.dumps(value) for value in values}) < len(values):
+                raise ValueError(f"grid: {name} is {json.dumps(values)}; a value is there twice")
         if not self.points:
             raise ValueError("points is empty; give some, or leave it out")
         self._check_rows()

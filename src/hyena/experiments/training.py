@@ -32,7 +32,7 @@ class Stage:
     keys: int | None = None
     """recall and recall-plain: begin with sequences of at most so many different keys, which
     training.few_keys chooses, and go to one more each time that a share of more_keys_at of the last
-    256 answers was right. The stage goes on only with all keys."""
+    256 answers was right. Before its steps run out, the stage goes on only with all keys."""
     more_keys_at: float = 0.75
     """See keys."""
 
@@ -156,9 +156,10 @@ class TaskTraining:
     def _check_length(self) -> None:
         """The fields that decide how long a training is."""
         if (self.steps is None) == (self.epochs is None):
+            given = "neither is" if self.steps is None else "both are"
             raise ValueError(
-                f"training.steps is {self.steps} and training.epochs is {self.epochs}; give one of "
-                "them, and null for the other"
+                f"of training.steps and training.epochs {given} given; give one of them, and null "
+                "for the other"
             )
         if self.epochs is not None and self.samples is None:
             raise ValueError(
