@@ -27,6 +27,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"count is {self.count}; it must be at least 1")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed is {self.seed}; it must be at least 0 and below 2^64")
 
 
 def run(config: Config) -> None:
