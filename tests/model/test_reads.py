@@ -33,7 +33,7 @@ def test_what_has_no_effect(mixers: str, options: dict[str, Any], unread: list[s
 
 
 def test_every_option_is_of_some_model() -> None:
-    """Each option of filters and state spaces is unread where none is, and read where one is."""
+    """Each option of filters and state spaces is unread where there are none."""
     for part, config in (("filter", FilterConfig), ("ssm", SSMConfig)):
         for field in fields(config):
             changed = ModelConfig(mixers="rwkv")
@@ -41,6 +41,6 @@ def test_every_option_is_of_some_model() -> None:
             assert without_effect(changed) == [f"{part}.{field.name}"]
 
 
-def test_every_mixer_and_filter_is_known() -> None:
+def test_every_mixer_is_known() -> None:
     for mixer in MIXERS:
         assert without_effect(ModelConfig(mixers=mixer)) == []

@@ -56,7 +56,7 @@ def parse(
     _refuse_empty_paths(config_type, positional, words)
     if positional and words and not words[0].startswith("-"):
         given = f"--{positional}={words[0]}"
-        # Later ones win: what is given by hand comes after the files, a file before what is.
+        # Later ones win: a value comes after the files, and a file before the other options.
         words = [given, *words[1:]] if positional == "config" else [*words[1:], given]
     kind: Any = config_type  # mypy takes a type variable's type for unhashable
     parser = _parser(command, summary, kind, positional)
