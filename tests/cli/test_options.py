@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 
 from hyena.cli.options import (
+    OPTIONS_OF,
     REPEATED,
     REPEATED_NUMBERS,
     UsageError,
@@ -271,6 +272,14 @@ def test_option_names_are_dotted() -> None:
         "filter.window",
         "filter.window_shape",
     ]
+
+
+def test_free_options_have_the_names_of_their_dataclass() -> None:
+    @dataclass
+    class Sweep:
+        base: dict[str, int] = field(default_factory=dict, metadata={OPTIONS_OF: FilterConfig})
+
+    assert option_names(Sweep) == ["base", "base.width", "base.window", "base.window_shape"]
 
 
 def test_a_message_of_another_kind_becomes_one_line() -> None:

@@ -155,6 +155,8 @@ def test_sweep_reports_failures_by_its_exit_code(
             "training.stages: steps is 0; it must be at least 1",
         ),
         ("sweep absent.yaml", 2, "File does not exist"),
+        ("sweep --out x --training.steps 3", 2, 'did you mean "base.training.steps"?'),
+        ("sweep --out x --steps 3", 2, 'did you mean "base.training.steps"?'),
         ("sweep --out x", 1, "rows is empty; a sweep needs at least one"),
         (
             'sweep --out x --rows [{"name":4096}]',

@@ -1,12 +1,12 @@
 """Options of a model that nothing in it reads."""
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from hyena.model import FilterConfig, ModelConfig
-from hyena.model.config import MIXERS, SSMConfig
+from hyena.model.config import MIXERS, FilterKind, SSMConfig
 from hyena.model.reads import without_effect
 
 
@@ -41,6 +41,8 @@ def test_every_option_is_of_some_model() -> None:
             assert without_effect(changed) == [f"{part}.{field.name}"]
 
 
-def test_every_mixer_is_known() -> None:
+def test_every_mixer_and_filter_is_known() -> None:
     for mixer in MIXERS:
         assert without_effect(ModelConfig(mixers=mixer)) == []
+    for kind in get_args(FilterKind):
+        assert without_effect(ModelConfig(mixers="hyena", filter=FilterConfig(kind))) == []

@@ -22,6 +22,9 @@ REPEATED_NUMBERS: Mapping[str, str] = {"repeated": "numbers"}
 """Metadata of a field of numbers, whose option may be given several times: each is one more number,
 or several as in [10,13]."""
 
+OPTIONS_OF = "options_of"
+"""Metadata of a field of free options by name: the dataclass whose options they are."""
+
 # The help of an option is the docstring that stands under its field.
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -118,8 +121,8 @@ def _with_lists(config_type: Any, words: Sequence[str]) -> list[str]:
     It stands where the last of them stood. The word after such an option is its value, unless it
     looks like an option.
     """
-    kinds = {f.name: f.metadata["repeated"] for f in fields(config_type) if f.metadata}
-    repeated = {f"--{name}": kind for name, kind in kinds.items()}
+    kinds = {f.name: f.metadata.get("repeated") for f in fields(config_type)}
+    repeated = {f"--{name}": kind for name, kind in kinds.items() if kind}
     found: list[str] = []
     for word in words:
         if found and found[-1] in repeated and (word[:2] != "--" or " " in word):
@@ -174,8 +177,9 @@ def option_names(config_type: Any, prefix: str = "") -> list[str]:
     names = []
     for field in fields(config_type):
         names.append(prefix + field.name)
-        if is_dataclass(hints[field.name]):
-            names += option_names(hints[field.name], f"{prefix}{field.name}.")
+        inner = field.metadata.get(OPTIONS_OF, hints[field.name])
+        if is_dataclass(inner):
+            names += option_names(inner, f"{prefix}{field.name}.")
     return names
 
 
@@ -245,7 +249,7 @@ def _unknown_name(message: str) -> str | None:
 def _suggestion(unknown: str, names: Sequence[str]) -> str:
     ending = [name for name in names if name.rpartition(".")[2] == unknown.rpartition(".")[2]]
     close = get_close_matches(unknown, ending, n=1, cutoff=0) if "." in unknown else []
-    close = close or get_close_matches(unknown, names, n=1)
+    close = close or get_close_matches(unknown, names, n=1, cutoff=0.7)
     if not close:  # right name, wrong place: --width for --model.width
         last = {name.rpartition(".")[2]: name for name in reversed(names)}
         close = [last[n] for n in get_close_matches(unknown.rpartition(".")[2], last, n=1)]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hyena.experiments.cell import CellConfig
+
 Settings = dict[str, Any]
 """Options of a cell by name: ``{"model": {"layers": 1}}``, or dotted, ``{"model.layers": 1}``."""
 
@@ -36,7 +38,7 @@ class SweepConfig:
     """Folder of the sweep. Cells that it holds already are kept."""
     rows: list[Row] = field(default_factory=list)
     """The rows."""
-    base: Settings = field(default_factory=dict)
+    base: Settings = field(default_factory=dict, metadata={"options_of": CellConfig})
     """Options of all cells."""
     grid: dict[str, list[Any]] = field(default_factory=dict)
     """Values to be combined, by dotted option, such as task.length: [1024, 2048]."""
