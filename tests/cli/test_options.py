@@ -251,6 +251,15 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, content: bytes, message: str) 
     assert "\n" not in str(caught.value)
 
 
+def test_a_wrong_option_beside_a_file_is_not_the_file_s(tmp_path: Path) -> None:
+    file = tmp_path / "right.yaml"
+    file.write_text("steps: 3\n")
+    with pytest.raises(UsageError) as caught:
+        read("d", "--config", str(file), "--model", "{a: 1 b: 2}")
+    assert str(caught.value).startswith("model: ")
+    assert "right.yaml" not in str(caught.value)
+
+
 def test_the_first_word_wins_over_a_file(tmp_path: Path) -> None:
     file = tmp_path / "options.yaml"
     file.write_text("data: elsewhere\nsteps: 3\n")

@@ -66,7 +66,8 @@ def test_a_stage_of_the_first_keys() -> None:
         (
             {"vocab_size": 22},
             (8, 9, None, 11),
-            "training.stages: stage 1: keys is 11, but recall has 10 with this vocabulary",
+            "training.stages: stage 1: keys is 11, but recall has 10 with this vocabulary; "
+            "give at most 10, or a larger task.vocab_size",
         ),
         ({"name": "majority"}, (8, 9, None, 2), "training.stages: keys has no effect on majority"),
         ({}, (7, 9), "training.stages: stage 1: recall: length: expected"),
@@ -84,6 +85,11 @@ def test_a_stage_that_the_task_cannot_have(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         build_phases(cell(Path("x"), task=task, training={"stages": [stage]}))
+
+
+def test_the_length_trained_at_that_the_task_cannot_have() -> None:
+    with pytest.raises(ValueError, match=r"^training\.length: recall: length: expected"):
+        build_phases(cell(Path("x"), training={"length": 7}))
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:

@@ -17,6 +17,7 @@ from hyena.experiments.cell import plain
 from hyena.experiments.loss import Loss
 from hyena.experiments.measure import held_out
 from hyena.experiments.phases import build_phases
+from hyena.experiments.record import FAILED
 from hyena.model import FilterConfig
 from hyena.training import OptimizerConfig, ParameterRule
 
@@ -69,6 +70,15 @@ def test_a_finished_cell_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert run_cell(config).result == first.result
     with pytest.raises(ValueError, match=r"another cell, which is finished: seed was 0, is 1"):
         run_cell(cell(tmp_path / "cell", seed=1))
+
+
+def test_a_cell_that_is_finished_has_not_failed(tmp_path: Path) -> None:
+    config = cell(tmp_path / "cell")
+    for _ in ("when it is run", "when it is found"):
+        config.out.mkdir(exist_ok=True)
+        (config.out / FAILED).write_text("no luck\n")
+        run_cell(config)
+        assert not (config.out / FAILED).exists()
 
 
 def test_the_seed_decides_everything(tmp_path: Path) -> None:
@@ -208,7 +218,12 @@ def test_what_does_not_fit_is_said_before_anything_is_written(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "result.json cannot be read"), ('{"format_version": 9}', "it has format version 9")],
+    [
+        ("{", "result.json cannot be read"),
+        ('{"format_version": 9}', "it has format version 9"),
+        ('{"format_version": 1, "config": null}', "result.json cannot be read"),
+        ('{"format_version": 1, "config": {"task": {"size": 3}}}', "result.json cannot be read"),
+    ],
 )
 def test_a_damaged_record_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "result.json").write_text(content)

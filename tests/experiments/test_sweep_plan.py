@@ -91,6 +91,11 @@ def test_the_plan_can_be_read_back(tmp_path: Path) -> None:
         ({"seeds": [1, 1]}, r"seeds is \[1, 1\]; expected one or more, all different"),
         ({"grid": {"task.length": []}}, "grid: task.length has no values"),
         ({"grid": {"task.length": [8, 8]}}, r"grid: task.length is \[8, 8\]; a value is there tw"),
+        ({"grid": {"task.length": 8}}, "grid: task.length is 8; expected a list of values"),
+        (
+            {"grid": {"model.filter": [{"kind": "s4d", "state": 8}, {"state": 8, "kind": "s4d"}]}},
+            "a value is there twice",
+        ),
         ({"points": []}, "points is empty"),
         ({"rows": [Row("a"), Row("a")]}, "rows: 'a' is the name of two"),
         (
@@ -126,8 +131,31 @@ def test_a_sweep_that_makes_no_sense_is_refused(changes: dict[str, Any], message
             "row r, trial 1: model.layers is set by the grid or the points as well",
         ),
         (
+            {
+                "rows": [Row("r", {"model.filter.kind": "explicit"})],
+                "grid": {"model.filter": [{"kind": "hyena"}, {"kind": "fourier"}]},
+            },
+            "row r, trial 1: model.filter.kind is set by the grid or the points as well",
+        ),
+        (
+            {"points": [{"task.length": 8}], "grid": {"task": [{"length": 8}, {"length": 16}]}},
+            "task.length is in both grid and points",
+        ),
+        (
+            {"grid": {"task": [{"length": 8}], "task.length": [8]}},
+            "task.length is in both grid and points, or in the grid twice",
+        ),
+        (
+            {"points": [{"task.length": 8}, {"task": {"length": 8}}]},
+            "row hyena task.length=8, trial 1: another trial or point has the same options",
+        ),
+        (
+            {"rows": [Row("r", {}, [{}, {"model.layers": 2}])]},
+            "row r, trial 2: another trial or point has the same options; leave out either",
+        ),
+        (
             {"points": [{"task": {"length": 8}}], "grid": {"task.length": [8, 16]}},
-            "task.length is in both grid and points; leave it out of either",
+            "task.length is in both grid and points, or in the grid twice; leave it out of either",
         ),
         (
             {"rows": [Row("r", {"model.mixers": "h3"}, [{"model.head_dim": 16}])]},

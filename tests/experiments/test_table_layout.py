@@ -64,6 +64,12 @@ def test_a_size_that_is_not_given_is_what_the_task_takes(
     assert (section.axis, section.columns) == (size, columns)
 
 
+def test_an_alphabet_bounds_the_keys_of_a_sequence() -> None:
+    task = {"name": "recall", "length": 16, "vocab_size": 22, "alphabet": 5}
+    (section,) = lay_out([standing("a", {**task, "most_keys": n}) for n in (3, None, 2)])
+    assert (section.axis, section.columns) == ("most_keys", [2, 3, 5])
+
+
 def test_a_record_may_be_older_than_a_size() -> None:
     old, new = of_sizes([8, 16], [6], ["hyena"])
     del old.cell["task"]["alphabet"]

@@ -204,9 +204,16 @@ def test_a_sweep_without_a_result_has_no_figures(tmp_path: Path) -> None:
 def test_damaged_records_are_named(tmp_path: Path) -> None:
     for content, message in (
         ("[{", "results.json cannot be read: .*; make the table again"),
-        ('[{"row": "Hyena"}]', "results.json has no records of `hyena tasks sweep`; give the fol"),
-        ('["Hyena"]', "results.json has no records of `hyena tasks sweep`"),
-        ("{}", "results.json has no records of `hyena tasks sweep`"),
+        (
+            '[{"row": "Hyena"}]',
+            "results.json has no records of this version's `hyena tasks sweep` \\(",
+        ),
+        ('["Hyena"]', "results.json has no records of this version's `hyena tasks sweep`"),
+        (
+            '[{"row": "a", "tried": [], "seeds": []}]',
+            "results.json has no records of this version's `hyena tasks sweep` .list index out",
+        ),
+        ("{}", "results.json has no records of this version's `hyena tasks sweep`"),
     ):
         (tmp_path / "results.json").write_text(content)
         with pytest.raises(ValueError, match=message):

@@ -38,6 +38,11 @@ def test_derived_sizes() -> None:
         ({"layers": 2.5}, "model.layers: expected a whole number, got 2.5"),
         ({"head_dim": True}, "model.head_dim: expected a whole number, got True"),
         ({"vocab_size": None}, "model.vocab_size: expected a whole number, got None"),
+        ({"local_width": 2.5}, "model.local_width: expected a whole number, got 2.5"),
+        ({"mixers": 3}, "model.mixers: expected a str, got 3"),
+        ({"filter": {"kind": "s4d"}}, "model.filter: expected a FilterConfig, got {'kind': 's4d'}"),
+        ({"ssm": None}, "model.ssm: expected a SSMConfig, got None"),
+        ({"dropout": "a"}, "model.dropout: expected 0 ≤ dropout < 1, got 'a'"),
         ({"dropout": 1.0}, "model.dropout: expected 0 ≤ dropout < 1, got 1.0"),
         ({"dropout": -0.1}, "model.dropout: expected 0 ≤ dropout < 1, got -0.1"),
         (

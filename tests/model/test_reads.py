@@ -19,6 +19,8 @@ from hyena.model.reads import without_effect
         ("hyena", {"filter": FilterConfig("explicit", taps=9)}, []),
         ("hyena", {"filter": FilterConfig("explicit", window=False)}, ["filter.window"]),
         ("hyena", {"filter": FilterConfig("s4d", state=8), "ssm": SSMConfig(dt_min=0.01)}, []),
+        ("hyena", {"filter": FilterConfig("s4d", state=8), "ssm": SSMConfig(16)}, ["ssm.state"]),
+        ("hyena,h3", {"filter": FilterConfig("s4d", state=8), "ssm": SSMConfig(16)}, []),
         ("hyena", {"head_dim": 16, "local_width": 4}, ["head_dim", "local_width"]),
         ("hyena,attention", {"head_dim": 16, "positions": "none", "order": 3}, []),
         ("linear-attention", {"head_dim": 16, "positions": "none"}, ["positions"]),

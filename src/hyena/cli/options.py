@@ -12,6 +12,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
+from hyena.cli.free_options import put_free, take_free
+
 Config = TypeVar("Config")
 
 REPEATED: Mapping[str, str] = {"repeated": "texts"}
@@ -56,6 +58,10 @@ def parse(
         ValueError: the values were of the right types, but the dataclass refused them.
     """
     words = _with_lists(config_type, _underscored(words, option_names(config_type)))
+    try:
+        words, free = take_free(config_type, words)
+    except ValueError as problem:
+        raise UsageError(f"{problem} (see hyena {command} --help)") from problem
     _refuse_empty_paths(config_type, positional, words)
     if positional and words and not words[0].startswith("-"):
         given = f"--{positional}={words[0]}"
@@ -66,7 +72,8 @@ def parse(
     try:
         values = parser.instantiate(parser.parse_args(words)).as_dict()
     except ArgumentError as problem:
-        text = str(problem).replace('in "<unicode string>", ', _file_in(words))
+        file = _file_in(words) if str(problem).startswith("Problems parsing config") else ""
+        text = str(problem).replace('in "<unicode string>", ', file)
         message = explain(text, option_names(config_type), _texts_option(config_type))
         raise UsageError(f"{message} (see hyena {command} --help)") from problem
     except UnicodeDecodeError as problem:
@@ -76,7 +83,7 @@ def parse(
             raise
         return None
     del values["config"]
-    return config_type(**values)
+    return config_type(**put_free(values, free))
 
 
 def _file_in(words: Sequence[str]) -> str:
@@ -253,9 +260,6 @@ def _suggestion(unknown: str, names: Sequence[str]) -> str:
     if not close:  # right name, wrong place: --width for --model.width
         last = {name.rpartition(".")[2]: name for name in reversed(names)}
         close = [last[n] for n in get_close_matches(unknown.rpartition(".")[2], last, n=1)]
-    if not close:  # the mistake is before the first dot, and what comes after it is free
-        first, dot, rest = unknown.partition(".")
-        close = [name + dot + rest for name in get_close_matches(first, names, n=1)]
     return f'; did you mean "{close[0]}"?' if close else ""
 
 

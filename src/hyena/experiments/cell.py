@@ -80,7 +80,7 @@ def model_config(config: CellConfig, tasks: list[Task]) -> ModelConfig:
     if unread:
         raise ValueError(
             f"model.{unread[0]} has no effect on a model of {', '.join(_parts(model))}; leave it "
-            "out"
+            "out, and in a sweep set it in the rows that read it"
         )
     return replace(model, vocab_size=vocab, max_length=length)
 

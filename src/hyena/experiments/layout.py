@@ -113,6 +113,8 @@ def _size(standing: Standing, axis: str) -> int:
     sizes = _task(standing)
     if sizes[axis] is not None:
         return int(sizes[axis])
+    if axis == "most_keys" and sizes["alphabet"] is not None:
+        return int(sizes["alphabet"])
     taken = "keys" if axis in ("most_keys", "alphabet") else axis
     return int(getattr(build_task(TaskConfig(**sizes)), taken, 0))
 

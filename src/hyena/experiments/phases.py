@@ -47,7 +47,8 @@ def build_phases(config: CellConfig) -> list[Phase]:
         if stage.keys is not None and stage.keys > most:
             raise ValueError(
                 f"training.stages: stage {number}: keys is {stage.keys}, but {config.task.name} "
-                f"has {most} with this vocabulary"
+                f"has {most} with this vocabulary; give at most {most}, or a larger "
+                "task.vocab_size"
             )
         if stage.until is not None and task.features:
             raise ValueError(
@@ -57,7 +58,10 @@ def build_phases(config: CellConfig) -> list[Phase]:
         sequences = config.training.sequences(task.length)
         found.append(Phase(task, sequences, stage.steps, stage))
     length = config.training.length
-    task = build_task(config.task if length is None else replace(config.task, length=length))
+    try:
+        task = build_task(config.task if length is None else replace(config.task, length=length))
+    except ValueError as error:
+        raise ValueError(f"training.length: {error}" if length else str(error)) from error
     steps = config.training.own_steps(task.length)
     return [*found, Phase(task, config.training.sequences(task.length), steps)]
 

@@ -14,6 +14,7 @@ from typing import Any
 from hyena.experiments.cell import FREE, CellConfig, model_config, options, plain, word
 from hyena.experiments.phases import build_phases
 from hyena.experiments.sweep_config import Row, Settings, SweepConfig, flat
+from hyena.tasks import TaskConfig
 from hyena.training import durable
 
 FILE, CELLS = "sweep.json", "cells"
@@ -46,24 +47,38 @@ class Group:
 def make_plan(sweep: SweepConfig, read: Read) -> list[Group]:
     """The cells of a sweep, all checked: each model fits its task.
 
-    Raises: ValueError, which names the row, if an option is unknown or does not fit.
+    Raises: ValueError, which names the row, if an option is unknown or does not fit, or two cells
+        are the same.
     """
     if not sweep.rows:
         raise ValueError("rows is empty; a sweep needs at least one")
-    return [_group(sweep, row, point, read) for point in _points(sweep) for row in sweep.rows]
+    groups = [_group(sweep, row, point, read) for point in _points(sweep) for row in sweep.rows]
+    seen: set[Path] = set()
+    for group in groups:
+        for number, cells in enumerate(group.cells, start=1):
+            if cells[0].out in seen:
+                raise ValueError(
+                    f"row {group}, trial {number}: another trial or point has the same options; "
+                    "leave out either"
+                )
+            seen.add(cells[0].out)
+    return groups
 
 
 def _points(sweep: SweepConfig) -> list[Settings]:
-    names, values = list(sweep.grid), list(sweep.grid.values())
-    for point in sweep.points:
-        if flat(point).keys() & sweep.grid.keys():
-            name = sorted(flat(point).keys() & sweep.grid.keys())[0]
-            raise ValueError(f"{name} is in both grid and points; leave it out of either")
-    return [
-        {**flat(point), **dict(zip(names, choice, strict=True))}
-        for point in sweep.points
-        for choice in itertools.product(*values)
-    ]
+    """The options of each point and each choice in the grid, dotted."""
+    found = []
+    for point, *choice in itertools.product(sweep.points, *sweep.grid.values()):
+        given = zip(sweep.grid, choice, strict=True)
+        parts = [flat(point), *(flat({name: value}) for name, value in given)]
+        for name in itertools.chain(*parts):
+            if sum(name in part for part in parts) > 1:
+                raise ValueError(
+                    f"{name} is in both grid and points, or in the grid twice; leave it out of "
+                    "either"
+                )
+        found.append({name: value for part in parts for name, value in part.items()})
+    return found
 
 
 def _group(sweep: SweepConfig, row: Row, point: Settings, read: Read) -> Group:
@@ -157,6 +172,8 @@ def read_plan(out: Path) -> list[PlannedGroup]:
                 f"{FORMAT_VERSION}"
             )
         groups = [PlannedGroup(**group) for group in content["groups"]]
+        for group in groups:
+            TaskConfig(**group.cell["task"])  # or no table could be made of it
         return [
             replace(group, folders=[[out / CELLS / name for name in t] for t in group.folders])
             for group in groups

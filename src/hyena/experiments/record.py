@@ -12,12 +12,15 @@ from typing import Any, Literal
 import torch
 
 from hyena import __version__
-from hyena.experiments.cell import CellConfig, command, plain
+from hyena.experiments.cell import CellConfig, command, differences, plain
 from hyena.experiments.measure import Measurement
 from hyena.machine import convolution, setting
+from hyena.tasks import TaskConfig
 from hyena.training import durable
 
 FILE = "result.json"
+FAILED = "failed.txt"
+"""In the folder of a cell that failed: why."""
 FORMAT_VERSION = 1
 
 Stopped = Literal["steps", "minutes", "accuracy", "diverged"]
@@ -86,6 +89,26 @@ def write_result(config: CellConfig, test: Measurement, **facts: Any) -> Result:
     content = {"format_version": FORMAT_VERSION, **asdict(result)}
     config.out.mkdir(parents=True, exist_ok=True)
     durable.write_text(config.out / FILE, json.dumps(content, indent=1) + "\n")
+    (config.out / FAILED).unlink(missing_ok=True)
+    return result
+
+
+def find_finished(config: CellConfig) -> Result | None:
+    """The cell's record, if it is finished; then no note in its folder says that it failed.
+
+    Raises: ValueError if the record is damaged, or of another cell: perhaps an option has got
+        another default.
+    """
+    result = read_result(config.out)
+    if result is None:
+        return None
+    changed = differences(result.config, plain(config))
+    if changed:
+        raise ValueError(
+            f"{config.out} holds another cell, which is finished: {'; '.join(changed)}. Use "
+            "another folder, or remove this one"
+        )
+    (config.out / FAILED).unlink(missing_ok=True)
     return result
 
 
@@ -112,6 +135,10 @@ def read_result(folder: Path) -> Result | None:
 
 
 def as_result(content: dict[str, Any]) -> Result:
-    """The record whose fields are these, plain. Raises: KeyError or TypeError if they are not."""
+    """The record whose fields are these, plain.
+
+    Raises: KeyError, TypeError or ValueError if they are not.
+    """
+    TaskConfig(**content["config"]["task"])  # or no table could be made of it
     test = {**content["test"], "interval": tuple(content["test"]["interval"])}
     return Result(**{**content, "test": Measurement(**test)})

@@ -10,6 +10,7 @@ from typing import Any
 
 from hyena.experiments.record import as_result
 from hyena.experiments.standings import Standing
+from hyena.tasks import TaskConfig
 from hyena.training import durable
 
 FILE = "results.json"
@@ -30,12 +31,12 @@ def read_records(folder: Path) -> list[Standing]:
         raise ValueError(f"{path} cannot be read: {error}; make the table again") from error
     try:
         if not isinstance(content, list):
-            raise TypeError("a list")
+            raise ValueError("it is not a list")
         return [_standing(row) for row in content]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise ValueError(
-            f"{path} has no records of `hyena tasks sweep`; give the folder of a sweep or of its "
-            "table"
+            f"{path} has no records of this version's `hyena tasks sweep` ({error}); give the "
+            "folder of a sweep or of its table"
         ) from error
 
 
@@ -50,4 +51,5 @@ def _standing(row: dict[str, Any]) -> Standing:
     tried = [None if result is None else as_result(result) for result in row["tried"]]
     seeds = [as_result(result) for result in row["seeds"]]
     cell = row["cell"] if tried[0] is None else tried[0].config
+    TaskConfig(**cell["task"])  # or its table could not be laid out
     return Standing(**{**row, "cell": cell, "tried": tried, "seeds": seeds})

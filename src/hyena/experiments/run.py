@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from hyena.experiments.cell import CellConfig, differences, model_config, plain
+from hyena.experiments.cell import CellConfig, model_config
 from hyena.experiments.checkpoint import State, restore, write_checkpoint
 from hyena.experiments.curriculum import advance, begin, is_over
 from hyena.experiments.loss import backward
 from hyena.experiments.measure import Measurement, as_text, held_out, measure, with_interval
 from hyena.experiments.phases import Phase, TrainingBatches, build_phases, micro_batches
 from hyena.experiments.random_streams import Stream, generator, stream_seed
-from hyena.experiments.record import Result, Stopped, read_result, write_result
+from hyena.experiments.record import Result, Stopped, find_finished, write_result
 from hyena.experiments.regression_model import RegressionModel
 from hyena.model import LanguageModel
 from hyena.tasks import Batch, build_task
@@ -78,14 +78,8 @@ def run_cell(
         if the folder cannot be written.
     """
     phases = build_phases(config)
-    result = read_result(config.out)
+    result = find_finished(config)
     if result is not None:
-        changed = differences(result.config, plain(config))
-        if changed:
-            raise ValueError(
-                f"{config.out} holds another cell, which is finished: {'; '.join(changed)}. Use "
-                "another folder, or remove this one"
-            )
         return End(result, result.steps, most_steps(phases))
     if config.training.stop_at is not None and phases[-1].task.features:
         raise ValueError(

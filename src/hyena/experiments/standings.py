@@ -11,11 +11,8 @@ from typing import Any
 from hyena.experiments.interval import wilson
 from hyena.experiments.measure import better
 from hyena.experiments.plan import PlannedGroup, read_plan
-from hyena.experiments.record import Result, read_result
+from hyena.experiments.record import FAILED, Result, read_result
 from hyena.experiments.sweep_config import Settings
-
-FAILED = "failed.txt"
-"""In a cell's folder: why it failed."""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hyena.experiments.cell import CellConfig, differences, plain
+from hyena.experiments.cell import CellConfig, plain
 from hyena.experiments.measure import with_interval
 from hyena.experiments.plan import Group, write_plan
-from hyena.experiments.record import Result, read_result
-from hyena.experiments.standings import FAILED, choose
+from hyena.experiments.record import FAILED, Result, find_finished, read_result
+from hyena.experiments.standings import choose
 from hyena.training import durable
 from hyena.training.folder_lock import locked
 from hyena.training.signals import stop_on_signal
@@ -129,7 +129,7 @@ def _run_cells(
                 while waiting and len(running) < jobs and not request.signal:
                     job = waiting.popleft()
                     try:
-                        result = _finished(board.cell(job))
+                        result = find_finished(board.cell(job))
                     except ValueError as error:
                         _fail(board.cell(job), str(error))
                         board.done[job] = None
@@ -163,21 +163,6 @@ def _run_cells(
         say(f"{there} of {total} cells were there already")
     failed = sum(result is None for result in board.done.values())
     return SweepEnd(len(board.done) - failed, failed)
-
-
-def _finished(cell: CellConfig) -> Result | None:
-    """The cell's record, if there is one. Raises: ValueError if it is damaged or of another cell,
-    since an option has got another default."""
-    result = read_result(cell.out)
-    changed = [] if result is None else differences(result.config, plain(cell))
-    if changed:
-        raise ValueError(
-            f"{cell.out} holds another cell, which is finished: {'; '.join(changed)}. Remove it to "
-            "have it run again"
-        )
-    if result is not None:
-        (cell.out / FAILED).unlink(missing_ok=True)
-    return result
 
 
 def _start(cell: CellConfig) -> subprocess.Popen[bytes]:

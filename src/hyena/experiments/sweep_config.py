@@ -29,8 +29,9 @@ class Row:
 class SweepConfig:
     """Cells for each row at each point of a grid.
 
-    A cell's options are those of base, then of the point, of the row and of the trial; the later
-    win. At each point a row's trials run with the first seed; the one that is best on validation
+    A cell's options are those of base, then of the point, the row and the trial. Each of these wins
+    over base, and a trial over its row; what is set at a point no row and trial can set. At each
+    point a row's trials run with the first seed; the one that is best on validation
     sequences also runs with the others.
     """
 
@@ -59,9 +60,11 @@ class SweepConfig:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds is {self.seeds}; expected one or more, all different")
         for name, values in self.grid.items():
+            if not isinstance(values, list):
+                raise ValueError(f"grid: {name} is {json.dumps(values)}; expected a list of values")
             if not values:
                 raise ValueError(f"grid: {name} has no values; give some, or leave it out")
-            if len({json.dumps(value) for value in values}) < len(values):
+            if len({json.dumps(value, sort_keys=True) for value in values}) < len(values):
                 raise ValueError(f"grid: {name} is {json.dumps(values)}; a value is there twice")
         if not self.points:
             raise ValueError("points is empty; give some, or leave it out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 from hyena.filters import LengthPolicy
@@ -128,19 +128,23 @@ class ModelConfig:
     """The state spaces."""
 
     def __post_init__(self) -> None:
-        sizes = ("vocab_size", "width", "layers", "max_length", "short_width", "vocab_multiple")
-        for name in (*sizes, "mlp_width", "head_dim"):
+        for name, kind in (("mixers", str), ("filter", FilterConfig), ("ssm", SSMConfig)):
             value = getattr(self, name)
-            if value is not None or name in sizes:
-                _check_count(name, value, 1)
+            if not isinstance(value, kind):
+                raise ValueError(f"model.{name}: expected a {kind.__name__}, got {value!r}")
+        for name in _COUNTS:
+            _check_count(name, getattr(self, name), 1)
+        for name in ("mlp_width", "head_dim"):
+            if getattr(self, name) is not None:
+                _check_count(name, getattr(self, name), 1)
         _check_count("order", self.order, 2)
         if self.length_policy not in get_args(LengthPolicy):
             raise ValueError(
                 f"model.length_policy: expected one of {', '.join(get_args(LengthPolicy))}, "
                 f"got {self.length_policy!r}"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"model.dropout: expected 0 ≤ dropout < 1, got {self.dropout}")
+        if not isinstance(self.dropout, Real) or not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout: expected 0 ≤ dropout < 1, got {self.dropout!r}")
         for name, value, choices in (
             ("positions", self.positions, get_args(Positions)),
             ("initial", self.initial, ("normal", "pytorch")),
@@ -188,6 +192,17 @@ class ModelConfig:
     def padded_vocab(self) -> int:
         """Rows of the embedding."""
         return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+
+_COUNTS = (
+    "vocab_size",
+    "width",
+    "layers",
+    "max_length",
+    "short_width",
+    "local_width",
+    "vocab_multiple",
+)
 
 
 def _check_count(name: str, value: object, least: int) -> None:

@@ -33,6 +33,7 @@ _MIXERS = {
     "h3": _SSM,
     "gss": _SSM,
 }
+_OF_STATE_SPACES = [name for name, options in _MIXERS.items() if options == _SSM]
 _FILTERS = {
     "hyena": tuple(f"filter.{name}" for name in OF_HYENA_FILTERS),
     "explicit": ("filter.taps",),
@@ -49,6 +50,8 @@ def without_effect(config: ModelConfig) -> list[str]:
     read = {name for mixer in mixers for name in _MIXERS[mixer]}
     if "hyena" in mixers:
         read.update(_FILTERS[config.filter.kind])
+        if config.filter.state is not None and mixers.isdisjoint(_OF_STATE_SPACES):
+            read.discard("ssm.state")  # filter.state takes its place
     if config.positions == "learned":  # a table beside the embedding, whatever the mixers
         read.add("positions")
     of_parts = {name for names in (*_MIXERS.values(), *_FILTERS.values()) for name in names}

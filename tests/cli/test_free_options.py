@@ -1,0 +1,77 @@
+"""Options by name inside a field of options."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hyena.cli.options import UsageError, parse
+
+
+@dataclass
+class Sweep:
+    """A sweep."""
+
+    jobs: int = 1
+    base: dict[str, Any] = field(default_factory=dict)
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+
+
+def read(*words: str) -> Sweep:
+    config = parse("sweep", "do it", Sweep, None, words)
+    assert config is not None
+    return config
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("jobs: 2\nbase:\n  task: {name: recall, length: 8}\n  a.b: 3\ngrid: {c: [1]}\n")
+    return str(path)
+
+
+def test_an_option_stands_beside_what_a_file_says(file: str) -> None:
+    found = read("--config", file, "--base.task.length", "512", "--base.lr=1e-3", "--grid.d=[1,2]")
+    assert found.base == {
+        "task": {"name": "recall", "length": 8},
+        "a.b": 3,
+        "task.length": 512,
+        "lr": 1e-3,
+    }
+    assert (found.jobs, found.grid) == (2, {"c": [1], "d": [1, 2]})
+
+
+def test_it_comes_last_and_of_two_the_later_one(file: str) -> None:
+    found = read("--base.a.b=4", "--base.x=1", "--config", file, "--base.x=-1")
+    assert list(found.base.items()) == [
+        ("task", {"name": "recall", "length": 8}),
+        ("a.b", 4),
+        ("x", -1),
+    ]
+
+
+def test_a_whole_field_can_be_given_too(file: str) -> None:
+    assert read("--config", file, "--base", "{a: 1}", "--base.b=2").base == {"a": 1, "b": 2}
+
+
+def test_a_value_may_hold_anything_yaml_has() -> None:
+    found = read("--base.s=a, b", "--base.n=null", "--base.d={e: [1.5]}").base
+    assert found == {"s": "a, b", "n": None, "d": {"e": [1.5]}}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--base.a.b"], "base.a.b: expected a value after it"),
+        (["--base.a.b", "--jobs=2"], "base.a.b: expected a value after it"),
+        (["--base.a={b: 1 c: 2}"], 'base.a: "{b: 1 c: 2}" is not YAML: while parsing a flow map'),
+        (["--bases.a=1"], 'unknown option "bases.a"'),
+    ],
+)
+def test_a_mistake_is_one_line(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(*words)
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith("(see hyena sweep --help)")
+    assert "\n" not in str(caught.value)
