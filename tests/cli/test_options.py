@@ -187,6 +187,7 @@ def test_help_shows_the_fields_and_their_docstrings(capsys: pytest.CaptureFixtur
         ("d --ste 3", 'unknown option "ste"; did you mean "steps"?'),
         ("d --model.leyers 3", 'unknown option "model.leyers"; did you mean "model.layers"?'),
         ("d --layers 3", 'unknown option "layers"; did you mean "model.layers"?'),
+        ("d --modl.zzz 3", 'unknown option "modl.zzz"; did you mean "model"?'),
         ("d --modl.layers 3", 'unknown option "modl.layers"; did you mean "model.layers"?'),
         (
             "d --model.width 3",

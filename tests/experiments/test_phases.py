@@ -90,6 +90,8 @@ def test_a_stage_that_the_task_cannot_have(
 def test_the_length_trained_at_that_the_task_cannot_have() -> None:
     with pytest.raises(ValueError, match=r"^training\.length: recall: length: expected"):
         build_phases(cell(Path("x"), training={"length": 7}))
+    with pytest.raises(ValueError, match=r"^recall: vocab_size: expected"):
+        build_phases(cell(Path("x"), task={"vocab_size": 3}, training={"length": 8}))
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:

@@ -92,10 +92,6 @@ def test_the_plan_can_be_read_back(tmp_path: Path) -> None:
         ({"grid": {"task.length": []}}, "grid: task.length has no values"),
         ({"grid": {"task.length": [8, 8]}}, r"grid: task.length is \[8, 8\]; a value is there tw"),
         ({"grid": {"task.length": 8}}, "grid: task.length is 8; expected a list of values"),
-        (
-            {"grid": {"model.filter": [{"kind": "s4d", "state": 8}, {"state": 8, "kind": "s4d"}]}},
-            "a value is there twice",
-        ),
         ({"points": []}, "points is empty"),
         ({"rows": [Row("a"), Row("a")]}, "rows: 'a' is the name of two"),
         (
@@ -148,6 +144,26 @@ def test_a_sweep_that_makes_no_sense_is_refused(changes: dict[str, Any], message
         (
             {"points": [{"task.length": 8}, {"task": {"length": 8}}]},
             "row hyena task.length=8, trial 1: another trial or point has the same options",
+        ),
+        (
+            {
+                "rows": [Row("r")],
+                "grid": {"model.filter": [{"width": 8, "depth": 3}, {"depth": 3, "width": 8}]},
+            },
+            "row r model.filter.depth=3 model.filter.width=8, trial 1: another trial or point has",
+        ),
+        (
+            {"rows": [Row("r")], "points": [{}, {"training.steps": 1000}]},
+            "row r training.steps=1000, trial 1: another trial or point has the same options",
+        ),
+        ({"rows": [Row("a+b"), Row("a-b")]}, "rows a.b and a-b have the same options, and names"),
+        (
+            {"rows": [Row("r", {"model.layers": 1})], "grid": {"model": [{"layers": 1}]}},
+            "row r, trial 1: model.layers is set by the grid",
+        ),
+        (
+            {"rows": [Row("r", {"model.mlp_width": 8})], "grid": {"model.mlp-width": [8, 16]}},
+            "row r, trial 1: model.mlp_width is set by the grid",
         ),
         (
             {"rows": [Row("r", {}, [{}, {"model.layers": 2}])]},

@@ -206,14 +206,14 @@ def test_damaged_records_are_named(tmp_path: Path) -> None:
         ("[{", "results.json cannot be read: .*; make the table again"),
         (
             '[{"row": "Hyena"}]',
-            "results.json has no records of this version's `hyena tasks sweep` \\(",
+            "no records of this version's `hyena tasks sweep`: fields are missing or unknown",
         ),
         ('["Hyena"]', "results.json has no records of this version's `hyena tasks sweep`"),
         (
             '[{"row": "a", "tried": [], "seeds": []}]',
-            "results.json has no records of this version's `hyena tasks sweep` .list index out",
+            "no records of this version's `hyena tasks sweep`: fields are missing or unknown",
         ),
-        ("{}", "results.json has no records of this version's `hyena tasks sweep`"),
+        ("{}", "results.json has no records of this version's `hyena tasks sweep`: it is not a l"),
     ):
         (tmp_path / "results.json").write_text(content)
         with pytest.raises(ValueError, match=message):

@@ -70,6 +70,7 @@ def parse(
     kind: Any = config_type  # mypy takes a type variable's type for unhashable
     parser = _parser(command, summary, kind, positional)
     try:
+        words = put_free(parser, words, free)
         values = parser.instantiate(parser.parse_args(words)).as_dict()
     except ArgumentError as problem:
         file = _file_in(words) if str(problem).startswith("Problems parsing config") else ""
@@ -83,7 +84,7 @@ def parse(
             raise
         return None
     del values["config"]
-    return config_type(**put_free(values, free))
+    return config_type(**values)
 
 
 def _file_in(words: Sequence[str]) -> str:
@@ -254,6 +255,11 @@ def _unknown_name(message: str) -> str | None:
 
 
 def _suggestion(unknown: str, names: Sequence[str]) -> str:
+    first, _, rest = unknown.partition(".")
+    groups = {name.partition(".")[0] for name in names}
+    if rest and first not in groups and (near := get_close_matches(first, groups, n=1)):
+        whole = f"{near[0]}.{rest}"  # the mistake is before the first dot
+        return f'; did you mean "{whole if whole in names else near[0]}"?'
     ending = [name for name in names if name.rpartition(".")[2] == unknown.rpartition(".")[2]]
     close = get_close_matches(unknown, ending, n=1, cutoff=0) if "." in unknown else []
     close = close or get_close_matches(unknown, names, n=1, cutoff=0.7)

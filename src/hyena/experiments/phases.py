@@ -37,6 +37,7 @@ def build_phases(config: CellConfig) -> list[Phase]:
     Raises: ValueError as `build_task`, or for a stage that the task cannot have.
     """
     _check(config)
+    own = build_task(config.task)
     found: list[Phase] = []
     for number, stage in enumerate(config.training.stages, start=1):
         try:
@@ -59,9 +60,9 @@ def build_phases(config: CellConfig) -> list[Phase]:
         found.append(Phase(task, sequences, stage.steps, stage))
     length = config.training.length
     try:
-        task = build_task(config.task if length is None else replace(config.task, length=length))
+        task = own if length is None else build_task(replace(config.task, length=length))
     except ValueError as error:
-        raise ValueError(f"training.length: {error}" if length else str(error)) from error
+        raise ValueError(f"training.length: {error}") from error
     steps = config.training.own_steps(task.length)
     return [*found, Phase(task, config.training.sequences(task.length), steps)]
 

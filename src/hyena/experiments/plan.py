@@ -48,20 +48,29 @@ def make_plan(sweep: SweepConfig, read: Read) -> list[Group]:
     """The cells of a sweep, all checked: each model fits its task.
 
     Raises: ValueError, which names the row, if an option is unknown or does not fit, or two cells
-        are the same.
+        of the row are the same.
     """
     if not sweep.rows:
         raise ValueError("rows is empty; a sweep needs at least one")
     groups = [_group(sweep, row, point, read) for point in _points(sweep) for row in sweep.rows]
-    seen: set[Path] = set()
+    seen: set[tuple[str, str]] = set()
+    folders: dict[Path, str] = {}
     for group in groups:
         for number, cells in enumerate(group.cells, start=1):
-            if cells[0].out in seen:
+            folder = cells[0].out
+            same = (group.row, folder.name.rpartition("_")[2])
+            if same in seen:
                 raise ValueError(
                     f"row {group}, trial {number}: another trial or point has the same options; "
                     "leave out either"
                 )
-            seen.add(cells[0].out)
+            if folder in folders:
+                raise ValueError(
+                    f"rows {folders[folder]} and {group.row} have the same options, and names that "
+                    "give the same folder; choose names of other letters or digits"
+                )
+            seen.add(same)
+            folders[folder] = group.row
     return groups
 
 

@@ -34,8 +34,9 @@ def read_records(folder: Path) -> list[Standing]:
             raise ValueError("it is not a list")
         return [_standing(row) for row in content]
     except (ValueError, LookupError, TypeError) as error:
+        cause = error if isinstance(error, ValueError) else "fields are missing or unknown"
         raise ValueError(
-            f"{path} has no records of this version's `hyena tasks sweep` ({error}); give the "
+            f"{path} has no records of this version's `hyena tasks sweep`: {cause}; give the "
             "folder of a sweep or of its table"
         ) from error
 
@@ -50,6 +51,9 @@ def _plain(standing: Standing) -> dict[str, Any]:
 def _standing(row: dict[str, Any]) -> Standing:
     tried = [None if result is None else as_result(result) for result in row["tried"]]
     seeds = [as_result(result) for result in row["seeds"]]
-    cell = row["cell"] if tried[0] is None else tried[0].config
-    TaskConfig(**cell["task"])  # or its table could not be laid out
+    if tried[0] is not None:
+        cell = tried[0].config
+    else:
+        cell = row["cell"]
+        TaskConfig(**cell["task"])  # or its table could not be laid out
     return Standing(**{**row, "cell": cell, "tried": tried, "seeds": seeds})

@@ -64,7 +64,7 @@ class SweepConfig:
                 raise ValueError(f"grid: {name} is {json.dumps(values)}; expected a list of values")
             if not values:
                 raise ValueError(f"grid: {name} has no values; give some, or leave it out")
-            if len({json.dumps(value, sort_keys=True) for value in values}) < len(values):
+            if len({json.dumps(value) for value in values}) < len(values):
                 raise ValueError(f"grid: {name} is {json.dumps(values)}; a value is there twice")
         if not self.points:
             raise ValueError("points is empty; give some, or leave it out")
@@ -92,9 +92,10 @@ class SweepConfig:
 
 
 def flat(settings: Settings) -> Settings:
-    """The same options with dotted names only."""
+    """The same options with dotted names only, without hyphens."""
     found: Settings = {}
     for name, value in settings.items():
+        name = name.replace("-", "_")
         if isinstance(value, dict):
             found.update({f"{name}.{inner}": v for inner, v in flat(value).items()})
         else:
