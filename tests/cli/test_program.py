@@ -98,6 +98,7 @@ def test_print_config_of_a_command_can_be_read_back(
             "expected one of 'error', 'extrapolate', 'interpolate' or null, got \"cut\"",
         ),
         ("plot absent --length 0", 1, "length is 0; it must be at least 1"),
+        ("tasks sweep", 2, "expected a file of options first"),
         ("tasks rnu", 2, 'unknown command "rnu"; did you mean "run"?'),
         ("tasks run --task.lenght 3", 2, 'did you mean "task.length"?'),
         ("plot absent extra", 2, 'unexpected argument "extra"'),

@@ -57,6 +57,8 @@ def parse(
         UsageError: an option is unknown, missing or of the wrong type, or a file cannot be read.
         ValueError: the values were of the right types, but the dataclass refused them.
     """
+    if positional == "config" and not words:
+        raise UsageError(f"expected a file of options first (see hyena {command} --help)")
     words = _with_lists(config_type, _underscored(words, option_names(config_type)))
     try:
         words, free = take_free(config_type, words)
@@ -232,6 +234,10 @@ def explain(message: str, names: Sequence[str], texts: str | None = None) -> str
     if match := re.fullmatch(pattern + r"Expected a dot import path string: (.*))", message):
         got = match[2] or match[3]
         return f'{match[1]}: expected a list of options, [{{name: value}}], got "{got}"'
+    if match := re.fullmatch(
+        r'Parser key "([^"]+)": Unable to load config \'(.*?)\' - .*', message
+    ):
+        return f'{match[1]}: expected options, {{name: value}}, got "{match[2]}"'
     if match := re.fullmatch(r"Unexpected config: ?(.*)", message):
         got = f'got "{match[1]:.40}"' if match[1] else "it is empty"
         return f'a file given to --config has no options: expected lines "name: value", {got}'

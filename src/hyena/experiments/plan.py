@@ -51,7 +51,10 @@ def make_plan(sweep: SweepConfig, read: Read) -> list[Group]:
         of the row are the same.
     """
     if not sweep.rows:
-        raise ValueError("rows is empty; a sweep needs at least one")
+        raise ValueError(
+            "rows is empty; a sweep needs at least one, such as those of "
+            "configs/tasks/recall-quick.yaml"
+        )
     groups = [_group(sweep, row, point, read) for point in _points(sweep) for row in sweep.rows]
     seen: set[tuple[str, str]] = set()
     folders: dict[Path, str] = {}

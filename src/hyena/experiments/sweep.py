@@ -169,7 +169,7 @@ def _start(cell: CellConfig) -> subprocess.Popen[bytes]:
     """Starts the cell's process, apart from the terminal: a signal reaches it through us."""
     cell.out.mkdir(parents=True, exist_ok=True)
     (cell.out / FAILED).unlink(missing_ok=True)
-    environment = dict(os.environ)
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # no files of the working directory
     if cell.threads is not None:
         environment["OMP_NUM_THREADS"] = str(cell.threads)
     with open(cell.out / LOG, "ab") as log:

@@ -24,5 +24,5 @@ def shortened(words: Sequence[str], shown: int = _SHOWN) -> list[str]:
 
 
 def question(prompt: Sequence[str], answers: Sequence[str]) -> str:
-    """A prompt, shortened, and its answers behind an arrow."""
-    return f"{' '.join(shortened(prompt))} → {' '.join(answers)}"
+    """A prompt and its answers behind an arrow, both shortened."""
+    return f"{' '.join(shortened(prompt))} → {' '.join(shortened(answers))}"
