@@ -190,6 +190,7 @@ def test_a_run_stands_for_its_best_checkpoint(work: Path, tmp_path: Path) -> Non
     copy = tmp_path / "checkpoints"
     for name in ("step-00000002", "step-00000004"):
         (copy / name).mkdir(parents=True)
+        (copy / name / "config.json").touch()
     assert find_model(tmp_path) == copy / "step-00000004"
     (copy / "best.json").write_text('{"checkpoint": "step-00000002"}')
     assert find_model(tmp_path) == copy / "step-00000002"

@@ -10,6 +10,7 @@ import pytest
 from cells_here import Here
 
 from hyena.cli import main
+from hyena.cli.tasks import show as show_module
 from hyena.experiments import run as run_module
 from hyena.experiments import sweep as sweep_module
 from hyena.tasks import TASKS
@@ -38,6 +39,28 @@ def test_show_prints_prompts_with_answers(task: str, capsys: Output) -> None:
     assert capsys.readouterr().out == first
     assert main(["tasks", "show", task, "--count", "2", "--split", "test"]) == 0
     assert capsys.readouterr().out != first
+
+
+def test_show_prints_as_many_prompts_as_asked_for(
+    capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show_module, "AT_ONCE", 3)
+    assert main(["tasks", "show", "recall", "--task.length", "8", "--count", "7"]) == 0
+    prompts = [line for line in capsys.readouterr().out.splitlines() if "→" in line]
+    assert len(prompts) == 7
+    assert prompts[3:6] != prompts[:3]
+
+
+def test_plot_of_a_cell_without_a_language_model_says_so(tmp_path: Path, capsys: Output) -> None:
+    words = shlex.split(
+        "--task.pairs 4 --model.width 8 --model.layers 1 --model.mlp_width 8 --training.steps 1 "
+        "--model.filter.width 4 --training.batch 2 --training.test_sequences 4 --threads 1"
+    )
+    assert main(["tasks", "run", "linear-functions", f"--out={tmp_path}", *words]) == 0
+    assert main(["plot", str(tmp_path)]) == 1
+    error = capsys.readouterr().err.strip()
+    assert "step-00000001 there has no config.json: a cell of a task with real-valued" in error
+    assert len(error.splitlines()) == 1
 
 
 def test_run_trains_measures_and_finds_what_it_did(tmp_path: Path, capsys: Output) -> None:

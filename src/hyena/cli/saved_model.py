@@ -35,6 +35,11 @@ def find_model(path: Path) -> Path:
                 f"{best} is damaged ({error}); remove it to use the newest checkpoint"
             ) from error
     found = list_checkpoints(checkpoints)
+    if found and not (found[-1] / "config.json").is_file():
+        raise FileNotFoundError(
+            f"a language model was asked for in {path}, but {found[-1].name} there has no "
+            "config.json: a cell of a task with real-valued inputs holds none"
+        )
     if found:
         return found[-1]
     raise FileNotFoundError(

@@ -9,6 +9,7 @@ from hyena.tasks import TaskConfig, build_task
 from hyena.tasks.splits import TEST_SHARE
 
 POSITIONAL = "task.name"
+AT_ONCE = 100  # prompts drawn together: the first is there at once, and many need no more memory
 
 
 @dataclass
@@ -34,9 +35,11 @@ class Config:
 def run(config: Config) -> None:
     """Prints the prompts, and what a model of the task reads."""
     task = build_task(config.task)
-    batch = task.sample(config.count, torch.Generator().manual_seed(config.seed), config.split)
-    for row in range(config.count):
-        print(task.show(batch, row))
+    generator = torch.Generator().manual_seed(config.seed)
+    for start in range(0, config.count, AT_ONCE):
+        batch = task.sample(min(AT_ONCE, config.count - start), generator, config.split)
+        for row in range(len(batch.inputs)):
+            print(task.show(batch, row))
     kind = f"{task.features} numbers" if task.features else f"one of {task.vocab_size} tokens"
     share = 100 * TEST_SHARE
     print(
