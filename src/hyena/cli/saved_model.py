@@ -35,13 +35,13 @@ def find_model(path: Path) -> Path:
                 f"{best} is damaged ({error}); remove it to use the newest checkpoint"
             ) from error
     found = list_checkpoints(checkpoints)
-    if found and not (found[-1] / "config.json").is_file():
+    if found:
+        if (found[-1] / "config.json").is_file():
+            return found[-1]
         raise FileNotFoundError(
             f"a language model was asked for in {path}, but {found[-1].name} there has no "
             "config.json: a cell of a task with real-valued inputs holds none"
         )
-    if found:
-        return found[-1]
     raise FileNotFoundError(
         f"a model was asked for in {path}, which {_what_is_there(path)}; give the folder of a run "
         "of `hyena train`, of one of its checkpoints, or of model.save"

@@ -9,7 +9,7 @@ from hyena.tasks import TaskConfig, build_task
 from hyena.tasks.splits import TEST_SHARE
 
 POSITIONAL = "task.name"
-AT_ONCE = 100  # prompts drawn together: the first is there at once, and many need no more memory
+AT_ONCE = 100  # prompts drawn together, so that the first is not late and many need no more memory
 
 
 @dataclass
