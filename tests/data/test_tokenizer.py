@@ -41,7 +41,6 @@ def test_bytes_are_the_utf8_bytes_and_one_id_more():
     assert tokenizer.encode("x").dtype == np.int64
     assert tokenizer.decode([104, 256, 105]) == "hi"
     assert tokenizer.decode([0xC3]) == "\ufffd"
-    assert tokenizer.decode_bytes([0xC3]) == b"\xc3"
 
 
 @given(st.text())
@@ -61,18 +60,16 @@ def test_gpt2_gives_the_published_ids(gpt2):
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_gpt2_restores_text_and_bytes(gpt2, text):
+def test_gpt2_restores_text(gpt2, text):
     ids = gpt2.encode(text)
     assert gpt2.end_of_text not in ids
     assert gpt2.decode(ids) == text
-    assert gpt2.decode_bytes(ids) == text.encode()
-    assert b"".join(gpt2.decode_bytes([i]) for i in ids) == text.encode()
 
 
 @settings(max_examples=50)
 @given(text=st.text())
 def test_gpt2_restores_any_text(gpt2, text):
-    assert gpt2.decode_bytes(gpt2.encode(text)) == text.encode()
+    assert gpt2.decode(gpt2.encode(text)) == text
 
 
 def test_end_of_text_has_no_bytes(gpt2):
@@ -101,7 +98,6 @@ def test_a_tokenizer_json_from_its_file_and_from_its_folder(tmp_path, word_json)
         assert tokenizer.encode("a b c").tolist() == [1, 2, 0]
         assert 3 not in tokenizer.encode("a </s> b")
         assert tokenizer.decode([1, 3, 2]) == "a b"
-        assert tokenizer.decode_bytes([1, 3, 2]) == b"a b"
 
 
 def test_end_of_text_may_be_given_and_makes_another_tokenizer(tmp_path, word_json):

@@ -27,22 +27,18 @@ class Letters:
     def encode(self, text: str) -> Any:
         return torch.tensor([b" ab".index(byte) for byte in text.encode()]).numpy()
 
-    def decode_bytes(self, ids: list[int]) -> bytes:
-        return b"".join(self.words[i] for i in ids)
-
-
-def text_of(tokens: list[int]) -> str:
-    return Letters().decode_bytes(tokens).decode(errors="replace")
+    def decode(self, ids: list[int]) -> str:
+        return b"".join(self.words[i] for i in ids).decode(errors="replace")
 
 
 def ended(tokens: list[int], stop: str | None, longest: int) -> tuple[list[int], str, str] | None:
     """The tokens and text returned and why, if the drawn tokens end a sequence."""
     if tokens[-1] == 0:
-        return tokens[:-1], text_of(tokens[:-1]), "end of text"
-    data = Letters().decode_bytes(tokens)
-    if stop is not None and stop.encode() in data:
-        return tokens, data.split(stop.encode())[0].decode(errors="replace"), "stop"
-    return (tokens, text_of(tokens), "length") if len(tokens) == longest else None
+        return tokens[:-1], Letters().decode(tokens[:-1]), "end of text"
+    text = Letters().decode(tokens)
+    if stop is not None and stop in text:
+        return tokens, text.split(stop)[0], "stop"
+    return (tokens, Letters().decode(tokens), "length") if len(tokens) == longest else None
 
 
 def beam(model: LanguageModel, prompt: list[int], drawn: list[int], ending: Any, penalty: float):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ from .utf8 import utf8
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
+
+_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 
 END_OF_TEXT_NAMES = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "<|eos|>")
 """Looked up in this order when no end-of-text token is given."""
@@ -69,33 +73,26 @@ class HuggingFaceTokenizer:
         parts = json.loads(json_text)
         self._special = {t["id"] for t in parts.get("added_tokens", []) if t.get("special")}
         self._special.add(self.end_of_text)
-        self._byte_of = _byte_alphabet() if _is_byte_level(parts.get("decoder")) else None
+        decoder = parts.get("decoder") or {}
+        kinds = [d.get("type") for d in decoder.get("decoders", [decoder])]
+        self._falls_back = "ByteFallback" in kinds
         self.fingerprint = self._fingerprint(vocabulary)
 
     def encode(self, text: str) -> NDArray[np.int64]:
         utf8(text)  # the backend would answer a lone surrogate with a message of its own
-        return np.asarray(self._backend.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        try:
+            ids = self._backend.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # the library raises the bare class
+            raise ValueError(f"tokenizer {self.name} cannot encode the text: {error}") from error
+        return np.asarray(ids, dtype=np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
-        if self._byte_of is not None:
-            return self.decode_bytes(ids).decode("utf-8", errors="replace")
         values = [i for i in checked_ids(ids, self.vocab_size).tolist() if i not in self._special]
-        return self._backend.decode(values, skip_special_tokens=True)
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Exact for byte-level tokenizers; for the others the UTF-8 bytes of `decode`."""
-        if self._byte_of is None:
-            return self.decode(ids).encode("utf-8")
-        pieces = bytearray()
-        for i in checked_ids(ids, self.vocab_size).tolist():
-            token = self._backend.id_to_token(i)
-            if i in self._special or token is None:  # None: a gap in the numbering
-                continue
-            if all(character in self._byte_of for character in token):
-                pieces.extend(self._byte_of[character] for character in token)
-            else:  # an added token, which stands for itself
-                pieces.extend(token.encode("utf-8"))
-        return bytes(pieces)
+        if not self._falls_back:
+            return self._backend.decode(values, skip_special_tokens=True)
+        tokens = (self._backend.id_to_token(i) for i in values)
+        found = _with_characters([token for token in tokens if token is not None])  # None: a gap
+        return self._backend.decoder.decode(found)
 
     def save(self, directory: str | Path) -> None:
         write_description(directory, self, kind="hugging_face", end_of_text=self._end_of_text_token)
@@ -150,20 +147,18 @@ def _load_backend(json_text: str, origin: str) -> Backend:
     return backend
 
 
-def _is_byte_level(decoder: dict[str, Any] | None) -> bool:
-    if decoder is None:
-        return False
-    if decoder.get("type") == "Sequence":
-        return [d.get("type") for d in decoder.get("decoders", [])] == ["ByteLevel"]
-    return decoder.get("type") == "ByteLevel"
+def _with_characters(tokens: list[str]) -> list[str]:
+    """Tokens whose runs of bytes, spelled <0xE2>, hold U+FFFD for each byte that is no character.
 
-
-def _byte_alphabet() -> dict[str, int]:
-    """Byte value of each character in which byte-level BPE spells its tokens.
-
-    A byte that is a visible Latin-1 character stands for itself; the others take, in order, the
-    characters from U+0100 on.
+    The backend makes U+FFFD of all bytes of a run in which one is none: of characters too.
     """
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    hidden = [b for b in range(256) if b not in visible]
-    return {chr(b): b for b in visible} | {chr(0x100 + i): b for i, b in enumerate(hidden)}
+    found: list[str] = []
+    for is_byte, run in itertools.groupby(tokens, lambda token: bool(_BYTE.fullmatch(token))):
+        if not is_byte:
+            found += run
+            continue
+        text = bytes(int(token[3:5], 16) for token in run).decode("utf-8", errors="replace")
+        for character in text:
+            data = character.encode()
+            found += [character] if character == "\ufffd" else [f"<0x{b:02X}>" for b in data]
+    return found

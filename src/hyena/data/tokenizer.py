@@ -48,11 +48,10 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ``ids``; bytes that are not UTF-8 become U+FFFD, end_of_text nothing."""
-        ...
+        """Text of ``ids``; bytes that are not UTF-8 become U+FFFD, end_of_text nothing.
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Bytes of ``ids``, so that a character cut in two by tokens can be put together later."""
+        More ids only add to the text, but for a U+FFFD at its end, which may become a character.
+        """
         ...
 
     def save(self, directory: str | Path) -> None:
@@ -72,11 +71,9 @@ class BytesTokenizer:
         return np.frombuffer(utf8(text), dtype=np.uint8).astype(np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
-        return self.decode_bytes(ids).decode("utf-8", errors="replace")
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
         values = checked_ids(ids, self.vocab_size)
-        return bytes(values[values != self.end_of_text].tolist())
+        data = bytes(values[values != self.end_of_text].tolist())
+        return data.decode("utf-8", errors="replace")
 
     def save(self, directory: str | Path) -> None:
         write_description(directory, self, kind="bytes")

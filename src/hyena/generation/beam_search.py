@@ -8,18 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from hyena.data.tokenizer import Tokenizer
 from hyena.generation.arguments import check_number, whole_number
 from hyena.generation.ending import Ending
 from hyena.generation.evaluation_mode import evaluation_mode
 from hyena.generation.logprobs import Alternatives, check_alternatives, likeliest, logprobs
-from hyena.generation.prompts import (
-    Prompts,
-    Tokenizer,
-    check_room,
-    pad_left,
-    prompt_ids,
-    require_tokens,
-)
+from hyena.generation.prompts import Prompts, check_room, pad_left, prompt_ids, require_tokens
 from hyena.generation.results import Finished
 from hyena.generation.text_stream import TextStream
 from hyena.model import LanguageModel
@@ -92,7 +86,7 @@ def beam_search(
         return []
     most = ending.max_new_tokens
     check_room(config, max(map(len, ids)), most)
-    searches = [_Search(beam_width, length_penalty, ending, alternatives) for _ in ids]
+    searches = [_Search(beam_width, length_penalty, ending, alternatives, own) for own in ids]
     rows = [[i] for i in range(len(ids))]  # of the batch, those of each search's beams
     with evaluation_mode(model):
         tokens, mask = pad_left(ids, model.embedding.weight.device)
@@ -155,9 +149,14 @@ class _Search:
     """The beams of one prompt, and those that have ended."""
 
     def __init__(
-        self, width: int, length_penalty: float, ending: Ending, alternatives: int
+        self,
+        width: int,
+        length_penalty: float,
+        ending: Ending,
+        alternatives: int,
+        prompt: Sequence[int],
     ) -> None:
-        self.beams = [_Live([], "", ending.text_stream(), 0.0, [], [])]
+        self.beams = [_Live([], "", ending.text_stream(prompt), 0.0, [], [])]
         self._width, self._length_penalty, self._ending = width, length_penalty, ending
         self._alternatives = alternatives
         self._ended: list[Beam] = []

@@ -44,7 +44,7 @@ class Continuation:
         self.unread: int | None = None
         self.state: SequenceState | None = None
         self._ending = ending
-        self._stream = ending.text_stream()
+        self._stream = ending.text_stream(self.read)
         self._pieces: list[str] = []
         self._tokens: list[int] = []
         self._logprobs: list[float] = []

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from operator import index
 from typing import Any, Literal
 
+from hyena.data.tokenizer import Tokenizer
 from hyena.generation.arguments import shown, whole_number
-from hyena.generation.prompts import Tokenizer, check_tokenizer
+from hyena.generation.prompts import check_tokenizer
 from hyena.generation.text_stream import TextStream
 
 
@@ -63,9 +64,9 @@ class Ending:
         end = set() if self.tokenizer is None else {self.tokenizer.end_of_text}
         return end | self.stop_tokens
 
-    def text_stream(self) -> TextStream | None:
-        """What turns the tokens of one sequence into text; None without a tokenizer."""
-        return None if self.tokenizer is None else TextStream(self.tokenizer, self.stops)
+    def text_stream(self, before: Sequence[int]) -> TextStream | None:
+        """What turns the tokens after others into text; None without a tokenizer."""
+        return None if self.tokenizer is None else TextStream(self.tokenizer, self.stops, before)
 
 
 def _texts(stop: Any) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hyena.generation.prompts import Prompts, Tokenizer
+from hyena.data.tokenizer import Tokenizer
+from hyena.generation.prompts import Prompts
 from hyena.generation.results import Generation, SequenceState
 from hyena.generation.stream import stream
 from hyena.model import LanguageModel

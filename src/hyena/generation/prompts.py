@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import index
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from hyena.data.tokenizer import Tokenizer
 from hyena.generation.arguments import shown
 from hyena.model import ModelConfig
 
 Prompts = str | Sequence[str] | Sequence[Sequence[int]]
 
 
-@runtime_checkable
-class Tokenizer(Protocol):
-    """What is needed of a tokenizer; those of `hyena.data` have it."""
-
-    @property
-    def end_of_text(self) -> int: ...
-    def encode(self, text: str) -> np.ndarray: ...
-    def decode_bytes(self, ids: list[int]) -> bytes: ...
-
-
 def check_tokenizer(tokenizer: Any) -> None:
     """Raises ValueError if it is something else, such as the name of one."""
-    if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
+    needed = ("encode", "decode", "end_of_text")  # more is not asked of one's own
+    if tokenizer is not None and not all(hasattr(tokenizer, name) for name in needed):
         raise ValueError(
             f"tokenizer: expected one such as hyena.data.load_tokenizer gives, got "
             f"{shown(tokenizer)}"
