@@ -159,6 +159,18 @@ def test_empty_documents_are_left_out_and_counted(folder):
     assert sum(split.documents for split in manifest.splits.values()) == 10
 
 
+def test_what_was_left_out_is_said_with_its_number(folder):
+    rows = ['{"text": "a"}', '{"text": null}', "[]", '{"text": ""}', '{"text": "b"}']
+    (folder / "x.jsonl").write_text("\n".join(rows))
+    done = prepare(config(folder, kind="jsonl", validation=0.5, test=0))
+    assert (done.manifest.skipped, done.manifest.splits["train"].documents) == (3, 1)
+    assert done.notes == (
+        f"2 rows hold no text where some was expected, the first {folder}/x.jsonl line 2: field "
+        "'text' should hold text, but holds NoneType",
+        f"{folder}: 10 files of other kinds were left out: 0.txt, 1.txt, 2.txt, ...",
+    )
+
+
 def test_reading_stops_at_max_documents(folder):
     manifest = prepare(config(folder, max_documents=4)).manifest
     assert sum(split.documents for split in manifest.splits.values()) == 4

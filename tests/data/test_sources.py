@@ -1,10 +1,12 @@
+import gzip
+import itertools
 import json
 import sys
 import types
 
 import pytest
 
-from hyena.data import BytesTokenizer, TextFields, find_source, tokenize
+from hyena.data import BytesTokenizer, Document, TextFields, find_source, tokenize
 
 
 def texts(spec, **fields):
@@ -18,19 +20,124 @@ def test_a_folder_gives_its_text_files_in_order_of_their_paths(tmp_path):
     assert texts(tmp_path) == ["a/c.text", "a/z.md", "b.txt", "c.TXT"]
 
 
-def test_files_are_read_as_they_are_and_in_the_order_given(tmp_path):
-    one, two = tmp_path / "one.fasta", tmp_path / "two.txt"
-    one.write_bytes(b"\xef\xbb\xbfACGT\r\nAC\r")
+def test_texts_are_read_as_they_are_and_in_the_order_given(tmp_path):
+    one, two = tmp_path / "one.md", tmp_path / "two.txt"
+    one.write_bytes(b"Ab\r\nc\r")
     two.write_bytes("é".encode())
-    assert texts([str(two), str(one)]) == ["é", "\ufeffACGT\r\nAC\r"]
+    assert texts([str(two), str(one)]) == ["é", "Ab\r\nc\r"]
     source = find_source([str(two), str(one)])
-    assert source.total_bytes == 14
-    assert source.describe()["bytes"] == 14
+    assert source.total_bytes == 8
+    assert source.describe()["bytes"] == 8
 
 
-def test_a_separator_cuts_files(tmp_path):
-    (tmp_path / "x.txt").write_text("one<|>two<|>")
-    assert texts(tmp_path, separator="<|>") == ["one", "two", ""]
+CONTENT = {
+    "x.txt": ('{"text": "tw\xf6"}', ['{"text": "tw\xf6"}']),
+    "x.jsonl": ('{"text": "tw\xf6"}\r\n\n{"text": ""}', ["tw\xf6", ""]),
+    "x.ndjson": ('{"text": "one"}', ["one"]),
+    "x.json": ('\n[{"text": "one"}, {"n": 1},\n {"text": "tw\xf6"}]', ["one", "", "tw\xf6"]),
+    "lines.json": ('{"text": "one"}\n{"text": "a\u2028b"}\n', ["one", "a\u2028b"]),
+    "x.csv": ('id,text\r\n1,"a, ""b""\nc"\r\n2,\u00e9\r\n3\r\n', ['a, "b"\nc', "\u00e9", ""]),
+    "x.tsv": ("text\tid\na, b\t1\n", ["a, b"]),
+    "x.fasta": (">1 human\n\nAC gt\r\nNN\n>  2\tx\n>1\nac\n", ["ACgtNN", "", "ac"]),
+    "x.faa": ("\n>p\nMKV*", ["MKV*"]),
+}
+
+
+@pytest.mark.parametrize("name", CONTENT)
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "byte order mark"])
+def test_every_kind_of_file_is_read_as_what_it_is(tmp_path, name, packed, mark):
+    content, expected = CONTENT[name]
+    data = mark + content.encode()
+    for shown in (name, name.upper()):
+        file = tmp_path / (shown + ".gz" if packed else shown)
+        file.write_bytes(gzip.compress(data) if packed else data)
+        assert texts(file) == expected
+
+
+def test_names_of_fasta_records_end_at_white_space_and_repeated_ones_are_said(tmp_path):
+    file = tmp_path / "x.fa"
+    file.write_text(CONTENT["x.fasta"][0])
+    source = find_source(file)
+    assert [d.name for d in source.documents()] == [f"{file} {name}" for name in ("1", "2", "1")]
+    assert source.notes == [
+        f"{file}: 1 records have the name of one before, the first '1'; all were kept"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.html", b"<p>", r"x\.html is of no known kind \(\.txt, .*, \.faa; .* --kind text\)"),
+        ("enwik8", b"text", "is of no known kind"),
+        ("x.txt.zip", b"PK", "is of no known kind"),
+        ("x.txt", "text".encode("utf-16-le"), r"x\.txt is not text: byte 0x00 at character 1;"),
+        ("x.txt", "text".encode("utf-16"), r"is not UTF-8 text: byte 0xff at offset 0"),
+        ("x.txt.gz", b"plain", r"x\.txt\.gz is not gzip, or damaged: Not a gzipped file"),
+        ("x.txt.gz", gzip.compress(b"text")[:-4], "is not gzip, or damaged: Compressed file ended"),
+        ("x.fa", b"ACGT\n", r"x\.fa line 1 is no FASTA: a record begins with '>', got 'ACGT"),
+        ("x.json", b'[{"text": "a"},\n1', r"x\.json is not JSON: .* at line 2 column 2"),
+        ("x.json", b'{\n"text": "a"\n}', r"x\.json line 1 is not JSON: .* at column 2"),
+        ("x.csv", b"id,body\n1,a\n", r"x\.csv has no column 'text'; it has 'id', 'body': name"),
+        ("x.csv", b'id,text\n1,"a\n', r"x\.csv after line 1: no row of a table: unexpected end"),
+    ],
+)
+def test_other_files_are_one_clear_line(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        texts(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_kind_that_is_given_counts_more_than_the_name(tmp_path):
+    (tmp_path / "x.html").write_text("<p>")
+    (tmp_path / "x.csv").write_text("a,b\n")
+    assert texts([tmp_path / "x.html", tmp_path / "x.csv"], kind="text") == ["<p>", "a,b\n"]
+    (tmp_path / "x.log").write_text('{"text": "a"}')
+    assert texts(tmp_path / "x.log", kind="jsonl") == ["a"]
+    with pytest.raises(ValueError, match=r"kind: expected one of text, jsonl, .*, got 'parquet'"):
+        TextFields(kind="parquet")
+
+
+def test_a_folder_gives_its_files_of_one_kind_and_says_what_is_left_out(tmp_path):
+    for name in ("b/2.jsonl", "b/1.JSONL", "c.jsonl.gz", ".d.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        row = json.dumps({"text": name}).encode()
+        (tmp_path / name).write_bytes(gzip.compress(row) if name.endswith("gz") else row)
+    assert texts(tmp_path) == ["b/1.JSONL", "b/2.jsonl", "c.jsonl.gz"]
+    (tmp_path / "e.txt").write_text("e")
+    (tmp_path / "LICENSE").write_text("free")
+    with pytest.raises(ValueError, match=r"several kinds \(3 of jsonl, 1 of text\); say which"):
+        find_source(tmp_path)
+    source = find_source(tmp_path, TextFields(kind="jsonl"))
+    assert [d.text for d in source.documents()] == ["b/1.JSONL", "b/2.jsonl", "c.jsonl.gz"]
+    assert source.notes == [f"{tmp_path}: 2 files of other kinds were left out: LICENSE, e.txt"]
+    assert texts(tmp_path, kind="text") == ["free", "e"]
+    with pytest.raises(ValueError, match=r"has no files that end in \.csv"):
+        find_source(tmp_path, TextFields(kind="csv"))
+
+
+@pytest.mark.parametrize(
+    ("separator", "content", "expected"),
+    [
+        ("<|>", "one<|>two<|>", ["one", "two", ""]),
+        ("\n\n", "a\r\nb\r\n\r\nc\n\nd", ["a\r\nb", "c", "d"]),
+        (r"\n\n", "a\nb\n\nc", ["a\nb", "c"]),
+        (r"\t\\n", "a\t\\nb", ["a", "b"]),
+        (".", "a.b", ["a", "b"]),
+        (r"\d", r"a\db", ["a", "b"]),
+    ],
+)
+def test_a_separator_cuts_texts(tmp_path, separator, content, expected):
+    (tmp_path / "x.txt").write_bytes(content.encode())
+    (tmp_path / "y.txt").write_text("uncut")
+    assert texts(tmp_path, separator=separator) == [*expected, "uncut"]
+
+
+def test_a_separator_that_occurs_nowhere_is_an_error(tmp_path):
+    (tmp_path / "x.txt").write_text("text")
+    with pytest.raises(ValueError, match=r"separator '<\|>' occurs in none of the 1 text files"):
+        texts(tmp_path, separator="<|>")
     with pytest.raises(ValueError, match="separator is the empty string"):
         TextFields(separator="")
 
@@ -45,14 +152,6 @@ def test_the_description_follows_names_and_content(tmp_path):
     assert a == b
     assert a != c
     assert a != d
-
-
-def test_json_lines(tmp_path):
-    file = tmp_path / "x.jsonl"
-    file.write_bytes(b'{"text": "one\\n", "n": 1}\n\n{"text": "tw\xc3\xb6"}\r\n{"text": ""}')
-    assert texts(file) == ["one\n", "twö", ""]
-    file.write_text('{"body": "x"}\n')
-    assert texts(file, field="body") == ["x"]
 
 
 def test_rows_are_joined_to_documents(tmp_path):
@@ -87,10 +186,6 @@ def test_bytes_that_are_not_utf8_are_named_with_their_offset(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"body": "x"}', r"x\.jsonl line 2 has no field 'text'; it has 'body'"),
-        ('{"text": 3}', r"line 2: field 'text' should hold text, but holds int"),
-        ('{"text": null}', r"line 2: field 'text' should hold text, but holds NoneType"),
-        ('["text"]', r"line 2: expected an object with field 'text', got \['text'\]"),
         ('{"text": "x"', r"line 2 is not JSON: .* at column 13"),
         ("[" * 100_000, r"x\.jsonl line 2 (is not a record: it is nested too deeply|is not JSON)"),
     ],
@@ -102,17 +197,42 @@ def test_bad_json_lines(tmp_path, line, message):
         texts(file)
 
 
-def test_a_lone_surrogate_in_json_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"body": "x"}', "no field 'text' among 'body'"),
+        ('{"text": 3}', "field 'text' should hold text, but holds int"),
+        ('{"text": null}', "field 'text' should hold text, but holds NoneType"),
+        ('["text"]', "expected an object with field 'text', got ['text']"),
+        (r'{"text": "a\ud800"}', "the text is not valid Unicode: lone surrogate U+D800"),
+    ],
+)
+def test_rows_without_text_are_passed_over_with_a_reason(tmp_path, line, reason):
     file = tmp_path / "x.jsonl"
-    file.write_text('{"text": "a\\ud800"}\n')
-    with pytest.raises(ValueError, match=r"x\.jsonl line 1: .* lone surrogate U\+D800"):
+    file.write_text(f'{{"text": "a"}}\n{line}\n{{"text": "b"}}\n')
+    found = list(find_source(file).documents())
+    assert [d.text for d in found] == ["a", "", "b"]
+    assert (found[1].name, found[1].split) == (f"{file} line 2", None)
+    assert found[1].lacks.startswith(reason)
+    assert len(list(tokenize(find_source(file).documents(), BytesTokenizer()))) == 2
+    joined = list(find_source(file, TextFields(document_start="a")).documents())
+    assert [d.text for d in joined if d.lacks is None] == ["ab"]
+    file.write_text(line)
+    with pytest.raises(ValueError, match="no text in the source: 1 rows hold no text") as error:
         list(tokenize(find_source(file).documents(), BytesTokenizer()))
+    assert reason in str(error.value)
+
+
+def test_a_field_that_never_holds_text_is_known_before_the_end():
+    rows = (Document(f"row {i}", "", None, "no field 'body'") for i in itertools.count())
+    with pytest.raises(ValueError, match="1,000 rows hold no text where some was expected, the fi"):
+        list(tokenize(rows, BytesTokenizer()))
 
 
 def test_sources_that_are_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="'nope' was asked for, but there is no such file"):
         find_source("nope")
-    with pytest.raises(ValueError, match=r"has no files that end in \.txt, \.md, \.text"):
+    with pytest.raises(ValueError, match=r"has no files that end in \.txt, \.text, \.md, \.jsonl"):
         find_source(tmp_path)
     with pytest.raises(ValueError, match="no source was given"):
         find_source([])
@@ -182,5 +302,5 @@ def test_a_dataset_is_streamed_split_by_split(fake_datasets):
 
 
 def test_a_dataset_without_the_field(fake_datasets):
-    with pytest.raises(ValueError, match="some/name train row 0 has no field 'body'"):
-        texts("hf:some/name", field="body")
+    (first, _) = find_source("hf:some/name", TextFields(field="body")).documents()
+    assert first == Document("some/name train row 0", "", "train", "no field 'body' among 'text'")

@@ -25,4 +25,4 @@ def _summary(prepared: Prepared) -> str:
         )
     if manifest.skipped:
         lines.append(f"  {manifest.skipped:,} documents without text were left out")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"  note: {note}" for note in prepared.notes)])

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from .tokenizer import Tokenizer
 from .utf8 import utf8
 
+_ENOUGH = 1_000  # rows without text before any with, to know that there will be none
+
 
 class Document(NamedTuple):
     """One text.
@@ -19,11 +21,13 @@ class Document(NamedTuple):
         name: where it came from, for messages.
         text: the text.
         split: the split its source puts it in, or None if the source has none.
+        lacks: why there is no text where one was expected, or None.
     """
 
     name: str
     text: str
     split: str | None = None
+    lacks: str | None = None
 
 
 class TokenDocument(NamedTuple):
@@ -43,22 +47,30 @@ def tokenize(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[To
     """Tokens of each document with text in it, one document in memory at a time.
 
     Raises: ValueError, naming the document, for text that is not valid Unicode; and if there is
-        no text in any of the documents.
+        no text in any of the documents, or in the first 1,000 rows that should hold some.
     """
+    return (tokens for _, tokens in with_tokens(documents, tokenizer, WithoutText()))
+
+
+def with_tokens(
+    documents: Iterable[Document], tokenizer: Tokenizer, without: WithoutText
+) -> Iterator[tuple[Document, TokenDocument]]:
+    """As `tokenize`, beside the documents themselves; ``without`` gets those without text."""
     found = False
-    names: list[str] = []
     for document in documents:
-        encoded = encode_document(document, tokenizer)
-        if encoded is not None:
+        tokens = _encode(document, tokenizer)
+        if tokens is not None:
             found = True
-            yield encoded
-        elif len(names) < 4:
-            names.append(document.name)
+            yield document, tokens
+            continue
+        without.add(document)
+        if not found and without.rows >= _ENOUGH:  # of what may be millions
+            break
     if not found:
-        raise ValueError(no_text(names))
+        raise ValueError(without.nothing_else())
 
 
-def encode_document(document: Document, tokenizer: Tokenizer) -> TokenDocument | None:
+def _encode(document: Document, tokenizer: Tokenizer) -> TokenDocument | None:
     """Tokens of one document; None if it has no text, or nothing but white space.
 
     Raises: ValueError, naming the document, for text that is not valid Unicode.
@@ -76,9 +88,39 @@ def encode_document(document: Document, tokenizer: Tokenizer) -> TokenDocument |
     return TokenDocument(np.concatenate([end, tokens, end]), n_bytes)
 
 
-def no_text(names: list[str]) -> str:
-    """The message for a source without text; ``names`` are the (first) empty documents."""
-    if not names:
-        return "the source has no documents"
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return f"there is no text in the source: {shown} {'is' if len(names) == 1 else 'are'} empty"
+class WithoutText:
+    """The documents of a source in which there is no text.
+
+    Attributes: ``count``, their number; ``rows``, of them those that should hold some.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.rows = 0
+        self._first: list[str] = []
+        self._first_row: Document | None = None
+
+    def add(self, document: Document) -> None:
+        self.count += 1
+        self._first = [*self._first, document.name][:3]
+        if document.lacks is not None:
+            self.rows += 1
+            self._first_row = self._first_row or document
+
+    def note(self) -> str | None:
+        """Of the rows where a text was expected, if there were any."""
+        if self._first_row is None:
+            return None
+        return (
+            f"{self.rows:,} rows hold no text where some was expected, the first "
+            f"{self._first_row.name}: {self._first_row.lacks}"
+        )
+
+    def nothing_else(self) -> str:
+        """The message if there is no other document."""
+        if not self._first:
+            return "the source has no documents"
+        if note := self.note():
+            return f"there is no text in the source: {note}"
+        shown = ", ".join(self._first) + (", ..." if self.count > 3 else "")
+        return f"there is no text in the source: {shown} {'is' if self.count == 1 else 'are'} empty"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .documents import encode_document, no_text
+from .documents import WithoutText, with_tokens
 from .manifest import MANIFEST_FILE, Manifest, TokenizerRecord, read_manifest, write_manifest
 from .prepare_config import PrepareConfig
 from .sources import Source, find_source
@@ -33,11 +33,13 @@ class Prepared:
         directory: the folder of token files.
         manifest: what is in it.
         fresh: whether this run wrote it; False if it was there already, made the same way.
+        notes: what this run had to say of the source.
     """
 
     directory: Path
     manifest: Manifest
     fresh: bool
+    notes: tuple[str, ...] = ()
 
 
 def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepared:
@@ -53,8 +55,9 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
     tokens.
 
     Raises:
-        ValueError: a bad setting, a source without text or with bytes that are not UTF-8, too few
-            documents, or ``config.out`` holds something else.
+        ValueError: a bad setting, a source without text, of no known kind or with bytes that are
+            not UTF-8, a separator that occurs nowhere, too few documents, or ``config.out`` holds
+            something else.
         FileNotFoundError: the source or the tokenizer is not there.
         ImportError: a package is needed that is not installed.
         RuntimeError: another process is writing the same folder.
@@ -74,7 +77,7 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
         with writing(out):
             spool = Spool(folder / "spool", tokenizer.vocab_size)
         try:
-            origins, skipped = _fill(spool, source, tokenizer, config, progress)
+            origins, without = _fill(spool, source, tokenizer, config, progress)
         finally:
             with writing(out):
                 spool.close()
@@ -90,12 +93,13 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
                 tokenizer=_record(tokenizer),
                 dtype="uint16" if spool.dtype.itemsize == 2 else "uint32",
                 splits=records,
-                skipped=skipped,
+                skipped=without.count,
                 source=description,
                 settings=settings,
             )
             write_manifest(folder, manifest)  # last: with it the folder counts as whole
-    return Prepared(out, manifest, fresh=True)
+    notes = [without.note(), *source.notes]
+    return Prepared(out, manifest, fresh=True, notes=tuple(note for note in notes if note))
 
 
 def _record(tokenizer: Tokenizer) -> TokenizerRecord:
@@ -147,16 +151,11 @@ def _fill(
     tokenizer: Tokenizer,
     config: PrepareConfig,
     progress: Progress | None,
-) -> tuple[NDArray[np.uint8], int]:
+) -> tuple[NDArray[np.uint8], WithoutText]:
     """Tokenises the source into ``spool``; the split each document came from, and those skipped."""
-    origins, empty, skipped = bytearray(), list[str](), 0
+    origins, without = bytearray(), WithoutText()
     total = source.total_bytes if config.max_documents is None else None
-    for document in source.documents():
-        encoded = encode_document(document, tokenizer)
-        if encoded is None:
-            skipped += 1
-            empty = [*empty, document.name][:4]
-            continue
+    for document, encoded in with_tokens(source.documents(), tokenizer, without):
         with writing(Path(config.out)):
             spool.add(encoded)
         origins.append(SPLITS.index(document.split) if document.split in SPLITS else 0)
@@ -164,6 +163,4 @@ def _fill(
             progress(len(spool), spool.total_bytes, total)
         if len(spool) == config.max_documents:
             break
-    if not len(spool):
-        raise ValueError(no_text(empty))
-    return np.frombuffer(origins, dtype=np.uint8), skipped
+    return np.frombuffer(origins, dtype=np.uint8), without

