@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizer_kinds import KINDS
 
 import hyena
 from hyena.cli import main
@@ -104,6 +105,47 @@ def test_only_line_feeds_end_the_lines_of_a_file(
     out = run(folder, capsys, f"--prompts={file}", "--output=jsonl", "--max-new-tokens=1")
     found = [json.loads(line) for line in out.split("\n")[:-1]]
     assert [line["prompt"] for line in found] == ["A\fb", "", "c\u2028d"]
+
+
+def test_prompts_of_windows_are_those_of_unix(folder: Path, tmp_path: Path, capsys: Output) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_bytes(b"\xef\xbb\xbfone\r\n\r\ntwo\r\n")
+    out = run(folder, capsys, f"--prompts={file}", "--output=jsonl", "--max-new-tokens=1")
+    assert {line["index"]: line["prompt"] for line in lines(out)} == {0: "one", 1: "", 2: "two"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "prompts.txt is empty; write a prompt in each line"),
+        (b"\xef\xbb\xbf", "prompts.txt is empty; write a prompt in each line"),
+        (b"a\n\xe9", "prompts.txt is not UTF-8 text: byte 0xe9 at offset 2"),
+        (None, "Is a directory"),
+    ],
+)
+def test_files_without_prompts_are_one_clear_line(
+    content: bytes | None, message: str, folder: Path, tmp_path: Path, capsys: Output
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.mkdir() if content is None else file.write_bytes(content)
+    assert main(["generate", str(folder), f"--prompts={file}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_text_is_that_of_a_tokenizer_with_blanks_before_its_words(
+    tmp_path: Path, capsys: Output
+) -> None:
+    tokenizer = KINDS["metaspace"]
+    config = hyena.ModelConfig(vocab_size=tokenizer.vocab_size, width=16, layers=1, max_length=48)
+    model = LanguageModel(config, generator=torch.Generator().manual_seed(1))
+    model.save(tmp_path)
+    tokenizer.save(tmp_path)
+    words = ["--prompt=we the", "--max-new-tokens=9", "--beam-width=2", "--output=jsonl"]
+    printed = run(tmp_path, capsys, *words[:2], words[3]) + run(tmp_path, capsys, *words)
+    for line in lines(printed):
+        ids = [*tokenizer.encode("we the").tolist(), *line["tokens"]]
+        assert "we the" + line["text"] == tokenizer.decode(ids)
 
 
 @pytest.mark.parametrize("prompts", [["A"], ["A", "B c"]])

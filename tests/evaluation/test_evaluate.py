@@ -10,13 +10,15 @@ from torch import nn
 
 from hyena.data import BytesTokenizer, Document, tokenize
 from hyena.evaluation import evaluate, sliding_windows
+from hyena.model import LanguageModel, ModelConfig
+from hyena.model.config import MIXERS
 
 V = 7
 END = V - 1
 
 
 class Bigram(nn.Module):
-    """Knows the probability of each token given the one before; notes what it was asked."""
+    """Knows the probability of each token given the one before; notes the shapes it was asked."""
 
     def __init__(self):
         super().__init__()
@@ -25,19 +27,16 @@ class Bigram(nn.Module):
         self.table = nn.Parameter(torch.log_softmax(table, dim=-1))
         self.calls = []
 
-    def forward(self, ids, *, mask=None):
-        self.calls.append((ids.shape, None if mask is None else mask.clone()))
+    def forward(self, ids):
+        self.calls.append(tuple(ids.shape))
         assert not self.training
-        logits = self.table[ids]
-        if mask is not None:  # padding would be seen in any sum it entered
-            logits = logits.masked_fill(~mask.unsqueeze(-1), math.nan)
-        return logits
+        return self.table[ids]
 
 
 class Counting:
     """Says how far a position is from its window's start: token p gets probability 1 at p."""
 
-    def __call__(self, ids, *, mask=None):
+    def __call__(self, ids):
         positions = torch.arange(ids.shape[1]).clamp(max=V - 1)
         logits = torch.full((*ids.shape, V), -50.0, dtype=torch.float64)
         logits[:, torch.arange(ids.shape[1]), positions] = 0.0
@@ -91,7 +90,7 @@ def test_a_model_of_known_probabilities_gets_its_exact_score(length, stride, bat
 
 
 def test_a_uniform_model_needs_log2_of_the_vocabulary_for_each_token():
-    def uniform(ids, *, mask=None):
+    def uniform(ids):
         return torch.zeros(*ids.shape, V)
 
     result = evaluate(uniform, documents([9]), length=4, stride=2)
@@ -111,17 +110,46 @@ def test_a_stride_of_the_length_is_independent_windows():
     assert evaluate(Counting(), [(tokens, 8)], length=4, stride=4).loss_nats_per_token < 1e-9
 
 
-def test_padding_is_masked_and_full_batches_are_not():
+def test_windows_of_one_length_run_together_and_none_is_padded():
     model = Bigram()
-    evaluate(model, documents([9, 2]), length=5, stride=5, batch=2)
-    (shape, mask), (short, mask_of_short) = model.calls
-    assert shape == (2, 5)
-    assert mask is None
-    assert short == (1, 3)
-    assert mask_of_short is None
-    model.calls.clear()
-    evaluate(model, documents([2, 9]), length=5, stride=5, batch=2)
-    assert model.calls[0][1].tolist() == [[True] * 3 + [False] * 2, [True] * 5]
+    evaluate(model, documents([9, 2, 3, 9, 2]), length=5, stride=5, batch=2)
+    assert model.calls == [(2, 5), (2, 5), (2, 3), (1, 4)]
+
+
+def test_of_many_lengths_few_windows_wait():
+    model, read = Bigram(), []
+
+    def counted():
+        for i, document in enumerate(documents(range(1, 700))):
+            read.append((i, len(model.calls)))
+            yield document
+
+    evaluate(model, counted(), length=1000, stride=1000, batch=2)
+    assert max(i - calls for i, calls in read) <= 2 * 64 + 1
+
+
+@pytest.mark.parametrize(
+    ("mixers", "settings", "length"),
+    [
+        ("hyena", {"positions": "learned"}, 16),
+        ("hyena", {"length_policy": "interpolate"}, 24),
+        ("hyena", {"length_policy": "extrapolate"}, 24),
+        *((mixers, {}, 16) for mixers in MIXERS),
+    ],
+)
+def test_the_batch_has_no_say_in_the_result(mixers, settings, length):
+    config = ModelConfig(
+        width=16, layers=1, mlp_width=16, head_dim=8, max_length=16, mixers=mixers, **settings
+    )
+    model = LanguageModel(config, generator=torch.Generator().manual_seed(0)).double()
+    lengths = [3, 40, 3, 5, 23, 5, 9, 30]
+    losses = [
+        evaluate(model, documents(lengths), length=length, stride=7, batch=batch)
+        for batch in (1, 3, 8)
+    ]
+    for loss in losses[1:]:
+        assert loss.tokens == losses[0].tokens == sum(lengths) + len(lengths)
+        assert loss.loss_nats_per_token == pytest.approx(losses[0].loss_nats_per_token, rel=1e-12)
 
 
 def test_documents_do_not_see_each_other():
@@ -138,7 +166,7 @@ def test_modes_and_gradients_are_left_as_they_were():
     bigram, frozen = Bigram(), nn.Dropout()
     model.add_module("bigram", bigram)
     model.add_module("frozen", frozen.eval())
-    model.forward = lambda ids, mask=None: bigram(ids, mask=mask)
+    model.forward = lambda ids: bigram(ids)
     model.train()
     frozen.eval()
     evaluate(model, documents([5]), length=4, stride=4)
@@ -151,8 +179,8 @@ def test_half_precision_logits_are_summed_in_single():
     texts = list(documents([40]))
     exact = evaluate(model, texts, length=8, stride=4)
 
-    def rounded(ids, *, mask=None):
-        return model.eval()(ids, mask=mask).to(torch.bfloat16)
+    def rounded(ids):
+        return model.eval()(ids).to(torch.bfloat16)
 
     half = evaluate(rounded, texts, length=8, stride=4)
     assert half.loss_nats_per_token == pytest.approx(exact.loss_nats_per_token, rel=1e-2)
@@ -172,7 +200,7 @@ def test_progress_is_told():
 
 
 def test_raw_text_in_bytes():
-    def uniform(ids, *, mask=None):
+    def uniform(ids):
         return torch.zeros(*ids.shape, 257)
 
     texts = tokenize([Document("a", "ä"), Document("b", "xyz")], BytesTokenizer())
@@ -182,7 +210,7 @@ def test_raw_text_in_bytes():
 
 
 def test_losses_beyond_floats():
-    def sure(ids, *, mask=None):
+    def sure(ids):
         logits = torch.zeros(*ids.shape, V)
         logits[..., 0] = 1e6
         return logits

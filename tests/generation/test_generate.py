@@ -9,7 +9,7 @@ import torch
 from generation_models import build, greedy_by_full_forward, next_logprobs, tempered
 
 from hyena.data import load_tokenizer
-from hyena.generation import generate
+from hyena.generation import beam_search, generate
 from hyena.model import FilterConfig, LanguageModel
 
 BYTES = load_tokenizer("bytes")
@@ -68,6 +68,20 @@ def test_prompts_of_different_lengths_give_what_each_gives_alone(
     assert [r.tokens for r in reordered] == [r.tokens for r in together[::-1]]
     if options["temperature"]:
         assert len({len(r.tokens) for r in together}) > 1
+
+
+def test_prompts_that_learned_positions_forbid_to_pad_run_beside_one_another() -> None:
+    model = tempered(build("attention", positions="learned"), 0.05)
+    prompts = [[256, 3], [256, 9, 8, 7], [256, 4]]
+    together = generate(model, prompts, seed=5, max_new_tokens=20)
+    for i, prompt in enumerate(prompts):
+        assert (
+            together[i].tokens == generate(model, [prompt], seed=5 + i, max_new_tokens=20)[0].tokens
+        )
+    beams = beam_search(model, prompts, max_new_tokens=20, beam_width=3)
+    for prompt, found in zip(prompts, beams, strict=True):
+        (alone,) = beam_search(model, [prompt], max_new_tokens=20, beam_width=3)
+        assert [beam.tokens for beam in found] == [beam.tokens for beam in alone]
 
 
 def test_a_finished_sequence_costs_nothing_further(monkeypatch: pytest.MonkeyPatch) -> None:

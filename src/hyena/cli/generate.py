@@ -8,6 +8,7 @@ from hyena.cli.continuations import print_beams, printer_of
 from hyena.cli.options import REPEATED, REPEATED_NUMBERS
 from hyena.cli.saved_model import load_model
 from hyena.data import Tokenizer
+from hyena.data.utf8 import read_text
 from hyena.filters import LengthPolicy
 from hyena.generation import beam_search, stream
 from hyena.generation.prompts import prompt_ids, room
@@ -143,13 +144,11 @@ def _refuse_contradictions(config: Config) -> None:
 def _prompts(config: Config) -> list[str]:
     if config.prompts is None:
         return [config.prompt] if isinstance(config.prompt, str) else config.prompt
-    try:
-        text = config.prompts.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{config.prompts} is not UTF-8 text: {error}") from error
+    text = read_text(config.prompts)
     if not text:
         raise ValueError(f"{config.prompts} is empty; write a prompt in each line")
-    return text.removesuffix("\n").split("\n")  # not at the other characters that end lines
+    lines = text.removesuffix("\n").split("\n")  # not at the other characters that end lines
+    return [line.removesuffix("\r") for line in lines]
 
 
 def _room(model: LanguageModel, prompts: list[str], tokenizer: Tokenizer) -> int:

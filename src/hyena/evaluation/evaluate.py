@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.model.evaluation_mode import evaluation_mode
+
 from .sliding_windows import sliding_windows
 
-# B batch, L length of the longest window in it, V vocabulary.
+# B batch, L length of its windows, V vocabulary.
 
 Model = Callable[..., Tensor]
-"""``model(ids (B, L) int64, mask=None or (B, L) bool, True = real) -> logits (B, L, V)``."""
+"""``model(ids (B, L) int64) -> logits (B, L, V)``."""
+
+_WAITING = 64  # windows for each of a batch that wait for others of their length
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,14 @@ def evaluate(
     and without gradients; its mode is restored.
 
     Args:
-        model: ``model(ids, mask=...) -> logits``; a `LanguageModel`, or any callable. ``mask`` is
-            None when no window of the batch is padded (on the right).
+        model: ``model(ids) -> logits``; a `LanguageModel`, or any callable.
         documents: pairs of tokens (end_of_text, the document's tokens, end_of_text) and the UTF-8
             bytes of its text, such as ``open_tokens(...).documents()`` or ``tokenize(...)``.
         length: most inputs of a window, 1 or more.
         stride: from one window to the next, 1 ... length; the smaller, the more context the
             targets have (at least length − stride tokens, after the first window) and the longer
             it takes.
-        batch: windows at a time, 1 or more. Changes nothing but the speed.
+        batch: windows of one length at a time, 1 or more. Changes nothing but the speed.
         device: where the model is; its first parameter's device by default.
         progress: called after each batch with the documents read and targets scored so far.
 
@@ -108,12 +110,11 @@ def evaluate(
                 piece = np.asarray(tokens[window.start : window.end + 1]).astype(np.int64)
                 yield _Item(piece, window.score_from - window.start)
 
-    stream = items()
-    with _evaluating(model), torch.no_grad():
-        while chunk := list(itertools.islice(stream, batch)):
-            total, count = _score(model, chunk, where)
-            nats += total
-            n_targets += count
+    mode = evaluation_mode(model) if isinstance(model, nn.Module) else nullcontext()
+    with mode, torch.no_grad():
+        for chunk in _of_one_length(items(), batch):
+            nats += _score(model, chunk, where)
+            n_targets += sum(len(item.tokens) - 1 - item.score_from for item in chunk)
             if progress is not None:
                 progress(n_documents, n_targets)
     if not n_documents:
@@ -129,21 +130,30 @@ def evaluate(
     )
 
 
-def _score(model: Model, items: list[_Item], device: torch.device) -> tuple[float, int]:
-    """Negative log-likelihood in nats of the items' scored targets, and their number."""
-    longest = max(len(item.tokens) - 1 for item in items)
-    inputs = torch.zeros(len(items), longest, dtype=torch.int64)
-    targets = torch.zeros_like(inputs)
-    real = torch.zeros_like(inputs, dtype=torch.bool)
-    scored = torch.zeros_like(real)
-    for row, item in enumerate(items):
-        n = len(item.tokens) - 1
-        tokens = torch.from_numpy(item.tokens)
-        inputs[row, :n], targets[row, :n] = tokens[:-1], tokens[1:]
-        real[row, :n] = True
-        scored[row, item.score_from : n] = True
-    mask = None if bool(real.all()) else real.to(device)
-    logits = model(inputs.to(device), mask=mask)  # (B, L, V)
+def _of_one_length(items: Iterable[_Item], batch: int) -> Iterator[list[_Item]]:
+    """The items in batches without padding, which learned positions and some filters refuse."""
+    waiting: dict[int, list[_Item]] = {}
+    count = 0
+    for item in items:
+        length = len(item.tokens)
+        waiting.setdefault(length, []).append(item)
+        count += 1
+        if count > _WAITING * batch:
+            length = max(waiting, key=lambda n: len(waiting[n]))
+        elif len(waiting[length]) < batch:
+            continue
+        chunk = waiting.pop(length)
+        count -= len(chunk)
+        yield chunk
+    yield from waiting.values()
+
+
+def _score(model: Model, items: list[_Item], device: torch.device) -> float:
+    """Negative log-likelihood in nats of the scored targets of items of one length."""
+    tokens = torch.from_numpy(np.stack([item.tokens for item in items]))
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    scored = torch.arange(inputs.shape[1]) >= torch.tensor([[i.score_from] for i in items])
+    logits = model(inputs.to(device))  # (B, L, V)
     wanted = targets[scored]
     vocabulary = logits.shape[-1]
     if int(wanted.max()) >= vocabulary:
@@ -157,25 +167,9 @@ def _score(model: Model, items: list[_Item], device: torch.device) -> tuple[floa
         chosen = chosen.float()
     losses = F.cross_entropy(chosen, wanted.to(device), reduction="none")
     # Sums in float64 on the CPU: MPS has no float64.
-    return float(losses.cpu().double().sum()), int(wanted.numel())
+    return float(losses.cpu().double().sum())
 
 
 def _device_of(model: Model) -> torch.device:
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     return torch.device("cpu") if parameter is None else parameter.device
-
-
-@contextmanager
-def _evaluating(model: Model) -> Iterator[None]:
-    if not isinstance(model, nn.Module):
-        yield
-        return
-    modes = [(module, module.training) for module in model.modules()]
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-        for module, mode in modes:  # parts that were kept in another mode than the whole
-            module.training = mode

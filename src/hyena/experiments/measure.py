@@ -13,6 +13,7 @@ from torch import nn
 from hyena.experiments.interval import Z, wilson
 from hyena.experiments.phases import micro_batches
 from hyena.experiments.random_streams import Stream, generator
+from hyena.model.evaluation_mode import evaluation_mode
 from hyena.tasks import Batch, Task, exact_match, least_squares_errors
 
 Measure = Literal["accuracy", "exact match", "squared error"]
@@ -89,7 +90,7 @@ def measure(
     micro_tokens: int,
     check: Callable[[], None] = lambda: None,
 ) -> Measurement:
-    """Measures a model on batches of a task, in evaluation mode; it is put back into its mode.
+    """Measures a model on batches of a task, in evaluation mode.
 
     Args:
         model: maps inputs (B, T) or (B, T, E) to logits (B, T, V) or predictions (B, T).
@@ -99,15 +100,11 @@ def measure(
         check: called now and then; what it raises ends the measurement.
     """
     rows = []
-    training = model.training
-    model.eval()
-    try:
+    with evaluation_mode(model):
         for batch in batches:
             for part in micro_batches(batch, micro_tokens):
                 check()
                 rows.append(_rows(model, task, part))
-    finally:
-        model.train(training)
     if task.features:
         return _errors(torch.cat(rows))
     return _shares(measure_of(task), torch.cat(rows))

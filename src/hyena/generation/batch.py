@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hyena.generation.continuation import Continuation
 from hyena.generation.logprobs import Alternatives, likeliest, logprobs
-from hyena.generation.prompts import pad_left
+from hyena.generation.prompts import batches, pad_left
 from hyena.generation.results import SequenceState
 from hyena.generation.sampling import Sampling, sample
 from hyena.model import LanguageModel, ModelState
@@ -92,7 +92,7 @@ def begin(
     return_state: bool,
     never_penalized: Iterable[int],
 ) -> list[Batch]:
-    """The batches of rows that begin anew, which are one, and of rows that go on from a state.
+    """The batches of rows that begin anew, and of rows that go on from a state.
 
     Args:
         new: tokens to be fed at most, after those of the prompts.
@@ -100,22 +100,22 @@ def begin(
     """
     device = model.embedding.weight.device
     fresh = [row for row in rows if row.start is None]
-    batches = []
-    if fresh:
-        ids, mask = pad_left([row.prompt for row in fresh], device)
+    begun = []
+    for places in batches(model, [row.prompt for row in fresh]):
+        own = [fresh[i] for i in places]
+        ids, mask = pad_left([row.prompt for row in own], device)
         logits, state = model.prefill(
             ids, mask=mask, future=new, keep_inputs=return_state, last_only=True
         )
-        batches.append(Batch(model, fresh, state, logits[:, -1], never_penalized))
+        begun.append(Batch(model, own, state, logits[:, -1], never_penalized))
     together = defaultdict(list)
     for row in rows:
         if row.start is not None:
             together[row.start.model.length, len(row.prompt)].append((row, row.start))
     for group in together.values():
         for part, state in _joined([start.model.to(device) for _, start in group]):
-            own = [group[i] for i in part]
-            batches.append(_continued(model, own, state, never_penalized))
-    return batches
+            begun.append(_continued(model, [group[i] for i in part], state, never_penalized))
+    return begun
 
 
 def _joined(states: Sequence[ModelState]) -> list[tuple[Sequence[int], ModelState]]:

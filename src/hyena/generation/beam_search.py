@@ -11,12 +11,19 @@ from torch import Tensor
 from hyena.data.tokenizer import Tokenizer
 from hyena.generation.arguments import check_number, whole_number
 from hyena.generation.ending import Ending
-from hyena.generation.evaluation_mode import evaluation_mode
 from hyena.generation.logprobs import Alternatives, check_alternatives, likeliest, logprobs
-from hyena.generation.prompts import Prompts, check_room, pad_left, prompt_ids, require_tokens
+from hyena.generation.prompts import (
+    Prompts,
+    batches,
+    check_room,
+    pad_left,
+    prompt_ids,
+    require_tokens,
+)
 from hyena.generation.results import Finished
 from hyena.generation.text_stream import TextStream
 from hyena.model import LanguageModel
+from hyena.model.evaluation_mode import evaluation_mode
 
 
 @dataclass(frozen=True)
@@ -87,26 +94,35 @@ def beam_search(
     most = ending.max_new_tokens
     check_room(config, max(map(len, ids)), most)
     searches = [_Search(beam_width, length_penalty, ending, alternatives, own) for own in ids]
-    rows = [[i] for i in range(len(ids))]  # of the batch, those of each search's beams
     with evaluation_mode(model):
-        tokens, mask = pad_left(ids, model.embedding.weight.device)
-        logits, state = model.prefill(tokens, mask=mask, future=most - 1, last_only=True)
-        last = logits[:, -1]
-        while True:
-            table = logprobs(last)
-            parents = [s.extend(table, own) for s, own in zip(searches, rows, strict=True)]
-            rows, kept = placed(parents)
-            if not kept:
-                return [search.results() for search in searches]
-            if kept != list(range(len(last))):
-                state = state.select(kept)
-            newest = {
-                row: beam.tokens[-1]
-                for search, own in zip(searches, rows, strict=True)
-                for row, beam in zip(own, search.beams, strict=True)
-            }
-            read = torch.tensor([newest[row] for row in range(len(kept))], device=tokens.device)
-            last, state = model.step(read, state)
+        for places in batches(model, ids):
+            _search(model, [ids[i] for i in places], [searches[i] for i in places], most)
+    return [search.results() for search in searches]
+
+
+def _search(
+    model: LanguageModel, prompts: list[list[int]], searches: list[_Search], most: int
+) -> None:
+    """Runs the searches of prompts that are one batch."""
+    rows = [[i] for i in range(len(prompts))]  # of the batch, those of each search's beams
+    tokens, mask = pad_left(prompts, model.embedding.weight.device)
+    logits, state = model.prefill(tokens, mask=mask, future=most - 1, last_only=True)
+    last = logits[:, -1]
+    while True:
+        table = logprobs(last)
+        parents = [s.extend(table, own) for s, own in zip(searches, rows, strict=True)]
+        rows, kept = placed(parents)
+        if not kept:
+            return
+        if kept != list(range(len(last))):
+            state = state.select(kept)
+        newest = {
+            row: beam.tokens[-1]
+            for search, own in zip(searches, rows, strict=True)
+            for row, beam in zip(own, search.beams, strict=True)
+        }
+        read = torch.tensor([newest[row] for row in range(len(kept))], device=tokens.device)
+        last, state = model.step(read, state)
 
 
 def placed(parents: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from operator import index
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from hyena.data.tokenizer import Tokenizer
 from hyena.generation.arguments import shown
-from hyena.model import ModelConfig
+from hyena.model import LanguageModel, ModelConfig
 
 Prompts = str | Sequence[str] | Sequence[Sequence[int]]
 
@@ -101,6 +102,14 @@ def check_room(config: ModelConfig, known: int, new: int, *, feed_last: bool = F
 def _has_table(config: ModelConfig) -> bool:
     """Whether filters have a trained encoding, which ends at max_length under every policy."""
     return config.filter.train_encoding and "hyena" in config.layer_mixers()
+
+
+def batches(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The indices of prompts that may run as one batch: all, if they may be padded."""
+    together = defaultdict(list)
+    for i, prompt in enumerate(prompts):
+        together[0 if model.positions is None else len(prompt)].append(i)
+    return list(together.values())
 
 
 def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor | None]:

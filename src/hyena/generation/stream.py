@@ -12,12 +12,12 @@ from hyena.generation.arguments import shown, whole_number
 from hyena.generation.batch import begin
 from hyena.generation.continuation import Continuation
 from hyena.generation.ending import Ending
-from hyena.generation.evaluation_mode import evaluation_mode
 from hyena.generation.logprobs import check_alternatives
 from hyena.generation.prompts import Prompts, check_room, prompt_ids, require_tokens
 from hyena.generation.results import Event, Generation, SequenceState
 from hyena.generation.sampling import Sampling
 from hyena.model import LanguageModel, ModelState
+from hyena.model.evaluation_mode import evaluation_mode
 
 
 class Stream:

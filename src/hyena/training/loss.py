@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hyena.data import Windows
+from hyena.model.evaluation_mode import evaluation_mode
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -48,15 +49,7 @@ def window_loss(model: Any, windows: Windows, device: torch.device) -> Tensor:
 
 
 def mean_loss(model: torch.nn.Module, batches: Iterable[Windows], device: torch.device) -> float:
-    """Mean loss over batches of equal size, without gradients and in evaluation mode.
-
-    The model is put back into the mode it was in.
-    """
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            losses = [window_loss(model, batch, device) for batch in batches]
-        return float(torch.stack(losses).mean())
-    finally:
-        model.train(training)
+    """Mean loss over batches of equal size, without gradients and in evaluation mode."""
+    with evaluation_mode(model), torch.no_grad():
+        losses = [window_loss(model, batch, device) for batch in batches]
+    return float(torch.stack(losses).mean())
