@@ -14,7 +14,6 @@ from hyena.model import FilterConfig, LanguageModel, ModelConfig, ModelState
 from hyena.model.config import MIXERS
 from hyena.ops import online
 
-FORMAT_1 = Path(__file__).parent / "format_1"
 FORMAT_2 = Path(__file__).parent / "format_2"
 
 
@@ -226,32 +225,10 @@ def test_damaged_files_are_refused(tmp_path, tensors, metadata, message):
         load_state(damaged(tmp_path, tensors, **metadata))
 
 
-def test_damaged_files_of_version_1_are_refused(tmp_path):
-    for tensors, message in [
-        ({"short": (1, 9, 2)}, r"damaged: 'layers\.0\.inputs\.0' is missing"),
-        ({"inputs.0": (1, 3, 4)}, r"damaged: 'layers\.0\.short' is missing"),
-        (
-            {"inputs.0": (1, 3, 4), "inputs.1": (1, 3, 5)},
-            "damaged: its inputs are not of one shape",
-        ),
-    ]:
-        tensors = {name: torch.zeros(shape) for name, shape in tensors.items()}
-        with pytest.raises(ValueError, match=message):
-            load_state(damaged(tmp_path, tensors, format_version="1"))
-
-
-@torch.no_grad()
-def test_version_1_loads_for_ever():
-    model = hyena.load(FORMAT_1 / "model")
-    expected = load_file(FORMAT_1 / "logits.safetensors")["logits"]
-    found, _ = model.step(torch.tensor([1, 2]), load_state(FORMAT_1 / "state.safetensors"))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-
-
 @torch.no_grad()
 def test_version_2_loads_for_ever():
     # five of nine planned tokens are past, in blocks of two
-    model, state = hyena.load(FORMAT_1 / "model"), load_state(FORMAT_2 / "state.safetensors")
+    model, state = hyena.load(FORMAT_2 / "model"), load_state(FORMAT_2 / "state.safetensors")
     expected = load_file(FORMAT_2 / "logits.safetensors")["logits"]
     for t in range(4):
         found, state = model.step(torch.tensor([1, 2]), state)
@@ -273,16 +250,17 @@ def test_bad_files_are_refused(tmp_path):
         tmp_path / "new",
         {"kind": "hyena generation state", "format_version": "7"},
     )
-    with pytest.raises(ValueError, match="format version 7, but this hyena reads versions 1"):
+    with pytest.raises(ValueError, match="format version 7, but this hyena reads version 2"):
         load_state(tmp_path / "new")
     save_file(
         {"a": torch.zeros(1)},
         tmp_path / "later",
         {
             "kind": "hyena generation state",
-            "format_version": "1",
+            "format_version": "2",
             "length": "4",
             "layers": '["newest"]',
+            "settings": "[{}]",
         },
     )
     with pytest.raises(ValueError, match="layer of the kind 'newest', which this hyena does not"):
@@ -291,7 +269,7 @@ def test_bad_files_are_refused(tmp_path):
         save_file(
             {"a": torch.zeros(1)},
             tmp_path / "nonsense",
-            {"kind": "hyena generation state", "format_version": "1", "layers": layers},
+            {"kind": "hyena generation state", "format_version": "2", "layers": layers},
         )
         with pytest.raises(ValueError, match="nonsense is damaged: "):
             load_state(tmp_path / "nonsense")

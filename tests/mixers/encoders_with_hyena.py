@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from hyena.mixers import HyenaOperator
-from hyena.mixers.multihead import MultiheadAttentionAdapter
-from hyena.mixers.replace import replace_attention
+from hyena.mixers.replacing.multihead import MultiheadAttentionAdapter
+from hyena.mixers.replacing.replace import replace_attention
 
 WIDTH, HEADS, LENGTH = 8, 2, 12
 

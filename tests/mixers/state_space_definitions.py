@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyena.mixers import GSS, H3, S4D
-from hyena.mixers.state_space import StateSpace
+from hyena.mixers.rivals.state_space import StateSpace
 
 
 def state_space(ssm: StateSpace, u: Tensor) -> Tensor:

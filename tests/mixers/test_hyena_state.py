@@ -280,24 +280,6 @@ def test_recurrences_stop_at_max_length_by_policy() -> None:
 
 
 @torch.no_grad()
-def test_inputs_that_were_kept_become_the_state_of_a_recurrence() -> None:
-    # as in a file of format version 1
-    filter = LongFilter(
-        DiagonalSSM(D, filters=2, state=4, dtype=torch.float64), D, M, filters=2,
-        dtype=torch.float64,
-    )  # fmt: skip
-    op, u = make(3, filter=filter), draw(2, M, D)
-    inputs = []
-    convolve = op._convolve
-    op._convolve = lambda v, *rest: inputs.append(v) or convolve(v, *rest)  # type: ignore
-    _, state = op.prefill(u[:, :20])
-    del op._convolve
-    line = torch.zeros(2, 2 * D, 0, dtype=torch.float64)
-    old = HyenaState(state.short, OnlineState(line, 2, torch.cat(inputs, dim=1)), 20)
-    assert_close(steps(op, u, old, 20, M), op(u)[:, 20:], 1e-10)
-
-
-@torch.no_grad()
 def test_states_of_other_operators_are_refused() -> None:
     u = draw(1, 9, D)
     few, many = (make(filter=LongFilter(DiagonalSSM(D, state=n), D, M).double()) for n in (4, 6))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyena.mixers import LinearAttention
-from hyena.mixers.linear_attention import chunked, features
+from hyena.mixers.rivals.linear_attention import chunked, features
 
 D = 8
 

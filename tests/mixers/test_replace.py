@@ -20,8 +20,8 @@ from torch import nn
 
 from hyena.filters import HyenaFilter
 from hyena.mixers import CausalSelfAttention, HyenaOperator
-from hyena.mixers.multihead import MultiheadAttentionAdapter
-from hyena.mixers.replace import replace_attention
+from hyena.mixers.replacing.multihead import MultiheadAttentionAdapter
+from hyena.mixers.replacing.replace import replace_attention
 
 
 def test_names_are_returned_in_order_and_modules_swapped() -> None:

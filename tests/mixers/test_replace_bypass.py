@@ -19,7 +19,7 @@ from encoders_with_hyena import (
 )
 from torch import nn
 
-from hyena.mixers.replace import replace_attention
+from hyena.mixers.replacing.replace import replace_attention
 
 ENCODERS = [
     pytest.param(dict(zip(("batch_first", "norm_first", "nested"), values, strict=True)))

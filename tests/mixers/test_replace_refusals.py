@@ -5,7 +5,7 @@ from encoders_with_hyena import HEADS, LENGTH, WIDTH, encoder, refuses, swapped
 from torch import nn
 
 from hyena.mixers import CausalSelfAttention, HyenaOperator
-from hyena.mixers.replace import replace_attention
+from hyena.mixers.replacing.replace import replace_attention
 
 LOOKED_FOR = (
     "replace_attention: found nothing to replace in the model; looked for "

@@ -11,8 +11,8 @@ from rival_definitions import wkv as definition
 from torch import Tensor
 
 from hyena.mixers import RWKV
-from hyena.mixers.scan import EMPTY
-from hyena.mixers.wkv import WKVSums, wkv, wkv_step
+from hyena.mixers.rivals.scans.scan import EMPTY
+from hyena.mixers.rivals.scans.wkv import WKVSums, wkv, wkv_step
 
 D = 8
 

@@ -5,9 +5,9 @@ import torch
 from comparison import assert_all_close, with_gradients
 from torch import Tensor
 
-from hyena.mixers import windowed_sum as module
-from hyena.mixers.scan import linear_scan
-from hyena.mixers.windowed_sum import windowed_sum
+from hyena.mixers.rivals.scans import windowed_sum as module
+from hyena.mixers.rivals.scans.scan import linear_scan
+from hyena.mixers.rivals.scans.windowed_sum import windowed_sum
 
 
 def definition(x: Tensor, total: Tensor, kept: Tensor, weights: Tensor) -> Tensor:

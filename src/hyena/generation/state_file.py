@@ -10,7 +10,6 @@ import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,34 +17,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hyena.generation.results import SequenceState
-from hyena.mixers import (
-    AFTConvState,
-    AttentionState,
-    GSSState,
-    H3State,
-    HyenaState,
-    LinearAttentionState,
-    RWKVState,
-    S4DState,
-)
+from hyena.mixers import SPECS
 from hyena.model import ModelState
-from hyena.ops.online import OnlineState
 from hyena.ops.rows import writable
 
 FORMAT_VERSION = 2
 _KIND = "hyena generation state"
-# The state of each mixer, by the mixer's name in `hyena.ModelConfig`.
-_STATES: dict[str, Any] = {
-    "hyena": HyenaState,
-    "attention": AttentionState,
-    "linear-attention": LinearAttentionState,
-    "rwkv": RWKVState,
-    "aft-conv": AFTConvState,
-    "s4d": S4DState,
-    "h3": H3State,
-    "gss": GSSState,
-}
-_NAMES = {state: name for name, state in _STATES.items()}
 
 
 def save_state(state: ModelState, path: str | Path) -> None:
@@ -61,13 +38,14 @@ def save_state(state: ModelState, path: str | Path) -> None:
         raise ValueError(f"save_state: expected a ModelState, got a {type(state).__name__}{advice}")
     if not state.whole:
         raise ValueError("save_state: an error left this state in the middle of a step")
+    names = {spec.state: name for name, spec in SPECS.items()}
     tensors: dict[str, Tensor] = {}
     for i, layer in enumerate(state.layers):
         tensors.update({f"layers.{i}.{name}": x for name, x in layer.tensors().items()})
     metadata = {
         "kind": _KIND,
         "format_version": str(FORMAT_VERSION),
-        "layers": json.dumps([_NAMES[type(layer)] for layer in state.layers]),
+        "layers": json.dumps([names[type(layer)] for layer in state.layers]),
         "settings": json.dumps([layer.settings() for layer in state.layers]),
         "length": str(state.length),
     }
@@ -104,10 +82,10 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelSta
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
     if metadata.get("kind") != _KIND:
         raise ValueError(f"{path} holds no {_KIND}; it was written by something else")
-    if metadata.get("format_version") not in ("1", str(FORMAT_VERSION)):
+    if metadata.get("format_version") != str(FORMAT_VERSION):
         raise ValueError(
             f"{path} has format version {metadata.get('format_version')}, but this hyena reads "
-            f"versions 1 to {FORMAT_VERSION}; install the version of hyena that wrote it, or a "
+            f"version {FORMAT_VERSION}; install the version of hyena that wrote it, or a "
             "newer one"
         )
     try:
@@ -130,30 +108,15 @@ class _UnknownKindError(Exception):
 def _state(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> ModelState:
     """The state of a file; KeyError, TypeError or ValueError if it is damaged."""
     kinds, length = json.loads(metadata["layers"]), int(metadata["length"])
-    first = metadata["format_version"] == "1"
-    settings = [{}] * len(kinds) if first else json.loads(metadata["settings"])
+    settings = json.loads(metadata["settings"])
     layers = []
     for i, (kind, numbers) in enumerate(zip(kinds, settings, strict=True)):
-        if kind not in _STATES:
+        if kind not in SPECS:
             raise _UnknownKindError(kind)
         name = f"layers.{i}."
         own = {k.removeprefix(name): x for k, x in tensors.items() if k.startswith(name)}
         try:
-            if first and kind == "hyena":
-                layers.append(_hyena_of_version_1(own, length))
-            else:
-                layers.append(_STATES[kind].from_tensors(own, numbers))
+            layers.append(SPECS[kind].state.from_tensors(own, numbers))
         except KeyError as error:
             raise KeyError(f"{name}{error.args[0]}") from error
     return ModelState(layers, length)
-
-
-def _hyena_of_version_1(tensors: Mapping[str, Tensor], length: int) -> HyenaState:
-    """Of version 1, which has the inputs of each long convolution, and no plan."""
-    others = sorted(name for name in tensors if name.startswith("inputs.") and name != "inputs.0")
-    parts = [tensors["inputs.0"], *(tensors[name] for name in others)]
-    if len({part.shape for part in parts}) > 1 or parts[0].dim() != 3:
-        raise ValueError("its inputs are not of one shape (B, D, t)")
-    inputs = torch.cat(parts, dim=1)
-    line = inputs[..., :0].to(torch.promote_types(inputs.dtype, torch.float32))
-    return HyenaState(tensors["short"], OnlineState(line, len(parts), inputs), length)

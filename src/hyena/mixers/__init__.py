@@ -1,24 +1,38 @@
 """Layers that mix along the sequence: the Hyena operator, attention, and their rivals."""
 
-from hyena.mixers.aft_conv import AFTConv, AFTConvState
 from hyena.mixers.attention import CausalSelfAttention
 from hyena.mixers.attention_state import AttentionState
-from hyena.mixers.gss import GSS, GSSState
-from hyena.mixers.h3 import H3, H3State
 from hyena.mixers.hyena import HyenaOperator
 from hyena.mixers.hyena_state import HyenaState
-from hyena.mixers.linear_attention import LinearAttention, LinearAttentionState
-from hyena.mixers.multihead import MultiheadAttentionAdapter
-from hyena.mixers.replace import replace_attention
-from hyena.mixers.rwkv import RWKV, RWKVState
-from hyena.mixers.s4d import S4D, S4DState
+from hyena.mixers.mixer import SPECS, Mixer, Spec, mixer
+from hyena.mixers.replacing import MultiheadAttentionAdapter, replace_attention
+from hyena.mixers.rivals.aft_conv import AFTConv, AFTConvState
+from hyena.mixers.rivals.gss import GSS, GSSState
+from hyena.mixers.rivals.h3 import H3, H3State
+from hyena.mixers.rivals.linear_attention import LinearAttention, LinearAttentionState
+from hyena.mixers.rivals.rwkv import RWKV, RWKVState
+from hyena.mixers.rivals.s4d import S4D, S4DState
 from hyena.mixers.state import MixerState
+
+mixer(
+    "hyena",
+    state=HyenaState,
+    options={
+        "max_length": "max_length",
+        "order": "order",
+        "short_width": "short_width",
+        "dropout": "dropout",
+        "block_causal": "block_causal",
+    },
+    long_filter=True,
+)(HyenaOperator)
 
 __all__ = [
     "GSS",
     "H3",
     "RWKV",
     "S4D",
+    "SPECS",
     "AFTConv",
     "AFTConvState",
     "AttentionState",
@@ -29,9 +43,12 @@ __all__ = [
     "HyenaState",
     "LinearAttention",
     "LinearAttentionState",
+    "Mixer",
     "MixerState",
     "MultiheadAttentionAdapter",
     "RWKVState",
     "S4DState",
+    "Spec",
+    "mixer",
     "replace_attention",
 ]

@@ -8,17 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.mixers.attention_state import AttentionState
-from hyena.mixers.packing import (
-    check_dropout,
-    check_future,
-    check_input,
-    check_left_padding,
-    check_mask,
-    check_no_gradient,
-    check_state,
-    check_token,
-    segments_of,
-)
+from hyena.mixers.mixer import Mixer, Room, mixer
+from hyena.mixers.packing import check_dropout, check_no_gradient
 from hyena.mixers.projections import step_of
 from hyena.mixers.rotary import rotate, turns
 from hyena.ops import Segments
@@ -26,12 +17,23 @@ from hyena.ops import Segments
 _FEWEST = 16  # tokens to make room for at least
 
 
-class CausalSelfAttention(nn.Module):
+@mixer(
+    "attention",
+    state=AttentionState,
+    options={
+        "head_dim": "head_dim",
+        "rotary": ("positions", "rotary"),
+        "dropout": "dropout",
+    },
+)
+class CausalSelfAttention(Mixer):
     """Multi-head causal self-attention on (B, L, D), in O(D·L·(D + L)).
 
     Scaled dot products (Vaswani et al. 2017, arXiv:1706.03762) of queries and keys rotated by
     their positions (Su et al. 2021, arXiv:2104.09864), through PyTorch's
-    ``scaled_dot_product_attention``.
+    ``scaled_dot_product_attention``. A prefill makes room for its ``future`` tokens; without, or
+    beyond them, room is made by doubling. A step advances the state in place and records no
+    gradient, in O(D·(D + L)).
 
     Args:
         width: D, a multiple of ``head_dim``.
@@ -69,50 +71,18 @@ class CausalSelfAttention(nn.Module):
         self.in_proj = nn.Linear(width, 3 * width, device=device, dtype=dtype)
         self.out_proj = nn.Linear(width, width, device=device, dtype=dtype)
 
-    def forward(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        document_ids: Tensor | Segments | None = None,
-        cu_seqlens: Tensor | None = None,
-    ) -> Tensor:
-        """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
-        y, _, _ = self._attend(u, mask, document_ids, cu_seqlens)
-        return y
+    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+        return self._attend(u, mask, segments)[0]
 
-    def prefill(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        future: int | None = None,
-        keep_inputs: bool = False,
-    ) -> tuple[Tensor, AttentionState]:
-        """``forward``, and the state that `step` goes on from; padding on the left only.
-
-        Args: future: tokens to make room for; without, or beyond them, room is made by doubling.
-            keep_inputs makes no difference.
-        Raises: ValueError if a row of the mask has padding after a real token, or no real token.
-        """
-        check_left_padding("CausalSelfAttention", mask)
-        check_future("CausalSelfAttention", future)
-        y, k, v = self._attend(u, mask, None, None)
+    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, AttentionState]:
+        y, k, v = self._attend(u, mask, None)
         state = AttentionState(k.detach(), v.detach(), mask)
-        state.reserve(state.length + (future or 0))  # out of z, which it would keep alive
+        state.reserve(state.length + (room.future or 0))  # out of z, which it would keep alive
         return y, state
 
-    def step(self, u: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
-        """One more token: u (B, D) → y (B, D) and the state, advanced in place, in O(D·(D + L)).
-
-        Raises: ValueError on a state of another mixer, and where gradients would be recorded.
-        """
-        sizes = (self.heads, self.head_dim)
-        fits = isinstance(state, AttentionState) and state.sizes == sizes
-        check_state("CausalSelfAttention", state, fits)
-        B = state.batch
-        check_token("CausalSelfAttention", u, B, self.width, state.dtype)
+    def _step(self, u: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
         check_no_gradient("CausalSelfAttention", self, u)
+        B = state.batch
         z = step_of(self.in_proj, u)
         if state.length == state.capacity:
             state.reserve(max(2 * state.length, _FEWEST))
@@ -140,21 +110,14 @@ class CausalSelfAttention(nn.Module):
     def extra_repr(self) -> str:
         return f"width={self.width}, heads={self.heads}"
 
+    def _is_own(self, state: AttentionState) -> bool:
+        return state.sizes == (self.heads, self.head_dim)
+
     def _attend(
-        self,
-        u: Tensor,
-        mask: Tensor | None,
-        document_ids: Tensor | Segments | None,
-        cu_seqlens: Tensor | None,
+        self, u: Tensor, mask: Tensor | None, segments: Segments | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        check_input("CausalSelfAttention", u, self.width)
-        B, L, _ = u.shape
-        check_mask("CausalSelfAttention", mask, B, L)
-        segments = segments_of("CausalSelfAttention", document_ids, cu_seqlens, B, L)
-        if mask is not None:  # whatever stands at padding, be it NaN, has weight zero
-            u = u.masked_fill(~mask[..., None], 0)
         q, k, v = self._heads(u)
-        allowed = _allowed(mask, segments, L, u.device)
+        allowed = _allowed(mask, segments, u.shape[1], u.device)
         y = F.scaled_dot_product_attention(
             q,
             k,

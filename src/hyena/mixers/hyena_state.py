@@ -134,12 +134,6 @@ class HyenaState:
         """Takes what steps read of the filter."""
         fits = False
         if isinstance(filter, LongFilter) and filter.recurrent:
-            if isinstance(self.long, OnlineState) and self.long.inputs is not None:
-                # Of a file of version 1, which kept the inputs whatever the filter.
-                parts = self.long.inputs.unflatten(1, self.sizes[2:]).unbind(1)
-                with writable():
-                    left = [filter.state_after(u, i) for i, u in enumerate(parts)]
-                    self.long = RecurrentState(torch.stack(left, dim=1))
             found = filter.recurrence()
             if isinstance(self.long, RecurrentState):
                 parts, width, numbers = found.sizes

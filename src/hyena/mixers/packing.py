@@ -1,5 +1,7 @@
 """The arguments that say which positions of a batch are real and which belong together."""
 
+from numbers import Integral
+
 from torch import Tensor, float64, is_autocast_enabled, is_grad_enabled, nn
 from torch import bool as torch_bool
 from torch import dtype as torch_dtype
@@ -21,7 +23,9 @@ def check_input(name: str, u: Tensor, width: int, dtype: torch_dtype | None = No
 
 
 def check_mask(name: str, mask: Tensor | None, batch: int, length: int) -> None:
-    """Raises ValueError unless mask is None or a bool tensor (B, L), True at real tokens."""
+    """Raises TypeError or ValueError unless mask is None or a bool tensor (B, L), True at real
+    tokens."""
+    check_tensor(name, "mask", mask, optional=True)
     if mask is None:
         return
     if mask.dtype != torch_bool or mask.shape != (batch, length):
@@ -33,7 +37,7 @@ def check_mask(name: str, mask: Tensor | None, batch: int, length: int) -> None:
 
 def check_left_padding(name: str, mask: Tensor | None) -> None:
     """Raises ValueError if padding follows a real token in a row, or if a row is padding only."""
-    if mask is None or mask.dim() != 2 or mask.dtype != torch_bool:
+    if mask is None:
         return
     stops = mask[:, :-1] & ~mask[:, 1:]  # a real token before padding
     if not bool(mask[:, -1:].all()) or bool(stops.any()):
@@ -54,8 +58,8 @@ def check_state(name: str, state: object, fits: bool) -> None:
 
 def check_future(name: str, future: int | None) -> None:
     """Raises ValueError unless future is None or a number of tokens."""
-    if future is not None and future < 0:
-        raise ValueError(f"{name}.prefill: expected future ≥ 0 tokens, got {future}")
+    if future is not None and not (isinstance(future, Integral) and future >= 0):
+        raise ValueError(f"{name}.prefill: expected future ≥ 0 tokens or None, got {future!r}")
 
 
 def check_no_gradient(name: str, module: nn.Module, u: Tensor) -> None:
@@ -74,8 +78,9 @@ def check_dropout(name: str, dropout: float) -> None:
 
 
 def check_token(name: str, u: Tensor, batch: int, width: int, kept: torch_dtype) -> None:
-    """Raises ValueError unless u is one token a row, (batch, width), and no float64 that a state
-    of ``kept`` would round."""
+    """Raises TypeError or ValueError unless u is one token a row, (batch, width), and no float64
+    that a state of ``kept`` would round."""
+    check_tensor(f"{name}.step", "u", u)
     if u.shape != (batch, width):
         raise ValueError(
             f"{name}.step: expected u (B, D) = ({batch}, {width}), got {tuple(u.shape)}"
@@ -96,8 +101,12 @@ def segments_of(
 ) -> Segments | None:
     """The packed documents of a (B, L) batch, or None if every row is one document.
 
-    Raises: ValueError if both arguments are given or do not fit the batch.
+    Raises: TypeError on what is no tensor; ValueError if both arguments are given or do not fit the
+        batch.
     """
+    check_tensor(name, "cu_seqlens", cu_seqlens, optional=True)
+    if not isinstance(document_ids, Segments):
+        check_tensor(name, "document_ids", document_ids, optional=True)
     if document_ids is not None and cu_seqlens is not None:
         raise ValueError(f"{name}: give document_ids or cu_seqlens, not both")
     if cu_seqlens is not None:

@@ -7,6 +7,7 @@ and copy it first to go on in two ways.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
@@ -22,6 +23,14 @@ T = TypeVar("T")
 
 class MixerState(Protocol):
     """The state of one layer for the B sequences of a batch."""
+
+    @property
+    def batch(self) -> int:
+        """B."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of what it sums up; an input that is more precise would be rounded to it."""
 
     def copy(self) -> Self:
         """The same in memory of its own."""
@@ -67,7 +76,9 @@ def tensor_state(cls: type[T]) -> type[T]:
         check_alike(cls.__name__, [x.tensors() for x in states], [x.settings() for x in states])
         return cls(*map(torch.cat, zip(*states, strict=True)))
 
-    methods = {
+    methods: dict[str, Any] = {
+        "batch": property(lambda state: state[0].shape[0]),
+        "dtype": property(lambda state: reduce(torch.promote_types, (x.dtype for x in state))),
         "copy": lambda state: of_each(torch.clone, state),
         "select": lambda state, rows: of_each(
             lambda x: x.index_select(0, index_of(rows, x.device)), state

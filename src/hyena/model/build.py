@@ -13,26 +13,19 @@ from hyena.filters import (
     LongFilter,
     TransferFunctionTaps,
 )
-from hyena.mixers import (
-    GSS,
-    H3,
-    RWKV,
-    S4D,
-    AFTConv,
-    CausalSelfAttention,
-    HyenaOperator,
-    LinearAttention,
-)
+from hyena.mixers import SPECS, Mixer
 from hyena.model.config import FilterConfig, ModelConfig
-from hyena.model.reads import OF_HYENA_FILTERS
+from hyena.model.reads import OF_HYENA_FILTERS, option
 
 
-def build_mixer(config: ModelConfig, name: str, **place: Any) -> Any:
-    """The mixer that ``name`` stands for, of the model's sizes.
-
-    Its interface is that of `hyena.HyenaOperator`: forward, prefill, step and state_size.
-    """
-    return _BUILDERS[name](config, place)
+def build_mixer(config: ModelConfig, name: str, **place: Any) -> Mixer:
+    """The mixer that ``name`` stands for, of the model's sizes."""
+    spec = SPECS[name]
+    options = {argument: option(config, field) for argument, field in spec.options.items()}
+    if spec.long_filter:
+        options["filter"] = build_filter(config, **place)
+    built: Mixer = spec.type(config.width, **options, **place)
+    return built
 
 
 def build_filter(config: ModelConfig, **place: Any) -> HyenaFilter | LongFilter:
@@ -64,53 +57,6 @@ def build_filter(config: ModelConfig, **place: Any) -> HyenaFilter | LongFilter:
     )
 
 
-def _hyena(config: ModelConfig, place: dict[str, Any]) -> nn.Module:
-    return HyenaOperator(
-        config.width,
-        config.max_length,
-        config.order,
-        short_width=config.short_width,
-        dropout=config.dropout,
-        block_causal=config.block_causal,
-        filter=build_filter(config, **place),
-        **place,
-    )
-
-
-def _attention(config: ModelConfig, place: dict[str, Any]) -> nn.Module:
-    return CausalSelfAttention(
-        config.width,
-        head_dim=config.head_dim,
-        dropout=config.dropout,
-        rotary=config.positions == "rotary",
-        **place,
-    )
-
-
-def _linear_attention(config: ModelConfig, place: dict[str, Any]) -> nn.Module:
-    return LinearAttention(config.width, head_dim=config.head_dim, **place)
-
-
-def _rwkv(config: ModelConfig, place: dict[str, Any]) -> nn.Module:
-    return RWKV(config.width, **place)
-
-
-def _aft_conv(config: ModelConfig, place: dict[str, Any]) -> nn.Module:
-    return AFTConv(config.width, taps=config.local_width, **place)
-
-
-def _s4d(config: ModelConfig, place: dict[str, Any]) -> nn.Module:
-    return S4D(config.width, **vars(config.ssm), **place)
-
-
-def _h3(config: ModelConfig, place: dict[str, Any]) -> nn.Module:
-    return H3(config.width, head_dim=1, **vars(config.ssm), **place)
-
-
-def _gss(config: ModelConfig, place: dict[str, Any]) -> nn.Module:
-    return GSS(config.width, **vars(config.ssm), **place)
-
-
 def _explicit(config: ModelConfig, filter: FilterConfig, place: dict[str, Any]) -> nn.Module:
     return ExplicitTaps(config.width, filter.taps, filters=config.order - 1, **place)
 
@@ -132,16 +78,6 @@ def _transfer_function(
     return TransferFunctionTaps(config.width, filter.degree, filters=config.order - 1, **place)
 
 
-_BUILDERS: dict[str, Callable[[ModelConfig, dict[str, Any]], nn.Module]] = {
-    "hyena": _hyena,
-    "attention": _attention,
-    "linear-attention": _linear_attention,
-    "rwkv": _rwkv,
-    "aft-conv": _aft_conv,
-    "s4d": _s4d,
-    "h3": _h3,
-    "gss": _gss,
-}
 _TAPS: dict[str, Callable[[ModelConfig, FilterConfig, dict[str, Any]], nn.Module]] = {
     "explicit": _explicit,
     "fourier": _fourier,

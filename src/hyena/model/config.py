@@ -7,17 +7,9 @@ from numbers import Integral, Real
 from typing import Literal, get_args
 
 from hyena.filters import LengthPolicy
+from hyena.mixers import SPECS
 
-MIXERS = (
-    "hyena",
-    "attention",
-    "linear-attention",
-    "rwkv",
-    "aft-conv",
-    "s4d",
-    "h3",
-    "gss",
-)
+MIXERS = tuple(sorted(SPECS, key=lambda name: (name not in ("hyena", "attention"), name)))
 FilterKind = Literal["hyena", "explicit", "fourier", "s4d", "transfer-function"]
 Positions = Literal["rotary", "learned", "none"]
 
@@ -97,8 +89,7 @@ class ModelConfig:
     """Width of the MLP's hidden layer; 4 · width if not given."""
     mixers: str = "hyena"
     """Mixer of each layer: one name for all, or a comma-separated pattern that repeats, such as
-    hyena,hyena,attention. Names: hyena, attention, linear-attention, rwkv, aft-conv, s4d, h3,
-    gss."""
+    hyena,hyena,attention. Any other name gets the list of all."""
     max_length: int = 512
     """Longest input in tokens, and the length the filters are built for."""
     length_policy: LengthPolicy = "error"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hyena.mixers.linear_attention import LONGEST, SHORTEST
+from hyena.mixers.rivals.linear_attention import LONGEST, SHORTEST
 from hyena.model.config import ModelConfig
 from hyena.model.flops_of_convolutions import real_fft, spectrum_product
 from hyena.model.flops_of_filters import state_space_filters

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import reduce
 
+from hyena.mixers import SPECS, Spec
 from hyena.model.config import ModelConfig, SSMConfig
 
 OF_HYENA_FILTERS = (
@@ -23,17 +25,6 @@ OF_HYENA_FILTERS = (
 """The fields of `FilterConfig` that are of `hyena.HyenaFilter`."""
 
 _SSM = tuple(f"ssm.{field.name}" for field in fields(SSMConfig))
-_MIXERS = {
-    "hyena": ("order", "short_width", "block_causal", "filter.kind"),
-    "attention": ("head_dim", "positions"),
-    "linear-attention": ("head_dim",),
-    "rwkv": (),
-    "aft-conv": ("local_width",),
-    "s4d": _SSM,
-    "h3": _SSM,
-    "gss": _SSM,
-}
-_OF_STATE_SPACES = [name for name, options in _MIXERS.items() if options == _SSM]
 _FILTERS = {
     "hyena": tuple(f"filter.{name}" for name in OF_HYENA_FILTERS),
     "explicit": ("filter.taps",),
@@ -43,26 +34,37 @@ _FILTERS = {
 }
 
 
+_OF_ALL = ("dropout", "max_length")  # which the model reads besides
+
+
+def option(config: ModelConfig, field: str | tuple[str, object]) -> object:
+    """The value of a field of the config, dotted, or whether it is the value beside it."""
+    if isinstance(field, tuple):
+        return option(config, field[0]) == field[1]
+    return reduce(getattr, field.split("."), config)
+
+
 def without_effect(config: ModelConfig) -> list[str]:
     """The options, dotted, that are not at their defaults and that no mixer or filter of the model
     reads."""
-    mixers = set(config.layer_mixers())
-    read = {name for mixer in mixers for name in _MIXERS[mixer]}
-    if "hyena" in mixers:
-        read.update(_FILTERS[config.filter.kind])
-        if config.filter.state is not None and mixers.isdisjoint(_OF_STATE_SPACES):
-            read.discard("ssm.state")  # filter.state takes its place
+    specs = [SPECS[name] for name in dict.fromkeys(config.layer_mixers())]
+    read = {name for spec in specs for name in _read_by(spec)}
+    if any(spec.long_filter for spec in specs):
+        of_filter = set(_FILTERS[config.filter.kind])
+        if config.filter.state is not None:  # which takes the place of the other one
+            of_filter.discard("ssm.state")
+        read |= of_filter
     if config.positions == "learned":  # a table beside the embedding, whatever the mixers
         read.add("positions")
-    of_parts = {name for names in (*_MIXERS.values(), *_FILTERS.values()) for name in names}
-    return sorted(name for name in of_parts - read if _value(config, name) != _value(_PLAIN, name))
+    of_parts = {name for spec in SPECS.values() for name in _read_by(spec)}
+    of_parts.update(name for names in _FILTERS.values() for name in names)
+    return sorted(name for name in of_parts - read if option(config, name) != option(_PLAIN, name))
 
 
-def _value(config: ModelConfig, name: str) -> object:
-    part: object = config
-    for word in name.split("."):
-        part = getattr(part, word)
-    return part
+def _read_by(spec: Spec) -> set[str]:
+    """The options that a mixer reads and not every model; those of its filter aside."""
+    fields = {field if isinstance(field, str) else field[0] for field in spec.options.values()}
+    return fields.difference(_OF_ALL) | ({"filter.kind"} if spec.long_filter else set())
 
 
 _PLAIN = ModelConfig()

@@ -11,17 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide, without_autocast
-from hyena.mixers.packing import (
-    check_input,
-    check_left_padding,
-    check_mask,
-    check_state,
-    check_token,
-    segments_of,
-)
+from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import channels_first, channels_last, step_of
+from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
 from hyena.mixers.state import tensor_state
-from hyena.mixers.state_space import StateSpace
 from hyena.ops import Segments, long_conv
 
 
@@ -33,7 +26,8 @@ class H3State(NamedTuple):
     x: Tensor  # (B, E·E, H, n/2, 2): the diagonal state spaces, real and imaginary parts
 
 
-class H3(nn.Module):
+@mixer("h3", state=H3State, options=OPTIONS)
+class H3(Mixer):
     r"""``y = mixer(u)`` on (B, L, D), in O(D·L·(E·(log L + n) + D)).
 
     Fu et al. 2022 (arXiv:2212.14052), Algorithm 1:
@@ -86,80 +80,39 @@ class H3(nn.Module):
         self.shift = Shift(width, state, **place)
         self.out_proj = nn.Linear(width, width, **place)
 
-    def forward(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        document_ids: Tensor | Segments | None = None,
-        cu_seqlens: Tensor | None = None,
-    ) -> Tensor:
-        """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
-        return self._mix(u, mask, document_ids, cu_seqlens)[0]
+    def extra_repr(self) -> str:
+        return f"width={self.width}, head_dim={self.head_dim}, state={self.state}"
 
-    def prefill(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        future: int | None = None,
-        keep_inputs: bool = False,
-    ) -> tuple[Tensor, H3State]:
-        """``forward``, and the state that `step` goes on from; padding on the left only.
+    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+        return self._attend(u, mask, segments)[0]
 
-        The state has one size: ``future`` and ``keep_inputs`` make no difference.
-
-        Raises: ValueError if a row of the mask has padding after a real token, or no real token.
-        """
-        check_left_padding("H3", mask)
-        y, k, kv = self._mix(u, mask, None, None)
+    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, H3State]:
+        y, k, kv = self._attend(u, mask, None)
         keep = self.state - 1
         keys = F.pad(k, (max(keep - k.shape[-1], 0), 0))
         keys = keys[..., keys.shape[-1] - keep :].contiguous()
         x = self.filter.state_after(kv).unflatten(0, (u.shape[0], self.head_dim**2))
         return y, H3State(keys, x)
 
-    def step(self, u: Tensor, state: H3State) -> tuple[Tensor, H3State]:
-        """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + E·n))."""
-        n, pairs = self.state, self.head_dim**2
-        sizes = ((self.width, n - 1), (pairs, self.heads, n // 2, 2))
-        fits = isinstance(state, H3State) and (state.keys.shape[1:], state.x.shape[1:]) == sizes
-        check_state("H3", state, fits)
-        check_token("H3", u, state.keys.shape[0], self.width, state.x.dtype)
+    def _step(self, u: Tensor, state: H3State) -> tuple[Tensor, H3State]:
         q, k, v = step_of(self.in_proj, u).split(self.width, dim=1)
         window = torch.cat([state.keys, k[..., None]], dim=-1)  # (B, D, n)
         kv = self._products(self.shift.step(window)[..., None], v[..., None])[..., 0]
         y, x = self.filter.step(kv, state.x.flatten(0, 1))
         y = step_of(self.out_proj, self._read(q[..., None], y[..., None])[..., 0])
-        return y, H3State(window[..., 1:], x.unflatten(0, (u.shape[0], pairs)))
+        return y, H3State(window[..., 1:], x.unflatten(0, (u.shape[0], self.head_dim**2)))
 
-    def state_size(self, length: int, future: int | None = None) -> int:
-        """Numbers that `H3State` holds for one sequence: D·(n − 1) + D·E·n after any length."""
-        return self.width * (self.state - 1) + self.width * self.head_dim * self.state
+    def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
+        n = self.state
+        return (self.width, n - 1), (self.head_dim**2, self.heads, n // 2, 2)
 
-    def extra_repr(self) -> str:
-        return f"width={self.width}, head_dim={self.head_dim}, state={self.state}"
-
-    def _mix(
-        self,
-        u: Tensor,
-        mask: Tensor | None,
-        document_ids: Tensor | Segments | None,
-        cu_seqlens: Tensor | None,
+    def _attend(
+        self, u: Tensor, mask: Tensor | None, segments: Segments | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """y (B, L, D), the keys (B, D, L), and what the diagonal ones read (B·E·E, H, L)."""
-        check_input("H3", u, self.width)
-        B, L, D = u.shape
-        check_mask("H3", mask, B, L)
-        segments = segments_of("H3", document_ids, cu_seqlens, B, L)
-        # Padding is zeroed before the projection, so that a NaN there reaches no gradient, and
-        # after it, since its bias fills it. Shifted keys there are not zero, but their values are.
-        if mask is not None:
-            u = u.masked_fill(~mask[..., None], 0)
-        z = channels_first(self.in_proj, u)
-        if mask is not None:
-            z = z.masked_fill(~mask[:, None, :], 0)
-        q, k, v = z.split(D, dim=1)
+        # The projection's bias fills padding. Shifted keys there are not zero, but values are.
+        z = zero_at_padding(channels_first(self.in_proj, u), mask, 1)
+        q, k, v = z.split(self.width, dim=1)
         kv = self._products(self.shift(k, segments), v)
         y = self._read(q, self.filter(kv, _repeated(segments, self.head_dim**2)))
         return channels_last(self.out_proj, y), k, kv

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hyena.mixers.previous import previous
-from hyena.mixers.scan import EMPTY, linear_scan, running_max
+from hyena.mixers.rivals.scans.previous import previous
+from hyena.mixers.rivals.scans.scan import EMPTY, linear_scan, running_max
 
 
 class WKVSums(NamedTuple):

@@ -10,19 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from hyena.filters.precision import wide
-from hyena.mixers.packing import (
-    check_input,
-    check_left_padding,
-    check_mask,
-    check_state,
-    check_token,
-    segments_of,
-)
-from hyena.mixers.previous import previous, starts_of
+from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import step_of
-from hyena.mixers.scan import EMPTY
+from hyena.mixers.rivals.scans.previous import previous, starts_of
+from hyena.mixers.rivals.scans.scan import EMPTY
+from hyena.mixers.rivals.scans.wkv import WKVSums, wkv, wkv_step
 from hyena.mixers.state import tensor_state
-from hyena.mixers.wkv import WKVSums, wkv, wkv_step
 from hyena.ops import Segments
 
 DEPTH = 0.5  # how far up in the model the layer stands for the initial values, from zero to one
@@ -33,12 +26,13 @@ class RWKVState(NamedTuple):
     """What RWKV remembers of the tokens so far; see `hyena.mixers.state`."""
 
     input: Tensor  # (B, D): the last token's
-    numerator: Tensor  # (B, D): see `hyena.mixers.wkv.WKVSums`
+    numerator: Tensor  # (B, D): see `hyena.mixers.rivals.scans.wkv.WKVSums`
     denominator: Tensor  # (B, D)
     exponent: Tensor  # (B, D)
 
 
-class RWKV(nn.Module):
+@mixer("rwkv", state=RWKVState)
+class RWKV(Mixer):
     r"""``y = mixer(u)`` on (B, L, D), in O(L·D²).
 
     The time mixing of RWKV-4, Peng et al. 2023 (arXiv:2305.13048), section 3. Each of receptance
@@ -87,66 +81,30 @@ class RWKV(nn.Module):
         self.bonus = nn.Parameter(torch.empty(width, **place))
         self._set_initial()
 
-    def forward(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        document_ids: Tensor | Segments | None = None,
-        cu_seqlens: Tensor | None = None,
-    ) -> Tensor:
-        """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
-        check_input("RWKV", u, self.width)
-        B, L, _ = u.shape
-        check_mask("RWKV", mask, B, L)
-        segments = segments_of("RWKV", document_ids, cu_seqlens, B, L)
-        y, _, _ = self._mix(u, mask, starts_of(segments))
-        return y
+    def extra_repr(self) -> str:
+        return f"width={self.width}"
 
-    def prefill(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        future: int | None = None,
-        keep_inputs: bool = False,
-    ) -> tuple[Tensor, RWKVState]:
-        """``forward``, and the state that `step` goes on from; padding on the left only.
+    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+        return self._attend(u, mask, starts_of(segments))[0]
 
-        The state has one size: ``future`` and ``keep_inputs`` make no difference.
-
-        Raises: ValueError if a row of the mask has padding after a real token, or no real token.
-        """
-        check_input("RWKV", u, self.width)
-        check_mask("RWKV", mask, *u.shape[:2])
-        check_left_padding("RWKV", mask)
-        y, sums, exponents = self._mix(u, mask, None)
+    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, RWKVState]:
+        y, sums, exponents = self._attend(u, mask, None)
         numerator, denominator = sums[:, :, -1].clone()
         return y, RWKVState(u[:, -1].clone(), numerator, denominator, exponents[:, -1].clone())
 
-    def step(self, u: Tensor, state: RWKVState) -> tuple[Tensor, RWKVState]:
-        """One more token: u (B, D) → y (B, D) and the next state, in O(D²)."""
-        check_state(
-            "RWKV", state, isinstance(state, RWKVState) and state.input.shape[1:] == (self.width,)
-        )
-        check_token("RWKV", u, state.input.shape[0], self.width, state.numerator.dtype)
+    def _step(self, u: Tensor, state: RWKVState) -> tuple[Tensor, RWKVState]:
         r, k, v, decay, bonus = self._project(u, state.input)
         y, sums = wkv_step(k, v, decay, bonus, WKVSums(*state[1:]))
         return self._gate(r, y), RWKVState(u, *sums)
 
-    def state_size(self, length: int, future: int | None = None) -> int:
-        """Numbers that `RWKVState` holds for one sequence, after however many tokens."""
-        return 4 * self.width
+    def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return ((self.width,),) * 4
 
-    def extra_repr(self) -> str:
-        return f"width={self.width}"
-
-    def _mix(
+    def _attend(
         self, u: Tensor, mask: Tensor | None, starts: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The output, and the sums and exponents of `wkv`."""
-        if mask is not None:  # a real token after padding has zeros before it, like any first one
-            u = u.masked_fill(~mask[..., None], 0)
+        # A real token after padding has zeros before it, like any first one.
         r, k, v, decay, bonus = self._project(u, previous(u, starts))
         if mask is not None:
             k = k.masked_fill(~mask[..., None], EMPTY)

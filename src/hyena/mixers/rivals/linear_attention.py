@@ -10,16 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide, without_autocast
-from hyena.mixers.packing import (
-    check_input,
-    check_left_padding,
-    check_mask,
-    check_state,
-    check_token,
-    segments_of,
-)
+from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import step_of
-from hyena.mixers.scan import linear_scan
+from hyena.mixers.rivals.scans.scan import linear_scan
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
 
@@ -34,7 +27,8 @@ class LinearAttentionState(NamedTuple):
     sums: Tensor  # (B, H, E, E+1): Σ φ(k) vᵀ, and in the last column Σ φ(k)
 
 
-class LinearAttention(nn.Module):
+@mixer("linear-attention", state=LinearAttentionState, options={"head_dim": "head_dim"})
+class LinearAttention(Mixer):
     r"""``y = mixer(u)`` on (B, L, D), in O(L·D·(D + E)).
 
     Katharopoulos et al. 2020 (arXiv:2006.16236), causal, with their features φ(x) = elu(x) + 1.
@@ -74,68 +68,30 @@ class LinearAttention(nn.Module):
         self.in_proj = nn.Linear(width, 3 * width, device=device, dtype=dtype)
         self.out_proj = nn.Linear(width, width, device=device, dtype=dtype)
 
-    def forward(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        document_ids: Tensor | Segments | None = None,
-        cu_seqlens: Tensor | None = None,
-    ) -> Tensor:
-        """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
-        check_input("LinearAttention", u, self.width)
-        B, L, _ = u.shape
-        check_mask("LinearAttention", mask, B, L)
-        segments = segments_of("LinearAttention", document_ids, cu_seqlens, B, L)
-        y, _ = self._attend(u, mask, None if segments is None else segments.ids)
-        return y
+    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+        return self._attend(u, mask, None if segments is None else segments.ids)[0]
 
-    def prefill(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        future: int | None = None,
-        keep_inputs: bool = False,
+    def _prefill(
+        self, u: Tensor, mask: Tensor | None, room: Room
     ) -> tuple[Tensor, LinearAttentionState]:
-        """``forward``, and the state that `step` goes on from; padding on the left only.
-
-        The state has one size: ``future`` and ``keep_inputs`` make no difference.
-
-        Raises: ValueError if a row of the mask has padding after a real token, or no real token.
-        """
-        check_input("LinearAttention", u, self.width)
-        check_mask("LinearAttention", mask, *u.shape[:2])
-        check_left_padding("LinearAttention", mask)
         y, sums = self._attend(u, mask, None)
         return y, LinearAttentionState(sums[:, :, -1].clone())
 
-    def step(self, u: Tensor, state: LinearAttentionState) -> tuple[Tensor, LinearAttentionState]:
-        """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + E))."""
-        sizes = (self.heads, self.head_dim, self.head_dim + 1)
-        check_state(
-            "LinearAttention",
-            state,
-            isinstance(state, LinearAttentionState) and state.sums.shape[1:] == sizes,
-        )
-        check_token("LinearAttention", u, state.sums.shape[0], self.width, state.sums.dtype)
+    def _step(self, u: Tensor, state: LinearAttentionState) -> tuple[Tensor, LinearAttentionState]:
         z = step_of(self.in_proj, u)
         q, k, v = self._heads(z[:, None], None)  # (B, H, 1, ·)
         sums = state.sums + k.transpose(-1, -2) * v
         y = _divide((q.transpose(-1, -2) * sums).sum(-2))  # a product that no autocast rounds
         return step_of(self.out_proj, y.flatten(1).to(z.dtype)), LinearAttentionState(sums)
 
-    def state_size(self, length: int, future: int | None = None) -> int:
-        """Numbers that `LinearAttentionState` holds for one sequence, after however many tokens."""
-        return self.width * (self.head_dim + 1)
+    def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return ((self.heads, self.head_dim, self.head_dim + 1),)
 
     def extra_repr(self) -> str:
         return f"width={self.width}, heads={self.heads}"
 
     def _attend(self, u: Tensor, mask: Tensor | None, ids: Tensor | None) -> tuple[Tensor, Tensor]:
         """The output, and the sums up to each chunk's end, (B, H, n, E, E+1)."""
-        if mask is not None:  # whatever stands at padding, be it NaN, has weight zero
-            u = u.masked_fill(~mask[..., None], 0)
         z = self.in_proj(u)
         q, k, v = self._heads(z, mask)
         with without_autocast(u):  # sums over the past are not for 16 bits

@@ -9,7 +9,7 @@ from torch import nn
 from hyena.filters import HyenaFilter, LengthPolicy
 from hyena.mixers.attention import CausalSelfAttention
 from hyena.mixers.hyena import HyenaOperator
-from hyena.mixers.multihead import MultiheadAttentionAdapter
+from hyena.mixers.replacing.multihead import MultiheadAttentionAdapter
 from hyena.ops import Backend
 
 _Attention = nn.MultiheadAttention | CausalSelfAttention

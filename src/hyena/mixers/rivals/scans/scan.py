@@ -41,7 +41,7 @@ def running_max(keys: Tensor, starts: Tensor | None, decay: Tensor | None = None
 
     Args:
         keys: (B, L, D).
-        starts: (B, L, 1) bool, or None; see `hyena.mixers.previous.starts_of`.
+        starts: (B, L, 1) bool, or None; see `hyena.mixers.rivals.scans.previous.starts_of`.
         decay: (D,), at least zero; None means zero.
 
     Returns: m, (B, L, D), without gradient: sums that it scales do not depend on it.

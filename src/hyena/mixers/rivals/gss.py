@@ -9,17 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.mixers.packing import (
-    check_input,
-    check_left_padding,
-    check_mask,
-    check_state,
-    check_token,
-    segments_of,
-)
+from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import channels_last, step_of
+from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
 from hyena.mixers.state import tensor_state
-from hyena.mixers.state_space import StateSpace
 from hyena.ops import Segments
 
 _REDUCTION = 4  # the state space has so many times fewer channels than the model
@@ -33,7 +26,8 @@ class GSSState(NamedTuple):
     x: Tensor  # (B, H, n/2, 2): the state of each channel, real and imaginary parts
 
 
-class GSS(nn.Module):
+@mixer("gss", state=GSSState, options=OPTIONS)
+class GSS(Mixer):
     r"""``y = mixer(u)`` on (B, L, D), in O(D·L·(log L + n + D)).
 
     Mehta et al. 2022 (arXiv:2206.13947), section 3.2: gating lets a state space on a quarter of the
@@ -82,74 +76,32 @@ class GSS(nn.Module):
         self.up_proj = nn.Linear(self.channels, _EXPANSION * width, **place)
         self.out_proj = nn.Linear(_EXPANSION * width, width, **place)
 
-    def forward(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        document_ids: Tensor | Segments | None = None,
-        cu_seqlens: Tensor | None = None,
-    ) -> Tensor:
-        """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
-        return self._mix(u, mask, document_ids, cu_seqlens)[0]
+    def extra_repr(self) -> str:
+        return f"width={self.width}, channels={self.channels}, state={self.state}"
 
-    def prefill(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        future: int | None = None,
-        keep_inputs: bool = False,
-    ) -> tuple[Tensor, GSSState]:
-        """``forward``, and the state that `step` goes on from; padding on the left only.
+    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+        return self._gated(u, self._read(u, mask), segments)
 
-        The state has one size: ``future`` and ``keep_inputs`` make no difference.
+    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, GSSState]:
+        x = self._read(u, mask)
+        return self._gated(u, x, None), GSSState(self.filter.state_after(x))
 
-        Raises: ValueError if a row of the mask has padding after a real token, or no real token.
-        """
-        check_left_padding("GSS", mask)
-        y, x = self._mix(u, mask, None, None)
-        return y, GSSState(self.filter.state_after(x))
-
-    def step(self, u: Tensor, state: GSSState) -> tuple[Tensor, GSSState]:
-        """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + n))."""
-        sizes = (self.channels, self.state // 2, 2)
-        check_state("GSS", state, isinstance(state, GSSState) and state.x.shape[1:] == sizes)
-        check_token("GSS", u, state.x.shape[0], self.width, state.x.dtype)
+    def _step(self, u: Tensor, state: GSSState) -> tuple[Tensor, GSSState]:
         y, x = self.filter.step(self._reduced(u), state.x)
         gate = F.gelu(step_of(self.gate_proj, u))
         return step_of(self.out_proj, step_of(self.up_proj, y) * gate), GSSState(x)
 
-    def state_size(self, length: int, future: int | None = None) -> int:
-        """Numbers that `GSSState` holds for one sequence after ``length`` tokens: always H·n."""
-        return self.channels * self.state
-
-    def extra_repr(self) -> str:
-        return f"width={self.width}, channels={self.channels}, state={self.state}"
+    def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return ((self.channels, self.state // 2, 2),)
 
     def _reduced(self, u: Tensor) -> Tensor:
         """What the state spaces read: (…, D) → (…, H)."""
         return self.norm(F.gelu(step_of(self.in_proj, u)))
 
-    def _mix(
-        self,
-        u: Tensor,
-        mask: Tensor | None,
-        document_ids: Tensor | Segments | None,
-        cu_seqlens: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """y (B, L, D), and what the state spaces read (B, H, L)."""
-        check_input("GSS", u, self.width)
-        B, L, _ = u.shape
-        check_mask("GSS", mask, B, L)
-        segments = segments_of("GSS", document_ids, cu_seqlens, B, L)
-        # Padding is zeroed before the projections, so that a NaN there reaches no gradient, and
-        # after them, since their biases fill it.
-        if mask is not None:
-            u = u.masked_fill(~mask[..., None], 0)
-        x = self._reduced(u)
-        if mask is not None:
-            x = x.masked_fill(~mask[..., None], 0)
-        x = x.transpose(1, 2)
+    def _read(self, u: Tensor, mask: Tensor | None) -> Tensor:
+        """The same of a whole sequence, (B, H, L), zero at padding, which biases fill."""
+        return zero_at_padding(self._reduced(u), mask).transpose(1, 2)
+
+    def _gated(self, u: Tensor, x: Tensor, segments: Segments | None) -> Tensor:
         y = channels_last(self.up_proj, self.filter(x, segments))
-        return self.out_proj(y * F.gelu(self.gate_proj(u))), x
+        return self.out_proj(y * F.gelu(self.gate_proj(u)))

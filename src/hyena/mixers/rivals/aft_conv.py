@@ -10,19 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide
-from hyena.mixers.packing import (
-    check_input,
-    check_left_padding,
-    check_mask,
-    check_state,
-    check_token,
-    segments_of,
-)
-from hyena.mixers.previous import previous, starts_of
+from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import step_of
-from hyena.mixers.scan import EMPTY, linear_scan, running_max
+from hyena.mixers.rivals.scans.previous import previous, starts_of
+from hyena.mixers.rivals.scans.scan import EMPTY, linear_scan, running_max
+from hyena.mixers.rivals.scans.windowed_sum import windowed_sum
 from hyena.mixers.state import tensor_state
-from hyena.mixers.windowed_sum import windowed_sum
 from hyena.ops import Segments
 
 
@@ -37,7 +30,8 @@ class AFTConvState(NamedTuple):
     exponent: Tensor  # (B, D): the largest of their keys
 
 
-class AFTConv(nn.Module):
+@mixer("aft-conv", state=AFTConvState, options={"taps": "local_width"})
+class AFTConv(Mixer):
     r"""``y = mixer(u)`` on (B, L, D), in O(L·D·(D + K)).
 
     The convolutional Attention Free Transformer of Zhai et al. 2021 (arXiv:2105.14103), made
@@ -91,41 +85,12 @@ class AFTConv(nn.Module):
         nn.init.zeros_(self.gain)
         nn.init.zeros_(self.offset)
 
-    def forward(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        document_ids: Tensor | Segments | None = None,
-        cu_seqlens: Tensor | None = None,
-    ) -> Tensor:
-        """Mixes along the sequence; arguments, result and errors as `HyenaOperator.forward`."""
-        check_input("AFTConv", u, self.width)
-        B, L, _ = u.shape
-        check_mask("AFTConv", mask, B, L)
-        segments = segments_of("AFTConv", document_ids, cu_seqlens, B, L)
+    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
         q, k, v = self._project(u, mask)
-        y, _, _ = self._average(k, v, starts_of(segments))
-        return self._gate(q, y)
+        return self._gate(q, self._average(k, v, starts_of(segments))[0])
 
-    def prefill(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        future: int | None = None,
-        keep_inputs: bool = False,
-    ) -> tuple[Tensor, AFTConvState]:
-        """``forward``, and the state that `step` goes on from; padding on the left only.
-
-        The state has one size: ``future`` and ``keep_inputs`` make no difference.
-
-        Raises: ValueError if a row of the mask has padding after a real token, or no real token.
-        """
-        check_input("AFTConv", u, self.width)
+    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, AFTConvState]:
         L = u.shape[1]
-        check_mask("AFTConv", mask, u.shape[0], L)
-        check_left_padding("AFTConv", mask)
         q, k, v = self._project(u, mask)
         y, totals, top = self._average(k, v, None)
         near = min(self.taps - 1, L)  # tokens that stay in the window of the next one
@@ -144,14 +109,7 @@ class AFTConv(nn.Module):
         )
         return self._gate(q, y), state
 
-    def step(self, u: Tensor, state: AFTConvState) -> tuple[Tensor, AFTConvState]:
-        """One more token: u (B, D) → y (B, D) and the next state, in O(D·(D + K))."""
-        check_state(
-            "AFTConv",
-            state,
-            isinstance(state, AFTConvState) and state.keys.shape[1:] == (self.taps - 1, self.width),
-        )
-        check_token("AFTConv", u, state.keys.shape[0], self.width, state.keys.dtype)
+    def _step(self, u: Tensor, state: AFTConvState) -> tuple[Tensor, AFTConvState]:
         q, k, v = self._project(u, None)
         keys = torch.cat([state.keys, k[:, None]], dim=1)
         values = torch.cat([state.values, v[:, None]], dim=1)
@@ -172,9 +130,9 @@ class AFTConv(nn.Module):
         )
         return self._gate(q, y), state
 
-    def state_size(self, length: int, future: int | None = None) -> int:
-        """Numbers that `AFTConvState` holds for one sequence, after however many tokens."""
-        return (2 * (self.taps - 1) + 3) * self.width
+    def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
+        near, sums = (self.taps - 1, self.width), (self.width,)
+        return near, near, sums, sums, sums
 
     def extra_repr(self) -> str:
         return f"width={self.width}, taps={self.taps}"
@@ -182,8 +140,6 @@ class AFTConv(nn.Module):
     def _project(self, u: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """q, and in float32 or wider k and v, of u (B, L, D) or (B, D). Padding has a key of no
         weight."""
-        if mask is not None:  # whatever stands at padding, be it NaN, has weight zero
-            u = u.masked_fill(~mask[..., None], 0)
         q, k, v = step_of(self.in_proj, u).chunk(3, dim=-1)
         k, v = k.to(wide(k.dtype)), v.to(wide(v.dtype))
         return q, k if mask is None else k.masked_fill(~mask[..., None], EMPTY), v

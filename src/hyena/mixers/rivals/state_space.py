@@ -12,6 +12,9 @@ from hyena.filters import DiagonalSSM
 from hyena.filters.precision import without_autocast
 from hyena.ops import Segments, long_conv
 
+OPTIONS = {name: f"ssm.{name}" for name in ("state", "dt_min", "dt_max", "initial")}
+"""Of the constructors of mixers with a state space, and what they are in `hyena.ModelConfig`."""
+
 
 class StateSpace(nn.Module):
     """``y = taps * u + skip · u`` on (B, C, L), with ``taps`` a `hyena.filters.DiagonalSSM`.

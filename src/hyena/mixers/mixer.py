@@ -1,0 +1,205 @@
+"""The contract of the mixers: what each is given and gives is checked here, once; a mixer itself is
+its formula.
+
+Sizes: B batch, L length, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from hyena.mixers.packing import (
+    check_future,
+    check_input,
+    check_left_padding,
+    check_mask,
+    check_state,
+    check_token,
+    segments_of,
+)
+from hyena.ops import Segments
+
+M = TypeVar("M", bound="type[Any]")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the rest of the package has to know of a mixer; see `mixer`."""
+
+    name: str
+    type: Any
+    state: type[Any]
+    options: Mapping[str, str | tuple[str, object]]
+    long_filter: bool
+
+
+SPECS: dict[str, Spec] = {}
+"""The mixers by their names in `hyena.ModelConfig`."""
+
+
+def mixer(
+    name: str,
+    *,
+    state: type[Any],
+    options: Mapping[str, str | tuple[str, object]] | None = None,
+    long_filter: bool = False,
+) -> Callable[[M], M]:
+    """Makes a class known, under its name in `hyena.ModelConfig`, to models, files and commands.
+
+    Args:
+        name: as in ``mixers: NAME``.
+        state: a `hyena.mixers.state.MixerState`, what its `Mixer.prefill` returns.
+        options: arguments of its constructor besides the width, and the field of
+            `hyena.ModelConfig` that each is; a field and a value where the argument asks for that
+            value.
+        long_filter: its constructor takes the model's long filter as ``filter``.
+    """
+
+    def register(cls: M) -> M:
+        SPECS[name] = cls.spec = Spec(name, cls, state, dict(options or {}), long_filter)
+        return cls
+
+    return register
+
+
+class Room(NamedTuple):
+    """What a prefill is told of the tokens to come; a state of one size need not know."""
+
+    future: int | None
+    keep_inputs: bool
+
+
+class Mixer(nn.Module):
+    """A layer on (B, L, D) that carries information along the sequence, causally.
+
+    A mixer writes `_mix`, `_prefill` and `_step`, on arguments that have been checked, the input
+    zero at padding; and the shapes of its state, or if that has no fixed ones, `state_size` and
+    `_is_own`. Attributes: ``width`` D.
+    """
+
+    spec: ClassVar[Spec]
+    width: int
+
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        document_ids: Tensor | Segments | None = None,
+        cu_seqlens: Tensor | None = None,
+    ) -> Tensor:
+        """Mixes along the sequence.
+
+        Args:
+            u: (B, L, D).
+            mask: (B, L) bool, True at real tokens, for padding on the left or right: the outputs at
+                real tokens are those of the unpadded rows. Outputs at padding mean nothing.
+            document_ids: (B, L) integers; positions see only their own run of equal ids. Or the
+                `hyena.ops.Segments` made of them, so that a model makes them once.
+            cu_seqlens: the same as cumulative lengths, see `Segments.from_cu_seqlens`.
+
+        Returns: (B, L, D), dtype of ``u`` (under autocast, autocast's).
+        Raises: TypeError on what is no tensor; ValueError on shapes or dtypes that do not fit, and
+            on a length that the policy refuses.
+        """
+        u = self._checked(u, mask)
+        segments = segments_of(self._name, document_ids, cu_seqlens, *u.shape[:2])
+        return self._mix(u, mask, segments)
+
+    def prefill(
+        self,
+        u: Tensor,
+        *,
+        mask: Tensor | None = None,
+        future: int | None = None,
+        keep_inputs: bool = False,
+    ) -> tuple[Tensor, Any]:
+        """``forward`` for the tokens that are known, and the state that `step` goes on from.
+
+        Args:
+            u: (B, L, D), L ≥ 1.
+            mask: (B, L) bool, padding on the left only.
+            future: T, the most tokens that `step` will be given, for states that grow with them.
+                What comes of it says the mixer's own description.
+            keep_inputs: with ``future``, keep what it takes to go on beyond.
+
+        Raises: as `forward`; ValueError on no token, and if a row of the mask has padding after a
+            real token, or no real token.
+        """
+        u = self._checked(u, mask)
+        if u.shape[1] == 0:
+            raise ValueError(
+                f"{self._name}.prefill: expected u (B, L, {self.width}) with L ≥ 1, got "
+                f"{tuple(u.shape)}; begin with the first token"
+            )
+        check_left_padding(self._name, mask)
+        check_future(self._name, future)
+        return self._prefill(u, mask, Room(future, keep_inputs))
+
+    def step(self, u: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One more token: u (B, D) → y (B, D) and the state after it.
+
+        Equals the last position of ``forward`` on the whole sequence, to rounding. The state that
+        is given may be written to: copy it first to go on in two ways.
+
+        Raises: TypeError on what is no tensor; ValueError on a state of another mixer, or one less
+            precise than u.
+        """
+        check_state(self._name, state, isinstance(state, self.spec.state) and self._is_own(state))
+        check_token(self._name, u, state.batch, self.width, state.dtype)
+        return self._step(u, state)
+
+    def state_size(self, length: int, future: int | None = None) -> int:
+        """Numbers that the state holds for one sequence after a `prefill` of ``length`` tokens,
+        with ``future`` as given to it and without ``keep_inputs``."""
+        return sum(prod(shape) for shape in self._state_shapes())
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+        """`forward`; no segments mean that each row is one document."""
+        raise NotImplementedError
+
+    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, Any]:
+        """`prefill`."""
+        raise NotImplementedError
+
+    def _step(self, u: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """`step`."""
+        raise NotImplementedError
+
+    def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of each tensor of the state, for one sequence."""
+        raise NotImplementedError
+
+    def _is_own(self, state: Any) -> bool:
+        """Whether a state of the right kind is of this mixer's sizes."""
+        return tuple(x.shape[1:] for x in state) == self._state_shapes()
+
+    def _checked(self, u: Tensor, mask: Tensor | None) -> Tensor:
+        """u, zero at padding: whatever stands there, be it NaN, reaches neither sums nor
+        gradients."""
+        check_input(self._name, u, self.width, self._dtype())
+        check_mask(self._name, mask, *u.shape[:2])
+        return zero_at_padding(u, mask)
+
+    def _dtype(self) -> torch.dtype | None:
+        """That of the first linear layer; None if that is another kind of layer, quantised say,
+        which may take other dtypes."""
+        for layer in self._modules.values():
+            if isinstance(layer, nn.Linear):
+                return layer.weight.dtype if type(layer) is nn.Linear else None
+        return None
+
+
+def zero_at_padding(x: Tensor, mask: Tensor | None, channels: int = -1) -> Tensor:
+    """x, whose channels are that dimension, with zeros where the mask (B, L) is False."""
+    return x if mask is None else x.masked_fill(~mask.unsqueeze(channels), 0)

@@ -1,0 +1,1 @@
+"""The recurrences behind the rivals, all positions at once."""
