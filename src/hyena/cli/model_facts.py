@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
-from hyena.model import AttentionFlops, HyenaFlops, LanguageModel, ModelConfig, RivalFlops
+from hyena.model import LanguageModel, ModelConfig
 
 Row = tuple[str, ...]
 
@@ -84,9 +84,9 @@ def operations(model: LanguageModel, length: int, batch: int) -> str:
         first = mixers.index(mixer)
         a, b = paper.layers[first], executed.layers[first]
         rows += [(f"{mixer} block, of {blocks}", "", "")]
-        rows += [row(f"  {name}", getattr(a, part), getattr(b, part)) for name, part in _parts(a)]
+        rows += [row(f"  {part.replace('_', ' ')}", a[part], b[part]) for part in b.parts]
         rows += [row("  all", a.total, b.total)]
-        if isinstance(a, AttentionFlops):
+        if b.above_diagonal:
             rows += [row("  all without the pairs in the future", a.causal, b.causal)]
     rows += [row("head", paper.head, executed.head), row("model", paper.total, executed.total)]
     if "attention" in mixers:
@@ -101,7 +101,7 @@ def operations(model: LanguageModel, length: int, batch: int) -> str:
             "  The paper's formula (arXiv:2302.10866, App. A.2) counts order projections where\n"
             "  order + 1 run, and leaves out gates, filters and the padding of the FFTs."
         )
-    if any(isinstance(layer, RivalFlops) for layer in executed.layers):
+    if set(mixers) - {"hyena", "attention"}:
         lines.append(
             "  The paper has no formula for other mixers; they are counted as executed in both."
         )
@@ -113,12 +113,6 @@ def _part(name: str) -> str:
         return "embedding, which is the head"
     inside = name.split(".", 2)[2] if name.startswith("blocks.") else name
     return next(part for prefix, part in _PARTS.items() if inside.startswith(prefix))
-
-
-def _parts(layer: HyenaFlops | AttentionFlops | RivalFlops) -> list[tuple[str, str]]:
-    """The parts that add up to a block's total: name for people, name of the field."""
-    names = [field.name for field in fields(layer) if field.name != "above_diagonal"]
-    return [(name.replace("_", " "), name) for name in names]
 
 
 def _aligned(rows: Sequence[Row], numbers: str = ">") -> list[str]:

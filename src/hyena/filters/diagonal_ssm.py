@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.filters.exponentials import exponential_sum, step_factor, sum_of_exponentials
+from hyena.filters.flops import POWER, PRODUCT, FilterFlops
 from hyena.filters.precision import wide, without_autocast
 
 _REAL_PART = -0.5  # of every pole at first
@@ -106,6 +107,18 @@ class DiagonalSSM(nn.Module):
             exponent, _ = self._discrete()
             u = u.to(exponent.real.dtype)
             return torch.stack([exponential_sum(u, one) for one in exponent], dim=1)
+
+    def flops(self, length: int) -> FilterFlops:
+        """Operations of the taps for inputs of this length.
+
+        Blocks of positions, see `hyena.filters.exponentials`: powers within a block and of all
+        blocks' first positions, weights on the latter, and a matrix product of both.
+        """
+        rows, poles = self.filters * self.channels, self.state // 2
+        block = math.isqrt(length - 1) + 1
+        blocks = -(-length // block)
+        powers = poles * (POWER * (block + blocks) + PRODUCT * blocks)
+        return FilterFlops(rows * 2 * blocks * block * self.state, 0, rows * powers)
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, filters={self.filters}, state={self.state}"

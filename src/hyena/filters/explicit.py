@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.filters.flops import FilterFlops
 from hyena.filters.precision import wide
 
 
@@ -51,6 +52,10 @@ class ExplicitTaps(nn.Module):
             raise ValueError(f"ExplicitTaps: expected a length ≥ 1, got {length}")
         taps = self.weight[..., :length].to(wide(self.weight.dtype))
         return F.pad(taps, (0, length - taps.shape[-1]))
+
+    def flops(self, length: int) -> FilterFlops:
+        """Operations of the taps for inputs of this length."""
+        return FilterFlops(0, 0, 0)
 
     def extra_repr(self) -> str:
         filters, channels, taps = self.weight.shape

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from hyena.filters.flops import FilterFlops, real_fft
 from hyena.filters.precision import wide, without_autocast
 
 
@@ -70,6 +71,11 @@ class FourierTaps(nn.Module):
             h = torch.fft.irfft(torch.view_as_complex(weight), n=self.max_length)
             periods = -(-length // self.max_length)
             return h.repeat(1, 1, periods)[..., :length]
+
+    def flops(self, length: int) -> FilterFlops:
+        """Operations of the taps for inputs of this length."""
+        rows = self.weight.shape[0] * self.weight.shape[1]
+        return FilterFlops(0, rows * real_fft(self.max_length), 0)
 
     def extra_repr(self) -> str:
         filters, channels, modes, _ = self.weight.shape

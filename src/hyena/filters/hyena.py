@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.filters.encoding import Grid, KeptEncoding, encode, read_table
+from hyena.filters.flops import FilterFlops
 from hyena.filters.kept import KeptFilter
 from hyena.filters.network import sine_network
 from hyena.filters.window import windowed
@@ -201,6 +202,18 @@ class HyenaFilter(nn.Module):
         if mode:
             self._kept.clear()
         return super().train(mode)
+
+    def flops(self, length: int) -> FilterFlops:
+        """Operations of the filters for inputs of this length, the skip's with them."""
+        rows = self.filters * self.channels
+        linear = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+        products = sum(layer.in_features * layer.out_features for layer in linear)
+        encoding = 3 * (self.emb_dim - 1) // 2 if self.encoding is None else 0  # phase, cos, sin
+        sines = sum(layer.out_features for layer in linear[:-1])
+        # window: decay · t, exponential, shift, product; norm: modulus, sum, division; skip
+        per_tap = (4 if self.window else 0) + (3 if self.normalized else 0) + 1
+        lags = 2 * length - 1 if self.bidirectional else length
+        return FilterFlops(2 * lags * products, 0, lags * (encoding + sines + rows * per_tap))
 
     def extra_repr(self) -> str:
         return (

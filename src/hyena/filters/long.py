@@ -8,6 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from hyena.filters.flops import FilterFlops
 from hyena.filters.kept import KeptFilter
 from hyena.ops import Backend, FilterSpectrum
 from hyena.ops.online import BLOCK, OnlineFilter
@@ -129,6 +130,20 @@ class LongFilter(nn.Module):
         if mode:
             self._kept.clear()
         return super().train(mode)
+
+    def flops(self, length: int) -> FilterFlops:
+        """Operations of the filters for inputs of this length, the skip's with them.
+
+        Raises: ValueError if ``taps`` do not count theirs.
+        """
+        if not hasattr(self.taps, "flops"):
+            raise ValueError(
+                f"LongFilter: the operations of {type(self.taps).__name__} are not counted; give "
+                "it a method flops(length) that returns hyena.filters.flops.FilterFlops"
+            )
+        taps: FilterFlops = self.taps.flops(length)
+        skip = self.filters * self.channels * length
+        return taps._replace(pointwise=taps.pointwise + skip)
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, filters={self.filters}, max_length={self.max_length}"

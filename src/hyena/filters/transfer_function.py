@@ -17,6 +17,7 @@ from hyena.filters.exponentials import (
     step_exponent,
     sum_of_exponentials,
 )
+from hyena.filters.flops import RECIPROCAL, FilterFlops, real_fft, spectrum_product
 from hyena.filters.kept import is_fixed
 from hyena.filters.partial_fractions import partial_fractions
 from hyena.filters.precision import wide, widest, without_autocast
@@ -86,6 +87,19 @@ class TransferFunctionTaps(nn.Module):
             b = self.numerator[..., :length].to(exact).flatten(0, 1)
             h = fft.convolve(g[None], b, 0).to(wide(self.reflection.dtype))
         return h.view(self.numerator.shape[0], -1, length)
+
+    def flops(self, length: int) -> FilterFlops:
+        """Operations of the taps for inputs of this length: the denominator's recursion, its
+        reciprocal and the product with the numerator."""
+        filters, channels, degree = self.reflection.shape
+        taps = min(degree + 1, length)
+        n, points = fft.fast_length(length + taps - 1), reciprocal_length(length, degree)
+        transforms = 3 * real_fft(n) + 2 * real_fft(points)
+        # the weights of the circle on a and on 1/a, and reciprocals of complex numbers
+        inverse = degree + 1 + length + RECIPROCAL * (points // 2 + 1)
+        pointwise = degree * (degree + 3) + inverse + spectrum_product(n)
+        rows = filters * channels
+        return FilterFlops(0, rows * transforms, rows * pointwise)
 
     def recurrence(self) -> tuple[Tensor, Tensor]:
         """What taps[t] = 2 Re Σ weight · decay^t is made of: decay and weight, (F, D, m) complex.

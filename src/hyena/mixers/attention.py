@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.mixers.attention_state import AttentionState
+from hyena.mixers.flops import LayerFlops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.packing import check_dropout, check_no_gradient
 from hyena.mixers.projections import step_of
@@ -106,6 +107,23 @@ class CausalSelfAttention(Mixer):
         """Numbers that `AttentionState` has room for, for one sequence of ``length`` tokens and,
         if planned in `prefill`, ``future`` more."""
         return 2 * self.width * (length + (future or 0))
+
+    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+        """All L·L pairs; the projections in full, not as six times the parameters."""
+        D, positions, pairs = self.width, batch * length, batch * length * length
+        products = 2 * D * pairs  # of queries and keys; of scores and values
+        softmax = 3 * self.heads * pairs  # exponential, sum, division
+        future = (length - 1) / (2 * length)  # share of the pairs above the diagonal
+        parts = {
+            "projections": 2 * 3 * D * D * positions,
+            # two products and a sum for each number of a query or key
+            "rotation": 3 * 2 * D * positions if self.rotary else 0,
+            "scores": products,
+            "softmax": softmax,
+            "values": products,
+            "output": 2 * D * D * positions,
+        }
+        return LayerFlops(parts, future * (2 * products + softmax))
 
     def extra_repr(self) -> str:
         return f"width={self.width}, heads={self.heads}"

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters import HyenaFilter, LengthPolicy, LongFilter
+from hyena.filters.flops import block_causal_convolution, convolution
 from hyena.filters.precision import wide
+from hyena.mixers.flops import LayerFlops
 from hyena.mixers.hyena_state import HyenaState
 from hyena.mixers.packing import (
     check_dropout,
@@ -282,6 +284,30 @@ class HyenaOperator(nn.Module):
         planned = future or 0
         blocks = planned + 2 * min(planned, online.BLOCK)
         return short + convolutions * D * (length if future is None else blocks)
+
+    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+        """Floating point operations of `forward` on ``batch`` rows of ``length`` tokens, one
+        document each, filters made anew; kept spectra spare the parts ``filter …``."""
+        D, N, positions = self.width, self.order, batch * length
+        lead = length - 1 if self.bidirectional else 0
+        filters = (self.two_sided_filter if self.bidirectional else self.filter).flops(length)
+        row, filter_fft = (
+            block_causal_convolution(length)
+            if self.block_causal
+            else convolution(length + lead, length, lead)
+        )
+        return LayerFlops(
+            {
+                "projections": 2 * (N + 1) * D * D * positions,
+                "short_conv": 2 * (N + 1) * D * positions * self.short_width,
+                "gates": N * D * positions,
+                "long_conv": batch * (N - 1) * D * row,
+                "filter_network": filters.products,
+                "filter_values": filters.transforms + filters.pointwise,
+                "filter_fft": (N - 1) * D * filter_fft,
+                "output": 2 * D * D * positions,
+            }
+        )
 
     def extra_repr(self) -> str:
         return f"width={self.width}, max_length={self.max_length}, order={self.order}"

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from hyena.mixers.flops import LayerFlops
 from hyena.mixers.packing import (
     check_future,
     check_input,
@@ -79,8 +80,8 @@ class Mixer(nn.Module):
     """A layer on (B, L, D) that carries information along the sequence, causally.
 
     A mixer writes `_mix`, `_prefill` and `_step`, on arguments that have been checked, the input
-    zero at padding; and the shapes of its state, or if that has no fixed ones, `state_size` and
-    `_is_own`. Attributes: ``width`` D.
+    zero at padding; the shapes of its state, or if that has no fixed ones, `state_size` and
+    `_is_own`; and its `flops`. Attributes: ``width`` D.
     """
 
     spec: ClassVar[Spec]
@@ -159,6 +160,10 @@ class Mixer(nn.Module):
         """Numbers that the state holds for one sequence after a `prefill` of ``length`` tokens,
         with ``future`` as given to it and without ``keep_inputs``."""
         return sum(prod(shape) for shape in self._state_shapes())
+
+    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+        """Floating point operations of `forward` on ``batch`` rows of ``length`` tokens."""
+        raise NotImplementedError
 
     @property
     def _name(self) -> str:

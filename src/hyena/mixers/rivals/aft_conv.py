@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide
+from hyena.mixers.flops import NORM, RUNNING_MAX, SIGMOID, SUM_OF_TWO, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import step_of
 from hyena.mixers.rivals.scans.previous import previous, starts_of
@@ -133,6 +134,14 @@ class AFTConv(Mixer):
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         near, sums = (self.taps - 1, self.width), (self.width,)
         return near, near, sums, sums, sums
+
+    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+        D, K, positions = self.width, self.taps, batch * length
+        # kept: 2; weight and its product with v: 3; a product and a term for each tap and sum;
+        # division
+        mean = RUNNING_MAX + 2 + 3 + SUM_OF_TWO + 2 * 3 * K + 1
+        pointwise = positions * D * (mean + SIGMOID + 1) + D * K * (NORM + 1)
+        return rival_flops(positions, before=3 * D * D, after=D * D, pointwise=pointwise)
 
     def extra_repr(self) -> str:
         return f"width={self.width}, taps={self.taps}"

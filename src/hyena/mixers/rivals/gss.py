@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.mixers.flops import GELU, NORM, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import channels_last, step_of
 from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
@@ -75,6 +76,18 @@ class GSS(Mixer):
         )
         self.up_proj = nn.Linear(self.channels, _EXPANSION * width, **place)
         self.out_proj = nn.Linear(_EXPANSION * width, width, **place)
+
+    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+        D, H, wide, positions = self.width, self.channels, _EXPANSION * self.width, batch * length
+        products, transforms, pointwise = self.filter.flops(length, batch)
+        return rival_flops(
+            positions,
+            before=D * H + D * wide,
+            after=H * wide + wide * D,
+            products=products,
+            transforms=transforms,
+            pointwise=pointwise + positions * ((GELU + NORM) * H + (GELU + 1) * wide),
+        )
 
     def extra_repr(self) -> str:
         return f"width={self.width}, channels={self.channels}, state={self.state}"

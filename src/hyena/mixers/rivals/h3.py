@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.filters.flops import convolution
 from hyena.filters.precision import wide, without_autocast
+from hyena.mixers.flops import LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import channels_first, channels_last, step_of
 from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
@@ -79,6 +81,22 @@ class H3(Mixer):
         )
         self.shift = Shift(width, state, **place)
         self.out_proj = nn.Linear(width, width, **place)
+
+    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+        D, E, positions = self.width, self.head_dim, batch * length
+        taps = min(self.state, length)
+        products, transforms, pointwise = self.filter.flops(length, batch * E * E)
+        row, filter_fft = convolution(taps, length)  # of the shift
+        spectra = row - 2 * filter_fft
+        outer = positions * D * (E + 2 * E - 1)  # k ⊙ v, and what q takes of it
+        return rival_flops(
+            positions,
+            before=3 * D * D,
+            after=D * D,
+            products=products,
+            transforms=transforms + D * (2 * batch + 1) * filter_fft,
+            pointwise=pointwise + D * (batch * spectra + taps) + outer,
+        )
 
     def extra_repr(self) -> str:
         return f"width={self.width}, head_dim={self.head_dim}, state={self.state}"

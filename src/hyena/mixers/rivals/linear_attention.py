@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide, without_autocast
+from hyena.mixers.flops import LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import step_of
 from hyena.mixers.rivals.scans.scan import linear_scan
@@ -87,6 +88,20 @@ class LinearAttention(Mixer):
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         return ((self.heads, self.head_dim, self.head_dim + 1),)
 
+    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+        D, H, E, C = self.width, self.heads, self.head_dim, self._chunk
+        chunks, positions = batch * H * -(-length // C), batch * length
+        sums = E * (E + 1)  # kept from chunk to chunk
+        return rival_flops(
+            positions,
+            before=3 * D * D,
+            after=D * D,
+            # queries with keys; scores with values; keys with values; queries with the sums
+            products=chunks * 2 * (C * C * E + C * C * (E + 1) + 2 * C * sums),
+            # features, a maximum, an exponential and two more; the division; the sums' scan
+            pointwise=positions * (2 * 4 * D + D + H) + chunks * (4 * sums + C * (E + 1)),
+        )
+
     def extra_repr(self) -> str:
         return f"width={self.width}, heads={self.heads}"
 
@@ -95,9 +110,14 @@ class LinearAttention(Mixer):
         z = self.in_proj(u)
         q, k, v = self._heads(z, mask)
         with without_autocast(u):  # sums over the past are not for 16 bits
-            y, sums = chunked(q, k, v, ids, min(max(self.head_dim, SHORTEST), LONGEST))
+            y, sums = chunked(q, k, v, ids, self._chunk)
         y = _divide(y).transpose(1, 2).flatten(2)
         return self.out_proj(y.to(z.dtype)), sums
+
+    @property
+    def _chunk(self) -> int:
+        """C."""
+        return min(max(self.head_dim, SHORTEST), LONGEST)
 
     def _heads(self, z: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """φ(q), φ(k) and (v, 1): (B, H, L, E), (B, H, L, E), (B, H, L, E+1), float32 or wider."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.filters.precision import wide
+from hyena.mixers.flops import RUNNING_MAX, SIGMOID, SUM_OF_TWO, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import step_of
 from hyena.mixers.rivals.scans.previous import previous, starts_of
@@ -80,6 +81,15 @@ class RWKV(Mixer):
         self.log_decay = nn.Parameter(torch.empty(width, **place))
         self.bonus = nn.Parameter(torch.empty(width, **place))
         self._set_initial()
+
+    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+        # kept: 3; weight and its product with v: 3; with the bonus: 1; the peak and what is scaled
+        # by it: 5; the two sums and their division: 6
+        mean = RUNNING_MAX + 3 + 3 + SUM_OF_TWO + 1 + 5 + 6
+        mixed = 7  # of two tokens, thrice: a difference, three times a product and a sum
+        D, positions = self.width, batch * length
+        pointwise = positions * D * (mixed + mean + SIGMOID + 1)
+        return rival_flops(positions, before=3 * D * D, after=D * D, pointwise=pointwise)
 
     def extra_repr(self) -> str:
         return f"width={self.width}"

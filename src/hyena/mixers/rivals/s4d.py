@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.mixers.flops import GELU, SIGMOID, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import channels_last, step_of
 from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
@@ -62,6 +63,18 @@ class S4D(Mixer):
             width, state=state, dt_min=dt_min, dt_max=dt_max, initial=initial, **place
         )
         self.out_proj = nn.Linear(width, 2 * width, **place)
+
+    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+        D, positions = self.width, batch * length
+        products, transforms, pointwise = self.filter.flops(length, batch)
+        return rival_flops(
+            positions,
+            before=0,
+            after=2 * D * D,
+            products=products,
+            transforms=transforms,
+            pointwise=pointwise + positions * D * (GELU + SIGMOID + 1),
+        )
 
     def extra_repr(self) -> str:
         return f"width={self.width}, state={self.state}"

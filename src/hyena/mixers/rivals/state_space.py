@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.filters import DiagonalSSM
+from hyena.filters.flops import convolution
 from hyena.filters.precision import without_autocast
 from hyena.ops import Segments, long_conv
 
@@ -54,6 +55,14 @@ class StateSpace(nn.Module):
         """The convolution, documents apart: (B, C, L) → (B, C, L)."""
         span = u.shape[-1] if segments is None else segments.longest
         return long_conv(u, self.taps(max(span, 1))[0], self.skip, segments=segments)
+
+    def flops(self, length: int, batch: int) -> tuple[float, float, float]:
+        """Operations of `forward`: matrix products, transforms and the rest."""
+        made = self.taps.flops(length)
+        row, filter_fft = convolution(length, length)
+        C, spectra = self.skip.shape[0], row - 2 * filter_fft
+        transforms = C * (2 * batch + 1) * filter_fft
+        return made.products, transforms, made.pointwise + C * (length + batch * spectra)
 
     def state_after(self, u: Tensor) -> Tensor:
         """The state that the inputs (B, C, L), L ≥ 1, leave behind: (B, C, n/2, 2)."""
