@@ -3,7 +3,7 @@
 Sizes: D channels, F filters a channel, L length.
 """
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -136,12 +136,13 @@ class LongFilter(nn.Module):
 
         Raises: ValueError if ``taps`` do not count theirs.
         """
-        if not hasattr(self.taps, "flops"):
+        count: Any = getattr(self.taps, "flops", None)
+        if count is None:
             raise ValueError(
                 f"LongFilter: the operations of {type(self.taps).__name__} are not counted; give "
                 "it a method flops(length) that returns hyena.filters.flops.FilterFlops"
             )
-        taps: FilterFlops = self.taps.flops(length)
+        taps: FilterFlops = count(length)
         skip = self.filters * self.channels * length
         return taps._replace(pointwise=taps.pointwise + skip)
 

@@ -1,8 +1,9 @@
 """Language models built from mixers."""
 
+from hyena.mixers.flops import LayerFlops
 from hyena.model.checkpoint import load, save
 from hyena.model.config import FilterConfig, ModelConfig
-from hyena.model.flops import FlopTable, LayerFlops, ModelFlops
+from hyena.model.flops import FlopTable, ModelFlops
 from hyena.model.language_model import LanguageModel
 from hyena.model.presets import PRESETS, preset
 from hyena.model.state import ModelState
