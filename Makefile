@@ -14,7 +14,12 @@ STAMP := .venv/.installed
 
 NATIVE := CMakeLists.txt $(wildcard csrc/*)  # the kernel is built again when one of them changes
 
-.PHONY: venv test lint format types docs demo recall sanitize wheel clean
+# The suites: all tests are in one of them. These need the extras, or are about what does.
+EXTRAS := training experiments tasks bench cli plots distillation evaluation \
+    test_demo.py test_configs.py test_readme.py test_docs.py test_docs_code.py
+EXTRAS := $(addprefix tests/,$(EXTRAS))
+
+.PHONY: venv test test-extras lint format types docs demo recall sanitize wheel clean
 
 venv: $(STAMP)
 
@@ -26,8 +31,15 @@ $(STAMP): pyproject.toml $(CONSTRAINTS) $(NATIVE)
 	touch $(STAMP)
 
 # One thread a process: the tests are small, and two processes share two cores.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+# The core suite: the convolutions, filters, mixers, models, generation, data and formats.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+	$(PYTEST) $(addprefix --ignore=,$(EXTRAS)) $(PYTEST_ARGS)
+
+# All others: training, tasks, evaluation, distillation, benchmarks, the command line and the pages.
+test-extras: venv
+	$(PYTEST) $(EXTRAS) $(PYTEST_ARGS)
 
 lint: venv
 	$(BIN)/ruff check .
