@@ -58,6 +58,15 @@ def as_fields(app: Sphinx, what: str, name: str, obj: object, options: object, l
     lines[:] = text
 
 
+def records(app: Sphinx, page: str, source: list[str]):
+    """Makes downloads of links to Markdown files beside the documentation: the records of results.
+
+    MyST takes any other file for a download, but looks for a Markdown file among the pages.
+    """
+    source[0] = re.sub(r"\[([^]]+)\]\((\.\./[^)]+\.md)\)", r"{download}`\1 <\2>`", source[0])
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx. 400: before Napoleon, which runs at 500."""
+    app.connect("source-read", records)
     app.connect("autodoc-process-docstring", as_fields, priority=400)

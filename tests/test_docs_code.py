@@ -19,6 +19,7 @@ PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 WITH_CODE = [
     "checkpoints",
     "distillation",
+    "extending",
     "filters",
     "formats",
     "generation",
@@ -26,7 +27,6 @@ WITH_CODE = [
     "mathematics",
     "mixers",
     "replace_attention",
-    "tasks",
     "training",
 ]
 
