@@ -1,6 +1,5 @@
 """The table of imports in docs/architecture.md is that of the files, and has no way back up."""
 
-import re
 import runpy
 from pathlib import Path
 
@@ -10,25 +9,16 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 IMPORTS = runpy.run_path(str(ROOT / "docs" / "figures" / "imports.py"))
 
-# Of `LanguageModel.generate`, when it is called.
-UPWARD = {("model", "generation")}
-
 
 def table() -> dict[str, set[str]]:
-    """What each package imports by the page, in the order of its rows."""
-    text = PAGE.split("<!-- imports:")[1].split("\n\n")[0]
-    rows = re.findall(r"^\| `(\w+)` \| .+ \| (.*)\|$", text, flags=re.MULTILINE)
-    return {name: set(re.findall(r"`(\w+)`", others)) for name, others in rows}
+    """What each package imports by the page, in the order of its rows.
+
+    The page's other tables have two columns; they are not read."""
+    return {name: others for name, (_, others) in IMPORTS["table"](PAGE).items()}
 
 
 def test_every_package_is_in_the_table_with_what_it_imports() -> None:
-    packages = {path.parent.name for path in IMPORTS["PACKAGE"].glob("*/__init__.py")}
-    real = IMPORTS["graph_of_parts"](IMPORTS["graph_of_modules"]())
-    expected = {
-        name: {other for other in real[name] & packages if (name, other) not in UPWARD}
-        for name in packages
-    }
-    assert table() == expected
+    assert table() == IMPORTS["graph_of_packages"](), "run python docs/figures/imports.py"
 
 
 def test_no_package_imports_one_below_it() -> None:
@@ -36,6 +26,13 @@ def test_no_package_imports_one_below_it() -> None:
     for name, others in table().items():
         assert others <= above, f"{name} imports {others - above}, which stand below it"
         above.add(name)
+
+
+def test_the_table_is_written_in_order() -> None:
+    page = "# x\n\n| `b` | two | |\n| `a` | one | `c` |\n\nend | `d` |\n"
+    written = IMPORTS["rewritten"](page, {"a": set(), "b": {"a"}, "c": {"b", "a"}})
+    rows = "| `a` | one | |\n| `b` | two | `a` |\n| `c` | | `a`, `b` |\n"
+    assert written == f"# x\n\n{rows}\nend | `d` |\n"
 
 
 @pytest.mark.parametrize(

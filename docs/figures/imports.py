@@ -1,15 +1,22 @@
 """Who imports whom: the table of docs/architecture.md, from the imports of src/hyena.
 
-    python docs/figures/imports.py          # prints the table, and any circle of modules
+    python docs/figures/imports.py
 
-Imports inside functions and for types count like all others.
+writes the imports into the table, its rows in an order in which each package imports only packages
+above it, and prints any circle of modules. Imports inside functions and for types count like all
+others.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[2] / "src" / "hyena"
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "src" / "hyena"
+PAGE = ROOT / "docs" / "architecture.md"
+# Imports against the order: of `LanguageModel.generate`, when it is called.
+UPWARD = {("model", "generation")}
 Graph = dict[str, set[str]]
 
 
@@ -85,12 +92,38 @@ def circles(graph: Graph) -> list[list[str]]:
     return found
 
 
+def graph_of_packages() -> Graph:
+    """The packages that each package of hyena imports, but for `UPWARD`."""
+    real = graph_of_parts(graph_of_modules())
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    return {
+        name: {other for other in real[name] & packages if (name, other) not in UPWARD}
+        for name in packages
+    }
+
+
+def table(page: str) -> dict[str, tuple[str, set[str]]]:
+    """The rows of the page's table: what each package is, and what it imports."""
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| ([^|]*)\|$", page, flags=re.MULTILINE)
+    return {name: (what, set(re.findall(r"`(\w+)`", others))) for name, what, others in rows}
+
+
+def rewritten(page: str, graph: Graph) -> str:
+    """The page with the rows of its table in order, and their imports those of the graph."""
+    old = table(page)
+    names = [name for name in old if name in graph] + sorted(set(graph) - set(old))
+    rows: dict[str, str] = {}
+    while left := [name for name in names if name not in rows]:
+        name = next((name for name in left if graph[name] <= set(rows)), left[0])
+        what = old.get(name, ("", set()))[0]
+        others = ", ".join(f"`{other}`" for other in sorted(graph[name]))
+        rows[name] = f"| `{name}` | {what} | {others} |".replace(" |  |", " | |")
+    lines = "".join(f"{row}\n" for row in rows.values())
+    return re.sub(r"(?:^\| `\w+` \| .+\|\n)+", lines, page, count=1, flags=re.MULTILINE)
+
+
 if __name__ == "__main__":
-    modules = graph_of_modules()
-    for circle in circles(modules):
+    for circle in circles(graph_of_modules()):
         print("circle:", *circle)
-    parts = graph_of_parts(modules)
-    for circle in circles(parts):
-        print("circle of parts:", *circle)
-    for name, others in sorted(parts.items(), key=lambda item: len(item[1])):
-        print(name, ":", *sorted(others))
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(rewritten(page, graph_of_packages()), encoding="utf-8")
