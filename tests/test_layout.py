@@ -32,8 +32,7 @@ INSIDE = {
     "training": LAYERS | {"model", "data", "evaluation"},
     "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine"},
     "machine": {"ops"},
-    "hyena": LAYERS | {"model", "loading"},  # hyena/__init__.py
-    "loading": set(),
+    "hyena": LAYERS | {"model"},  # hyena/__init__.py
     "__main__": {"cli"},
 }
 INSIDE["cli"] = set(INSIDE) - {"__main__"}

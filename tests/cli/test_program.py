@@ -35,6 +35,34 @@ def test_version(capsys: Output) -> None:
     assert capsys.readouterr().out == f"hyena {hyena.__version__}\n"
 
 
+def test_help_and_version_need_no_pytorch() -> None:
+    program = """
+import sys
+from hyena.cli import main
+assert main(["--help"]) == main(["--version"]) == main(["tasks", "--help"]) == 0
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_package_shows_its_public_names_its_submodules_and_no_more() -> None:
+    program = """
+import pkgutil
+import hyena
+parts = {module.name for module in pkgutil.iter_modules(hyena.__path__)}
+for name in dir(hyena):
+    assert name in {*hyena.__all__, *parts} or name[:2] == name[-2:] == "__", name
+    assert getattr(hyena, name, None) is not None or name in ("__file__", "__path__"), name
+assert {*hyena.__all__, "ops", "filters", "mixers", "model"} <= {*dir(hyena)}
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_name_that_the_package_lacks_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'hyena' has no attribute 'loda'"):
+        _ = getattr(hyena, "loda")  # noqa: B009
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_help_of_a_group_names_its_commands(group: str, capsys: Output) -> None:
     assert main([group, "--help"]) == 0

@@ -95,6 +95,6 @@ def test_ctrl_c_while_the_program_loads_is_one_line(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_another_program_loads_hyena_is_its_own(tmp_path: Path) -> None:
-    program = "try: import hyena\nexcept KeyboardInterrupt: print('caught')"
+    program = "try: import hyena.model\nexcept KeyboardInterrupt: print('caught')"
     done = while_loading(tmp_path, "-c", program)
     assert (done.stdout, done.stderr) == ("caught\n", "")

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from types import FrameType, ModuleType
@@ -107,8 +107,8 @@ def _answered(arguments: Sequence[str] | None) -> int:
             return _error(_unknown_command(words[0], GROUPS[command]), USAGE)
         command = f"{command} {words.pop(0)}"
     try:
-        with _ended_by_sigterm():
-            return _run(command, words)
+        with _handled(signal.SIGTERM, signal.SIG_DFL, _terminate):
+            return _run(command, words, alone=arguments is None)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -137,14 +137,17 @@ def module_of(command: str) -> ModuleType:
     return importlib.import_module("hyena.cli." + command.replace(" ", "."))
 
 
-def _run(command: str, words: list[str]) -> int:
+def _run(command: str, words: list[str], *, alone: bool) -> int:
+    """Loads a command and runs it; ``alone`` in a process of its own, where Ctrl-C may end it."""
     try:
-        from hyena.cli.options import UsageError, parse
+        with _handled(signal.SIGINT, signal.default_int_handler if alone else None, _end):
+            from hyena.cli.options import UsageError, parse
+
+            module = module_of(command)
     except ModuleNotFoundError as missing:
         raise ImportError(
             f"the command line needs the package {missing.name}: pip install 'hyena[train]'"
         ) from missing
-    module = module_of(command)
     try:
         config = parse(command, programs()[command], module.Config, module.POSITIONAL, words)
     except UsageError as problem:
@@ -153,24 +156,32 @@ def _run(command: str, words: list[str]) -> int:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Within it SIGTERM raises _TerminatedError, so that what was begun is cleared away.
+def _handled(number: int, usual: object, handler: Callable[..., None]) -> Iterator[None]:
+    """Within it a signal has this handler, unless it is ignored or has one of another program.
 
     Commands that end in their own way when asked to set handlers of their own meanwhile.
     """
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        raise _TerminatedError
-
     main_thread = threading.current_thread() is threading.main_thread()
-    if not main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    before = signal.getsignal(number)
+    if not (main_thread and before is usual):
         yield
         return
-    signal.signal(signal.SIGTERM, handle)
+    signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(number, before)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM raises, so that what was begun is cleared away."""
+    raise _TerminatedError
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """Ctrl-C while libraries are loading, where an exception can be lost."""
+    os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
 
 
 def _help() -> str:
