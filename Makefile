@@ -15,11 +15,11 @@ STAMP := .venv/.installed
 NATIVE := CMakeLists.txt $(wildcard csrc/*)  # the kernel is built again when one of them changes
 
 # The suites: all tests are in one of them. These need the extras, or are about what does.
-EXTRAS := training experiments tasks bench cli plots distillation evaluation \
+EXTRAS := training experiments tasks bench cli plots distillation evaluation fuzz \
     test_demo.py test_configs.py test_readme.py test_docs.py test_docs_code.py
 EXTRAS := $(addprefix tests/,$(EXTRAS))
 
-.PHONY: venv test test-extras lint format types docs demo recall sanitize wheel clean
+.PHONY: venv test test-extras lint format types docs demo recall sanitize fuzz wheel clean
 
 venv: $(STAMP)
 
@@ -73,6 +73,11 @@ sanitize: venv
 	HYENA_KERNEL_LIBRARY=$(CURDIR)/$(SANITIZED)/libhyena_kernel.so OMP_NUM_THREADS=2 \
 	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest tests/ops $(PYTEST_ARGS)
+
+# Hostile input of three kinds, 21,000 cases from a seed; FUZZ_PYTHON runs it against another build.
+FUZZ_PYTHON ?= $(BIN)/python
+fuzz: venv
+	$(FUZZ_PYTHON) tests/fuzz/fuzz.py --jobs $(JOBS) $(FUZZ_ARGS)
 
 # This machine's wheel, into dist/, and a check of it in environments of its own.
 wheel:

@@ -1,0 +1,172 @@
+"""Damaged files: what our own commands wrote at tiny sizes, and what then reads it."""
+
+import hashlib
+import random
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from hostile import damage
+from outcome import Outcome, called, commanded
+
+import hyena
+
+TRAIN = shlex.split(
+    "train --data data --out run --model.width=8 --model.layers=2 --model.mixers=hyena,attention "
+    "--model.max_length=16 --model.mlp_width=8 --model.filter.width=4 --batch=2 --steps=3 "
+    "--evaluation.every=1 --evaluation.batches=1 --checkpoint.every=1 --accelerator=cpu"
+)
+SWEEP = """rows: [{name: a, options: {mixer: hyena}}]
+base: {task: {length: 8, vocab_size: 6}, model: {width: 8, layers: 1, mlp_width: 8},
+  model.filter.width: 4, threads: 1, training: {steps: 2, batch: 2, evaluate_every: 2,
+  validation_sequences: 4, test_sequences: 4}}
+out: sweep
+jobs: 1
+"""
+CELL = shlex.split(
+    "tasks run recall --task.length 8 --task.vocab_size 6 --model.width 8 --model.layers 1 "
+    "--model.mlp_width 8 --model.filter.width 4 --training.steps 4 --training.batch 2 "
+    "--training.evaluate_every 2 --training.validation_sequences 4 --training.test_sequences 4 "
+    "--threads 1 --out cell"
+)
+EVALUATE = shlex.split("evaluate run --data data --stride 16 --batch 4 --accelerator cpu")
+GENERATE = shlex.split("generate run --prompt The --max_new_tokens 6 --accelerator cpu")
+
+
+def make() -> None:
+    """Writes what is sound into the working directory."""
+    texts = Path("texts")
+    texts.mkdir()
+    for i in range(6):
+        (texts / f"{i}.txt").write_text(f"Speech {i}. " + "The state of the union. " * 6)
+    Path("lines.jsonl").write_text('{"text": "One of them."}\n{"text": "And another."}\n' * 4)
+    from tokenizers import Tokenizer, models
+
+    words = {"<|endoftext|>": 0, "[UNK]": 1, "The": 2, "state": 3}
+    Tokenizer(models.WordLevel(words, unk_token="[UNK]")).save("tokenizer.json")
+    split = ["--validation=0.3", "--test=0.2"]
+    _sound(["prepare", "texts", "--out", "data", *split])
+    Path("train.yaml").write_text(_sound([*TRAIN, "--print_config"]))
+    _sound([*TRAIN, "--stop_after=2"])
+    _sound(CELL)
+    Path("sweep.yaml").write_text(SWEEP)
+    model = _model()
+    from hyena.generation import save_state
+
+    _, state = model.prefill(torch.arange(5)[None], future=8)
+    save_state(state, "state.safetensors")
+
+
+def _sound(words: list[str]) -> str:
+    outcome, out = commanded(words)
+    if outcome.kind != "taken":
+        raise RuntimeError(f"a sound command failed: {shlex.join(words)}: {outcome}")
+    return out
+
+
+def _model() -> hyena.LanguageModel:
+    torch.manual_seed(0)
+    config = hyena.ModelConfig(
+        width=8, layers=2, mixers="hyena,attention", max_length=16, mlp_width=8
+    )
+    return hyena.LanguageModel(config).eval()
+
+
+def _command(words: list[str]) -> Callable[[], tuple[Outcome, str]]:
+    return lambda: commanded(words)
+
+
+def _trained(words: list[str], out: str) -> Callable[[], tuple[Outcome, str]]:
+    """A run to its last step, and the bits of its weights and moments."""
+
+    def train() -> tuple[Outcome, str]:
+        outcome, _ = commanded(words)
+        last = Path(out, "checkpoints/step-00000003")
+        files = [last / "model.safetensors", last / "optimizer.safetensors"]
+        if outcome.kind != "taken":
+            return outcome, ""
+        return outcome, " ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+
+    return train
+
+
+def _state() -> tuple[Outcome, str]:
+    from hyena.generation import load_state
+
+    logits: list[str] = []
+
+    def step() -> None:
+        state = load_state("state.safetensors")
+        with torch.no_grad():
+            found, _ = _model().step(torch.tensor([7]), state)
+        logits.append(str(found.tolist()))
+
+    return called(step), "".join(logits)
+
+
+class Case(NamedTuple):
+    """A folder or file, those of its files that are damaged, and what then reads them.
+
+    ``compared``: another result than that of sound files is a fault. Of what a person writes it is
+    not.
+    """
+
+    weight: int
+    name: str
+    files: str
+    read: Callable[[], tuple[Outcome, str]]
+    compared: bool = True
+
+
+_RUN = "checkpoints/step-00000002/*"
+_PREPARE = shlex.split("prepare texts --out data --validation=0.3 --test=0.2")
+_WITH_TOKENIZER = [*_PREPARE, "--out=n", "--tokenizer=tokenizer.json"]
+CASES = (
+    Case(5, "run", _RUN, _command(EVALUATE)),
+    Case(3, "run", _RUN, _command(GENERATE)),
+    Case(1, "run", _RUN, _command(["info", "run"])),
+    Case(7, "run", _RUN, _trained([*TRAIN, "--resume=true"], "run")),
+    Case(1, "run", "**/*", _trained([*TRAIN, "--resume=true"], "run")),
+    Case(4, "data", "[mtv]*[!t].*", _command(EVALUATE)),
+    Case(3, "data", "[mtv]*[!t].*", _trained([*TRAIN, "--out=new"], "new")),
+    Case(2, "data", "*", _command(_PREPARE)),
+    Case(4, "state.safetensors", "", _state),
+    Case(3, "cell", "[!.]*", _command(CELL)),
+    Case(2, "cell", "[!.]*", _command(["tasks", "table", "cell", "--out=n"])),
+    Case(2, "tokenizer.json", "", _command(_WITH_TOKENIZER), False),
+    Case(3, "train.yaml", "", _command(["train", "--config=train.yaml", "--print_config"]), False),
+    Case(1, "sweep.yaml", "", _command(["tasks", "sweep", "sweep.yaml"]), False),
+    Case(2, "lines.jsonl", "", _command(["prepare", "lines.jsonl", "--out=n"]), False),
+    Case(1, "texts", "*", _command(["prepare", "texts", "--out=n"]), False),
+)  # fmt: skip
+_EXPECTED: dict[int, str] = {}
+
+
+def run(rng: random.Random, sound: Path) -> tuple[Outcome, str]:
+    """One case in the working directory. Returns: what became of it, and what it was."""
+    at = rng.choices(range(len(CASES)), [case.weight for case in CASES])[0]
+    case = CASES[at]
+    if at not in _EXPECTED:  # what sound files give
+        fresh(sound)
+        _EXPECTED[at] = case.read()[1]
+    fresh(sound)
+    files = (
+        [f for f in sorted(Path(case.name).glob(case.files)) if f.is_file()] if case.files else []
+    )
+    file = rng.choice(files or [Path(case.name)])
+    how = damage(rng, file, [f for f in sorted(sound.rglob("*")) if f.is_file()])
+    outcome, out = case.read()
+    if outcome.kind == "taken" and case.compared and out != _EXPECTED[at]:
+        outcome = Outcome("silent", f"{out[:150]!r} for {_EXPECTED[at][:150]!r}", file.name)
+    return outcome, f"{file}: {how}; {case.name} read by case {at}"
+
+
+def fresh(sound: Path) -> None:
+    """Puts what is sound into the working directory, and clears away what a case has made."""
+    for path in Path().iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in sound.iterdir():
+        shutil.copytree(path, path.name) if path.is_dir() else shutil.copyfile(path, path.name)

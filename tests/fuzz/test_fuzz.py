@@ -1,0 +1,87 @@
+"""Hostile input in a short form of ``make fuzz``, and that the script itself finds faults."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import api_calls
+import fuzz
+import hostile
+import pytest
+from outcome import called, commanded
+
+SCRIPT = Path(fuzz.__file__)
+
+
+@pytest.mark.parametrize("name", api_calls.TARGETS)
+def test_a_call_without_hostile_arguments_is_taken(name: str) -> None:
+    function, arguments = api_calls.TARGETS[name]()
+    outcome = api_calls.called_as(name, function, arguments, gradients=True)
+    assert outcome.kind == "taken" or "absent" in outcome.detail, outcome
+
+
+def test_hostile_input_finds_nothing_else_than_refusals(tmp_path: Path) -> None:
+    out = tmp_path / "faults.json"
+    words = ["--share=0.01", "--kinds=words", "--jobs=1", "--out", str(out)]
+    done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True)
+    assert out.is_file(), done.stderr
+    faults = [case for kind in json.loads(out.read_text()).values() for case in kind["faults"]]
+    assert (done.returncode, faults) == (0, [])
+
+
+def test_a_place_is_the_innermost_of_hyena_and_says_whether_it_raises() -> None:
+    import hyena
+
+    refused = called(lambda: hyena.ModelConfig(width=0))
+    assert (refused.kind, refused.where) == (
+        "refused",
+        "ValueError at model/config.py:_check_count",
+    )
+    attribute = called(lambda: hyena.LanguageModel(None))  # type: ignore[arg-type]
+    assert attribute.kind in ("refused", "traceback")
+    assert called(lambda: [][0]).kind == "traceback"
+    assert called(lambda: int("x")).kind == "foreign"
+
+
+def test_an_exception_out_of_a_command_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(config: object) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr("hyena.cli.info.run", run)
+    assert commanded(["info"])[0].kind == "traceback"
+    assert commanded(["info", "--batch=0"])[0].kind == "refused"
+
+
+@pytest.mark.parametrize("end", ["crash", "slow", "taken"])
+def test_crashes_and_long_runs_are_counted_and_the_rest_goes_on(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one(kind: str, number: int, seed: int, sound: Path) -> dict[str, object]:
+        if number == 1 and end == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number == 1 and end == "slow":
+            import time
+
+            time.sleep(60)
+        return {"number": number, "what": "", "kind": "taken", "detail": "", "where": ""}
+
+    monkeypatch.setattr(fuzz, "one", one)
+    monkeypatch.setattr(fuzz, "SECONDS", 0.5)
+    report = fuzz.run("calls", [0, 1, 2], 0, 1, tmp_path)
+    assert report.cases == 3
+    assert report.counts[end] >= 1
+    assert len(report.faults) == (end != "taken")
+
+
+def test_damage_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    results = []
+    for _ in range(2):
+        file = tmp_path / "x.json"
+        file.write_text('{"a": [1, 2], "b": {"c": "text"}}')
+        how = hostile.damage(random.Random(3), file, [file])
+        results.append((how, file.read_bytes()))
+    assert results[0] == results[1]
