@@ -6,15 +6,8 @@ from typing import Literal
 
 import pytest
 
-from hyena.cli.options import (
-    OPTIONS_OF,
-    REPEATED,
-    REPEATED_NUMBERS,
-    UsageError,
-    explain,
-    option_names,
-    parse,
-)
+from hyena.cli.options import REPEATED, REPEATED_NUMBERS, parse
+from hyena.cli.values import OPTIONS_OF, UsageError, option_names
 
 
 @dataclass
@@ -204,10 +197,16 @@ def test_help_shows_the_fields_and_their_docstrings(capsys: pytest.CaptureFixtur
         ("d --steps=", 'steps: expected int, got ""'),
         ("d --model.policy x", "model.policy: expected one of 'error', 'extrapolate', got \"x\""),
         ("d --model.filter.window 3", 'model.filter.window: expected bool, got "3"'),
-        ("d --steps", "argument --steps: expected one argument"),
-        ("d --text", "argument --text/--text+: expected one argument"),
-        ("d --text --steps=3", "argument --text/--text+: expected one argument"),
-        ("d --config no/such.yaml", "config: File does not exist: 'no/such.yaml'"),
+        ("d --steps", "steps: expected a value after it"),
+        ("d --text", "text: expected a value after it"),
+        ("d --text --steps=3", "text: expected a value after it"),
+        ("d --config no/such.yaml", "config: no/such.yaml: No such file or directory"),
+        ("d --steps 3 --steps=4", "steps was given twice; leave one of them out"),
+        ("d --data e", "data was given twice; leave one of them out"),
+        ("d --lr .nan", "lr: expected a finite number, got nan"),
+        ("d --betas [0.5,.inf]", "betas: expected a finite number, got inf"),
+        ("d --lr 1e999", "lr: expected a finite number, got inf"),
+        (f"d --steps {10**19}", f"steps: expected a number below {2**63:,}, got {10**19}"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(words: str, message: str) -> None:
@@ -229,18 +228,27 @@ def test_a_wrong_command_line_is_one_line(words: str, message: str) -> None:
         (b"parts: [{name: 12}]", 'parts: name: expected str, got "12"; write it in quotes'),
         (b"parts: [{name: yes}]", 'parts: name: expected str, got "True"; write it in quotes'),
         (b"parts: [{name: a, wight: 2}]", 'parts: unknown option "wight"; did you mean "weight"?'),
-        (b"parts: [a]", 'parts: expected a list of options, [{name: value}], got "a"'),
-        (b"parts: [3]", 'parts: expected a list of options, [{name: value}], got "3"'),
+        (b"parts: [a]", 'parts: expected options, {name: value}, got "a"'),
+        (b"parts: [3]", 'parts: expected options, {name: value}, got "3"'),
         (b"parts: [{weight: 2}]", "parts: required and not given: name"),
         (b"parts: [{name: a, weight: b}]", 'parts: weight: expected float, got "b"'),
-        (b"steps: [", "Problems parsing config: while parsing a flow node"),
-        (b"steps: {a: 1 b: 2}", 'Problems parsing config: while parsing a flow mapping in "/'),
+        (b"steps: [", "config: wrong.yaml is not YAML: while parsing a flow node"),
+        (b"steps: {a: 1 b: 2}", "config: wrong.yaml is not YAML: while parsing a flow mapping"),
         (
             b"just words",
-            'a file given to --config has no options: expected lines "name: value", got',
+            'config: wrong.yaml has no options: expected lines "name: value", got "just words"',
         ),
-        (b"", "a file given to --config has no options: expected lines"),
-        (b"\xff\xfe\x00", "the file given to --config is not UTF-8 text"),
+        (b"", 'config: wrong.yaml has no options: expected lines "name: value", it is empty'),
+        (b"steps: 1\nsteps: 2", "config: wrong.yaml has 'steps' twice; leave one of them out"),
+        (b"model: {layers: 1, layers: 1}", "config: wrong.yaml has 'layers' twice"),
+        (b"lr: .nan", "lr: expected a finite number, got nan"),
+        (b"steps: 10000000000000000000", "steps: expected a number below"),
+        (b"steps: 1\n---\nsteps: 2", "config: wrong.yaml has a second document after ---"),
+        (b"steps: !!int 3", "config: wrong.yaml has the tag"),
+        (b"? [a]\n: 3", "config: wrong.yaml has the key ['a']; expected a name"),
+        (b"text: *a", "config: wrong.yaml has the alias *a, which nothing before it names"),
+        (b"text: &a [*a]", "config: wrong.yaml has the alias *a, which nothing before it names"),
+        (b"\xff\xfe\x00", "config: wrong.yaml is not UTF-8 text"),
     ],
 )
 def test_a_wrong_file_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -248,7 +256,7 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, content: bytes, message: str) 
     file.write_bytes(content)
     with pytest.raises(UsageError) as caught:
         read("d", "--config", str(file))
-    assert str(caught.value).startswith(message)
+    assert str(caught.value).replace(f"{tmp_path}/", "").startswith(message)
     assert "\n" not in str(caught.value)
 
 
@@ -258,7 +266,7 @@ def test_a_wrong_option_beside_a_file_is_not_the_file_s(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         read("d", "--config", str(file), "--model", "{a: 1 b: 2}")
     assert str(caught.value).startswith(
-        'model: expected options, {name: value}, got "{a: 1 b: 2}" (see'
+        'model: "{a: 1 b: 2}" is not YAML: while parsing a flow mapping'
     )
 
 
@@ -291,9 +299,3 @@ def test_free_options_have_the_names_of_their_dataclass() -> None:
         base: dict[str, int] = field(default_factory=dict, metadata={OPTIONS_OF: FilterConfig})
 
     assert option_names(Sweep) == ["base", "base.width", "base.window", "base.window_shape"]
-
-
-def test_a_message_of_another_kind_becomes_one_line() -> None:
-    assert (
-        explain('Parser key "a.b":\n  Something\n  went wrong', []) == "a.b: Something went wrong"
-    )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import hyena
 from hyena.cli import main
@@ -113,7 +114,7 @@ def test_print_config_of_a_command_can_be_read_back(
         ("train --data d --out r --optimizer.Lr 3", 2, 'did you mean "optimizer.lr"?'),
         ("train --data d --out r --precision 16", 2, "precision: expected one of '32', '64',"),
         ("train --data d --out r --steps 0", 1, "steps is 0; it must be at least 1"),
-        ("train --config absent.yaml", 2, "File does not exist"),
+        ("train --config absent.yaml", 2, "config: absent.yaml: No such file"),
         ("evaluate absent --data d", 1, "a model was asked for in absent, which does not exist"),
         ("evaluate . --data d", 1, "which holds neither a saved model nor checkpoints"),
         ("evaluate m --data d --split trian", 2, "expected one of 'train', 'validation', 'test'"),
@@ -177,6 +178,19 @@ def failing(problem: BaseException) -> Callable[[object], None]:
         ),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "error: [Errno 28] No space left"),
         (ValueError(), 1, "error: ValueError"),
+        (MemoryError(), 1, "error: the memory does not suffice; take a smaller batch, length or"),
+        (
+            RuntimeError("[enforce fail] can't allocate memory: you tried to allocate 90 bytes."),
+            1,
+            "error: the memory does not suffice (90 bytes asked for at once); take a smaller",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            1,
+            "error: the memory does not suffice (2.00 GiB asked for at once); take",
+        ),
+        (OverflowError("int too big to convert"), 1, "error: int too big to convert"),
+        (RecursionError("maximum"), 1, "error: what was given nests too deeply; write it flatter"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

@@ -8,7 +8,7 @@ from hyena.cli.continuations import print_beams, printer_of
 from hyena.cli.options import REPEATED, REPEATED_NUMBERS
 from hyena.cli.saved_model import load_model
 from hyena.data import Tokenizer
-from hyena.data.utf8 import read_text
+from hyena.data.utf8 import decode_utf8
 from hyena.filters import LengthPolicy
 from hyena.generation import beam_search, stream
 from hyena.generation.prompts import prompt_ids, room
@@ -17,6 +17,7 @@ from hyena.training.device import Accelerator
 
 POSITIONAL = "model"
 _NEW_TOKENS = 128
+_PROMPTS = 1 << 26  # bytes of a file of prompts; a device has no end
 
 
 @dataclass
@@ -144,7 +145,11 @@ def _refuse_contradictions(config: Config) -> None:
 def _prompts(config: Config) -> list[str]:
     if config.prompts is None:
         return [config.prompt] if isinstance(config.prompt, str) else config.prompt
-    text = read_text(config.prompts)
+    with config.prompts.open("rb") as file:
+        data = file.read(_PROMPTS + 1)
+    if len(data) > _PROMPTS:
+        raise ValueError(f"{config.prompts} has more than {_PROMPTS >> 20} MiB of prompts; cut it")
+    text = decode_utf8(data, str(config.prompts))
     if not text:
         raise ValueError(f"{config.prompts} is empty; write a prompt in each line")
     lines = text.removesuffix("\n").split("\n")  # not at the other characters that end lines

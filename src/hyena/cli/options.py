@@ -1,18 +1,30 @@
-"""Options of a command from the fields of its dataclass, and wrong options as one clear line."""
+"""Options of a command from the fields of its dataclass, and wrong options as one clear line.
 
-import re
+Words and files are read and checked here; jsonargparse merges them, in order, with the defaults,
+and prints help and configuration.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from functools import lru_cache
-from importlib import import_module
-from itertools import pairwise
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, set_loader, set_parsing_settings
 
-from hyena.cli.free_options import put_free, take_free
+from hyena.cli.values import (
+    UsageError,
+    arms,
+    check,
+    check_options,
+    hint_of,
+    option_names,
+    required,
+    unknown,
+)
+from hyena.cli.yaml_reader import read_file, read_text
 
 Config = TypeVar("Config")
 
@@ -24,15 +36,19 @@ REPEATED_NUMBERS: Mapping[str, str] = {"repeated": "numbers"}
 """Metadata of a field of numbers, whose option may be given several times: each is one more number,
 or several as in [10,13]."""
 
-OPTIONS_OF = "options_of"
-"""Metadata of a field of free options by name: the dataclass whose options they are."""
-
 # The help of an option is the docstring that stands under its field.
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
-class UsageError(Exception):
-    """The command line or the file given to --config is wrong; the message is one line."""
+def _load(text: str) -> Any:
+    """JSON, as which files and lists are handed over; or YAML, as within bounds everywhere."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return read_text(text)
+
+
+set_loader("yaml", _load, exceptions=(ValueError,))
 
 
 def parse(
@@ -57,43 +73,29 @@ def parse(
         UsageError: an option is unknown, missing or of the wrong type, or a file cannot be read.
         ValueError: the values were of the right types, but the dataclass refused them.
     """
-    if positional == "config" and not words:
-        raise UsageError(f"expected a file of options first (see hyena {command} --help)")
-    words = _with_lists(config_type, _underscored(words, option_names(config_type)))
-    try:
-        words, free = take_free(config_type, words)
-    except ValueError as problem:
-        raise UsageError(f"{problem} (see hyena {command} --help)") from problem
-    _refuse_empty_paths(config_type, positional, words)
-    if positional and words and not words[0].startswith("-"):
-        given = f"--{positional}={words[0]}"
-        # Later ones win: a value comes after the files, and a file before the other options.
-        words = [given, *words[1:]] if positional == "config" else [*words[1:], given]
     kind: Any = config_type  # mypy takes a type variable's type for unhashable
     parser = _parser(command, summary, kind, positional)
     try:
-        words = put_free(parser, words, free)
-        values = parser.instantiate(parser.parse_args(words)).as_dict()
-    except ArgumentError as problem:
-        file = _file_in(words) if str(problem).startswith("Problems parsing config") else ""
-        text = str(problem).replace('in "<unicode string>", ', file)
-        message = explain(text, option_names(config_type), _texts_option(config_type))
+        if positional == "config" and not words:
+            raise UsageError("expected a file of options first")
+        read = _Words(kind, positional, words)
+        if {"-h", "--help"} & {*read.flags}:
+            print(parser.format_help(), end="")  # argparse prints it, but hides a full disk
+            return None
+        if read.flags:
+            parser.parse_args([*read.words(parser), *read.flags])
+        if lacking := required(kind, read.given):
+            raise UsageError(f"required and not given: {', '.join(f'--{n}' for n in lacking)}")
+        values = parser.instantiate(parser.parse_args(read.words(parser))).as_dict()
+    except (UsageError, ArgumentError) as problem:
+        message = " ".join(str(problem).split())
         raise UsageError(f"{message} (see hyena {command} --help)") from problem
-    except UnicodeDecodeError as problem:
-        raise UsageError(f"the file given to --config is not UTF-8 text: {problem}") from problem
     except SystemExit as end:  # --help and --print_config end the program when they have printed
         if end.code:
             raise
         return None
     del values["config"]
     return config_type(**values)
-
-
-def _file_in(words: Sequence[str]) -> str:
-    """The file that a mistake in YAML is in, if there is only one."""
-    files = [word.partition("=")[2] for word in words if word.startswith("--config=")]
-    files += [file for word, file in pairwise(words) if word == "--config"]
-    return f'in "{files[0]}", ' if len(files) == 1 else ""
 
 
 @lru_cache(maxsize=1)  # it takes longer to make than to use, and a sweep reads hundreds of cells
@@ -115,170 +117,171 @@ def _parser(
     return parser
 
 
-def _underscored(words: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The words with options written as they are named: --top-k as --top_k."""
-    found = []
-    for word in words:
-        option, equals, value = word.partition("=")
-        name = option.removeprefix("--").replace("-", "_")
-        found.append(f"--{name}{equals}{value}" if word[:2] == "--" and name in names else word)
-    return found
+class _Words:
+    """The words of a command line, each option checked.
 
-
-def _with_lists(config_type: Any, words: Sequence[str]) -> list[str]:
-    """The words with each option that may be repeated given once, as the list of its values.
-
-    It stands where the last of them stood. The word after such an option is its value, unless it
-    looks like an option.
+    ``given`` are the names of the options that the words and the files give, ``flags`` what asks
+    for help or for the configuration instead.
     """
-    kinds = {f.name: f.metadata.get("repeated") for f in fields(config_type)}
-    repeated = {f"--{name}": kind for name, kind in kinds.items() if kind}
-    found: list[str] = []
-    for word in words:
-        if found and found[-1] in repeated and (word[:2] != "--" or " " in word):
-            found[-1] += f"={word}"
-        else:
-            found.append(word)
-    for option, kind in repeated.items():
-        places = [i for i, word in enumerate(found) if word.startswith(f"{option}=")]
-        if places:
-            values = [found[i].partition("=")[2] for i in places]
-            items = map(_quoted, values) if kind == "texts" else filter(None, map(_inside, values))
-            found[places[-1]] = f"{option}=[{', '.join(items)}]"
-            found = [word for i, word in enumerate(found) if i not in places[:-1]]
-    return found
 
+    def __init__(self, config_type: Any, positional: str | None, words: Sequence[str]) -> None:
+        self.config_type = config_type
+        self.names = option_names(config_type)
+        hints = get_type_hints(config_type)
+        self.free_fields = {name for name, hint in hints.items() if get_origin(hint) is dict}
+        self.repeated = {f.name: f.metadata.get("repeated") for f in fields(config_type)}
+        self.given: set[str] = set()
+        self.once: set[str] = set()
+        self.flags: list[str] = []
+        self.found: list[tuple[str, str]] = []  # the option, and its value for jsonargparse
+        self.several: dict[str, list[Any]] = {}
+        self.free: dict[str, dict[str, Any]] = {}
+        for option, text in self._pairs(positional, words):
+            self._take(option, text)
 
-def _quoted(text: str) -> str:
-    """A text in YAML's double quotes."""
-    plain = {c for c in map(chr, range(32, 127)) if c not in '"\\'}
-    return '"' + "".join(c if c in plain else f"\\U{ord(c):08x}" for c in text) + '"'
+    def words(self, parser: ArgumentParser) -> list[str]:
+        """The same for jsonargparse.
 
+        What was given of a field of free options is put into the whole field, which comes last, so
+        it wins over the files and the field's own: the parser would put one in the place of all.
+        """
+        found = [f"--{option}={value}" for option, value in self.found]
+        said: Any = parser.parse_args(found) if self.free else None
+        for field, options in self.free.items():
+            whole = dict(said[field])
+            for name, value in options.items():
+                whole.pop(name, None)  # to come last
+                whole[name] = value
+            found.append(f"--{field}={json.dumps(whole)}")
+        return found
 
-def _inside(numbers: str) -> str:
-    """What stands between the brackets of a list, or the number if there are none."""
-    inside = numbers.strip()
-    if inside[:1] == "[" and inside[-1:] == "]":
-        return inside[1:-1].strip()
-    return inside or _quoted(numbers)  # so that it is refused
+    def _pairs(self, positional: str | None, words: Sequence[str]) -> list[tuple[str, str]]:
+        """The options by name with their values, in order."""
+        pairs: list[tuple[str, str]] = []
+        last: list[tuple[str, str]] = []
+        if positional and words and not words[0].startswith("-"):
+            # Later ones win: a value comes after the files, and a file before the other options.
+            (pairs if positional == "config" else last).append((positional, words[0]))
+            words = words[1:]
+        left = iter(words)
+        for word in left:
+            option, equals, text = word.partition("=")
+            if word in ("-h", "--help") or option == "--print_config" or option.endswith(".help"):
+                self.flags.append(word)
+                continue
+            name = option[2:]
+            if option[:2] != "--" or not name:
+                word = " ".join([word, *takewhile(lambda other: other[:2] != "--", left)])[:80]
+                texts = [name for name, kind in self.repeated.items() if kind == "texts"]
+                advice = f'; did you mean --{texts[0]} "{word}"?' if texts else ""
+                raise UsageError(f'unexpected argument "{word}"{advice}')
+            name = self._known(name)
+            if not equals:
+                text = next(left, "--")
+                if text[:2] == "--" and " " not in text:
+                    raise UsageError(f"{name}: expected a value after it")
+            pairs.append((name, text))
+        return pairs + last
 
+    def _known(self, name: str) -> str:
+        """The option's name as it is written in the dataclass: --top-k as top_k."""
+        plain = name.replace("-", "_")
+        field, dot, inner = plain.partition(".")
+        if field in self.free_fields and dot and not inner:
+            raise UsageError(f"{field}.: expected the name of an option after the dot")
+        if plain.removesuffix("+") in (*self.names, "config") or (
+            field in self.free_fields and dot
+        ):
+            return plain
+        raise UsageError(unknown(name, self.names))
 
-def _texts_option(config_type: Any) -> str | None:
-    """The first option of texts, for which a word without an option may be meant."""
-    names = [f.name for f in fields(config_type) if f.metadata.get("repeated") == "texts"]
-    return names[0] if names else None
+    def _take(self, option: str, text: str) -> None:
+        if option == "config":
+            self._take_file(text)
+            return
+        name = option.removesuffix("+")
+        if option in self.once and name == option and not self.repeated.get(name):
+            raise UsageError(f"{name} was given twice; leave one of them out")
+        self.once.add(option)
+        self.given.add(name)
+        field, dot, inner = name.partition(".")
+        if dot and field in self.free_fields:
+            if not text:
+                raise UsageError(f"{name}: expected a value after it")
+            options = self.free.setdefault(field, {})
+            value = _value(name, text)
+            check(field, {inner: value}, hint_of(self.config_type, field))
+            options.update(_dotted(inner, value))
+            return
+        value = self._value_of(option, text)
+        self.found.append((option, value))
 
+    def _take_file(self, text: str) -> None:
+        try:
+            tree = read_file(text)
+        except ValueError as problem:
+            raise UsageError(f"config: {problem}") from problem
+        if not isinstance(tree, dict):
+            got = f'got "{tree!s:.40}"' if tree is not None else "it is empty"
+            raise UsageError(f'config: {text} has no options: expected lines "name: value", {got}')
+        self.given.update(check_options(self.config_type, tree))
+        self.found.append(("config", json.dumps(tree)))
 
-def _refuse_empty_paths(config_type: Any, positional: str | None, words: Sequence[str]) -> None:
-    """An empty path, such as an unset variable of the shell, would mean the working directory."""
-    hints = get_type_hints(config_type)
-    paths = {name for name, hint in hints.items() if Path in (hint, *get_args(hint))}
-    if positional and words and not words[0]:
-        words = [f"--{positional}=", *words[1:]]
-    for word, following in pairwise([*words, "-"]):
-        name, equals, value = word.removeprefix("--").partition("=")
-        if name in paths and not (value if equals else following):
+    def _value_of(self, option: str, text: str) -> str:
+        """An option's value as jsonargparse reads it, which is YAML but for texts."""
+        name = option.removesuffix("+")
+        hint = hint_of(self.config_type, name)
+        kinds = arms(hint)
+        if option != name:
+            check(name, [text if str in get_args(hint) else _value(name, text)], hint)
+            return text
+        if Path in kinds and not text:
             raise UsageError(f'{name}: expected a path, got ""; "." is the working directory')
+        if kind := self.repeated.get(name):
+            self.found = [
+                (o, v) for o, v in self.found if o != name
+            ]  # it stands where its last did
+            items = self.several.setdefault(name, [])
+            items += [text] if kind == "texts" else _numbers(name, text)
+            check(name, items, hint)
+            return json.dumps(items)
+        if str in kinds or Path in kinds:
+            listed = any(get_origin(kind) is list for kind in kinds) and text[:1] == "["
+            if not listed:
+                check(name, None if text == "null" and type(None) in kinds else text, hint)
+                return text
+        if is_dataclass(hint):
+            value = read_file(text) if Path(text).is_file() else _value(name, text)
+            if isinstance(value, dict):
+                self.given.update(check_options(hint, value, f"{name}."))
+                return json.dumps(value)
+        value = text if text in _choices(hint) else _value(name, text)
+        check(name, value, hint)
+        return text if isinstance(value, str) else json.dumps(value)
 
 
-def option_names(config_type: Any, prefix: str = "") -> list[str]:
-    """The dotted names of all options: the fields of a dataclass and of the dataclasses inside."""
-    hints = get_type_hints(config_type)
-    names = []
-    for field in fields(config_type):
-        names.append(prefix + field.name)
-        inner = field.metadata.get(OPTIONS_OF, hints[field.name])
-        if is_dataclass(inner):
-            names += option_names(inner, f"{prefix}{field.name}.")
-    return names
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The texts that a field of fixed choices may be."""
+    return tuple(choice for kind in arms(hint) for choice in get_args(kind))
 
 
-def explain(message: str, names: Sequence[str], texts: str | None = None) -> str:
-    """One line for a message of jsonargparse, with a suggestion where a name is unknown.
-
-    Args:
-        message: the message of an ArgumentError.
-        names: the dotted names of the options that there are.
-        texts: the option that a word without an option may be meant for.
-    """
-    message = " ".join(message.split())
-    pattern = r"Parser key \"([^\"]+)\": Problem with given class_path '([^']+)': (.+)"
-    if match := re.fullmatch(pattern, message):  # of an item of a list, such as a row of a sweep
-        return f"{match[1]}: {explain(match[3], _fields_of(match[2])).replace(' --', ' ')}"
-    unknown = _unknown_name(message)
-    if unknown is not None:
-        return f'unknown option "{unknown}"{_suggestion(unknown, names)}'
-    if match := re.fullmatch(r"unrecognized arguments: (.+?)( --.*)?", message):
-        advice = f'; did you mean --{texts} "{match[1]}"?' if texts else ""
-        return f'unexpected argument "{match[1]}"{advice}'
-    if match := re.fullmatch(r"the following arguments are required: (.+)", message):
-        return "required and not given: " + ", ".join(f"--{n.strip()}" for n in match[1].split(","))
-    pattern = r'Parser key "([^"]+)": Expected an? (.+?)\. Got value: ?(.*)'
-    if match := re.fullmatch(pattern, message):
-        kind = _type_name(match[2])
-        # On the command line everything is text; a file tells text from numbers and the like.
-        quote = "; write it in quotes" if kind == "str" else ""
-        return f'{match[1]}: expected {kind}, got "{match[3]}"{quote}'
-    pattern = r'Parser key "([^"]+)": Does not validate against any of the Union subtypes .*?'
-    if match := re.fullmatch(
-        pattern + r"Errors: (.+) Given value type: .* Given value: ?(.*)", message
-    ):
-        item = re.search(r"- Expected an? (\S.*?)\. Got value:(.*?)(?= - Expected|$)", match[2])
-        if item:  # of a list, which is one of the subtypes
-            return f'{match[1]}: expected {_type_name(item[1])}, got "{item[2].strip()}"'
-        kinds = re.findall(r"- Expected an? (.+?)(?= - |$)", match[2])
-        if kinds:
-            expected = " or ".join(_type_name(kind) for kind in kinds)
-            return f'{match[1]}: expected {expected}, got "{match[3]}"'
-    pattern = r'Parser key "([^"]+)": (?:Not a valid subclass of .*? Got value: (.*?) Subclass .*|'
-    if match := re.fullmatch(pattern + r"Expected a dot import path string: (.*))", message):
-        got = match[2] or match[3]
-        return f'{match[1]}: expected a list of options, [{{name: value}}], got "{got}"'
-    if match := re.fullmatch(
-        r'Parser key "([^"]+)": Unable to load config \'(.*?)\' - .*', message
-    ):
-        return f'{match[1]}: expected options, {{name: value}}, got "{match[2]}"'
-    if match := re.fullmatch(r"Unexpected config: ?(.*)", message):
-        got = f'got "{match[1]:.40}"' if match[1] else "it is empty"
-        return f'a file given to --config has no options: expected lines "name: value", {got}'
-    return re.sub(r'^Parser key "([^"]+)": ', r"\1: ", message)
+def _value(name: str, text: str) -> Any:
+    try:
+        return read_text(text) if text else text
+    except ValueError as problem:
+        raise UsageError(f'{name}: "{text:.80}" {problem}') from problem
 
 
-def _fields_of(class_path: str) -> list[str]:
-    """The options of a dataclass by its dotted path, as jsonargparse names it."""
-    module, _, name = class_path.rpartition(".")
-    return option_names(getattr(import_module(module), name))
+def _numbers(name: str, text: str) -> list[Any]:
+    """Numbers that may stand in brackets, alone or between commas."""
+    inside = text.strip()
+    if inside[:1] == "[" and inside[-1:] == "]":
+        return list(_value(name, inside))
+    return list(_value(name, f"[{inside}]")) if inside else [text]  # so that it is refused
 
 
-def _unknown_name(message: str) -> str | None:
-    if match := re.fullmatch(r"unrecognized arguments: --?([^\s=]+).*", message):
-        return match[1]
-    if match := re.fullmatch(r"Group '([^']+)' does not accept option '([^']+)'", message):
-        return f"{match[1]}.{match[2]}"
-    if match := re.fullmatch(r"Option '([^']+)' is not accepted", message):
-        return match[1]
-    return None
-
-
-def _suggestion(unknown: str, names: Sequence[str]) -> str:
-    first, _, rest = unknown.partition(".")
-    groups = {name.partition(".")[0] for name in names}
-    if rest and first not in groups and (near := get_close_matches(first, groups, n=1)):
-        whole = f"{near[0]}.{rest}"  # the mistake is before the first dot
-        return f'; did you mean "{whole if whole in names else near[0]}"?'
-    ending = [name for name in names if name.rpartition(".")[2] == unknown.rpartition(".")[2]]
-    close = get_close_matches(unknown, ending, n=1, cutoff=0) if "." in unknown else []
-    close = close or get_close_matches(unknown, names, n=1, cutoff=0.7)
-    if not close:  # right name, wrong place: --width for --model.width
-        last = {name.rpartition(".")[2]: name for name in reversed(names)}
-        close = [last[n] for n in get_close_matches(unknown.rpartition(".")[2], last, n=1)]
-    return f'; did you mean "{close[0]}"?' if close else ""
-
-
-def _type_name(annotation: str) -> str:
-    if match := re.fullmatch(r"<class '([\w.]+)'>", annotation):
-        name = match[1].rpartition(".")[2]
-        return {"NoneType": "null", "list": "a list in brackets"}.get(name, name)
-    if match := re.fullmatch(r"typing\.Literal\[(.+)\]", annotation):
-        return f"one of {match[1]}"
-    return annotation.replace("typing.", "")
+def _dotted(name: str, value: Any) -> list[tuple[str, Any]]:
+    """An option, or each of those in a mapping."""
+    if not isinstance(value, dict):
+        return [(name, value)]
+    return [pair for inner, v in value.items() for pair in _dotted(f"{name}.{inner}", v)]

@@ -9,11 +9,12 @@ which does the work and may return an exit code.
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from types import FrameType, ModuleType
 
@@ -48,6 +49,10 @@ FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 128 + signal.SIGINT, 128 + signa
 UNREAD = 128 + 13
 
 
+# What PyTorch raises of the CPU's memory and of a device's; of sizes that no memory has.
+_OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflow")
+
+
 class _TerminatedError(BaseException):
     """SIGTERM came, and the command has no end of its own for it."""
 
@@ -65,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         141 if the reader of its output has gone, 143 on SIGTERM.
     """
     try:
+        _open_streams()
         code = _answered(arguments)
         if sys.stdout is not None:  # it is where the shell has closed it
             sys.stdout.flush()  # now rather than at exit, where Python would complain
@@ -75,6 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as problem:  # such as a full disk
         _drop_output()
         return _error(_describe(problem), FAILURE)
+
+
+def _open_streams() -> None:
+    """Standard streams that are closed lead nowhere, or the next file would be in their place."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    if sys.stderr is None:  # for which print would take the output
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _drop_output() -> None:
@@ -117,7 +134,7 @@ def _answered(arguments: Sequence[str] | None) -> int:
         return TERMINATED
     except BrokenPipeError:
         raise
-    except (ValueError, OSError, RuntimeError, ImportError) as problem:
+    except (ValueError, OSError, RuntimeError, ImportError, MemoryError, OverflowError) as problem:
         if traceback:
             raise
         return _error(_describe(problem), FAILURE)
@@ -141,7 +158,8 @@ def _run(command: str, words: list[str], *, alone: bool) -> int:
     """Loads a command and runs it; ``alone`` in a process of its own, where Ctrl-C may end it."""
     try:
         with _handled(signal.SIGINT, signal.default_int_handler if alone else None, _end):
-            from hyena.cli.options import UsageError, parse
+            from hyena.cli.options import parse
+            from hyena.cli.values import UsageError
 
             module = module_of(command)
     except ModuleNotFoundError as missing:
@@ -217,6 +235,12 @@ def _unknown_command(word: str, commands: Mapping[str, str]) -> str:
 
 
 def _describe(problem: Exception) -> str:
+    if isinstance(problem, MemoryError) or _OUT_OF_MEMORY.search(str(problem)):
+        asked = re.search(r"(?i)tr(?:ied|ying) to allocate ([\d.]+ ?\w+)", str(problem))
+        amount = f" ({asked[1]} asked for at once)" if asked else ""
+        return f"the memory does not suffice{amount}; take a smaller batch, length or model"
+    if isinstance(problem, RecursionError):
+        return "what was given nests too deeply; write it flatter"
     # What the operating system raises says "[Errno 2] No such file or directory: 'x'".
     if isinstance(problem, OSError) and problem.strerror and problem.filename:
         return f"{problem.filename}: {problem.strerror}"
@@ -224,5 +248,6 @@ def _describe(problem: Exception) -> str:
 
 
 def _error(message: str, code: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    with suppress(OSError):  # of a full disk under standard error
+        print("error: " + " ".join(message.split()), file=sys.stderr)
     return code

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from hyena.cli.bar import bar
-from hyena.cli.options import UsageError, parse
+from hyena.cli.options import parse
 from hyena.cli.tasks.table import shown
+from hyena.cli.values import UsageError
 from hyena.experiments import CellConfig, SweepConfig, make_plan, run_sweep, write_table
 
 Config = SweepConfig

@@ -1,0 +1,175 @@
+"""Whether a value is what the type of an option's field asks for, in one line if it is not."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+OPTIONS_OF = "options_of"
+"""Metadata of a field of free options by name: the dataclass whose options they are."""
+
+
+class UsageError(Exception):
+    """The command line or the file given to --config is wrong; the message is one line."""
+
+
+def option_names(config_type: Any, prefix: str = "") -> list[str]:
+    """The dotted names of all options: the fields of a dataclass and of the dataclasses inside."""
+    hints = get_type_hints(config_type)
+    names = []
+    for field in fields(config_type):
+        names.append(prefix + field.name)
+        inner = field.metadata.get(OPTIONS_OF, hints[field.name])
+        if is_dataclass(inner):
+            names += option_names(inner, f"{prefix}{field.name}.")
+    return names
+
+
+def hint_of(config_type: Any, name: str) -> Any:
+    """The type of an option by its dotted name."""
+    first, _, rest = name.partition(".")
+    hint = get_type_hints(config_type)[first]
+    return hint_of(hint, rest) if rest else hint
+
+
+def check_options(config_type: Any, tree: Any, prefix: str = "") -> Iterator[str]:
+    """Checks options that stand in a mapping. Yields: their dotted names."""
+    hints = get_type_hints(config_type)
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if key not in hints:
+            raise UsageError(unknown(name, option_names(config_type, prefix)))
+        if value is None and key in required(config_type, set()):
+            continue  # as --print_config writes it
+        yield name
+        if is_dataclass(hints[key]) and isinstance(value, dict):
+            yield from check_options(hints[key], value, f"{name}.")
+        else:
+            check(name, value, hints[key])
+
+
+def required(config_type: Any, given: set[str]) -> list[str]:
+    """The options that have no default and are not given."""
+    lacking = []
+    for field in fields(config_type):
+        if field.default is field.default_factory is MISSING and field.name not in given:
+            lacking.append(field.name)
+    return lacking
+
+
+def arms(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the type alone."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def check(name: str, value: Any, hint: Any) -> None:
+    """Raises UsageError if the value of an option is none of its type's, or no finite number."""
+    kinds = arms(hint)
+    for kind in kinds:
+        origin = get_origin(kind)
+        if isinstance(value, list) and origin in (list, tuple):
+            return _check_items(name, value, kind)
+        if isinstance(value, dict) and origin is dict:
+            for key, item in value.items():
+                check(
+                    f"{name}.{key}" if get_args(kind)[1] is Any else name, item, get_args(kind)[1]
+                )
+            return None
+        if isinstance(value, dict) and is_dataclass(kind):
+            return _check_item(name, value, kind)
+        if _is(value, kind):
+            return _check_size(name, value)
+    got = f'"{value!s:.80}"'
+    if str in kinds and value is not None:
+        got += "; write it in quotes"  # a file tells text from numbers and the like
+    raise UsageError(f"{name}: expected {_expected(kinds)}, got {got}")
+
+
+def _check_items(name: str, items: list[Any], kind: Any) -> None:
+    inside = get_args(kind)
+    if get_origin(kind) is tuple and Ellipsis not in inside:
+        if len(items) != len(inside):
+            raise UsageError(f"{name}: expected {len(inside)} values in brackets, got {len(items)}")
+    else:
+        inside = inside[:1] * len(items)
+    for item, hint in zip(items, inside, strict=True):
+        check(name, item, hint)
+
+
+def _check_item(name: str, value: dict[str, Any], kind: Any) -> None:
+    """One of a list of options, such as a row of a sweep."""
+    try:
+        lacking = required(kind, set(check_options(kind, value)))
+    except UsageError as problem:
+        raise UsageError(f"{name}: {problem}") from None
+    if lacking:
+        raise UsageError(f"{name}: required and not given: {', '.join(lacking)}")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if kind is Any:
+        return True
+    if get_origin(kind) is Literal:
+        return value in get_args(kind) and type(value) in map(type, get_args(kind))
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind is Path:
+        return isinstance(value, str)
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
+def _check_size(name: str, value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{name}: expected a finite number, got {value}")
+    limit = 2**64 if name.endswith("seed") else 2**63
+    if isinstance(value, int) and abs(value) >= limit:
+        raise UsageError(f"{name}: expected a number below {limit:,}, got {value!s:.40}")
+    if isinstance(value, str) and "\0" in value:
+        raise UsageError(f"{name}: expected text, got a zero byte in {value!r:.80}")
+
+
+def _expected(kinds: Sequence[Any]) -> str:
+    found = []
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            found.append("one of " + ", ".join(map(repr, get_args(kind))))
+        elif is_dataclass(kind) or get_origin(kind) is dict:
+            found.append("options, {name: value}")
+        elif get_origin(kind) in (list, tuple):
+            inside = get_args(kind)[0]
+            of_options = is_dataclass(inside) or get_origin(inside) is dict
+            found.append(
+                "a list of options, [{name: value}]" if of_options else "a list in brackets"
+            )
+        else:
+            found.append(
+                {NoneType: "null", Path: "a path"}.get(kind, getattr(kind, "__name__", ""))
+            )
+    return " or ".join(found)
+
+
+def unknown(name: str, names: Sequence[str]) -> str:
+    """What is said of an option that there is not."""
+    near = _nearest(name, names)
+    return f'unknown option "{name}"' + (f'; did you mean "{near}"?' if near else "")
+
+
+def _nearest(name: str, names: Sequence[str]) -> str | None:
+    first, _, rest = name.partition(".")
+    groups = {known.partition(".")[0] for known in names}
+    if rest and first not in groups and (near := get_close_matches(first, groups, n=1)):
+        whole = f"{near[0]}.{rest}"  # the mistake is before the first dot
+        return whole if whole in names else near[0]
+    ending = [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
+    if "." in name and ending:
+        return get_close_matches(name, ending, n=1, cutoff=0)[0]
+    if close := get_close_matches(name, names, n=1, cutoff=0.7):
+        return close[0]
+    last = {known.rpartition(".")[2]: known for known in reversed(names)}  # --width: model.width
+    close = get_close_matches(name.rpartition(".")[2], last, n=1)
+    return last[close[0]] if close else None
