@@ -215,10 +215,3 @@ def test_an_unknown_policy() -> None:
         ValueError, match=r"^length_policy='cut' is unknown; expected error, extrapolate, interp"
     ):
         HyenaFilter(3, M, length_policy="cut")  # type: ignore[arg-type]
-
-
-def test_a_wrapped_layer_is_refused() -> None:
-    filter = HyenaFilter(4, 16)
-    filter.layers[0] = torch.nn.Sequential(filter.layers[0])
-    with pytest.raises(TypeError, match=r"must stay torch\.nn\.Linear.*leave filter\.layers out"):
-        filter(8)

@@ -23,7 +23,7 @@ def prepared(
 ) -> OnlineFilter:
     """The filters (F, D, n), which have no taps beyond n."""
     filter = OnlineFilter(h.shape[-1], backend, block)
-    filter.prepare(room, lambda n: h[..., :n], skip)
+    filter.prepare(room, lambda n: h[..., :n], lambda: skip)
     return filter
 
 
@@ -161,7 +161,7 @@ def test_tiles_are_made_once_and_only_those_that_are_needed() -> None:
 
     filter, skip = OnlineFilter(100, block=4), draw(1, D)
     for room in (3, 4, 5, 9, 16, 17, 5, 17, 100):
-        filter.prepare(room, taps, skip)
+        filter.prepare(room, taps, lambda: skip)
     assert asked == [4, 8, 16, 32, 100]
 
 

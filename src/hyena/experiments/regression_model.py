@@ -74,4 +74,4 @@ class RegressionModel(nn.Module):
             x = x + self.positions.weight[:length]
         for block in self.blocks:
             x = block(x, None, None)
-        return self.head(normalize(self.norm, x)).squeeze(-1)
+        return self.head(normalize(self.norm, x, self.head)).squeeze(-1)

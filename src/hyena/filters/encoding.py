@@ -87,9 +87,6 @@ class KeptEncoding:
                 self._latest = _shared[grid] = latest
         return latest.encoding, latest.time
 
-    def clear(self) -> None:
-        self._latest = None
-
     def __deepcopy__(self, memo: dict[int, Any]) -> "KeptEncoding":
         return KeptEncoding()
 

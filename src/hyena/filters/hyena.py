@@ -10,11 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hyena.filters.cache import KeptFilter, clear_cache
 from hyena.filters.encoding import Grid, KeptEncoding, encode, read_table
 from hyena.filters.flops import FilterFlops
-from hyena.filters.kept import KeptFilter
 from hyena.filters.network import sine_network
-from hyena.filters.window import windowed
+from hyena.filters.plain import call_in, matrix_of
+from hyena.filters.window import Window, windowed
 from hyena.ops import Backend, FilterSpectrum
 from hyena.ops.online import BLOCK, OnlineFilter
 
@@ -136,7 +137,7 @@ class HyenaFilter(nn.Module):
             self.register_parameter("encoding", None)
             self.time = None
         self._encoding_kept = KeptEncoding()
-        self._kept = KeptFilter()
+        self.kept = KeptFilter()
 
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length), or (F, D, 2·length − 1)."""
@@ -149,16 +150,7 @@ class HyenaFilter(nn.Module):
     def online(self, room: int, *, block: int = BLOCK, backend: Backend = "auto") -> OnlineFilter:
         """What generation of ``room`` tokens reads of the filters, kept between calls in
         evaluation; see `hyena.ops.online`."""
-        return self._kept.online(
-            self,
-            self,
-            self.skip,
-            room,
-            limit=self.limit,
-            block=block,
-            backend=backend,
-            settings=self._settings(),
-        )
+        return self.kept.online(self, room, block=block, backend=backend, settings=self._settings())
 
     @property
     def limit(self) -> int | None:
@@ -183,10 +175,8 @@ class HyenaFilter(nn.Module):
 
         None while training or while gradients of the filter may be asked for: then take `forward`.
         """
-        return self._kept.spectra(
+        return self.kept.spectra(
             self,
-            self,
-            self.skip,
             length,
             causal=not self.bidirectional,
             backend=backend,
@@ -194,13 +184,12 @@ class HyenaFilter(nn.Module):
         )
 
     def clear_cache(self) -> None:
-        """Forget kept filters: needed only after writing to parameters through ``.data``."""
-        self._kept.clear()
-        self._encoding_kept.clear()
+        """Forgets the kept filters; see `hyena.LanguageModel.clear_cache`."""
+        clear_cache(self)
 
     def train(self, mode: bool = True) -> "HyenaFilter":
         if mode:
-            self._kept.clear()
+            clear_cache(self)
         return super().train(mode)
 
     def flops(self, length: int) -> FilterFlops:
@@ -233,24 +222,37 @@ class HyenaFilter(nn.Module):
         else:
             assert self.time is not None
             x, time = read_table(self.encoding.to(dtype), self.time.to(dtype), grid)
-        # Channels first throughout, and the sine's frequency folded into the weights: sin(freq·x)
-        # of a whole layer is then one matrix product and one sine.
         freq = self.sine_freq.to(dtype)
-        *inner, last = _linear_layers(self.layers)
-        folded = [
-            (freq[:, None] * layer.weight.to(dtype), freq * layer.bias.to(dtype)) for layer in inner
-        ]
-        x, weight = sine_network(x, folded), last.weight.to(dtype)
-        if self.window:
-            decay = self.decay.to(dtype).abs().flatten()
-            even = self.encoding is None and not self.bidirectional
-            h = windowed(weight, x, decay, time, self.shift, even=even)
+        decay = self.decay.to(dtype).abs().flatten() if self.window else None
+        even = self.encoding is None and not self.bidirectional
+        *inner, last = [matrix_of(layer) for layer in self.layers]
+        biased = [(w, b) for w, b in filter(None, inner) if b is not None]
+        if last is None or last[1] is not None or len(biased) < len(inner):
+            h = self._called(x, freq)
+            if decay is not None:
+                h = h * Window(decay, time, self.shift, even=even)(slice(0, h.shape[1]))
         else:
-            h = weight @ x
+            # Channels first throughout, and the sine's frequency folded into the weights:
+            # sin(freq·x) of a whole layer is then one matrix product and one sine.
+            folded = [(freq[:, None] * w.to(dtype), freq * b.to(dtype)) for w, b in biased]
+            weight = last[0].to(dtype)
+            x = sine_network(x, folded)
+            if decay is not None:
+                h = windowed(weight, x, decay, time, self.shift, even=even)
+            else:
+                h = weight @ x
         h = h.view(self.filters, self.channels, -1)
         if self.normalized:
             h = h / h.abs().sum((0, 1), keepdim=True)
         return h
+
+    def _called(self, x: Tensor, freq: Tensor) -> Tensor:
+        """The network of layers that are more than their matrices: (emb_dim, L) → (F·D, L)."""
+        x = x.t()
+        *inner, last = self.layers
+        for layer in inner:
+            x = (freq * call_in(layer, x).to(freq.dtype)).sin()
+        return call_in(last, x).to(freq.dtype).t()
 
     # Lengths and caches.
 
@@ -278,17 +280,6 @@ class HyenaFilter(nn.Module):
         """What the filters depend on beside parameters and buffers."""
         shape = (self.max_length, self.length_policy, self.bidirectional)
         return (*shape, self.window, self.shift, self.normalized)
-
-
-def _linear_layers(layers: nn.ModuleList) -> list[nn.Linear]:
-    """The network reads its layers' weights, so a wrapper around a layer would have no effect."""
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    if len(linear) < len(layers):
-        raise TypeError(
-            "HyenaFilter: its layers must stay torch.nn.Linear, but one is another module; leave "
-            "filter.layers out of what is wrapped (by LoRA, say)"
-        )
-    return linear
 
 
 def _check(

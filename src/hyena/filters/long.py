@@ -8,8 +8,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from hyena.filters.cache import KeptFilter, clear_cache
 from hyena.filters.flops import FilterFlops
-from hyena.filters.kept import KeptFilter
+from hyena.filters.plain import is_hooked
 from hyena.ops import Backend, FilterSpectrum
 from hyena.ops.online import BLOCK, OnlineFilter
 from hyena.ops.recurrence import Recurrence, recurrence_of
@@ -76,7 +77,7 @@ class LongFilter(nn.Module):
         self.channels, self.filters, self.max_length = channels, filters, max_length
         self.length_policy = length_policy
         self.skip = nn.Parameter(torch.randn(filters, channels, device=device, dtype=dtype))
-        self._kept = KeptFilter()
+        self.kept = KeptFilter()
 
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length)."""
@@ -88,19 +89,20 @@ class LongFilter(nn.Module):
 
     def online(self, room: int, *, block: int = BLOCK, backend: Backend = "auto") -> OnlineFilter:
         """As of `hyena.HyenaFilter`: what generation of ``room`` tokens reads of the filters."""
-        return self._kept.online(
-            self, self, self.skip, room, limit=self.limit, block=block, backend=backend
-        )
+        return self.kept.online(self, room, block=block, backend=backend)
 
     @property
     def recurrent(self) -> bool:
-        """Whether the filters are recurrences as well, with a state of one size."""
-        return isinstance(self.taps, RecurrentTaps)
+        """Whether the filters are recurrences as well, with a state of one size. Hooks may make
+        others of them."""
+        return isinstance(self.taps, RecurrentTaps) and not (
+            is_hooked(self) or is_hooked(self.taps)
+        )
 
     def recurrence(self) -> Recurrence:
         """What generation reads of filters that are recurrences, kept like `online`."""
         taps = self._recurrent_taps()
-        return self._kept.recurrence(self, lambda: recurrence_of(*taps.recurrence(), self.skip))
+        return self.kept.recurrence(self, lambda: recurrence_of(*taps.recurrence(), self.skip))
 
     def state_after(self, u: Tensor, part: int) -> Tensor:
         """What the inputs u (B, D, L) of filter ``part``, a recurrence, leave of it behind:
@@ -120,15 +122,15 @@ class LongFilter(nn.Module):
         self, length: int, *, backend: Backend = "auto"
     ) -> tuple[FilterSpectrum, ...] | None:
         """As of `hyena.HyenaFilter`: kept spectra, None where gradients may be asked for."""
-        return self._kept.spectra(self, self, self.skip, length, causal=True, backend=backend)
+        return self.kept.spectra(self, length, causal=True, backend=backend)
 
     def clear_cache(self) -> None:
-        """Forget kept filters: needed only after writing to parameters through ``.data``."""
-        self._kept.clear()
+        """Forgets the kept filters; see `hyena.LanguageModel.clear_cache`."""
+        clear_cache(self)
 
     def train(self, mode: bool = True) -> "LongFilter":
         if mode:
-            self._kept.clear()
+            clear_cache(self)
         return super().train(mode)
 
     def flops(self, length: int) -> FilterFlops:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.filters.cache import ParameterCache
+from hyena.filters.cache import ParameterCache, sources_of
 from hyena.filters.exponentials import (
     exponential_sum,
     inside_the_circle,
@@ -18,7 +18,6 @@ from hyena.filters.exponentials import (
     sum_of_exponentials,
 )
 from hyena.filters.flops import RECIPROCAL, FilterFlops, real_fft, spectrum_product
-from hyena.filters.kept import is_fixed
 from hyena.filters.partial_fractions import partial_fractions
 from hyena.filters.precision import wide, widest, without_autocast
 from hyena.ops import fft
@@ -65,7 +64,7 @@ class TransferFunctionTaps(nn.Module):
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.reflection = nn.Parameter(torch.empty(filters, channels, degree, **place))
         self.numerator = nn.Parameter(torch.empty(filters, channels, degree + 1, **place))
-        self._kept = ParameterCache()
+        self.kept = ParameterCache()
         self.draw()
 
     @torch.no_grad()
@@ -106,14 +105,12 @@ class TransferFunctionTaps(nn.Module):
 
         So x ← decay · x + u and y = 2 Re Σ weight · x is the same filter, step by step, with m
         between N/2 + 1 and N + 1; the roots of the denominator are its decays, and one of decay 0
-        is for lag 0. Found in float64 without gradients, and kept between calls in evaluation.
+        is for lag 0. Found in float64 without gradients, and kept until a parameter changes.
 
         Raises: ValueError if roots of a channel so nearly coincide that the weights cancel and in
             the parameters' precision no such recurrence is the filter.
         """
-        if not is_fixed(self):
-            return self._recurrence()
-        return self._kept.get("recurrence", None, self.parameters(), self._recurrence)
+        return self.kept.get("recurrence", None, sources_of(self), self._recurrence)
 
     def state_after(self, u: Tensor) -> Tensor:
         """The x of that recurrence after the inputs u (B, D, L), L ≥ 1: (B, F, D, m) complex.

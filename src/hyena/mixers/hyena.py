@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters import HyenaFilter, LengthPolicy, LongFilter
+from hyena.filters.cache import clear_cache
 from hyena.filters.flops import block_causal_convolution, convolution
+from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.hyena_state import HyenaState
@@ -28,8 +30,8 @@ from hyena.mixers.packing import (
 from hyena.mixers.projections import (
     channels_first,
     channels_last,
-    is_plain,
     layers_of_step,
+    may_write_out,
     unbiased_in_workspace,
 )
 from hyena.mixers.short_conv import ShortConv
@@ -161,7 +163,8 @@ class HyenaOperator(nn.Module):
         short = self.centred_short_conv if self.bidirectional else self.short_conv
         filter = self.two_sided_filter if self.bidirectional else self.filter
         kernels = self._kernels(filter, u.shape[1], segments)
-        if mask is None and not (self.training and self.dropout > 0):
+        dropout = self.training and self.dropout > 0
+        if mask is None and not dropout and is_plain(short, ShortConv):
             y = self._fused(u, short, kernels, segments)
             return channels_last(self.out_proj, y)
         *gates, v = short(self._projected(u, mask), segments).split(self.width, dim=1)
@@ -242,6 +245,11 @@ class HyenaOperator(nn.Module):
 
         Equals the last position of ``forward`` on the whole sequence, to rounding. T steps cost
         O(D·T·(D + log² T)), or O(D·T·(D + n)) with filters that are recurrences of n numbers.
+
+        A state reads the filter and the short convolution at its first step, and anew when their
+        weights are found changed, within 64 steps; at the next step after `clear_cache`. What
+        earlier tokens left in it stays what it was.
+
         Raises: ValueError on a state of another operator, after the ``future`` tokens that
             `prefill` was told of, beyond max_length if the length policy says so, where gradients
             would be recorded, and on a state less precise than u.
@@ -256,7 +264,9 @@ class HyenaOperator(nn.Module):
         if state.length >= self.max_length:
             filter.check_growth(state.length + 1)
         state.prepare(filter, self.backend)
-        native = self.backend in ("auto", "native")
+        short = modules["short_conv"]
+        plain = is_plain(short, ShortConv)
+        native = plain and self.backend in ("auto", "native")
         layers = layers_of_step(in_proj, out_proj, u) if native else None
         if layers is not None and state.long.takes_native(u, *layers[0], *layers[1]):
             y, z = self._in_one_call(u, state, layers)
@@ -266,13 +276,22 @@ class HyenaOperator(nn.Module):
         if native and state.long.takes_native(z):
             y, _ = self._in_one_call(z, state, None)
         else:
-            *gates, v = self.short_conv.step(z, state.before).split(self.width, dim=1)
+            mixed = (
+                short.step(z, state.before)
+                if plain
+                else short(torch.cat([state.short, z[..., None]], dim=-1))[..., -1]
+            )
+            *gates, v = mixed.split(self.width, dim=1)
             for i, gate in enumerate(reversed(gates[1:])):
                 v = state.long.step(i, gate, v)
             y = v * gates[0]
         # The module may write to its output later, and the kernel reads rows side by side.
         state.advance(z.clone(memory_format=torch.contiguous_format))
         return out_proj(y if y.dtype == z.dtype else y.to(z.dtype)), state
+
+    def clear_cache(self) -> None:
+        """Forgets what is kept of the filter; see `hyena.LanguageModel.clear_cache`."""
+        clear_cache(self)
 
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `HyenaState` holds for one sequence after a `prefill` of ``length`` tokens,
@@ -378,8 +397,8 @@ class HyenaOperator(nn.Module):
             not torch.is_grad_enabled()
             and self.backend in ("auto", "native")
             and eager(u)
-            and is_plain(self.in_proj, u)
-            and is_plain(self.out_proj, u)
+            and may_write_out(self.in_proj, u)
+            and may_write_out(self.out_proj, u)
         )
         offset = None
         if reuse:

@@ -6,6 +6,7 @@ channels.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,12 +14,14 @@ import torch
 from torch import Tensor
 
 from hyena.filters import HyenaFilter, LongFilter
+from hyena.filters.cache import KeptFilter, sources_of
 from hyena.mixers.packing import check_state
 from hyena.ops import Backend
 from hyena.ops.online import OnlineState
 from hyena.ops.recurrence import RecurrentState
 from hyena.ops.rows import Rows, check_alike, index_of, writable
 
+CHECKED = 64  # tokens between two comparisons of a filter with its parameters
 _FEWEST = 256  # positions that a state which grows by itself plans for at least
 
 
@@ -43,7 +46,8 @@ class HyenaState:
             latest_first = short.flip(2).permute(2, 0, 1).contiguous()
             self._none = short.new_empty(*short.shape[:2], 0)
         self.before = deque(latest_first.unbind(), maxlen=short.shape[2])
-        self._filter: HyenaFilter | LongFilter | None = None
+        self._kept: KeptFilter | None = None
+        self._reads_again = 0
 
     @property
     def short(self) -> Tensor:
@@ -54,10 +58,13 @@ class HyenaState:
     def prepare(self, filter: HyenaFilter | LongFilter, backend: Backend) -> None:
         """Makes ready for one more token of an operator with this filter.
 
+        What steps read of the filter is found at the first, and compared with its parameters every
+        `CHECKED` tokens: more would cost as much as a small operator's step.
+
         Raises: ValueError if all tokens that were planned for have come and the inputs, which it
             takes to plan for more, were not kept.
         """
-        if self._filter is not filter:
+        if self._kept is not filter.kept or self.length >= self._reads_again:
             self._bind(filter, backend)
         if self.long.full:
             self._extend(filter, backend)
@@ -127,7 +134,7 @@ class HyenaState:
 
     def _with(self, short: Tensor, long: OnlineState | RecurrentState) -> HyenaState:
         other = HyenaState(short, long, self.length)
-        other._filter = self._filter
+        other._kept, other._reads_again = self._kept, self._reads_again
         return other
 
     def _bind(self, filter: HyenaFilter | LongFilter, backend: Backend) -> None:
@@ -138,12 +145,13 @@ class HyenaState:
             if isinstance(self.long, RecurrentState):
                 parts, width, numbers = found.sizes
                 fits = self.long.x.shape[1:] == (parts, width, numbers // 2, 2)
-                self.long.filter = found
+                self.long.bind(found)
         elif isinstance(self.long, OnlineState):
             fits, long = True, self.long
-            long.filter = filter.online(long.planned, block=long.block, backend=backend)
+            long.bind(filter.online(long.planned, block=long.block, backend=backend))
         check_state("HyenaOperator", self, fits)
-        self._filter = filter
+        again = sys.maxsize if sources_of(filter) is None else self.length + CHECKED
+        self._kept, self._reads_again = filter.kept, again
 
     def _extend(self, filter: HyenaFilter | LongFilter, backend: Backend) -> None:
         """Plans for as many tokens as have come, from the inputs of all."""
@@ -160,5 +168,5 @@ class HyenaState:
         taps = 2 * max(self.length, room)
         with writable():
             h = filter(taps if limit is None else min(taps, limit))
-        long.filter = filter.online(room, block=long.block, backend=backend)
+        long.bind(filter.online(room, block=long.block, backend=backend))
         long.extend(h, room)

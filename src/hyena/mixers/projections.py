@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.module import _has_any_global_hook
 
+from hyena.filters.plain import matrix_of
 from hyena.ops.native import linear as native
-from hyena.ops.native.convolution import PLAIN, undisturbed
-from hyena.ops.native.linear import Layer
+from hyena.ops.native.convolution import undisturbed
 from hyena.ops.native.stepping import Layers
 
 LARGEST_KEPT = 256 << 20  # bytes of a thread's workspace that stay between calls
@@ -24,7 +23,7 @@ _of_thread = threading.local()
 
 def channels_first(linear: nn.Linear, u: Tensor) -> Tensor:
     """``linear(u)`` for u (B, L, D), as (B, C, L) with neighbouring positions side by side."""
-    if not is_plain(linear, u):
+    if not may_write_out(linear, u):
         return linear(u).transpose(1, 2).contiguous()
     weight: Tensor = linear.weight
     bias: Tensor = linear.bias
@@ -38,7 +37,7 @@ def channels_first(linear: nn.Linear, u: Tensor) -> Tensor:
 
 def unbiased_in_workspace(linear: nn.Linear, u: Tensor) -> Tensor:
     """``channels_first`` without the bias, in memory of the calling thread, valid until its next
-    call. Only for a layer that `is_plain`, where no gradient is recorded."""
+    call. Only for a layer that `may_write_out`, where no gradient is recorded."""
     dtype = _dtype(u)
     with torch.autocast("cpu", enabled=False):
         return _project(u.to(dtype), linear.weight.to(dtype), None, _workspace)
@@ -54,7 +53,7 @@ def _dtype(u: Tensor) -> torch.dtype:
 def channels_last(linear: nn.Linear, y: Tensor) -> Tensor:
     """``linear`` of y (B, D, L), as (B, L, C), in memory of its own."""
     y = y.transpose(1, 2)
-    if not is_plain(linear, y):
+    if not may_write_out(linear, y):
         return linear(y.contiguous())
     if y.shape[0] == 1:
         return torch.addmm(linear.bias, y[0], linear.weight.t())[None]
@@ -65,7 +64,7 @@ def layers_of_step(first: nn.Module, last: nn.Module, u: Tensor) -> Layers | Non
     """Weights and biases of two layers that are their matrices and nothing else, if the kernel can
     multiply u (B, D), a few rows, with the first, and what is like u with the last. Whether
     something looks on has to be asked besides."""
-    one, other = _matrix(first), _matrix(last)
+    one, other = matrix_of(first), matrix_of(last)
     if one is None or other is None or not native.fits(u, one, other):
         return None
     return one, other
@@ -73,7 +72,7 @@ def layers_of_step(first: nn.Module, last: nn.Module, u: Tensor) -> Layers | Non
 
 def step_of(linear: nn.Module, u: Tensor) -> Tensor:
     """``linear(u)``, quick for u (B, D), a token of each row."""
-    layer = _matrix(linear) if u.dim() == 2 else None
+    layer = matrix_of(linear) if u.dim() == 2 else None
     y: Tensor = linear(u) if layer is None else product_of_step(u, *layer)
     return y
 
@@ -138,32 +137,10 @@ def _project(u: Tensor, weight: Tensor, bias: Tensor | None, memory: Any) -> Ten
     return z
 
 
-def is_plain(linear: nn.Linear, u: Tensor) -> bool:
+def may_write_out(linear: nn.Linear, u: Tensor) -> bool:
     """Whether the layer is a matrix and a bias, so that its product with u may be written out."""
-    layer = _matrix(linear)
+    layer = matrix_of(linear)
     return layer is not None and layer[1] is not None and u.is_cpu and u.numel() > 0
-
-
-def _matrix(linear: nn.Module) -> Layer | None:
-    """Weight and bias, if there is one, of a layer that is these and nothing else; None if there is
-    an adapter, hook, parametrisation or weight of another kind."""
-    if type(linear) is not nn.Linear or "forward" in linear.__dict__ or _hooked(linear):
-        return None
-    parameters = linear._parameters
-    weight = parameters.get("weight")
-    if weight is None or type(weight) not in PLAIN or "bias" not in parameters:
-        return None
-    return weight, parameters["bias"]
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or _has_any_global_hook()
-    )
 
 
 def _fresh(shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:

@@ -1,10 +1,12 @@
 """One block: a mixer along the sequence, then an MLP along the width, each on a residual."""
 
+from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.filters.plain import call_in, is_plain
 from hyena.mixers.projections import step_of
 from hyena.mixers.state import MixerState
 from hyena.model.build import build_mixer
@@ -27,24 +29,24 @@ class Block(nn.Module):
         self.dropout = config.dropout
 
     def forward(self, x: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        mixed = self.mixer(normalize(self.norm1, x), mask=mask, document_ids=segments)
+        mixed = self.mixer(normalize(self.norm1, x, self.mixer), mask=mask, document_ids=segments)
         return self._finish(x, mixed)
 
     def prefill(
         self, x: Tensor, mask: Tensor | None, future: int | None, keep_inputs: bool
     ) -> tuple[Tensor, MixerState]:
-        u = normalize(self.norm1, x)
+        u = normalize(self.norm1, x, self.mixer)
         mixed, state = self.mixer.prefill(u, mask=mask, future=future, keep_inputs=keep_inputs)
         return self._finish(x, mixed), state
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, MixerState]:
         """x (B, D)."""
-        mixed, state = self.mixer.step(normalize(self.norm1, x), state)
+        mixed, state = self.mixer.step(normalize(self.norm1, x, self.mixer), state)
         return self._finish(x, mixed), state
 
     def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         x = x + self._dropped(mixed)
-        return x + self._dropped(self.mlp(normalize(self.norm2, x)))
+        return x + self._dropped(self.mlp(normalize(self.norm2, x, self.mlp)))
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout > 0 else x
@@ -63,8 +65,13 @@ class MLP(nn.Module):
         return step_of(self.down, F.gelu(step_of(self.up, x), approximate="tanh"))
 
 
-def normalize(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    """``norm`` in the residual's dtype; the result has the parameters', maybe of fewer bits."""
-    weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
-    y = F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
-    return y.to(norm.weight.dtype)
+def normalize(norm: nn.Module, x: Tensor, reader: nn.Module) -> Tensor:
+    """``norm`` in the residual's dtype; the result has the parameters', maybe of fewer bits: the
+    norm's own, or if it has none those of the module that reads it."""
+    if is_plain(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None:
+        weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
+        y = F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
+        return y.to(norm.weight.dtype)
+    y = call_in(norm, x)
+    parameters = chain(norm.parameters(), reader.parameters())
+    return next((y.to(p.dtype) for p in parameters if p.is_floating_point()), y)

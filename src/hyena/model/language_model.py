@@ -6,13 +6,14 @@ Sizes: B batch, L length, D width, V vocabulary.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from hyena.filters.cache import clear_cache
 from hyena.mixers.packing import check_mask, segments_of
 from hyena.mixers.projections import product_of_step
 from hyena.model.block import Block, normalize
@@ -152,7 +153,7 @@ class LanguageModel(nn.Module):
         self._check_length(state.length + 1)
         x = self._embed(input_ids)
         if self.positions is not None:
-            x = x + self.positions.weight[state.length].to(x.dtype)
+            x = x + self.positions(torch.tensor(state.length, device=x.device)).to(x.dtype)
         state.whole = False  # an interruption may come at any time
         for i, block in enumerate(self._blocks()):
             try:
@@ -161,8 +162,10 @@ class LanguageModel(nn.Module):
                 state.whole = i == 0
                 raise
         state.length, state.whole = state.length + 1, True
-        weight = self._head_weight()
-        return product_of_step(normalize(self.norm, x), weight), state
+        weight = self._head_weight(x.device)
+        return product_of_step(
+            normalize(self.norm, x, self.embedding).to(weight.dtype), weight
+        ), state
 
     def generate(self, prompts: Any, **options: Any) -> list[Generation]:
         """Continues prompts; see `hyena.generation.generate`."""
@@ -175,6 +178,15 @@ class LanguageModel(nn.Module):
         from hyena.model.checkpoint import save
 
         save(self, directory)
+
+    def clear_cache(self) -> None:
+        """Forgets what is kept of the filters between calls, which frees its memory.
+
+        It is needed for nothing else: what is kept is compared with the weights, byte by byte, at
+        each `forward` and `prefill`. Only a state between two steps is compared every 64 of them,
+        and at the next one after this.
+        """
+        clear_cache(self)
 
     def parameter_count(self) -> int:
         """Number of parameters, trained or not; a tied tensor counts once."""
@@ -215,17 +227,24 @@ class LanguageModel(nn.Module):
         return F.dropout(x, self.config.dropout, self.training), segments
 
     def _blocks(self) -> list[Block]:
-        return [block for block in self.blocks if isinstance(block, Block)]
+        """Blocks, or what stands around them and passes on what it is asked for."""
+        return cast("list[Block]", list(self.blocks))
 
     def _embed(self, input_ids: Tensor) -> Tensor:
         x = self.embedding(input_ids)
         return x.to(torch.promote_types(x.dtype, torch.float32))
 
     def _head(self, x: Tensor) -> Tensor:
-        return F.linear(normalize(self.norm, x), self._head_weight())
+        weight = self._head_weight(x.device)
+        return F.linear(normalize(self.norm, x, self.embedding).to(weight.dtype), weight)
 
-    def _head_weight(self) -> Tensor:
-        return self.embedding.weight[: self.config.vocab_size]
+    def _head_weight(self, device: torch.device) -> Tensor:
+        """The rows that the embedding gives, (V, D): an adapter around it counts here too."""
+        embedding = self.embedding
+        if type(embedding) is nn.Embedding:
+            return embedding.weight[: self.config.vocab_size]
+        weight: Tensor = embedding(torch.arange(self.config.vocab_size, device=device))
+        return weight
 
     def _check_ids(self, input_ids: Tensor, dimensions: int) -> None:
         check_tensor("LanguageModel", "input_ids", input_ids)

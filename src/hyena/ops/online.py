@@ -45,10 +45,10 @@ class OnlineFilter:
         self._near: list[list[Tensor]] = []
         self._tiles: dict[int, Tensor | FilterSpectrum] = {}
 
-    def prepare(self, room: int, taps: Callable[[int], Tensor], skip: Tensor) -> None:
+    def prepare(self, room: int, taps: Callable[[int], Tensor], skip: Callable[[], Tensor]) -> None:
         """Makes what ``room`` positions need and is not there yet.
 
-        Args: taps(n) (F, D, n), of lags 0 … n − 1, for n up to the limit; skip (F, D).
+        Args: taps(n) (F, D, n), of lags 0 … n − 1, for n up to the limit; skip() (F, D).
         """
         sizes = [self.block]
         while sizes[-1] < room:
@@ -63,7 +63,7 @@ class OnlineFilter:
             h = F.pad(h, (0, longest - h.shape[-1]))
             if not self._near:
                 near = h[..., : self.block].clone()
-                near[..., 0] += skip.to(h.dtype)
+                near[..., 0] += skip().to(h.dtype)
                 self.taps = near.permute(0, 2, 1)[:, :, None].contiguous()
                 self._near = [[part[:n] for n in range(self.block + 1)] for part in self.taps]
             for size in missing:
@@ -178,6 +178,10 @@ class OnlineState:
         now[: self._row].copy_(self._recent[: self._row])
         now[self._row :].copy_(self._due[self._row : self._rows])
         return self._line
+
+    def bind(self, filter: OnlineFilter) -> None:
+        """Steps read this filter from now on, and anew what else they are given."""
+        self.filter, self._native = filter, None
 
     def step(self, part: int, gate: Tensor, value: Tensor) -> Tensor:
         """The output (B, D) of one of the convolutions, whose input is gate · value.

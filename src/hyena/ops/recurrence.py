@@ -80,6 +80,10 @@ class RecurrentState:
         """That of the states' parts."""
         return self._planes.dtype
 
+    def bind(self, filter: Recurrence) -> None:
+        """Steps read this filter from now on, and anew what else they are given."""
+        self.filter, self._native = filter, None
+
     def step(self, part: int, gate: Tensor, value: Tensor) -> Tensor:
         """The output (B, D) of one of the convolutions, whose input is gate · value.
 

@@ -1,0 +1,59 @@
+"""Whether a module is what its class says, so that its formula may be computed without calling it.
+
+Another one is called, whatever it does: hooks (pruning, weight and spectral norm are such), an
+adapter around it, a parametrisation, quantised weights, a forward of its own.
+"""
+
+from typing import TypeGuard, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+
+M = TypeVar("M", bound=nn.Module)
+
+Layer = tuple[Tensor, Tensor | None]
+"""Weight (O, I) and bias (O,), if there is one."""
+
+PLAIN = (Tensor, nn.Parameter)
+
+
+def is_plain(module: nn.Module, kind: type[M]) -> TypeGuard[M]:
+    """Whether the module is of exactly this class, and nothing is done when it is called but the
+    class's forward."""
+    return type(module) is kind and not is_hooked(module)
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a call does more than the class's forward: hooks, or a forward of the instance."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
+        or _has_any_global_hook()
+    )
+
+
+def matrix_of(linear: nn.Module) -> Layer | None:
+    """Weight and bias, if there is one, of a layer that is these and nothing else."""
+    if not is_plain(linear, nn.Linear):
+        return None
+    parameters = linear._parameters
+    weight = parameters.get("weight")
+    if weight is None or type(weight) not in PLAIN or "bias" not in parameters:
+        return None
+    return weight, parameters["bias"]
+
+
+def call_in(module: nn.Module, x: Tensor) -> Tensor:
+    """``module(x)`` in the dtype of x, whatever the dtype of the parameters."""
+    dtype = x.dtype
+    narrow = {
+        name: p.to(dtype)
+        for name, p in module.named_parameters()
+        if p.is_floating_point() and p.dtype != dtype
+    }
+    y: Tensor = torch.func.functional_call(module, narrow, (x,)) if narrow else module(x)
+    return y

@@ -1,0 +1,255 @@
+"""Weights that something outside of the model changed: they count at the next forward or prefill,
+and in a state between two steps after at most 64 of them, or one after `clear_cache`."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from comparison import assert_close
+from small_models import small_model, tokens
+from torch import Tensor, nn
+
+from hyena.model import FilterConfig, LanguageModel
+
+FILTERS = {
+    "hyena": FilterConfig(emb_dim=5, width=6, sine_freq=3.0),
+    "explicit": FilterConfig(kind="explicit", taps=7),
+    "fourier": FilterConfig(kind="fourier", modes=4),
+    "s4d": FilterConfig(kind="s4d"),
+    "transfer-function": FilterConfig(kind="transfer-function", degree=4),
+}
+RIVALS = ["attention", "linear-attention", "rwkv", "aft-conv", "s4d", "h3", "gss"]
+
+
+def through_data(model: LanguageModel) -> None:
+    """As averages of weights and loaders of them write."""
+    for parameter in model.parameters():
+        parameter.data.mul_(1.1)
+
+
+def a_fused_step(model: LanguageModel) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02, fused=True)
+    model(tokens(1, 9)).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+each_change = pytest.mark.parametrize("change", [through_data, a_fused_step])
+
+
+def fresh(model: LanguageModel) -> LanguageModel:
+    """Another model of the same weights."""
+    other = LanguageModel(model.config, dtype=model.embedding.weight.dtype).eval()
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def continued(model: LanguageModel, ids: Tensor, prompt: int) -> Tensor:
+    """Logits by prefill and steps."""
+    logits, state = model.prefill(ids[:, :prompt])
+    found = [logits]
+    for t in range(prompt, ids.shape[1]):
+        logits, state = model.step(ids[:, t], state)
+        found.append(logits[:, None])
+    return torch.cat(found, dim=1)
+
+
+@each_change
+@pytest.mark.parametrize("kind", [*FILTERS, *RIVALS])
+def test_forward_prefill_and_steps_are_those_of_a_fresh_model(
+    kind: str, change: Callable[[LanguageModel], None]
+) -> None:
+    filters = {"filter": FILTERS[kind], "mixers": "hyena"} if kind in FILTERS else {"mixers": kind}
+    model, ids = small_model(dtype=torch.float32, **filters), tokens(2, 12)  # type: ignore[arg-type]
+    with torch.no_grad():
+        model(ids)
+        continued(model, ids, 5)
+    change(model)
+    with torch.no_grad():
+        expected = fresh(model)(ids)
+        assert torch.equal(model(ids), expected)
+        assert_close(continued(model, ids, 5), expected, 2e-5)
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["native", "modules"])
+@pytest.mark.parametrize("cleared", [True, False])
+@pytest.mark.parametrize("kind", ["hyena", "s4d"])
+def test_a_state_goes_on_with_the_weights_of_now(kind: str, cleared: bool, native: bool) -> None:
+    dtype = torch.float32 if native else torch.float64
+    model = small_model(dtype=dtype, filter=FILTERS[kind], max_length=200)
+    ids = tokens(1, 160)
+    with torch.no_grad():
+        _, state = model.prefill(ids[:, :9], future=150)
+        _, state = model.step(ids[:, 9], state)
+        through_data(model)
+        if cleared:
+            model.clear_cache()
+        else:
+            for t in range(10, 75):
+                _, state = model.step(ids[:, t], state)
+        # What a fresh model makes of the same state: the past as it is, the weights as they are.
+        other, copied = fresh(model), copy.deepcopy(state)
+        for t in range(state.length, 100):
+            logits, state = model.step(ids[:, t], state)
+            expected, copied = other.step(ids[:, t], copied)
+            assert_close(logits, expected, 1e-5)
+
+
+def doubled(module: nn.Module) -> None:
+    """A hook that doubles what the module gives."""
+    module.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def with_doubled_weights(*parameters: nn.Parameter | None) -> None:
+    with torch.no_grad():
+        for parameter in parameters:
+            if parameter is not None:
+                parameter.mul_(2)
+
+
+HOOKED = {
+    "norm": lambda model: [model.norm],
+    "norm1": lambda model: [block.norm1 for block in model.blocks],
+    "norm2": lambda model: [block.norm2 for block in model.blocks],
+    "in_proj": lambda model: [block.mixer.in_proj for block in model.blocks],
+    "out_proj": lambda model: [block.mixer.out_proj for block in model.blocks],
+    "short_conv": lambda model: [block.mixer.short_conv for block in model.blocks],
+    "mlp.up": lambda model: [block.mlp.up for block in model.blocks],
+    "positions": lambda model: [model.positions],
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("where", HOOKED)
+def test_hooks_fire_in_forward_prefill_and_steps(where: str, dtype: torch.dtype) -> None:
+    model = small_model(dtype=dtype, positions="learned")
+    other, ids = copy.deepcopy(model), tokens(2, 12)
+    for module in HOOKED[where](model):
+        doubled(module)
+    for module in HOOKED[where](other):
+        with_doubled_weights(module.weight, getattr(module, "bias", None))
+    tolerance = 2e-5 if dtype == torch.float32 else 5e-2
+    with torch.no_grad():
+        expected = other(ids)
+        assert_close(model(ids), expected, tolerance)
+        assert_close(continued(model, ids, 5), expected, tolerance)
+    assert_close(model(ids), expected, tolerance)
+
+
+@pytest.mark.parametrize("kind", ["hyena", "explicit", "s4d"])
+@pytest.mark.parametrize("where", ["filter", "inside"])
+def test_hooks_on_filters_fire(kind: str, where: str) -> None:
+    model, ids = small_model(filter=FILTERS[kind]), tokens(2, 12)
+    other = copy.deepcopy(model)
+    for hooked, plain in zip(model.blocks, other.blocks, strict=True):
+        filter, same = hooked.mixer.filter, plain.mixer.filter
+        last = "layers" if kind == "hyena" else "taps"
+        inner = filter.layers[-1] if kind == "hyena" else filter.taps
+        doubled(filter if where == "filter" else inner)
+        with_doubled_weights((same.layers[-1] if last == "layers" else same.taps).weight)
+    with torch.no_grad():
+        expected = other(ids)
+        assert_close(model(ids), expected, 1e-10)
+        assert_close(continued(model, ids, 5), expected, 1e-10)
+
+
+def test_a_hook_on_the_norm_sees_the_embeddings_that_the_head_reads() -> None:
+    model, ids, seen = small_model(), tokens(2, 9), []
+    model.norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        logits = model(ids)
+        assert_close(seen[0] @ model.embedding.weight[: model.config.vocab_size].t(), logits, 1e-12)
+
+
+class Wrapped(nn.Module):
+    """As PEFT wraps a norm that is to be tuned: a copy beside the original."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.original, self.copy = module, copy.deepcopy(module)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        y: Tensor = self.copy(*inputs)
+        return y
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("which", ["wrapped", "rms", "rms without weight", "without bias"])
+def test_norms_of_another_kind(which: str, dtype: torch.dtype) -> None:
+    def another(norm: nn.LayerNorm) -> nn.Module:
+        if which == "wrapped":
+            return Wrapped(norm)
+        if which == "without bias":
+            return nn.LayerNorm(12, bias=False, dtype=dtype)
+        return nn.RMSNorm(12, elementwise_affine=which == "rms", dtype=dtype, eps=1e-5)
+
+    model, ids = small_model(dtype=dtype), tokens(2, 12)
+    with torch.no_grad():
+        before = model(ids)
+    model.norm = another(model.norm)  # type: ignore[assignment]
+    for block in model.blocks:
+        block.norm1, block.norm2 = another(block.norm1), another(block.norm2)
+    with torch.no_grad():
+        logits = model(ids)
+        assert torch.allclose(logits, before) == (which == "wrapped")
+        tolerance = 2e-5 if dtype == torch.float32 else 5e-2
+        assert_close(continued(model, ids, 5), logits, tolerance)
+    model(ids).square().mean().backward()
+
+
+class LowRank(nn.Module):
+    """An embedding with an adapter, as LoRA has it, not merged."""
+
+    def __init__(self, base: nn.Embedding) -> None:
+        super().__init__()
+        self.base = base
+        dtype = base.weight.dtype
+        self.a = nn.Parameter(0.3 * torch.randn(3, base.num_embeddings, dtype=dtype))
+        self.b = nn.Parameter(0.3 * torch.randn(base.embedding_dim, 3, dtype=dtype))
+
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        y: Tensor = self.base(ids) + nn.functional.embedding(ids, self.a.t()) @ self.b.t()
+        return y
+
+
+def test_an_adapter_of_the_embedding_is_one_of_the_head_too() -> None:
+    merged, ids = small_model(), tokens(2, 12)
+    model = copy.deepcopy(merged)
+    adapter = LowRank(model.embedding)
+    model.embedding = adapter  # type: ignore[assignment]
+    with torch.no_grad():
+        merged.embedding.weight.add_((adapter.b @ adapter.a).t())
+        expected = merged(ids)
+        assert_close(model(ids), expected, 1e-12)
+        assert_close(continued(model, ids, 5), expected, 1e-10)
+    (alone,) = torch.autograd.grad(model(ids).square().mean(), [adapter.a])
+    (whole,) = torch.autograd.grad(merged(ids).square().mean(), [merged.embedding.weight])
+    assert_close(alone, adapter.b.t() @ whole.t(), 1e-10)
+
+
+def test_blocks_in_a_wrapper_are_not_left_out() -> None:
+    class Around(nn.Module):
+        def __init__(self, block: nn.Module) -> None:
+            super().__init__()
+            self.block = block
+
+        def __getattr__(self, name: str) -> object:
+            modules = self.__dict__["_modules"]
+            return modules[name] if name in modules else getattr(modules["block"], name)
+
+        def forward(self, *inputs: object) -> Tensor:
+            y: Tensor = self.block(*inputs)
+            return y
+
+    model, ids = small_model(), tokens(2, 12)
+    expected = model(ids)
+    size = model.state_size(9)
+    model.blocks[1] = Around(model.blocks[1])
+    with torch.no_grad():
+        assert_close(continued(model, ids, 5), expected, 1e-10)
+    assert model.state_size(9) == size
