@@ -258,6 +258,7 @@ class LanguageModel(nn.Module):
             input_ids.device.type == "cpu"
             and input_ids.numel()
             and not torch.compiler.is_compiling()
+            and not _is_mapped(input_ids)
         ):
             low, high = _range(input_ids)
             if low < 0 or high >= self.config.vocab_size:
@@ -282,6 +283,16 @@ class LanguageModel(nn.Module):
                 f"model's max_length {limit}; plan for {max(limit - length, 0)}, or load the model "
                 'with length_policy "extrapolate"'
             )
+
+
+def _is_mapped(x: Tensor) -> bool:
+    """Whether `torch.func.vmap` runs over it, so that it has no values of its own."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            return True
+        x = functorch.get_unwrapped(x)
+    return False
 
 
 def _range(ids: Tensor) -> tuple[int, int]:
