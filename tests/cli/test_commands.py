@@ -11,8 +11,8 @@ import yaml
 
 import hyena
 from hyena.cli import main
-from hyena.cli.saved_model import find_model
 from hyena.data import find_source, load_tokenizer
+from hyena.model.saved import find_model
 from hyena.training import TrainConfig
 from hyena.training.device import find_device
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from tiny_cells import cell, differing, timeless
 
 from hyena.experiments import read_result, run, run_cell
@@ -91,6 +92,9 @@ def test_after_a_kill_from_the_newest_checkpoint(
             run_cell(parts)
     left = [path.name for path in (parts.out / "checkpoints").iterdir()]
     assert left == ["step-00000004"]
+    for file in (parts.out / "checkpoints").glob("*/*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            assert weights.metadata()["format"] == "pt"  # without which accelerate refuses them
     lines: list[str] = []
     result = run_cell(cell(tmp_path / "parts", **TOKENS), say=lines.append).result
     assert lines[0] == "going on from step 4 of 6"

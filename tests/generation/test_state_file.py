@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -51,6 +52,8 @@ def test_a_saved_state_goes_on_bit_for_bit(tmp_path, mixers, options, monkeypatc
     for length in (5, 6, 7):
         save_state(state, tmp_path / "state.safetensors")
         loaded = load_state(tmp_path / "state.safetensors")
+        with safe_open(tmp_path / "state.safetensors", framework="pt") as file:
+            assert file.metadata()["format"] == "pt"  # without which accelerate refuses it
         assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in state.layers]
         expected, state = model.step(token, state)
         found, after = model.step(token, loaded)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_models import PATTERNS, small_model, tokens
 
@@ -100,22 +101,66 @@ def fails(folder: Path, message: str, error: type[Exception] = ValueError) -> No
 def test_a_missing_folder(tmp_path: Path) -> None:
     fails(
         tmp_path / "absent",
-        "no model in … absent: config.json is not there; expected a folder written by model.save",
+        "a model was asked for in … absent, which does not exist; give the folder of a run",
         FileNotFoundError,
     )
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_missing_file(folder: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("config.json", "has no config.json"), ("model.safetensors", "is not there")],
+)
+def test_a_missing_file(folder: Path, name: str, message: str) -> None:
     (folder / name).unlink()
-    fails(folder, f"no model in … {name} is not there", FileNotFoundError)
+    fails(folder, message, FileNotFoundError)
 
 
 def test_a_file_instead_of_a_folder(folder: Path) -> None:
-    fails(
-        folder / "model.safetensors",
-        "is a file; expected the folder that holds model.safetensors and config.json",
-    )
+    fails(folder / "model.safetensors", "is a file … give the folder", FileNotFoundError)
+
+
+def test_a_run_stands_for_its_best_checkpoint_or_its_newest(folder: Path, tmp_path: Path) -> None:
+    checkpoints = tmp_path / "run" / "checkpoints"
+    for step, changed in ((3, 1.0), (12, 2.0)):
+        model = hyena.load(folder)
+        with torch.no_grad():
+            model.norm.bias.fill_(changed)
+        model.save(checkpoints / f"step-{step:08d}")
+    assert float(hyena.load(tmp_path / "run").norm.bias[0].detach()) == 2
+    (checkpoints / "best.json").write_text('{"checkpoint": "step-00000003"}')
+    assert float(hyena.load(str(tmp_path / "run")).norm.bias[0].detach()) == 1
+    (checkpoints / "best.json").write_text("{")
+    fails(tmp_path / "run", "best.json is damaged … remove it to use the newest checkpoint")
+
+
+def test_on_the_meta_device_shapes_and_dtypes_are_those_of_the_file(folder: Path) -> None:
+    expected, model = hyena.load(folder).state_dict(), hyena.load(folder, device="meta")
+    for name, value in model.state_dict().items():
+        assert value.is_meta
+        assert (value.shape, value.dtype) == (expected[name].shape, expected[name].dtype)
+    model.to_empty(device="cpu").load_state_dict(expected)
+    ids = tokens(1, 9)
+    assert torch.equal(model(ids), hyena.load(folder)(ids))
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "nowhere"])
+def test_a_device_that_is_not_there(folder: Path, device: str) -> None:
+    with pytest.raises(ValueError, match=rf"^load: device='{device}' .* not there \(.*give devi"):
+        hyena.load(folder, device=device)
+
+
+def test_other_programs_are_told_that_the_weights_are_pytorchs(folder: Path) -> None:
+    """The header's ``format``, without which accelerate refuses a file."""
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        assert file.metadata() == {"format": "pt", "format_version": "1"}
+
+
+def test_weights_without_that_are_read(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    expected = hyena.load(folder).state_dict()
+    save_file(load_file(file), file, {"format_version": "1"})
+    for name, value in hyena.load(folder).state_dict().items():
+        assert torch.equal(value, expected[name])
 
 
 @pytest.mark.parametrize(

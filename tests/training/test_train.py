@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from tiny_runs import MakeConfig, differing, tensors
 from torch import Tensor
 
@@ -119,6 +120,9 @@ def test_the_newest_and_the_best_checkpoints_stay(
     assert names == ["step-00000002", "step-00000005", "step-00000006"]
     best = json.loads((folder / "best.json").read_text())
     assert best == {"checkpoint": "step-00000002", "step": 2, "validation_loss": 1.0}
+    for file in folder.glob("*/*.safetensors"):  # without which accelerate refuses them
+        with safe_open(file, framework="pt") as weights:
+            assert weights.metadata() == {"format": "pt", "format_version": "1"}
 
 
 def test_without_evaluation_there_is_no_best(make: MakeConfig) -> None:

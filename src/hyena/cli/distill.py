@@ -14,7 +14,7 @@ from torch import Tensor
 import hyena
 from hyena.cli.bar import bar
 from hyena.cli.held_out import HeldOut, Split, held_out
-from hyena.cli.saved_model import find_model, load_model, own_tokenizer
+from hyena.cli.saved_model import load_model, own_tokenizer
 from hyena.data import Tokenizer
 from hyena.data.staging import staged
 from hyena.distillation import Distilled, Form, distill, draw_distillation, logit_error
@@ -22,6 +22,7 @@ from hyena.distillation.distill import check_settings
 from hyena.evaluation import Evaluation, evaluate
 from hyena.filters import LengthPolicy
 from hyena.model import LanguageModel
+from hyena.model.saved import find_model
 from hyena.plots.figure import new_figure
 from hyena.training.checkpoint import read_training_state
 from hyena.training.device import Accelerator, find_device

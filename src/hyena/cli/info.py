@@ -11,8 +11,8 @@ import torch
 
 import hyena
 from hyena.cli.model_facts import describe
-from hyena.cli.saved_model import find_model
 from hyena.model import PRESETS, LanguageModel, preset
+from hyena.model.saved import find_model
 from hyena.ops import why_not_native
 from hyena.ops.native import library
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hyena
-from hyena.cli.saved_model import find_model
 from hyena.filters import HyenaFilter, LongFilter
+from hyena.model.saved import find_model
 from hyena.plots import draw_filters, draw_loss
 from hyena.training.metrics import FILE as METRICS
 from hyena.training.metrics import read_metrics

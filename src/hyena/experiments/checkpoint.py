@@ -21,12 +21,12 @@ from torch import nn
 from hyena.experiments.cell import CellConfig, differences, plain
 from hyena.experiments.curriculum import Place
 from hyena.model import LanguageModel
-from hyena.model.checkpoint import WEIGHTS, read_weights
+from hyena.model.checkpoint import read_weights
+from hyena.model.saved import WEIGHTS, list_checkpoints
 from hyena.training import durable
 from hyena.training.checkpoint import (
     REMOVE,
     checkpoint_name,
-    list_checkpoints,
     restore_optimizer,
 )
 
@@ -75,8 +75,9 @@ def write_checkpoint(
         if isinstance(model, LanguageModel):
             model.save(folder)
         else:
-            save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
-        save_file(_moments(optimizer), folder / "optimizer.safetensors")
+            weights = {k: v.contiguous() for k, v in model.state_dict().items()}
+            save_file(weights, folder / WEIGHTS, {"format": "pt"})
+        save_file(_moments(optimizer), folder / "optimizer.safetensors", {"format": "pt"})
         content = {"format_version": FORMAT_VERSION, "config": plain(config), **asdict(state)}
         (folder / STATE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -43,6 +43,7 @@ def save_state(state: ModelState, path: str | Path) -> None:
     for i, layer in enumerate(state.layers):
         tensors.update({f"layers.{i}.{name}": x for name, x in layer.tensors().items()})
     metadata = {
+        "format": "pt",
         "kind": _KIND,
         "format_version": str(FORMAT_VERSION),
         "layers": json.dumps([names[type(layer)] for layer in state.layers]),

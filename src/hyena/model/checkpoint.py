@@ -17,10 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from hyena.model.config import FilterConfig, ModelConfig, SSMConfig
 from hyena.model.language_model import LanguageModel
+from hyena.model.saved import CONFIG, WEIGHTS, find_model
 
 FORMAT_VERSION = 1
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 _KIND = "hyena language model"
 
 
@@ -40,7 +39,7 @@ def save(model: LanguageModel, directory: str | Path) -> None:
         "model": dataclasses.asdict(model.config),
     }
     new_weights, new_config = directory / f"{WEIGHTS}.new", directory / f"{CONFIG}.new"
-    save_file(weights, new_weights, metadata={"format_version": str(FORMAT_VERSION)})
+    save_file(weights, new_weights, {"format": "pt", "format_version": str(FORMAT_VERSION)})
     new_config.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     new_weights.replace(directory / WEIGHTS)
     new_config.replace(directory / CONFIG)
@@ -55,14 +54,16 @@ def load(
     """The model saved in ``path``, in evaluation mode and the dtype it was saved in.
 
     Args:
-        path: a folder written by `save`: a model or one checkpoint of a training run.
-        device: where the parameters go; the CPU if not given.
+        path: a folder written by `save`: a model or one checkpoint of a training run. Or the
+            run, whose best checkpoint is taken, or the newest if it never evaluated.
+        device: where the parameters go; the CPU if not given. On "meta" no weights are read.
         length_policy: instead of the saved one, see `ModelConfig.length_policy`.
 
     Raises: FileNotFoundError if there is none; ValueError if it is no checkpoint of ours, of an
-        unknown format version, damaged, or does not fit its own config.
+        unknown format version, damaged, or does not fit its own config, or if this machine has no
+        such device.
     """
-    path = Path(path)
+    path, device = find_model(Path(path)), _device(device)
     config = read_config(path)
     if length_policy is not None:
         config = config_from({**dataclasses.asdict(config), "length_policy": length_policy}, path)
@@ -91,15 +92,13 @@ def load(
 
 def read_config(path: Path) -> ModelConfig:
     """The configuration of the model saved in ``path``; raises as `load`."""
-    if path.is_file():
-        raise ValueError(f"{path} is a file; expected the folder that holds {WEIGHTS} and {CONFIG}")
     file = path / CONFIG
-    if not file.is_file() or not (path / WEIGHTS).is_file():
-        missing = CONFIG if not file.is_file() else WEIGHTS
-        raise FileNotFoundError(
-            f"no model in {path}: {missing} is not there; expected a folder written by model.save "
-            "or one of a run's checkpoints/step-…"
-        )
+    for name in (CONFIG, WEIGHTS):
+        if not (path / name).is_file():
+            raise FileNotFoundError(
+                f"no model in {path}: {name} is not there; expected a folder written by "
+                "model.save, or one of a run's checkpoints/step-…"
+            )
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -131,10 +130,11 @@ def config_from(values: Any, source: Path) -> ModelConfig:
         raise ValueError(f"{source}: the model's configuration is not ours: {message}") from error
 
 
-def read_weights(file: Path, device: torch.device | str | None = None) -> dict[str, torch.Tensor]:
+def read_weights(file: Path, device: torch.device | None = None) -> dict[str, torch.Tensor]:
     """Tensors of a safetensors file; ValueError if it is damaged or of another kind."""
+    meta = device is not None and device.type == "meta"
     try:
-        weights = load_file(file, device=str(device or "cpu"))
+        weights = load_file(file, device="cpu" if meta else str(device or "cpu"))
     except SafetensorError as error:
         raise ValueError(
             f"{file} is damaged or no safetensors file ({error}); restore it from a copy "
@@ -143,9 +143,21 @@ def read_weights(file: Path, device: torch.device | str | None = None) -> dict[s
     # In the file tensors lie end to end. A matrix product rounds differently where its operands do
     # not start at a multiple of 64 bytes, so that without copies a resumed run would drift away
     # from one that was not interrupted.
-    for name in weights:
-        weights[name] = weights[name].clone()
+    for name, value in weights.items():
+        weights[name] = torch.empty_like(value, device="meta") if meta else value.clone()
     return weights
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    """ValueError if it is not there, since safetensors calls the file damaged then."""
+    try:
+        return torch.empty(0, device=device or "cpu").device
+    except (RuntimeError, AssertionError) as error:  # by a build without CUDA
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise ValueError(
+            f"load: device={str(device)!r} was asked for, but is not there ({reason}); give "
+            'device="cpu"'
+        ) from error
 
 
 def _check_types(kind: type, values: Any, source: Path) -> None:

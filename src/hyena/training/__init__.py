@@ -1,9 +1,9 @@
 """Training of language models: configuration, optimizer, checkpoints and the loop."""
 
+from hyena.model.saved import list_checkpoints
 from hyena.training.checkpoint import (
     Best,
     TrainingState,
-    list_checkpoints,
     read_training_state,
 )
 from hyena.training.config import (

@@ -15,7 +15,6 @@ There is no state of a random generator: dropout is seeded anew at every step (s
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,10 @@ from torch import Tensor, nn
 
 from hyena.data import Tokenizer
 from hyena.model import LanguageModel
+from hyena.model.saved import BEST, list_checkpoints, step_of
 from hyena.training import durable
 
 FORMAT_VERSION = 1
-BEST = "best.json"
 CONFIG = "train.yaml"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -67,14 +66,6 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints in a folder, oldest first; none if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    found = [path for path in folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name)]
-    return sorted(found, key=_step)
-
-
 def write_checkpoint(
     folder: Path,
     state: TrainingState,
@@ -96,7 +87,7 @@ def write_checkpoint(
         save_file(
             _optimizer_tensors(model, optimizer),
             temporary / "optimizer.safetensors",
-            {"format_version": str(FORMAT_VERSION)},
+            {"format": "pt", "format_version": str(FORMAT_VERSION)},
         )
         text = json.dumps({"format_version": FORMAT_VERSION, **asdict(state)}, indent=2)
         (temporary / "training.json").write_text(text + "\n", encoding="utf-8")
@@ -199,15 +190,11 @@ def point_to_best(folder: Path, best: Best) -> None:
 def prune(folder: Path, keep: int, best: Best | None) -> None:
     """Remove all checkpoints but the ``keep`` newest and the best."""
     for path in list_checkpoints(folder)[:-keep]:
-        if best is None or _step(path) != best.step:
+        if best is None or step_of(path) != best.step:
             durable.remove_folder(path)
 
 
 REMOVE = "remove this checkpoint to resume from the one before it"
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _names(model: nn.Module) -> dict[Tensor, str]:

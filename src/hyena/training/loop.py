@@ -22,11 +22,11 @@ from torch import Tensor
 
 from hyena.data import TokenFile, Tokenizer, Windows, WindowSampler, open_tokens, read_manifest
 from hyena.model import LanguageModel, load
+from hyena.model.saved import checkpoints_of, list_checkpoints
 from hyena.training.checkpoint import (
     REMOVE,
     Best,
     TrainingState,
-    list_checkpoints,
     point_to_best,
     prune,
     restore_optimizer,
@@ -39,7 +39,7 @@ from hyena.training.loss import mean_loss, window_loss
 from hyena.training.metrics import FILE, Metrics, Record
 from hyena.training.optimizer import adamw, scale_learning_rates
 from hyena.training.progress import Progress, SilentProgress, open_progress
-from hyena.training.run_folder import Start, checkpoints_of, find_start, opened
+from hyena.training.run_folder import Start, find_start, opened
 from hyena.training.schedule import learning_rate
 from hyena.training.signals import StopRequest, stop_on_signal
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hyena.model.saved import BEST, checkpoints_of, list_checkpoints
 from hyena.training import durable
 from hyena.training.checkpoint import (
-    BEST,
     CONFIG,
     TrainingState,
     checkpoint_name,
     config_yaml,
-    list_checkpoints,
     point_to_best,
     prune,
     read_training_state,
@@ -31,11 +30,6 @@ class Start:
 
     checkpoint: Path | None
     state: TrainingState
-
-
-def checkpoints_of(out: Path) -> Path:
-    """Folder of the checkpoints of a run."""
-    return out / "checkpoints"
 
 
 def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:

@@ -1,0 +1,71 @@
+"""Where in a folder a saved model is: the folder itself, or a checkpoint of the run in it."""
+
+import json
+import re
+from pathlib import Path
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+BEST = "best.json"
+
+
+def find_model(path: Path) -> Path:
+    """The folder of a saved model: the path itself, or a checkpoint of the run in it.
+
+    Args:
+        path: a folder written by ``LanguageModel.save``, one checkpoint of a run, or the run.
+
+    Returns: a folder with the model's config. Of a run, the checkpoint with the best validation
+    loss is taken, or the newest one if the run never evaluated.
+
+    Raises: FileNotFoundError if there is no model; ValueError if best.json is damaged.
+    """
+    if (path / CONFIG).is_file():
+        return path
+    checkpoints = checkpoints_of(path)
+    best = checkpoints / BEST
+    if best.is_file():
+        try:
+            return checkpoints / str(json.loads(best.read_bytes())["checkpoint"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{best} is damaged ({error}); remove it to use the newest checkpoint"
+            ) from error
+    found = list_checkpoints(checkpoints)
+    if found:
+        if (found[-1] / CONFIG).is_file():
+            return found[-1]
+        raise FileNotFoundError(
+            f"a language model was asked for in {path}, but {found[-1].name} there has no "
+            f"{CONFIG}: a cell of a task with real-valued inputs holds none"
+        )
+    raise FileNotFoundError(
+        f"a model was asked for in {path}, which {_what_is_there(path)}; give the folder of a run "
+        "of `hyena train`, of one of its checkpoints, or of model.save"
+    )
+
+
+def checkpoints_of(run: Path) -> Path:
+    """Folder of the checkpoints of a run."""
+    return run / "checkpoints"
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints in a folder, oldest first; none if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name)]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint's name says it is of."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def _what_is_there(path: Path) -> str:
+    if path.is_file():
+        return "is a file (pickles such as .pt can run code and are never read)"
+    if (path / WEIGHTS).is_file():
+        return f"has no {CONFIG}"
+    return "holds neither a saved model nor checkpoints" if path.is_dir() else "does not exist"
