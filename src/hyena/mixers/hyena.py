@@ -265,8 +265,7 @@ class HyenaOperator(nn.Module):
             filter.check_growth(state.length + 1)
         state.prepare(filter, self.backend)
         short = modules["short_conv"]
-        plain = is_plain(short, ShortConv)
-        native = plain and self.backend in ("auto", "native")
+        native = is_plain(short, ShortConv) and self.backend in ("auto", "native")
         layers = layers_of_step(in_proj, out_proj, u) if native else None
         if layers is not None and state.long.takes_native(u, *layers[0], *layers[1]):
             y, z = self._in_one_call(u, state, layers)
@@ -276,12 +275,7 @@ class HyenaOperator(nn.Module):
         if native and state.long.takes_native(z):
             y, _ = self._in_one_call(z, state, None)
         else:
-            mixed = (
-                short.step(z, state.before)
-                if plain
-                else short(torch.cat([state.short, z[..., None]], dim=-1))[..., -1]
-            )
-            *gates, v = mixed.split(self.width, dim=1)
+            *gates, v = short.step(z, state.before).split(self.width, dim=1)
             for i, gate in enumerate(reversed(gates[1:])):
                 v = state.long.step(i, gate, v)
             y = v * gates[0]
