@@ -47,7 +47,7 @@ def exponential_sum(u: Tensor, exponent: Tensor) -> Tensor:
     """
     B, D, L = u.shape
     blocks = -(-L // _block(L))
-    largest = B * max(L, 2 * exponent.shape[1] * blocks)  # numbers of one channel
+    largest = max(B, 1) * max(L, 2 * exponent.shape[1] * blocks)  # numbers of one channel
     channels = max(1, _PART // largest)
     if channels >= D:
         return _exponential_sum(u, exponent)

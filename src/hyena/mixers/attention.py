@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from hyena.mixers.attention_state import AttentionState
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.mixer import Mixer, Room, mixer
-from hyena.mixers.packing import check_dropout, check_no_gradient
+from hyena.mixers.packing import check_dropout, check_no_gradient, check_sizes
 from hyena.mixers.projections import step_of
 from hyena.mixers.rotary import rotate, turns
 from hyena.ops import Segments
@@ -60,8 +60,10 @@ class CausalSelfAttention(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        check_sizes("CausalSelfAttention", width=width)
         head_dim = min(64, width) if head_dim is None else head_dim
-        if head_dim < 2 or head_dim % 2 or width % head_dim:
+        check_sizes("CausalSelfAttention", head_dim=head_dim)
+        if head_dim % 2 or width % head_dim:
             raise ValueError(
                 "CausalSelfAttention: expected an even head_dim that divides width, got "
                 f"width={width}, head_dim={head_dim}"

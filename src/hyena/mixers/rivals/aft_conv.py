@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from hyena.filters.precision import wide
 from hyena.mixers.flops import NORM, RUNNING_MAX, SIGMOID, SUM_OF_TWO, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
+from hyena.mixers.packing import check_sizes
 from hyena.mixers.projections import step_of
 from hyena.mixers.rivals.scans.previous import previous, starts_of
 from hyena.mixers.rivals.scans.scan import EMPTY, linear_scan, running_max
@@ -67,10 +68,7 @@ class AFTConv(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if width < 1 or taps < 1:
-            raise ValueError(
-                f"AFTConv: expected width ≥ 1 and taps ≥ 1, got width={width}, taps={taps}"
-            )
+        check_sizes("AFTConv", width=width, taps=taps)
         self.width, self.taps = width, taps
         self.in_proj = nn.Linear(width, 3 * width, device=device, dtype=dtype)
         self.out_proj = nn.Linear(width, width, device=device, dtype=dtype)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from hyena.mixers.flops import GELU, NORM, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
+from hyena.mixers.packing import check_sizes
 from hyena.mixers.projections import channels_last, step_of
 from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
 from hyena.mixers.state import tensor_state
@@ -64,7 +65,8 @@ class GSS(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if width < 1 or width % _REDUCTION:
+        check_sizes("GSS", width=width, state=state)
+        if width % _REDUCTION:
             raise ValueError(f"GSS: expected a width that {_REDUCTION} divides, got {width}")
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.width, self.state, self.channels = width, state, width // _REDUCTION

@@ -14,6 +14,7 @@ from hyena.filters.flops import convolution
 from hyena.filters.precision import wide, without_autocast
 from hyena.mixers.flops import LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
+from hyena.mixers.packing import check_sizes
 from hyena.mixers.projections import channels_first, channels_last, step_of
 from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
 from hyena.mixers.state import tensor_state
@@ -67,7 +68,8 @@ class H3(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if width < 1 or head_dim < 1 or width % head_dim:
+        check_sizes("H3", width=width, head_dim=head_dim, state=state)
+        if width % head_dim:
             raise ValueError(
                 "H3: expected a head_dim that divides width, got "
                 f"width={width}, head_dim={head_dim}"

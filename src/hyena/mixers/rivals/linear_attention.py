@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from hyena.filters.precision import wide, without_autocast
 from hyena.mixers.flops import LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
+from hyena.mixers.packing import check_sizes
 from hyena.mixers.projections import step_of
 from hyena.mixers.rivals.scans.scan import linear_scan
 from hyena.mixers.state import tensor_state
@@ -59,8 +60,10 @@ class LinearAttention(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        check_sizes("LinearAttention", width=width)
         head_dim = min(64, width) if head_dim is None else head_dim
-        if head_dim < 1 or width < 1 or width % head_dim:
+        check_sizes("LinearAttention", head_dim=head_dim)
+        if width % head_dim:
             raise ValueError(
                 "LinearAttention: expected a head_dim that divides width, got "
                 f"width={width}, head_dim={head_dim}"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hyena.filters.precision import wide
 from hyena.mixers.flops import RUNNING_MAX, SIGMOID, SUM_OF_TWO, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
+from hyena.mixers.packing import check_sizes
 from hyena.mixers.projections import step_of
 from hyena.mixers.rivals.scans.previous import previous, starts_of
 from hyena.mixers.rivals.scans.scan import EMPTY
@@ -66,8 +67,7 @@ class RWKV(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if width < 1:
-            raise ValueError(f"RWKV: expected width ≥ 1, got {width}")
+        check_sizes("RWKV", width=width)
         self.width = width
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.receptance = nn.Linear(width, width, bias=False, **place)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from hyena.mixers.flops import GELU, SIGMOID, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
+from hyena.mixers.packing import check_sizes
 from hyena.mixers.projections import channels_last, step_of
 from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
 from hyena.mixers.state import tensor_state
@@ -55,8 +56,7 @@ class S4D(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if width < 1:
-            raise ValueError(f"S4D: expected width ≥ 1, got {width}")
+        check_sizes("S4D", width=width, state=state)
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.width, self.state = width, state
         self.filter = StateSpace(
