@@ -52,28 +52,6 @@ def test_equals_the_definition_with_every_gradient(
             assert_close(a, b, 1e-10)
 
 
-@pytest.mark.parametrize("prompt", [1, 4, 5, 6, 30])
-def test_means_equal_the_recurrence(prompt: int, generator: torch.Generator) -> None:
-    op, u = make(), draw(generator, 2, 40, D)
-    with torch.no_grad():
-        y, state = op.prefill(u[:, :prompt])
-        outputs = [y]
-        for t in range(prompt, 40):
-            y, state = op.step(u[:, t], state)
-            outputs.append(y[:, None])
-        assert_close(torch.cat(outputs, dim=1), op(u), 1e-12)
-
-
-@pytest.mark.parametrize("t", [1, 5, 19])
-def test_causal(t: int, generator: torch.Generator) -> None:
-    op, u = make(), draw(generator, 2, 20, D)
-    moved = u.clone()
-    moved[:, t] += 1
-    change = (op(moved) - op(u)).detach()
-    assert torch.equal(change[:, :t], torch.zeros_like(change[:, :t]))
-    assert bool((change[:, t:].abs().amax(-1) > 1e-9).all())
-
-
 @pytest.mark.parametrize("size", [50.0, 1e4])
 def test_keys_and_biases_of_any_size(size: float, generator: torch.Generator) -> None:
     op, u = make(), draw(generator, 2, 40, D)
@@ -98,70 +76,9 @@ def test_it_begins_as_a_mean_over_the_whole_past(generator: torch.Generator) -> 
     assert float(op.direction.detach().std()) > 0.5
 
 
-def test_weights_are_a_function_of_the_generator_alone() -> None:
-    op = make()
-    op.draw(torch.Generator().manual_seed(1))
-    first = op.direction.detach().clone()
-    assert not op.gain.any()
-    assert not op.offset.any()
-    torch.manual_seed(7)
-    op.draw(torch.Generator().manual_seed(1))
-    assert torch.equal(op.direction, first)
-    op.draw(torch.Generator().manual_seed(2))
-    assert not torch.equal(op.direction, first)
-
-
 def test_float32_over_a_long_sequence(generator: torch.Generator) -> None:
     op, u = make(), draw(generator, 1, 8192, D)
     expected = with_module_gradients(op, op, u)
     narrow = copy.deepcopy(op).float()
     got = with_module_gradients(narrow, narrow, u.float())
     assert_all_close(got, expected, 1e-5, dtype=torch.float32)
-
-
-def test_narrower_dtypes(generator: torch.Generator) -> None:
-    op, u = make(), draw(generator, 2, 60, D)
-    expected = op(u)
-    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float16, 5e-3), (torch.bfloat16, 5e-2)):
-        assert_close(copy.deepcopy(op).to(dtype)(u.to(dtype)), expected, tolerance, dtype=dtype)
-    narrow = copy.deepcopy(op).float()
-    with torch.autocast("cpu", torch.bfloat16):
-        assert_close(narrow(u.float()), expected, 5e-2, dtype=torch.bfloat16)
-        _, state = narrow.prefill(u[:, :-1].float())
-        y, state = narrow.step(u[:, -1].float(), state)
-        assert_close(y, expected[:, -1], 5e-2, dtype=torch.bfloat16)
-        assert {x.dtype for x in state} == {torch.float32}
-
-
-@pytest.mark.parametrize("shape", [(0, 5, D), (2, 0, D)])
-def test_empty_inputs(shape: tuple[int, ...]) -> None:
-    op, u = make(), torch.zeros(shape, dtype=torch.float64)
-    mask = torch.ones(shape[:2], dtype=torch.bool)
-    ids = torch.zeros(shape[:2], dtype=torch.int64)
-    for options in ({}, {"mask": mask}, {"document_ids": ids}):
-        assert op(u, **options).shape == shape
-
-
-def test_meta_device() -> None:
-    op = make(seed=None, device="meta")
-    u = torch.zeros(2, 40, D, device="meta", dtype=torch.float64)
-    assert op(u).shape == (2, 40, D)
-    _, state = op.prefill(u)
-    assert op.step(u[:, 0], state)[0].shape == (2, D)
-
-
-@pytest.mark.parametrize(("width", "taps"), [(0, 4), (4, 0)])
-def test_sizes_that_are_none(width: int, taps: int) -> None:
-    with pytest.raises(
-        ValueError,
-        match=rf"^AFTConv: expected width ≥ 1 and taps ≥ 1, got width={width}, taps={taps}$",
-    ):
-        AFTConv(width, taps=taps)
-
-
-def test_the_state_of_another_mixer_is_refused(generator: torch.Generator) -> None:
-    u = draw(generator, 2, 3, D)
-    _, state = make(taps=6).prefill(u)
-    for other in (state, None):
-        with pytest.raises(ValueError, match=r"^AFTConv\.step: the state, a .* of another kind"):
-            make().step(u[:, 0], other)

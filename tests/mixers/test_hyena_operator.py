@@ -360,12 +360,7 @@ def test_interpolation_needs_one_length_for_all(generator: torch.Generator) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"width": 0},
-            r"expected width ≥ 1, order ≥ 2 and short_width ≥ 1, got width=0, order=2, ",
-        ),
-        ({"order": 1}, r"expected width ≥ 1, order ≥ 2 .* order=1, short_width=3$"),
-        ({"short_width": 0}, r"expected .* short_width=0$"),
+        ({"order": 1}, r"expected order ≥ 2, got 1$"),
         (
             {"short_width": 4, "bidirectional": True},
             r"bidirectional needs an odd short_width, to have a middle tap; got 4$",

@@ -94,16 +94,6 @@ def test_equals_the_definition_with_every_gradient(L: int, generator: torch.Gene
             assert float((a - b).norm()) < 1e-13
 
 
-@pytest.mark.parametrize("t", [1, 5, 19])
-def test_causal(t: int, generator: torch.Generator) -> None:
-    op, u = make(), draw(generator, 2, 20, D)
-    moved = u.clone()
-    moved[:, t] += 1
-    change = (op(moved) - op(u)).detach()
-    assert torch.equal(change[:, :t], torch.zeros_like(change[:, :t]))
-    assert bool((change[:, t:].abs().amax(-1) > 1e-9).all())
-
-
 def test_float32_over_a_long_sequence(generator: torch.Generator) -> None:
     op, u = make(), draw(generator, 1, 8192, D)
     with torch.no_grad():
@@ -112,37 +102,6 @@ def test_float32_over_a_long_sequence(generator: torch.Generator) -> None:
     narrow = copy.deepcopy(op).float()
     got = with_module_gradients(narrow, narrow, u.float())
     assert_all_close(got, expected, 1e-5, dtype=torch.float32)
-
-
-def test_narrower_dtypes(generator: torch.Generator) -> None:
-    op, u = make(), draw(generator, 2, 60, D)
-    expected = op(u)
-    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float16, 5e-3), (torch.bfloat16, 5e-2)):
-        assert_close(copy.deepcopy(op).to(dtype)(u.to(dtype)), expected, tolerance, dtype=dtype)
-    narrow = copy.deepcopy(op).float()
-    with torch.autocast("cpu", torch.bfloat16):
-        assert_close(narrow(u.float()), expected, 5e-2, dtype=torch.bfloat16)
-        _, state = narrow.prefill(u[:, :-1].float())
-        y, state = narrow.step(u[:, -1].float(), state)
-        assert_close(y, expected[:, -1], 5e-2, dtype=torch.bfloat16)
-        assert {x.dtype for x in state} == {torch.float32}
-
-
-@pytest.mark.parametrize("shape", [(0, 5, D), (2, 0, D)])
-def test_empty_inputs(shape: tuple[int, ...]) -> None:
-    op, u = make(), torch.zeros(shape, dtype=torch.float64)
-    mask = torch.ones(shape[:2], dtype=torch.bool)
-    ids = torch.zeros(shape[:2], dtype=torch.int64)
-    for options in ({}, {"mask": mask}, {"document_ids": ids}):
-        assert op(u, **options).shape == shape
-
-
-def test_meta_device() -> None:
-    op = RWKV(D, device="meta")
-    u = torch.zeros(2, 40, D, device="meta")
-    assert op(u).shape == (2, 40, D)
-    _, state = op.prefill(u)
-    assert op.step(u[:, 0], state)[0].shape == (2, D)
 
 
 def test_initial_values_are_the_authors_for_a_middle_layer() -> None:
@@ -158,15 +117,3 @@ def test_initial_values_are_the_authors_for_a_middle_layer() -> None:
     assert_close(op.bonus.detach(), expected, 1e-14)
     assert all(p.dtype == torch.float32 for p in RWKV(5).parameters())
     assert RWKV(1).log_decay.tolist() == [-5]
-
-
-def test_a_width_that_is_none() -> None:
-    with pytest.raises(ValueError, match=r"^RWKV: expected width ≥ 1, got 0$"):
-        RWKV(0)
-
-
-def test_the_state_of_another_mixer_is_refused(generator: torch.Generator) -> None:
-    _, state = RWKV(4, dtype=torch.float64).prefill(draw(generator, 2, 3, 4))
-    for other in (state, None):
-        with pytest.raises(ValueError, match=r"^RWKV\.step: the state, a .* of another kind"):
-            make().step(draw(generator, 2, D), other)

@@ -1,6 +1,5 @@
 """What is S4D's own: its layers, its sizes, and its state at great length."""
 
-import pytest
 import torch
 from comparison import assert_close
 
@@ -36,10 +35,3 @@ def test_the_state_forgets_nothing_at_great_length(generator: torch.Generator) -
     for now in u[0]:
         x = decay[0] * x + now[:, None]
     assert_close(state.x[0], torch.view_as_real(x), 1e-11)
-
-
-def test_a_width_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"^S4D: expected width ≥ 1, got 0$"):
-        S4D(0)
-    with pytest.raises(ValueError, match=r"^DiagonalSSM: expected an even state ≥ 2"):
-        S4D(12, state=3)

@@ -14,19 +14,6 @@ from hyena.mixers.rivals.rwkv import RWKV, RWKVState
 from hyena.mixers.rivals.s4d import S4D, S4DState
 from hyena.mixers.state import MixerState
 
-mixer(
-    "hyena",
-    state=HyenaState,
-    options={
-        "max_length": "max_length",
-        "order": "order",
-        "short_width": "short_width",
-        "dropout": "dropout",
-        "block_causal": "block_causal",
-    },
-    long_filter=True,
-)(HyenaOperator)
-
 __all__ = [
     "GSS",
     "H3",

@@ -16,17 +16,8 @@ from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.hyena_state import HyenaState
-from hyena.mixers.packing import (
-    check_dropout,
-    check_future,
-    check_input,
-    check_left_padding,
-    check_mask,
-    check_no_gradient,
-    check_state,
-    check_token,
-    segments_of,
-)
+from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
+from hyena.mixers.packing import check_dropout, check_no_gradient, check_sizes
 from hyena.mixers.projections import (
     channels_first,
     channels_last,
@@ -44,7 +35,19 @@ from hyena.ops.recurrence import RecurrentState
 from hyena.ops.rows import writable
 
 
-class HyenaOperator(nn.Module):
+@mixer(
+    "hyena",
+    state=HyenaState,
+    options={
+        "max_length": "max_length",
+        "order": "order",
+        "short_width": "short_width",
+        "dropout": "dropout",
+        "block_causal": "block_causal",
+    },
+    long_filter=True,
+)
+class HyenaOperator(Mixer):
     r"""``y = mixer(u)`` on (B, L, D), in O(N·D·L·(log L + D)).
 
     Poli et al. 2023 (arXiv:2302.10866), Definition 3.1, in the order of the public code:
@@ -52,6 +55,16 @@ class HyenaOperator(nn.Module):
     1. ``x⁰, …, x^{N−1}, v = short_conv(in_proj(u))``
     2. for n = N−1, …, 1: ``v ← long_conv(h, xⁿ · v)``, each with a filter h of its own
     3. ``y = out_proj(x⁰ · v)``
+
+    A prefill that is told of the ``future`` T tokens adds up there what the prompt gives to their
+    outputs, by one convolution of L + T positions; the state is O(D·T), whatever L, and with
+    ``keep_inputs`` can grow beyond. Without it the state keeps the inputs of the long convolutions,
+    O(D·L), plans when a step comes, and doubles when it is full. Filters that are recurrences have
+    a state of one size, which knows no end. T steps cost O(D·T·(D + log² T)), or O(D·T·(D + n))
+    with recurrences of n numbers; they advance the state in place and record no gradient. A state
+    reads the filter and the short convolution at its first step, and anew when their weights are
+    found changed, within 64 steps; at the next step after `clear_cache`. What earlier tokens left
+    in it stays what it was.
 
     ``order`` N is the public code's: N gates, N + 1 projections and **N − 1 long convolutions**;
     order 2 has one. (The paper's Definition 3.1 counts N convolutions.)
@@ -95,11 +108,10 @@ class HyenaOperator(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if width < 1 or order < 2 or short_width < 1:
-            raise ValueError(
-                "HyenaOperator: expected width ≥ 1, order ≥ 2 and short_width ≥ 1, got "
-                f"width={width}, order={order}, short_width={short_width}"
-            )
+        check_sizes("HyenaOperator", width=width, short_width=short_width, order=order)
+        check_sizes("HyenaOperator", most=2**31, max_length=max_length)
+        if order < 2:
+            raise ValueError(f"HyenaOperator: expected order ≥ 2, got {order}")
         check_dropout("HyenaOperator", dropout)
         resolve_backend(backend)  # an unknown one, or one that is not there, is an error already
         if bidirectional and short_width % 2 == 0:
@@ -138,28 +150,8 @@ class HyenaOperator(nn.Module):
             self.short_conv = short
             self.filter = filter
 
-    def forward(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        document_ids: Tensor | Segments | None = None,
-        cu_seqlens: Tensor | None = None,
-    ) -> Tensor:
-        """Mixes along the sequence.
-
-        Args:
-            u: (B, L, D).
-            mask: (B, L) bool, True at real tokens, for padding on the left or right: the outputs at
-                real tokens are those of the unpadded rows. Outputs at padding mean nothing.
-            document_ids: (B, L) integers; positions see only their own run of equal ids. Or the
-                `hyena.ops.Segments` made of them, so that a model makes them once.
-            cu_seqlens: the same as cumulative lengths, see `Segments.from_cu_seqlens`.
-
-        Returns: (B, L, D), dtype of ``u`` (under autocast, autocast's).
-        Raises: ValueError on shapes that do not fit or a length that the policy refuses.
-        """
-        u, segments = self._checked(u, mask, document_ids, cu_seqlens)
+    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+        self._check_span(u.shape[1], mask, segments)
         short = self.centred_short_conv if self.bidirectional else self.short_conv
         filter = self.two_sided_filter if self.bidirectional else self.filter
         kernels = self._kernels(filter, u.shape[1], segments)
@@ -172,39 +164,14 @@ class HyenaOperator(nn.Module):
             v = self._convolve(self._gated(v, gate, mask), h, skip, segments)
         return channels_last(self.out_proj, v * gates[0])
 
-    def prefill(
-        self,
-        u: Tensor,
-        *,
-        mask: Tensor | None = None,
-        future: int | None = None,
-        keep_inputs: bool = False,
-    ) -> tuple[Tensor, HyenaState]:
-        """``forward`` for the tokens that are known, and the state that `step` goes on from.
-
-        Args:
-            u: (B, L, D), L ≥ 1.
-            mask: (B, L) bool, padding on the left only.
-            future: T, the most tokens that `step` will be given. What the prompt adds to their
-                outputs is computed here, by one convolution of L + T positions, and the state is
-                O(D·T), whatever L. Without it the state keeps the inputs of the long convolutions,
-                O(D·L), plans when a step comes, and doubles when it is full.
-            keep_inputs: with ``future``, keep the inputs too, so that the state can grow beyond.
-
-        Filters that are recurrences have a state of one size, which knows no end.
-        Raises: ValueError if bidirectional, if a row of the mask has padding after a real token,
-            or no real token, and if the length policy has no room for ``future``.
-        """
-        self._require_causal("prefill")
-        check_left_padding("HyenaOperator", mask)
-        check_future("HyenaOperator", future)
-        u, _ = self._checked(u, mask, None, None)
+    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, HyenaState]:
+        self._check_span(u.shape[1], mask, None)
         L, filter = u.shape[1], self.filter
         recurrent = isinstance(filter, LongFilter) and filter.recurrent
-        room = 0 if recurrent else future or 0
-        if filter.limit is not None and room and L + room > filter.limit:
+        planned = 0 if recurrent else room.future or 0
+        if filter.limit is not None and planned and L + planned > filter.limit:
             raise ValueError(
-                f"HyenaOperator.prefill: {L} positions and future={room} more exceed max_length "
+                f"HyenaOperator.prefill: {L} positions and future={planned} more exceed max_length "
                 f"{filter.limit}, which a sequence cannot grow past with length_policy "
                 f'"{filter.length_policy}"; plan for at most {max(filter.limit - L, 0)}'
             )
@@ -212,12 +179,12 @@ class HyenaOperator(nn.Module):
         *gates, v = self.short_conv(z).split(self.width, dim=1)
         inputs, pending = [], []
         # A spectrum for this one length is not worth keeping beside a small state.
-        kernels = self._taps(filter, L + room) if room else self._kernels(filter, L, None)
+        kernels = self._taps(filter, L + planned) if planned else self._kernels(filter, L, None)
         for gate, (h, skip) in zip(reversed(gates[1:]), kernels, strict=True):
             v = self._gated(v, gate, mask)
             inputs.append(v.detach())
-            if room:  # zeros in place of the inputs to come
-                padded = F.pad(v.to(wide(v.dtype)), (0, room))
+            if planned:  # zeros in place of the inputs to come
+                padded = F.pad(v.to(wide(v.dtype)), (0, planned))
                 y = self._convolve(padded, h, skip, None)
                 v = y[..., :L].to(v.dtype)
                 pending.append(y[..., L:].detach())
@@ -227,11 +194,11 @@ class HyenaOperator(nn.Module):
 
         long: OnlineState | RecurrentState
         with writable():
-            if isinstance(filter, LongFilter) and filter.recurrent:
+            if isinstance(filter, LongFilter) and recurrent:
                 left = [filter.state_after(v, i) for i, v in enumerate(inputs)]
                 long = RecurrentState(torch.stack(left, dim=1))
             else:
-                kept = torch.cat(inputs, dim=1) if keep_inputs or future is None else None
+                kept = torch.cat(inputs, dim=1) if room.keep_inputs or room.future is None else None
                 if not pending:
                     pending = [v[..., :0].to(wide(v.dtype)) for v in inputs]
                 line = torch.cat(pending, dim=1)
@@ -240,24 +207,7 @@ class HyenaOperator(nn.Module):
             short = F.pad(z.detach(), (max(keep - L, 0), 0))
             return y, HyenaState(short[..., short.shape[-1] - keep :], long, L)
 
-    def step(self, u: Tensor, state: HyenaState) -> tuple[Tensor, HyenaState]:
-        """One more token: u (B, D) → y (B, D) and the state, advanced in place.
-
-        Equals the last position of ``forward`` on the whole sequence, to rounding. T steps cost
-        O(D·T·(D + log² T)), or O(D·T·(D + n)) with filters that are recurrences of n numbers.
-
-        A state reads the filter and the short convolution at its first step, and anew when their
-        weights are found changed, within 64 steps; at the next step after `clear_cache`. What
-        earlier tokens left in it stays what it was.
-
-        Raises: ValueError on a state of another operator, after the ``future`` tokens that
-            `prefill` was told of, beyond max_length if the length policy says so, where gradients
-            would be recorded, and on a state less precise than u.
-        """
-        self._require_causal("step")
-        sizes = ((self.order + 1) * self.width, self.short_width - 1, self.order - 1, self.width)
-        check_state("HyenaOperator", state, isinstance(state, HyenaState) and state.sizes == sizes)
-        check_token("HyenaOperator", u, state.batch, self.width, state.long.dtype)
+    def _step(self, u: Tensor, state: HyenaState) -> tuple[Tensor, HyenaState]:
         check_no_gradient("HyenaOperator", self, u)
         modules: Any = self._modules  # attributes of a module are slow to find
         filter, in_proj, out_proj = modules["filter"], modules["in_proj"], modules["out_proj"]
@@ -288,8 +238,7 @@ class HyenaOperator(nn.Module):
         clear_cache(self)
 
     def state_size(self, length: int, future: int | None = None) -> int:
-        """Numbers that `HyenaState` holds for one sequence after a `prefill` of ``length`` tokens,
-        with ``future`` as given to it and without ``keep_inputs``."""
+        """See `Mixer.state_size`."""
         D, convolutions = self.width, self.order - 1
         short = (self.order + 1) * D * (self.short_width - 1)
         if isinstance(self.filter, LongFilter) and self.filter.recurrent:
@@ -339,22 +288,14 @@ class HyenaOperator(nn.Module):
     def _by_lag(self) -> tuple[Tensor, Tensor]:
         return self.short_conv.by_lag()
 
-    def _checked(
-        self,
-        u: Tensor,
-        mask: Tensor | None,
-        document_ids: Tensor | Segments | None,
-        cu_seqlens: Tensor | None,
-    ) -> tuple[Tensor, Segments | None]:
-        """u, zero at padding, and the documents."""
-        plain = type(self.in_proj) is nn.Linear  # another, quantised say, may take other dtypes
-        dtype = self.in_proj.weight.dtype if plain else None
-        check_input("HyenaOperator", u, self.width, dtype)
-        B, L, _ = u.shape
-        check_mask("HyenaOperator", mask, B, L)
-        segments = segments_of("HyenaOperator", document_ids, cu_seqlens, B, L)
+    def _is_own(self, state: HyenaState) -> bool:
+        N, D = self.order, self.width
+        return state.sizes == ((N + 1) * D, self.short_width - 1, N - 1, D)
+
+    def _check_span(self, length: int, mask: Tensor | None, segments: Segments | None) -> None:
+        """Raises ValueError where rows or documents would need filters of their own lengths."""
         policy = (self.two_sided_filter if self.bidirectional else self.filter).length_policy
-        span = L if segments is None else segments.longest
+        span = length if segments is None else segments.longest
         alone = mask is None and segments is None
         if policy == "interpolate" and self.max_length < span and not alone:
             raise ValueError(
@@ -362,18 +303,17 @@ class HyenaOperator(nn.Module):
                 f'{self.max_length}: with length_policy "interpolate" each would need a filter '
                 "of its own length; run rows of one length without mask or documents"
             )
-        # Padding is zeroed before the projection, so that a NaN there reaches no gradient; after
-        # it, since its bias fills the padding; and before each long convolution, since the short
-        # one has a bias and reads real neighbours.
-        return _zero_at_padding(u, mask, -1), segments
+
+    # Padding is zero before the projection; after it, since its bias fills the padding; and before
+    # each long convolution, since the short one has a bias and reads real neighbours.
 
     def _projected(self, u: Tensor, mask: Tensor | None) -> Tensor:
         """Gates and value before the short convolution, (B, (N+1)·D, L)."""
-        return _zero_at_padding(channels_first(self.in_proj, u), mask, 1)
+        return zero_at_padding(channels_first(self.in_proj, u), mask, 1)
 
     def _gated(self, v: Tensor, gate: Tensor, mask: Tensor | None) -> Tensor:
         """The input of a long convolution, (B, D, L)."""
-        return _zero_at_padding(F.dropout(v * gate, self.dropout, self.training), mask, 1)
+        return zero_at_padding(F.dropout(v * gate, self.dropout, self.training), mask, 1)
 
     def _fused(
         self,
@@ -460,17 +400,12 @@ class HyenaOperator(nn.Module):
         """(filter, skip) of each long convolution."""
         return [(h, filter.skip[i]) for i, h in enumerate(filter(length))]
 
-    def _require_causal(self, what: str) -> None:
+    def _check_generates(self, what: str) -> None:
         if self.bidirectional:
             raise ValueError(
                 f"HyenaOperator.{what}: a bidirectional operator sees the future and cannot "
                 "generate token by token; build it with bidirectional=False"
             )
-
-
-def _zero_at_padding(x: Tensor, mask: Tensor | None, channels: int) -> Tensor:
-    """x, whose channels are that dimension, with zeros at padding."""
-    return x if mask is None else x.masked_fill(~mask.unsqueeze(channels), 0)
 
 
 def _check_filter(

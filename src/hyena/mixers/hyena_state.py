@@ -50,6 +50,11 @@ class HyenaState:
         self._reads_again = 0
 
     @property
+    def dtype(self) -> torch.dtype:
+        """That of the sums of the long convolutions."""
+        return self.long.dtype
+
+    @property
     def short(self) -> Tensor:
         """The last inputs of the short convolution, oldest first: (B, C, K−1)."""
         oldest_first = list(self.before)[::-1]

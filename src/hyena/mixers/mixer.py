@@ -133,6 +133,7 @@ class Mixer(nn.Module):
         Raises: as `forward`; ValueError on no token, and if a row of the mask has padding after a
             real token, or no real token.
         """
+        self._check_generates("prefill")
         u = self._checked(u, mask)
         if u.shape[1] == 0:
             raise ValueError(
@@ -152,6 +153,7 @@ class Mixer(nn.Module):
         Raises: TypeError on what is no tensor; ValueError on a state of another mixer, or one less
             precise than u.
         """
+        self._check_generates("step")
         check_state(self._name, state, isinstance(state, self.spec.state) and self._is_own(state))
         check_token(self._name, u, state.batch, self.width, state.dtype)
         return self._step(u, state)
@@ -188,6 +190,9 @@ class Mixer(nn.Module):
     def _is_own(self, state: Any) -> bool:
         """Whether a state of the right kind is of this mixer's sizes."""
         return tuple(x.shape[1:] for x in state) == self._state_shapes()
+
+    def _check_generates(self, what: str) -> None:
+        """Raises ValueError if the mixer cannot generate token by token."""
 
     def _checked(self, u: Tensor, mask: Tensor | None) -> Tensor:
         """u, zero at padding: whatever stands there, be it NaN, reaches neither sums nor

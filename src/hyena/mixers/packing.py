@@ -15,7 +15,7 @@ LARGEST = 2**20  # far beyond any layer, and products of three such sizes fit in
 def check_sizes(name: str, *, most: int = LARGEST, **sizes: object) -> None:
     """Raises ValueError unless each size is a whole number from 1 to ``most``."""
     for argument, size in sizes.items():
-        if not (isinstance(size, Integral) and 1 <= size <= most):
+        if not (isinstance(size, Integral) and 1 <= int(size) <= most):
             raise ValueError(
                 f"{name}: expected a whole number from 1 to {most} as {argument}, got {size!r}"
             )
