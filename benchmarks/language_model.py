@@ -21,11 +21,11 @@ import yaml
 import hyena
 from hyena.data import open_tokens
 from hyena.evaluation import evaluate
+from hyena.files.records import from_plain
 from hyena.machine import setting
 from hyena.model import LanguageModel, ModelConfig
 from hyena.model.checkpoint import config_from
 from hyena.training import TrainConfig, train
-from hyena.training.config import from_plain
 from hyena.training.metrics import FILE, read_metrics
 
 mpl.use("Agg")

@@ -195,7 +195,7 @@ def test_a_run_stands_for_its_best_checkpoint(work: Path, tmp_path: Path) -> Non
     (copy / "best.json").write_text('{"checkpoint": "step-00000002"}')
     assert find_model(tmp_path) == copy / "step-00000002"
     (copy / "best.json").write_text("{")
-    with pytest.raises(ValueError, match=r"is damaged .* remove it"):
+    with pytest.raises(ValueError, match=r"is damaged: .*; remove it"):
         find_model(tmp_path)
 
 

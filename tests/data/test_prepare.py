@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import types
 import numpy as np
 import pytest
 
-import hyena.data.staging as staging
+import hyena.files.staging as staging
 from hyena.data import PrepareConfig, load_tokenizer, open_tokens, prepare
 
 TEXTS = [f"document {i}: {'é' * i}" for i in range(10)]
@@ -121,8 +122,12 @@ def test_only_token_files_are_overwritten(folder):
     out = folder.parent / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
-    with pytest.raises(ValueError, match="exists and is no folder of token files"):
+    with pytest.raises(ValueError, match=r"out is no folder of token files; choose another one"):
         prepare(config(folder, overwrite=True))
+    (out / "sweep.json").touch()
+    with pytest.raises(ValueError, match=r"out is the folder of a sweep of `hyena tasks sweep`; c"):
+        prepare(config(folder, overwrite=True))
+    (out / "sweep.json").unlink()
     (out / "thesis.txt").rename(folder.parent / "thesis.txt")
     prepare(config(folder))  # an empty folder is taken
     (folder.parent / "thesis.txt").rename(out / "thesis.txt")
@@ -131,7 +136,7 @@ def test_only_token_files_are_overwritten(folder):
     assert (out / "thesis.txt").read_text() == "years of work"
     file = folder.parent / "file"
     file.write_text("x")
-    with pytest.raises(ValueError, match="exists and is no folder of token files"):
+    with pytest.raises(ValueError, match="file is no folder of token files"):
         prepare(config(folder, out=file, overwrite=True))
 
 
@@ -142,6 +147,15 @@ def test_a_damaged_folder_is_not_taken_for_done(folder):
     (out / "train.bin").write_bytes(data)
     with pytest.raises(ValueError, match=r"train\.bin is damaged: its SHA-256"):
         prepare(config(folder))
+
+
+def test_sha256sum_can_check_a_folder(folder):
+    out = prepare(config(folder)).directory
+    lines = (out / "SHA256SUMS").read_text().splitlines()
+    listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    files = sorted(path.name for path in out.iterdir() if path.name != "SHA256SUMS")
+    assert listed == {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in files}
+    prepare(config(folder, seed=1, overwrite=True))  # it is ours
 
 
 def test_progress_counts_documents_and_bytes(folder):
@@ -233,7 +247,7 @@ def test_a_full_disk_is_told_and_the_old_files_stay(folder, monkeypatch):
     def full(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(staging, "_fsync", full)
+    monkeypatch.setattr(staging, "sync_tree", full)
     with pytest.raises(OSError, match=r"cannot write .*out: No space left on device; it is as"):
         prepare(config(folder, seed=1, overwrite=True))
     assert contents(folder.parent / "out") == before

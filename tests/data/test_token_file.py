@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from hyena.data import load_tokenizer, open_tokens, read_manifest
+from hyena.files import digests
 
 SAMPLES = Path(__file__).parent
 SPLITS = {"train": ["One.\n", "Zwei: ä.\n"], "validation": ["Trois\n"], "test": ["Четыре\n"]}
@@ -58,7 +60,7 @@ def test_a_smaller_vocabulary_is_refused_and_a_padded_one_is_not(sample):
 
 def test_another_format_version_is_refused(sample):
     change(sample, format_version=7)
-    with pytest.raises(ValueError, match="format version 7, this hyena reads 1; upgrade hyena"):
+    with pytest.raises(ValueError, match="format version 7, but this hyena reads 1; install"):
         open_tokens(sample, "train")
 
 
@@ -140,10 +142,44 @@ def test_pickled_tables_are_refused(sample):
         open_tokens(sample, "train")
 
 
-def test_a_changed_byte_is_found_when_asked_for(sample):
-    data = bytearray((sample / "train.bin").read_bytes())
-    data[2] ^= 1
-    (sample / "train.bin").write_bytes(data)
+def flip(file, at, bit=1):
+    """Flips a bit of a file."""
+    data = bytearray(file.read_bytes())
+    data[at] ^= bit
+    file.write_bytes(data)
+
+
+def test_a_changed_byte_is_found(sample):
+    flip(sample / "train.bin", 2)
+    open_tokens(sample, "train", verify=False)
+    with pytest.raises(ValueError, match=r"train\.bin is damaged: its SHA-256 .* make the folder"):
+        open_tokens(sample, "train")
+
+
+def test_sizes_of_documents_are_compared_with_the_manifest(sample):
+    """A flipped bit in the size of a document once divided the bits per byte by a hundred."""
+    flip(sample / "train.documents.npy", -6, 4)
+    message = r"train\.documents\.npy is damaged: the documents have \d+ bytes, not 15; make the"
+    with pytest.raises(ValueError, match=message):
+        open_tokens(sample, "train", verify=False)
+    with pytest.raises(ValueError, match=r"train\.documents\.npy is damaged: its SHA-256"):
+        open_tokens(sample, "train")
+
+
+def test_every_stray_byte_in_the_header_of_a_table_is_one_line(sample):
+    table = sample / "train.documents.npy"
+    whole = table.read_bytes()
+    for at in range(128):
+        for byte in b"\x00\n\xff(P":
+            table.write_bytes(whole[:at] + bytes([byte]) + whole[at + 1 :])
+            with contextlib.suppress(ValueError):  # a blank may become another one
+                open_tokens(sample, "train", verify=False)
+
+
+def test_a_manifest_that_was_changed_is_found_by_the_list_of_digests(sample):
+    digests.complete(sample)
     open_tokens(sample, "train")
-    with pytest.raises(ValueError, match=r"train\.bin is damaged: its SHA-256"):
-        open_tokens(sample, "train", verify=True)
+    text = (sample / "manifest.json").read_text()
+    (sample / "manifest.json").write_text(text.replace('"skipped": 0', '"skipped": 1'))
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged: its SHA-256 .* prepare`"):
+        open_tokens(sample, "train")

@@ -195,8 +195,8 @@ def test_a_changed_tokenizer_is_noticed(tmp_path, word_json):
     ("content", "message"),
     [
         ("{", "is damaged"),
-        ("[1]", "is damaged: expected a JSON object"),
-        ('{"format_version": 7}', "has format version 7, this hyena reads 1; upgrade hyena"),
+        ("[1]", "is damaged: expected an object"),
+        ('{"format_version": 7}', "has format version 7, but this hyena reads 1; install"),
         ('{"format_version": 1, "kind": "morse"}', "of kind 'morse'; upgrade hyena"),
     ],
 )

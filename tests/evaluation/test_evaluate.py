@@ -228,3 +228,12 @@ def test_bad_documents():
         evaluate(Bigram(), documents([3]), length=4, stride=4, batch=0)
     with pytest.raises(ValueError, match="token id 9 is outside the model's vocabulary of 7"):
         evaluate(Bigram(), [(np.array([END, 1, 9]), 1)], length=4, stride=4)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused(wrong):
+    model = Bigram()
+    with torch.no_grad():
+        model.table[:, 2] = wrong
+    with pytest.raises(ValueError, match=r"^evaluate: the model's logits are not finite; its weig"):
+        evaluate(model, documents([9, 5]), length=4, stride=2)

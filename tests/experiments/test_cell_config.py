@@ -10,10 +10,10 @@ from hyena.cli.options import parse
 from hyena.experiments import CellConfig, TaskTraining
 from hyena.experiments.cell import command, differences, model_config, plain
 from hyena.experiments.phases import build_phases
+from hyena.files.records import from_plain
 from hyena.model import FilterConfig, ModelConfig
 from hyena.tasks import TaskConfig, build_task
 from hyena.training import OptimizerConfig, ParameterRule
-from hyena.training.config import from_plain
 
 
 def test_the_model_s_sizes_are_the_task_s() -> None:

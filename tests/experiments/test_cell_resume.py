@@ -144,14 +144,32 @@ def test_another_cell_s_checkpoint_is_refused(
         run_cell(cell(tmp_path / "cell", training={"steps": 7}))
 
 
-@pytest.mark.parametrize("damage", ["", "{}", '{"format_version": 2, "config": {}}'])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: "", r"state.json is damaged: .*; there is none before it: restore it"),
+        (lambda text: "{}", r"state.json is damaged: it has no format_version; there"),
+        (lambda text: text.replace('n": 1', 'n": 2', 1), "state.json has format version 2, but"),
+        (lambda text: text.replace('"step": 3', '"step": "3"', 1), "step is '3'; expected int"),
+        (lambda text: text.replace('"step": 3', '"step": 2', 1), "damaged: its step is 2"),
+        (lambda text: text.replace('"tokens": ', '"tokens": 1'), "damaged: its SHA-256 is not"),
+        (None, "step-00000003 is no checkpoint of a cell: it has no state.json; use another"),
+    ],
+)
 def test_a_damaged_checkpoint_is_named(
-    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    damage: Callable[[str], str] | None,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    checkpoint = interrupted(tmp_path / "cell", monkeypatch)
-    (checkpoint / "state.json").write_text(damage)
-    with pytest.raises(ValueError, match=r"state.json cannot be read: .*; remove this checkpoint"):
+    state = interrupted(tmp_path / "cell", monkeypatch) / "state.json"
+    if damage is None:
+        state.unlink()
+    else:
+        state.write_text(damage(state.read_text()))
+    with pytest.raises(ValueError, match=message) as caught:
         run_cell(cell(tmp_path / "cell"))
+    assert "\n" not in str(caught.value)
 
 
 def test_there_is_never_half_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

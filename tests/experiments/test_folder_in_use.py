@@ -1,6 +1,5 @@
 """One process at a time in the folder of a cell or of a sweep."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 from tiny_cells import cell
 
 from hyena.experiments import CellConfig, Group, read_result, run_cell, run_sweep
-from hyena.training.folder_lock import locked
+from hyena.files.lock import locked
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
 
@@ -46,23 +45,3 @@ def test_a_sweep_is_run_once_at_a_time(tmp_path: Path) -> None:
     with locked(plan[0].cells[0][0].out):
         assert run_sweep(plan, tmp_path, jobs=1, say=lines.append).failed == 1
     assert "failed: another run is using " in lines[0]
-
-
-def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
-    program = (
-        "import pathlib, sys; from hyena.training.folder_lock import locked\n"
-        "with locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"locked\n"
-    with pytest.raises(RuntimeError, match=refusal(tmp_path)), locked(tmp_path):
-        pass
-    process.kill()
-    process.communicate()
-    with locked(tmp_path):
-        pass

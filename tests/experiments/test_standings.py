@@ -10,7 +10,7 @@ from tiny_cells import cell, record
 from hyena.experiments import Measurement, Result, read_standings
 from hyena.experiments.plan import Group, write_plan
 from hyena.experiments.standings import FAILED, choose, pooled, reached
-from hyena.training.durable import write_text
+from hyena.files.atomic import write_text
 
 CELL = cell(Path("x"))
 

@@ -203,15 +203,15 @@ def test_a_sweep_without_a_result_has_no_figures(tmp_path: Path) -> None:
 
 def test_damaged_records_are_named(tmp_path: Path) -> None:
     for content, message in (
-        ("[{", "results.json cannot be read: .*; make the table again"),
+        ("[{", "results.json has no records of .*: Expecting property name .*; give the folder"),
         (
             '[{"row": "Hyena"}]',
-            "no records of this version's `hyena tasks sweep`: fields are missing or unknown",
+            "no records of this version's `hyena tasks sweep`: .* is missing in Standing",
         ),
         ('["Hyena"]', "results.json has no records of this version's `hyena tasks sweep`"),
         (
             '[{"row": "a", "tried": [], "seeds": []}]',
-            "no records of this version's `hyena tasks sweep`: fields are missing or unknown",
+            "no records of this version's `hyena tasks sweep`: .* is missing in Standing",
         ),
         ("{}", "results.json has no records of this version's `hyena tasks sweep`: it is not a l"),
     ):

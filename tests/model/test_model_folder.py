@@ -29,6 +29,7 @@ def edit_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> Non
     description = json.loads(file.read_text())
     change(description)
     file.write_text(json.dumps(description))
+    (folder / "SHA256SUMS").unlink(missing_ok=True)  # as its message says
 
 
 def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
@@ -180,6 +181,16 @@ def test_damaged_weights(folder: Path, damage: Callable[[bytes], bytes]) -> None
     fails(folder, "model.safetensors is damaged or no safetensors file … restore it from a copy")
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_file_that_was_changed_is_named(folder: Path, name: str) -> None:
+    data = bytearray((folder / name).read_bytes())
+    data[data.rfind(b"1") if name == "config.json" else -1] ^= 1  # a digit, or a weight
+    (folder / name).write_bytes(data)
+    fails(folder, f"{name} is damaged: its SHA-256 is not that in SHA256SUMS; restore it … if the")
+    (folder / "SHA256SUMS").unlink()
+    hyena.load(folder)  # a folder without the list is read as it is
+
+
 def test_a_pickle_is_not_read(folder: Path, tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -194,13 +205,13 @@ def test_a_pickle_is_not_read(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"kind": ', "\udcff"])
+@pytest.mark.parametrize("text", ["", "{", '{"kind": ', "\udcff", "[]", "3"])
 def test_a_damaged_config(folder: Path, text: str) -> None:
     (folder / "config.json").write_bytes(text.encode(errors="surrogateescape"))
     fails(folder, "config.json is damaged: … restore it from a copy")
 
 
-@pytest.mark.parametrize("text", ["[]", "3", "{}", '{"kind": "bert"}'])
+@pytest.mark.parametrize("text", ["{}", '{"kind": "bert"}'])
 def test_a_config_of_another_program(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     fails(folder, "config.json does not describe a hyena language model")

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from tiny_runs import MakeConfig
 
-from hyena.data import PrepareConfig, prepare
+from hyena.data import PrepareConfig, prepare, read_manifest
+from hyena.files.lock import locked
+from hyena.files.records import from_plain, to_plain
 from hyena.training import (
     CheckpointConfig,
     EvaluationConfig,
@@ -17,10 +19,9 @@ from hyena.training import (
     ParameterRule,
     ScheduleConfig,
     TrainConfig,
+    read_metrics,
     train,
 )
-from hyena.training.config import from_plain, to_plain
-from hyena.training.run_folder import Start, find_start, opened
 
 
 @pytest.mark.parametrize(
@@ -110,13 +111,64 @@ def test_an_absent_accelerator_is_refused(
 
 
 def test_two_runs_cannot_share_a_folder(make: MakeConfig) -> None:
-    config = make()
-    start = find_start(config, {})
+    train(make(stop_after=2))
+    config = make(resume=True)
+    newest = config.out / "checkpoints" / "step-00000002"
     message = r"another run is using .*run; wait for it"
-    with opened(config, start), pytest.raises(RuntimeError, match=message):
-        train(make(resume=True))
-    assert isinstance(start, Start)
-    train(make(resume=True))
+    with locked(config.out):
+        (newest / "training.json").rename(newest / "moved")  # as if the other one were at work
+        before = contents(config.out)
+        with pytest.raises(RuntimeError, match=message):
+            train(config)
+        assert contents(config.out) == before
+        (newest / "moved").rename(newest / "training.json")
+    assert train(config).step == 6
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("sweep.json", "the folder of a sweep of `hyena tasks sweep`"),
+        ("manifest.json", "a folder of token files of `hyena prepare`"),
+        ("checkpoints/step-00000004/state.json", "the folder of a cell of `hyena tasks run`"),
+        ("config.json", "the folder of a saved model"),
+    ],
+)
+def test_a_folder_of_another_kind_is_left_alone(make: MakeConfig, file: str, kind: str) -> None:
+    config = make(resume=True)
+    (config.out / file).parent.mkdir(parents=True)
+    (config.out / file).write_text("{}")
+    (config.out / "mine.tmp").write_text("mine")
+    before = contents(config.out)
+    with pytest.raises(FileExistsError, match=f"run is {kind}, which this command does not write"):
+        train(config)
+    assert contents(config.out) == before
+
+
+def test_somebody_s_own_checkpoints_are_not_called_removable(make: MakeConfig) -> None:
+    config = make(resume=True)
+    (config.out / "checkpoints" / "step-00000001").mkdir(parents=True)
+    (config.out / "checkpoints" / "step-00000002").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"is no checkpoint of `hyena train`") as caught:
+        train(config)
+    assert "remove" not in str(caught.value)
+
+
+def test_a_validation_split_shorter_than_a_window_is_evaluated(
+    make: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text("a|".join(["longer than any window of it"] * 9))
+    out = tmp_path / "short"
+    prepare(PrepareConfig(source=str(tmp_path / "text.txt"), separator="|", out=out, test=0))
+    (tokens,) = (s.tokens for n, s in read_manifest(out).splits.items() if n == "validation")
+    train(make(data=out, length=tokens, model={"max_length": 64}))
+    assert f"has {tokens} tokens, fewer than a window of {tokens}; it is" in capsys.readouterr().err
+    assert "validation_loss" in read_metrics(make().out / "metrics.jsonl")[-1]
 
 
 def without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny_runs import MakeConfig, differing
 
 from hyena.training import (
@@ -143,30 +144,88 @@ def test_other_data_are_refused(make: MakeConfig, tmp_path: Path) -> None:
     ("file", "damage", "message"),
     [
         ("training.json", lambda text: text.replace('n": 1', 'n": 2'), "has format version 2, but"),
-        ("training.json", lambda text: text[:50], "training.json is corrupt: .*; remove this"),
-        ("training.json", lambda text: text.replace("tokens", "x"), "training.json is corrupt"),
+        ("training.json", lambda text: text[:50], "training.json is damaged: .*; remove this che"),
+        ("training.json", lambda text: "[]", r"is damaged: expected an object, got \[\]; remove"),
+        ("training.json", lambda text: "{}", "is damaged: it has no format_version; remove"),
+        ("training.json", lambda text: "[" * 99999, "is damaged: it is nested too deeply; rem"),
+        ("training.json", lambda text: text.replace("tokens", "x"), "has no field 'x'; it has st"),
         (
             "training.json",
-            lambda text: text.replace('"step": 1,', '"step": "1",', 1),
-            "corrupt: step is '1'; rem",
+            lambda text: text.replace('"step": 2,', '"step": "2",', 1),
+            "training.json is damaged: step is '2'; expected int; remove this checkpoint to resume",
         ),
-        (
-            "model.safetensors",
-            lambda text: text[:50],
-            "cannot resume: .* or remove this checkpoint",
-        ),
-        ("training.json", None, "is not a training checkpoint: it has no training.json"),
-        ("optimizer.safetensors", lambda text: text[:50], "optimizer.safetensors is corrupt: "),
+        ("training.json", None, "is no checkpoint of `hyena train`: it has no training.json"),
         ("optimizer.safetensors", None, "has no optimizer.safetensors; remove this checkpoint"),
+        ("config.json", None, "config.json is missing, though SHA256SUMS lists it; remove"),
+        ("SHA256SUMS", lambda text: "x" + text, "SHA256SUMS is damaged: 'x"),
     ],
 )
 def test_a_damaged_checkpoint_is_refused(
     make: MakeConfig, file: str, damage: Any, message: str
 ) -> None:
-    path = train(make(stop_after=1)).checkpoint / file
+    path = train(make(stop_after=2, checkpoint=CheckpointConfig(every=1))).checkpoint / file
+    if file == "optimizer.safetensors":
+        (path.parent / "SHA256SUMS").unlink()
     if damage is None:
         path.unlink()
     else:
         path.write_text(damage(path.read_text(errors="ignore")))
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        train(make(resume=True))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_changed_bit_in_any_file_is_found(make: MakeConfig) -> None:
+    checkpoint = train(make(stop_after=2)).checkpoint
+    files = [path for path in checkpoint.iterdir() if path.name != "SHA256SUMS"]
+    assert len(files) == 6
+    for path in files:
+        whole = path.read_bytes()
+        at = whole.rindex(b"0") if path.suffix != ".safetensors" else len(whole) - 1
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])  # a digit, a weight
+        with pytest.raises(ValueError, match=r"damaged: |cannot resume|another conf|not those it"):
+            train(make(resume=True))
+        path.write_bytes(whole)
+    assert train(make(resume=True)).step == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": 3}, "damaged: step 3 and best step 3 in a folder that is called step-00000002"),
+        ({"tokens": 129}, "damaged: 129 tokens after 2 steps of 4 windows of 16"),
+        ({"best": {"step": 9, "validation_loss": 1.0}}, "step 2 and best step 9 in a folder"),
+    ],
+)
+def test_without_digests_what_can_be_compared_is(
+    make: MakeConfig, change: dict[str, Any], message: str
+) -> None:
+    checkpoint = train(make(stop_after=2)).checkpoint
+    (checkpoint / "SHA256SUMS").unlink()  # as in a folder that an older version wrote
+    path = checkpoint / "training.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ValueError, match=message):
+        train(make(resume=True))
+
+
+def test_without_digests_the_model_and_the_moments_are_compared(make: MakeConfig) -> None:
+    checkpoint = train(make(stop_after=2)).checkpoint
+    (checkpoint / "SHA256SUMS").unlink()
+    config = checkpoint / "config.json"
+    text = config.read_text()
+    config.write_text(text.replace('"dropout": 0.0', '"dropout": 0.5'))
+    with pytest.raises(
+        ValueError, match=r"the model of .*config.json is not that of training.json"
+    ):
+        train(make(resume=True))
+    config.write_text(text)
+    moments = load_file(checkpoint / "optimizer.safetensors")
+    name = "norm.weight.exp_avg"
+    for wrong, shown in ((moments[name].double(), "float64 .8,."), (moments[name][:7], "32 .7,.")):
+        save_file({**moments, name: wrong}, checkpoint / "optimizer.safetensors")
+        message = rf"norm.weight.exp_avg is torch.*{shown}, expected torch.float32 .8,.; there is"
+        with pytest.raises(ValueError, match=message):
+            train(make(resume=True))
+    (checkpoint / "optimizer.safetensors").write_bytes(b"x" * 50)
+    with pytest.raises(ValueError, match=r"optimizer.safetensors is damaged: .*; there is none"):
         train(make(resume=True))

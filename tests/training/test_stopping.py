@@ -12,7 +12,8 @@ import safetensors.torch
 import torch
 from tiny_runs import MakeConfig, differing, tiny_config
 
-from hyena.training import checkpoint, durable, list_checkpoints, loop, read_metrics, train
+from hyena.files import atomic
+from hyena.training import checkpoint, list_checkpoints, loop, read_metrics, train
 from hyena.training.metrics import Metrics
 from hyena.training.signals import stop_on_signal
 
@@ -180,7 +181,7 @@ def test_a_disk_that_is_full_at_the_start_is_one_line(
 ) -> None:
     train(make(stop_after=2))
     with monkeypatch.context() as patch:
-        patch.setattr(durable, "write_text", full)
+        patch.setattr(atomic, "write_text", full)
         with pytest.raises(OSError, match=r"run folder .* cannot be written: No space left on dev"):
             train(make(resume=True))
     with monkeypatch.context() as patch:

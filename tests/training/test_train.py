@@ -15,6 +15,7 @@ from torch import Tensor
 
 import hyena
 from hyena.data import load_tokenizer
+from hyena.files.records import from_plain
 from hyena.model import LanguageModel
 from hyena.training import (
     CheckpointConfig,
@@ -26,7 +27,6 @@ from hyena.training import (
     read_training_state,
     train,
 )
-from hyena.training.config import from_plain
 from hyena.training.device import check_device
 from hyena.training.loss import cross_entropy
 

@@ -16,10 +16,10 @@ from hyena.cli.bar import bar
 from hyena.cli.held_out import HeldOut, Split, held_out
 from hyena.cli.saved_model import load_model, own_tokenizer
 from hyena.data import Tokenizer
-from hyena.data.staging import staged
 from hyena.distillation import Distilled, Form, distill, draw_distillation, logit_error
 from hyena.distillation.distill import check_settings
 from hyena.evaluation import Evaluation, evaluate
+from hyena.files.staging import staged
 from hyena.filters import LengthPolicy
 from hyena.model import LanguageModel
 from hyena.model.saved import find_model

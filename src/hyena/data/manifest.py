@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from hyena.files import digests, records
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+AGAIN = "make the folder again with `hyena prepare`"
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,6 @@ class TokenizerRecord:
     fingerprint: str
     vocab_size: int
     end_of_text: int
-
-    def __post_init__(self) -> None:
-        if not all(isinstance(n, int) for n in (self.vocab_size, self.end_of_text)):
-            raise TypeError("the numbers of a tokenizer are whole numbers")
-        if not all(isinstance(s, str) for s in (self.name, self.fingerprint)):
-            raise TypeError("the name and the fingerprint of a tokenizer are text")
 
 
 @dataclass(frozen=True)
@@ -45,12 +40,6 @@ class SplitRecord:
     bytes: int
     sha256: dict[str, str]
 
-    def __post_init__(self) -> None:
-        if not all(isinstance(n, int) for n in (self.documents, self.tokens, self.bytes)):
-            raise TypeError("the counts of a split are whole numbers")
-        if not isinstance(self.sha256, dict):
-            raise TypeError("sha256 is a table of file names")
-
 
 @dataclass(frozen=True)
 class Manifest:
@@ -66,23 +55,16 @@ class Manifest:
     """
 
     tokenizer: TokenizerRecord
-    dtype: str
+    dtype: Literal["uint16", "uint32"]
     splits: dict[str, SplitRecord]
     skipped: int
     source: dict[str, Any]
     settings: dict[str, Any]
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.source, dict) or not isinstance(self.settings, dict):
-            raise TypeError("source and settings are tables")
 
-
-def write_manifest(directory: Path, manifest: Manifest) -> Path:
-    """Writes ``manifest.json`` and returns its path."""
-    content = {"format_version": FORMAT_VERSION, **dataclasses.asdict(manifest)}
-    path = directory / MANIFEST_FILE
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return path
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Writes ``manifest.json``."""
+    records.write_record(directory / MANIFEST_FILE, manifest, FORMAT_VERSION)
 
 
 def read_manifest(directory: str | Path) -> Manifest:
@@ -101,40 +83,10 @@ def read_manifest(directory: str | Path) -> Manifest:
             f"token files were asked for in {directory}, but it {what}; make them with "
             f"`hyena prepare`"
         )
-    try:
-        content: Any = json.loads(path.read_bytes())
-        version = content["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, error) from error
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {version}, this hyena reads {FORMAT_VERSION}; upgrade hyena"
-        )
-    try:
-        splits = {name: SplitRecord(**record) for name, record in content["splits"].items()}
-        return Manifest(
-            tokenizer=TokenizerRecord(**content["tokenizer"]),
-            dtype=content["dtype"],
-            splits=splits,
-            skipped=content["skipped"],
-            source=content["source"],
-            settings=content["settings"],
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, error) from error
-
-
-def sha256_of(file: Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"{path} is damaged ({type(error).__name__}: {error}); make the folder again with "
-        f"`hyena prepare`"
-    )
+    digests.check(path.parent, [MANIFEST_FILE], advice=AGAIN)
+    content = records.read_versioned(path, FORMAT_VERSION, advice=AGAIN)
+    known = {field.name for field in dataclasses.fields(Manifest)}
+    try:  # what a later version added is passed over
+        return records.from_plain(Manifest, {k: v for k, v in content.items() if k in known})
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; {AGAIN}") from error

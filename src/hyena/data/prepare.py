@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena.files import digests
+from hyena.files.kinds import what_is
+from hyena.files.staging import recover, staged, writing
+
 from .documents import WithoutText, with_tokens
 from .manifest import MANIFEST_FILE, Manifest, TokenizerRecord, read_manifest, write_manifest
 from .prepare_config import PrepareConfig
 from .sources import Source, find_source
 from .splits import SPLITS, assign_splits
-from .staging import recover, staged, writing
 from .token_file import check_files
 from .token_writer import Spool, write_splits
 from .tokenizer import DESCRIPTION_FILE, Tokenizer, load_tokenizer
@@ -98,6 +101,7 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
                 settings=settings,
             )
             write_manifest(folder, manifest)  # last: with it the folder counts as whole
+            digests.complete(folder, *(record.sha256 for record in records.values()))
     notes = [without.note(), *source.notes]
     return Prepared(out, manifest, fresh=True, notes=tuple(note for note in notes if note))
 
@@ -116,7 +120,7 @@ def _existing(
         return None
     if not (out / MANIFEST_FILE).is_file():
         raise ValueError(
-            f"{out} exists and is no folder of token files; choose another one, or remove it first"
+            f"{out} is {what_is(out) or 'no folder of token files'}; choose another one with --out"
         )
     manifest = read_manifest(out)
     differs = {
@@ -127,14 +131,14 @@ def _existing(
     if manifest.source != description:
         differs["source"] = "the source has changed or is another one"
     if not differs:
-        check_files(out, manifest, verify=True)
+        check_files(out, manifest)
         return manifest
     if not overwrite:
         raise ValueError(
             f"{out} was made in another way ({'; '.join(differs.values())}); choose another "
             f"folder, or overwrite it with overwrite=true"
         )
-    ours = {MANIFEST_FILE, DESCRIPTION_FILE, "tokenizer.json"}
+    ours = {MANIFEST_FILE, DESCRIPTION_FILE, "tokenizer.json", digests.FILE}
     ours.update(name for record in manifest.splits.values() for name in record.sha256)
     foreign = sorted(path.name for path in out.iterdir() if path.name not in ours)
     if foreign:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena.files.digests import sha256_of
+
 from .documents import TokenDocument
-from .manifest import MANIFEST_FILE, Manifest, TokenizerRecord, read_manifest, sha256_of
+from .manifest import AGAIN, Manifest, TokenizerRecord, read_manifest
 from .tokenizer import Tokenizer, load_tokenizer
+
+# What numpy raises for a header that is none: it is read as Python's literals.
+_NO_ARRAY = (ValueError, EOFError, SyntaxError, TypeError, TokenError, MemoryError, OverflowError)
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -104,13 +110,14 @@ class TokenFile:
             )
 
 
-def open_tokens(directory: str | Path, split: str, *, verify: bool = False) -> TokenFile:
+def open_tokens(directory: str | Path, split: str, *, verify: bool = True) -> TokenFile:
     """Opens one split of a folder that `prepare` wrote.
 
     Args:
         directory: the folder.
         split: "train", "validation" or "test".
-        verify: compare the files' SHA-256 with the manifest, not only their sizes.
+        verify: compare the files' SHA-256 with the manifest, for which they are read once; without
+            it only their sizes and the table of documents.
 
     Raises:
         FileNotFoundError: no such folder, or a file in it is missing.
@@ -123,60 +130,52 @@ def open_tokens(directory: str | Path, split: str, *, verify: bool = False) -> T
             f"split {split!r} was asked for, but {folder} has {', '.join(manifest.splits)}"
         )
     table = _check_split(folder, manifest, split, verify=verify)
-    tokens = np.memmap(tokens_file(folder, split), dtype=_dtype(folder, manifest), mode="r")
+    tokens = np.memmap(tokens_file(folder, split), dtype=_dtype(manifest), mode="r")
     return TokenFile(folder, split, tokens, table, manifest.tokenizer)
 
 
-def check_files(directory: Path, manifest: Manifest, *, verify: bool) -> None:
+def check_files(directory: Path, manifest: Manifest) -> None:
     """Raises FileNotFoundError or ValueError unless every split's files are whole."""
     for split in manifest.splits:
-        _check_split(directory, manifest, split, verify=verify)
+        _check_split(directory, manifest, split, verify=True)
 
 
 def _check_split(
     directory: Path, manifest: Manifest, split: str, *, verify: bool
 ) -> NDArray[np.int64]:
     record = manifest.splits[split]
-    again = "make the folder again with `hyena prepare`"
-    paths = (tokens_file(directory, split), documents_file(directory, split))
-    for path in paths:
+    tokens, documents = tokens_file(directory, split), documents_file(directory, split)
+    for path in (tokens, documents):
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing, though the manifest names it; {again}")
-    expected = record.tokens * _dtype(directory, manifest).itemsize
-    if paths[0].stat().st_size != expected:
-        raise ValueError(
-            f"{paths[0]} is damaged: {paths[0].stat().st_size} bytes instead of {expected}; {again}"
-        )
+            raise FileNotFoundError(f"{path} is missing, though the manifest names it; {AGAIN}")
+    size, expected = tokens.stat().st_size, record.tokens * _dtype(manifest).itemsize
+    if size != expected:
+        raise _damaged(tokens, f"{size} bytes instead of {expected}")
+    for path in (tokens, documents) if verify else ():
+        if sha256_of(path) != record.sha256.get(path.name):
+            raise _damaged(path, "its SHA-256 is not the manifest's")
     try:
-        table = np.load(paths[1], allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{paths[1]} is damaged: {error}; {again}") from error
-    if table.shape != (record.documents, 2) or table.dtype != np.dtype("<i8"):
-        raise ValueError(
-            f"{paths[1]} is damaged: {table.dtype} {table.shape} instead of int64 "
-            f"({record.documents}, 2); {again}"
-        )
-    starts = table[:, 0]
-    if (
-        not len(starts)
-        or starts[0] != 0
-        or (np.diff(starts) <= 0).any()
-        or starts[-1] >= record.tokens - 1
-    ):
-        raise ValueError(f"{paths[1]} is damaged: the documents do not follow one another; {again}")
-    if verify:
-        for path in paths:
-            if sha256_of(path) != record.sha256.get(path.name):
-                raise ValueError(f"{path} is damaged: its SHA-256 is not the manifest's; {again}")
+        with documents.open("rb") as stream:
+            table = np.lib.format.read_array(stream, allow_pickle=False)
+    except _NO_ARRAY as error:
+        raise _damaged(documents, " ".join(str(error).split())) from error
+    shape = (record.documents, 2)
+    if table.shape != shape or table.dtype != np.dtype("<i8"):
+        raise _damaged(documents, f"{table.dtype} {table.shape} instead of int64 {shape}")
+    starts, sizes = table[:, 0], table[:, 1]
+    ends = [*starts[:1], record.tokens - 1 - starts[-1]] if len(starts) else [1]
+    if ends[0] != 0 or ends[-1] <= 0 or (np.diff(starts) <= 0).any():
+        raise _damaged(documents, "the documents do not follow one another")
+    if (sizes < 0).any() or int(sizes.sum()) != record.bytes:
+        raise _damaged(documents, f"the documents have {sizes.sum()} bytes, not {record.bytes}")
     return np.asarray(table, dtype=np.int64)
 
 
-def _dtype(directory: Path, manifest: Manifest) -> np.dtype[Any]:
-    if manifest.dtype not in ("uint16", "uint32"):
-        raise ValueError(
-            f"{directory / MANIFEST_FILE} is damaged: tokens of type {manifest.dtype!r}; make the "
-            f"folder again with `hyena prepare`"
-        )
+def _damaged(path: Path, why: str) -> ValueError:
+    return ValueError(f"{path} is damaged: {why}; {AGAIN}")
+
+
+def _dtype(manifest: Manifest) -> np.dtype[Any]:
     return np.dtype("<u2") if manifest.dtype == "uint16" else np.dtype("<u4")
 
 

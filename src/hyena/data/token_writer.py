@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena.files.digests import sha256_of
+
 from .documents import TokenDocument
-from .manifest import SplitRecord, sha256_of
+from .manifest import SplitRecord
 from .splits import SPLITS
 from .token_file import documents_file, token_dtype, tokens_file
 

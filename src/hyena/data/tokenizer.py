@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hyena.files import digests
+from hyena.files.records import read_record
 
 from .utf8 import read_text, utf8
 
@@ -121,37 +125,41 @@ def load_tokenizer(spec: str | Path, *, end_of_text: str | None = None) -> Token
     )
 
 
+@dataclass
+class _Description:
+    """What `write_description` wrote."""
+
+    kind: str
+    name: str = "tokenizer.json"
+    vocab_size: int = 0
+    fingerprint: str = ""
+    end_of_text: str | None = None
+
+
 def _load_saved(directory: Path, end_of_text: str | None) -> Tokenizer:
     from . import hugging_face_tokenizer as hf
 
     file = directory / DESCRIPTION_FILE
-    try:
-        description: Any = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
-    if not isinstance(description, dict):
-        raise ValueError(f"{file} is damaged: expected a JSON object")
-    version = description.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{file} has format version {version}, this hyena reads {FORMAT_VERSION}; upgrade hyena"
-        )
-    kind = description.get("kind")
-    if kind == "bytes":
+    advice = "restore it from a copy"
+    description = read_record(file, _Description, FORMAT_VERSION, advice=advice)
+    digests.check(directory, (DESCRIPTION_FILE, "tokenizer.json"), advice=advice)
+    if description.kind == "bytes":
         tokenizer: Tokenizer = BytesTokenizer()
-    elif kind == "hugging_face":
+    elif description.kind == "hugging_face":
         source = directory / "tokenizer.json"
         if not source.is_file():
             raise FileNotFoundError(f"{source} is missing, though {file} asks for it")
         tokenizer = hf.HuggingFaceTokenizer(
             read_text(source),
-            name=str(description.get("name", "tokenizer.json")),
-            end_of_text=end_of_text or description.get("end_of_text"),
+            name=description.name,
+            end_of_text=end_of_text or description.end_of_text,
             origin=str(source),
         )
     else:
-        raise ValueError(f"{file} describes a tokenizer of kind {kind!r}; upgrade hyena")
-    if end_of_text is None and tokenizer.fingerprint != description.get("fingerprint"):
+        raise ValueError(
+            f"{file} describes a tokenizer of kind {description.kind!r}; upgrade hyena"
+        )
+    if end_of_text is None and tokenizer.fingerprint != description.fingerprint:
         raise ValueError(
             f"the tokenizer in {directory} is not the one that was saved there (its fingerprint "
             f"differs); restore the folder or write it again"

@@ -122,7 +122,7 @@ def evaluate(
     loss = nats / n_targets
     return Evaluation(
         loss_nats_per_token=loss,
-        perplexity=math.exp(loss) if loss < 709 else (math.nan if math.isnan(loss) else math.inf),
+        perplexity=math.exp(loss) if loss < 709 else math.inf,
         bits_per_byte=nats / math.log(2) / n_bytes if n_bytes else math.nan,
         tokens=n_targets,
         bytes=n_bytes,
@@ -167,7 +167,10 @@ def _score(model: Model, items: list[_Item], device: torch.device) -> float:
         chosen = chosen.float()
     losses = F.cross_entropy(chosen, wanted.to(device), reduction="none")
     # Sums in float64 on the CPU: MPS has no float64.
-    return float(losses.cpu().double().sum())
+    total = float(losses.cpu().double().sum())
+    if math.isnan(total):  # an infinite loss is that of a model which rules a target out
+        raise ValueError("evaluate: the model's logits are not finite; its weights may be damaged")
+    return total
 
 
 def _device_of(model: Model) -> torch.device:

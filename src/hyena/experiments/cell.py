@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hyena.experiments.training import TaskTraining
+from hyena.files.records import flatten, to_plain
 from hyena.model import ModelConfig
 from hyena.model.reads import without_effect
 from hyena.tasks import Task, TaskConfig, build_task
-from hyena.training.config import flatten, to_plain
 
 OF_TASK = 1
 """In model.vocab_size and model.max_length: the task's own figure. (No task fits a model of one

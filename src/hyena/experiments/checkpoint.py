@@ -9,8 +9,7 @@ One checkpoint stays: the newest.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,16 @@ from torch import nn
 
 from hyena.experiments.cell import CellConfig, differences, plain
 from hyena.experiments.curriculum import Place
+from hyena.files import atomic, digests
+from hyena.files.records import from_plain, read_versioned, to_plain, write_record
 from hyena.model import LanguageModel
 from hyena.model.checkpoint import read_weights
 from hyena.model.saved import WEIGHTS, list_checkpoints
-from hyena.training import durable
 from hyena.training.checkpoint import (
-    REMOVE,
+    OPTIMIZER,
     checkpoint_name,
+    moments,
+    remedy,
     restore_optimizer,
 )
 
@@ -77,16 +79,17 @@ def write_checkpoint(
         else:
             weights = {k: v.contiguous() for k, v in model.state_dict().items()}
             save_file(weights, folder / WEIGHTS, {"format": "pt"})
-        save_file(_moments(optimizer), folder / "optimizer.safetensors", {"format": "pt"})
-        content = {"format_version": FORMAT_VERSION, "config": plain(config), **asdict(state)}
-        (folder / STATE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        save_file(moments(optimizer), folder / OPTIMIZER, {"format": "pt"})
+        content = {"config": plain(config), **to_plain(state)}
+        write_record(folder / STATE, content, FORMAT_VERSION)
+        digests.complete(folder)
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    durable.remove_temporary(path.parent)
-    durable.write_folder(path, write)
+    atomic.remove_temporary(path.parent, "step-*")
+    atomic.write_folder(path, write)
     for other in list_checkpoints(path.parent):
         if other != path:
-            durable.remove_folder(other)
+            atomic.remove_folder(other)
     return path
 
 
@@ -99,34 +102,28 @@ def restore(config: CellConfig, model: nn.Module, optimizer: torch.optim.Optimiz
     found = list_checkpoints(config.out / FOLDER)
     if not found:
         return None
-    path = found[-1] / STATE
+    checkpoint = found[-1]
+    path, advice = checkpoint / STATE, remedy(checkpoint)
+    if not path.is_file():
+        raise ValueError(
+            f"{checkpoint} is no checkpoint of a cell: it has no {STATE}; use another folder, or "
+            "restore it from a copy"
+        )
+    content = read_versioned(path, FORMAT_VERSION, advice=advice)
+    before = content.pop("config", None)
     try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-        version, before = content.pop("format_version"), content.pop("config")
-        if version != FORMAT_VERSION:
-            raise ValueError(
-                f"it has format version {version}, but this hyena reads {FORMAT_VERSION}"
-            )
-        place = Place(**content.pop("place"))
-        place.recent = [(right, asked) for right, asked in place.recent]
-        state = State(**content, place=place)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}; {REMOVE}") from error
-    changed = differences(before, plain(config))
+        changed = differences(from_plain(dict[str, Any], before, "config"), plain(config))
+        state = from_plain(State, content)
+        if state.step != int(checkpoint.name.removeprefix("step-")):
+            raise ValueError(f"its step is {state.step}")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; {advice}") from error
     if changed:
         raise ValueError(
             f"{config.out} holds another cell: {'; '.join(changed)}. Use the old values, or "
             "another folder"
         )
-    model.load_state_dict(read_weights(found[-1] / WEIGHTS))
-    restore_optimizer(found[-1], model, optimizer)
+    digests.check(checkpoint, advice=advice)
+    model.load_state_dict(read_weights(checkpoint / WEIGHTS))
+    restore_optimizer(checkpoint, optimizer)
     return state
-
-
-def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    return {
-        f"{name}.{moment}": value.contiguous()
-        for group in optimizer.param_groups
-        for name, parameter in zip(group["names"], group["params"], strict=True)
-        for moment, value in optimizer.state[parameter].items()
-    }

@@ -14,8 +14,8 @@ from typing import Any
 from hyena.experiments.cell import FREE, CellConfig, model_config, options, plain, word
 from hyena.experiments.phases import build_phases
 from hyena.experiments.sweep_config import Row, Settings, SweepConfig, flat
+from hyena.files.records import from_plain, read_record, write_record
 from hyena.tasks import TaskConfig
-from hyena.training import durable
 
 FILE, CELLS = "sweep.json", "cells"
 FORMAT_VERSION = 1
@@ -134,22 +134,19 @@ def _folder(sweep: SweepConfig, row: Row, point: Settings, cell: CellConfig) -> 
 
 def write_plan(out: Path, groups: Sequence[Group]) -> None:
     """Writes ``sweep.json``: which folders belong to which row, point, trial and seed."""
-    content = {
-        "format_version": FORMAT_VERSION,
-        "groups": [
-            {
-                "row": group.row,
-                "point": group.point,
-                "trials": group.trials,
-                "cell": plain(group.cells[0][0]),
-                "seeds": [cell.seed for cell in group.cells[0]],
-                "folders": [[cell.out.name for cell in trial] for trial in group.cells],
-            }
-            for group in groups
-        ],
-    }
+    planned = [
+        PlannedGroup(
+            row=group.row,
+            point=group.point,
+            trials=group.trials,
+            cell=plain(group.cells[0][0]),
+            seeds=[cell.seed for cell in group.cells[0]],
+            folders=[[Path(cell.out.name) for cell in trial] for trial in group.cells],
+        )
+        for group in groups
+    ]
     (out / CELLS).mkdir(parents=True, exist_ok=True)
-    durable.write_text(out / FILE, json.dumps(content, indent=1) + "\n")
+    write_record(out / FILE, _Plan(planned), FORMAT_VERSION)
 
 
 @dataclass(frozen=True)
@@ -165,6 +162,13 @@ class PlannedGroup:
     folders: list[list[Path]]
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What ``sweep.json`` has, with the names of folders alone."""
+
+    groups: list[PlannedGroup]
+
+
 def read_plan(out: Path) -> list[PlannedGroup]:
     """The groups of a sweep's folder.
 
@@ -176,21 +180,14 @@ def read_plan(out: Path) -> list[PlannedGroup]:
             f"{out} holds no sweep: it has no {FILE}; give the folder that was --out of "
             "`hyena tasks sweep`"
         )
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["format_version"] != FORMAT_VERSION:
-            raise ValueError(
-                f"it has format version {content['format_version']}, but this hyena reads "
-                f"{FORMAT_VERSION}"
-            )
-        groups = [PlannedGroup(**group) for group in content["groups"]]
-        for group in groups:
-            TaskConfig(**group.cell["task"])  # or no table could be made of it
-        return [
-            replace(group, folders=[[out / CELLS / name for name in t] for t in group.folders])
-            for group in groups
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} cannot be read: {error}; run the sweep again, which writes it"
-        ) from error
+    advice = "run the sweep again, which writes it"
+    plan = read_record(path, _Plan, FORMAT_VERSION, advice=advice)
+    for group in plan.groups:
+        try:
+            from_plain(TaskConfig, group.cell.get("task"), "task")  # or no table could be made
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}; {advice}") from error
+    return [
+        replace(group, folders=[[out / CELLS / name for name in t] for t in group.folders])
+        for group in plan.groups
+    ]

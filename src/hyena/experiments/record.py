@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,14 +13,15 @@ import torch
 from hyena import __version__
 from hyena.experiments.cell import CellConfig, command, differences, plain
 from hyena.experiments.measure import Measurement
+from hyena.files import records
 from hyena.machine import convolution, setting
 from hyena.tasks import TaskConfig
-from hyena.training import durable
 
 FILE = "result.json"
 FAILED = "failed.txt"
 """In the folder of a cell that failed: why."""
 FORMAT_VERSION = 1
+_AGAIN = "if it is of this cell, remove it to measure the cell again"
 
 Stopped = Literal["steps", "minutes", "accuracy", "diverged"]
 """Why a training ended: all steps done, the minutes over, the accuracy reached, or a loss or
@@ -86,9 +86,7 @@ def write_result(config: CellConfig, test: Measurement, **facts: Any) -> Result:
         test=test,
         **facts,
     )
-    content = {"format_version": FORMAT_VERSION, **asdict(result)}
-    config.out.mkdir(parents=True, exist_ok=True)
-    durable.write_text(config.out / FILE, json.dumps(content, indent=1) + "\n")
+    records.write_record(config.out / FILE, result, FORMAT_VERSION)
     (config.out / FAILED).unlink(missing_ok=True)
     return result
 
@@ -120,25 +118,16 @@ def read_result(folder: Path) -> Result | None:
     path = folder / FILE
     if not path.is_file():
         return None
+    content = records.read_versioned(path, FORMAT_VERSION, advice=_AGAIN)
     try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-        version = content.pop("format_version")
-        if version != FORMAT_VERSION:
-            raise ValueError(
-                f"it has format version {version}, but this hyena reads {FORMAT_VERSION}"
-            )
         return as_result(content)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} cannot be read: {error}; remove it to measure the cell again"
-        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; {_AGAIN}") from error
 
 
-def as_result(content: dict[str, Any]) -> Result:
-    """The record whose fields are these, plain.
-
-    Raises: KeyError, TypeError or ValueError if they are not.
-    """
-    TaskConfig(**content["config"]["task"])  # or no table could be made of it
-    test = {**content["test"], "interval": tuple(content["test"]["interval"])}
-    return Result(**{**content, "test": Measurement(**test)})
+def as_result(content: Any) -> Result:
+    """The record whose fields are these, plain. Raises: ValueError if they are not."""
+    result = records.from_plain(Result, content)
+    # Or no table could be made of it.
+    records.from_plain(TaskConfig, result.config.get("task"), "config.task")
+    return result

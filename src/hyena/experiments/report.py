@@ -10,7 +10,7 @@ from hyena.experiments.figures import draw_sections
 from hyena.experiments.layout import lay_out
 from hyena.experiments.standings import Standing, read_standings
 from hyena.experiments.table import table
-from hyena.training import durable
+from hyena.files import atomic
 
 FILE = "table.md"
 
@@ -29,7 +29,7 @@ def write_table(folders: Sequence[Path], out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     records.write_records(out, standings)
     drawings = draw_sections(sections, out)
-    durable.write_text(out / FILE, table(sections, [path.name for path in drawings]))
+    atomic.write_text(out / FILE, table(sections, [path.name for path in drawings]))
     return out / FILE
 
 

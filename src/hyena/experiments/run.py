@@ -26,9 +26,10 @@ from hyena.experiments.phases import Phase, TrainingBatches, build_phases, micro
 from hyena.experiments.random_streams import Stream, generator, stream_seed
 from hyena.experiments.record import Result, Stopped, find_finished, write_result
 from hyena.experiments.regression_model import RegressionModel
+from hyena.files.kinds import CELL, refuse_other
+from hyena.files.lock import locked
 from hyena.model import LanguageModel
 from hyena.tasks import Batch, build_task
-from hyena.training.folder_lock import locked
 from hyena.training.optimizer import adamw, scale_learning_rates
 from hyena.training.signals import StopRequest, stop_on_signal
 
@@ -78,6 +79,7 @@ def run_cell(
         if the folder cannot be written.
     """
     phases = build_phases(config)
+    refuse_other(config.out, CELL)
     result = find_finished(config)
     if result is not None:
         return End(result, result.steps, most_steps(phases))

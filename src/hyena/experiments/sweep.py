@@ -18,8 +18,9 @@ from hyena.experiments.measure import with_interval
 from hyena.experiments.plan import Group, write_plan
 from hyena.experiments.record import FAILED, Result, find_finished, read_result
 from hyena.experiments.standings import choose
-from hyena.training import durable
-from hyena.training.folder_lock import locked
+from hyena.files import atomic
+from hyena.files.kinds import SWEEP, refuse_other
+from hyena.files.lock import locked
 from hyena.training.signals import stop_on_signal
 
 LOG = "log.txt"
@@ -107,6 +108,7 @@ def run_sweep(
 
     Raises: OSError if the folder cannot be written; RuntimeError if another sweep is using it.
     """
+    refuse_other(out, SWEEP)
     with locked(out):
         write_plan(out, groups)
         return _run_cells(groups, jobs, say, progress)
@@ -218,7 +220,7 @@ def _end(cell: CellConfig, process: subprocess.Popen[bytes]) -> Result | None:
 
 
 def _fail(cell: CellConfig, cause: str) -> None:
-    durable.write_text(cell.out / FAILED, cause + "\n")
+    atomic.write_text(cell.out / FAILED, cause + "\n")
 
 
 def _cause(cell: CellConfig, code: int) -> str:

@@ -14,7 +14,7 @@ import threading
 
 from hyena.experiments.cell import CellConfig
 from hyena.experiments.run import run_cell
-from hyena.training.config import from_plain
+from hyena.files.records import from_plain
 
 
 def main() -> int:

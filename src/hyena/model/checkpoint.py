@@ -15,6 +15,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from hyena.files import digests
+from hyena.files.records import read_json
 from hyena.model.config import FilterConfig, ModelConfig, SSMConfig
 from hyena.model.language_model import LanguageModel
 from hyena.model.saved import CONFIG, WEIGHTS, find_model
@@ -30,19 +32,19 @@ def save(model: LanguageModel, directory: str | Path) -> None:
 
     Raises: OSError if the folder cannot be written.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     description = {
         "kind": _KIND,
         "format_version": FORMAT_VERSION,
         "model": dataclasses.asdict(model.config),
     }
-    new_weights, new_config = directory / f"{WEIGHTS}.new", directory / f"{CONFIG}.new"
-    save_file(weights, new_weights, {"format": "pt", "format_version": str(FORMAT_VERSION)})
-    new_config.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    new_weights.replace(directory / WEIGHTS)
-    new_config.replace(directory / CONFIG)
+    text = json.dumps(description, indent=2) + "\n"
+    metadata = {"format": "pt", "format_version": str(FORMAT_VERSION)}
+    files = {
+        WEIGHTS: lambda path: save_file(weights, path, metadata),
+        CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
+    }
+    digests.write_files(Path(directory), files)
 
 
 def load(
@@ -86,6 +88,8 @@ def load(
                 f"{path / WEIGHTS} does not fit its config: {name} should be of floating point, "
                 f"but is {weights[name].dtype}"
             )
+    read = (CONFIG,) if device.type == "meta" else (CONFIG, WEIGHTS)
+    digests.check(path, read, advice="restore it from a copy")
     model.load_state_dict(weights, assign=True)
     return model.eval()
 
@@ -99,11 +103,8 @@ def read_config(path: Path) -> ModelConfig:
                 f"no model in {path}: {name} is not there; expected a folder written by "
                 "model.save, or one of a run's checkpoints/step-…"
             )
-    try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}; restore it from a copy") from error
-    if not isinstance(description, dict) or description.get("kind") != _KIND:
+    description = read_json(file, advice="restore it from a copy")
+    if description.get("kind") != _KIND:
         raise ValueError(f"{file} does not describe a {_KIND}; was it written by another program?")
     version = description.get("format_version")
     if version != FORMAT_VERSION:

@@ -1,8 +1,9 @@
 """Where in a folder a saved model is: the folder itself, or a checkpoint of the run in it."""
 
-import json
 import re
 from pathlib import Path
+
+from hyena.files.records import read_json
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -25,12 +26,11 @@ def find_model(path: Path) -> Path:
     checkpoints = checkpoints_of(path)
     best = checkpoints / BEST
     if best.is_file():
-        try:
-            return checkpoints / str(json.loads(best.read_bytes())["checkpoint"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{best} is damaged ({error}); remove it to use the newest checkpoint"
-            ) from error
+        advice = "remove it to use the newest checkpoint"
+        name = read_json(best, advice=advice).get("checkpoint")
+        if checkpoints / str(name) not in list_checkpoints(checkpoints):
+            raise ValueError(f"{best} is damaged: there is no checkpoint {name!r:.40}; {advice}")
+        return checkpoints / str(name)
     found = list_checkpoints(checkpoints)
     if found:
         if (found[-1] / CONFIG).is_file():

@@ -22,15 +22,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from hyena.data import Tokenizer
+from hyena.files import atomic, digests, records
 from hyena.model import LanguageModel
 from hyena.model.saved import BEST, list_checkpoints, step_of
-from hyena.training import durable
 
 FORMAT_VERSION = 1
-CONFIG = "train.yaml"
+CONFIG, STATE, OPTIMIZER = "train.yaml", "training.json", "optimizer.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -85,16 +85,16 @@ def write_checkpoint(
         model.save(temporary)
         tokenizer.save(temporary)
         save_file(
-            _optimizer_tensors(model, optimizer),
-            temporary / "optimizer.safetensors",
+            moments(optimizer),
+            temporary / OPTIMIZER,
             {"format": "pt", "format_version": str(FORMAT_VERSION)},
         )
-        text = json.dumps({"format_version": FORMAT_VERSION, **asdict(state)}, indent=2)
-        (temporary / "training.json").write_text(text + "\n", encoding="utf-8")
+        records.write_record(temporary / STATE, state, FORMAT_VERSION)
         (temporary / CONFIG).write_text(config_yaml(state.config), encoding="utf-8")
+        digests.complete(temporary)
 
     try:
-        durable.write_folder(path, write)
+        atomic.write_folder(path, write)
     except (OSError, SafetensorError) as error:
         raise unwritable(f"checkpoint {path}", error, folder) from error
     return path
@@ -124,87 +124,103 @@ def config_yaml(config: dict[str, Any]) -> str:
 
 
 def read_training_state(checkpoint: Path) -> TrainingState:
-    """Read training.json.
+    """What training.json says.
 
-    Raises: FileNotFoundError if there is none; ValueError if it is of another format version or
-        is not what this program writes.
+    Raises: FileNotFoundError if there is none; ValueError if it is of another format version,
+        damaged, or does not fit the checkpoint's name.
     """
-    path = checkpoint / "training.json"
+    path = checkpoint / STATE
     if not path.is_file():
         raise FileNotFoundError(
-            f"{checkpoint} is not a training checkpoint: it has no training.json"
+            f"{checkpoint} is no checkpoint of `hyena train`: it has no {STATE}; choose another "
+            "folder with --out, or restore it from a copy"
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content.pop("format_version", None)
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is corrupt: {error}; {REMOVE}") from error
-    if version != FORMAT_VERSION:
+    advice = remedy(checkpoint)
+    state = records.read_record(path, TrainingState, FORMAT_VERSION, advice=advice)
+    best = state.step if state.best is None else state.best.step
+    if state.step != step_of(checkpoint) or not 0 <= best <= state.step:
         raise ValueError(
-            f"{path} has format version {version}, but this version of hyena reads "
-            f"{FORMAT_VERSION}; use the version that wrote it"
+            f"{path} is damaged: step {state.step} and best step {best} in a folder that is called "
+            f"{checkpoint.name}; {advice}"
         )
-    try:
-        best = content.pop("best")
-        state = TrainingState(best=None if best is None else Best(**best), **content)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is corrupt: {error}; {REMOVE}") from error
-    for name, kind in (("step", int), ("tokens", int), ("data", dict), ("config", dict)):
-        if not isinstance(getattr(state, name), kind):
-            raise ValueError(f"{path} is corrupt: {name} is {getattr(state, name)!r:.40}; {REMOVE}")
     return state
 
 
-def restore_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put the moments and step counts of a checkpoint into an AdamW over the model's parameters.
+def restore_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Puts the moments and step counts of a checkpoint into an AdamW of `hyena.training.adamw`.
 
-    Raises: FileNotFoundError or ValueError if the file is missing, corrupt or of another model.
+    Raises: FileNotFoundError or ValueError if the file is missing, damaged or of another model.
     """
-    path = checkpoint / "optimizer.safetensors"
+    path = checkpoint / OPTIMIZER
     if not path.is_file():
-        raise FileNotFoundError(f"{checkpoint} has no optimizer.safetensors; {REMOVE}")
+        raise FileNotFoundError(f"{checkpoint} has no {OPTIMIZER}; {remedy(checkpoint)}")
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is corrupt: {error}; {REMOVE}") from error
-    names = _names(model)
-    order = [names[p] for group in optimizer.param_groups for p in group["params"]]
-    expected = {f"{name}.{moment}" for name in order for moment in _MOMENTS}
-    if expected != tensors.keys():
-        wrong = sorted(expected ^ tensors.keys())
+        raise ValueError(f"{path} is damaged: {error}; {remedy(checkpoint)}") from error
+    parameters = _named(optimizer)
+    expected = {
+        f"{name}.{moment}": parameter.new_empty(()).float() if moment == "step" else parameter
+        for name, parameter in parameters.items()
+        for moment in _MOMENTS
+    }
+    wrong = sorted(expected.keys() ^ tensors.keys())
+    if wrong:
         raise ValueError(f"{path} belongs to another model: {wrong[0]} is missing or unexpected")
+    for name, tensor in tensors.items():
+        like = expected[name]
+        if (tensor.shape, tensor.dtype) != (like.shape, like.dtype):
+            raise ValueError(
+                f"{path} is damaged or belongs to another model: {name} is {tensor.dtype} "
+                f"{tuple(tensor.shape)}, expected {like.dtype} {tuple(like.shape)}; "
+                f"{remedy(checkpoint)}"
+            )
     saved = optimizer.state_dict()
     saved["state"] = {
         i: {moment: tensors[f"{name}.{moment}"].clone() for moment in _MOMENTS}  # aligned
-        for i, name in enumerate(order)
+        for i, name in enumerate(parameters)
     }
     optimizer.load_state_dict(saved)
+
+
+def check_files(checkpoint: Path) -> None:
+    """Raises ValueError if a file of a checkpoint is not what was written."""
+    digests.check(checkpoint, advice=remedy(checkpoint))
 
 
 def point_to_best(folder: Path, best: Best) -> None:
     """Write best.json, atomically: the step, its loss and the name of its checkpoint."""
     pointer = {"checkpoint": checkpoint_name(best.step), **asdict(best)}
-    durable.write_text(folder / BEST, json.dumps(pointer, indent=2) + "\n")
+    atomic.write_text(folder / BEST, json.dumps(pointer, indent=1) + "\n")
 
 
 def prune(folder: Path, keep: int, best: Best | None) -> None:
     """Remove all checkpoints but the ``keep`` newest and the best."""
     for path in list_checkpoints(folder)[:-keep]:
         if best is None or step_of(path) != best.step:
-            durable.remove_folder(path)
+            atomic.remove_folder(path)
 
 
-REMOVE = "remove this checkpoint to resume from the one before it"
+def remedy(checkpoint: Path) -> str:
+    """What to do about a damaged checkpoint."""
+    if list_checkpoints(checkpoint.parent)[:1] not in ([], [checkpoint]):
+        return "remove this checkpoint to resume from the one before it"
+    return "there is none before it: restore it from a copy, or begin again in another folder"
 
 
-def _names(model: nn.Module) -> dict[Tensor, str]:
-    return {parameter: name for name, parameter in model.named_parameters()}
-
-
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    names = _names(model)
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of an AdamW of `hyena.training.adamw`: ``NAME.exp_avg`` and so on."""
     return {
-        f"{names[parameter]}.{moment}": state[moment].contiguous()
-        for parameter, state in optimizer.state.items()
+        f"{name}.{moment}": optimizer.state[parameter][moment].contiguous()
+        for name, parameter in _named(optimizer).items()
         for moment in _MOMENTS
+    }
+
+
+def _named(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The parameters in the optimizer's order."""
+    return {
+        name: parameter
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
     }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hyena.files.records import flatten, to_plain
 from hyena.model import ModelConfig
 from hyena.training.device import Accelerator, Precision
 from hyena.training.optimizer import OptimizerConfig
@@ -201,51 +201,6 @@ def _not_negative(optimizer: OptimizerConfig) -> list[tuple[str, float]]:
         for name in ("lr", "lr_scale", "weight_decay"):
             values.append((f"optimizer.rules[{i}].{name}", getattr(rule, name)))
     return [(name, value) for name, value in values if value is not None]
-
-
-def to_plain(config: object) -> Any:
-    """A dataclass as dicts, lists, strings and numbers: what JSON and YAML can hold."""
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    if isinstance(config, list | tuple):
-        return [to_plain(item) for item in config]
-    return str(config) if isinstance(config, Path) else config
-
-
-def from_plain(kind: Any, plain: Any) -> Any:
-    """Inverse of `to_plain` for the dataclass type (or annotation) ``kind``.
-
-    Raises: ValueError on a key that the dataclass does not have.
-    """
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = typing.get_type_hints(kind)
-        unknown = sorted(set(plain) - set(hints))
-        if unknown:
-            raise ValueError(
-                f"{kind.__name__} has no field {unknown[0]!r}; it has {', '.join(hints)}"
-            )
-        return kind(**{key: from_plain(hints[key], value) for key, value in plain.items()})
-    if plain is None:
-        return None
-    options = [option for option in typing.get_args(kind) if option is not type(None)]
-    if typing.get_origin(kind) is list:
-        return [from_plain(options[0], item) for item in plain]
-    if typing.get_origin(kind) is tuple:
-        return tuple(plain)
-    if type(None) in typing.get_args(kind) and len(options) == 1:
-        return from_plain(options[0], plain)
-    return Path(plain) if kind is Path else plain
-
-
-def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in plain.items():
-        if isinstance(value, dict):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def check_same_run(saved: dict[str, Any], config: TrainConfig, checkpoint: Path) -> None:

@@ -23,7 +23,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
-from hyena.training.config import TrainConfig, to_plain
+from hyena.files.records import to_plain
+from hyena.training.config import TrainConfig
 from hyena.training.device import check_device, find_device
 
 if TYPE_CHECKING:
@@ -118,6 +119,14 @@ def _data_parallel() -> DDPStrategy:
 def _external() -> bool:
     """Whether something else starts the processes."""
     return any(name in os.environ for name in ("LOCAL_RANK", "SLURM_NTASKS", "RANK"))
+
+
+def is_first() -> bool:
+    """Whether this is the first process of the run, as whoever started it says."""
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return int(os.environ[name]) == 0
+    return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "NODE_RANK"))
 
 
 def _check_launcher(world: int, num_nodes: int) -> None:

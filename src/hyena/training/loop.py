@@ -21,25 +21,26 @@ import torch
 from torch import Tensor
 
 from hyena.data import TokenFile, Tokenizer, Windows, WindowSampler, open_tokens, read_manifest
+from hyena.files.records import to_plain
 from hyena.model import LanguageModel, load
 from hyena.model.saved import checkpoints_of, list_checkpoints
 from hyena.training.checkpoint import (
-    REMOVE,
     Best,
     TrainingState,
     point_to_best,
     prune,
+    remedy,
     restore_optimizer,
     unwritable,
     write_checkpoint,
 )
 from hyena.training.config import TrainConfig, check_config
-from hyena.training.launch import launched
+from hyena.training.launch import is_first, launched
 from hyena.training.loss import mean_loss, window_loss
 from hyena.training.metrics import FILE, Metrics, Record
 from hyena.training.optimizer import adamw, scale_learning_rates
 from hyena.training.progress import Progress, SilentProgress, open_progress
-from hyena.training.run_folder import Start, find_start, opened
+from hyena.training.run_folder import Start, opened, tidy
 from hyena.training.schedule import learning_rate
 from hyena.training.signals import StopRequest, stop_on_signal
 
@@ -77,6 +78,7 @@ class _Data:
     validation: WindowSampler | None
     tokenizer: Tokenizer
     fingerprint: dict[str, str]
+    note: str
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -103,27 +105,32 @@ def train_process(config: TrainConfig, ready: Callable[[], None]) -> TrainResult
     """One process of `train`; ``ready`` is called when only the other processes are missing."""
     check_config(config)
     data = _open_data(config)
-    start = find_start(config, data.fingerprint)
-    with stop_on_signal() as request, launched(config, ready) as fabric:
+    with (
+        stop_on_signal() as request,
+        opened(config, data.fingerprint, first=is_first()) as start,
+        launched(config, ready) as fabric,
+    ):
         if fabric.global_rank > 0:
             with _reproducible(config, fabric.device):
                 return _run(config, data, start, fabric, request, None, SilentProgress())
-        with opened(config, start):
-            metrics = _open_metrics(config, start)
-            progress = open_progress(start.state.step, config.steps)
-            try:
-                with _reproducible(config, fabric.device):
-                    return _run(config, data, start, fabric, request, metrics, progress)
-            finally:
-                progress.close()
-                metrics.close()
+        tidy(config, start)
+        metrics = _open_metrics(config, start)
+        progress = open_progress(start.state.step, config.steps)
+        try:
+            if data.note:
+                progress.message(data.note)
+            with _reproducible(config, fabric.device):
+                return _run(config, data, start, fabric, request, metrics, progress)
+        finally:
+            progress.close()
+            metrics.close()
 
 
 def _open_data(config: TrainConfig) -> _Data:
     tokens = open_tokens(config.data, "train")
     tokens.check_vocabulary(config.model.vocab_size)
-    training = _sampler(tokens, config, config.batch, config.seed)
-    validation = None
+    training = _sampler(tokens, config, config.window(), config.batch, config.seed)
+    validation, note = None, ""
     if config.evaluation.every:
         if "validation" not in read_manifest(config.data).splits:
             raise ValueError(
@@ -133,18 +140,24 @@ def _open_data(config: TrainConfig) -> _Data:
         held_out = open_tokens(config.data, "validation")
         # Evaluation takes the memory of a training micro batch.
         batch = config.batch // config.accumulate
-        validation = _sampler(held_out, config, batch, _VALIDATION_SEED)
+        length = min(config.window(), len(held_out) - 1)
+        validation = _sampler(held_out, config, length, batch, _VALIDATION_SEED)
+        if length < config.window():
+            note = (
+                f"the validation split has {len(held_out):,} tokens, fewer than a window of "
+                f"{config.window():,}; it is evaluated in windows of {length:,}"
+            )
     fingerprint = {"tokenizer": tokens.tokenizer.fingerprint}
     for name, split in read_manifest(config.data).splits.items():
         if name in ("train", "validation"):
             fingerprint |= split.sha256
-    return _Data(training, validation, tokens.load_tokenizer(), fingerprint)
+    return _Data(training, validation, tokens.load_tokenizer(), fingerprint, note)
 
 
-def _sampler(tokens: TokenFile, config: TrainConfig, batch: int, seed: int) -> WindowSampler:
-    return WindowSampler(
-        tokens, config.window(), batch, seed, cross_documents=config.cross_documents
-    )
+def _sampler(
+    tokens: TokenFile, config: TrainConfig, length: int, batch: int, seed: int
+) -> WindowSampler:
+    return WindowSampler(tokens, length, batch, seed, cross_documents=config.cross_documents)
 
 
 def _run(
@@ -161,7 +174,7 @@ def _run(
     raw_optimizer = adamw(model, config.optimizer)
     wrapped, optimizer = fabric.setup(model, raw_optimizer)
     if start.checkpoint is not None:
-        restore_optimizer(start.checkpoint, model, raw_optimizer)
+        restore_optimizer(start.checkpoint, raw_optimizer)
         progress.message(f"resuming from {start.checkpoint}")
     model.train()
 
@@ -235,7 +248,13 @@ def _model(config: TrainConfig, start: Start) -> LanguageModel:
         try:
             model = load(start.checkpoint)
         except (ValueError, FileNotFoundError) as error:
-            raise ValueError(f"cannot resume: {error}, or {REMOVE}") from error
+            advice = remedy(start.checkpoint)
+            raise ValueError(f"cannot resume: {error}; or {advice}") from error
+        if to_plain(model.config) != to_plain(config.model):
+            raise ValueError(
+                f"cannot resume: the model of {start.checkpoint / 'config.json'} is not that of "
+                f"training.json; {remedy(start.checkpoint)}"
+            )
     if config.precision == "64":
         model.double()
     model.activation_checkpointing = config.activation_checkpointing

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hyena.training import durable
+from hyena.files import atomic
 
 FILE = "metrics.jsonl"
 Record = dict[str, int | float]
@@ -71,7 +71,7 @@ def _drop_after(path: Path, step: int) -> None:
     if not path.is_file():
         return
     kept = [record for record in read_metrics(path) if record["step"] <= step]
-    durable.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+    atomic.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _summary_writer(folder: Path, step: int) -> Any:

@@ -8,19 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hyena.files import atomic
+from hyena.files.kinds import RUN, refuse_other
+from hyena.files.lock import locked
+from hyena.files.records import to_plain
 from hyena.model.saved import BEST, checkpoints_of, list_checkpoints
-from hyena.training import durable
 from hyena.training.checkpoint import (
     CONFIG,
+    STATE,
     TrainingState,
+    check_files,
     checkpoint_name,
     config_yaml,
     point_to_best,
     prune,
     read_training_state,
+    remedy,
 )
-from hyena.training.config import TrainConfig, check_same_run, to_plain
-from hyena.training.folder_lock import locked
+from hyena.training.config import TrainConfig, check_same_run
 from hyena.training.metrics import FILE
 
 
@@ -62,45 +67,62 @@ def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
             f"cannot resume from {saved[-1]}: the tokens in {config.data} are not those it was "
             f"trained on (different: {', '.join(keys)}); give the old folder with --data"
         )
+    if state.tokens != state.step * config.batch * config.window():
+        raise ValueError(
+            f"{saved[-1] / STATE} is damaged: {state.tokens} tokens after {state.step} steps of "
+            f"{config.batch} windows of {config.window()}; {remedy(saved[-1])}"
+        )
+    check_files(saved[-1])
     state.config = to_plain(config)
     return Start(saved[-1], state)
 
 
 @contextmanager
-def opened(config: TrainConfig, start: Start) -> Iterator[None]:
-    """Make the folder, keep other runs out of it, and clear what an interrupted run left.
+def opened(config: TrainConfig, data: dict[str, Any], *, first: bool) -> Iterator[Start]:
+    """Finds where a run begins, and meanwhile keeps other runs out of its folder.
 
-    The resolved configuration is written into it.
+    Args: the run; a fingerprint of its data; whether this is its first process, which is the one
+        that keeps others out.
 
-    Raises: OSError if the folder cannot be written; RuntimeError if another run is using it.
+    Raises: as `find_start`; OSError if the folder cannot be written; RuntimeError if another run
+        is using it; FileExistsError if it is of another kind. Nothing has been changed then.
     """
+    refuse_other(config.out, RUN)
     with ExitStack() as until_the_end:
-        try:
-            until_the_end.enter_context(locked(config.out))
-            checkpoints_of(config.out).mkdir(exist_ok=True)
-            _tidy(config, start)
-        except OSError as error:
-            raise _unwritable(config.out, error) from error
-        yield
+        if first:
+            with _in_one_line(config.out):
+                until_the_end.enter_context(locked(config.out))
+        yield find_start(config, data)
 
 
-def _tidy(config: TrainConfig, start: Start) -> None:
-    """Bring the folder into the state in which the run goes on from ``start``."""
+def tidy(config: TrainConfig, start: Start) -> None:
+    """Brings the folder into the state in which the run goes on from ``start``.
+
+    What an interrupted run left is removed, and the resolved configuration written.
+
+    Raises: OSError if the folder cannot be written.
+    """
     checkpoints = checkpoints_of(config.out)
-    durable.remove_temporary(config.out)
-    durable.remove_temporary(checkpoints)
-    durable.write_text(config.out / CONFIG, config_yaml(start.state.config))
-    best = start.state.best
-    if best is not None and (checkpoints / checkpoint_name(best.step)).is_dir():
-        point_to_best(checkpoints, best)
-    else:
-        best = None
-        (checkpoints / BEST).unlink(missing_ok=True)
-    prune(checkpoints, config.checkpoint.keep, best)
+    with _in_one_line(config.out):
+        checkpoints.mkdir(exist_ok=True)
+        atomic.remove_temporary(config.out, CONFIG, FILE)
+        atomic.remove_temporary(checkpoints, "step-*", BEST)
+        atomic.write_text(config.out / CONFIG, config_yaml(start.state.config))
+        best = start.state.best
+        if best is not None and (checkpoints / checkpoint_name(best.step)).is_dir():
+            point_to_best(checkpoints, best)
+        else:
+            best = None
+            (checkpoints / BEST).unlink(missing_ok=True)
+        prune(checkpoints, config.checkpoint.keep, best)
 
 
-def _unwritable(out: Path, error: OSError) -> OSError:
-    return OSError(
-        f"the run folder {out} cannot be written: {error.strerror or error}; free space, or choose "
-        "another one with --out (out=)"
-    )
+@contextmanager
+def _in_one_line(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"the run folder {out} cannot be written: {error.strerror or error}; free space, or "
+            "choose another one with --out (out=)"
+        ) from error

@@ -7,7 +7,8 @@ import os
 import sys
 import threading
 
-from hyena.training.config import TrainConfig, from_plain
+from hyena.files.records import from_plain
+from hyena.training.config import TrainConfig
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hyena.training import durable
+from hyena.files import atomic
 
 
 def fill(folder: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_folder_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(os, "rename", watched_rename)
     monkeypatch.setattr(os, "fsync", watched_sync)
-    durable.write_folder(tmp_path / "new", fill)
+    atomic.write_folder(tmp_path / "new", fill)
     # Two files, two folders, then the name, then the folder that holds the name.
     assert events == ["sync"] * 4 + ["rename", "sync"]
     assert (tmp_path / "new" / "inner" / "b").read_text() == "two"
@@ -42,20 +42,20 @@ def test_a_folder_that_fails_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        durable.write_folder(tmp_path / "new", fail)
+        atomic.write_folder(tmp_path / "new", fail)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_leftovers_of_an_earlier_attempt_do_not_get_in(tmp_path: Path) -> None:
     (tmp_path / "new.tmp").mkdir()
     (tmp_path / "new.tmp" / "stale").write_text("stale")
-    durable.write_folder(tmp_path / "new", fill)
+    atomic.write_folder(tmp_path / "new", fill)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a", "inner"]
 
 
 def test_a_file_is_old_or_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
-    durable.write_text(path, "old")
+    atomic.write_text(path, "old")
 
     def fail(*_: object) -> None:
         raise OSError("no")
@@ -63,17 +63,17 @@ def test_a_file_is_old_or_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
         with pytest.raises(OSError, match="no"):
-            durable.write_text(path, "new")
+            atomic.write_text(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
-    durable.write_text(path, "new")
+    atomic.write_text(path, "new")
     assert path.read_text() == "new"
 
 
 def test_a_half_removed_folder_has_lost_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    durable.write_folder(tmp_path / "old", fill)
+    atomic.write_folder(tmp_path / "old", fill)
 
     def fail(path: Path) -> None:
         assert not (tmp_path / "old").exists()
@@ -81,10 +81,24 @@ def test_a_half_removed_folder_has_lost_its_name(
         raise OSError("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(durable.shutil, "rmtree", fail)
+        patch.setattr(atomic.shutil, "rmtree", fail)
         with pytest.raises(OSError, match="no"):
-            durable.remove_folder(tmp_path / "old")
+            atomic.remove_folder(tmp_path / "old")
     assert [path.name for path in tmp_path.iterdir()] == ["old.tmp"]
     (tmp_path / "file.tmp").write_text("")
-    durable.remove_temporary(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine.tmp").write_text("")
+    atomic.remove_temporary(tmp_path, "old", "fil*")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.tmp"]
+
+
+def test_files_that_belong_together_are_all_old_or_all_new(tmp_path: Path) -> None:
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise OSError("no")
+
+    both = {"a": lambda path: path.write_text("old"), "b": lambda path: path.write_text("old")}
+    atomic.write_files(tmp_path / "new" / "folder", both)
+    with pytest.raises(OSError, match="no"):
+        atomic.write_files(tmp_path / "new" / "folder", {**both, "b": fail, "c": fail})
+    found = {path.name: path.read_text() for path in (tmp_path / "new" / "folder").iterdir()}
+    assert found == {"a": "old", "b": "old"}

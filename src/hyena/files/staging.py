@@ -1,4 +1,7 @@
-"""A folder that appears whole or not at all."""
+"""A folder that appears whole or not at all, or takes the place of an older one: `staged`.
+
+Where the folder is new and has no rival, `hyena.files.atomic.write_folder` does.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows: two writers at once are not told apart there
-    fcntl = None  # type: ignore[assignment, unused-ignore]
+from .atomic import sync, sync_tree
+from .lock import lock
 
 
 @contextlib.contextmanager
@@ -36,13 +37,11 @@ def staged(directory: Path) -> Iterator[Path]:
                     _remove(leftover)
             yield temporary
             with writing(directory):
-                for file in temporary.rglob("*"):
-                    _fsync(file)
-                _fsync(temporary)
+                sync_tree(temporary)
                 if directory.exists():
                     directory.rename(old)
                 temporary.rename(directory)
-                _fsync(directory.parent)
+                sync(directory.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             recover(directory)
@@ -89,28 +88,14 @@ def _remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(temporary: Path, directory: Path) -> Iterator[None]:
-    # The operating system drops the lock with the process, so a killed run leaves none behind.
-    if fcntl is None:
+    if os.name == "nt":  # which cannot open folders: two writers are not told apart there
         yield
         return
     handle = os.open(temporary, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RuntimeError(
-                f"another process is writing {directory}; wait for it or choose another folder"
-            ) from error
+        lock(
+            handle, f"another process is writing {directory}; wait for it or choose another folder"
+        )
         yield
-    finally:
-        os.close(handle)
-
-
-def _fsync(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":  # Windows cannot open folders
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
     finally:
         os.close(handle)

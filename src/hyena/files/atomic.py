@@ -1,0 +1,121 @@
+"""Files that are either wholly there or not at all, whenever the process or the power dies.
+
+`write_text` and `write_file` replace one file, `write_files` several of a folder, and
+`write_folder` makes a folder. Everything is forced to the disk before it gets its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+# A name that ends so is unfinished or on its way out, whatever it holds.
+TEMPORARY = ".tmp"
+
+
+def sync(path: Path) -> None:
+    """Forces the content of a file, or the names in a folder, to the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and needs no such call
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Forces all that is in a folder to the disk."""
+    for entry in folder.rglob("*"):
+        sync(entry)
+    sync(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file by UTF-8 text; see `write_files`."""
+    write_file(path, lambda temporary: _write(temporary, text))
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Replaces a file by what ``write`` writes to the path it is given; see `write_files`."""
+    write_files(path.parent, {path.name: write})
+
+
+def write_files(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
+    """Replaces files of a folder, which is made if need be.
+
+    All are written under temporary names first, so that a reader sees the old ones or the new ones,
+    and never a part of one.
+
+    Args:
+        folder: where they are.
+        files: by name, what writes a file to the path it is given.
+
+    Raises: whatever these raise, and OSError; the old files are intact then.
+    """
+    temporary = {name: folder / (name + TEMPORARY) for name in files}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, write in files.items():
+            write(temporary[name])
+            sync(temporary[name])
+        for name, path in temporary.items():
+            os.replace(path, folder / name)
+    except BaseException:
+        for path in temporary.values():
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise
+    sync(folder)
+
+
+def write_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes a folder of files under a temporary name, then renames it.
+
+    Args:
+        path: must not exist yet; its parent must.
+        write: fills the folder it is given, which is empty.
+
+    Raises: whatever ``write`` raises, and OSError; nothing is left behind then.
+    """
+    temporary = path.with_name(path.name + TEMPORARY)
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    try:
+        temporary.mkdir()
+        write(temporary)
+        sync_tree(temporary)
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder so that a half-removed one never bears its name."""
+    doomed = path.with_name(path.name + TEMPORARY)
+    os.rename(path, doomed)
+    shutil.rmtree(doomed)
+
+
+def remove_temporary(folder: Path, *names: str) -> None:
+    """Removes what an interrupted write or removal of these names left in a folder.
+
+    Args: the folder; names or patterns such as ``"step-*"``. What bears another name is somebody
+        else's, and stays.
+    """
+    for name in names:
+        for entry in folder.glob(name + TEMPORARY):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)

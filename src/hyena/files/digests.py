@@ -1,0 +1,91 @@
+"""``SHA256SUMS``: what the files of a folder were when they were written.
+
+A line a file, as ``sha256sum`` writes it, so that ``sha256sum -c SHA256SUMS`` checks a folder too.
+A folder without the list, which an older version wrote, is read unchecked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from . import atomic
+
+FILE = "SHA256SUMS"
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+
+
+def sha256_of(file: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_files(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
+    """Replaces files of a folder, as `hyena.files.atomic.write_files`, and with them its list."""
+
+    def write_list(path: Path) -> None:
+        written = {name: path.with_name(name + atomic.TEMPORARY) for name in files}
+        path.write_text(_text({name: sha256_of(file) for name, file in written.items()}))
+
+    atomic.write_files(folder, {**files, FILE: write_list})
+
+
+def complete(folder: Path, *known: Mapping[str, str]) -> None:
+    """Lists all files of a folder that nobody reads yet.
+
+    Args: the folder; digests by name that are known, as are those in an earlier list.
+    """
+    found = {name: digest for some in (_listed(folder), *known) for name, digest in some.items()}
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.name != FILE and file.name not in found:
+            found[file.name] = sha256_of(file)
+    (folder / FILE).write_text(_text(found))
+
+
+def check(folder: Path, names: Iterable[str] | None = None, *, advice: str) -> None:
+    """Refuses files that are not what was written.
+
+    Args:
+        folder: where they are.
+        names: of those to be checked; without them all of the list. What the list has not is
+            passed over, and so is a folder without a list.
+        advice: what to do.
+
+    Raises: ValueError, in one line, if one is damaged or missing, or the list is.
+    """
+    listed = _listed(folder)
+    for name in listed if names is None else names:
+        if name not in listed:
+            continue
+        file = folder / name
+        if not file.is_file():
+            raise ValueError(f"{file} is missing, though {FILE} lists it; {advice}")
+        if sha256_of(file) != listed[name]:
+            raise ValueError(
+                f"{file} is damaged: its SHA-256 is not that in {FILE}; {advice} (if the change "
+                f"was yours, remove {FILE})"
+            )
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """The list of a folder, by name; empty if there is none."""
+    file = folder / FILE
+    if not file.is_file():
+        return {}
+    found = {}
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        match = _LINE.fullmatch(line)
+        if match is None or "/" in match[2]:
+            raise ValueError(f"{file} is damaged: {line!r:.60}; restore it from a copy")
+        found[match[2]] = match[1]
+    return found
+
+
+def _text(digests: Mapping[str, str]) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))

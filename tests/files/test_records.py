@@ -1,0 +1,78 @@
+"""What is no record of the kind is refused with the name of the field; the rest comes back."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from hyena.files.records import from_plain, read_json, read_record, to_plain, write_record
+
+
+@dataclass
+class Inner:
+    share: float
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Outer:
+    count: int
+    inner: Inner | None
+    place: Path
+    pair: tuple[int, float]
+    kind: Literal["a", "b"] = "a"
+    table: dict[str, Inner] = field(default_factory=dict)
+    anything: Any = None
+
+
+WHOLE = Outer(3, Inner(0.5, ["x"]), Path("p"), (1, 2.5), "b", {"t": Inner(1)}, [None, {"y": 1}])
+
+
+def test_a_record_comes_back(tmp_path: Path) -> None:
+    for record in (WHOLE, Outer(0, None, Path("q"), (0, 0))):
+        write_record(tmp_path / "record.json", record, 4)
+        assert read_record(tmp_path / "record.json", Outer, 4, advice="do") == record
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"count": 1.0}, "count is 1.0; expected int"),
+        ({"count": True}, "count is True; expected int"),
+        ({"inner": {"share": "x"}}, "share is 'x'; expected float"),
+        ({"inner": {}}, "share is missing in Inner"),
+        ({"inner": {"share": 1, "names": [1]}}, "names is 1; expected str"),
+        ({"place": 3}, "place is 3; expected Path"),
+        ({"pair": [1]}, r"pair is \[1\]; expected tuple"),
+        ({"kind": "c"}, "kind is 'c'; expected Literal"),
+        ({"table": {"t": 3}}, "table.t is 3; expected the fields of Inner"),
+        ({"extra": 3}, "Outer has no field 'extra'; it has count, inner"),
+    ],
+)
+def test_a_wrong_field_is_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    plain = {**to_plain(WHOLE), **change}
+    with pytest.raises(ValueError, match=f"^{message}"):
+        from_plain(Outer, plain)
+    write_record(tmp_path / "record.json", plain, 4)
+    with pytest.raises(ValueError, match=f"record.json is damaged: {message}.*; do$"):
+        read_record(tmp_path / "record.json", Outer, 4, advice="do")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"3", b"[]", b"\xff", b"[" * 10**5, b'{"a": NaN'])
+def test_a_file_that_holds_no_object_is_one_line(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_bytes(text)
+    with pytest.raises(ValueError, match=r"^[^\n]*record.json is damaged: [^\n]*; do$"):
+        read_json(tmp_path / "record.json", advice="do")
+
+
+def test_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    for version, message in (
+        (5, "format version 5, but this hyena reads 4"),
+        ("4", "has no f"),
+    ):
+        path.write_text(json.dumps({**to_plain(WHOLE), "format_version": version}))
+        with pytest.raises(ValueError, match=message):
+            read_record(path, Outer, 4, advice="do")
