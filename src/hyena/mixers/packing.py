@@ -70,7 +70,7 @@ def check_state(name: str, state: object, fits: bool) -> None:
 def check_future(name: str, future: int | None) -> None:
     """Raises ValueError unless future is None or a number of tokens."""
     if future is not None and not (isinstance(future, Integral) and future >= 0):
-        raise ValueError(f"{name}.prefill: expected future ≥ 0 tokens or None, got {future!r}")
+        raise ValueError(f"{name}.prefill: expected future ≥ 0 tokens, got {future!r}")
 
 
 def check_no_gradient(name: str, module: nn.Module, u: Tensor) -> None:
