@@ -159,7 +159,7 @@ def test_a_failure_leaves_no_half_made_folder(
     monkeypatch.undo()
     assert main(["distill", f"{work}/run", "--state=2", "--out", str(out)]) == 0
     names = ["config.json", "distillation.json", "hankel.png", "model.safetensors"]
-    assert files_of(out) == [*names, "tokenizer.hyena.json"]
+    assert files_of(out) == ["SHA256SUMS", *names, "tokenizer.hyena.json"]
     assert files_of(tmp_path) == ["out", *(f"out/{name}" for name in files_of(out))]
 
 

@@ -219,10 +219,10 @@ def test_what_does_not_fit_is_said_before_anything_is_written(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "result.json cannot be read"),
-        ('{"format_version": 9}', "it has format version 9"),
-        ('{"format_version": 1, "config": null}', "result.json cannot be read"),
-        ('{"format_version": 1, "config": {"task": {"size": 3}}}', "result.json cannot be read"),
+        ("{", "result.json is damaged"),
+        ('{"format_version": 9}', "result.json has format version 9"),
+        ('{"format_version": 1, "config": null}', "result.json is damaged"),
+        ('{"format_version": 1, "config": {"task": {"size": 3}}}', "result.json is damaged"),
     ],
 )
 def test_a_damaged_record_is_named(tmp_path: Path, content: str, message: str) -> None:
