@@ -9,7 +9,7 @@ from tiny_cells import cell
 from hyena.cli.options import parse
 from hyena.experiments import CellConfig, TaskTraining
 from hyena.experiments.cell import command, differences, model_config, plain
-from hyena.experiments.phases import build_phases
+from hyena.experiments.curriculum import build_phases
 from hyena.files.records import from_plain
 from hyena.model import FilterConfig, ModelConfig
 from hyena.tasks import TaskConfig, build_task

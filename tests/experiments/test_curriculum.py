@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from tiny_cells import cell, differing, timeless
 
-from hyena.experiments.curriculum import Place, advance, begin, is_over
-from hyena.experiments.phases import Phase, build_phases
+from hyena.experiments.curriculum import Phase, Place, advance, begin, build_phases, is_over
 from hyena.experiments.run import run_cell
 
 

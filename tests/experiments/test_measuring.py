@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hyena.experiments.interval import wilson
 from hyena.experiments.measure import (
     as_text,
     better,
     held_out,
     measure,
     measure_of,
+    wilson,
     with_interval,
 )
 from hyena.tasks import Batch, Task, TaskConfig, build_task, least_squares_errors

@@ -9,8 +9,14 @@ from tiny_cells import cell
 
 import hyena
 from hyena.experiments import run_cell
-from hyena.experiments.phases import TrainingBatches, build_phases, micro_batches
-from hyena.experiments.random_streams import Stream, generator, stream_seed
+from hyena.experiments.curriculum import (
+    Stream,
+    TrainingBatches,
+    build_phases,
+    generator,
+    micro_batches,
+    stream_seed,
+)
 from hyena.tasks import Batch
 
 

@@ -14,9 +14,9 @@ import hyena
 from hyena.cli.options import parse
 from hyena.experiments import CellConfig, read_result, run, run_cell
 from hyena.experiments.cell import plain
+from hyena.experiments.curriculum import build_phases
 from hyena.experiments.loss import Loss
 from hyena.experiments.measure import held_out
-from hyena.experiments.phases import build_phases
 from hyena.experiments.record import FAILED
 from hyena.model import FilterConfig
 from hyena.training import OptimizerConfig, ParameterRule

@@ -9,7 +9,7 @@ from tiny_cells import cell, record
 
 from hyena.experiments import Measurement, Result, read_standings
 from hyena.experiments.plan import Group, write_plan
-from hyena.experiments.standings import FAILED, choose, pooled, reached
+from hyena.experiments.record import FAILED, choose, pooled, reached
 from hyena.files.atomic import write_text
 
 CELL = cell(Path("x"))

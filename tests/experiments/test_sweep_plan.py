@@ -215,8 +215,5 @@ def test_a_damaged_plan_is_named(content: str, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds no sweep: it has no sweep\.json"):
         read_plan(tmp_path)
     (tmp_path / "sweep.json").write_text(content)
-    with pytest.raises(
-        ValueError,
-        match=r"sweep\.json (is damaged: .*; run|has format version 2, but) the sweep again",
-    ):
+    with pytest.raises(ValueError, match=r"sweep\.json (is damaged: .*; run|has format version 2)"):
         read_plan(tmp_path)

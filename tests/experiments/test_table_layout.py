@@ -8,7 +8,7 @@ from tiny_cells import cell
 
 from hyena.experiments import Standing
 from hyena.experiments.cell import plain
-from hyena.experiments.layout import lay_out
+from hyena.experiments.table import lay_out
 
 
 def standing(row: str, task: dict[str, Any], **point: Any) -> Standing:

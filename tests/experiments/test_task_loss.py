@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hyena.experiments.curriculum import micro_batches
 from hyena.experiments.loss import backward
-from hyena.experiments.phases import micro_batches
 from hyena.tasks import IGNORE, Batch
 
 

@@ -10,9 +10,8 @@ from tiny_cells import cell, record
 
 from hyena.experiments import Measurement, Result, Standing, write_table
 from hyena.experiments.cell import plain
-from hyena.experiments.layout import lay_out
 from hyena.experiments.plan import Group, write_plan
-from hyena.experiments.table import table
+from hyena.experiments.table import lay_out, table
 
 
 def standing(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hyena.experiments import TaskTraining
-from hyena.experiments.training import Stage
+from hyena.experiments.cell import Stage
 from hyena.training import OptimizerConfig
 
 

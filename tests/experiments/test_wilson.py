@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyena.experiments.interval import Z, wilson
+from hyena.experiments.measure import Z, wilson
 
 
 @given(count=st.integers(1, 2000), data=st.data())

@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from hyena.experiments import CellConfig, Measurement, Result, TaskTraining
-from hyena.experiments.cell import OF_TASK, plain
-from hyena.experiments.training import Stage
+from hyena.experiments.cell import OF_TASK, Stage, plain
 from hyena.model import FilterConfig, ModelConfig
 from hyena.tasks import TaskConfig, build_task
 

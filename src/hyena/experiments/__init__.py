@@ -4,18 +4,15 @@ A cell is one model trained on one task from one seed; `run_cell` trains, measur
 A sweep is a table of cells; `make_plan` and `run_sweep` run it, `write_table` writes it up.
 """
 
-from hyena.experiments.cell import CellConfig
+from hyena.experiments.cell import CellConfig, TaskTraining
 from hyena.experiments.measure import Measurement, with_interval
 from hyena.experiments.paper import paper_figure
-from hyena.experiments.plan import Group, make_plan
-from hyena.experiments.record import Result, read_result
+from hyena.experiments.plan import Group, Row, SweepConfig, make_plan
+from hyena.experiments.record import Result, Standing, read_result, read_standings
 from hyena.experiments.regression_model import RegressionModel
 from hyena.experiments.report import write_table
 from hyena.experiments.run import End, run_cell
-from hyena.experiments.standings import Standing, read_standings
 from hyena.experiments.sweep import SweepEnd, run_sweep
-from hyena.experiments.sweep_config import Row, SweepConfig
-from hyena.experiments.training import TaskTraining
 
 __all__ = [
     "CellConfig",

@@ -1,18 +1,217 @@
-"""A cell of an experiment: one model, trained on one task, from one seed."""
+"""A cell of an experiment: one model, trained on one task in one way, from one seed."""
 
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from hyena.experiments.training import TaskTraining
 from hyena.files.records import flatten, to_plain
 from hyena.model import ModelConfig
 from hyena.model.reads import without_effect
 from hyena.tasks import Task, TaskConfig, build_task
+from hyena.training import OptimizerConfig
+
+Schedule = Literal["cosine", "constant", "linear"]
+FewKeys = Literal["random", "first"]
+
+
+def _optimizer() -> OptimizerConfig:
+    return OptimizerConfig(lr=2e-3)
+
+
+@dataclass
+class Stage:
+    """Steps at another length first, at the peak of the learning rate.
+
+    Raises: ValueError if a value cannot be.
+    """
+
+    length: int
+    """Length of the task's sequences."""
+    steps: int
+    """Optimizer steps, at most."""
+    until: float | None = None
+    """Go on to the next stage when this share of the last 256 answers in training was right."""
+    keys: int | None = None
+    """recall and recall-plain: begin with sequences of at most so many different keys, which
+    training.few_keys chooses, and go to one more each time that a share of more_keys_at of the last
+    256 answers was right. Before its steps run out, the stage goes on only with all keys."""
+    more_keys_at: float = 0.75
+    """See keys."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("length", 1), ("steps", 1), ("keys", 2)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"training.stages: {name} is {value}; it must be at least {least}")
+        for name in ("until", "more_keys_at"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(
+                    f"training.stages: {name} is {value}; it is a share, above 0 up to 1"
+                )
+        if self.keys is None and self.more_keys_at != type(self).more_keys_at:
+            raise ValueError(
+                f"training.stages: more_keys_at is {self.more_keys_at}, but there are no keys to "
+                "begin with; give keys too, or leave it out"
+            )
+
+
+@dataclass
+class TaskTraining:
+    """The training of one model on one task.
+
+    Raises: ValueError if the values do not fit together.
+    """
+
+    protocol: str = "ours"
+    """What tables call this way of training; says nothing else."""
+    steps: int | None = 1000
+    """Optimizer steps after the stages; none takes those of the epochs. 0 trains in the stages
+    only."""
+    length: int | None = None
+    """Length of the sequences after the stages; none takes the task's own, which the test has in
+    any case."""
+    minutes: float | None = None
+    """Training ends after so many minutes of training steps, if its steps have not ended it."""
+    tokens_per_step: int = 16384
+    """Tokens in a step, about: the batch is this divided by the length, rounded, and at least one
+    sequence."""
+    batch: int | None = None
+    """Sequences in a step at any length, in place of tokens_per_step."""
+    micro_tokens: int = 65536
+    """A step's batch is cut into parts of at most so many tokens, or of one sequence; their
+    gradients add up to the same one. It bounds the memory, in evaluation too."""
+    stages: list[Stage] = field(default_factory=list)
+    """The same task at other lengths first, one after the other."""
+    few_keys: FewKeys = "random"
+    """Which keys the sequences of a stage with few keys have: random, each a random set of its own;
+    first, all of them the first keys of the vocabulary, and as many values."""
+    samples: int | None = None
+    """Train on a fixed set of so many sequences, in a new order each epoch; none draws fresh
+    sequences at every step."""
+    epochs: int | None = None
+    """Times that the samples are gone through; needs samples, and steps=null."""
+    optimizer: OptimizerConfig = field(default_factory=_optimizer)
+    """AdamW and its parameter groups."""
+    schedule: Schedule = "cosine"
+    """Learning rate over the steps after the stages; at its peak in these."""
+    warmup_steps: int = 50
+    """Steps of a linear warm-up, stages included."""
+    final_lr: float = 0.0
+    """Where cosine and linear schedules end, as a share of the peak."""
+    clip: float | None = 1.0
+    """Largest global norm of the gradient; none means no clipping."""
+    evaluate_every: int = 100
+    """Measure on validation sequences after every so many steps, and at the end of each length."""
+    validation_sequences: int = 128
+    """Sequences for that, the same ones every time. They choose among settings, and are no test."""
+    stop_at: float | None = None
+    """Stop when the validation accuracy at the last length has been this two times in a row."""
+    test_sequences: int = 500
+    """Sequences of the test split that the trained model is measured on."""
+    checkpoint_minutes: float = 3.0
+    """Write a checkpoint after every so many minutes, and when a signal stops the run."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("steps", 0),
+            ("length", 1),
+            ("warmup_steps", 0),
+            ("checkpoint_minutes", 0),
+            ("tokens_per_step", 1),
+            ("batch", 1),
+            ("micro_tokens", 1),
+            ("samples", 1),
+            ("epochs", 1),
+            ("evaluate_every", 1),
+            ("validation_sequences", 2),
+            ("test_sequences", 2),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"training.{name} is {value}; it must be at least {least}")
+        for name in ("minutes", "clip"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"training.{name} is {value}; it must be a positive number")
+        if self.schedule not in ("cosine", "constant", "linear"):
+            raise ValueError(
+                f"training.schedule is {self.schedule!r}; choose cosine, constant or linear"
+            )
+        if self.few_keys not in get_args(FewKeys):
+            raise ValueError(f"training.few_keys is {self.few_keys!r}; choose random or first")
+        if self.few_keys != "random" and not any(stage.keys for stage in self.stages):
+            raise ValueError(
+                f"training.few_keys is {self.few_keys}, but no stage has few keys; give "
+                "training.stages with keys, or leave it out"
+            )
+        if not 0 <= self.final_lr <= 1:
+            raise ValueError(f"training.final_lr is {self.final_lr}; it is a share, from 0 to 1")
+        if self.stop_at is not None and not 0 < self.stop_at <= 1:
+            raise ValueError(f"training.stop_at is {self.stop_at}; it is a share, above 0 up to 1")
+        if not self.optimizer.lr > 0:
+            raise ValueError(
+                f"training.optimizer.lr is {self.optimizer.lr}; it must be a positive number"
+            )
+        self._check_length()
+
+    def _check_length(self) -> None:
+        """The fields that decide how long a training is."""
+        if (self.steps is None) == (self.epochs is None):
+            given = "neither is" if self.steps is None else "both are"
+            raise ValueError(
+                f"of training.steps and training.epochs {given} given; give one of them, and null "
+                "for the other"
+            )
+        if self.epochs is not None and self.samples is None:
+            raise ValueError(
+                f"training.epochs is {self.epochs}, but there are no training.samples to go "
+                "through; give their number"
+            )
+        if self.stages and self.samples is not None:
+            raise ValueError(
+                f"training.stages are of fresh sequences, but training.samples is {self.samples}; "
+                "leave one of them out"
+            )
+        if self.steps == 0 and not self.stages:
+            raise ValueError("training.steps is 0 and there are no training.stages; give either")
+
+    def sequences(self, length: int) -> int:
+        """Sequences in a step of sequences of ``length`` tokens."""
+        if self.batch is not None:
+            return self.batch
+        return max(
+            1, round(self.tokens_per_step / length)
+        )  # a length of 1,026 has as many as 1,024
+
+    def own_steps(self, length: int) -> int:
+        """Steps after the stages, of sequences of ``length`` tokens."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        assert self.samples is not None
+        return self.epochs * -(-self.samples // self.sequences(length))
+
+    def factor(self, step: int, own: int | None, steps: int) -> float:
+        """What the learning rates' peaks are multiplied by in the update after ``step`` updates.
+
+        Args: updates so far; those of them after the stages, None in a stage; all that are to be
+            done after them.
+        """
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)  # not from 0, which would waste a step
+        if own is None or self.schedule == "constant":
+            return 1.0
+        warm = max(0, self.warmup_steps - (step - own))  # of them in the warm-up
+        share = (own - warm) / max(1, steps - warm)
+        fall = 1 - share if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * share))
+        return self.final_lr + (1 - self.final_lr) * fall
+
 
 OF_TASK = 1
 """In model.vocab_size and model.max_length: the task's own figure. (No task fits a model of one

@@ -1,9 +1,15 @@
-"""The record of a finished cell: ``result.json``."""
+"""What is known of cells: records of the finished ones, and the standings of a sweep.
+
+Of the trials of a row the one that is best on validation sequences stands for it.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +18,10 @@ import torch
 
 from hyena import __version__
 from hyena.experiments.cell import CellConfig, command, differences, plain
-from hyena.experiments.measure import Measurement
-from hyena.files import records
+from hyena.experiments.measure import Measurement, better, wilson
+from hyena.experiments.plan import PlannedGroup, Settings, read_plan
+from hyena.files import atomic, records
+from hyena.files.records import from_plain, to_plain
 from hyena.machine import convolution, setting
 from hyena.tasks import TaskConfig
 
@@ -131,3 +139,166 @@ def as_result(content: Any) -> Result:
     # Or no table could be made of it.
     records.from_plain(TaskConfig, result.config.get("task"), "config.task")
     return result
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A row at a point of the grid, as far as it has come.
+
+    Attributes:
+        row: the row's name.
+        point: the point's options, dotted.
+        trials: what each trial adds to the row, dotted.
+        cell: its first cell, plain.
+        tried: the record of each trial with the first seed; None if it has none.
+        best: the trial that is chosen among them; None if none is finished.
+        seeds: the records of that trial for all seeds, in order, as many as are finished.
+        planned: how many seeds there are to be.
+        failures: the messages of cells that failed.
+    """
+
+    row: str
+    point: Settings
+    trials: list[Settings]
+    cell: dict[str, Any]
+    tried: list[Result | None]
+    best: int | None
+    seeds: list[Result]
+    planned: int
+    failures: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all trials, and all seeds of the best, are finished."""
+        return None not in self.tried and len(self.seeds) == self.planned
+
+
+def choose(results: Sequence[Result | None]) -> int | None:
+    """The best of the results by what it reached on the validation sequences.
+
+    Values at different lengths do not compare: one that was ended while it was still trained on
+    shorter sequences comes after all that came further. Of equal ones the one that took fewer steps
+    to get there.
+    """
+    best: int | None = None
+    for i, result in enumerate(results):
+        if result is None or not result.curve:
+            continue
+        other = results[best] if best is not None else None
+        if other is None or _precedes(result, other):
+            best = i
+    return best
+
+
+def reached(result: Result) -> tuple[float, int]:
+    """The last value on the validation sequences, and the step at which it was first as good."""
+    value = result.curve[-1]["value"]
+    measure = result.test.measure
+    for point in result.curve:
+        same_length = point["length"] == result.curve[-1]["length"]
+        if same_length and not better(measure, value, point["value"]):
+            return value, point["step"]
+    return value, result.steps
+
+
+def _precedes(one: Result, other: Result) -> bool:
+    length, other_length = one.curve[-1]["length"], other.curve[-1]["length"]
+    if length != other_length:
+        return bool(length > other_length)
+    (value, step), (other_value, other_step) = reached(one), reached(other)
+    if value != other_value:
+        return better(one.test.measure, value, other_value)
+    return step < other_step
+
+
+def pooled(results: Sequence[Result]) -> tuple[float, float, float]:
+    """The mean over seeds and the ends of its 95% interval, for their models as they are.
+
+    Raises: ValueError if there are no results.
+    """
+    if not results:
+        raise ValueError("a mean over seeds was asked for, but there are none")
+    tests = [result.test for result in results]
+    mean = sum(test.value for test in tests) / len(tests)
+    if tests[0].measure != "squared error":
+        return mean, *wilson(mean, sum(test.sequences for test in tests))
+    halves = [(test.interval[1] - test.value) ** 2 for test in tests]
+    half = math.sqrt(sum(halves)) / len(tests)
+    return mean, max(0.0, mean - half), mean + half
+
+
+def read_standings(out: Path) -> list[Standing]:
+    """The standings of all groups of a sweep's folder, in its order. Raises: as `read_plan`."""
+    return [_of_group(group) for group in read_plan(out)]
+
+
+def _of_group(group: PlannedGroup) -> Standing:
+    tried = [_found(folders[0]) for folders in group.folders]
+    best = choose([result for result, _ in tried])
+    others = [] if best is None else [_found(folder) for folder in group.folders[best][1:]]
+    found = [] if best is None else [tried[best], *others]
+    return Standing(
+        row=group.row,
+        point=group.point,
+        trials=group.trials,
+        cell=group.cell,
+        tried=[result for result, _ in tried],
+        best=best,
+        seeds=[result for result, _ in found if result is not None],
+        planned=len(group.seeds),
+        failures=[failure for _, failure in [*tried, *others] if failure is not None],
+    )
+
+
+def _found(folder: Path) -> tuple[Result | None, str | None]:
+    """The record of a cell, or why there is none."""
+    if (folder / FAILED).is_file():
+        return None, (folder / FAILED).read_text(encoding="utf-8").strip()
+    try:
+        return read_result(folder), None
+    except ValueError as error:
+        return None, str(error)
+
+
+RECORDS = "results.json"
+
+
+def write_records(folder: Path, standings: Sequence[Standing]) -> None:
+    """Writes all that a table is made of, so that it can be made again, and others with it."""
+    content = [_plain(standing) for standing in standings]
+    atomic.write_text(folder / RECORDS, json.dumps(content, indent=1) + "\n")
+
+
+def read_records(folder: Path) -> list[Standing]:
+    """What `write_records` wrote. Raises: ValueError if it is damaged, OSError if not there."""
+    path, advice = folder / RECORDS, "give the folder of a sweep or of its table"
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, list):
+            raise ValueError("it is not a list")
+        return [_standing(row) for row in content]
+    except (ValueError, RecursionError) as error:
+        cause = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} has no records of this version's `hyena tasks sweep`: {cause}; {advice}"
+        ) from error
+
+
+def _plain(standing: Standing) -> dict[str, Any]:
+    found = dict(to_plain(standing))
+    if standing.tried[0] is not None:
+        del found["cell"]  # it is the configuration of this record
+    return found
+
+
+def _standing(row: Any) -> Standing:
+    if isinstance(row, dict) and "cell" not in row and row.get("tried"):
+        row = {**row, "cell": from_plain(dict[str, Any], row["tried"][0], "tried").get("config")}
+    standing = from_plain(Standing, row)
+    from_plain(TaskConfig, standing.cell.get("task"), "task")  # or no table could be made of it
+    if len(standing.tried) != len(standing.trials) or standing.best not in (
+        None,
+        *range(len(standing.trials)),
+    ):
+        raise ValueError(f"{standing.row} has {len(standing.trials)} trials, which do not fit")
+    return standing

@@ -19,11 +19,20 @@ from torch import nn
 
 from hyena.experiments.cell import CellConfig, model_config
 from hyena.experiments.checkpoint import State, restore, write_checkpoint
-from hyena.experiments.curriculum import advance, begin, is_over
+from hyena.experiments.curriculum import (
+    Phase,
+    Stream,
+    TrainingBatches,
+    advance,
+    begin,
+    build_phases,
+    generator,
+    is_over,
+    micro_batches,
+    stream_seed,
+)
 from hyena.experiments.loss import backward
 from hyena.experiments.measure import Measurement, as_text, held_out, measure, with_interval
-from hyena.experiments.phases import Phase, TrainingBatches, build_phases, micro_batches
-from hyena.experiments.random_streams import Stream, generator, stream_seed
 from hyena.experiments.record import Result, Stopped, find_finished, write_result
 from hyena.experiments.regression_model import RegressionModel
 from hyena.files.kinds import CELL, refuse_other

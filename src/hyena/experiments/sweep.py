@@ -16,8 +16,7 @@ from pathlib import Path
 from hyena.experiments.cell import CellConfig, plain
 from hyena.experiments.measure import with_interval
 from hyena.experiments.plan import Group, write_plan
-from hyena.experiments.record import FAILED, Result, find_finished, read_result
-from hyena.experiments.standings import choose
+from hyena.experiments.record import FAILED, Result, choose, find_finished, read_result
 from hyena.files import atomic
 from hyena.files.kinds import SWEEP, refuse_other
 from hyena.files.lock import locked
