@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
+from hyena.filters.cache import KeptFilter
 from hyena.ops.online import OnlineFilter
 from hyena.ops.recurrence import Recurrence
 
-_OF_THE_MODEL = (nn.Module, OnlineFilter, Recurrence)
+_OF_THE_MODEL = (nn.Module, KeptFilter, OnlineFilter, Recurrence)
 
 
 def held_bytes(state: object) -> int:
