@@ -23,6 +23,7 @@ from hyena.mixers import (
     HyenaOperator,
     LinearAttention,
 )
+from hyena.mixers.rivals.mamba2 import Mamba2
 from hyena.ops import Segments
 
 D, M = 8, 24
@@ -68,6 +69,7 @@ CASES: dict[str, Make] = {
     "rwkv": lambda **place: RWKV(D, **place),
     "aft-conv": aft_conv(4),
     "aft-conv, long window": aft_conv(32),
+    "mamba2": lambda **place: Mamba2(D, head_dim=4, state=6, **place),
     "s4d": lambda **place: S4D(D, state=6, **place),
     "h3": lambda **place: H3(D, state=6, **place),
     "h3, heads": lambda **place: H3(D, head_dim=2, state=6, **place),

@@ -1,0 +1,253 @@
+"""Mamba-2: a state space whose decay, input and output depend on the data, computed in chunks.
+
+Sizes: B batch, L length, D width, I = 2·D channels inside, H heads, P head_dim, n numbers in the
+state of a channel, K taps of the short convolution; S positions a chunk, c chunks.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyena.filters.precision import wide, without_autocast
+from hyena.mixers.flops import NORM, SIGMOID, LayerFlops, rival_flops
+from hyena.mixers.mixer import Mixer, Room, mixer
+from hyena.mixers.packing import check_sizes
+from hyena.mixers.projections import step_of
+from hyena.mixers.rivals.scans.scan import linear_scan
+from hyena.mixers.short_conv import ShortConv
+from hyena.mixers.state import tensor_state
+from hyena.ops import Segments
+
+EXPANSION = 2  # channels inside for each of the model
+CHUNK = 64  # positions
+FASTEST = 16.0  # rates of decay begin between one and this
+
+
+@tensor_state
+class Mamba2State(NamedTuple):
+    """What Mamba-2 remembers of the tokens so far; see `hyena.mixers.state`."""
+
+    inputs: Tensor  # (B, I + 2n, K−1): the last ones of the short convolution, oldest first
+    h: Tensor  # (B, H, n, P)
+
+
+@mixer(
+    "mamba2",
+    state=Mamba2State,
+    options={
+        "head_dim": "head_dim",
+        "state": "ssm.state",
+        "dt_min": "ssm.dt_min",
+        "dt_max": "ssm.dt_max",
+    },
+)
+class Mamba2(Mixer):
+    r"""``y = mixer(u)`` on (B, L, D), in O(L·D·(D + n + S)).
+
+    Dao & Gu 2024 (arXiv:2405.21060), section 7 and their code. The state h of a head decays by a
+    number that depends on the token; B and C, which all heads share, write to it and read it:
+
+    .. math::
+
+        z, x, B, C, \Delta = \mathrm{in\_proj}(u), \quad
+        x, B, C \leftarrow \mathrm{SiLU}(\mathrm{short\_conv}(x, B, C)), \quad
+        \Delta \leftarrow \mathrm{softplus}(\Delta + \mathrm{step\_bias})
+
+        h_t = e^{\Delta_t A} h_{t-1} + \Delta_t B_t x_t^\top, \quad
+        v_t = h_t^\top C_t + \mathrm{skip} \cdot x_t, \quad
+        y = \mathrm{out\_proj}(\mathrm{RMSNorm}(v \odot \mathrm{SiLU}(z)))
+
+    with A = −exp(log_decay) a number for each head. Within chunks this is attention with a mask of
+    decays, a few matrix products; from chunk to chunk the states are carried.
+
+    As in the authors' code, rates −A are drawn evenly from 1 to 16, and initial steps Δ evenly on a
+    logarithmic scale.
+
+    Args:
+        width: D.
+        head_dim: P, which divides 2·D. The default is 64, or ``width`` if that is smaller.
+        state: n.
+        taps: K.
+        dt_min, dt_max: bounds of the initial steps.
+        device, dtype: of the parameters; the states are computed in float32 or wider.
+
+    Raises: ValueError on sizes or steps that cannot be.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        head_dim: int | None = None,
+        state: int = 64,
+        taps: int = 4,
+        dt_min: float = 1e-3,
+        dt_max: float = 1e-1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        check_sizes("Mamba2", width=width, state=state, taps=taps)
+        head_dim = min(64, width) if head_dim is None else head_dim
+        check_sizes("Mamba2", head_dim=head_dim)
+        inner = EXPANSION * width
+        if inner % head_dim:
+            raise ValueError(
+                f"Mamba2: expected a head_dim that divides {EXPANSION} · width, got "
+                f"width={width}, head_dim={head_dim}"
+            )
+        if not 0 < dt_min <= dt_max:
+            raise ValueError(
+                f"Mamba2: expected 0 < dt_min ≤ dt_max, got dt_min={dt_min}, dt_max={dt_max}"
+            )
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.width, self.head_dim, self.heads = width, head_dim, inner // head_dim
+        self.state, self.taps, self.dt_min, self.dt_max = state, taps, dt_min, dt_max
+        self.sizes = (inner, inner + 2 * state, self.heads)  # z; x, B and C; Δ
+        self.in_proj = nn.Linear(width, sum(self.sizes), bias=False, **place)
+        self.short_conv = ShortConv(inner + 2 * state, taps, **place)
+        self.log_decay = nn.Parameter(torch.empty(self.heads, **place))
+        self.step_bias = nn.Parameter(torch.empty(self.heads, **place))
+        self.skip = nn.Parameter(torch.ones(self.heads, **place))
+        self.norm = nn.RMSNorm(inner, eps=1e-5, **place)
+        self.out_proj = nn.Linear(inner, width, bias=False, **place)
+        self.draw()
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator | None = None) -> None:
+        """Draws rates of decay and initial steps anew."""
+        nn.init.uniform_(self.log_decay, 1.0, FASTEST, generator=generator)
+        self.log_decay.log_()
+        low, high = math.log(self.dt_min), math.log(self.dt_max)
+        nn.init.uniform_(self.step_bias, low, high, generator=generator)
+        step = self.step_bias.exp()
+        self.step_bias.copy_(step + torch.log(-torch.expm1(-step)))  # softplus of it is the step
+
+    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+        inner, n, H, P = self.sizes[0], self.state, self.heads, self.head_dim
+        S = min(CHUNK, length)
+        chunks, positions = batch * -(-length // S), batch * length
+        convolved = positions * self.sizes[1] * (2 * self.taps + SIGMOID + 1)
+        # decays: a sum, an exponential and a product for each pair of a chunk; steps with x; reads
+        # and skip; softplus; the scan of the states
+        mixed = chunks * H * (3 * S * S + 4 * n * P) + positions * (5 * inner + 5 * H)
+        return rival_flops(
+            positions,
+            before=self.width * sum(self.sizes),
+            after=inner * self.width,
+            # C with B; the scores with x; B with x; C with the states
+            products=chunks * 2 * (S * S * n + H * (S * S * P + 2 * S * n * P)),
+            pointwise=convolved + mixed + positions * inner * (SIGMOID + 2 + NORM),
+        )
+
+    def extra_repr(self) -> str:
+        return f"width={self.width}, heads={self.heads}, state={self.state}"
+
+    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+        return self._all(u, mask, segments)[0]
+
+    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, Mamba2State]:
+        y, inputs, h = self._all(u, mask, None)
+        keep = self.taps - 1
+        inputs = F.pad(inputs, (max(keep - inputs.shape[-1], 0), 0))
+        return y, Mamba2State(inputs[..., inputs.shape[-1] - keep :].contiguous(), h)
+
+    def _step(self, u: Tensor, state: Mamba2State) -> tuple[Tensor, Mamba2State]:
+        z, now, step = step_of(self.in_proj, u).split(self.sizes, dim=-1)
+        before = state.inputs.flip(-1).unbind(-1)
+        x, write, read = self._read(self.short_conv.step(now, before))
+        step, rate = self._steps(step, None)
+        with without_autocast(u):
+            added = write[:, None, :, None] * (step[..., None] * x)[:, :, None]
+            h = (step * rate).exp()[..., None, None] * state.h + added
+            v = (read[:, None, :, None] * h).sum(2) + self.skip.to(x.dtype)[:, None] * x
+        inputs = torch.cat([state.inputs, now[..., None].to(state.inputs.dtype)], dim=-1)
+        return step_of(self.out_proj, self._gated(v, z)), Mamba2State(inputs[..., 1:], h)
+
+    def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return (self.sizes[1], self.taps - 1), (self.heads, self.state, self.head_dim)
+
+    def _all(
+        self, u: Tensor, mask: Tensor | None, segments: Segments | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The output, the inputs of the short convolution (B, I + 2n, L), and the state after."""
+        z, inputs, step = self.in_proj(u).split(self.sizes, dim=-1)
+        inputs = inputs.transpose(1, 2).contiguous()
+        x, write, read = self._read(self.short_conv(inputs, segments).transpose(1, 2))
+        # Nothing decays and nothing is written at padding, whatever the convolution's bias is.
+        step, rate = self._steps(step, mask)
+        with without_autocast(u):
+            ids = None if segments is None else segments.ids
+            v, h = ssd(step[..., None] * x, step * rate, write, read, ids)
+            v = v + self.skip.to(x.dtype)[:, None] * x
+        return self.out_proj(self._gated(v, z)), inputs, h
+
+    def _read(self, convolved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (…, H, P), and B and C (…, n), in float32 or wider, of (…, I + 2n)."""
+        convolved = F.silu(convolved.to(wide(convolved.dtype)))
+        x, write, read = convolved.split([self.sizes[0], self.state, self.state], dim=-1)
+        return x.unflatten(-1, (self.heads, self.head_dim)), write, read
+
+    def _gated(self, v: Tensor, z: Tensor) -> Tensor:
+        """Of heads v (…, H, P) and gates z (…, I)."""
+        gated = v.flatten(-2) * F.silu(z.to(v.dtype))
+        return self.norm(gated.to(self.norm.weight.dtype)).to(z.dtype)
+
+    def _steps(self, step: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Δ (…, H) and A (H,), in float32 or wider."""
+        dtype = wide(step.dtype)
+        step = F.softplus(step.to(dtype) + self.step_bias.to(dtype))
+        if mask is not None:
+            step = step.masked_fill(~mask[..., None], 0)
+        return step, -self.log_decay.to(dtype).exp()
+
+
+def ssd(
+    x: Tensor, a: Tensor, write: Tensor, read: Tensor, ids: Tensor | None, size: int = CHUNK
+) -> tuple[Tensor, Tensor]:
+    r"""h_t = e^{a_t} h_{t−1} + write_t x_tᵀ and v_t = h_tᵀ read_t, over the document of t.
+
+    Sums of exponents are formed of the terms between two positions, not as the difference of two
+    running sums, and every exponent is at most zero: nothing cancels and nothing overflows.
+
+    Args: x (B, L, H, P); a (B, L, H), at most zero; write, read (B, L, n); ids (B, L) integers
+        that increase from document to document, or None; size S of a chunk.
+    Returns: v (B, L, H, P), and without ids h after the last position, (B, H, n, P).
+    """
+    B, L, H, P = x.shape
+    if x.numel() == 0:
+        return x, x.new_zeros(B, H, write.shape[-1], P)
+    size = min(size, L)
+    x, a = (_cut(t, size).movedim(3, 2) for t in (x, a[..., None]))  # (B, c, H, S, ·)
+    write, read = (_cut(t, size)[:, :, None] for t in (write, read))  # (B, c, 1, S, n)
+    earlier = torch.ones(size, size, dtype=torch.bool, device=x.device).tril(-1)
+    # Entry (t, s): Σ a over s < i ≤ t
+    between = a.expand(-1, -1, -1, -1, size).masked_fill(~earlier, 0).cumsum(-2)
+    alone = earlier.logical_not().triu(1)
+    since = a[..., 0].cumsum(-1)  # (B, c, H, S), from the beginning of the chunk
+    kept = since[..., -1].exp()  # (B, c, H)
+    if ids is not None:
+        # As in linear attention: a chunk hands on the document that is open at its end.
+        ids = F.pad(ids, (0, -L % size), value=-1).unflatten(1, (-1, size))  # (B, c, S)
+        last = ids[..., -1:]
+        before = F.pad(last, (0, 0, 1, 0), value=-1)[:, :-1]
+        alone = alone | (ids[..., :, None] != ids[..., None, :])[:, :, None]
+        since = since.masked_fill((ids != before)[:, :, None], -math.inf)
+        kept = kept * (last == before).to(kept.dtype)
+    decay = between.masked_fill(alone, -math.inf).exp()
+    v = (read @ write.transpose(-1, -2) * decay) @ x
+    added = (write * decay[..., -1, :, None]).transpose(-1, -2) @ x  # (B, c, H, n, P)
+    h = linear_scan(added.movedim(1, 2).flatten(-2), kept.movedim(1, 2)[..., None])
+    h = h.unflatten(-1, added.shape[-2:]).movedim(2, 1)
+    start = F.pad(h, (0, 0, 0, 0, 0, 0, 1, 0))[:, :-1]
+    v = v + (read * since.exp()[..., None]) @ start
+    return v.movedim(2, 3).flatten(1, 2)[:, :L], h[:, -1]
+
+
+def _cut(t: Tensor, size: int) -> Tensor:
+    """(B, L, …) → (B, c, size, …), filled up with zeros."""
+    padding = (0, 0) * (t.dim() - 2) + (0, -t.shape[1] % size)
+    return F.pad(t, padding).unflatten(1, (-1, size))
