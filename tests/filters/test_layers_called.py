@@ -153,6 +153,18 @@ def test_an_operator_reads_them_as_they_are_now(
         assert_close(torch.cat([first, torch.stack(steps, dim=1)], dim=1), y, 1e-12)
 
 
+def test_quantised_layers_are_called() -> None:
+    filter = HyenaFilter(D, M, filters=2, emb_dim=5, width=6).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchao is to take its place
+        quantised = torch.ao.quantization.quantize_dynamic(filter, {nn.Linear}, dtype=torch.qint8)
+    assert not any(isinstance(layer, nn.Linear) for layer in quantised.layers)
+    with torch.no_grad():
+        assert_close(quantised(M), by_hand(quantised, M), 1e-2)
+        assert_close(quantised(M), filter(M), 0.1)
+        assert not torch.equal(quantised(M), filter(M))
+
+
 def test_a_narrow_filter_is_computed_in_float32_all_the_same() -> None:
     filter = HyenaFilter(D, M, filters=2, emb_dim=5, width=6, dtype=torch.bfloat16)
     expected = filter(M)
