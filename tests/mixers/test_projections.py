@@ -12,11 +12,11 @@ from torch.nn.utils import parametrizations
 
 from hyena.mixers.projections import (
     SHORT,
+    apply_linear,
     channels_first,
     channels_last,
     layers_of_step,
     may_write_out,
-    step_of,
     unbiased_in_workspace,
 )
 from hyena.ops.native import library
@@ -301,18 +301,18 @@ def test_the_layers_of_a_step(
     u = draw(generator, B, D, dtype=dtype)
     native = library.kernel() is not None and dtype != torch.float64 and B <= 8
     assert (layers_of_step(linear, linear, u) is not None) == (dtype != torch.float64 and B <= 8)
-    found = step_of(linear, u)
+    found = apply_linear(linear, u)
     assert found.dtype == dtype
     assert_close(found, linear(u), {torch.bfloat16: 1e-2, torch.float16: 1e-3}.get(dtype, 1e-6))
     calls: list[Tensor] = []
     handle = linear.register_forward_hook(lambda *call: calls.append(call[2]))
-    assert torch.equal(step_of(linear, u), linear(u))
+    assert torch.equal(apply_linear(linear, u), linear(u))
     assert len(calls) == 2
     handle.remove()
     if native and B:  # the same number whatever stands beside it
-        assert torch.equal(step_of(linear, u[:1]), found[:1])
+        assert torch.equal(apply_linear(linear, u[:1]), found[:1])
     with library.use("none") if library.kernel() is not None else torch.no_grad():
-        assert torch.equal(step_of(linear, u), linear(u))
+        assert torch.equal(apply_linear(linear, u), linear(u))
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
@@ -323,31 +323,31 @@ def test_whatever_stands_for_a_layer_of_a_step_is_called(
     linear, u = change(layer(torch.float32)), draw(generator, 2, D, dtype=torch.float32)
     if change is not without_bias:
         assert layers_of_step(linear, linear, u) is None
-    assert_close(step_of(linear, u), linear(u), 1e-6)
+    assert_close(apply_linear(linear, u), linear(u), 1e-6)
 
 
 def test_a_step_has_the_gradients_of_the_layer(generator: torch.Generator) -> None:
     linear, u = layer(torch.float32), draw(generator, 2, D, dtype=torch.float32)
     expected = with_layer(linear, lambda linear, u: linear(u), u)
-    assert_all_close(with_layer(linear, step_of, u), expected, 0)
+    assert_all_close(with_layer(linear, apply_linear, u), expected, 0)
 
 
 @torch.no_grad()
 def test_weights_that_change_between_steps(generator: torch.Generator) -> None:
     linear, u = layer(torch.float32), draw(generator, 1, D, dtype=torch.float32)
     for _ in range(2):
-        assert_close(step_of(linear, u), linear(u), 1e-6)
+        assert_close(apply_linear(linear, u), linear(u), 1e-6)
         linear.weight.mul_(2)
-        assert_close(step_of(linear, u), linear(u), 1e-6)
+        assert_close(apply_linear(linear, u), linear(u), 1e-6)
         linear.weight.data = 3 * linear.weight.data
-        assert_close(step_of(linear, u), linear(u), 1e-6)
+        assert_close(apply_linear(linear, u), linear(u), 1e-6)
         linear.weight.data = linear.weight.data.t().contiguous().t()
-        assert_close(step_of(linear, u), linear(u), 1e-6)
+        assert_close(apply_linear(linear, u), linear(u), 1e-6)
         linear.weight = nn.Parameter(-linear.weight)
-        assert_close(step_of(linear, u), linear(u), 1e-6)
+        assert_close(apply_linear(linear, u), linear(u), 1e-6)
         linear.bfloat16()
         u = u.bfloat16()
-        assert_close(step_of(linear, u), linear(u), 1e-2)
+        assert_close(apply_linear(linear, u), linear(u), 1e-2)
         linear.float()
         u = u.float()
 
@@ -356,9 +356,9 @@ def test_weights_that_change_between_steps(generator: torch.Generator) -> None:
 def test_what_a_layer_refuses_a_step_refuses(generator: torch.Generator) -> None:
     linear = layer(torch.float32)
     with pytest.raises(RuntimeError, match="same dtype"):
-        step_of(linear, draw(generator, 2, D))
+        apply_linear(linear, draw(generator, 2, D))
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        step_of(linear, draw(generator, 2, D + 1, dtype=torch.float32))
+        apply_linear(linear, draw(generator, 2, D + 1, dtype=torch.float32))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -366,4 +366,4 @@ def test_what_a_layer_refuses_a_step_refuses(generator: torch.Generator) -> None
 def test_a_step_under_autocast(dtype: torch.dtype, generator: torch.Generator) -> None:
     linear, u = layer(torch.float32), draw(generator, 2, D, dtype=torch.float32)
     with torch.autocast("cpu", dtype):
-        assert torch.equal(step_of(linear, u), linear(u))
+        assert torch.equal(apply_linear(linear, u), linear(u))

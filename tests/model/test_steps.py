@@ -272,3 +272,12 @@ def test_attention_layers_share_a_table_of_rotary_positions() -> None:
     gone = weakref.ref(states[0].layers[0].turns)
     del state, states
     assert gone() is None
+
+
+def test_a_state_that_is_none_is_a_type_error() -> None:
+    model = small_model()
+    for state, kind in ((None, "NoneType"), (model.prefill(tokens(1, 2))[1].layers, "list")):
+        with pytest.raises(
+            TypeError, match=rf"^LanguageModel\.step: expected a ModelState, got {kind}; pass what"
+        ):
+            model.step(tokens(1), state)  # type: ignore[arg-type]

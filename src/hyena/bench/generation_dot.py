@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.mixers import HyenaOperator
-from hyena.mixers.projections import step_of
+from hyena.mixers.projections import apply_linear
 
 
 class DotState:
@@ -66,7 +66,7 @@ class CachedDotProduct(nn.Module):
 
     def step(self, u: Tensor, state: DotState) -> tuple[Tensor, DotState]:
         """One more token: u (B, D) → y (B, D) and the state, advanced in place."""
-        z = step_of(self.in_proj, u)
+        z = apply_linear(self.in_proj, u)
         gate, inner, v = self.short_conv.step(z, state.before).split(self.width, dim=1)
         if state.before:
             state.before.pop()
@@ -75,4 +75,4 @@ class CachedDotProduct(nn.Module):
         state.inputs[..., t - 1] = (inner * v).transpose(0, 1)
         # (D, 1, t) · (D, t, B)
         y = self.reversed_taps[..., self.room - t :] @ state.inputs[..., :t].transpose(1, 2)
-        return step_of(self.out_proj, gate * y[:, 0].transpose(0, 1)), state
+        return apply_linear(self.out_proj, gate * y[:, 0].transpose(0, 1)), state

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.mixers.attention_state import AttentionState
+from hyena.mixers.checks import check_dropout, check_no_gradient, check_sizes
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.mixer import Mixer, Room, mixer
-from hyena.mixers.packing import check_dropout, check_no_gradient, check_sizes
-from hyena.mixers.projections import step_of
+from hyena.mixers.projections import apply_linear
 from hyena.mixers.rotary import rotate, turns
 from hyena.ops import Segments
 
@@ -86,7 +86,7 @@ class CausalSelfAttention(Mixer):
     def _step(self, u: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
         check_no_gradient("CausalSelfAttention", self, u)
         B = state.batch
-        z = step_of(self.in_proj, u)
+        z = apply_linear(self.in_proj, u)
         if state.length == state.capacity:
             state.reserve(max(2 * state.length, _FEWEST))
         z = z.view(B, 3, self.heads, self.head_dim)
@@ -103,7 +103,7 @@ class CausalSelfAttention(Mixer):
             v,
             attn_mask=None if mask is None else mask[:, None, None, :],
         )
-        return step_of(self.out_proj, y.flatten(1).to(z.dtype)), state
+        return apply_linear(self.out_proj, y.flatten(1).to(z.dtype)), state
 
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `AttentionState` has room for, for one sequence of ``length`` tokens and,

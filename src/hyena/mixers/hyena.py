@@ -14,10 +14,10 @@ from hyena.filters.cache import clear_cache
 from hyena.filters.flops import block_causal_convolution, convolution
 from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide
+from hyena.mixers.checks import check_dropout, check_no_gradient, check_sizes
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.hyena_state import HyenaState
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
-from hyena.mixers.packing import check_dropout, check_no_gradient, check_sizes
 from hyena.mixers.projections import (
     channels_first,
     channels_last,

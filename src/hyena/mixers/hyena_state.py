@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hyena.filters import HyenaFilter, LongFilter
 from hyena.filters.cache import KeptFilter, sources_of
-from hyena.mixers.packing import check_state
+from hyena.mixers.checks import check_state
 from hyena.ops import Backend
 from hyena.ops.online import OnlineState
 from hyena.ops.recurrence import RecurrentState

@@ -14,8 +14,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hyena.mixers.flops import LayerFlops
-from hyena.mixers.packing import (
+from hyena.mixers.checks import (
     check_future,
     check_input,
     check_left_padding,
@@ -24,6 +23,7 @@ from hyena.mixers.packing import (
     check_token,
     segments_of,
 )
+from hyena.mixers.flops import LayerFlops
 from hyena.ops import Segments
 
 M = TypeVar("M", bound="type[Any]")

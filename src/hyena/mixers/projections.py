@@ -70,7 +70,7 @@ def layers_of_step(first: nn.Module, last: nn.Module, u: Tensor) -> Layers | Non
     return one, other
 
 
-def step_of(linear: nn.Module, u: Tensor) -> Tensor:
+def apply_linear(linear: nn.Module, u: Tensor) -> Tensor:
     """``linear(u)``, quick for u (B, D), a token of each row."""
     layer = matrix_of(linear) if u.dim() == 2 else None
     y: Tensor = linear(u) if layer is None else product_of_step(u, *layer)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.plain import call_in, is_plain
-from hyena.mixers.projections import step_of
+from hyena.mixers.projections import apply_linear
 from hyena.mixers.state import MixerState
 from hyena.model.build import build_mixer
 from hyena.model.config import ModelConfig
@@ -62,7 +62,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, L, D), or a token of each row (B, D)."""
-        return step_of(self.down, F.gelu(step_of(self.up, x), approximate="tanh"))
+        return apply_linear(self.down, F.gelu(apply_linear(self.up, x), approximate="tanh"))
 
 
 def normalize(norm: nn.Module, x: Tensor, reader: nn.Module) -> Tensor:

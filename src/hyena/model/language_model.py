@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from hyena.filters.cache import clear_cache
-from hyena.mixers.packing import check_mask, segments_of
+from hyena.mixers.checks import check_mask, segments_of
 from hyena.mixers.projections import product_of_step
 from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
@@ -140,6 +140,11 @@ class LanguageModel(nn.Module):
             would be recorded.
         """
         self._check_ids(input_ids, 1)
+        if not isinstance(state, ModelState):
+            raise TypeError(
+                f"LanguageModel.step: expected a ModelState, got {type(state).__name__}; pass what "
+                "prefill or step of this model returned"
+            )
         if len(state.layers) != len(self.blocks):
             raise ValueError(
                 f"LanguageModel.step: the state is of {len(state.layers)} layers, but the model "

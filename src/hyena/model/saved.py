@@ -55,10 +55,10 @@ def list_checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name)]
-    return sorted(found, key=step_of)
+    return sorted(found, key=apply_linear)
 
 
-def step_of(checkpoint: Path) -> int:
+def apply_linear(checkpoint: Path) -> int:
     """The step that a checkpoint's name says it is of."""
     return int(checkpoint.name.removeprefix("step-"))
 

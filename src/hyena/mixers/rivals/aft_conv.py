@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide
+from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import NORM, RUNNING_MAX, SIGMOID, SUM_OF_TWO, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
-from hyena.mixers.packing import check_sizes
-from hyena.mixers.projections import step_of
+from hyena.mixers.projections import apply_linear
 from hyena.mixers.rivals.scans.previous import previous, starts_of
 from hyena.mixers.rivals.scans.scan import EMPTY, linear_scan, running_max
 from hyena.mixers.rivals.scans.windowed_sum import windowed_sum
@@ -147,7 +147,7 @@ class AFTConv(Mixer):
     def _project(self, u: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """q, and in float32 or wider k and v, of u (B, L, D) or (B, D). Padding has a key of no
         weight."""
-        q, k, v = step_of(self.in_proj, u).chunk(3, dim=-1)
+        q, k, v = apply_linear(self.in_proj, u).chunk(3, dim=-1)
         k, v = k.to(wide(k.dtype)), v.to(wide(v.dtype))
         return q, k if mask is None else k.masked_fill(~mask[..., None], EMPTY), v
 
@@ -172,4 +172,4 @@ class AFTConv(Mixer):
         return direction.t() * self.gain.to(dtype) + self.offset.to(dtype)
 
     def _gate(self, q: Tensor, y: Tensor) -> Tensor:
-        return step_of(self.out_proj, q.sigmoid() * y.to(q.dtype))
+        return apply_linear(self.out_proj, q.sigmoid() * y.to(q.dtype))

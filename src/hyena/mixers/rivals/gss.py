@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import GELU, NORM, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
-from hyena.mixers.packing import check_sizes
-from hyena.mixers.projections import channels_last, step_of
+from hyena.mixers.projections import apply_linear, channels_last
 from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
@@ -103,15 +103,15 @@ class GSS(Mixer):
 
     def _step(self, u: Tensor, state: GSSState) -> tuple[Tensor, GSSState]:
         y, x = self.filter.step(self._reduced(u), state.x)
-        gate = F.gelu(step_of(self.gate_proj, u))
-        return step_of(self.out_proj, step_of(self.up_proj, y) * gate), GSSState(x)
+        gate = F.gelu(apply_linear(self.gate_proj, u))
+        return apply_linear(self.out_proj, apply_linear(self.up_proj, y) * gate), GSSState(x)
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         return ((self.channels, self.state // 2, 2),)
 
     def _reduced(self, u: Tensor) -> Tensor:
         """What the state spaces read: (…, D) → (…, H)."""
-        return self.norm(F.gelu(step_of(self.in_proj, u)))
+        return self.norm(F.gelu(apply_linear(self.in_proj, u)))
 
     def _read(self, u: Tensor, mask: Tensor | None) -> Tensor:
         """The same of a whole sequence, (B, H, L), zero at padding, which biases fill."""

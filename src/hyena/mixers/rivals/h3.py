@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from hyena.filters.flops import convolution
 from hyena.filters.precision import wide, without_autocast
+from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
-from hyena.mixers.packing import check_sizes
-from hyena.mixers.projections import channels_first, channels_last, step_of
+from hyena.mixers.projections import apply_linear, channels_first, channels_last
 from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments, long_conv
@@ -115,11 +115,11 @@ class H3(Mixer):
         return y, H3State(keys, x)
 
     def _step(self, u: Tensor, state: H3State) -> tuple[Tensor, H3State]:
-        q, k, v = step_of(self.in_proj, u).split(self.width, dim=1)
+        q, k, v = apply_linear(self.in_proj, u).split(self.width, dim=1)
         window = torch.cat([state.keys, k[..., None]], dim=-1)  # (B, D, n)
         kv = self._products(self.shift.step(window)[..., None], v[..., None])[..., 0]
         y, x = self.filter.step(kv, state.x.flatten(0, 1))
-        y = step_of(self.out_proj, self._read(q[..., None], y[..., None])[..., 0])
+        y = apply_linear(self.out_proj, self._read(q[..., None], y[..., None])[..., 0])
         return y, H3State(window[..., 1:], x.unflatten(0, (u.shape[0], self.head_dim**2)))
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide, without_autocast
+from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
-from hyena.mixers.packing import check_sizes
-from hyena.mixers.projections import step_of
+from hyena.mixers.projections import apply_linear
 from hyena.mixers.rivals.scans.scan import linear_scan
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
@@ -82,11 +82,11 @@ class LinearAttention(Mixer):
         return y, LinearAttentionState(sums[:, :, -1].clone())
 
     def _step(self, u: Tensor, state: LinearAttentionState) -> tuple[Tensor, LinearAttentionState]:
-        z = step_of(self.in_proj, u)
+        z = apply_linear(self.in_proj, u)
         q, k, v = self._heads(z[:, None], None)  # (B, H, 1, ·)
         sums = state.sums + k.transpose(-1, -2) * v
         y = _divide((q.transpose(-1, -2) * sums).sum(-2))  # a product that no autocast rounds
-        return step_of(self.out_proj, y.flatten(1).to(z.dtype)), LinearAttentionState(sums)
+        return apply_linear(self.out_proj, y.flatten(1).to(z.dtype)), LinearAttentionState(sums)
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         return ((self.heads, self.head_dim, self.head_dim + 1),)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide, without_autocast
+from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import NORM, SIGMOID, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
-from hyena.mixers.packing import check_sizes
-from hyena.mixers.projections import step_of
+from hyena.mixers.projections import apply_linear
 from hyena.mixers.rivals.scans.scan import linear_scan
 from hyena.mixers.short_conv import ShortConv
 from hyena.mixers.state import tensor_state
@@ -156,7 +156,7 @@ class Mamba2(Mixer):
         return y, Mamba2State(inputs[..., inputs.shape[-1] - keep :].contiguous(), h)
 
     def _step(self, u: Tensor, state: Mamba2State) -> tuple[Tensor, Mamba2State]:
-        z, now, step = step_of(self.in_proj, u).split(self.sizes, dim=-1)
+        z, now, step = apply_linear(self.in_proj, u).split(self.sizes, dim=-1)
         before = state.inputs.flip(-1).unbind(-1)
         x, write, read = self._read(self.short_conv.step(now, before))
         step, rate = self._steps(step, None)
@@ -165,7 +165,7 @@ class Mamba2(Mixer):
             h = (step * rate).exp()[..., None, None] * state.h + added
             v = (read[:, None, :, None] * h).sum(2) + self.skip.to(x.dtype)[:, None] * x
         inputs = torch.cat([state.inputs, now[..., None].to(state.inputs.dtype)], dim=-1)
-        return step_of(self.out_proj, self._gated(v, z)), Mamba2State(inputs[..., 1:], h)
+        return apply_linear(self.out_proj, self._gated(v, z)), Mamba2State(inputs[..., 1:], h)
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         return (self.sizes[1], self.taps - 1), (self.heads, self.state, self.head_dim)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from hyena.filters.precision import wide
+from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import RUNNING_MAX, SIGMOID, SUM_OF_TWO, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
-from hyena.mixers.packing import check_sizes
-from hyena.mixers.projections import step_of
+from hyena.mixers.projections import apply_linear
 from hyena.mixers.rivals.scans.previous import previous, starts_of
 from hyena.mixers.rivals.scans.scan import EMPTY
 from hyena.mixers.rivals.scans.wkv import WKVSums, wkv, wkv_step
@@ -124,14 +124,14 @@ class RWKV(Mixer):
     def _project(self, u: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """r; and in float32 or wider k, v, decay and bonus."""
         change = u - before
-        r = step_of(self.receptance, torch.addcmul(before, self.mix_receptance, change))
-        k = step_of(self.key, torch.addcmul(before, self.mix_key, change))
-        v = step_of(self.value, torch.addcmul(before, self.mix_value, change))
+        r = apply_linear(self.receptance, torch.addcmul(before, self.mix_receptance, change))
+        k = apply_linear(self.key, torch.addcmul(before, self.mix_key, change))
+        v = apply_linear(self.value, torch.addcmul(before, self.mix_value, change))
         dtype = wide(k.dtype)
         return r, k.to(dtype), v.to(dtype), self.log_decay.to(dtype).exp(), self.bonus.to(dtype)
 
     def _gate(self, r: Tensor, y: Tensor) -> Tensor:
-        return step_of(self.out_proj, r.sigmoid() * y.to(r.dtype))
+        return apply_linear(self.out_proj, r.sigmoid() * y.to(r.dtype))
 
     @torch.no_grad()
     def _set_initial(self) -> None:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import GELU, SIGMOID, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
-from hyena.mixers.packing import check_sizes
-from hyena.mixers.projections import channels_last, step_of
+from hyena.mixers.projections import apply_linear, channels_last
 from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
@@ -88,7 +88,7 @@ class S4D(Mixer):
 
     def _step(self, u: Tensor, state: S4DState) -> tuple[Tensor, S4DState]:
         y, x = self.filter.step(u, state.x)
-        return F.glu(step_of(self.out_proj, F.gelu(y)), dim=-1), S4DState(x)
+        return F.glu(apply_linear(self.out_proj, F.gelu(y)), dim=-1), S4DState(x)
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         return ((self.width, self.state // 2, 2),)

@@ -1,4 +1,4 @@
-"""The arguments that say which positions of a batch are real and which belong together."""
+"""What mixers are given: sizes, inputs, masks, documents, states; one clear line if it is wrong."""
 
 from numbers import Integral
 
