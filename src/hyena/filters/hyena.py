@@ -15,6 +15,7 @@ from hyena.filters.encoding import Grid, KeptEncoding, encode, read_table
 from hyena.filters.flops import FilterFlops
 from hyena.filters.network import sine_network
 from hyena.filters.plain import call_in, matrix_of
+from hyena.filters.precision import wide, without_autocast
 from hyena.filters.window import Window, windowed
 from hyena.ops import Backend, FilterSpectrum
 from hyena.ops.online import BLOCK, OnlineFilter
@@ -129,8 +130,7 @@ class HyenaFilter(nn.Module):
         if train_encoding:
             # Narrow dtypes cannot count to max_length: round what was computed, not the positions.
             narrow = self.skip.dtype
-            wide = torch.promote_types(narrow, torch.float32)
-            table, time = encode(self._grid(max_length, 1.0, wide))
+            table, time = encode(self._grid(max_length, 1.0, wide(narrow)))
             self.encoding = nn.Parameter(table.t().contiguous().to(narrow))  # (positions, emb_dim)
             self.register_buffer("time", time.to(narrow))
         else:
@@ -142,9 +142,7 @@ class HyenaFilter(nn.Module):
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length), or (F, D, 2·length − 1)."""
         scale = self._scale(length)
-        if self.skip.is_meta:  # which has no autocast to turn off
-            return self._filters(length, scale)
-        with torch.autocast(self.skip.device.type, enabled=False):
+        with without_autocast(self.skip):
             return self._filters(length, scale)
 
     def online(self, room: int, *, block: int = BLOCK, backend: Backend = "auto") -> OnlineFilter:
@@ -215,7 +213,7 @@ class HyenaFilter(nn.Module):
         return Grid(*sizes, dtype, self.skip.device)
 
     def _filters(self, length: int, scale: float) -> Tensor:
-        dtype = torch.promote_types(self.skip.dtype, torch.float32)
+        dtype = wide(self.skip.dtype)
         grid = self._grid(length, scale, dtype)
         if self.encoding is None:
             x, time = self._encoding_kept.get(grid, self.skip)

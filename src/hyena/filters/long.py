@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hyena.filters.cache import KeptFilter, clear_cache
 from hyena.filters.flops import FilterFlops
 from hyena.filters.plain import is_hooked
+from hyena.filters.precision import without_autocast
 from hyena.ops import Backend, FilterSpectrum
 from hyena.ops.online import BLOCK, OnlineFilter
 from hyena.ops.recurrence import Recurrence, recurrence_of
@@ -82,9 +83,7 @@ class LongFilter(nn.Module):
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length)."""
         self._check(length)
-        if self.skip.is_meta:  # which has no autocast to turn off
-            return self.taps(length)
-        with torch.autocast(self.skip.device.type, enabled=False):
+        with without_autocast(self.skip):
             return self.taps(length)
 
     def online(self, room: int, *, block: int = BLOCK, backend: Backend = "auto") -> OnlineFilter:

@@ -58,7 +58,8 @@ def load(
     Args:
         path: a folder written by `save`: a model or one checkpoint of a training run. Or the
             run, whose best checkpoint is taken, or the newest if it never evaluated.
-        device: where the parameters go; the CPU if not given. On "meta" no weights are read.
+        device: where the parameters go; the CPU if not given. On "meta" they have shapes
+            and dtypes alone.
         length_policy: instead of the saved one, see `ModelConfig.length_policy`.
 
     Raises: FileNotFoundError if there is none; ValueError if it is no checkpoint of ours, of an
