@@ -9,6 +9,7 @@ import types
 
 import numpy as np
 import pytest
+from tokenizer_kinds import KINDS
 
 import hyena.files.staging as staging
 from hyena.data import PrepareConfig, load_tokenizer, open_tokens, prepare
@@ -34,11 +35,12 @@ def contents(directory):
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-@pytest.mark.parametrize("name", ["bytes", "gpt2"])
-def test_every_document_comes_back_from_exactly_one_split(folder, name):
-    done = prepare(config(folder, tokenizer=name))
+@pytest.mark.parametrize("kind", ["bytes", "byte_level"])
+def test_every_document_comes_back_from_exactly_one_split(folder, tmp_path, kind):
+    tokenizer = KINDS[kind]
+    tokenizer.save(tmp_path / "tokenizer")
+    done = prepare(config(folder, tokenizer=tmp_path / "tokenizer"))
     assert done.fresh
-    tokenizer = load_tokenizer(name)
     found, sizes = [], {}
     for split in ("train", "validation", "test"):
         file = open_tokens(done.directory, split, verify=True)
@@ -271,6 +273,20 @@ def test_a_disk_that_fills_up_while_tokens_are_written(folder):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"cannot write {out}: File too large; it is as it was before.")
     assert [p.name for p in folder.parent.iterdir()] == ["texts"]
+
+
+def test_a_mount_point_is_refused_before_the_text_is_read(folder, monkeypatch):
+    out = folder.parent / "out"
+    out.mkdir()
+    monkeypatch.setattr(type(out), "is_mount", lambda path: path == out)
+    with pytest.raises(
+        ValueError, match=r"out is a mount point, .*; give a folder in it, such as "
+    ):
+        prepare(config(folder), progress=lambda *_: pytest.fail("was read"))
+    assert list(out.iterdir()) == []
+    inside = prepare(config(folder, out=out / "tokens")).directory
+    monkeypatch.setattr(type(out), "is_mount", lambda path: path == inside)
+    assert not prepare(config(folder, out=inside)).fresh  # what is there already is taken
 
 
 def test_a_folder_that_cannot_be_written(folder):

@@ -76,6 +76,11 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
     existing = _existing(out, settings, description, overwrite=config.overwrite)
     if existing is not None:
         return Prepared(out, existing, fresh=False)
+    if out.is_mount():  # known before the text is read; nothing can be renamed to it
+        raise ValueError(
+            f"{out} is a mount point, whose place no folder can take; give a folder in it, such as "
+            f"{out / 'tokens'}"
+        )
     with staged(out) as folder:
         with writing(out):
             spool = Spool(folder / "spool", tokenizer.vocab_size)
