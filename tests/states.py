@@ -3,7 +3,7 @@
 from typing import Any
 
 from hyena.mixers import AttentionState, HyenaState
-from hyena.ops.online import OnlineState
+from hyena.ops.stepping.online import OnlineState
 
 
 def numbers_held(state: Any) -> int:

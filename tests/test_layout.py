@@ -71,8 +71,9 @@ def part_of(path: Path) -> str:
     return "hyena" if path.stem == "__init__" else path.stem
 
 
-def imports(path: Path, tree: ast.AST) -> Iterator[tuple[str, bool]]:
-    """The modules a file imports, by absolute name, and whether at import time of the file."""
+def imports(path: Path, tree: ast.AST, deep: bool = False) -> Iterator[tuple[str, bool]]:
+    """The modules a file imports, by absolute name, and whether at import time of the file; with
+    ``deep`` the names that it imports from them."""
     inside = {
         id(node)
         for function in ast.walk(tree)
@@ -90,7 +91,8 @@ def imports(path: Path, tree: ast.AST) -> Iterator[tuple[str, bool]]:
                 base = ".".join([*package[: len(package) - node.level + 1], *base.split(".")])
                 base = base.rstrip(".")
             # `from hyena import ops` imports a part, `from hyena import load` the root.
-            names = [f"{base}.{a.name}" if base == "hyena" else base for a in node.names]
+            whole = deep or base == "hyena"
+            names = [f"{base}.{a.name}" if whole else base for a in node.names]
         for name in names:
             yield name, id(node) not in inside
 
@@ -119,6 +121,9 @@ def violations(path: Path, source: str) -> list[str]:
     wrong = []
     run = list(imports(path, without_type_checking(ast.parse(source))))
     eager = {name for name, at_import in run if at_import}
+    for name, _ in imports(path, ast.parse(source), deep=True):
+        if part != "ops" and name.startswith("hyena.ops.") and "._" in name:
+            wrong.append(f"{part} imports {name}, which is private to ops")
     for name, _ in imports(path, ast.parse(source)):  # types are dependencies too
         if name.split(".")[0] != "hyena" or name == "hyena.__version__":
             continue
@@ -157,6 +162,16 @@ def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
         ("mixers/x.py", "from hyena import load", "mixers imports hyena.load"),
         ("mixers/x.py", "from .. import ops, model", "mixers imports hyena.model"),
         ("data/x.py", "from hyena.ops import long_conv", "data imports hyena.ops"),
+        (
+            "model/x.py",
+            "from hyena.ops.native import _call",
+            "model imports hyena.ops.native._call, which is private to ops",
+        ),
+        (
+            "model/x.py",
+            "from hyena.ops._taps import crop",
+            "model imports hyena.ops._taps.crop, which is private to ops",
+        ),
         ("data/x.py", "import tokenizers", "data imports tokenizers at import time"),
         ("model/x.py", "import rich", "model imports rich"),
         ("model/x.py", "def f():\n    import hyena.generation", "model imports hyena.generation"),

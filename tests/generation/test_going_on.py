@@ -12,7 +12,7 @@ from generation_models import build, greedy_by_full_forward, next_logprobs, temp
 from hyena.data import load_tokenizer
 from hyena.generation import SequenceState, generate, load_state, save_state, stream
 from hyena.model import ModelState
-from hyena.ops import online
+from hyena.ops.stepping import online
 
 BYTES = load_tokenizer("bytes")
 GREEDY = {"temperature": 0, "return_state": True}

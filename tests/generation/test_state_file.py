@@ -13,7 +13,7 @@ from hyena.generation import generate, load_state, save_state
 from hyena.mixers import AFTConv
 from hyena.model import FilterConfig, LanguageModel, ModelConfig, ModelState
 from hyena.model.config import MIXERS
-from hyena.ops import online
+from hyena.ops.stepping import online
 
 FORMAT_2 = Path(__file__).parent / "format_2"
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from hyena.filters import DiagonalSSM, HyenaFilter, LongFilter
 from hyena.mixers import HyenaOperator, HyenaState
-from hyena.ops import Backend, online
-from hyena.ops.online import OnlineState
+from hyena.ops import Backend
+from hyena.ops.stepping import online
+from hyena.ops.stepping.online import OnlineState
 
 D, M = 6, 80
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from hyena.ops import backends, long_conv, why_not_native
-from hyena.ops.native import interface, library
+from hyena.ops.native import _abi, library
 from hyena.ops.native.library import Outcome, load
 
 HEADER = Path(__file__).parents[2] / "csrc" / "hyena_kernel.h"
@@ -30,16 +30,16 @@ def file() -> Path:
 
 # What a name of the header is in Python.
 STRUCTURES = {
-    "hyena_input": interface.Input,
-    "hyena_gradient": interface.Gradient,
-    "hyena_row": interface.Row,
-    "hyena_conv": interface.Conv,
-    "hyena_conv_gradients": interface.ConvGradients,
-    "hyena_short": interface.Short,
-    "hyena_linear": interface.Linear,
-    "hyena_online": interface.Online,
-    "hyena_step": interface.Step,
-    "hyena_kernel": interface.Functions,
+    "hyena_input": _abi.Input,
+    "hyena_gradient": _abi.Gradient,
+    "hyena_row": _abi.Row,
+    "hyena_conv": _abi.Conv,
+    "hyena_conv_gradients": _abi.ConvGradients,
+    "hyena_short": _abi.Short,
+    "hyena_linear": _abi.Linear,
+    "hyena_online": _abi.Online,
+    "hyena_step": _abi.Step,
+    "hyena_kernel": _abi.Functions,
 }
 
 
@@ -87,11 +87,9 @@ def test_the_structures_are_those_of_the_header() -> None:
     assert [name for _, name in structs] == list(STRUCTURES)
     for body, name in structs:
         assert list(mirror(STRUCTURES[name])) == list(fields(body)), name
-    assert re.findall(r"#define HYENA_KERNEL_ABI (\d+)", text) == [str(interface.ABI)]
+    assert re.findall(r"#define HYENA_KERNEL_ABI (\d+)", text) == [str(_abi.ABI)]
     constants = re.findall(r"HYENA_(\w+) = (\d+)", text)
-    assert {name: int(value) for name, value in constants} == dict(
-        interface.Dtype.__members__.items()
-    )
+    assert {name: int(value) for name, value in constants} == dict(_abi.Dtype.__members__.items())
 
 
 @needs_library
@@ -170,10 +168,10 @@ def test_another_library() -> None:
 
 @needs_library
 def test_a_library_of_another_version(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interface, "ABI", interface.ABI + 1)
+    monkeypatch.setattr(_abi, "ABI", _abi.ABI + 1)
     assert load(file, None) == Outcome(
-        why=f"{file} has version {interface.ABI - 1} of the interface, but this hyena needs "
-        f"version {interface.ABI}; reinstall hyena"
+        why=f"{file} has version {_abi.ABI - 1} of the interface, but this hyena needs "
+        f"version {_abi.ABI}; reinstall hyena"
     )
 
 
@@ -195,7 +193,7 @@ def test_one_warning_where_no_kernel_can_be_had(
     if cause == "version":
         if FILE is None:
             pytest.skip("built without a C++ compiler")
-        monkeypatch.setattr(interface, "ABI", interface.ABI + 1)
+        monkeypatch.setattr(_abi, "ABI", _abi.ABI + 1)
     monkeypatch.setattr(library, "_outcome", load(file.get(cause, FILE), None))
     monkeypatch.setattr(library, "_warned", False)
     why = re.escape(why_not_native())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hyena.ops import Backend, naive
-from hyena.ops.online import OnlineFilter, OnlineState, contribution
+from hyena.ops.stepping.online import OnlineFilter, OnlineState, contribution
 
 D = 3
 

@@ -6,7 +6,7 @@ from comparison import assert_close
 from torch import Tensor
 
 from hyena.ops import naive
-from hyena.ops.recurrence import Recurrence, RecurrentState, recurrence_of
+from hyena.ops.stepping.recurrence import Recurrence, RecurrentState, recurrence_of
 
 D, POLES, LENGTH = 3, 4, 30
 

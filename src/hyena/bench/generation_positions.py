@@ -21,7 +21,7 @@ from hyena.bench.generation_state import held_bytes
 from hyena.bench.generation_timing import Course, Step
 from hyena.filters import DiagonalSSM, LongFilter
 from hyena.mixers import HyenaOperator, HyenaState
-from hyena.ops.recurrence import RecurrentState
+from hyena.ops.stepping.recurrence import RecurrentState
 
 CHUNK = 1 << 15
 # Inputs from so far back weigh less than 1e-28 of their first weight, so that the truth leaves out

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from hyena.filters.cache import KeptFilter
-from hyena.ops.online import OnlineFilter
-from hyena.ops.recurrence import Recurrence
+from hyena.ops.stepping.online import OnlineFilter
+from hyena.ops.stepping.recurrence import Recurrence
 
 _OF_THE_MODEL = (nn.Module, KeptFilter, OnlineFilter, Recurrence)
 

@@ -12,7 +12,7 @@ from hyena.bench.generation_goals import goals
 from hyena.bench.generation_report import report
 from hyena.bench.generation_rows import Row, quick, rows
 from hyena.bench.goals import Results
-from hyena.ops import online
+from hyena.ops.stepping import online
 
 SECONDS = 6.0
 """Budget of a contender of a row that need not do all its tokens."""

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from hyena.filters.plain import PLAIN, is_hooked
 from hyena.ops import Backend, FilterSpectrum, filter_spectrum
 from hyena.ops.native import library
-from hyena.ops.online import OnlineFilter
-from hyena.ops.recurrence import Recurrence
+from hyena.ops.stepping.online import OnlineFilter
+from hyena.ops.stepping.recurrence import Recurrence
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ class KeptFilter:
         """What generation of ``room`` tokens reads of the filters.
 
         Args: the module, called with a length, and its ``skip`` and ``limit``; block and backend as
-            in `hyena.ops.online.OnlineFilter`; what else the taps depend on.
+            in `hyena.ops.stepping.online.OnlineFilter`; what else the taps depend on.
         """
         limit = module.limit
         key = (limit, block, backend, library.isa(), settings)

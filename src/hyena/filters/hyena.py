@@ -18,7 +18,7 @@ from hyena.filters.plain import call_in, matrix_of
 from hyena.filters.precision import wide, without_autocast
 from hyena.filters.window import Window, windowed
 from hyena.ops import Backend, FilterSpectrum
-from hyena.ops.online import BLOCK, OnlineFilter
+from hyena.ops.stepping.online import BLOCK, OnlineFilter
 
 LengthPolicy = Literal["error", "extrapolate", "interpolate"]
 
@@ -147,7 +147,7 @@ class HyenaFilter(nn.Module):
 
     def online(self, room: int, *, block: int = BLOCK, backend: Backend = "auto") -> OnlineFilter:
         """What generation of ``room`` tokens reads of the filters, kept between calls in
-        evaluation; see `hyena.ops.online`."""
+        evaluation; see `hyena.ops.stepping.online`."""
         return self.kept.online(self, room, block=block, backend=backend, settings=self._settings())
 
     @property

@@ -13,8 +13,8 @@ from hyena.filters.flops import FilterFlops
 from hyena.filters.plain import is_hooked
 from hyena.filters.precision import without_autocast
 from hyena.ops import Backend, FilterSpectrum
-from hyena.ops.online import BLOCK, OnlineFilter
-from hyena.ops.recurrence import Recurrence, recurrence_of
+from hyena.ops.stepping.online import BLOCK, OnlineFilter
+from hyena.ops.stepping.recurrence import Recurrence, recurrence_of
 
 
 class Taps(Protocol):

@@ -19,7 +19,7 @@ from torch import Tensor
 from hyena.generation.results import SequenceState
 from hyena.mixers import SPECS
 from hyena.model import ModelState
-from hyena.ops.rows import writable
+from hyena.ops.stepping.states import normal_tensors
 
 FORMAT_VERSION = 2
 _KIND = "hyena generation state"
@@ -76,7 +76,7 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelSta
     if not Path(path).is_file():
         raise FileNotFoundError(f"no generation state at {path}")
     try:
-        with writable(), safe_open(path, framework="pt", device=str(device)) as file:
+        with normal_tensors(), safe_open(path, framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyena.mixers.rotary import Turns
-from hyena.ops.rows import Rows, check_alike, index_of, writable
+from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
 
 
 class AttentionState:
@@ -63,7 +63,7 @@ class AttentionState:
 
     def reserve(self, capacity: int) -> None:
         """Moves to buffers for so many tokens."""
-        with writable():
+        with normal_tensors():
             self._k, self._v = (_widened(x, self.length, capacity) for x in (self._k, self._v))
             if self._mask is not None:  # what is to come is real
                 room = capacity - self.length
@@ -96,7 +96,7 @@ class AttentionState:
         masked = any(x.mask is not None for x in states)
         parts = [x._masked().tensors() if masked else x.tensors() for x in states]
         check_alike("AttentionState", parts, [x.settings() for x in states])
-        with writable():
+        with normal_tensors():
             whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         room = max(x.capacity for x in states) - states[0].length
         return AttentionState(whole["k"], whole["v"], whole.get("mask"), room)
@@ -114,7 +114,7 @@ class AttentionState:
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> AttentionState:
         """With other buffers, room included."""
-        with writable():
+        with normal_tensors():
             mask = None if self._mask is None else change(self._mask)
             other = AttentionState(change(self._k), change(self._v), mask)
         other.length, other.turns = self.length, self.turns

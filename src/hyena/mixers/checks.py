@@ -7,7 +7,7 @@ from torch import bool as torch_bool
 from torch import dtype as torch_dtype
 
 from hyena.ops import Segments
-from hyena.ops.checks import check_tensor
+from hyena.ops.arguments import check_tensor
 
 LARGEST = 2**20  # far beyond any layer, and products of three such sizes fit in 64 bits
 

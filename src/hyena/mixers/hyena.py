@@ -26,13 +26,14 @@ from hyena.mixers.projections import (
     unbiased_in_workspace,
 )
 from hyena.mixers.short_conv import ShortConv
-from hyena.ops import Backend, Segments, gated_conv, long_conv, online, short_conv
+from hyena.ops import Backend, Segments, gated_conv, long_conv, short_conv
 from hyena.ops.backend import resolve_backend
-from hyena.ops.native.convolution import eager
-from hyena.ops.native.stepping import Layers
-from hyena.ops.online import OnlineState
-from hyena.ops.recurrence import RecurrentState
-from hyena.ops.rows import writable
+from hyena.ops.native.step import Layers
+from hyena.ops.native.takes import eager
+from hyena.ops.stepping import online
+from hyena.ops.stepping.online import OnlineState
+from hyena.ops.stepping.recurrence import RecurrentState
+from hyena.ops.stepping.states import normal_tensors
 
 
 @mixer(
@@ -193,7 +194,7 @@ class HyenaOperator(Mixer):
         y = channels_last(self.out_proj, v * gates[0])
 
         long: OnlineState | RecurrentState
-        with writable():
+        with normal_tensors():
             if isinstance(filter, LongFilter) and recurrent:
                 left = [filter.state_after(v, i) for i, v in enumerate(inputs)]
                 long = RecurrentState(torch.stack(left, dim=1))

@@ -17,9 +17,9 @@ from hyena.filters import HyenaFilter, LongFilter
 from hyena.filters.cache import KeptFilter, sources_of
 from hyena.mixers.checks import check_state
 from hyena.ops import Backend
-from hyena.ops.online import OnlineState
-from hyena.ops.recurrence import RecurrentState
-from hyena.ops.rows import Rows, check_alike, index_of, writable
+from hyena.ops.stepping.online import OnlineState
+from hyena.ops.stepping.recurrence import RecurrentState
+from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
 
 CHECKED = 64  # tokens between two comparisons of a filter with its parameters
 _FEWEST = 256  # positions that a state which grows by itself plans for at least
@@ -42,7 +42,7 @@ class HyenaState:
             raise ValueError(f"HyenaState: expected short (B, C, K−1), got {tuple(short.shape)}")
         self.long, self.length = long, length
         self.batch, self.sizes = short.shape[0], (*short.shape[1:], *long.sizes)
-        with writable():
+        with normal_tensors():
             latest_first = short.flip(2).permute(2, 0, 1).contiguous()
             self._none = short.new_empty(*short.shape[:2], 0)
         self.before = deque(latest_first.unbind(), maxlen=short.shape[2])
@@ -171,7 +171,7 @@ class HyenaState:
         if limit is not None:
             room = min(room, limit - self.length)
         taps = 2 * max(self.length, room)
-        with writable():
+        with normal_tensors():
             h = filter(taps if limit is None else min(taps, limit))
         long.bind(filter.online(room, block=long.block, backend=backend))
         long.extend(h, room)

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from hyena.filters.plain import matrix_of
 from hyena.ops.native import linear as native
-from hyena.ops.native.convolution import undisturbed
-from hyena.ops.native.stepping import Layers
+from hyena.ops.native.step import Layers
+from hyena.ops.observed import undisturbed
 
 LARGEST_KEPT = 256 << 20  # bytes of a thread's workspace that stay between calls
 SHORT = 32  # rows up to here are multiplied all at once: one by one their number is what costs

@@ -10,14 +10,14 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from hyena.ops.rows import writable
+from hyena.ops.stepping.states import normal_tensors
 
 
 class Turns:
     """Cosines and sines of positions 0 … L−1, (L, E) each, as a step takes them."""
 
     def __init__(self, cos: Tensor, sin: Tensor) -> None:
-        with writable():
+        with normal_tensors():
             self.cos, self.sin = torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)
 
     def turn(self, x: Tensor, position: int) -> Tensor:
@@ -36,7 +36,7 @@ def turns(length: int, base: float, like: Tensor) -> Turns:
     key = length, like.shape[-1], base, like.dtype, like.device
     found = _in_use.get(key)
     if found is None:
-        with writable():
+        with normal_tensors():
             found = _in_use[key] = Turns(*angles(0, length, base, like))
     return found
 

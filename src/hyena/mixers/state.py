@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from hyena.ops.rows import Rows, check_alike, index_of
+from hyena.ops.stepping.states import Rows, check_alike, index_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self

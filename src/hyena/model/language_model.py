@@ -22,7 +22,7 @@ from hyena.model.flops import FlopTable, flops
 from hyena.model.initialization import initialize
 from hyena.model.state import ModelState
 from hyena.ops import Segments
-from hyena.ops.checks import check_tensor
+from hyena.ops.arguments import check_tensor
 
 if TYPE_CHECKING:
     from hyena.generation import Generation

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from hyena.mixers.state import MixerState
-from hyena.ops.rows import Rows
+from hyena.ops.stepping.states import Rows
 
 
 class ModelState:

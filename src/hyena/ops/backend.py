@@ -5,7 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hyena.ops.native import convolution, library
+from hyena.ops.native import library
+from hyena.ops.native.takes import applies
 
 Backend = Literal["auto", "native", "torch", "naive"]
 
@@ -47,7 +48,7 @@ def takes_native(op: str, backend: Backend, u: Tensor, *filters: Tensor | None) 
     """
     if backend not in ("auto", "native"):
         return False
-    if convolution.applies(u, *filters):
+    if applies(u, *filters):
         return True
     if backend == "native":
         dtypes = ", ".join(str(x.dtype) for x in (u, *filters) if x is not None)

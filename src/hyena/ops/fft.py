@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyena.ops.vmapping import fold, to_front, unfold
+from hyena.ops._vmap import fold, to_front, unfold
 
 # Elements of (B, chunk of channels, FFT size) worked on at once: 512k float32 is 2 MiB, about an
 # L2 cache. On accelerators, where launches cost more than cache misses, everything in one go.

@@ -4,20 +4,16 @@ import torch
 from torch import Tensor
 
 from hyena.ops import naive
+from hyena.ops._check import check_conv, check_long, check_out
+from hyena.ops._taps import crop, lead_of, narrow
+from hyena.ops.arguments import check_tensor
 from hyena.ops.backend import Backend, resolve_backend, takes_native
-from hyena.ops.checks import check_conv, check_long, check_out, check_tensor
 from hyena.ops.long import long_conv
-from hyena.ops.native import convolution as native
-from hyena.ops.native.calls import MOST_SHORT_TAPS
+from hyena.ops.native import _registered as native
+from hyena.ops.native._abi import MOST_SHORT_TAPS
 from hyena.ops.segments import Segments, spans_of
 from hyena.ops.short import short_conv
-from hyena.ops.spectrum import (
-    FilterSpectrum,
-    crop,
-    lead_of,
-    narrow,
-    takes_native_spectrum,
-)
+from hyena.ops.spectrum import FilterSpectrum, takes_native_spectrum
 
 
 def gated_conv(

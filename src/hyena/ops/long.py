@@ -8,20 +8,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyena.ops import fft, naive
+from hyena.ops._check import check_long, check_out
+from hyena.ops._taps import crop, fold_skip, lead_of, narrow
 from hyena.ops.backend import Backend, resolve_backend, takes_native
 from hyena.ops.block_causal import by_halves
-from hyena.ops.checks import check_long, check_out
-from hyena.ops.native import convolution as native
+from hyena.ops.native import _registered as native
 from hyena.ops.segments import Segments, spans_of
 from hyena.ops.short import short_conv
-from hyena.ops.spectrum import (
-    FilterSpectrum,
-    crop,
-    fold_skip,
-    lead_of,
-    narrow,
-    takes_native_spectrum,
-)
+from hyena.ops.spectrum import FilterSpectrum, takes_native_spectrum
 
 
 def long_conv(

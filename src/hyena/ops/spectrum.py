@@ -1,15 +1,16 @@
 """A long convolution's filter: cropped to the sequence, with its skip, and transformed once."""
 
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hyena.ops import fft
+from hyena.ops._check import check_filter
+from hyena.ops._taps import crop, fold_skip, lead_of, narrow
+from hyena.ops.arguments import check_tensor
 from hyena.ops.backend import Backend, resolve_backend, takes_native
-from hyena.ops.checks import check_filter, check_tensor
-from hyena.ops.native import calls, library
+from hyena.ops.native import _call, library
 
 
 class FilterSpectrum(NamedTuple):
@@ -66,8 +67,8 @@ def filter_spectrum(
     lead, channels = lead_of(k, causal), k.shape[0]
     recorded = torch.compiler.is_compiling() or torch._C._is_tracing()
     if not recorded and takes_native("filter_spectrum", chosen, k, skip):
-        values = calls.spectrum(narrow(k), narrow(skip), lead, length)
-        n = calls.transform_size(length)
+        values = _call.spectrum(narrow(k), narrow(skip), lead, length)
+        n = _call.transform_size(length)
         return FilterSpectrum(values, channels, n, length, lead, causal, library.isa())
     k = fold_skip(k, skip, causal)
     n = fft.fft_length(length, k.shape[1], lead)
@@ -96,35 +97,3 @@ def takes_native_spectrum(op: str, k: FilterSpectrum, backend: Backend, u: Tenso
         f"cannot use it here (kernel: {library.isa()}); make it with the same backend, or pass the "
         "filter k"
     )
-
-
-@overload
-def narrow(x: Tensor) -> Tensor: ...
-@overload
-def narrow(x: None) -> None: ...
-def narrow(x: Tensor | None) -> Tensor | None:
-    """As the kernel takes what is beside the input: float32."""
-    return None if x is None else x.to(torch.float32)
-
-
-def lead_of(k: Tensor, causal: bool) -> int:
-    """How many taps have negative lags."""
-    return 0 if causal else (k.shape[1] - 1) // 2
-
-
-def crop(k: Tensor, length: int, causal: bool) -> Tensor:
-    """Without the taps that reach past the sequence: their lag is ``length`` or more."""
-    length = max(length, 1)
-    if causal:
-        return k[:, :length]
-    excess = (k.shape[1] - 1) // 2 - (length - 1)
-    return k if excess <= 0 else k[:, excess : k.shape[1] - excess]
-
-
-def fold_skip(k: Tensor, skip: Tensor | None, causal: bool) -> Tensor:
-    """skip · u is a tap at lag 0."""
-    if skip is None:
-        return k
-    lead = lead_of(k, causal)
-    dtype = torch.promote_types(torch.promote_types(k.dtype, skip.dtype), torch.float32)
-    return k.to(dtype) + F.pad(skip.to(dtype)[:, None], (lead, k.shape[1] - 1 - lead))

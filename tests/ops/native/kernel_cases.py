@@ -8,7 +8,7 @@ from comparison import assert_close
 from torch import Tensor
 
 from hyena.ops import gated_conv, naive
-from hyena.ops.native import calls, library
+from hyena.ops.native import _call, library
 
 # Relative L2 errors of float32 against float64. Measured: up to 3.3e-7 for the output and the
 # gradients of input and filter, at every size. The gradients of skip, short taps and bias are sums
@@ -94,7 +94,7 @@ def sizes(most: int) -> list[tuple[int, int]]:
     """(shortest row, size) of every transform of the build in use, up to a size."""
     found: dict[int, int] = {}
     for length in range(1, most + 1):
-        found.setdefault(calls.transform_size(length), length)
+        found.setdefault(_call.transform_size(length), length)
     return [(shortest, n) for n, shortest in found.items() if n <= most]
 
 

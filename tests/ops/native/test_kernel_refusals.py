@@ -10,7 +10,7 @@ from comparison import assert_close
 from kernel_cases import draw, native
 
 from hyena.ops import filter_spectrum, gated_conv, long_conv, short_conv
-from hyena.ops.native import calls, library
+from hyena.ops.native import _call, library
 from hyena.ops.native.library import Outcome
 
 L = 40
@@ -39,17 +39,17 @@ def test_memory_that_runs_out_for_a_spectrum(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("isa")
 def test_a_row_that_is_too_long() -> None:
-    assert calls.transform_size(1 << 32) == 1 << 32
+    assert _call.transform_size(1 << 32) == 1 << 32
     length = (1 << 34) + 1
     with pytest.raises(ValueError, match=rf"^the native kernel has no transform .* {length} pos"):
-        calls.transform_size(length)
+        _call.transform_size(length)
 
 
 def test_no_kernel() -> None:
     z, k, *_ = draw(2, 3, L, L)
     with library.use("none"):
         with pytest.raises(RuntimeError, match=r"^the native kernel is not loaded: HYENA_ISA=none"):
-            calls.transform_size(L + 1000)
+            _call.transform_size(L + 1000)
         with pytest.raises(RuntimeError, match=r'^backend="native" was asked for, but the kernel'):
             gated_conv(z, k, backend="native")
         expected = gated_conv(z, k)

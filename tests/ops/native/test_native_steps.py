@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyena.ops.native.stepping import OnlineStep, RecurrentStep
+from hyena.ops.native.step import OnlineStep, RecurrentStep
 
 
 def definition(

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import torch
 
-from hyena.ops.native import interface
-from hyena.ops.native.interface import Conv, ConvGradients, Gradient, Short
+from hyena.ops.native import _abi
+from hyena.ops.native._abi import Conv, ConvGradients, Gradient, Short
 
 if sys.platform == "win32":
     FILE = "hyena_kernel.dll"
@@ -57,7 +57,7 @@ class Kernel:
     butterflies: Callable[[int, int], int]
 
 
-_FUNCTIONS = [field[0] for field in interface.Functions._fields_[1:]]  # the first is the name
+_FUNCTIONS = [field[0] for field in _abi.Functions._fields_[1:]]  # the first is the name
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ def load(file: Path | None, isa: str | None) -> Outcome:
         found = library.hyena_kernel_abi()
     except AttributeError:
         return Outcome(why=f"{file} is another library: it has no hyena_kernel_abi")
-    if found != interface.ABI:
+    if found != _abi.ABI:
         return Outcome(
             why=f"{file} has version {found} of the interface, but this hyena needs version "
-            f"{interface.ABI}; reinstall hyena"
+            f"{_abi.ABI}; reinstall hyena"
         )
     library.hyena_kernel_isas.restype = ctypes.c_char_p
     isas = tuple(library.hyena_kernel_isas().decode().split())
@@ -98,7 +98,7 @@ def load(file: Path | None, isa: str | None) -> Outcome:
     elif isa not in isas:
         return Outcome(why=_cannot_run(isa, isas), refused=True)
     library.hyena_kernel_of.argtypes = [ctypes.c_char_p]
-    library.hyena_kernel_of.restype = ctypes.POINTER(interface.Functions)
+    library.hyena_kernel_of.restype = ctypes.POINTER(_abi.Functions)
     functions = library.hyena_kernel_of(isa.encode()).contents
     return Outcome(
         Kernel(

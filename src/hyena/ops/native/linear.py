@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from hyena.ops.native import library
-from hyena.ops.native.calls import DTYPES
-from hyena.ops.native.convolution import eager
-from hyena.ops.native.interface import Linear
+from hyena.ops.native._abi import DTYPES, Linear
+from hyena.ops.native.takes import eager
 
 MOST_ROWS = 8  # with more, PyTorch's product of two matrices is as fast
 

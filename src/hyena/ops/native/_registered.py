@@ -11,36 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from hyena.ops.native import calls, fallback, library
-from hyena.ops.native.calls import Arguments, Gradients
-from hyena.ops.native.contract import check_conv, check_gradient, check_short
-
-PLAIN = (Tensor, torch.nn.Parameter)
-_PLAIN_OR_NONE = frozenset((*PLAIN, type(None)))
-
-
-def applies(*tensors: Tensor | None) -> bool:
-    """Whether the kernel is loaded and can take an input and the filters beside it."""
-    u = tensors[0]
-    assert u is not None
-    if library.kernel() is None or not u.is_cpu or u.dtype not in calls.DTYPES:
-        return False
-    for x in tensors:
-        if x is not None and x.dtype == torch.float64:
-            return False
-    return not torch._C._are_functorch_transforms_active()
-
-
-def undisturbed(*tensors: Tensor | None) -> bool:
-    """Whether this is plain eager code on plain tensors: nothing looks on that must see each op."""
-    return not _recorded(tensors) and not torch._C._are_functorch_transforms_active()
-
-
-def eager(*tensors: Tensor | None) -> bool:
-    """Whether the kernel takes these tensors at once, with no gradient and nothing looking on."""
-    return applies(*tensors) and not _recorded(tensors) and not _differentiated(tensors)
+from hyena.ops.native import _call, _fallback, library
+from hyena.ops.native._call import Arguments, Gradients
+from hyena.ops.native._contract import check_conv, check_gradient, check_short
+from hyena.ops.observed import differentiated, recorded
 
 
 def conv(
@@ -57,14 +32,14 @@ def conv(
     out: Tensor | None = None,
     offset: Tensor | None = None,
 ) -> Tensor:
-    """The gated convolution of z (B, P·D, L); see `hyena.ops.native.calls`."""
+    """The gated convolution of z (B, P·D, L); see `hyena.ops.native._call`."""
     values = (parts, filter, n, skip, taps, bias, lead, short_lead, spans)
     given = (z, filter, skip, taps, bias, offset)
-    if not _recorded(given) and not _differentiated(given):
-        return calls.forward(z, Arguments(*values, offset), out)
+    if not recorded(given) and not differentiated(given):
+        return _call.forward(z, Arguments(*values, offset), out)
     if offset is not None:
         z = z + offset[:, None].to(z.dtype)
-    if _recorded(given):
+    if recorded(given):
         y: Tensor = torch.ops.hyena.conv(z, *values)
         return y if out is None else out.copy_(y)
     y = _Conv.apply(z, *values)
@@ -76,31 +51,13 @@ def short_conv(
 ) -> Tensor:
     """The short convolution of u (B, D, L)."""
     given = (u, taps, bias)
-    if _recorded(given):
+    if recorded(given):
         y: Tensor = torch.ops.hyena.short_conv(u, taps, bias, lead, spans)
         return y
-    if _differentiated(given):
+    if differentiated(given):
         y = _ShortConv.apply(u, taps, bias, lead, spans)
         return y
-    return calls.short_forward(u, taps, bias, lead, spans)
-
-
-def _recorded(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether something looks on that must see an op: a compiler, a tracer or counter of ops, or a
-    tensor of its own kind."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._is_tracing()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or not _PLAIN_OR_NONE.issuperset(map(type, tensors))
-    )
-
-
-def _differentiated(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether an autograd function is needed; in forward mode, to refuse it."""
-    return forward_ad._current_level >= 0 or (
-        torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    )
+    return _call.short_forward(u, taps, bias, lead, spans)
 
 
 # The ops. A tensor that is not wanted comes back empty, since an op's outputs are all tensors.
@@ -121,7 +78,7 @@ def _conv_op(
 ) -> Tensor:
     a = Arguments(parts, filter, n, skip, taps, bias, lead, short_lead, spans)
     check_conv("hyena::conv", z, a)
-    return fallback.forward(z, a) if library.kernel() is None else calls.forward(z, a)
+    return _fallback.forward(z, a) if library.kernel() is None else _call.forward(z, a)
 
 
 @_conv_op.register_fake
@@ -183,7 +140,7 @@ def _short_op(
 ) -> Tensor:
     check_short("hyena::short_conv", u, taps, bias, lead, spans)
     native = library.kernel() is not None
-    return (calls if native else fallback).short_forward(u, taps, bias, lead, spans)
+    return (_call if native else _fallback).short_forward(u, taps, bias, lead, spans)
 
 
 @_short_op.register_fake
@@ -225,11 +182,11 @@ def _(
 
 
 def _backward(dy: Tensor, z: Tensor, a: Arguments, need: Sequence[bool]) -> Gradients:
-    return (fallback if library.kernel() is None else calls).backward(dy, z, a, need)
+    return (_fallback if library.kernel() is None else _call).backward(dy, z, a, need)
 
 
 def _short_backward(dy: Tensor, u: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
-    return (fallback if library.kernel() is None else calls).short_backward(dy, u, *rest)
+    return (_fallback if library.kernel() is None else _call).short_backward(dy, u, *rest)
 
 
 def _there(x: Tensor | None) -> Tensor:
@@ -260,7 +217,7 @@ class _Conv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         z, *values = inputs
-        y = calls.forward(z, Arguments(*values))
+        y = _call.forward(z, Arguments(*values))
         _keep(ctx, inputs, y)
         return y
 
@@ -274,7 +231,7 @@ class _Conv(torch.autograd.Function):
         found: Sequence[Tensor | None]
         if torch.is_grad_enabled():
             found = _differentiable(dy, z, values, need)
-        elif _recorded((dy, z)):
+        elif recorded((dy, z)):
             found = torch.ops.hyena.conv_backward(dy, z, *values, need)
         else:
             found = _backward(dy, z, Arguments(*values), need)
@@ -285,7 +242,7 @@ class _Conv(torch.autograd.Function):
 class _ShortConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        y = calls.short_forward(*inputs)
+        y = _call.short_forward(*inputs)
         _keep_short(ctx, inputs, y)
         return y
 
@@ -296,7 +253,7 @@ class _ShortConv(torch.autograd.Function):
         found: Sequence[Tensor | None]
         if torch.is_grad_enabled():
             found = _differentiable_short(dy, u, taps, bias, ctx.lead, ctx.spans, need)
-        elif _recorded((dy, u)):
+        elif recorded((dy, u)):
             found = torch.ops.hyena.short_conv_backward(
                 dy, u, taps, bias, ctx.lead, ctx.spans, need
             )
@@ -320,7 +277,7 @@ def _differentiable(
     if a.n:
         a = _with_taps(a, z)
     with torch.enable_grad():
-        y = fallback.forward(z, a)
+        y = _fallback.forward(z, a)
     return _wanted(y, dy, (z, a.filter, a.skip, a.taps, a.bias), need)
 
 
@@ -347,7 +304,7 @@ def _differentiable_short(
     need: Sequence[bool],
 ) -> list[Tensor | None]:
     with torch.enable_grad():
-        y = fallback.short_forward(u, taps, bias, lead, spans)
+        y = _fallback.short_forward(u, taps, bias, lead, spans)
     return _wanted(y, dy, (u, taps, bias), need)
 
 

@@ -13,15 +13,8 @@ import torch
 from torch import Tensor
 
 from hyena.ops.native import library
-from hyena.ops.native.interface import Conv, ConvGradients, Dtype, Gradient, Input, Row, Short
+from hyena.ops.native._abi import DTYPES, Conv, ConvGradients, Gradient, Input, Row, Short
 from hyena.ops.native.library import Kernel
-
-DTYPES = {
-    torch.float32: Dtype.FLOAT32,
-    torch.bfloat16: Dtype.BFLOAT16,
-    torch.float16: Dtype.FLOAT16,
-}
-MOST_SHORT_TAPS = 64  # MOST_TAPS of csrc/rows.h
 
 Spans = Sequence[int] | None  # row, start, stop of each document, one after the other
 

@@ -7,6 +7,8 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
+import torch
+
 ABI = 7
 
 
@@ -16,6 +18,14 @@ class Dtype(IntEnum):
     FLOAT32 = 0
     BFLOAT16 = 1
     FLOAT16 = 2
+
+
+DTYPES = {
+    torch.float32: Dtype.FLOAT32,
+    torch.bfloat16: Dtype.BFLOAT16,
+    torch.float16: Dtype.FLOAT16,
+}
+MOST_SHORT_TAPS = 64  # MOST_TAPS of csrc/rows.h
 
 
 class Input(ctypes.Structure):

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hyena.ops.native.calls import DTYPES, MOST_SHORT_TAPS, Arguments, Spans
+from hyena.ops.native._abi import DTYPES, MOST_SHORT_TAPS
+from hyena.ops.native._call import Arguments, Spans
 from hyena.ops.segments import check_spans
 
 
 def check_conv(op: str, z: Tensor, a: Arguments) -> None:
-    """Input and arguments of a convolution, but for a spectrum, of which `calls` knows more.
+    """Input and arguments of a convolution, but for a spectrum, of which `_call` knows more.
 
     Raises: ValueError on shapes, dtypes, devices or numbers that do not fit together.
     """

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hyena.ops.native.convolution import undisturbed
+from hyena.ops.arguments import check_tensor
+from hyena.ops.observed import undisturbed
 from hyena.ops.overlap import names_in_memory_of, overlaps_itself
 from hyena.ops.segments import Segments
 
@@ -86,19 +87,6 @@ def check_conv(
         raise ValueError(f"{op}: {input} is on {u.device} but k is on {k.device}; move one of them")
     check_filter(op, k, per_channel, name, causal)
     _check_segments(op, u, segments, f"{input} is {_sizes(parts)}")
-
-
-def check_tensor(op: str, name: str, x: object, *, optional: bool = False) -> None:
-    """Raises TypeError unless x is a tensor, or None if it is optional."""
-    if isinstance(x, Tensor) or (optional and x is None):
-        return
-    expected = "a tensor or None" if optional else "a tensor"
-    if x is None:
-        raise TypeError(f"{op}: expected {expected} as {name}, got None")
-    kind = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
-    raise TypeError(
-        f"{op}: expected {expected} as {name}, got {kind}; torch.as_tensor makes one of numbers"
-    )
 
 
 def check_filter(op: str, k: Tensor, per_channel: Tensor | None, name: str, causal: bool) -> None:

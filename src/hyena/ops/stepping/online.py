@@ -22,10 +22,10 @@ from torch.nn import functional as F
 
 from hyena.ops.backend import Backend
 from hyena.ops.long import long_conv
-from hyena.ops.native.convolution import eager
-from hyena.ops.native.stepping import Layers, OnlineStep, takes
-from hyena.ops.rows import Rows, check_alike, index_of, writable
+from hyena.ops.native.step import Layers, OnlineStep, takes
+from hyena.ops.native.takes import eager
 from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
+from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
 
 BLOCK = 64  # S; a power of two
 
@@ -58,7 +58,7 @@ class OnlineFilter:
         if self._near and not missing:
             return
         longest = 2 * missing[-1] if missing else self.block
-        with writable():
+        with normal_tensors():
             h = taps(longest if self.limit is None else min(longest, self.limit))
             h = F.pad(h, (0, longest - h.shape[-1]))
             if not self._near:
@@ -241,20 +241,20 @@ class OnlineState:
         inputs = self.inputs
         assert inputs is not None
         assert self.filter is not None
-        with writable():
+        with normal_tensors():
             wide = inputs.to(self._line.dtype)
             line = contribution(wide, taps.flatten(0, 1), room, backend=self.filter.backend)
         self._begin(line.contiguous(), inputs, 0)
 
     def copy(self) -> OnlineState:
         """The same in memory of its own."""
-        with writable():
+        with normal_tensors():
             return self._like(self.line.clone(), _of(self._inputs, torch.clone))
 
     def select(self, rows: Rows) -> OnlineState:
         """The rows of these indices, in this order and with repeats, in memory of their own."""
         index = index_of(rows, self._line.device)
-        with writable():
+        with normal_tensors():
             inputs = _of(self._inputs, lambda x: x.index_select(0, index))
             return self._like(self.line.index_select(0, index), inputs)
 
@@ -263,7 +263,7 @@ class OnlineState:
         moved = self._line.to(device)
         if moved is self._line:
             return self
-        with writable():
+        with normal_tensors():
             other = self._like(self.line.to(device), _of(self._inputs, lambda x: x.to(device)))
         other.filter = None
         return other
@@ -276,7 +276,7 @@ class OnlineState:
         """
         parts = [state.tensors() for state in states]
         check_alike("OnlineState", parts, [state.settings() for state in states])
-        with writable():
+        with normal_tensors():
             whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
             return states[0]._like(whole["line"], whole.get("inputs"))
 
@@ -311,7 +311,7 @@ class OnlineState:
         self._native = None
         B, channels, planned = line.shape
         size = min(self.block, planned)
-        with writable():
+        with normal_tensors():
             # Of the current block, by position: inputs, and what is known of the outputs. Here a
             # step reads and writes what lies side by side, in the line it does not.
             shape = (size, self.parts, B, channels // self.parts)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hyena.ops.native.convolution import eager
-from hyena.ops.native.stepping import Layers, RecurrentStep, takes
-from hyena.ops.rows import Rows, check_alike, index_of, writable
+from hyena.ops.native.step import Layers, RecurrentStep, takes
+from hyena.ops.native.takes import eager
+from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
 
 
 class Recurrence(NamedTuple):
@@ -138,7 +138,7 @@ class RecurrentState:
         """The same on a device; itself, if it is there."""
         if self._planes.to(device) is self._planes:
             return self
-        with writable():
+        with normal_tensors():
             return RecurrentState(self.x.to(device))
 
     @staticmethod
@@ -165,7 +165,7 @@ class RecurrentState:
         return RecurrentState(tensors["x"])
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> RecurrentState:
-        with writable():
+        with normal_tensors():
             other = RecurrentState(change(self.x))
         other.filter = self.filter
         return other

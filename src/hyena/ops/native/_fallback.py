@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from hyena.ops import fft
+from hyena.ops._shifted_sum import ShiftedSum, tap_gradient
 from hyena.ops.native import library
-from hyena.ops.native.calls import Arguments, Gradients, Spans
+from hyena.ops.native._call import Arguments, Gradients, Spans
 from hyena.ops.segments import Segments
 
 
@@ -89,8 +90,6 @@ def short_backward(
     need: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     """Gradients of u, taps and bias, those that are needed."""
-    from hyena.ops.short import ShiftedSum, tap_gradient
-
     if u.numel() == 0:
         found = [None if x is None else x.new_zeros(x.shape) for x in (u, taps, bias)]
     else:

@@ -12,7 +12,7 @@ Rows = Tensor | Sequence[int]
 
 
 @contextmanager
-def writable() -> Iterator[None]:
+def normal_tensors() -> Iterator[None]:
     """What is made here can be written to in place, in inference mode and outside, and has no
     gradient."""
     with torch.inference_mode(False), torch.no_grad():

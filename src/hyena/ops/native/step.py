@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from hyena.ops.native import library
-from hyena.ops.native.calls import DTYPES
-from hyena.ops.native.convolution import eager
-from hyena.ops.native.interface import Dtype, Linear, Online, Step
+from hyena.ops.native._abi import DTYPES, Dtype, Linear, Online, Step
 from hyena.ops.native.linear import Layer, in_order
+from hyena.ops.native.takes import eager
 
 Layers = tuple[Layer, Layer]
 """Input and output projection of an operator, which the kernel takes."""
