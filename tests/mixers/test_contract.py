@@ -461,6 +461,22 @@ def test_a_state_that_would_round_what_follows_is_refused(
     assert_close(mixer.float().step(u[:, 5].float(), state)[0].double(), expected, 1e-5)
 
 
+# AFT-conv sums over tiles in its backward pass, which no such rule is written for.
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("aft-conv")])
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # of PyTorch's kernel
+def test_gradients_of_each_row_by_vmap(name: str, generator: torch.Generator) -> None:
+    mixer, u = build(name), draw(generator, 3, 7, D)
+    parameters = {key: p.detach() for key, p in mixer.named_parameters() if p.requires_grad}
+
+    def loss(parameters: dict[str, Tensor], row: Tensor) -> Tensor:
+        return torch.func.functional_call(mixer, parameters, (row[None],)).square().sum()
+
+    together = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, u)
+    apart = [torch.func.grad(loss)(parameters, row) for row in u]
+    for key, found in together.items():
+        assert_close(found, torch.stack([one[key] for one in apart]), 1e-11)
+
+
 @each_mixer
 @torch.no_grad()
 def test_meta_device(name: str) -> None:

@@ -50,9 +50,31 @@ def running_max(keys: Tensor, starts: Tensor | None, decay: Tensor | None = None
     fall = keys.new_zeros(1) if decay is None else -decay.detach().to(keys.dtype)
     if starts is not None:
         fall = fall.masked_fill(starts, -math.inf)
-    m = torch.empty_like(keys, memory_format=torch.contiguous_format)
-    _scan(keys, fall.expand_as(keys), m, False, _max_of_sum, torch.Tensor.add_)
+    m: Tensor = _RunningMax.apply(keys, fall.expand_as(keys))
     return m
+
+
+class _RunningMax(torch.autograd.Function):
+    """(keys, fall) → m, without gradient."""
+
+    @staticmethod
+    def forward(keys: Tensor, fall: Tensor) -> Tensor:
+        m = torch.empty_like(keys, memory_format=torch.contiguous_format)
+        _scan(keys, fall, m, False, _max_of_sum, torch.Tensor.add_)
+        return m
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, dm: Tensor) -> tuple[None, None]:
+        return None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], keys: Tensor, fall: Tensor) -> Any:
+        keys, fall = (_mapped(*x, info.batch_size) for x in zip((keys, fall), in_dims, strict=True))
+        return _RunningMax.apply(keys, fall), 0
 
 
 class _LinearScan(torch.autograd.Function):
@@ -78,6 +100,17 @@ class _LinearScan(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             da = (dx * _shifted(h, ctx.reverse)).sum_to_size(a.shape)
         return dx, da, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, a: Tensor, reverse: bool) -> Any:
+        x, a = (_mapped(t, dim, info.batch_size) for t, dim in zip((x, a), in_dims, strict=False))
+        a = a.reshape(a.shape[0], *[1] * (x.dim() - a.dim()), *a.shape[1:])  # what x has besides
+        return _LinearScan.apply(x, a, reverse), 0
+
+
+def _mapped(x: Tensor, dim: int | None, size: int) -> Tensor:
+    """x with the dimension that is mapped over in front, also where it is not mapped."""
+    return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
 def _shifted(x: Tensor, earlier: bool) -> Tensor:
