@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("mixers", ["hyena", "s4d", "h3", "gss"])
+@pytest.mark.parametrize("mixers", ["hyena", "linear-attention", "rwkv", "s4d", "h3", "gss"])
 def test_of_a_whole_model(mixers: str, dtype: torch.dtype, training: bool) -> None:
     model, ids = small_model(mixers, dtype=dtype).train(training), tokens(3, 10)
     parameters = dict(model.named_parameters())
