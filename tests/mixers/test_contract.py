@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +117,16 @@ def test_every_mixer_has_a_case() -> None:
         assert type(build(name)) is spec.type
         _, state = build(name).prefill(torch.zeros(1, 2, D, dtype=torch.float64))
         assert type(state) is spec.state
+
+
+def test_the_page_describes_every_mixer() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "mixers.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^mixers = \{\n(.*?)^\}", page, re.M | re.S)
+    assert set(re.findall(r'"(\S+)":', block)) == set(SPECS)
+    classes = {spec.type.__name__ for spec in SPECS.values()}
+    assert {name for name in classes if f"`{name}`" not in page} == set()
+    table = page[page.index("| mixer | state |") :].split("\n\n")[0]
+    assert len(table.splitlines()) == 2 + len(SPECS)
 
 
 @each_mixer

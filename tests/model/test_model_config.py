@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
-from hyena.model.config import MIXERS
+from hyena.model.config import MIXERS, SSMConfig
 
 
 def test_a_pattern_repeats_from_the_first_layer() -> None:
@@ -34,6 +34,21 @@ def test_derived_sizes() -> None:
         ({"mlp_width": 0}, "model.mlp_width: expected at least 1, got 0"),
         ({"head_dim": 0}, "model.head_dim: expected at least 1, got 0"),
         ({"order": 1}, "model.order: expected at least 2, got 1"),
+        ({"width": 10**19}, "model.width: expected at most 1048576, got 10000000000000000000"),
+        ({"layers": 2**32}, "model.layers: expected at most 1024, got 4294967296"),
+        (
+            {"max_length": 2**63},
+            "model.max_length: expected at most 2147483648, got 9223372036854775808",
+        ),
+        (
+            {"filter": FilterConfig(depth=2**32)},
+            "model.filter.depth: expected at most 1024, got 4294967296",
+        ),
+        ({"filter": FilterConfig(taps=0)}, "model.filter.taps: expected at least 1, got 0"),
+        (
+            {"ssm": SSMConfig(state=2**40)},
+            "model.ssm.state: expected at most 1048576, got 1099511627776",
+        ),
         ({"width": "64"}, "model.width: expected a whole number, got '64'"),
         ({"layers": 2.5}, "model.layers: expected a whole number, got 2.5"),
         ({"head_dim": True}, "model.head_dim: expected a whole number, got True"),
@@ -72,7 +87,7 @@ def test_a_bad_value_is_one_clear_line(values: dict[str, Any], message: str) -> 
     [
         ({"filter": FilterConfig(emb_dim=4)}, "emb_dim must be odd and at least 3"),
         ({"filter": FilterConfig(depth=1)}, "expected depth ≥ 2 linear layers, got 1"),
-        ({"filter": FilterConfig(width=0)}, "expected width ≥ 1, got 0"),
+        ({"filter": FilterConfig(width=0)}, "filter.width: expected at least 1, got 0"),
         ({"filter": FilterConfig(fast_decay=2.0)}, "expected 0 < fast_decay ≤ slow_decay"),
         (
             {"mixers": "attention", "width": 100},

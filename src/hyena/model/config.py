@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from numbers import Integral, Real
+from operator import attrgetter
 from typing import Literal, get_args
 
 from hyena.filters import LengthPolicy
@@ -123,12 +124,11 @@ class ModelConfig:
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise ValueError(f"model.{name}: expected a {kind.__name__}, got {value!r}")
-        for name in _COUNTS:
-            _check_count(name, getattr(self, name), 1)
-        for name in ("mlp_width", "head_dim"):
-            if getattr(self, name) is not None:
-                _check_count(name, getattr(self, name), 1)
-        _check_count("order", self.order, 2)
+        for name, most in _COUNTS.items():
+            value = attrgetter(name)(self)
+            if name in ("mlp_width", "head_dim", "filter.state") and value is None:
+                continue
+            _check_count(name, value, 2 if name == "order" else 1, most)
         if self.length_policy not in get_args(LengthPolicy):
             raise ValueError(
                 f"model.length_policy: expected one of {', '.join(get_args(LengthPolicy))}, "
@@ -185,20 +185,34 @@ class ModelConfig:
         return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
 
 
-_COUNTS = (
-    "vocab_size",
-    "width",
-    "layers",
-    "max_length",
-    "short_width",
-    "local_width",
-    "vocab_multiple",
-)
+_LENGTH, _WIDTH, _DEPTH = 2**31, 2**20, 2**10  # no product of them overflows, no loop is endless
+_COUNTS = {
+    "vocab_size": _LENGTH,
+    "width": _WIDTH,
+    "mlp_width": _WIDTH,
+    "layers": _DEPTH,
+    "max_length": _LENGTH,
+    "order": _DEPTH,
+    "short_width": _WIDTH,
+    "head_dim": _WIDTH,
+    "local_width": _WIDTH,
+    "vocab_multiple": _LENGTH,
+    "filter.taps": _LENGTH,
+    "filter.modes": _LENGTH,
+    "filter.degree": _WIDTH,
+    "filter.state": _WIDTH,
+    "filter.emb_dim": _WIDTH,
+    "filter.width": _WIDTH,
+    "filter.depth": _DEPTH,
+    "ssm.state": _WIDTH,
+}
 
 
-def _check_count(name: str, value: object, least: int) -> None:
-    """Raises ValueError unless the value is a whole number that is large enough."""
+def _check_count(name: str, value: object, least: int, most: int) -> None:
+    """Raises ValueError unless the value is a whole number from ``least`` to ``most``."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise ValueError(f"model.{name}: expected a whole number, got {value!r}")
     if int(value) < least:
         raise ValueError(f"model.{name}: expected at least {least}, got {value}")
+    if int(value) > most:
+        raise ValueError(f"model.{name}: expected at most {most}, got {value}")
