@@ -117,7 +117,7 @@ def rewritten(page: str, graph: Graph) -> str:
         name = next((name for name in left if graph[name] <= set(rows)), left[0])
         what = old.get(name, ("", set()))[0]
         others = ", ".join(f"`{other}`" for other in sorted(graph[name]))
-        rows[name] = f"| `{name}` | {what} | {others} |".replace(" |  |", " | |")
+        rows[name] = re.sub(r"\|\s+(?=\|)", "| ", f"| `{name}` | {what} | {others} |")
     lines = "".join(f"{row}\n" for row in rows.values())
     return re.sub(r"(?:^\| `\w+` \| .+\|\n)+", lines, page, count=1, flags=re.MULTILINE)
 
