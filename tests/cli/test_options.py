@@ -85,6 +85,7 @@ def test_the_first_word_is_the_positional_option() -> None:
 def test_text_is_kept_as_it_is() -> None:
     assert read("d", "--stop", "a: {b} # 1e3").stop == "a: {b} # 1e3"
     assert read("d", "--stop", "12").stop == "12"
+    assert [read("d", "--stop", text).stop for text in ("###", "# a", " #")] == ["###", "# a", " #"]
     assert read("d", '--prompts=["a b", "c"]').prompts == ["a b", "c"]
     assert read("d", "--prompts+=a", "--prompts+=b").prompts == ["a", "b"]
 

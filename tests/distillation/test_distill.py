@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from comparison import assert_close, relative_error
 from torch import Tensor
 
 import hyena
-from hyena.distillation import distill, draw_distillation, logit_error
+from hyena.distillation import Distilled, distill, draw_distillation, logit_error
 from hyena.filters import exponentials
 from hyena.generation import Generation, SequenceState, generate, load_state, save_state
 from hyena.mixers import HyenaOperator
@@ -52,10 +53,15 @@ def operators(model: LanguageModel) -> list[HyenaOperator]:
     return [b.mixer for b in model.blocks if isinstance(b.mixer, HyenaOperator)]
 
 
+@functools.cache  # one for all tests
+def distilled(tolerance: float) -> Distilled:
+    return distill(make(), tolerance=tolerance)
+
+
 @pytest.mark.parametrize("tolerance", [1e-1, 1e-2, 1e-3])
 def test_every_filter_is_within_the_tolerance(tolerance: float) -> None:
     model = make()
-    found = distill(model, tolerance=tolerance)
+    found = distilled(tolerance)
     for layer, old, new in zip(found.layers, operators(model), operators(found.model), strict=True):
         with torch.no_grad():
             h, g = old.filter(100), new.filter(100)
@@ -72,7 +78,7 @@ def test_every_filter_is_within_the_tolerance(tolerance: float) -> None:
 def test_outputs_come_near_as_filters_do() -> None:
     model = make()
     ids = tokens(model, 100)
-    errors = [logit_error(model, distill(model, tolerance=t).model, ids) for t in (1e-1, 1e-3)]
+    errors = [logit_error(model, distilled(t).model, ids) for t in (1e-1, 1e-3)]
     assert 1e-6 < errors[1] < errors[0] / 10 < 0.1
     assert logit_error(model, copy.deepcopy(model), ids) == 0
 

@@ -1,5 +1,6 @@
 """Beam search against its definition, and against a search of everything."""
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -41,8 +42,18 @@ def ended(tokens: list[int], stop: str | None, longest: int) -> tuple[list[int],
     return (tokens, Letters().decode(tokens), "length") if len(tokens) == longest else None
 
 
+@functools.cache  # one for all tests, as are its distributions
+def small(mixers: str) -> LanguageModel:
+    return tempered(build(mixers, vocab_size=5, layers=2), 0.02)
+
+
+@functools.cache
+def known(model: LanguageModel, *ids: int) -> list[float]:
+    return next_logprobs(model, list(ids)).tolist()
+
+
 def beam(model: LanguageModel, prompt: list[int], drawn: list[int], ending: Any, penalty: float):
-    each = [float(next_logprobs(model, prompt + drawn[:n])[token]) for n, token in enumerate(drawn)]
+    each = [known(model, *prompt, *drawn[:n])[token] for n, token in enumerate(drawn)]
     kept = len(ending[0])
     return Beam(*ending, sum(each), sum(each) / len(drawn) ** penalty, each[:kept], [[]] * kept)
 
@@ -71,9 +82,9 @@ def by_definition(
     live, done = [([], 0.0)], []
     for _ in range(longest):
         candidates = [
-            ([*drawn, token], logprob + float(value))
+            ([*drawn, token], logprob + value)
             for drawn, logprob in live
-            for token, value in enumerate(next_logprobs(model, prompt + drawn))
+            for token, value in enumerate(known(model, *prompt, *drawn))
         ]
         candidates.sort(key=lambda c: -c[1])
         live = []
@@ -104,7 +115,7 @@ def check_same(found: list[Beam], expected: list[Beam]) -> None:
 def test_a_beam_of_everything_finds_the_best_of_everything(
     mixers: str, stop: str | None, penalty: float
 ) -> None:
-    model = tempered(build(mixers, vocab_size=5, layers=2), 0.02)
+    model = small(mixers)
     (found,) = beam_search(
         model,
         "",
@@ -125,7 +136,7 @@ def test_a_beam_of_everything_finds_the_best_of_everything(
 def test_prompts_of_different_lengths_are_searched_as_defined(
     width: int, penalty: float, stop: str | None
 ) -> None:
-    model = tempered(build("hyena,attention", vocab_size=5, layers=2), 0.02)
+    model = small("hyena,attention")
     prompts = [[0, 1], [0, 2, 1, 1, 3], [0]]
     found = beam_search(
         model,

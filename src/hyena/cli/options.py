@@ -41,11 +41,14 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 def _load(text: str) -> Any:
-    """JSON, as which files and lists are handed over; or YAML, as within bounds everywhere."""
+    """JSON, as which files and lists are handed over; or YAML, as within bounds everywhere.
+
+    A text such as "### " is no comment here, where it would be read as none.
+    """
     try:
         return json.loads(text)
     except ValueError:
-        return read_text(text)
+        return text if text.lstrip().startswith("#") else read_text(text)
 
 
 set_loader("yaml", _load, exceptions=(ValueError,))
