@@ -1,8 +1,11 @@
 """What holds for every test."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import settings
+from processes import usual_signals
 
 # One thread a process, so that sums are added in one order; the processes run side by side.
 torch.set_num_threads(1)
@@ -10,6 +13,13 @@ torch.set_num_threads(1)
 # No test depends on the clock, and a failure comes back on the next run.
 settings.register_profile("hyena", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("hyena")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _usual_signals() -> Iterator[None]:
+    """A script's background ignores SIGINT, which what a test starts would inherit."""
+    with usual_signals():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import started
 
 from hyena.cli import main
+from hyena.training.signals import stop_on_signal
 
 Output = pytest.CaptureFixture[str]
 
@@ -31,30 +33,35 @@ def test_a_command_is_ended_by_sigterm(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_sigterm_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hyena.cli.info.run", lambda config: signal.raise_signal(signal.SIGTERM))
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_is_ignored_stays_ignored(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(config: object) -> None:
+        with stop_on_signal() as request:  # as of a training run
+            signal.raise_signal(number)
+        assert request.signal == 0
+        signal.raise_signal(number)
+
+    monkeypatch.setattr("hyena.cli.info.run", run)
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         assert main(["info"]) == 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_bench_ends_with_its_worker(number: signal.Signals, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hyena", "bench", "goals", "--out", str(tmp_path), "--threads=1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for _ in range(1200):  # until the worker is there, which measures the machine first
-        if (tmp_path / "parts/setting.json").is_file():
-            break
-        time.sleep(0.05)
-    time.sleep(0.2)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)  # when the worker too has closed the pipe
+    words = [sys.executable, "-m", "hyena", "bench", "goals", "--out", str(tmp_path), "--threads=1"]
+    with started(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        for _ in range(1200):  # until the worker is there, which measures the machine first
+            if (tmp_path / "parts/setting.json").is_file():
+                break
+            time.sleep(0.05)
+        time.sleep(0.2)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)  # when the worker too has closed the pipe
     said = {signal.SIGTERM: "terminated\n", signal.SIGINT: "interrupted\n"}
     assert (process.returncode, err) == (128 + number, said[number])
 

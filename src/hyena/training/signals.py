@@ -20,8 +20,8 @@ class StopRequest:
 def stop_on_signal() -> Iterator[StopRequest]:
     """Within it, the first SIGINT or SIGTERM is noted and the second raises KeyboardInterrupt.
 
-    The former handlers are put back at the end. Outside the main thread Python allows no
-    handlers, so none are set and nothing is ever noted.
+    The former handlers are put back at the end. A signal that is ignored stays so. Outside the main
+    thread Python allows no handlers, so none are set and nothing is ever noted.
     """
     request = StopRequest()
 
@@ -33,7 +33,8 @@ def stop_on_signal() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    former = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+    former = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield request
     finally:
