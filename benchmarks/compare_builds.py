@@ -26,9 +26,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hyena.bench import cases, generation_rows
+from hyena.bench import generation
 from hyena.bench.allocator import environment, why_not_tuned
-from hyena.bench.generation_mixers import STATE
+from hyena.bench.convolution import cases
+from hyena.bench.generation.mixers import STATE
 from hyena.bench.report import table
 
 LIMIT = 1.05
@@ -64,12 +65,12 @@ def rows() -> tuple[Groups, dict[str, str]]:
             length = int(name[2:]) if name.startswith("L=") else cell.length
             found = _conv_row(cell, length)
             label = _conv_name(cell, length)
-            if cell.work in ("gated_conv", "two_lengths") and cell.mode(name) == "c":
+            if label.startswith("gated_conv forward") and cell.allocator == "default":
                 excepted[f"{label}, output reused"] = "mode (c), whose out= not every build has"
             groups[cell.allocator][f"{label}, {cell.allocator} allocator"] = found
     if why_not_tuned():
         excepted |= dict.fromkeys(groups.pop("tuned"), why_not_tuned())
-    for row in generation_rows.rows():
+    for row in generation.cases.cases():
         if row.kind == "memory":
             excepted[str(row)] = "without times"
             continue
@@ -82,7 +83,7 @@ def rows() -> tuple[Groups, dict[str, str]]:
     return groups, excepted
 
 
-def _conv_row(cell: cases.Cell, length: int) -> Row:
+def _conv_row(cell: cases.Case, length: int) -> Row:
     row = {"batch": cell.batch, "width": cell.width, "length": length}
     training = {"training": cell.direction == "training"}
     if cell.work.startswith("operator"):
@@ -90,15 +91,15 @@ def _conv_row(cell: cases.Cell, length: int) -> Row:
     return {"work": "convolution", **training, **row, "bf16": False}
 
 
-def _conv_name(cell: cases.Cell, length: int) -> str:
+def _conv_name(cell: cases.Case, length: int) -> str:
     work = "gated_conv" if cell.work == "two_lengths" else cell.work
     return f"{work} {cell.direction}, D={cell.width}, L={length}"
 
 
-def _generation_row(row: generation_rows.Row, name: str) -> tuple[str, Row]:
+def _generation_row(row: generation.cases.Case, name: str) -> tuple[str, Row]:
     """A row may stand in several tables of `hyena bench generate`; by its name it is here once."""
     P, T = row.context, row.tokens
-    base = name.removesuffix(generation_rows.BARE)
+    base = name.removesuffix(generation.cases.BARE)
     recurrent = base == "distilled" or row.kind == "positions"
     common = {"batch": row.batch, "width": row.width, "recurrent": STATE if recurrent else None}
     kind = "recurrent" if recurrent else "exact"

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import build_rows
 import compare_builds
 
-from hyena.bench import cases
+from hyena.bench.convolution import cases
 
 SMALL = {"width": 8, "batch": 2, "bf16": False}
 ROWS = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hyena.bench import cases
+from hyena.bench.convolution import cases
 from hyena.cli import main
 from hyena.cli.bench import Config, chosen
 
@@ -18,7 +18,7 @@ def test_the_quick_suite_measures_reports_and_goes_on(tmp_path: Path, capfd: Out
     assert main(words) == 0
     printed = capfd.readouterr().out
     assert printed.startswith("ours: ")
-    assert "gated_conv forward, D=8, L=16, default allocator: ours_out " in printed
+    assert "gated_conv forward, D=8, L=16, default allocator: ours " in printed
     assert printed.endswith(f"{out}\n")
     document = json.loads((out / "results.json").read_text())
     cells = cases.quick(lengths=[16])
@@ -32,7 +32,7 @@ def test_the_quick_suite_measures_reports_and_goes_on(tmp_path: Path, capfd: Out
 
     assert main(words) == 0
     _, *lines = capfd.readouterr().out.splitlines()
-    assert lines == [f"{len(cells)} of {len(cells)} cells are there already", str(out)]
+    assert lines == [f"{len(cells)} of {len(cells)} cases are there already", str(out)]
     assert main([word if word != "1" else "2" for word in words]) == 1
     assert "another setting: threads is 2 now and was 1 there" in capfd.readouterr().err
 

@@ -1,26 +1,14 @@
-"""The benchmark behind `hyena bench`: the convolution and the operator against their rivals.
+"""The benchmarks behind `hyena bench`: the convolution and the operator, and generation.
 
-Everything that is timed is compared with float64 first. Contenders of a row run in turns in one
-process; each allocator has a process of its own. ``docs/benchmarks.md`` says what each row is.
+A *case* is work of one size, done by ours and by *baselines*: what ours replaces, written by us
+beside it. What is timed is compared with float64 first, and all contenders of a case take turns in
+one process. ``docs/benchmarks.md`` says what each case is.
+
+``convolution`` and ``generation`` each have their cases, baselines and goals, and how one case is
+measured; they share the timing, the truth, the folder of results and the tables.
 """
 
-from hyena.bench.cases import Cell
-from hyena.bench.goals import Goal, goals
-from hyena.bench.report import report
-from hyena.bench.rivals import AttentionBlock, PublicOperator, public_gated_conv
-from hyena.bench.runner import Options, run
+from hyena.bench.convolution.baselines import AttentionBlock, PublicOperator, public_gated_conv
 from hyena.bench.timing import Timing, time_in_turns
 
-__all__ = [
-    "AttentionBlock",
-    "Cell",
-    "Goal",
-    "Options",
-    "PublicOperator",
-    "Timing",
-    "goals",
-    "public_gated_conv",
-    "report",
-    "run",
-    "time_in_turns",
-]
+__all__ = ["AttentionBlock", "PublicOperator", "Timing", "public_gated_conv", "time_in_turns"]

@@ -12,6 +12,8 @@ from typing import NamedTuple
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
+_SHARE = 0.8  # of the memory that is available
+
 
 class Peak(NamedTuple):
     """Bytes. ``call``: beyond what was there before the call, its inputs included in that."""
@@ -45,6 +47,14 @@ def available() -> int | None:
     if not info.is_file():
         return None
     return _field(info.read_text(), "MemAvailable") * 1024
+
+
+def too_large(bytes: float) -> str:
+    """Why so many bytes are left out, one line; empty if they fit, or nobody knows."""
+    room = available()
+    if room is None or bytes <= _SHARE * room:
+        return ""
+    return f"may need {bytes / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB are free"
 
 
 def _kilobytes(name: str) -> int:

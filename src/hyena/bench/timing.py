@@ -57,7 +57,7 @@ def time_in_turns(
         )
     share = seconds / len(calls)
     samples: dict[str, list[float]] = {name: [] for name in calls}
-    with _without_collector():
+    with without_collector():
         once = {
             name: _warm_up(call, (first or {}).get(name), share, clock)
             for name, call in calls.items()
@@ -109,14 +109,20 @@ def _sample(call: Call, inner: int, clock: Clock) -> float:
 
 
 def _summary(times: list[float], inner: int) -> Timing:
-    if len(times) == 1:
-        return Timing(times[0], times[0], times[0], 1, inner)
-    lower, median, upper = statistics.quantiles(times, n=4, method="inclusive")
+    lower, median, upper = quartiles(times)
     return Timing(median, lower, upper, len(times), inner)
 
 
+def quartiles(times: list[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile of one time or more."""
+    if len(times) == 1:
+        return times[0], times[0], times[0]
+    lower, median, upper = statistics.quantiles(times, n=4, method="inclusive")
+    return lower, median, upper
+
+
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Python's collector would run in some contender's time."""
     gc.collect()
     was_on = gc.isenabled()

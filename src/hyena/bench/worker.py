@@ -2,7 +2,7 @@
 
 It reads a JSON object a line from standard input and answers with one a line on standard output;
 whatever else is printed goes to standard error. When its input ends, which is when the process that
-started it is gone, so does it, in the middle of a measurement too. See `hyena.bench.runner`.
+started it is gone, so does it, in the middle of a measurement too. See `hyena.bench.processes`.
 """
 
 import json
@@ -15,20 +15,25 @@ from typing import Any
 
 import torch
 
-from hyena.bench.cases import Cell
-from hyena.bench.limits import limits
-from hyena.bench.measure import measure, measure_memory
+from hyena.bench.convolution.cases import Case
+from hyena.bench.convolution.limits import limits
+from hyena.bench.convolution.measure import measure, measure_memory
+from hyena.bench.generation import cases as generation
+from hyena.bench.generation.memory import measure_prefill
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Does what a request asks for; an exception becomes "failed", one line."""
+    do = request["do"]
     try:
-        if request["do"] == "limits":
+        if do == "limits":
             return dict(limits(**request["options"]))
-        cell = Cell(**request["cell"])
-        if request["do"] == "memory":
-            return measure_memory(cell, request["contender"])
-        return measure(cell, **request["options"])
+        if do == "prefill":
+            return measure_prefill(generation.Case(**request["row"]), request["contender"])
+        case = Case(**request["cell"])
+        if do == "memory":
+            return measure_memory(case, request["contender"])
+        return measure(case, **request["options"])
     except (ValueError, RuntimeError, MemoryError, ImportError) as problem:
         return {"failed": f"{type(problem).__name__}: {' '.join(str(problem).split())[:500]}"}
 

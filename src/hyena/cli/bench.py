@@ -2,21 +2,19 @@
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from hyena.bench import cases, generation_runner, generation_suite, runner
-from hyena.bench.cases import Cell, Mode
-from hyena.bench.drawings import draw
-from hyena.bench.generation_goals import goals as generation_goals
-from hyena.bench.goals import goals
-from hyena.bench.measure import Result
-from hyena.bench.report import goal_rows, report, table
-from hyena.bench.rivals import head_size
+from hyena.bench import convolution as conv
+from hyena.bench import folder, generation
+from hyena.bench.convolution.cases import Case, Mode
+from hyena.bench.goals import Goal, Results
+from hyena.bench.reference import head_size
+from hyena.bench.report import goal_rows, table
 from hyena.cli.bar import bar
 from hyena.machine import convolution, hardware, setting
 from hyena.ops.backend import resolve_backend
@@ -88,85 +86,117 @@ class Config:
 def run(config: Config) -> int:
     """Measures, writes the report and prints what became of the goals.
 
-    Returns: 0, or 1 if a row could not be measured.
+    Returns: 0, or 1 if a case could not be measured.
     """
-    if config.suite == "generate":
-        return _generate(config)
-    cells = chosen(config)
-    name = f"convolution_{hardware()}_{datetime.date.today():%Y-%m-%d}"
-    out = RESULTS / name if config.out is None else config.out
-    threads = torch.get_num_threads() if config.threads is None else config.threads
-    resolve_backend("auto")  # a HYENA_ISA that cannot be is an error at once, not in every row
-    where = {**setting(), **convolution(), "threads": threads}
-    for name in ("seconds", "repeats"):  # so that rows timed otherwise are not taken for these
+    return _generation(config) if config.suite == "generate" else _convolution(config)
+
+
+def _convolution(config: Config) -> int:
+    """In processes of its own."""
+    cases = chosen(config)
+    threads = config.threads or torch.get_num_threads()
+    where = {**_where(), "threads": threads}
+    for name in ("seconds", "repeats"):  # so that cases timed otherwise are not taken for these
         where[name] = getattr(config, name) or "those of the suite"
-    del where["allocator"], where["command"]
-    if config.fresh:
-        runner.clear(out)
-    quick = config.suite == "quick"
-    print(f"ours: {where['backend']} backend, kernel {where['kernel']}; threads: {threads}")
-    options = runner.Options(threads, config.repeats or 100, config.seconds, config.memory)
-    with bar("rows") as progress:
-        results = runner.run(
-            cells,
-            out,
-            options,
-            where,
-            limits=_SMALL if quick else None,
-            progress=None if progress is None else lambda n: progress(n, n, len(cells)),
-        )
-    write(out, results, where)
-    if any(cell.suite == "goals" for cell in cells):
-        print(table(goal_rows(goals(), results)))
-    print(out)
-    return int(any("failed" in results[cell.key] for cell in cells))
+    del where["allocator"]
+    out = _folder(config, "convolution", where)
+    options = conv.run.Options(threads, config.repeats or 100, config.seconds, config.memory)
+    limits = _SMALL if config.suite == "quick" else None
+    with bar("rows") as bars:
+        progress = _counted(bars, len(cases))
+        results = conv.run.run(cases, out, options, where, limits=limits, progress=progress)
+    found, goals = folder.read_limits(out), conv.goals.goals()
+    more = {"limits": found, "goals": [goal.record(results) for goal in goals]}
+    _write(
+        out, {"setting": where, **more, "cells": results}, conv.report.report(results, where, found)
+    )
+    conv.drawings.draw(results, out)
+    shown = goals if any(case.suite == "goals" for case in cases) else []
+    return _told(out, shown, conv.cases.CONTENDERS, results, cases)
 
 
-def _generate(config: Config) -> int:
-    """The same of generation, in this process."""
-    rows = generation_suite.chosen(
+def _generation(config: Config) -> int:
+    """In this process."""
+    cases = generation.cases.chosen(
         config.lengths, small=config.quick, large=config.large, memory=config.memory
     )
-    name = f"generation_{hardware()}_{datetime.date.today():%Y-%m-%d}"
-    out = RESULTS / name if config.out is None else config.out
-    seconds = config.seconds or generation_suite.SECONDS
-    resolve_backend("auto")
-    if config.fresh:
-        runner.clear(out)
+    seconds = config.seconds or generation.run.SECONDS
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads or before)
     try:
-        mine = generation_suite.setting(seconds, config.repeats)
-        where = {**setting(), **convolution(), **mine}
-        del where["command"]
-        print(f"ours: {where['backend']} backend, kernel {where['kernel']}")
-        with bar("rows") as progress:
-            results = generation_runner.run(
-                rows,
+        where = {**_where(), **generation.run.setting(seconds, config.repeats)}
+        out = _folder(config, "generation", where)
+        with bar("rows") as bars:
+            results = generation.run.run(
+                cases,
                 out,
                 where,
                 seconds=seconds,
                 repeats=config.repeats,
-                progress=None if progress is None else lambda n: progress(n, n, len(rows)),
+                progress=_counted(bars, len(cases)),
             )
     finally:
         torch.set_num_threads(before)
-    generation_suite.write(out, results, where)
-    if not config.quick:
-        print(table(goal_rows(generation_goals(), results)))
+    goals = generation.goals.goals()
+    more = {"goals": [goal.record(results) for goal in goals], "rows": results}
+    _write(out, {"setting": where, **more}, generation.report.report(results, where))
+    generation.drawings.draw(results, out)
+    shown = [] if config.quick else goals
+    return _told(out, shown, generation.cases.CONTENDERS, results, cases)
+
+
+def _where() -> dict[str, Any]:
+    resolve_backend("auto")  # a HYENA_ISA that cannot be is an error at once, not in every case
+    where = {**setting(), **convolution()}
+    del where["command"]
+    return where
+
+
+def _folder(config: Config, what: str, where: Mapping[str, Any]) -> Path:
+    """The folder of the results, empty if they are to be measured again."""
+    name = f"{what}_{hardware()}_{datetime.date.today():%Y-%m-%d}"
+    out = RESULTS / name if config.out is None else config.out
+    if config.fresh:
+        folder.clear(out)
+    kernel = f"{where['backend']} backend, kernel {where['kernel']}"
+    print(f"ours: {kernel}; threads: {where['threads']}")
+    return out
+
+
+def _counted(
+    progress: Callable[[int, int, int], None] | None, count: int
+) -> Callable[[int], None] | None:
+    return None if progress is None else lambda n: progress(n, n, count)
+
+
+def _write(out: Path, document: Mapping[str, Any], text: str) -> None:
+    folder.write_json(out / "results.json", document)
+    (out / "table.md").write_text(text, encoding="utf-8")
+
+
+def _told(
+    out: Path,
+    goals: Sequence[Goal],
+    labels: Mapping[str, str],
+    results: Results,
+    cases: Sequence[folder.Case],
+) -> int:
+    """Prints what became of the goals; 1 if a case that was asked for failed."""
+    if goals:
+        print(table(goal_rows(goals, results, labels)))
     print(out)
-    return int(any("failed" in results[row.key] for row in rows))
+    return int(any("failed" in results[case.key] for case in cases))
 
 
-def chosen(config: Config) -> list[Cell]:
+def chosen(config: Config) -> list[Case]:
     """The rows that a configuration asks for. Raises: ValueError if there are none."""
-    cells: list[Cell] = []
+    cases: list[Case] = []
     if config.suite in ("goals", "all"):
-        cells += [
-            cell
-            for cell in cases.goals()
-            if (config.widths is None or cell.width in config.widths)
-            and (config.lengths is None or {cell.length, cell.beside} & set(config.lengths))
+        cases += [
+            case
+            for case in conv.cases.goals()
+            if (config.widths is None or case.width in config.widths)
+            and (config.lengths is None or {case.length, case.beside} & set(config.lengths))
         ]
     sizes: dict[str, Sequence[int]] = {}
     if config.widths is not None:
@@ -174,39 +204,23 @@ def chosen(config: Config) -> list[Cell]:
     if config.lengths is not None:
         sizes["lengths"] = config.lengths
     if config.suite in ("sweep", "all"):
-        cells += cases.sweep(**sizes)
+        cases += conv.cases.sweep(**sizes)
     if config.suite == "quick":
-        cells += cases.quick(**sizes)
-    cells = [kept for cell in cells if (kept := _in_modes(cell, config.modes)).contenders]
-    if not cells:
+        cases += conv.cases.quick(**sizes)
+    cases = [kept for case in cases if (kept := _in_modes(case, config.modes)).contenders]
+    if not cases:
         asked = {"widths": config.widths, "lengths": config.lengths, "modes": config.modes}
         given = [f"{name} {json.dumps(values)}" for name, values in asked.items() if values]
         raise ValueError(
             f"no row of the suite {config.suite} has {' and '.join(given)}; leave some of them out"
         )
-    return cells
+    return cases
 
 
-def _in_modes(cell: Cell, modes: Sequence[Mode]) -> Cell:
-    """The cell without the contenders of other modes; errors do not hang on the mode."""
-    if cell.work == "error":
-        return cell
-    kept = tuple(name for name in cell.contenders if cell.mode(name) in modes)
-    memory = tuple(name for name in cell.memory if name in kept)
-    return replace(cell, contenders=kept, memory=memory)
-
-
-def write(out: Path, results: Mapping[str, Result], where: Mapping[str, Any]) -> None:
-    """``results.json``, ``table.md`` and the drawings."""
-    limits = runner.read_limits(out)
-    figures = []
-    for goal in goals():
-        found = goal.measure(results)
-        row = {name: value for name, value in asdict(goal).items() if name != "measure"}
-        row["measured"] = None if found is None else found._asdict()
-        figures.append({**row, "met": None if found is None else goal.met(found)})
-    document = {"setting": where, "limits": limits, "goals": figures, "cells": results}
-    text = json.dumps(document, indent=1) + "\n"
-    (out / "results.json").write_text(text, encoding="utf-8")
-    (out / "table.md").write_text(report(results, where, limits), encoding="utf-8")
-    draw(results, out)
+def _in_modes(case: Case, modes: Sequence[Mode]) -> Case:
+    """The case without the contenders of other modes; errors do not hang on the mode."""
+    if case.work == "error":
+        return case
+    kept = tuple(name for name in case.contenders if case.mode(name) in modes)
+    memory = tuple(name for name in case.memory if name in kept)
+    return replace(case, contenders=kept, memory=memory)

@@ -1,0 +1,228 @@
+"""The cases of the convolution: which work is measured, at which sizes, against which baselines.
+
+Sizes: B batch, D width, L length.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+from hyena.bench.allocator import Allocator
+
+Work = Literal["gated_conv", "operator", "operator_bf16", "two_lengths", "error"]
+Direction = Literal["forward", "training"]
+Mode = Literal["a", "b", "c"]
+Suite = Literal["goals", "sweep", "quick"]
+
+MODES: dict[Mode, str] = {
+    "a": "fresh tensors, default allocator",
+    "b": "fresh tensors, tuned allocator",
+    "c": "the operator with workspaces of its own, default allocator",
+}
+
+CONTENDERS = {
+    "ours": "ours",
+    "ours_out": "ours, reused buffers",
+    "ours_recomputed": "ours, spectrum recomputed",
+    "torch": "chunked torch",
+    "public": "public recipe",
+    "sdpa": "SDPA float32",
+    "sdpa_bf16": "SDPA bfloat16",
+    "block": "attention block",
+    "block_autocast": "attention block, bf16 autocast",
+    "block_bf16": "attention block, bf16 weights",
+}
+"""Ours and the baselines, and what a table calls them; `hyena.bench.convolution.measure` builds
+them."""
+
+# Contenders by work, direction and allocator. Attention's time does not hang on the allocator, so
+# it stands beside one of them only.
+_FORWARD = ("ours", "ours_recomputed", "torch", "public")
+_LINEUP: dict[tuple[Work, Direction, Allocator], tuple[str, ...]] = {
+    ("gated_conv", "forward", "default"): (*_FORWARD, "sdpa", "sdpa_bf16"),
+    ("gated_conv", "forward", "tuned"): _FORWARD,
+    ("gated_conv", "training", "default"): ("ours", "torch", "public", "sdpa", "sdpa_bf16"),
+    ("gated_conv", "training", "tuned"): ("ours", "torch", "public"),
+    ("operator", "forward", "default"): ("ours_out", "torch", "public", "block"),
+    ("operator", "forward", "tuned"): ("ours", "torch", "public"),
+    ("operator", "training", "default"): ("ours", "torch", "public", "block"),
+    ("operator", "training", "tuned"): ("ours", "torch", "public", "block"),
+    ("operator_bf16", "forward", "default"): ("ours_out", "public", "block_autocast", "block_bf16"),
+    ("operator_bf16", "training", "tuned"): ("ours", "public", "block_autocast", "block_bf16"),
+}
+
+# Lengths of the goals.
+CONV_LENGTHS = (2048, 8192, 65536)
+EVERY_LENGTH = tuple(1 << a for a in range(9, 18))  # 512 … 128k
+GROWTH_LENGTHS = tuple(1 << a for a in range(10, 21))  # 1k … 1M
+ODD_LENGTHS = ((1000, 1024), (10007, 16384), (100003, 131072))
+OPERATOR_SIZES = ((256, 2048), (256, 8192), (256, 65536), (768, 8192), (64, 65536))
+CONV_WIDTH, GROWTH_WIDTH, ERROR_WIDTH, ERROR_BATCH = 256, 64, 64, 2
+
+# Seconds a call that the sweep waits for; the goals wait as long as it takes.
+_PATIENCE = 5.0
+# The whole operator is swept in the modes of the goals, and up to this length.
+_TRAINED_UNDER: dict[Direction, Allocator] = {"forward": "default", "training": "tuned"}
+_LONGEST_OPERATOR = 1 << 17
+# Peak memory is measured of these, at powers of four: each figure needs a process of its own.
+_MEMORY = ("ours", "torch", "public", "sdpa")
+
+SWEEP_WIDTHS = (64, 256)
+SWEEP_LENGTHS = (*(1 << a for a in range(8, 21)), *(odd for odd, _ in ODD_LENGTHS))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Contenders that are timed in the same rounds on the same work."""
+
+    suite: Suite
+    work: Work
+    direction: Direction
+    allocator: Allocator
+    width: int
+    length: int
+    contenders: tuple[str, ...]
+    beside: int | None = None
+    """Of "two_lengths": the second length, timed in the same rounds as the first."""
+    batch: int = 1
+    memory: tuple[str, ...] = ()
+    """The contenders whose peak memory is measured, each in a process of its own."""
+    seconds: float = 4.0
+    """Budget of the samples."""
+    patience: float | None = None
+    """Seconds that a call may be expected to take; a contender that needs more is left out."""
+
+    @property
+    def key(self) -> str:
+        """The name of the case and of its file."""
+        lengths = f"L{self.length}" + ("" if self.beside is None else f"-L{self.beside}")
+        where = f"D{self.width}-{lengths}-{self.allocator}"
+        return f"{self.suite}-{self.work}-{self.direction}-{where}"
+
+    def mode(self, contender: str) -> Mode:
+        """The mode that a contender's time is of."""
+        if contender == "ours_out":
+            return "c"
+        return "b" if self.allocator == "tuned" else "a"
+
+    def __str__(self) -> str:
+        lengths = f"L={self.length}" + ("" if self.beside is None else f" and {self.beside}")
+        what = f"{self.work} {self.direction}"
+        return f"{what}, D={self.width}, {lengths}, {self.allocator} allocator"
+
+
+def goals() -> list[Case]:
+    """What the goals need, and the modes beside theirs."""
+    conv = ("ours", "torch", "public")
+    operator = ("ours_out", "public", "block")
+    cases: list[Case] = []
+
+    def add(
+        work: Work,
+        direction: Direction,
+        allocator: Allocator,
+        width: int,
+        lengths: Sequence[int],
+        contenders: tuple[str, ...],
+    ) -> None:
+        for length in lengths:
+            cases.append(Case("goals", work, direction, allocator, width, length, contenders))
+
+    add("gated_conv", "forward", "default", CONV_WIDTH, CONV_LENGTHS, (*conv, "sdpa"))
+    add("gated_conv", "training", "default", CONV_WIDTH, CONV_LENGTHS, conv)
+    for width, length in OPERATOR_SIZES:
+        add("operator", "forward", "default", width, [length], operator)
+    for width, length in OPERATOR_SIZES[:2]:
+        add("operator", "training", "default", width, [length], ("ours", "public", "block"))
+    bf16 = _LINEUP["operator_bf16", "forward", "default"]
+    add("operator_bf16", "forward", "default", 768, [8192], bf16)
+    for odd, power in ODD_LENGTHS:
+        cases.append(_two_lengths("goals", "forward", "default", CONV_WIDTH, odd, power))
+    for length in EVERY_LENGTH:
+        cases.append(_error("goals", ERROR_WIDTH, length))
+
+    add("gated_conv", "forward", "tuned", CONV_WIDTH, EVERY_LENGTH, conv)
+    add("gated_conv", "training", "tuned", CONV_WIDTH, EVERY_LENGTH, conv)
+    for width, length in OPERATOR_SIZES:
+        add("operator", "forward", "tuned", width, [length], ("ours", "public"))
+    for width, length in OPERATOR_SIZES[:2]:
+        add("operator", "training", "tuned", width, [length], ("ours", "public", "block"))
+    for odd, power in ODD_LENGTHS:
+        cases.append(_two_lengths("goals", "training", "tuned", CONV_WIDTH, odd, power))
+    for length, double in pairwise(GROWTH_LENGTHS):
+        cases.append(_two_lengths("goals", "training", "tuned", GROWTH_WIDTH, length, double))
+    return cases
+
+
+def sweep(
+    widths: Sequence[int] = SWEEP_WIDTHS, lengths: Sequence[int] = SWEEP_LENGTHS
+) -> list[Case]:
+    """Every contender over all lengths, shortest first, as far as patience and memory go."""
+    cases = []
+    for (work, direction, allocator), contenders in _LINEUP.items():
+        conv = work == "gated_conv"
+        if not conv and allocator != _TRAINED_UNDER[direction]:
+            continue
+        for width in widths:
+            for length in sorted(lengths):
+                if not conv and length > _LONGEST_OPERATOR:
+                    continue
+                with_memory = conv and allocator == "default" and width == max(widths)
+                memory = tuple(name for name in _MEMORY if name in contenders)
+                cases.append(
+                    Case(
+                        "sweep",
+                        work,
+                        direction,
+                        allocator,
+                        width,
+                        length,
+                        contenders,
+                        memory=memory if with_memory and _is_power_of_4(length) else (),
+                        seconds=2.0,
+                        patience=_PATIENCE,
+                    )
+                )
+    return cases
+
+
+def quick(widths: Sequence[int] = (8,), lengths: Sequence[int] = (64, 100)) -> list[Case]:
+    """A little of everything, in seconds: to see that the benchmark runs."""
+    cases = []
+    for width in widths:
+        for (work, direction, allocator), contenders in _LINEUP.items():
+            for length in lengths:
+                cases.append(Case("quick", work, direction, allocator, width, length, contenders))
+        for length in lengths:
+            cases.append(_two_lengths("quick", "training", "default", width, length, 2 * length))
+            cases.append(_error("quick", width, length))
+    cases = [replace(case, seconds=0.02) for case in cases]
+    return [replace(cases[0], memory=_MEMORY[:1]), *cases[1:]]
+
+
+def _is_power_of_4(length: int) -> bool:
+    return length >= 1024 and length & (length - 1) == 0 and length.bit_length() % 2 == 1
+
+
+def _two_lengths(
+    suite: Suite,
+    direction: Direction,
+    allocator: Allocator,
+    width: int,
+    length: int,
+    beside: int,
+) -> Case:
+    """Ours alone at two lengths, for the ratio of their times; in training the second's memory."""
+    names = (f"L={length}", f"L={beside}")
+    memory = names[1:] if direction == "training" and suite == "goals" else ()
+    return Case(
+        suite, "two_lengths", direction, allocator, width, length, names, beside, memory=memory
+    )
+
+
+def _error(suite: Suite, width: int, length: int) -> Case:
+    """Errors against float64 with a short convolution, of a batch so that its gradients and those
+    of filter and skip are sums."""
+    names = ("ours", "torch", "public")
+    return Case(suite, "error", "training", "default", width, length, names, batch=ERROR_BATCH)

@@ -1,0 +1,84 @@
+"""One case measured in this process: every contender is checked, then all are timed in turns."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from hyena.bench.convolution.cases import Case
+from hyena.bench.convolution.contender import Contender
+from hyena.bench.convolution.gated_conv import convolutions
+from hyena.bench.convolution.operators import operators
+from hyena.bench.folder import Result
+from hyena.bench.memory import Peak, peak_of
+from hyena.bench.timing import time_in_turns
+
+_WARM_UP_LENGTH = 256
+
+
+def build(case: Case, names: Sequence[str]) -> dict[str, Contender]:
+    """The contenders of a case by name. Raises: ValueError on a name that is unknown."""
+    training = case.direction == "training"
+    if case.work in ("operator", "operator_bf16"):
+        return operators(
+            names,
+            batch=case.batch,
+            width=case.width,
+            length=case.length,
+            training=training,
+            bf16=case.work == "operator_bf16",
+        )
+    sizes: dict[str, Any] = {"batch": case.batch, "width": case.width, "training": training}
+    if case.work == "two_lengths":
+        return {
+            name: convolutions(["ours"], length=int(name.removeprefix("L=")), **sizes)["ours"]
+            for name in names
+        }
+    return convolutions(names, length=case.length, short=case.work == "error", **sizes)
+
+
+def measure(case: Case, *, seconds: float, repeats: int) -> Result:
+    """Errors and times of a case's contenders.
+
+    Args: the case; the budget and the most samples, as in `hyena.bench.timing.time_in_turns`.
+    Returns: "errors" by contender and tensor; "times" by contender, seconds; or instead of times
+        "failed", one line, if a contender is further from the truth than it may be.
+    """
+    contenders = build(case, case.contenders)
+    errors: dict[str, dict[str, float]] = {}
+    first = {}
+    for name, contender in contenders.items():
+        begin = time.perf_counter()
+        got = (contender.checked or contender.call)()
+        first[name] = time.perf_counter() - begin
+        errors[name] = contender.errors(got)
+        del got
+        for tensor, error in errors[name].items():
+            # Not "error > tolerance": a NaN is no small error.
+            if not error <= contender.tolerance and case.work != "error":
+                return {
+                    "errors": errors,
+                    "failed": f"{name}: {tensor} differs from float64 by {error:.1e}, more than "
+                    f"{contender.tolerance:.0e}; nothing of this case was timed",
+                }
+    if case.work == "error":
+        return {"errors": errors}
+    calls = {name: contender.call for name, contender in contenders.items()}
+    times = time_in_turns(calls, seconds=seconds, repeats=repeats, first=first)
+    return {"errors": errors, "times": {name: t._asdict() for name, t in times.items()}}
+
+
+def measure_memory(case: Case, name: str) -> Result:
+    """The peak memory of one call of one contender; for a fresh process.
+
+    Libraries are set up by a call on a short input first.
+
+    Returns: "call" and "process" in bytes, see `hyena.bench.memory.Peak`; or "why_not", one line.
+    """
+    if case.work == "two_lengths":
+        length = int(name.removeprefix("L="))
+        case, name = replace(case, work="gated_conv", length=length, beside=None), "ours"
+    short = replace(case, length=min(case.length, _WARM_UP_LENGTH))
+    build(short, [name])[name].call()
+    peak = peak_of(build(case, [name])[name].call)
+    return peak._asdict() if isinstance(peak, Peak) else {"why_not": peak}

@@ -1,0 +1,148 @@
+"""Cases measured in processes of their own, and what is left out for want of time or memory."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hyena.bench import folder
+from hyena.bench.allocator import why_not_tuned
+from hyena.bench.convolution.cases import Case
+from hyena.bench.folder import Result
+from hyena.bench.memory import too_large
+from hyena.bench.processes import Workers
+
+# Float32 numbers for each of B·D·L that a contender holds at its peak, inputs included: forward and
+# training. Estimates from above, to leave out what would not fit.
+_NUMBERS = {
+    "public": (20, 45),
+    "torch": (12, 24),
+    "sdpa": (8, 20),
+    "sdpa_bf16": (8, 20),
+    "block": (14, 40),
+}
+_OURS = (10, 20)
+
+# How time grows with the length, for predictions: its exponent.
+_GROWTH = {"sdpa": 2.0, "sdpa_bf16": 2.0, "block": 2.0, "block_autocast": 2.0, "block_bf16": 2.0}
+_GROWTH_OF_FFT = 1.3
+"""More than L log L: beyond the caches each step is slower."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure."""
+
+    threads: int
+    repeats: int = 100
+    """Samples of a contender at most."""
+    seconds: float | None = None
+    """Budget of each case's samples; none takes the case's own."""
+    memory: bool = True
+
+
+def run(
+    cases: Sequence[Case],
+    out: Path,
+    options: Options,
+    setting: Mapping[str, Any],
+    *,
+    limits: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Result]:
+    """Measures the cases that a folder does not hold yet; see `hyena.bench.folder.run`.
+
+    Args:
+        cases: in any order; they are measured allocator by allocator.
+        out: the folder.
+        options: how to measure.
+        setting: what the folder's results must have in common.
+        limits: options of `hyena.bench.convolution.limits.limits`.
+
+    Raises: ValueError if the folder's results are of another setting, or a file is damaged.
+    """
+    folder.open_folder(out, setting)
+    workers = Workers(options.threads)
+    try:
+        if not (out / folder.LIMITS).is_file():
+            answer = workers.ask("default", {"do": "limits", "options": dict(limits or {})})
+            folder.write_json(out / folder.LIMITS, answer)
+        return folder.run(
+            sorted(cases, key=lambda case: case.allocator),
+            out,
+            partial(_measure, options, workers),
+            complete=lambda case, result: not _has_memory(case, options) or "memory" in result,
+            progress=progress,
+            say=say,
+        )
+    finally:
+        workers.close()
+
+
+def _has_memory(case: Case, options: Options) -> bool:
+    return options.memory and bool(case.memory)
+
+
+def _measure(
+    options: Options, workers: Workers, case: Case, results: Mapping[str, Result]
+) -> Result:
+    """A case's result, with what was left out and why."""
+    record: Result = {
+        "cell": asdict(case),
+        "modes": {name: case.mode(name) for name in case.contenders},
+        "skipped": {},
+    }
+    if case.allocator == "tuned" and why_not_tuned():
+        return {**record, "failed": why_not_tuned()}
+    if too_large(need(case)):
+        workers.close()  # what it holds is counted as taken
+    for name in case.contenders:
+        why = _too_slow(case, name, results) or too_large(need(case, name))
+        if why:
+            record["skipped"][name] = why
+    names = tuple(name for name in case.contenders if name not in record["skipped"])
+    if not names:
+        return {**record, "failed": "every contender was left out: see skipped"}
+    asked = asdict(replace(case, contenders=names))
+    seconds = case.seconds if options.seconds is None else options.seconds
+    times = {"do": "times", "cell": asked}
+    record |= workers.ask(
+        case.allocator, {**times, "options": {"seconds": seconds, "repeats": options.repeats}}
+    )
+    if _has_memory(case, options) and "failed" not in record:
+        memory = {"do": "memory", "cell": asked}
+        record["memory"] = {
+            name: workers.ask_fresh(case.allocator, {**memory, "contender": name})
+            for name in case.memory
+            if name in names
+        }
+    return record
+
+
+def need(case: Case, name: str | None = None) -> float:
+    """Bytes that a contender, or the largest of a case, may hold at its peak; from above."""
+    names = case.contenders if name is None else (name,)
+    training = case.direction == "training"
+    numbers = max(_NUMBERS.get(name, _OURS)[training] for name in names)
+    return 4.0 * numbers * case.batch * case.width * max(case.length, case.beside or 0)
+
+
+def _too_slow(case: Case, name: str, results: Mapping[str, Result]) -> str:
+    """Why a contender would try the case's patience, by its time at the next shorter length."""
+    if case.patience is None:
+        return ""
+    same = ("work", "direction", "allocator", "width", "batch")
+    length, time = 0, 0.0
+    for result in results.values():
+        its = result["cell"]
+        if any(its[field] != getattr(case, field) for field in same):
+            continue
+        timing = result.get("times", {}).get(name)
+        if timing is not None and length < its["length"] < case.length:
+            length, time = its["length"], timing["median"]
+    expected = time * (case.length / max(length, 1)) ** _GROWTH.get(name, _GROWTH_OF_FFT)
+    if expected <= case.patience:
+        return ""
+    return f"expected to take {expected:.0f} s a call, going by {time:.2g} s at L={length}"

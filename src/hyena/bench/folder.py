@@ -1,0 +1,141 @@
+"""Cases measured one after the other and kept in a folder, so that an interrupted run goes on.
+
+A measured case is a file ``parts/cells/<key>.json``. When all are there, ``results.json`` has them
+together with the goals, and ``table.md`` and drawings show them.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+Result = dict[str, Any]
+"""What became of a case, as it is written to JSON. It has the case itself, as "cell" or "row"; why
+contenders were "skipped"; and instead of figures "failed", one line, if there are none."""
+
+CELLS, SETTING, LIMITS = "parts/cells", "parts/setting.json", "parts/limits.json"
+
+
+class Case(Protocol):
+    """What the cases of all benchmarks have."""
+
+    @property
+    def key(self) -> str:
+        """The name of the case and of its file."""
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """The names of ours and of the baselines."""
+
+
+C = TypeVar("C", bound=Case)
+
+
+def run(
+    cases: Sequence[C],
+    out: Path,
+    measure: Callable[[C, Mapping[str, Result]], Result],
+    *,
+    complete: Callable[[C, Result], bool] = lambda case, result: True,
+    progress: Callable[[int], None] | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Result]:
+    """Measures the cases that a folder does not hold yet.
+
+    Args:
+        cases: in the order of measurement.
+        out: the folder, opened by `open_folder`.
+        measure: is given a case and the results so far by key.
+        complete: whether a result with all contenders of a case has all that is asked for.
+        progress: called with the number of cases that are done.
+        say: is given a line for each case that was measured.
+
+    Returns: all results of the folder by key, also those of cases that were not asked for.
+    Raises: ValueError if a file of the folder is damaged.
+    """
+    results = read(out)
+    todo = [case for case in cases if not _is_done(case, results.get(case.key), complete)]
+    if len(todo) < len(cases):
+        say(f"{len(cases) - len(todo)} of {len(cases)} cases are there already")
+    for done, case in enumerate(todo, len(cases) - len(todo)):
+        if progress is not None:
+            progress(done)
+        results[case.key] = measure(case, results)
+        write_json(out / CELLS / f"{case.key}.json", results[case.key])
+        say(f"{case}: {outcome(results[case.key])}")
+    if progress is not None:
+        progress(len(cases))
+    return read(out)
+
+
+def _is_done(case: C, result: Result | None, complete: Callable[[C, Result], bool]) -> bool:
+    """Whether a result has all that is asked for; what failed is tried again."""
+    if result is None or "failed" in result:
+        return False
+    there = result["cell"] if "cell" in result else result["row"]
+    return set(case.contenders) <= set(there["contenders"]) and complete(case, result)
+
+
+def outcome(result: Result) -> str:
+    """One line: the medians, or the errors or memory, or why there is nothing."""
+    if "failed" in result:
+        return str(result["failed"])
+    if "times" in result:
+        found = [f"{name} {1e3 * t['median']:.4g} ms" for name, t in result["times"].items()]
+    elif "errors" in result:
+        worst = {name: max(errors.values()) for name, errors in result["errors"].items()}
+        found = [f"{name} differs by {error:.1e}" for name, error in worst.items()]
+    else:
+        memory = {name: found["state"] / 2**20 for name, found in result["memory"].items()}
+        found = [f"{name} {mebibytes:.3g} MiB" for name, mebibytes in memory.items()]
+    return ", ".join([*found, *(f"{name} left out" for name in result["skipped"])])
+
+
+def open_folder(out: Path, setting: Mapping[str, Any]) -> None:
+    """Makes the folder, or checks that its results are of the same setting; ValueError if not."""
+    file = out / SETTING
+    if not file.is_file():
+        write_json(file, setting)
+        return
+    there = _read(file)
+    different = sorted(name for name in setting if there.get(name) != setting[name])
+    if different:
+        name = different[0]
+        raise ValueError(
+            f"{out} holds results of another setting: {name} is {setting[name]!r} now and was "
+            f"{there.get(name)!r} there; choose another folder with --out, or measure all "
+            "again with --fresh true"
+        )
+
+
+def read(out: Path) -> dict[str, Result]:
+    """The results in a folder by key. Raises: ValueError if a file is damaged."""
+    return {file.stem: _read(file) for file in sorted((out / CELLS).glob("*.json"))}
+
+
+def read_limits(out: Path) -> dict[str, float]:
+    """What `hyena.bench.convolution.limits.limits` found; empty if it failed or was not asked."""
+    found = _read(out / LIMITS) if (out / LIMITS).is_file() else {}
+    return {} if "failed" in found else found
+
+
+def clear(out: Path) -> None:
+    """Removes the results of earlier runs from a folder."""
+    for file in (out / SETTING, out / LIMITS, *(out / CELLS).glob("*.json")):
+        file.unlink(missing_ok=True)
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Replaces a file, of which there is never half, whenever the process is stopped."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, file)
+
+
+def _read(file: Path) -> Result:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as problem:
+        raise ValueError(f"{file} is damaged ({problem}); remove it") from problem

@@ -1,0 +1,131 @@
+"""Cases of generation measured in this process, and what is said of them all."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hyena.bench import folder
+from hyena.bench.folder import Result
+from hyena.bench.generation.cases import Case
+from hyena.bench.generation.mixers import growth_courses, mixer_courses
+from hyena.bench.generation.models import model_courses, need
+from hyena.bench.generation.positions import position_courses
+from hyena.bench.generation.tokens import Course, time_tokens
+from hyena.bench.memory import too_large
+from hyena.bench.processes import Workers
+from hyena.ops.stepping.online import BLOCK
+
+SECONDS = 6.0
+"""Budget of a contender of a case that need not do all its tokens."""
+
+_COURSES = {
+    "planned": mixer_courses,
+    "grown": mixer_courses,
+    "growth": growth_courses,
+    "positions": position_courses,
+}
+
+
+def setting(seconds: float, repeats: int | None) -> dict[str, Any]:
+    """What the results of a folder have in common, besides what all benchmarks say."""
+    given = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("LD_PRELOAD", "GLIBC_TUNABLES") or name.startswith("MALLOC_")
+    }
+    allocator = " ".join(f"{name}={value}" for name, value in sorted(given.items()))
+    return {
+        "allocator": allocator or "the system's default",
+        "block": BLOCK,
+        "seconds": seconds,
+        "repeats": repeats or "those of the rows",
+    }
+
+
+def run(
+    cases: Sequence[Case],
+    out: Path,
+    setting: Mapping[str, Any],
+    *,
+    seconds: float,
+    repeats: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Result]:
+    """Measures the cases that a folder does not hold yet; see `hyena.bench.folder.run`.
+
+    Args: ``setting``, what the folder's results must have in common; ``seconds`` and ``repeats`` as
+        of `measure`.
+    Raises: ValueError if the folder's results are of another setting, or a file is damaged.
+    """
+    folder.open_folder(out, setting)
+    one = partial(measure, seconds=seconds, repeats=repeats)
+    return folder.run(cases, out, lambda case, _: one(case), progress=progress, say=say)
+
+
+def measure(case: Case, *, seconds: float, repeats: int | None = None) -> Result:
+    """Times, errors and memory of a case's contenders.
+
+    The outputs of the tokens that are timed are compared with the full forward pass in float64,
+    and if one contender is too far off nothing is reported of the case. Whole models are compared
+    on a short text before they are timed.
+
+    Args: the case; the budget and the repetitions, as in `hyena.bench.generation.tokens`; none
+        takes the case's repetitions.
+    Returns: "row", the case; "times", "errors", "held" (bytes of the state) by contender, of whole
+        models "facts"; "memory" of a case of memory; "skipped", why a contender was left out; or
+        instead "failed", one line.
+    """
+    record: Result = {"row": asdict(case), "skipped": {}}
+    try:
+        if case.kind == "memory":
+            return {**record, **_memory(case)}
+        case = replace(case, repeats=repeats or case.repeats)
+        if case.kind in _COURSES:
+            return {**record, **_timed(case, _COURSES[case.kind](case), seconds)}
+        for name in case.contenders:
+            why = too_large(need(case, name))
+            if why:
+                record["skipped"][name] = why
+        names = tuple(name for name in case.contenders if name not in record["skipped"])
+        courses, facts = model_courses(case, names)
+        found = _timed(case, courses, seconds)
+        errors = {name: x.pop("error") for name, x in facts.items()}
+        return {**record, **found, "errors": errors, "facts": facts}
+    except (ValueError, RuntimeError, MemoryError) as problem:
+        return {**record, "failed": f"{type(problem).__name__}: {' '.join(str(problem).split())}"}
+
+
+def _memory(case: Case) -> Result:
+    workers = Workers(torch.get_num_threads())
+    request = {"do": "prefill", "row": asdict(case)}
+    found = {
+        name: workers.ask_fresh(None, {**request, "contender": name}) for name in case.contenders
+    }
+    failed = [f"{name}: {x['failed']}" for name, x in found.items() if "failed" in x]
+    return {"failed": failed[0]} if failed else {"memory": found}
+
+
+def _timed(case: Case, courses: Mapping[str, Course], seconds: float) -> Result:
+    times, outputs = time_tokens(courses, repeats=case.repeats, seconds=seconds)
+    errors = {}
+    for name, got in outputs.items():
+        check, tolerance = courses[name].check, courses[name].tolerance
+        assert check is not None
+        errors[name] = check(got)
+        if not errors[name] <= tolerance:  # nor if it is a NaN
+            return {
+                "errors": errors,
+                "failed": f"{name}: its tokens differ from the full forward pass in float64 by "
+                f"{errors[name]:.1e}, more than {tolerance:.0e}; the row is not reported",
+            }
+    return {
+        "times": {name: found._asdict() for name, found in times.items()},
+        "errors": errors,
+        "held": {name: x.held for name, x in courses.items() if x.held is not None},
+    }

@@ -1,0 +1,152 @@
+"""Time a token: contenders generate in turns, and each token is timed for itself.
+
+A token that completes a block costs more than the others, so that a mean alone would hide how long
+one may have to wait.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hyena.bench.timing import Clock, quartiles, without_collector
+
+Step = Callable[[int], Tensor]
+"""The output (B, …) of the i-th token; to be called with 0, 1, 2, …"""
+
+TURN = 1024  # tokens: a contender's caches are cold only once in so many
+_WARM_UP = 130  # tokens at most: two blocks, so that a tile is among them
+_SETTLED = 0.5  # seconds of warming up that are enough
+
+
+@dataclass(frozen=True)
+class Course:
+    """A contender's way through its tokens.
+
+    Attributes:
+        begin: goes to the first token and returns the steps from there.
+        tokens: how many there are.
+        fewest: where its share of time is short, so few will do, since all cost alike; without,
+            it does all of them.
+        check: how far its outputs, (tokens done, compared rows, …), are from the truth; None if
+            that is known otherwise.
+        tolerance: of ``check``.
+        held: bytes of its state.
+    """
+
+    begin: Callable[[], Step]
+    tokens: int
+    fewest: int | None = None
+    check: Callable[[Tensor], float] | None = None
+    tolerance: float = math.inf
+    held: int | None = None
+
+
+class PerToken(NamedTuple):
+    """Seconds a token. The first three are of the repetitions' means."""
+
+    median: float
+    lower: float  # quartile
+    upper: float  # quartile
+    samples: int  # repetitions
+    tokens: int  # in each of them
+    middle: float  # median of all tokens
+    p99: float  # of all tokens
+    worst: float
+
+
+def compared(y: Tensor) -> Tensor:
+    """The rows of a batch that are compared with the truth: the first and the last."""
+    return y[:: max(1, y.shape[0] - 1)]
+
+
+@torch.no_grad()
+def time_tokens(
+    courses: Mapping[str, Course],
+    *,
+    repeats: int,
+    seconds: float,
+    clock: Clock = time.perf_counter,
+) -> tuple[dict[str, PerToken], dict[str, Tensor]]:
+    """Times courses in turns of some tokens each, ``repeats`` times from the beginning.
+
+    Args:
+        courses: by name. Each is warmed up first.
+        repeats: R ≥ 1.
+        seconds: of a contender that need not do all its tokens, in all repetitions.
+        clock: to be replaced in tests.
+
+    Returns: times by name, and the outputs of the last repetition of those that have a check.
+    Raises: ValueError if there is nothing to time, or no budget.
+    """
+    if not courses or repeats < 1 or seconds <= 0:
+        raise ValueError(
+            f"time_tokens: expected courses, repeats ≥ 1 and seconds > 0, got {len(courses)} "
+            f"courses, {repeats} repeats and {seconds} seconds"
+        )
+    share = seconds / repeats
+    counts = {name: _count(course, share, clock) for name, course in courses.items()}
+    took: dict[str, list[list[float]]] = {name: [] for name in courses}
+    kept: dict[str, Tensor] = {}
+    with without_collector():
+        for r in range(repeats):
+            steps = {name: course.begin() for name, course in courses.items()}
+            for times in took.values():
+                times.append([])
+            for name, start, stop in turns(counts, r):
+                for i in range(start, stop):
+                    begin = clock()
+                    y = steps[name](i)
+                    took[name][r].append(clock() - begin)
+                    if courses[name].check is not None and r == repeats - 1:
+                        some = compared(y)
+                        if name not in kept:
+                            kept[name] = some.new_empty(counts[name], *some.shape)
+                        kept[name][i] = some
+    return {name: per_token(times) for name, times in took.items()}, kept
+
+
+def turns(counts: Mapping[str, int], shift: int = 0) -> Iterator[tuple[str, int, int]]:
+    """(name, first token, one past the last) in the order of measurement.
+
+    Each contender has turns of about TURN tokens, spread evenly; who begins a round changes.
+    """
+    parts = {name: max(1, count // TURN) for name, count in counts.items()}
+    rounds, names = max(parts.values()), list(counts)
+    for r in range(rounds):
+        first = (r + shift) % len(names)
+        for name in names[first:] + names[:first]:
+            before, after = (i * parts[name] // rounds for i in (r, r + 1))
+            if after > before:
+                start, stop = (i * counts[name] // parts[name] for i in (before, after))
+                yield name, start, stop
+
+
+def per_token(repetitions: list[list[float]]) -> PerToken:
+    """The figures of some repetitions, each the seconds of its tokens."""
+    means = [statistics.fmean(times) for times in repetitions]
+    lower, median, upper = quartiles(means)
+    tokens = sorted(time for times in repetitions for time in times)
+    p99 = tokens[min(len(tokens) - 1, math.ceil(0.99 * len(tokens)) - 1)]
+    middle = tokens[len(tokens) // 2]
+    return PerToken(median, lower, upper, len(means), len(repetitions[0]), middle, p99, tokens[-1])
+
+
+def _count(course: Course, share: float, clock: Clock) -> int:
+    """Warms a course up; how many of its tokens fit into its share of seconds."""
+    step, best, spent = course.begin(), math.inf, 0.0
+    for i in range(min(course.tokens, _WARM_UP)):
+        begin = clock()
+        step(i)
+        took = clock() - begin
+        best, spent = min(best, took), spent + took
+        if course.fewest is not None and i + 1 >= course.fewest and spent > _SETTLED:
+            break
+    if course.fewest is None:
+        return course.tokens
+    return max(min(int(share / max(best, 1e-9)), course.tokens), min(course.fewest, course.tokens))

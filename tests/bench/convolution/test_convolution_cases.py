@@ -1,0 +1,69 @@
+"""The rows, and that the goals can be read off them."""
+
+import pytest
+from fake_results import results
+
+from hyena.bench.convolution import cases
+from hyena.bench.convolution.cases import CONTENDERS, MODES, Case
+from hyena.bench.convolution.goals import goals
+
+SUITES = {"goals": cases.goals, "sweep": cases.sweep, "quick": cases.quick}
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_rows_have_names_of_their_own_and_known_contenders(suite: str) -> None:
+    cells = SUITES[suite]()
+    assert len({cell.key for cell in cells}) == len(cells)
+    for cell in cells:
+        assert cell.suite == suite
+        assert cell.contenders
+        assert set(cell.memory) <= set(cell.contenders)
+        assert {cell.mode(name) for name in cell.contenders} <= set(MODES)
+        if cell.work != "two_lengths":
+            assert set(cell.contenders) <= set(CONTENDERS)
+
+
+def test_the_modes() -> None:
+    def cell(work: str, allocator: str) -> Case:
+        return Case("goals", work, "forward", allocator, 8, 8, ())  # type: ignore[arg-type]
+
+    assert cell("operator", "default").mode("ours_out") == "c"
+    assert cell("gated_conv", "default").mode("ours") == "a"
+    assert cell("gated_conv", "default").mode("public") == "a"
+    assert cell("gated_conv", "tuned").mode("ours") == "b"
+    assert cell("two_lengths", "default").mode("L=8") == "a"
+    assert cell("two_lengths", "tuned").mode("L=8") == "b"
+
+
+def test_the_suite_measures_what_every_goal_needs() -> None:
+    found = results(cases.goals())
+    missing = [goal for goal in goals() if goal.measure(found) is None]
+    assert not missing
+
+
+def test_workspaces_are_of_the_operator_beside_fresh_tensors_of_the_default_allocator() -> None:
+    with_reuse = [cell for cell in cases.goals() if "ours_out" in cell.contenders]
+    assert with_reuse
+    for cell in with_reuse:
+        assert cell.work.startswith("operator")
+        assert (cell.direction, cell.allocator) == ("forward", "default")
+        assert {cell.mode(name) for name in cell.contenders} == {"a", "c"}
+
+
+def test_all_lengths_that_the_goals_speak_of_are_there() -> None:
+    assert cases.EVERY_LENGTH == (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+    assert (cases.GROWTH_LENGTHS[0], cases.GROWTH_LENGTHS[-1]) == (1024, 1 << 20)
+    assert {1000, 10007, 100003, 256, 1 << 20} <= set(cases.SWEEP_LENGTHS)
+    for odd, power in cases.ODD_LENGTHS:
+        assert power // 2 < odd < power
+        assert power & (power - 1) == 0
+
+
+def test_the_sweep_goes_from_short_to_long() -> None:
+    lengths: dict[tuple[object, ...], int] = {}
+    for cell in cases.sweep([8], [300, 100, 200]):
+        kind = (cell.work, cell.direction, cell.allocator)
+        assert cell.length > lengths.get(kind, 0)
+        lengths[kind] = cell.length
+        assert cell.patience
+    assert set(lengths.values()) == {300}

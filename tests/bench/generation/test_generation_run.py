@@ -1,0 +1,145 @@
+"""Rows of generation kept in a folder, and `hyena bench generate`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_generation import result
+
+from hyena.bench.folder import CELLS, outcome, read
+from hyena.bench.generation.cases import Case, chosen
+from hyena.bench.generation.goals import goals
+from hyena.bench.generation.run import run, setting
+from hyena.cli import main
+
+Output = pytest.CaptureFixture[str]
+A = Case("planned", ("hyena", "attention"), 1, 16)
+B = Case("grown", ("hyena", "attention"), 1, 16)
+SETTING = {"threads": 1}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
+    rows: list[Case] = []
+
+    def measure(row: Case, **options: Any) -> dict[str, Any]:
+        rows.append(row)
+        return result(row)
+
+    monkeypatch.setattr("hyena.bench.generation.run.measure", measure)
+    return rows
+
+
+def go(rows: list[Case], out: Path, **more: Any) -> tuple[dict[str, Any], list[str]]:
+    lines: list[str] = []
+    found = run(rows, out, more.pop("where", SETTING), seconds=1.0, say=lines.append, **more)
+    return found, lines
+
+
+def test_each_row_is_a_file_and_is_not_measured_again(asked: list[Case], tmp_path: Path) -> None:
+    seen: list[int] = []
+    found, lines = go([A], tmp_path, progress=seen.append)
+    assert found == read(tmp_path)
+    assert found[A.key]["times"] == result(A)["times"]
+    assert lines == ["planned, D=256, batch 1, context 16: hyena 1 ms, attention 30 ms"]
+    found, lines = go([A, B], tmp_path, progress=seen.append)
+    assert asked == [A, B]
+    assert lines[0] == "1 of 2 cases are there already"
+    assert set(found) == {A.key, B.key}
+    assert seen == [0, 1, 1, 2]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_what_failed_or_has_fewer_contenders_is_measured_again(
+    asked: list[Case], tmp_path: Path
+) -> None:
+    go([Case("planned", ("hyena",), 1, 16)], tmp_path)
+    go([A], tmp_path)
+    assert asked[1:] == [A]
+    file = tmp_path / CELLS / f"{A.key}.json"
+    file.write_text(json.dumps({**result(A), "failed": "why"}))
+    go([A], tmp_path)
+    assert asked[2:] == [A]
+
+
+def test_results_of_another_setting_are_refused(asked: list[Case], tmp_path: Path) -> None:
+    go([A], tmp_path)
+    with pytest.raises(ValueError, match="another setting: threads is 2 now and was 1 there"):
+        go([A], tmp_path, where={"threads": 2})
+
+
+def test_an_outcome_in_a_line() -> None:
+    assert outcome({"failed": "why"}) == "why"
+    memory = result(Case("memory", ("hyena", "attention"), 1, 16))
+    assert outcome(memory) == "hyena 1 MiB, attention 128 MiB"
+    some = {**result(Case("model", ("hyena",), 1, 16)), "skipped": {"attention": "why"}}
+    assert outcome(some) == "hyena 1 ms, attention left out"
+
+
+def test_rows_are_chosen_by_context_and_without_memory() -> None:
+    some = chosen([2048], small=False, large=False, memory=True)
+    assert {row.context for row in some} == {2048}
+    assert {row.kind for row in some} == {"planned", "grown"}
+    every = chosen(None, small=True, large=False, memory=True)
+    assert [row for row in every if row.kind != "memory"] == chosen(
+        None, small=True, large=False, memory=False
+    )
+    with pytest.raises(ValueError, match=r"no row of the suite generate has lengths \[3\]; leave"):
+        chosen([3], small=False, large=True, memory=True)
+
+
+def test_the_setting_names_what_the_allocator_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
+    assert setting(6.0, None) == {
+        "allocator": "the system's default",
+        "block": 64,
+        "seconds": 6.0,
+        "repeats": "those of the rows",
+    }
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "9")
+    monkeypatch.setenv("GLIBC_TUNABLES", "x=1")
+    assert setting(6.0, 3)["allocator"] == "GLIBC_TUNABLES=x=1 MALLOC_TRIM_THRESHOLD_=9"
+
+
+def test_the_command_measures_reports_and_goes_on(tmp_path: Path, capsys: Output) -> None:
+    out = tmp_path / "results"
+    words = ["bench", "generate", "--quick", "true", "--lengths", "[100,140]", "--repeats", "1"]
+    words += ["--seconds", "0.01", "--threads", "1", "--out", str(out)]
+    assert main(words) == 0
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("ours: ")
+    assert [line.partition(",")[0] for line in lines] == ["planned", "growth", "model", "weights"]
+    assert last == str(out)
+    document = json.loads((out / "results.json").read_text())
+    assert document["setting"]["threads"] == 1
+    assert document["setting"]["repeats"] == 1
+    assert len(document["goals"]) == len(goals())
+    assert {row["row"]["kind"] for row in document["rows"].values()} == {
+        *("planned", "growth", "model", "weights")
+    }
+    assert "## Weights: a whole model against reading its weights" in (out / "table.md").read_text()
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "4 of 4 cases are there already",
+        str(out),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("generate --widths [64]", "the suite generate has no widths; leave --widths out"),
+        ("generate --modes [a]", "the suite generate has no modes; leave --modes out"),
+        ("generate --lengths [3]", "no row of the suite generate has lengths [3]; leave them out"),
+        ("goals --large true", "large is of the suite generate, not of goals"),
+        ("--quick true", "quick is of the suite generate, not of goals"),
+        ("generate --repeats 0", "repeats is 0; it must be more than 0"),
+    ],
+)
+def test_a_mistake_is_one_line(words: str, message: str, tmp_path: Path, capsys: Output) -> None:
+    assert main(["bench", *words.split(), "--out", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert err == f"error: {message}\n"
+    assert not (tmp_path / "out").exists()
