@@ -5,10 +5,11 @@ together with the goals, and ``table.md`` and drawings show them.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+from hyena.files.atomic import write_text
 
 Result = dict[str, Any]
 """What became of a case, as it is written to JSON. It has the case itself, as "cell" or "row"; why
@@ -128,10 +129,7 @@ def clear(out: Path) -> None:
 
 def write_json(file: Path, value: Mapping[str, Any]) -> None:
     """Replaces a file, of which there is never half, whenever the process is stopped."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, file)
+    write_text(file, json.dumps(value, indent=1) + "\n")
 
 
 def _read(file: Path) -> Result:
