@@ -138,6 +138,18 @@ def test_evaluate_takes_the_sources_of_prepare(
     assert capsys.readouterr().out.startswith("sotu: 1 documents")
 
 
+def test_evaluate_says_which_rows_hold_no_text(work: Path, capsys: Output, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "The state"}\n{"text": null}\n')
+    assert main(["evaluate", f"{work}/run", "--data", str(file)]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{file}: 1 documents, 10 tokens, 9 bytes")
+    assert last == (
+        f"  note: 1 rows hold no text where some was expected, the first {file} line 2: field "
+        "'text' should hold text, but holds NoneType"
+    )
+
+
 def test_generate_prints_the_prompt_and_its_continuation(work: Path, capsys: Output) -> None:
     words = ["generate", f"{work}/run", "--prompt", "The state", "--max_new_tokens=8"]
     assert main([*words, "--seed=1"]) == 0

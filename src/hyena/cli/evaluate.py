@@ -44,17 +44,18 @@ def run(config: Config) -> None:
     )
     length = model.config.max_length if config.length is None else config.length
     stride = max(1, length // 2) if config.stride is None else config.stride
-    documents, name, targets = held_out(config.data, config.split, model, tokenizer)
+    text = held_out(config.data, config.split, model, tokenizer)
     with bar() as report:
         result = evaluate(
             model,
-            documents,
+            text.documents,
             length=length,
             stride=stride,
             batch=config.batch,
-            progress=None if report is None else lambda n, done: report(n, done, targets),
+            progress=None if report is None else lambda n, done: report(n, done, text.targets),
         )
-    print(_summary(result, name, length, stride))
+    notes = [f"  note: {note}" for note in text.notes()]
+    print("\n".join([_summary(result, text.name, length, stride), *notes]))
 
 
 def _summary(result: Evaluation, name: str, length: int, stride: int) -> str:

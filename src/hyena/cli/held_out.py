@@ -1,10 +1,11 @@
 """The text that a model is measured on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from hyena.data import TokenDocument, Tokenizer, find_source, open_tokens, tokenize
+from hyena.data import TokenDocument, Tokenizer, find_source, open_tokens
+from hyena.data.documents import WithoutText, with_tokens
 from hyena.data.manifest import MANIFEST_FILE
 from hyena.model import LanguageModel
 
@@ -12,11 +13,15 @@ Split = Literal["train", "validation", "test"]
 
 
 class HeldOut(NamedTuple):
-    """Documents as tokens, what to call them, and how many targets they have if that is known."""
+    """Documents as tokens, what to call them, and how many targets they have if that is known.
+
+    Once they have been read, ``notes`` gives what of the text was left out.
+    """
 
     documents: Iterator[TokenDocument]
     name: str
     targets: int | None
+    notes: Callable[[], list[str]]
 
 
 def held_out(data: Path, split: Split, model: LanguageModel, tokenizer: Tokenizer) -> HeldOut:
@@ -30,5 +35,7 @@ def held_out(data: Path, split: Split, model: LanguageModel, tokenizer: Tokenize
         tokens = open_tokens(data, split)
         tokens.check_tokenizer(tokenizer)
         tokens.check_vocabulary(model.config.vocab_size)
-        return HeldOut(tokens.documents(), f"{data} ({split})", len(tokens) - 1)
-    return HeldOut(tokenize(find_source(str(data)).documents(), tokenizer), str(data), None)
+        return HeldOut(tokens.documents(), f"{data} ({split})", len(tokens) - 1, list)
+    source, without = find_source(str(data)), WithoutText()
+    documents = (found for _, found in with_tokens(source.documents(), tokenizer, without))
+    return HeldOut(documents, str(data), None, lambda: [*without.notes(), *source.notes])

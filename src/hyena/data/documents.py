@@ -107,20 +107,20 @@ class WithoutText:
             self.rows += 1
             self._first_row = self._first_row or document
 
-    def note(self) -> str | None:
-        """Of the rows where a text was expected, if there were any."""
+    def notes(self) -> list[str]:
+        """Of the rows where a text was expected, a line if there were any."""
         if self._first_row is None:
-            return None
-        return (
+            return []
+        return [
             f"{self.rows:,} rows hold no text where some was expected, the first "
             f"{self._first_row.name}: {self._first_row.lacks}"
-        )
+        ]
 
     def nothing_else(self) -> str:
         """The message if there is no other document."""
         if not self._first:
             return "the source has no documents"
-        if note := self.note():
+        for note in self.notes():
             return f"there is no text in the source: {note}"
         shown = ", ".join(self._first) + (", ..." if self.count > 3 else "")
         return f"there is no text in the source: {shown} {'is' if self.count == 1 else 'are'} empty"

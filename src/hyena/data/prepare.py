@@ -107,8 +107,7 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
             )
             write_manifest(folder, manifest)  # last: with it the folder counts as whole
             digests.complete(folder, *(record.sha256 for record in records.values()))
-    notes = [without.note(), *source.notes]
-    return Prepared(out, manifest, fresh=True, notes=tuple(note for note in notes if note))
+    return Prepared(out, manifest, fresh=True, notes=(*without.notes(), *source.notes))
 
 
 def _record(tokenizer: Tokenizer) -> TokenizerRecord:
