@@ -10,6 +10,7 @@ from hyena.mixers.rivals.aft_conv import AFTConv, AFTConvState
 from hyena.mixers.rivals.gss import GSS, GSSState
 from hyena.mixers.rivals.h3 import H3, H3State
 from hyena.mixers.rivals.linear_attention import LinearAttention, LinearAttentionState
+from hyena.mixers.rivals.mamba2 import Mamba2, Mamba2State
 from hyena.mixers.rivals.rwkv import RWKV, RWKVState
 from hyena.mixers.rivals.s4d import S4D, S4DState
 from hyena.mixers.state import MixerState
@@ -30,6 +31,8 @@ __all__ = [
     "HyenaState",
     "LinearAttention",
     "LinearAttentionState",
+    "Mamba2",
+    "Mamba2State",
     "Mixer",
     "MixerState",
     "MultiheadAttentionAdapter",

@@ -160,6 +160,7 @@ class HyenaOperator(Mixer):
         if mask is None and not dropout and is_plain(short, ShortConv):
             y = self._fused(u, short, kernels, segments)
             return channels_last(self.out_proj, y)
+        # Definition 3.1: x⁰, …, x^{N−1} and v, (B, D, L) each; then v ← h * (xⁿ · v) from the last
         *gates, v = short(self._projected(u, mask), segments).split(self.width, dim=1)
         for gate, (h, skip) in zip(reversed(gates[1:]), kernels, strict=True):
             v = self._convolve(self._gated(v, gate, mask), h, skip, segments)
