@@ -1,4 +1,4 @@
-"""How well a language model predicts whole documents."""
+"""Perplexity and bits per byte: how well a language model predicts whole documents."""
 
 from .evaluate import Evaluation, evaluate
 from .sliding_windows import Window, sliding_windows

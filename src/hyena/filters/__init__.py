@@ -1,4 +1,4 @@
-"""Long filters, parametrised."""
+"""Long filters: the implicit one of Hyena, its rivals, and how their taps are kept."""
 
 from hyena.filters.diagonal_ssm import DiagonalSSM
 from hyena.filters.explicit import ExplicitTaps

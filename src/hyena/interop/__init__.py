@@ -1,1 +1,1 @@
-"""Models and weights of other projects, read into ours."""
+"""Checkpoints of the public code, read into our models."""

@@ -1,4 +1,4 @@
-"""Language models built from mixers."""
+"""Language models built from mixers: configuration, blocks, presets, counts, save and load."""
 
 from hyena.mixers.flops import LayerFlops
 from hyena.model.checkpoint import load, save
