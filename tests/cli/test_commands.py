@@ -238,7 +238,7 @@ def test_an_absent_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         ("evaluate {run} --data {other}", "other was made with tokenizer 'other'"),
         ("evaluate {run} --data {empty}", "there is no text in the source"),
         ("evaluate {run} --data {latin}", "is not UTF-8 text"),
-        ("evaluate {run} --data {data} --stride 99", "stride must be at least 1 and at most"),
+        ("evaluate {run} --data {data} --stride 99", "stride: expected 1 to length"),
         ("evaluate {run} --data {data} --length 64", 'length_policy "extrapolate" or "interpol'),
         ("plot {run} --length 64", "64"),
         (

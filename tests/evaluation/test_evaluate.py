@@ -70,7 +70,7 @@ def test_windows_score_each_target_once_with_the_stated_context(targets, length,
 
 @pytest.mark.parametrize(("length", "stride"), [(4, 0), (4, 5), (0, 1), (4, -1)])
 def test_a_stride_out_of_range(length, stride):
-    with pytest.raises(ValueError, match=r"stride must be|length must be"):
+    with pytest.raises(ValueError, match=r"stride: expected|expected length"):
         evaluate(Bigram(), documents([3]), length=length, stride=stride)
 
 
@@ -224,7 +224,7 @@ def test_bad_documents():
         evaluate(Bigram(), [], length=4, stride=4)
     with pytest.raises(ValueError, match="document 0 has 1 tokens; a document is"):
         evaluate(Bigram(), [(np.array([END]), 0)], length=4, stride=4)
-    with pytest.raises(ValueError, match="batch must be 1 or more; got 0"):
+    with pytest.raises(ValueError, match="expected batch of 1 or more, got 0"):
         evaluate(Bigram(), documents([3]), length=4, stride=4, batch=0)
     with pytest.raises(ValueError, match="token id 9 is outside the model's vocabulary of 7"):
         evaluate(Bigram(), [(np.array([END, 1, 9]), 1)], length=4, stride=4)

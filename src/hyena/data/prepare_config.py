@@ -68,11 +68,11 @@ class PrepareConfig:
                 raise ValueError(f"{name} is empty; give a path")
         check_fractions(self.validation, self.test)
         if self.seed < 0:
-            raise ValueError(f"seed must be 0 or more; got {self.seed}")
+            raise ValueError(f"seed: expected 0 or more, got {self.seed}")
         if self.max_documents is not None and self.max_documents < 1:
-            raise ValueError(f"max_documents must be 1 or more; got {self.max_documents}")
+            raise ValueError(f"max_documents: expected 1 or more, got {self.max_documents}")
         if self.split_by not in ("documents", "source"):
-            raise ValueError(f"split_by is 'documents' or 'source'; got {self.split_by!r}")
+            raise ValueError(f"split_by: expected 'documents' or 'source', got {self.split_by!r}")
         is_dataset = isinstance(self.source, str) and self.source.startswith(DATASET_PREFIX)
         if self.split_by == "source" and not is_dataset:
             raise ValueError(

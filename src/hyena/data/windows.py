@@ -67,7 +67,7 @@ class WindowSampler:
     ) -> None:
         for name, value, least in (("length", length, 1), ("batch", batch, 1), ("seed", seed, 0)):
             if value < least:
-                raise ValueError(f"WindowSampler: {name} must be {least} or more; got {value}")
+                raise ValueError(f"WindowSampler: expected {name} of {least} or more, got {value}")
         n_targets = len(tokens.tokens) - 1
         if n_targets < length:
             raise ValueError(
@@ -93,7 +93,7 @@ class WindowSampler:
         Raises: ValueError if an argument is out of range or ``world`` does not divide the batch.
         """
         if step < 0:
-            raise ValueError(f"WindowSampler.batch: step must be 0 or more; got {step}")
+            raise ValueError(f"WindowSampler.batch: expected step of 0 or more, got {step}")
         if world < 1 or not 0 <= rank < world:
             raise ValueError(f"WindowSampler.batch: rank {rank} is not one of {world} ranks")
         if self.batch_size % world:

@@ -90,7 +90,7 @@ def evaluate(
     """
     for name, value in (("length", length), ("batch", batch)):
         if value < 1:
-            raise ValueError(f"evaluate: {name} must be 1 or more; got {value}")
+            raise ValueError(f"evaluate: expected {name} of 1 or more, got {value}")
     next(sliding_windows(1, length=length, stride=stride))  # a bad stride is told before any work
     where = torch.device(device) if device is not None else _device_of(model)
     n_documents = n_bytes = n_targets = 0

@@ -31,9 +31,7 @@ def sliding_windows(targets: int, *, length: int, stride: int) -> Iterator[Windo
     Raises: ValueError unless 1 <= stride <= length.
     """
     if not 1 <= stride <= length:
-        raise ValueError(
-            f"stride must be at least 1 and at most length; got stride={stride}, length={length}"
-        )
+        raise ValueError(f"stride: expected 1 to length, got stride={stride}, length={length}")
     scored = 0
     for start in range(0, targets, stride):
         end = min(start + length, targets)
