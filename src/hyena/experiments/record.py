@@ -20,7 +20,7 @@ from hyena import __version__
 from hyena.experiments.cell import CellConfig, command, differences, plain
 from hyena.experiments.measure import Measurement, better, wilson
 from hyena.experiments.plan import PlannedGroup, Settings, read_plan
-from hyena.files import atomic, records
+from hyena.files import atomic, digests, records
 from hyena.files.records import from_plain, to_plain
 from hyena.machine import convolution, setting
 from hyena.tasks import TaskConfig
@@ -94,7 +94,8 @@ def write_result(config: CellConfig, test: Measurement, **facts: Any) -> Result:
         test=test,
         **facts,
     )
-    records.write_record(config.out / FILE, result, FORMAT_VERSION)
+    text = records.as_json(result, FORMAT_VERSION)
+    digests.write_files(config.out, {FILE: lambda path: path.write_text(text, encoding="utf-8")})
     (config.out / FAILED).unlink(missing_ok=True)
     return result
 
@@ -128,9 +129,11 @@ def read_result(folder: Path) -> Result | None:
         return None
     content = records.read_versioned(path, FORMAT_VERSION, advice=_AGAIN)
     try:
-        return as_result(content)
+        result = as_result(content)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; {_AGAIN}") from error
+    digests.check(folder, (FILE,), advice=_AGAIN)
+    return result
 
 
 def as_result(content: Any) -> Result:

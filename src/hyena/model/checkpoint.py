@@ -39,7 +39,7 @@ def save(model: LanguageModel, directory: str | Path) -> None:
         "model": dataclasses.asdict(model.config),
     }
     text = json.dumps(description, indent=2) + "\n"
-    metadata = {"format": "pt", "format_version": str(FORMAT_VERSION)}
+    metadata = {"format": "pt"}  # one entry: several are in any order, so that bytes would differ
     files = {
         WEIGHTS: lambda path: save_file(weights, path, metadata),
         CONFIG: lambda path: path.write_text(text, encoding="utf-8"),

@@ -87,7 +87,7 @@ def write_checkpoint(
         save_file(
             moments(optimizer),
             temporary / OPTIMIZER,
-            {"format": "pt", "format_version": str(FORMAT_VERSION)},
+            {"format": "pt"},
         )
         records.write_record(temporary / STATE, state, FORMAT_VERSION)
         (temporary / CONFIG).write_text(config_yaml(state.config), encoding="utf-8")
