@@ -52,7 +52,7 @@ def test_why_no_kernel_is_loaded(
 ) -> None:
     file = library.find() if isa else None
     outcome = library.load(file, isa)
-    monkeypatch.setattr(library, "_outcome", outcome)
+    monkeypatch.setattr(library, "outcome", outcome)
     assert outcome.why
     if outcome.refused:  # as every convolution says it
         assert convolution(capsys) == f"error: {outcome.why}"
@@ -65,7 +65,7 @@ def test_a_kernel_of_one_thread(capsys: Output, monkeypatch: pytest.MonkeyPatch)
     if outcome.kernel is None:
         pytest.skip(outcome.why)
     kernel = replace(outcome.kernel, isas=(outcome.kernel.isa,), single_thread="no loop")
-    monkeypatch.setattr(library, "_outcome", replace(outcome, kernel=kernel))
+    monkeypatch.setattr(library, "outcome", replace(outcome, kernel=kernel))
     assert convolution(capsys) == f"native ({kernel.isa} kernel; on one thread: no loop)"
 
 

@@ -17,9 +17,9 @@ from hyena.mixers.projections import (
     channels_last,
     layers_of_step,
     may_write_out,
-    unbiased_in_workspace,
 )
 from hyena.ops.native import library
+from hyena.ops.native.operator import in_workspace
 
 D, C = 6, 10
 SIZES = [(1, 1), (1, 7), (3, 1), (5, 7), (3, SHORT), (2, 40), (1, 256), (3, 4096)]  # B, L
@@ -62,7 +62,7 @@ def test_channels_first(B: int, L: int, generator: torch.Generator) -> None:
     z = channels_first(linear, u)
     assert L == 1 or z.stride(-1) == 1
     with torch.no_grad():
-        assert_close(unbiased_in_workspace(linear, u) + linear.bias[:, None], z, 1e-14)
+        assert_close(in_workspace(u, linear.weight) + linear.bias[:, None], z, 1e-14)
 
 
 @pytest.mark.parametrize(("B", "L"), SIZES)
@@ -146,7 +146,7 @@ def test_autocast(
         )
         if op is channels_first:
             with torch.no_grad():
-                z = unbiased_in_workspace(linear, u)
+                z = in_workspace(u, linear.weight)
                 assert z.dtype == expected(u).dtype
                 assert_close(z + linear.bias[:, None].to(z.dtype), expected(u), tolerance)
                 assert torch.is_autocast_enabled("cpu")
@@ -264,20 +264,20 @@ def test_kept_memory_is_used_again_and_not_for_anything_else(generator: torch.Ge
     linear = layer(torch.float32)
     u, v = draw(generator, 2, 50, D).float(), draw(generator, 1, 30, D).float()
     with torch.no_grad():
-        first = unbiased_in_workspace(linear, u)
+        first = in_workspace(u, linear.weight)
         place, kept = first.data_ptr(), first.clone()
         assert channels_first(linear, v).data_ptr() != place
         assert torch.equal(first, kept)
         expected = (v @ linear.weight.t()).transpose(1, 2)
-        second = unbiased_in_workspace(linear, v)
+        second = in_workspace(v, linear.weight)
         assert second.data_ptr() == place
         assert_close(second, expected, 1e-6)
         with torch.inference_mode():
-            assert unbiased_in_workspace(linear, 2 * v).data_ptr() == place
-        assert_close(unbiased_in_workspace(linear, v), expected, 1e-6)
+            assert in_workspace(2 * v, linear.weight).data_ptr() == place
+        assert_close(in_workspace(v, linear.weight), expected, 1e-6)
     linear.bfloat16()
     with torch.no_grad():
-        assert unbiased_in_workspace(linear, v.bfloat16()).dtype == torch.bfloat16
+        assert in_workspace(v.bfloat16(), linear.weight).dtype == torch.bfloat16
 
 
 def test_the_default_device_does_not_matter(generator: torch.Generator) -> None:
@@ -286,7 +286,7 @@ def test_the_default_device_does_not_matter(generator: torch.Generator) -> None:
     with torch.device("meta"):
         assert torch.equal(channels_first(linear, u), expected)
         with torch.no_grad():
-            z = unbiased_in_workspace(linear, u)
+            z = in_workspace(u, linear.weight)
         assert_close(z + linear.bias[:, None], expected, 1e-14)
 
 

@@ -4,13 +4,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from hyena import HyenaOperator
 from hyena.mixers import CausalSelfAttention
-from hyena.ops import Segments, filter_spectrum, gated_conv, long_conv, short_conv
+from hyena.ops import Segments, filter_spectrum, gated_conv, long_conv, naive, short_conv
 
 B, D, L = 2, 3, 5
 TAPS, SKIP = torch.zeros(D, L), torch.zeros(D)
@@ -25,9 +24,12 @@ CASES: list[tuple[str, Callable[..., Any], dict[str, Any], dict[str, bool]]] = [
     (
         "gated_conv",
         gated_conv,
-        {"z": TRIPLE, "k": TAPS, "skip": SKIP, "offset": SHORT[1]},
-        {"skip": True, "offset": True},
+        {"z": TRIPLE, "k": TAPS, "skip": SKIP},
+        {"skip": True},
     ),
+    ("naive.long_conv", naive.long_conv, {"u": ROW, "k": TAPS, "skip": SKIP}, {"skip": True}),
+    ("naive.short_conv", naive.short_conv, {"u": ROW, "k": TAPS, "bias": SKIP}, {"bias": True}),
+    ("naive.gated_conv", naive.gated_conv, {"z": TRIPLE, "k": TAPS, "skip": SKIP}, {"skip": True}),
     ("filter_spectrum", lambda **a: filter_spectrum(length=L, **a), {"k": TAPS}, {}),
     ("long_conv", lambda u: long_conv(u, SPECTRUM), {"u": ROW}, {}),
     ("gated_conv", lambda z: gated_conv(z, SPECTRUM), {"z": TRIPLE}, {}),
@@ -79,11 +81,3 @@ def test_segments_that_are_none(convolution: Callable[..., Any]) -> None:
     )
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         convolution(ROW, TAPS, segments=ids)
-
-
-def test_an_output_that_is_no_tensor() -> None:
-    out: Any = np.zeros((B, D, L), dtype=np.float32)
-    with pytest.raises(
-        TypeError, match=r"^long_conv: expected a tensor as out, got numpy\.ndarray"
-    ):
-        long_conv(ROW, TAPS, out=out)

@@ -194,7 +194,7 @@ def test_one_warning_where_no_kernel_can_be_had(
         if FILE is None:
             pytest.skip("built without a C++ compiler")
         monkeypatch.setattr(_abi, "ABI", _abi.ABI + 1)
-    monkeypatch.setattr(library, "_outcome", load(file.get(cause, FILE), None))
+    monkeypatch.setattr(library, "outcome", load(file.get(cause, FILE), None))
     monkeypatch.setattr(library, "_warned", False)
     why = re.escape(why_not_native())
     assert why
@@ -212,7 +212,7 @@ def test_one_warning_where_no_kernel_can_be_had(
 
 def test_no_warning_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "_warned", False)
-    monkeypatch.setattr(library, "_outcome", load(FILE, "none"))
+    monkeypatch.setattr(library, "outcome", load(FILE, "none"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         long_conv(torch.zeros(1, 1, 4), torch.zeros(1, 4))
@@ -266,7 +266,7 @@ def test_a_library_is_loaded_from_the_working_directory_by_its_name_alone(
 def test_an_isa_that_cannot_be_had_is_an_error_of_the_first_convolution(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(library, "_outcome", load(FILE, "neon"))
+    monkeypatch.setattr(library, "outcome", load(FILE, "neon"))
     u, k = torch.zeros(1, 1, 4), torch.zeros(1, 4)
     with pytest.raises(ValueError, match=r"^HYENA_ISA=neon is unknown; expected one of "):
         long_conv(u, k)

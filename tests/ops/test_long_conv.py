@@ -85,43 +85,6 @@ def test_equals_the_definition_with_every_gradient(
     assert_all_close(got, expected, TOLERANCE[dtype])
 
 
-@pytest.mark.usefixtures("chunks")
-@pytest.mark.parametrize("backend", backends())
-@pytest.mark.parametrize("causal", [True, False])
-def test_the_output_goes_where_it_is_told(
-    causal: bool, backend: str, generator: torch.Generator
-) -> None:
-    u, k, skip = draw(generator, 2, 3, 21, 21, torch.float32)
-    segments = Segments.from_document_ids(torch.tensor([[0] * 9 + [1] * 12, [0] * 21]))
-    for packed in (None, segments):
-        expected = naive.long_conv(
-            u.double(), k.double(), skip.double(), causal=causal, segments=packed
-        )
-        for out in (
-            torch.full((2, 3, 21), torch.nan),
-            torch.full((2, 21, 3), torch.nan).transpose(1, 2),
-        ):
-            y = long_conv(u, k, skip, causal=causal, segments=packed, backend=backend, out=out)
-            assert y is out
-            assert_close(out, expected.float(), 1e-6)
-
-
-def test_an_output_that_cannot_be_written() -> None:
-    u, k = torch.zeros(2, 3, 5), torch.zeros(3, 5)
-    with pytest.raises(
-        ValueError,
-        match=r"^long_conv: expected out \(2, 3, 5\) of torch.float32 on cpu, "
-        r"got \(2, 3, 4\) of torch.float64 on cpu$",
-    ):
-        long_conv(u, k, out=u[..., :4].double())
-    out = torch.zeros(2, 3, 5)
-    for bad in ((u.requires_grad_(), k), (u.detach(), k, k[:, 0].clone().requires_grad_())):
-        with pytest.raises(ValueError, match=r"^long_conv: out= takes no part in differentiation"):
-            long_conv(*bad, out=out)
-    with torch.no_grad():
-        assert long_conv(u, k, out=out) is out
-
-
 def test_taps_beyond_the_sequence_get_no_gradient(generator: torch.Generator) -> None:
     _, _, dk, _ = with_gradients(long_conv, *draw(generator, 2, 3, 5, 9))
     assert torch.equal(dk[:, 5:], torch.zeros(3, 4, dtype=torch.float64))

@@ -63,9 +63,6 @@ def test_it_stands_for_its_filter(
             return y.to(u.dtype)
 
         assert_all_close(with_gradients(op, u), with_gradients(expected, u), TOLERANCE[dtype])
-        out = torch.full_like(u, torch.nan)
-        assert long_conv(u, kept, causal=causal, backend=backend, out=out) is out
-        assert_close(out, expected(u), TOLERANCE[dtype])
 
 
 def test_it_is_what_an_fft_gives_at_the_filters_precision() -> None:
@@ -106,7 +103,9 @@ def test_an_impossible_one_is_refused(generator: torch.Generator) -> None:
         long_conv(u, kept, causal=False)
     with pytest.raises(ValueError, match=r"expected floating point u .* of torch.int64$"):
         long_conv(u.long(), kept)
-    with pytest.raises(ValueError, match=r"^filter_spectrum: expected k \(D, K\) and length ≥ 1"):
+    with pytest.raises(
+        ValueError, match=r"^filter_spectrum: expected length from 1 to 2\^48, got 0"
+    ):
         filter_spectrum(k, 0)
     with pytest.raises(ValueError, match=r'^filter_spectrum: backend="naive" sums over the taps'):
         filter_spectrum(k, 8, backend="naive")

@@ -23,13 +23,12 @@ from hyena.mixers.projections import (
     channels_last,
     layers_of_step,
     may_write_out,
-    unbiased_in_workspace,
 )
 from hyena.mixers.short_conv import ShortConv
 from hyena.ops import Backend, Segments, gated_conv, long_conv, short_conv
 from hyena.ops.backend import resolve_backend
+from hyena.ops.native import operator
 from hyena.ops.native.step import Layers
-from hyena.ops.native.takes import eager
 from hyena.ops.stepping import online
 from hyena.ops.stepping.online import OnlineState
 from hyena.ops.stepping.recurrence import RecurrentState
@@ -326,49 +325,32 @@ class HyenaOperator(Mixer):
     ) -> Tensor:
         """The output before its projection, (B, D, L): the first long convolution as one op with
         its gates and their short convolution."""
-        D = self.width
-        # Where nothing is to be differentiated, z is workspace, and y takes the place of its value:
-        # memory that nobody else may come to see.
-        reuse = (
-            not torch.is_grad_enabled()
-            and self.backend in ("auto", "native")
-            and eager(u)
-            and may_write_out(self.in_proj, u)
-            and may_write_out(self.out_proj, u)
-        )
-        offset = None
-        if reuse:
-            z, offset = unbiased_in_workspace(self.in_proj, u), self.in_proj.bias
-        else:
-            z = channels_first(self.in_proj, u)
-        *others, post = range(self.order - 1)  # of the gates x⁰, x¹, …, those not yet in use
-        first = post * D
+        direct = self.backend in ("auto", "native") and not self.block_causal
+        if direct and may_write_out(self.in_proj, u) and may_write_out(self.out_proj, u):
+            first, taps = (self.in_proj.weight, self.in_proj.bias), (short.weight, short.bias)
+            causal = not self.bidirectional
+            y = operator.run(u, first, taps, kernels, causal=causal, segments=segments)
+            if y is not None:
+                return y
+        z = channels_first(self.in_proj, u)
+        others = (self.order - 2) * self.width  # channels of the gates x⁰, x¹, … not yet in use
+        options: dict[str, Any] = {
+            "causal": not self.bidirectional,
+            "segments": segments,
+            "backend": self.backend,
+        }
         (h, skip), *rest = kernels
         y = gated_conv(
-            z[:, first:],
+            z[:, others:],
             h,
             skip,
-            short=(short.weight[first:], short.bias[first:]),
-            offset=None if offset is None else offset[first:],
-            causal=not self.bidirectional,
-            segments=segments,
+            short=(short.weight[others:], short.bias[others:]),
             block_causal=self.block_causal,
-            backend=self.backend,
-            out=z[:, first + 2 * D :] if reuse else None,
+            **options,
         )
         if others:
-            rest_of_z = z[:, :first]
-            if offset is not None:
-                rest_of_z = rest_of_z + offset[:first, None].to(z.dtype)
-            gates = short_conv(
-                rest_of_z,
-                short.weight[:first],
-                short.bias[:first],
-                causal=not self.bidirectional,
-                segments=segments,
-                backend=self.backend,
-            ).split(D, dim=1)
-            for gate, (h, skip) in zip(reversed(gates), rest, strict=True):
+            gates = short_conv(z[:, :others], short.weight[:others], short.bias[:others], **options)
+            for gate, (h, skip) in zip(reversed(gates.split(self.width, 1)), rest, strict=True):
                 y = self._convolve(y, h, skip, segments) * gate
         return y
 

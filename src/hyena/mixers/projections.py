@@ -3,7 +3,6 @@
 Sizes: B batch, L length, D channels in, C channels out.
 """
 
-import threading
 from typing import Any
 
 import torch
@@ -12,13 +11,11 @@ from torch.nn import functional as F
 
 from hyena.filters.plain import matrix_of
 from hyena.ops.native import linear as native
+from hyena.ops.native.operator import project
 from hyena.ops.native.step import Layers
-from hyena.ops.observed import undisturbed
+from hyena.ops.observed import observer
 
-LARGEST_KEPT = 256 << 20  # bytes of a thread's workspace that stay between calls
 SHORT = 32  # rows up to here are multiplied all at once: one by one their number is what costs
-
-_of_thread = threading.local()
 
 
 def channels_first(linear: nn.Linear, u: Tensor) -> Tensor:
@@ -27,20 +24,12 @@ def channels_first(linear: nn.Linear, u: Tensor) -> Tensor:
         return linear(u).transpose(1, 2).contiguous()
     weight: Tensor = linear.weight
     bias: Tensor = linear.bias
-    if not undisturbed(u, weight, bias):
+    if observer((u, weight, bias)) not in ("nobody", "autograd"):
         return torch.baddbmm(bias[:, None], weight.expand(u.shape[0], -1, -1), u.transpose(1, 2))
     dtype = _dtype(u)
     with torch.autocast("cpu", enabled=False):
         z: Tensor = _ChannelsFirst.apply(u.to(dtype), weight.to(dtype), bias.to(dtype))
     return z
-
-
-def unbiased_in_workspace(linear: nn.Linear, u: Tensor) -> Tensor:
-    """``channels_first`` without the bias, in memory of the calling thread, valid until its next
-    call. Only for a layer that `may_write_out`, where no gradient is recorded."""
-    dtype = _dtype(u)
-    with torch.autocast("cpu", enabled=False):
-        return _project(u.to(dtype), linear.weight.to(dtype), None, _workspace)
 
 
 def _dtype(u: Tensor) -> torch.dtype:
@@ -92,7 +81,7 @@ class _ChannelsFirst(torch.autograd.Function):
         if _are_short(u):
             z = torch.addmm(bias, u.flatten(0, 1), weight.t()).unflatten(0, u.shape[:2])
             return z.transpose(1, 2).contiguous()
-        return _project(u, weight, bias, _fresh)
+        return project(u, weight, bias, _fresh)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
@@ -120,23 +109,6 @@ def _are_short(u: Tensor) -> bool:
     return u.shape[0] > 1 and u.shape[1] <= SHORT
 
 
-def _project(u: Tensor, weight: Tensor, bias: Tensor | None, memory: Any) -> Tensor:
-    B, L, _ = u.shape
-    C = weight.shape[0]
-    # Rows that begin a power of two apart share a few sets of the caches, which makes the product
-    # up to a fourth slower: so they begin somewhat further apart.
-    stride = -(-L // 16) * 16
-    if stride % 256 == 0:
-        stride += 16 if L < 4096 else 272
-    z: Tensor = memory((B, C, stride), u.dtype)[..., :L]
-    for row, out in zip(u.unbind(), z.unbind(), strict=True):
-        if bias is None:
-            torch.mm(weight, row.t(), out=out)
-        else:
-            torch.addmm(bias[:, None], weight, row.t(), out=out)
-    return z
-
-
 def may_write_out(linear: nn.Linear, u: Tensor) -> bool:
     """Whether the layer is a matrix and a bias, so that its product with u may be written out."""
     layer = matrix_of(linear)
@@ -145,16 +117,3 @@ def may_write_out(linear: nn.Linear, u: Tensor) -> bool:
 
 def _fresh(shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="cpu")
-
-
-def _workspace(shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
-    """Memory of this thread, kept if it is not too large."""
-    size = shape[0] * shape[1] * shape[2] * dtype.itemsize
-    memory: Tensor | None = getattr(_of_thread, "memory", None)
-    if memory is None or memory.numel() < size:
-        # Not an inference tensor, which could not be written to outside inference mode.
-        with torch.inference_mode(False):
-            memory = torch.empty(size, dtype=torch.uint8, device="cpu")
-        if size <= LARGEST_KEPT:
-            _of_thread.memory = memory
-    return memory[:size].view(dtype).view(shape)

@@ -34,7 +34,9 @@ def fast_length(minimum: int) -> int:
 
 def fft_length(length: int, taps: int, lead: int) -> int:
     """FFT size at which a circular convolution equals the linear one on the first L outputs."""
-    return fast_length(length + max(lead, taps - 1 - lead))
+    least = length + max(lead, taps - 1 - lead)
+    # A program that is exported may take any length, of which no loop could be recorded.
+    return (least + 1) // 2 * 2 if torch.compiler.is_exporting() else fast_length(least)
 
 
 def compute_dtype(u: Tensor, k: Tensor) -> torch.dtype:
@@ -56,28 +58,23 @@ def spectrum(k: Tensor, n: int, lead: int, dtype: torch.dtype) -> Tensor:
 def chunks(u: Tensor, n: int) -> list[slice]:
     """Channel slices of u (B, D, L) that keep B · channels · n near the chunk size."""
     B, D, _ = u.shape
+    if torch.compiler.is_exporting():
+        return [slice(0, D)]
     budget = CHUNK_ELEMENTS if u.device.type == "cpu" else CHUNK_ELEMENTS_DEVICE
     width = max(1, budget // max(1, B * n))
     return [slice(d, min(d + width, D)) for d in range(0, D, width)]
 
 
-def multiply_spectrum(u: Tensor, k_spectrum: Tensor, n: int, out: Tensor | None = None) -> Tensor:
+def multiply_spectrum(u: Tensor, k_spectrum: Tensor, n: int) -> Tensor:
     """conv(u, k) for a filter whose spectrum (D, n/2 + 1) is known; not differentiable in k."""
     L = u.shape[-1]
     real = torch.promote_types(u.dtype, k_spectrum.real.dtype)
-    y = out
-    if y is None:
-        # Made from both, y is mapped by vmap if either is; else it could not be written to.
-        y = (u[..., :1] * k_spectrum.real[:, :1]).new_empty(u.shape, dtype=u.dtype)
+    # Made from both, y is mapped by vmap if either is; else it could not be written to.
+    y = (u[..., :1] * k_spectrum.real[:, :1]).new_empty(u.shape, dtype=u.dtype)
     for part in chunks(u, n):
         product = torch.fft.rfft(u[:, part].to(real), n=n) * k_spectrum[part]
         y[:, part] = torch.fft.irfft(product, n=n)[..., :L]
     return y
-
-
-def _convolve(u: Tensor, k: Tensor, lead: int, out: Tensor | None = None) -> Tensor:
-    n = fft_length(u.shape[-1], k.shape[1], lead)
-    return multiply_spectrum(u, spectrum(k, n, lead, compute_dtype(u, k)), n, out)
 
 
 def adjoint(
@@ -112,7 +109,8 @@ class Convolve(torch.autograd.Function):
 
     @staticmethod
     def forward(u: Tensor, k: Tensor, lead: int) -> Tensor:
-        return _convolve(u, k, lead)
+        n = fft_length(u.shape[-1], k.shape[1], lead)
+        return multiply_spectrum(u, spectrum(k, n, lead, compute_dtype(u, k)), n)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -193,6 +191,7 @@ class Adjoint(torch.autograd.Function):
         return (du, dk), (0 if need_u else None, 0 if need_k else None)
 
 
-def convolve(u: Tensor, k: Tensor, lead: int, out: Tensor | None = None) -> Tensor:
-    """conv(u, k) with ``lead`` taps of negative lag; without gradient if written to ``out``."""
-    return Convolve.apply(u, k, lead) if out is None else _convolve(u, k, lead, out)
+def convolve(u: Tensor, k: Tensor, lead: int) -> Tensor:
+    """conv(u, k) with ``lead`` taps of negative lag."""
+    y: Tensor = Convolve.apply(u, k, lead)
+    return y

@@ -4,9 +4,13 @@ Every fast backend is tested against these. A tap at lag s carries the input of 
 (of −s positions ahead if s < 0).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from hyena.ops import _check
+from hyena.ops.arguments import check_tensor
 from hyena.ops.segments import Segments
 
 
@@ -18,6 +22,7 @@ def lags(taps: int, causal: bool) -> range:
 
 def shift(u: Tensor, lag: int, segments: Segments | None = None) -> Tensor:
     """u delayed by ``lag``, (B, D, L): zeros come in at the ends and at document boundaries."""
+    check_tensor("naive.shift", "u", u)
     L = u.shape[-1]
     out = torch.zeros_like(u)
     if abs(lag) >= L:
@@ -46,6 +51,8 @@ def long_conv(
 
     where :math:`s_j` is the lag of tap j and inputs of other documents count as zero.
     """
+    options: dict[str, Any] = {"causal": causal, "segments": segments}
+    _check.convolution("naive.long_conv", u, k, skip, backend="naive", **options)
     dtype = torch.promote_types(u.dtype, k.dtype)
     wide = u.to(dtype)
     y = torch.zeros_like(wide)
@@ -66,6 +73,8 @@ def short_conv(
     segments: Segments | None = None,
 ) -> Tensor:
     """Definition of `hyena.ops.short_conv`: the same sum, plus a bias a channel."""
+    short = (k, bias)
+    _check.convolution("naive.short_conv", u, None, None, short, causal=causal, segments=segments)
     y = long_conv(u, k, causal=causal, segments=segments)
     return y if bias is None else y + bias[:, None].to(y.dtype)
 
@@ -85,6 +94,8 @@ def gated_conv(
 
     where a, b and v are the thirds of z (B, 3·D, L), after the short convolution if there is one.
     """
+    options: dict[str, Any] = {"causal": causal, "segments": segments}
+    _check.convolution("naive.gated_conv", z, k, skip, short, parts=3, backend="naive", **options)
     dtype = torch.promote_types(z.dtype, k.dtype)
     x = z.to(dtype)
     if short is not None:

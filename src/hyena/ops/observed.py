@@ -3,25 +3,51 @@
 The kernel reads and writes addresses, of which none of these would notice anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 PLAIN = (Tensor, torch.nn.Parameter)
-_PLAIN_OR_NONE = frozenset((*PLAIN, type(None)))
+
+Observer = Literal["nobody", "autograd", "ops", "program", "transform"]
+"""Who has to be served: nobody; autograd; what must see each op, a mode or a tensor of its own
+kind; a compiler or tracer, which records a program; a transform of torch.func."""
 
 
-def recorded(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether something looks on that must see an op: a compiler, a tracer or counter of ops, or a
-    tensor of its own kind."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._is_tracing()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or not _PLAIN_OR_NONE.issuperset(map(type, tensors))
-    )
+def observer(tensors: Iterable[Tensor | None]) -> Observer:
+    """Who looks on at a computation with these tensors: the last in the list above that does."""
+    if torch._C._are_functorch_transforms_active():
+        return "transform"
+    # Dynamo knows the first, so it does not come to the second, which it would guard.
+    if torch.compiler.is_dynamo_compiling() or torch.compiler._is_compiling_flag:
+        return "program"
+    if torch._C._is_tracing():
+        return "program"
+    if torch._C._len_torch_dispatch_stack():
+        return "ops"
+    records = torch.is_grad_enabled()
+    found: Observer = "nobody" if forward_ad._current_level < 0 else "autograd"
+    for x in tensors:
+        if x is None:
+            continue
+        if type(x) not in PLAIN:
+            return "ops"
+        if records and x.requires_grad:
+            found = "autograd"
+    return found
+
+
+def unobserved(*tensors: Tensor | None) -> bool:
+    """Whether nobody looks on, and no gradient is recorded."""
+    return observer(tensors) == "nobody"
+
+
+def records_program() -> bool:
+    """Whether a compiler or tracer records a program that other data may run through."""
+    return torch.compiler.is_compiling() or torch._C._is_tracing()
 
 
 def transformed() -> bool:
@@ -29,13 +55,10 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
-def undisturbed(*tensors: Tensor | None) -> bool:
-    """Whether this is plain eager code on plain tensors: nothing looks on that must see each op."""
-    return not recorded(tensors) and not transformed()
+def applied(function: type[torch.autograd.Function]) -> object:
+    """``function.apply`` for calls at which no transform looks on, without its checks of that:
+    they take as long as a small convolution."""
+    return super(torch.autograd.Function, function).apply  # type: ignore[misc]
 
 
-def differentiated(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether an autograd function is needed; in forward mode, to refuse it."""
-    return forward_ad._current_level >= 0 or (
-        torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    )
+alive = torch._C._functorch.unwrap_if_dead  # of a tensor that has outlived its transform

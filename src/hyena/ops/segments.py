@@ -6,62 +6,47 @@ separate; within a row, a change of document id begins a new segment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor
 
+from hyena.ops.arguments import check_size, check_tensor
+from hyena.ops.observed import records_program
 
-@dataclass(frozen=True, eq=False)  # == of tensors is no truth value
+Made = TypeVar("Made")
+
+
+@final
 class Segments:
-    """The documents of a (B, L) batch, once as spans and once as ids.
+    """The documents of a (B, L) batch.
 
     Build it with `from_document_ids` or `from_cu_seqlens`; build it once per batch and hand it to
-    every layer, since reading the boundaries waits for the device.
+    every layer, since reading the boundaries waits for the device. In a program that a compiler
+    records, which is to take any documents, nothing is read: `longest` is L there, and `trivial`
+    False.
 
     Attributes:
-        ids: (B, L) int64, equal exactly within a document of a row; increases along a row.
-        spans: (row, start, stop) of each document, in order.
-
-    Raises: ValueError if the spans do not cover the batch, row by row.
+        ids: (B, L) int64, equal exactly within a document of a row; from 0 up along a row.
     """
 
-    ids: Tensor
-    spans: tuple[tuple[int, int, int], ...]
-
-    def __post_init__(self) -> None:
-        if self.ids.dim() != 2 or self.ids.is_floating_point():
-            raise ValueError(
-                f"Segments: expected integer ids (B, L), got {tuple(self.ids.shape)} of "
-                f"{self.ids.dtype}"
-            )
-        check_spans("Segments", self.spans, *self.ids.shape)
-
-    @property
-    def longest(self) -> int:
-        """Length of the longest document (0 for an empty batch)."""
-        return max((stop - start for _, start, stop in self.spans), default=0)
-
-    @property
-    def trivial(self) -> bool:
-        """True if no row holds two documents, so that packing changes nothing."""
-        return len(self.spans) <= self.ids.shape[0]
+    def __init__(self, ids: Tensor) -> None:
+        self.ids = ids
+        self._made: dict[tuple[Any, ...], Any] = {}
 
     @staticmethod
     def from_document_ids(document_ids: Tensor) -> Segments:
         """Segments of a (B, L) integer tensor: a new document begins wherever the id changes.
 
-        Raises: ValueError if the tensor is not a two-dimensional integer tensor.
+        Raises: TypeError on what is no tensor; ValueError if it is not a two-dimensional integer
+            tensor.
         """
-        if document_ids.dim() != 2 or document_ids.is_floating_point():
-            raise ValueError(
-                "document_ids: expected an integer tensor (B, L), got "
-                f"{tuple(document_ids.shape)} of {document_ids.dtype}"
-            )
-        change = torch.ones_like(document_ids, dtype=torch.bool)
+        check_tensor("Segments", "document_ids", document_ids)
+        _check_integers("document_ids", "an integer tensor (B, L)", document_ids, 2)
+        change = torch.zeros_like(document_ids, dtype=torch.int64)
         change[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
-        return Segments._from_starts(change)
+        return Segments(change.cumsum(1))
 
     @staticmethod
     def from_cu_seqlens(cu_seqlens: Tensor, batch: int, length: int) -> Segments:
@@ -72,62 +57,71 @@ class Segments:
                 ends a document, whether it is listed or not.
             batch, length: B and L.
 
-        Raises: ValueError if the values are not such a list.
+        Raises: TypeError on what is no tensor; ValueError if the values are not such a list, which
+            a program that is recorded cannot see.
         """
-        if cu_seqlens.dim() != 1 or cu_seqlens.is_floating_point() or cu_seqlens.numel() < 1:
-            raise ValueError(
-                "cu_seqlens: expected integers (documents + 1,), got "
-                f"{tuple(cu_seqlens.shape)} of {cu_seqlens.dtype}"
-            )
+        check_tensor("Segments", "cu_seqlens", cu_seqlens)
+        _check_integers("cu_seqlens", "integers (documents + 1,)", cu_seqlens, 1)
+        check_size("Segments", "batch", batch)
+        check_size("Segments", "length", length)
         total = batch * length
+        check_size("Segments", "batch · length", total)
         edges = cu_seqlens.to(torch.int64)
-        first, last = int(edges[0]), int(edges[-1])
-        if first != 0 or last != total or bool((edges[1:] < edges[:-1]).any()):
-            raise ValueError(
-                f"cu_seqlens: expected increasing values from 0 to B·L = {total}, got "
-                f"{first} … {last}"
-                + ("" if first != 0 or last != total else ", which decrease somewhere")
-            )
-        change = torch.zeros(total, dtype=torch.bool, device=edges.device)
-        change[edges[edges < total]] = True
-        change = change.view(batch, length)
-        change[:, :1] = True
-        return Segments._from_starts(change)
-
-    @staticmethod
-    def _from_starts(change: Tensor) -> Segments:
-        batch, length = change.shape
-        ids = change.cumsum(1) - 1
-        starts = change.nonzero().tolist()
-        spans = []
-        for index, (row, start) in enumerate(starts):
-            following = starts[index + 1] if index + 1 < len(starts) else (batch, 0)
-            stop = following[1] if following[0] == row else length
-            spans.append((row, start, stop))
-        return Segments(ids, tuple(spans))
-
-
-def check_spans(op: str, spans: Iterable[Sequence[int]], batch: int, length: int) -> None:
-    """The native kernel reads and writes where spans (row, start, stop) say.
-
-    Raises: ValueError unless they cover a batch (B, L) once, in order.
-    """
-    at, end = 0, batch * length  # positions of the rows laid end to end
-    expected = f"{op}: expected spans (row, start, stop) that cover (B, L) = ({batch}, {length})"
-    for span in spans:
-        row, start, stop = span if len(span) == 3 else (-1, 0, 0)
-        if at == end or not 0 <= start < stop <= length or row * length + start != at:
-            place = f"row {at // length} goes on at {at % length}" if at < end else "all is covered"
-            raise ValueError(f"{expected} in order, got {tuple(span)} where {place}")
-        at += stop - start
-    if at != end:
-        raise ValueError(
-            f"{expected}, but they end where row {at // length} goes on at {at % length}"
+        if not records_program():
+            first, last = (int(edges[0]), int(edges[-1])) if edges.numel() else (None, None)
+            decrease = bool((edges[1:] < edges[:-1]).any())
+            if first != 0 or last != total or decrease:
+                raise ValueError(
+                    f"cu_seqlens: expected increasing values from 0 to B·L = {total}, got "
+                    f"{first} … {last}"
+                    + ("" if first != 0 or last != total else ", which decrease somewhere")
+                )
+        place = torch.arange(total, device=edges.device)
+        return Segments.from_document_ids(
+            torch.searchsorted(edges, place, right=True).view(batch, length)
         )
 
+    def once(self, make: Callable[..., Made], *arguments: Any) -> Made:
+        """What ``make`` makes of the segments, with hashable arguments; the same at each call."""
+        key = (make, *arguments)
+        if key not in self._made:
+            self._made[key] = make(self, *arguments)
+        made: Made = self._made[key]
+        return made
 
-def spans_of(segments: Segments | None) -> list[int] | None:
-    """The spans laid end to end, as the native kernel takes them; None if they change nothing."""
-    if segments is None or segments.trivial:
-        return None
-    return [edge for span in segments.spans for edge in span]
+    @property
+    def bounds(self) -> Tensor:
+        """Row, start and length of each document, in order: (documents, 3) int64, on the CPU."""
+        return self.once(_bounds)
+
+    @property
+    def spans(self) -> tuple[tuple[int, int, int], ...]:
+        """(row, start, stop) of each document, in order."""
+        return tuple((row, start, start + size) for row, start, size in self.bounds.tolist())
+
+    @property
+    def longest(self) -> int:
+        """Length of the longest document (0 for an empty batch)."""
+        if records_program():
+            return self.ids.shape[1]
+        return int(self.bounds[:, 2].max()) if self.ids.numel() else 0
+
+    @property
+    def trivial(self) -> bool:
+        """True if no row holds two documents, so that packing changes nothing."""
+        return not records_program() and len(self.bounds) <= self.ids.shape[0]
+
+
+def _bounds(segments: Segments) -> Tensor:
+    ids = segments.ids
+    change = torch.ones_like(ids, dtype=torch.bool)
+    change[:, 1:] = ids[:, 1:] != ids[:, :-1]
+    starts = change.nonzero().cpu()
+    flat = starts[:, 0] * ids.shape[1] + starts[:, 1]
+    lengths = torch.diff(flat, append=flat.new_tensor([ids.numel()]))
+    return torch.cat([starts, lengths[:, None]], dim=1)
+
+
+def _check_integers(name: str, expected: str, x: Tensor, dimensions: int) -> None:
+    if x.dim() != dimensions or x.is_floating_point() or x.is_complex():
+        raise ValueError(f"{name}: expected {expected}, got {tuple(x.shape)} of {x.dtype}")

@@ -2,14 +2,9 @@
 
 from torch import Tensor
 
-from hyena.ops import naive
-from hyena.ops._check import check_conv
-from hyena.ops._shifted_sum import ShiftedSum
-from hyena.ops._taps import lead_of, narrow
-from hyena.ops.backend import Backend, resolve_backend, takes_native
-from hyena.ops.native import _registered as native
-from hyena.ops.native._abi import MOST_SHORT_TAPS
-from hyena.ops.segments import Segments, spans_of
+from hyena.ops import _check, _route
+from hyena.ops.backend import Backend
+from hyena.ops.segments import Segments
 
 
 def short_conv(
@@ -41,19 +36,7 @@ def short_conv(
     Raises: TypeError on what is no tensor; ValueError on a shape, dtype or device mismatch;
         RuntimeError if "native" is not built.
     """
-    chosen = resolve_backend(backend)
-    check_conv("short_conv", u, k, bias, "bias", causal, segments)
-    if u.numel() == 0:
-        return u.clone()
-    if segments is not None and segments.trivial:
-        segments = None
-    if chosen == "naive":
-        return naive.short_conv(u, k, bias, causal=causal, segments=segments)
-    few = k.shape[1] <= MOST_SHORT_TAPS
-    if few and takes_native("short_conv", chosen, u, k, bias):
-        lead = lead_of(k, causal)
-        return native.short_conv(u, narrow(k), narrow(bias), lead, spans_of(segments))
-    ids = None if segments is None else segments.ids
-    lags = tuple(naive.lags(k.shape[1], causal))
-    y: Tensor = ShiftedSum.apply(u, k, ids, lags)
-    return y if bias is None else y + bias[:, None].to(y.dtype)
+    checked = _check.convolution(
+        "short_conv", u, None, None, (k, bias), causal=causal, segments=segments, backend=backend
+    )
+    return _route.run("short_conv", checked, backend)

@@ -7,7 +7,7 @@ import torch
 from comparison import assert_close
 from torch import Tensor
 
-from hyena.ops import gated_conv, naive
+from hyena.ops import _check, gated_conv, naive
 from hyena.ops.native import _call, library
 
 # Relative L2 errors of float32 against float64. Measured: up to 3.3e-7 for the output and the
@@ -43,6 +43,30 @@ def native(**options: Any) -> Callable[..., Tensor]:
         return gated_conv(z, k, skip, short=short or None, backend="native", **options)
 
     return op
+
+
+def in_place(
+    z: Tensor,
+    *filters: Tensor,
+    offset: Tensor | None = None,
+    out: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
+    """The gated convolution as the operator calls it: of z + offset, into ``out``."""
+    k, skip, *short = filters
+    c = _check.convolution("gated_conv", z, k, skip, tuple(short) or None, parts=3, **options)
+    return _call.forward(c, out=out, offset=offset)
+
+
+def documents() -> Tensor:
+    """Ids of a batch (2, 40): two documents in the first row, one in the second."""
+    return (torch.arange(40) >= torch.tensor([[11], [40]])).long()
+
+
+def short_op(u: Tensor, taps: Tensor, bias: Any, lead: int, ids: Any) -> Tensor:
+    """The registered op's short convolution."""
+    y: Tensor = torch.ops.hyena.conv(u, 1, None, 0, None, taps, bias, 0, lead, ids)
+    return y
 
 
 def definition(**options: Any) -> Callable[..., Tensor]:

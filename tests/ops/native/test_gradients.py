@@ -15,6 +15,7 @@ from kernel_cases import (
     by_fft,
     definition,
     draw,
+    in_place,
     native,
     odd,
 )
@@ -191,14 +192,13 @@ def test_an_offset(L: int, J: int, packed: bool, dtype: torch.dtype) -> None:
     for causal in (True, False):
         options: dict[str, Any] = {"causal": causal, "segments": segments}
         filters = (k, skip, *short) if J else (k, skip)
-        got = native(offset=offset, **options)(z, *filters)
+        got = in_place(z, *filters, offset=offset, **options)
         shifted = z.double() + offset.double()[:, None]
         expected = by_fft(**options)(shifted, *filters)
         assert_close(got, expected.to(dtype), NARROW.get(dtype, 2e-6))
         if not packed:
             kept = filter_spectrum(k, L, skip, causal=causal, backend="native")
-            taps = (short[0], short[1]) if J else None
-            again = gated_conv(z, kept, short=taps, offset=offset, causal=causal, backend="native")
+            again = in_place(z, kept, None, *filters[2:], offset=offset, causal=causal)
             assert_right([again], [got])
 
 

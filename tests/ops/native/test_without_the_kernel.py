@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import torch
 from comparison import assert_all_close, assert_close, with_gradients
-from kernel_cases import draw
+from kernel_cases import documents, draw, short_op
 from torch import Tensor
 
 from hyena.ops import Segments, filter_spectrum, gated_conv, long_conv, short_conv
 from hyena.ops.native import library
 
 L = 40
-SPANS = [0, 0, 11, 0, 11, 40, 1, 0, 40]
 
 PROGRAM = """
 import sys, warnings
@@ -73,9 +72,9 @@ def test_an_exported_program(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("spans", [None, SPANS])
+@pytest.mark.parametrize("ids", [None, documents()])
 @pytest.mark.parametrize("lead", [0, 1])
-def test_the_ops_themselves(lead: int, spans: Any, dtype: torch.dtype) -> None:
+def test_the_ops_themselves(lead: int, ids: Any, dtype: torch.dtype) -> None:
     """Give what they give with the kernel: output and gradients, of inputs of any strides."""
     z, k, skip, taps, bias = draw(2, 3, L, 2 * L - 1, dtype=dtype)
     z = z.transpose(0, 1).contiguous().transpose(0, 1)
@@ -93,13 +92,11 @@ def test_the_ops_themselves(lead: int, spans: Any, dtype: torch.dtype) -> None:
                 ) -> Tensor:
                     taps, bias = (*short, None, None)[:2]
                     return torch.ops.hyena.conv(
-                        x, parts, k, 0, skip, taps, bias, long_lead, lead, spans
+                        x, parts, k, 0, skip, taps, bias, long_lead, lead, ids
                     )
 
                 found.append(with_gradients(op, x, *filters))
-        found.append(
-            with_gradients(lambda *x: torch.ops.hyena.short_conv(*x, lead, spans), z, taps, bias)
-        )
+        found.append(with_gradients(lambda *x: short_op(*x, lead, ids), z, taps, bias))
         return found
 
     expected = ops()
@@ -134,11 +131,13 @@ def test_the_ops_are_sound() -> None:
 
     with library.use("none"):
         for z, k, skip, taps, bias in (leaves, plain):
-            check(ops.conv, z, 3, k, 0, skip, taps, bias, 0, 1, SPANS)
-            check(ops.short_conv, z, taps, bias, 0, SPANS)
+            check(ops.conv, z, 3, k, 0, skip, taps, bias, 0, 1, documents())
+            check(ops.conv, z, 1, None, 0, None, taps, bias, 0, 0, documents())
         for need in ([True] * 5, [False, True, False, False, True]):
-            check(ops.conv_backward, dy, z, 3, k, 0, skip, taps, bias, 0, 1, SPANS, need)
-            check(ops.short_conv_backward, dz, z, taps, bias, 0, SPANS, need[:3])
+            rest = (documents(), True)
+            check(ops.conv_backward, dy, z, 3, k, 0, skip, taps, bias, 0, 1, *rest, need)
+            need = [need[0], False, False, *need[3:]]
+            check(ops.conv_backward, dz, z, 1, None, 0, None, taps, bias, 0, 0, *rest, need)
 
 
 def test_a_compiled_function() -> None:

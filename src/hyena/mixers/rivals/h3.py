@@ -191,13 +191,4 @@ def _repeated(segments: Segments | None, times: int) -> Segments | None:
     """The segments of a batch in which each row comes so many times in turn."""
     if segments is None or times == 1:
         return segments
-    rows: dict[int, list[tuple[int, int]]] = {}
-    for row, start, stop in segments.spans:
-        rows.setdefault(row, []).append((start, stop))
-    spans = [
-        (row * times + i, start, stop)
-        for row, edges in rows.items()
-        for i in range(times)
-        for start, stop in edges
-    ]
-    return Segments(segments.ids.repeat_interleave(times, dim=0), tuple(spans))
+    return Segments(segments.ids.repeat_interleave(times, dim=0))

@@ -7,41 +7,18 @@ Sizes: B batch, D channels, L length, K taps, J taps of the short convolution, P
 import ctypes
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, overload
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from hyena.ops._convolution import Convolution
 from hyena.ops.native import library
 from hyena.ops.native._abi import DTYPES, Conv, ConvGradients, Gradient, Input, Row, Short
 from hyena.ops.native.library import Kernel
+from hyena.ops.segments import Segments
 
-Spans = Sequence[int] | None  # row, start, stop of each document, one after the other
-
-
-class Arguments(NamedTuple):
-    """What a convolution is made of, but for its input."""
-
-    parts: int  # P
-    filter: Tensor  # k (D, K) float32, or the spectrum that `spectrum` made
-    n: int  # size of the transform if ``filter`` is a spectrum, else 0
-    skip: Tensor | None  # (D,) float32; None with a spectrum, which holds it
-    taps: Tensor | None  # (P·D, J) float32
-    bias: Tensor | None  # (P·D,) float32
-    lead: int  # long taps of negative lag
-    short_lead: int  # and short ones
-    spans: Spans
-    offset: Tensor | None = None  # (P·D,) float32, added to z first; without a gradient
-
-
-class Gradients(NamedTuple):
-    """Gradients of the input and of the tensors in `Arguments`; None where not wanted."""
-
-    z: Tensor | None
-    filter: Tensor | None
-    skip: Tensor | None
-    taps: Tensor | None
-    bias: Tensor | None
+_ABSENT = Input()
 
 
 def transform_size(length: int) -> int:
@@ -52,160 +29,181 @@ def transform_size(length: int) -> int:
 def spectrum(k: Tensor, skip: Tensor | None, lead: int, length: int) -> Tensor:
     """Spectra of the filters k (D, K) for rows of up to ``length``, in the kernel's own order."""
     kernel = _loaded()
-    conv = Conv(channels=k.shape[0], n=_size(kernel.isa, length))
-    keep = _set_filter(conv, k, skip, lead)
-    values = _new((kernel.spectrum_floats(k.shape[0], conv.n),))
+    D, n = k.shape[0], _size(kernel.isa, length)
+    k, skip = _rows_contiguous(k), _solid(skip)
+    values = torch.empty(kernel.spectrum_floats(D, n), dtype=torch.float32, device="cpu")
+    conv = Conv(channels=D, n=n, lead=lead, skip=_pointer(skip))
+    conv.k, conv.k_stride, conv.taps = k.data_ptr(), k.stride(0), k.shape[1]
     _check(kernel.spectrum(conv, values.data_ptr()))
-    del keep
     return values
 
 
-def forward(z: Tensor, a: Arguments, out: Tensor | None = None) -> Tensor:
-    """y (B, D, L) of z (B, P·D, L)."""
-    kernel = _loaded()
-    z = _rows_contiguous(z)
-    B, channels, L = z.shape
+def forward(c: Convolution, *, out: Tensor | None = None, offset: Tensor | None = None) -> Tensor:
+    """y (B, D, L) of z (B, P·D, L), new and contiguous.
+
+    Args:
+        out: y goes there, without autograd's notice; it is like z, positions side by side.
+        offset: (P·D,) float32, added to z first.
+    """
+    kernel, (B, channels, L) = library.outcome.kernel or _loaded(), c.z.shape
     y = out
-    if y is None or y.stride(-1) != 1 or y.is_neg():
-        y = _new((B, channels // a.parts, L), z.dtype)
-    conv, keep = _conv(z, a)
-    conv.y, conv.y_batch_stride, conv.y_channel_stride = y.data_ptr(), y.stride(0), y.stride(1)
-    for n, rows in _groups(kernel.isa, B, L, a.n, a.spans):
-        conv.n, conv.rows, conv.row = n, len(rows), rows
+    if y is None:  # whatever PyTorch's default device is at the moment
+        y = torch.empty(B, channels // c.parts, L, dtype=c.z.dtype, device="cpu")
+    if c.filter is None:
+        short, _keep = _short(c, y)
+        _check(kernel.short_forward(short))
+        return y
+    conv, _keep = _describe(c, y, offset)
+    if c.segments is None:
+        conv.n, conv.rows, conv.row = c.n or _size(kernel.isa, L), B, _every_row(B, L)
+        failed = kernel.forward(conv)
+        if failed:
+            _check(failed)
+        return y
+    for conv.n, conv.rows, conv.row in c.segments.once(_groups, kernel.isa):
         _check(kernel.forward(conv))
-    del keep
-    if y is out:
-        torch.autograd.graph.increment_version(out)  # so that autograd notices that it changed
-        return out
-    return y if out is None else out.copy_(y)
-
-
-def backward(dy: Tensor, z: Tensor, a: Arguments, need: Sequence[bool]) -> Gradients:
-    """Gradients of sum(dy · y), those that are needed."""
-    kernel = _loaded()
-    z, dy = _rows_contiguous(z), _rows_contiguous(dy)
-    B, channels, L = z.shape
-    D = channels // a.parts
-    conv, keep = _conv(z, a)
-    conv.y, conv.y_batch_stride, conv.y_channel_stride = dy.data_ptr(), dy.stride(0), dy.stride(1)
-    dz = _new((B, channels, L), z.dtype) if need[0] else None
-    total: Gradients | None = None
-    for n, rows in _groups(kernel.isa, B, L, a.n, a.spans):
-        conv.n, conv.rows, conv.row = n, len(rows), rows
-        sums = Gradients(
-            dz,
-            _like(a.filter, need[1]),
-            _like(a.skip, need[2]),
-            _like(a.taps, need[3]),
-            _like(a.bias, need[4]),
-        )
-        to = ConvGradients()
-        for name, part in _parts(a.parts):
-            gradient: Gradient = getattr(to, name)
-            if dz is not None:
-                gradient.data = dz.data_ptr() + part * D * dz.stride(1) * dz.element_size()
-                gradient.batch_stride, gradient.channel_stride = dz.stride(0), dz.stride(1)
-            gradient.taps = _part_pointer(sums.taps, part, D)
-            gradient.bias = _part_pointer(sums.bias, part, D)
-        to.k, to.skip = _pointer(sums.filter), _pointer(sums.skip)
-        _check(kernel.backward(conv, to))
-        total = sums if total is None else _add(total, sums)
-    del keep
-    assert total is not None
-    return total
-
-
-def short_forward(u: Tensor, taps: Tensor, bias: Tensor | None, lead: int, spans: Spans) -> Tensor:
-    """Short convolution of u (B, D, L) with taps (D, J)."""
-    kernel = _loaded()
-    u = _rows_contiguous(u)
-    y = _new(u.shape, u.dtype)
-    short, keep = _short(u, taps, bias, lead, spans, y)
-    _check(kernel.short_forward(short))
-    del keep
     return y
 
 
-def short_backward(
-    dy: Tensor, u: Tensor, taps: Tensor, bias: Tensor | None, lead: int, spans: Spans,
-    need: Sequence[bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
-    """Gradients of u, taps and bias, those that are needed."""
-    kernel = _loaded()
-    u, dy = _rows_contiguous(u), _rows_contiguous(dy)
-    short, keep = _short(u, taps, bias, lead, spans, dy)
-    du = _new(u.shape, u.dtype) if need[0] else None
-    dtaps, dbias = _like(taps, need[1]), _like(bias, need[2])
-    gradient = Gradient(
-        _pointer(du), u.shape[1] * u.shape[2], u.shape[2], _pointer(dtaps), _pointer(dbias)
-    )
-    _check(kernel.short_backward(short, gradient))
-    del keep
-    return du, dtaps, dbias
+def backward(dy: Tensor, c: Convolution, need: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    """Gradients of sum(dy · y) in z, filter, skip, taps and bias; None where not needed."""
+    kernel, (B, channels, L) = _loaded(), c.z.shape
+    dy = _rows_contiguous(dy)
+    dz = torch.empty(B, channels, L, dtype=c.z.dtype, device="cpu") if need[0] else None
+    if c.filter is None:
+        short, _keep = _short(c, dy)
+        dtaps, dbias = _like(c.taps, need[3]), _like(c.bias, need[4])
+        to = Gradient(_pointer(dz), channels * L, L, _pointer(dtaps), _pointer(dbias))
+        _check(kernel.short_backward(short, to))
+        return dz, None, None, dtaps, dbias
+    conv, _keep = _describe(c, dy)
+    groups = [(c.n or _size(kernel.isa, L), B, _every_row(B, L))]
+    if c.segments is not None:
+        groups = c.segments.once(_groups, kernel.isa)
+    total: list[Tensor | None] = []
+    for conv.n, conv.rows, conv.row in groups:
+        sums = [_like(x, n) for x, n in zip(c.tensors[1:], need[1:], strict=True)]
+        _check(kernel.backward(conv, _gradients(c, dz, sums)))
+        if total:
+            for x, more in zip(total, sums, strict=True):
+                if x is not None and more is not None:
+                    x += more
+        else:
+            total = sums
+    return dz, *total
 
 
-def _conv(z: Tensor, a: Arguments) -> tuple[Conv, Any]:
-    """The struct without its rows and output, and what its pointers need kept alive."""
-    D = z.shape[1] // a.parts
-    conv = Conv(channels=D, dtype=DTYPES[z.dtype])
-    taps, bias, offset = _solid(a.taps), _solid(a.bias), _solid(a.offset)
+def _describe(c: Convolution, y: Tensor, offset: Tensor | None = None) -> tuple[Conv, Any]:
+    """The struct without its rows and size, and what its pointers need kept alive."""
+    z, k, skip, taps, bias = c.z, c.filter, c.skip, c.taps, c.bias
+    assert k is not None
+    batch, channel, one = z.stride()
+    L = z.shape[2]
+    if (one != 1 and L != 1) or z.is_neg():
+        z = z.resolve_neg().contiguous()
+        batch, channel, one = z.stride()
+    D, data = y.shape[1], z.data_ptr()
+    filter: tuple[int | None, ...]
+    step = D * channel * z.element_size()
+    J, shift = 0, 0
     if taps is not None:
-        conv.short_taps, conv.short_lead = taps.shape[1], a.short_lead
-    size = z.element_size()
-    for name, part in _parts(a.parts):
-        input: Input = getattr(conv, name)
-        input.data = z.data_ptr() + part * D * z.stride(1) * size
-        input.batch_stride, input.channel_stride = z.stride(0), z.stride(1)
-        input.taps, input.bias = _part_pointer(taps, part, D), _part_pointer(bias, part, D)
-        input.offset = _part_pointer(offset, part, D)
-    if a.n:
-        values = _spectrum_values(a, D, z.shape[2])
-        conv.spectrum, conv.lead = values.data_ptr(), a.lead
-        return conv, (z, taps, bias, offset, values)
-    return conv, (z, taps, bias, offset, _set_filter(conv, a.filter, a.skip, a.lead))
-
-
-def _set_filter(conv: Conv, k: Tensor, skip: Tensor | None, lead: int) -> Any:
-    k, skip = _rows_contiguous(k), _solid(skip)
-    conv.k, conv.k_stride, conv.taps, conv.lead = k.data_ptr(), k.stride(0), k.shape[1], lead
-    conv.skip = _pointer(skip)
-    return k, skip
-
-
-def _short(
-    u: Tensor, taps: Tensor, bias: Tensor | None, lead: int, spans: Spans, y: Tensor
-) -> tuple[Short, Any]:
-    B, D, L = u.shape
-    taps, bias = _solid(taps), _solid(bias)
-    rows = _every_row(B, L) if spans is None else _rows(spans)
-    short = Short(
-        channels=D, rows=len(rows), row=rows, dtype=DTYPES[u.dtype], short_taps=taps.shape[1],
-        short_lead=lead, y=y.data_ptr(), y_batch_stride=y.stride(0), y_channel_stride=y.stride(1),
-    )  # fmt: skip
-    short.x = Input(u.data_ptr(), u.stride(0), u.stride(1), taps.data_ptr(), _pointer(bias))
-    return short, (u, taps, bias, rows)
-
-
-def _parts(parts: int) -> tuple[tuple[str, int], ...]:
-    """Names of the kernel's inputs, and which part of z each is."""
-    return (("value", 0),) if parts == 1 else (("post", 0), ("pre", 1), ("value", 2))
-
-
-def _groups(isa: str, B: int, L: int, n: int, spans: Spans) -> list[tuple[int, Any]]:
-    """(size of the transform, rows) of each call: rows of one size go together."""
-    if spans is None:
-        return [(n or _size(isa, L), _every_row(B, L))]
-    members: dict[int, list[int]] = {}
-    for row, start, stop in zip(spans[::3], spans[1::3], spans[2::3], strict=True):
-        members.setdefault(_size(isa, stop - start), []).extend((row, start, stop))
-    return [(size, _rows(part)) for size, part in members.items()]
-
-
-def _rows(spans: Sequence[int]) -> Any:
-    triples = zip(spans[::3], spans[1::3], spans[2::3], strict=True)
-    return (Row * (len(spans) // 3))(
-        *[Row(row, start, stop - start) for row, start, stop in triples]
+        taps, bias = _solid(taps), _solid(bias)
+        J = taps.shape[1]
+    if offset is not None:
+        offset = _solid(offset)
+        shift = offset.data_ptr()
+    first = 0 if taps is None else taps.data_ptr()
+    added = 0 if bias is None else bias.data_ptr()
+    inputs = []
+    for part in range(c.parts):
+        at = 4 * D * part  # bytes of a number for each channel before
+        inputs.append(
+            Input(
+                data + part * step,
+                batch,
+                channel,
+                first + at * J if first else None,
+                added + at if added else None,
+                shift + at if shift else None,
+            )
+        )
+    value = inputs.pop()
+    post, pre = inputs or (_ABSENT, _ABSENT)
+    if c.n:
+        k = _spectrum_values(c, D, L)
+        filter = (k.data_ptr(), None, 0, 0, c.lead, None)
+    else:
+        stride, one = k.stride()
+        if (one != 1 and k.shape[1] != 1) or k.is_neg():
+            k = k.resolve_neg().contiguous()
+            stride = k.stride(0)
+        if skip is not None and (skip.is_neg() or not skip.is_contiguous()):
+            skip = skip.resolve_neg().contiguous()
+        of_skip = None if skip is None else skip.data_ptr()
+        filter = (None, k.data_ptr(), stride, k.shape[1], c.lead, of_skip)
+    strides = y.stride()
+    conv = Conv(
+        *(D, 0, None, 0),
+        *(DTYPES[z.dtype], J, c.short_lead),
+        *(value, pre, post),
+        *filter,
+        *(y.data_ptr(), strides[0], strides[1]),
     )
+    return conv, (z, k, skip, taps, bias, offset)
+
+
+def _gradients(c: Convolution, dz: Tensor | None, sums: Sequence[Tensor | None]) -> ConvGradients:
+    dk, dskip, dtaps, dbias = sums
+    D = c.z.shape[1] // c.parts
+    J = 0 if c.taps is None else c.taps.shape[1]
+    gradients = []
+    for part in range(c.parts):
+        at = 4 * D * part
+        one = Gradient(
+            taps=None if dtaps is None else dtaps.data_ptr() + at * J,
+            bias=None if dbias is None else dbias.data_ptr() + at,
+        )
+        if dz is not None:
+            one.batch_stride, one.channel_stride, _ = dz.stride()
+            one.data = dz.data_ptr() + part * D * one.channel_stride * dz.element_size()
+        gradients.append(one)
+    value = gradients.pop()
+    post, pre = gradients or (Gradient(), Gradient())
+    return ConvGradients(value, pre, post, _pointer(dk), _pointer(dskip))
+
+
+def _short(c: Convolution, y: Tensor) -> tuple[Short, Any]:
+    z, taps, bias = _rows_contiguous(c.z), _solid(c.taps), _solid(c.bias)
+    assert taps is not None
+    B, D, L = z.shape
+    count, rows = B, _every_row(B, L)
+    if c.segments is not None:
+        count, rows = c.segments.once(_every_document)
+    x = Input(z.data_ptr(), z.stride(0), z.stride(1), taps.data_ptr(), _pointer(bias))
+    short = Short(
+        *(D, count, rows, DTYPES[z.dtype], taps.shape[1], c.short_lead, x),
+        *(y.data_ptr(), y.stride(0), y.stride(1)),
+    )
+    return short, (z, taps, bias)
+
+
+def _groups(segments: Segments, isa: str) -> list[tuple[int, int, Any]]:
+    """(size of the transform, number of rows, rows) of each call: those of one size go together."""
+    bounds = segments.bounds
+    found, which = bounds[:, 2].unique(return_inverse=True)
+    sizes = torch.tensor([_size(isa, length) for length in found.tolist()])[which]
+    return [(n, *_rows(bounds[sizes == n])) for n in sizes.unique().tolist()]
+
+
+def _every_document(segments: Segments) -> tuple[int, Any]:
+    return _rows(segments.bounds)
+
+
+def _rows(bounds: Tensor) -> tuple[int, Any]:
+    count = len(bounds)
+    rows, bounds = (Row * count)(), bounds.contiguous()
+    ctypes.memmove(rows, bounds.data_ptr(), ctypes.sizeof(rows))
+    return count, rows
 
 
 @lru_cache(maxsize=64)
@@ -227,22 +225,23 @@ def _spectrum_floats(isa: str, channels: int, n: int) -> int:
     return _loaded().spectrum_floats(channels, n)
 
 
-def _spectrum_values(a: Arguments, D: int, L: int) -> Tensor:
+def _spectrum_values(c: Convolution, D: int, L: int) -> Tensor:
     """Those of a spectrum, if it is for such an input: the kernel would not notice."""
-    isa, x = _loaded().isa, a.filter
+    isa, x = _loaded().isa, c.filter
+    assert x is not None
     n = _size(isa, L)
     floats = _spectrum_floats(isa, D, n)
-    if a.n != n or x.numel() != floats or x.dtype != torch.float32:
+    if c.n != n or x.numel() != floats or x.dtype != torch.float32:
         raise ValueError(
             f"a spectrum of the native kernel for {D} channels of length {L} is {floats} float32 "
-            f"numbers of n = {n}, but got {x.numel()} of {x.dtype} of n = {a.n}; take it as "
+            f"numbers of n = {n}, but got {x.numel()} of {x.dtype} of n = {c.n}; take it as "
             "filter_spectrum returned it"
         )
-    return _solid(x)
+    return x.resolve_neg().contiguous()
 
 
 def _loaded() -> Kernel:
-    kernel = library.kernel()
+    kernel = library.outcome.kernel
     if kernel is None:
         raise RuntimeError(f"the native kernel is not loaded: {library.why_not()}")
     return kernel
@@ -253,14 +252,8 @@ def _check(failed: int) -> None:
         raise MemoryError("the native kernel found no memory for its scratch space")
 
 
-@overload
-def _solid(x: Tensor) -> Tensor: ...
-@overload
-def _solid(x: None) -> None: ...
-@overload
-def _solid(x: Tensor | None) -> Tensor | None: ...
-def _solid(x: Tensor | None) -> Tensor | None:
-    """Contiguous, and its memory as its values say."""
+def _solid(x: Any) -> Any:
+    """Contiguous, and its memory as its values say; or None."""
     return None if x is None else x.resolve_neg().contiguous()
 
 
@@ -271,27 +264,10 @@ def _rows_contiguous(x: Tensor) -> Tensor:
 
 
 def _like(x: Tensor | None, needed: bool) -> Tensor | None:
-    return _new(x.shape) if x is not None and needed else None
-
-
-def _new(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Contiguous, whatever PyTorch's default dtype and device are at the moment."""
-    return torch.empty(shape, dtype=dtype, device="cpu")
+    if x is None or not needed:
+        return None
+    return torch.empty(x.shape, dtype=torch.float32, device="cpu")
 
 
 def _pointer(x: Tensor | None) -> int | None:
     return None if x is None else x.data_ptr()
-
-
-def _part_pointer(x: Tensor | None, part: int, D: int) -> int | None:
-    """Of the rows of a part, in a contiguous (P·D,) or (P·D, J) of float32."""
-    return (
-        None if x is None else x.data_ptr() + part * D * x.stride(0) * ctypes.sizeof(ctypes.c_float)
-    )
-
-
-def _add(a: Gradients, b: Gradients) -> Gradients:
-    for x, y in zip(a[1:], b[1:], strict=True):
-        if x is not None and y is not None:
-            x += y
-    return a

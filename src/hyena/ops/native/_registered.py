@@ -1,8 +1,8 @@
-"""The native convolutions as PyTorch sees them: registered ops with gradients.
+"""The convolutions as PyTorch sees them: a registered op with its gradient.
 
-``torch.ops.hyena.conv`` and ``torch.ops.hyena.short_conv`` are what `torch.compile` and
-`torch.export` record. They check what they are given, and where the kernel is not loaded they
-compute the same by PyTorch's ops. A registered op costs some 60 µs a call, so eager code goes
+``torch.ops.hyena.conv`` is what `torch.compile` and `torch.export` record, for any batch, length
+and documents. It checks what it is given, and where the kernel is not loaded or does not apply it
+computes the same by PyTorch's ops. A registered op costs some 60 µs a call, so eager code goes
 around the dispatcher.
 """
 
@@ -12,305 +12,268 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyena.ops.native import _call, _fallback, library
-from hyena.ops.native._call import Arguments, Gradients
-from hyena.ops.native._contract import check_conv, check_gradient, check_short
-from hyena.ops.observed import differentiated, recorded
+from hyena.ops import _torch
+from hyena.ops._convolution import Convolution
+from hyena.ops.native import _call, library
+from hyena.ops.native._abi import DTYPES, MOST_SHORT_TAPS
+from hyena.ops.observed import alive, applied, observer
+from hyena.ops.segments import Segments
 
 
-def conv(
-    z: Tensor,
-    parts: int,
-    filter: Tensor,
-    n: int,
-    skip: Tensor | None,
-    taps: Tensor | None,
-    bias: Tensor | None,
-    lead: int,
-    short_lead: int,
-    spans: list[int] | None,
-    out: Tensor | None = None,
-    offset: Tensor | None = None,
-) -> Tensor:
-    """The gated convolution of z (B, P·D, L); see `hyena.ops.native._call`."""
-    values = (parts, filter, n, skip, taps, bias, lead, short_lead, spans)
-    given = (z, filter, skip, taps, bias, offset)
-    if not recorded(given) and not differentiated(given):
-        return _call.forward(z, Arguments(*values, offset), out)
-    if offset is not None:
-        z = z + offset[:, None].to(z.dtype)
-    if recorded(given):
-        y: Tensor = torch.ops.hyena.conv(z, *values)
-        return y if out is None else out.copy_(y)
-    y = _Conv.apply(z, *values)
+def recorded(c: Convolution, native: bool) -> Tensor:
+    """y through the registered op, by the kernel if that is wanted, there and takes it."""
+    ids = None if c.segments is None else c.segments.ids
+    rest = (c.n, c.skip, c.taps, c.bias, c.lead, c.short_lead, ids, native)
+    y: Tensor = torch.ops.hyena.conv(c.z, c.parts, c.filter, *rest)
     return y
 
 
-def short_conv(
-    u: Tensor, taps: Tensor, bias: Tensor | None, lead: int, spans: list[int] | None
-) -> Tensor:
-    """The short convolution of u (B, D, L)."""
-    given = (u, taps, bias)
-    if recorded(given):
-        y: Tensor = torch.ops.hyena.short_conv(u, taps, bias, lead, spans)
-        return y
-    if differentiated(given):
-        y = _ShortConv.apply(u, taps, bias, lead, spans)
-        return y
-    return _call.short_forward(u, taps, bias, lead, spans)
+def differentiable(c: Convolution) -> Tensor:
+    """y by the kernel, in eager code that records a gradient."""
+    tensors: list[Any] = []
+    for x in (c.z, c.filter, c.skip, c.taps, c.bias):
+        tensors.append(x if x is None else alive(x))
+    y: Tensor = _apply(*tensors, c)
+    return y
 
 
 # The ops. A tensor that is not wanted comes back empty, since an op's outputs are all tensors.
 
 
 @torch.library.custom_op("hyena::conv", mutates_args=())
-def _conv_op(
+def _conv(
     z: Tensor,
     parts: int,
-    filter: Tensor,
+    filter: Tensor | None,
     n: int,
     skip: Tensor | None,
     taps: Tensor | None,
     bias: Tensor | None,
     lead: int,
     short_lead: int,
-    spans: Sequence[int] | None,
+    ids: Tensor | None,
+    native: bool = True,
 ) -> Tensor:
-    a = Arguments(parts, filter, n, skip, taps, bias, lead, short_lead, spans)
-    check_conv("hyena::conv", z, a)
-    return _fallback.forward(z, a) if library.kernel() is None else _call.forward(z, a)
+    c = _checked("hyena::conv", z, parts, filter, n, skip, taps, bias, lead, short_lead, ids)
+    return _call.forward(c) if _takes(c, native) else _torch.forward(c).contiguous()
 
 
-@_conv_op.register_fake
+@_conv.register_fake
 def _(z: Tensor, parts: int, *rest: Any) -> Tensor:
     return z.new_empty((z.shape[0], z.shape[1] // parts, z.shape[2]))
 
 
 @torch.library.custom_op("hyena::conv_backward", mutates_args=())
-def _conv_backward_op(
+def _conv_backward(
     dy: Tensor,
     z: Tensor,
     parts: int,
-    filter: Tensor,
+    filter: Tensor | None,
     n: int,
     skip: Tensor | None,
     taps: Tensor | None,
     bias: Tensor | None,
     lead: int,
     short_lead: int,
-    spans: Sequence[int] | None,
+    ids: Tensor | None,
+    native: bool,
     need: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    a = Arguments(parts, filter, n, skip, taps, bias, lead, short_lead, spans)
-    check_conv("hyena::conv_backward", z, a)
-    check_gradient("hyena::conv_backward", dy, z, parts, need, 5)
-    if n and need[1]:
+    op = "hyena::conv_backward"
+    c = _checked(op, z, parts, filter, n, skip, taps, bias, lead, short_lead, ids)
+    shape = (z.shape[0], z.shape[1] // parts, z.shape[2])
+    if dy.shape != shape or dy.dtype != z.dtype or dy.device != z.device:
         raise ValueError(
-            "hyena::conv_backward: a spectrum has no gradient; pass the filter and n = 0 instead"
+            f"{op}: expected dy {shape} of {z.dtype} on {z.device}, got {tuple(dy.shape)} of "
+            f"{dy.dtype} on {dy.device}"
         )
-    dz, dk, dskip, dtaps, dbias = _backward(dy, z, a, need)
-    return _there(dz), _there(dk), _there(dskip), _there(dtaps), _there(dbias)
+    if len(need) != 5:
+        raise ValueError(f"{op}: expected need to be 5 truth values, got {len(need)}")
+    if n and need[1]:
+        raise ValueError(f"{op}: a spectrum has no gradient; pass the filter and n = 0 instead")
+    found = (_call if _takes(c, native) else _torch).backward(dy, c, need)
+    empty = torch.empty(0, dtype=torch.float32, device=z.device)
+    dz, dk, dskip, dtaps, dbias = (empty.clone() if x is None else x for x in found)
+    return dz, dk, dskip, dtaps, dbias
 
 
-@_conv_backward_op.register_fake
+@_conv_backward.register_fake
 def _(
-    dy: Tensor,
-    z: Tensor,
-    parts: int,
-    filter: Tensor,
-    n: int,
-    skip: Tensor | None,
-    taps: Tensor | None,
-    bias: Tensor | None,
-    lead: int,
-    short_lead: int,
-    spans: Sequence[int] | None,
-    need: Sequence[bool],
+    dy: Tensor, z: Tensor, parts: int, filter: Tensor | None, n: int, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    def like(x: Tensor | None, needed: bool) -> Tensor:
-        return z.new_empty(0, dtype=torch.float32) if x is None or not needed else _fresh(x)
+    skip, taps, bias, *_, need = rest
+
+    def like(x: Tensor | None, needed: bool) -> Tensor:  # contiguous, whatever the strides of x
+        if x is None or not needed:
+            return z.new_empty(0, dtype=torch.float32)
+        return x.new_empty(x.shape)
 
     dz, dk, dskip, dtaps, dbias = map(like, (z, filter, skip, taps, bias), need)
     return dz, dk, dskip, dtaps, dbias
 
 
-@torch.library.custom_op("hyena::short_conv", mutates_args=())
-def _short_op(
-    u: Tensor, taps: Tensor, bias: Tensor | None, lead: int, spans: Sequence[int] | None
-) -> Tensor:
-    check_short("hyena::short_conv", u, taps, bias, lead, spans)
-    native = library.kernel() is not None
-    return (_call if native else _fallback).short_forward(u, taps, bias, lead, spans)
+def _takes(c: Convolution, native: bool) -> bool:
+    """Whether the kernel computes it."""
+    if library.kernel() is None:
+        if c.n:
+            raise RuntimeError(
+                "a FilterSpectrum of the native kernel came to hyena::conv, but the kernel is not "
+                f"loaded: {library.why_not()}. Record the program with the filter k"
+            )
+        return False
+    beside = [x for x in c.tensors[1:] if x is not None]
+    fits = c.z.is_cpu and c.z.dtype in DTYPES and all(x.dtype == torch.float32 for x in beside)
+    return bool(c.n) or (native and fits)
 
 
-@_short_op.register_fake
-def _(u: Tensor, *rest: Any) -> Tensor:
-    return _fresh(u)
-
-
-@torch.library.custom_op("hyena::short_conv_backward", mutates_args=())
-def _short_backward_op(
-    dy: Tensor,
-    u: Tensor,
-    taps: Tensor,
+def _checked(
+    op: str,
+    z: Tensor,
+    parts: int,
+    filter: Tensor | None,
+    n: int,
+    skip: Tensor | None,
+    taps: Tensor | None,
     bias: Tensor | None,
     lead: int,
-    spans: Sequence[int] | None,
-    need: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor]:
-    check_short("hyena::short_conv_backward", u, taps, bias, lead, spans)
-    check_gradient("hyena::short_conv_backward", dy, u, 1, need, 3)
-    du, dtaps, dbias = _short_backward(dy, u, taps, bias, lead, spans, need)
-    return _there(du), _there(dtaps), _there(dbias)
+    short_lead: int,
+    ids: Tensor | None,
+) -> Convolution:
+    """Anyone can call a registered op, and the kernel believes its arguments.
+
+    Raises: ValueError on shapes, dtypes, devices or numbers that do not fit together.
+    """
+    if parts not in (1, 3):
+        raise ValueError(f"{op}: expected parts = 1 or 3, got {parts}")
+    if z.dim() != 3 or z.shape[1] % parts or not z.is_floating_point():
+        sizes = "(B, D, L)" if parts == 1 else f"(B, {parts}·D, L)"
+        raise ValueError(
+            f"{op}: expected floating point z {sizes}, got {tuple(z.shape)} of {z.dtype}"
+        )
+    B, channels, L = z.shape
+    D = channels // parts
+    if n and (skip is not None or ids is not None):
+        raise ValueError(
+            f"{op}: a spectrum (n = {n}) holds its skip already and knows one length only, but "
+            "skip or ids came with it; pass the filter and n = 0 instead"
+        )
+    if filter is None and (taps is None or parts != 1 or skip is not None):
+        raise ValueError(f"{op}: without a filter, expected taps, parts = 1 and no skip")
+    if taps is None and bias is not None:
+        raise ValueError(f"{op}: bias is that of the short convolution, but taps are None")
+    if ids is not None and (ids.shape != (B, L) or ids.is_floating_point() or ids.is_complex()):
+        raise ValueError(
+            f"{op}: expected integer ids (B, L) = ({B}, {L}), got {tuple(ids.shape)} of {ids.dtype}"
+        )
+    for name, x, rows, ahead in (("filter", filter, D, lead), ("taps", taps, channels, short_lead)):
+        if x is None or (n and name == "filter"):
+            continue
+        if x.dim() != 2 or x.shape[0] != rows or x.shape[1] < 1:
+            raise ValueError(f"{op}: expected {name} ({rows}, ≥ 1), got {tuple(x.shape)}")
+        if ahead != 0 and 2 * ahead + 1 != x.shape[1]:
+            raise ValueError(
+                f"{op}: expected a lead of 0, or half of an odd number of taps, in {name}, got "
+                f"{ahead} of {x.shape[1]} taps"
+            )
+    if filter is not None and taps is not None and taps.shape[1] > MOST_SHORT_TAPS:
+        raise ValueError(
+            f"{op}: expected at most {MOST_SHORT_TAPS} taps in the short convolution, got "
+            f"{taps.shape[1]}; hyena.ops.short_conv takes more"
+        )
+    for name, x, size in (("skip", skip, D), ("bias", bias, channels)):
+        if x is not None and x.shape != (size,):
+            raise ValueError(f"{op}: expected {name} ({size},), got {tuple(x.shape)}")
+    for name, x in (("filter", filter), ("skip", skip), ("taps", taps), ("bias", bias)):
+        if x is not None and (not x.is_floating_point() or x.device != z.device):
+            raise ValueError(
+                f"{op}: expected floating point {name} on {z.device}, got {x.dtype} on {x.device}"
+            )
+    segments = None if ids is None else Segments(ids)
+    if segments is not None and segments.trivial:
+        segments = None
+    return Convolution(
+        z, parts, filter, n, skip, taps, bias, lead, short_lead, segments, layout="native" * (n > 0)
+    )
 
 
-@_short_backward_op.register_fake
-def _(
-    dy: Tensor,
-    u: Tensor,
-    taps: Tensor,
-    bias: Tensor | None,
-    lead: int,
-    spans: Sequence[int] | None,
-    need: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor]:
-    def like(x: Tensor | None, needed: bool) -> Tensor:
-        return u.new_empty(0, dtype=torch.float32) if x is None or not needed else _fresh(x)
-
-    du, dtaps, dbias = map(like, (u, taps, bias), need)
-    return du, dtaps, dbias
-
-
-def _backward(dy: Tensor, z: Tensor, a: Arguments, need: Sequence[bool]) -> Gradients:
-    return (_fallback if library.kernel() is None else _call).backward(dy, z, a, need)
-
-
-def _short_backward(dy: Tensor, u: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
-    return (_fallback if library.kernel() is None else _call).short_backward(dy, u, *rest)
-
-
-def _there(x: Tensor | None) -> Tensor:
-    return torch.empty(0, dtype=torch.float32, device="cpu") if x is None else x
-
-
-def _fresh(x: Tensor) -> Tensor:
-    """Contiguous, as the kernel writes, whatever the strides of x."""
-    return x.new_empty(x.shape)
-
-
-# Gradients, shared by the ops and by eager code. A function whose context is set up apart, as an op
+# Gradients, shared by the op and by eager code. A function whose context is set up apart, as an op
 # has it, costs eager code 25 µs more a call.
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    z, parts, filter, n, skip, taps, bias, *rest = inputs
-    ctx.save_for_backward(z, filter, skip, taps, bias)
-    ctx.parts, ctx.n, ctx.rest = parts, n, rest
-
-
-def _keep_short(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    u, taps, bias, ctx.lead, ctx.spans = inputs
-    ctx.save_for_backward(u, taps, bias)
 
 
 class _Conv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        z, *values = inputs
-        y = _call.forward(z, Arguments(*values))
-        _keep(ctx, inputs, y)
+        *tensors, c = inputs
+        y = _call.forward(c)
+        ctx.save_for_backward(*tensors)
+        # Not c, which would keep the tensors beyond their use.
+        ctx.parts, ctx.n, ctx.lead, ctx.short_lead = c.parts, c.n, c.lead, c.short_lead
+        ctx.segments, ctx.native = c.segments, True
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-        z, filter, skip, taps, bias = ctx.saved_tensors
-        need = [ctx.needs_input_grad[i] for i in (0, 2, 4, 5, 6)]
-        values = (ctx.parts, filter, ctx.n, skip, taps, bias, *ctx.rest)
-        if ctx.n and need[1]:
-            raise RuntimeError("a FilterSpectrum has no gradient; pass the filter k itself")
-        found: Sequence[Tensor | None]
-        if torch.is_grad_enabled():
-            found = _differentiable(dy, z, values, need)
-        elif recorded((dy, z)):
-            found = torch.ops.hyena.conv_backward(dy, z, *values, need)
-        else:
-            found = _backward(dy, z, Arguments(*values), need)
-        dz, dk, dskip, dtaps, dbias = (x if n else None for x, n in zip(found, need, strict=True))
-        return dz, None, dk, None, dskip, dtaps, dbias, None, None, None
+        found = _gradients(ctx, dy, list(ctx.needs_input_grad[:5]))
+        return *found, None
 
 
-class _ShortConv(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        y = _call.short_forward(*inputs)
-        _keep_short(ctx, inputs, y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-        u, taps, bias = ctx.saved_tensors
-        need = list(ctx.needs_input_grad[:3])
-        found: Sequence[Tensor | None]
-        if torch.is_grad_enabled():
-            found = _differentiable_short(dy, u, taps, bias, ctx.lead, ctx.spans, need)
-        elif recorded((dy, u)):
-            found = torch.ops.hyena.short_conv_backward(
-                dy, u, taps, bias, ctx.lead, ctx.spans, need
-            )
-        else:
-            found = _short_backward(dy, u, taps, bias, ctx.lead, ctx.spans, need)
-        du, dtaps, dbias = (x if n else None for x, n in zip(found, need, strict=True))
-        return du, dtaps, dbias, None, None
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    z, ctx.parts, filter, ctx.n, skip, taps, bias, ctx.lead, ctx.short_lead, ids, native = inputs
+    ctx.save_for_backward(z, filter, skip, taps, bias)
+    ctx.segments, ctx.native = None if ids is None else Segments(ids), native
 
 
-_conv_op.register_autograd(_Conv.backward, setup_context=_keep)
-_short_op.register_autograd(_ShortConv.backward, setup_context=_keep_short)
+def _of_op(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    need = [ctx.needs_input_grad[i] for i in (0, 2, 4, 5, 6)]
+    dz, dk, dskip, dtaps, dbias = _gradients(ctx, dy, need)
+    return dz, None, dk, None, dskip, dtaps, dbias, None, None, None, None
 
 
-# Gradients of gradients go through PyTorch's own ops.
+_apply: Any = applied(_Conv)
+_conv.register_autograd(_of_op, setup_context=_keep)
 
 
-def _differentiable(
-    dy: Tensor, z: Tensor, values: tuple[Any, ...], need: Sequence[bool]
-) -> list[Tensor | None]:
-    a = Arguments(*values)
-    if a.n:
-        a = _with_taps(a, z)
+def _gradients(ctx: Any, dy: Tensor, need: list[bool]) -> Sequence[Tensor | None]:
+    z, filter, skip, taps, bias = ctx.saved_tensors
+    if ctx.n and need[1]:
+        raise RuntimeError("a FilterSpectrum has no gradient; pass the filter k itself")
+    segments, native = ctx.segments, ctx.native
+    c = Convolution(
+        z, ctx.parts, filter, ctx.n, skip, taps, bias, ctx.lead, ctx.short_lead, segments
+    )
+    if torch.is_grad_enabled():
+        return _differentiable(dy, c, need)
+    if observer((dy, z)) not in ("nobody", "autograd"):
+        ids = None if segments is None else segments.ids
+        rest = (ctx.n, skip, taps, bias, ctx.lead, ctx.short_lead, ids, native, need)
+        found = torch.ops.hyena.conv_backward(dy, z, ctx.parts, filter, *rest)
+        return [x if n else None for x, n in zip(found, need, strict=True)]
+    return (_call if _takes(c, native) else _torch).backward(dy, c, need)
+
+
+def _differentiable(dy: Tensor, c: Convolution, need: Sequence[bool]) -> list[Tensor | None]:
+    """Gradients that have gradients go through PyTorch's own ops."""
+    if c.n:
+        c = _with_taps(c)
     with torch.enable_grad():
-        y = _fallback.forward(z, a)
-    return _wanted(y, dy, (z, a.filter, a.skip, a.taps, a.bias), need)
+        y = _torch.forward(c)
+    chosen = [x for x, n in zip(c.tensors, need, strict=True) if x is not None and n]
+    found = iter(torch.autograd.grad(y, chosen, dy, create_graph=True))
+    return [
+        next(found) if x is not None and n else None for x, n in zip(c.tensors, need, strict=True)
+    ]
 
 
-def _with_taps(a: Arguments, z: Tensor) -> Arguments:
+def _with_taps(c: Convolution) -> Convolution:
     """With the filter in place of its spectrum: what it makes of a one at the first position, and
     the taps of negative lag of one at the last."""
-    D, L = z.shape[1] // a.parts, z.shape[2]
-    ones = z.new_zeros(2, D, L, dtype=torch.float32)
+    assert c.filter is not None
+    D, L = c.z.shape[1] // c.parts, c.z.shape[2]
+    ones = c.z.new_zeros(2, D, L, dtype=torch.float32)
     ones[0, :, 0] = ones[1, :, -1] = 1
     with torch.no_grad():
-        after, before = conv(ones, 1, a.filter, a.n, None, None, None, a.lead, 0, None)
-    if a.lead == 0:
-        return a._replace(filter=after, n=0)
-    return a._replace(filter=torch.cat([before[:, :-1], after], dim=1), n=0, lead=L - 1)
-
-
-def _differentiable_short(
-    dy: Tensor,
-    u: Tensor,
-    taps: Tensor,
-    bias: Tensor | None,
-    lead: int,
-    spans: list[int] | None,
-    need: Sequence[bool],
-) -> list[Tensor | None]:
-    with torch.enable_grad():
-        y = _fallback.short_forward(u, taps, bias, lead, spans)
-    return _wanted(y, dy, (u, taps, bias), need)
-
-
-def _wanted(
-    y: Tensor, dy: Tensor, inputs: tuple[Tensor | None, ...], need: Sequence[bool]
-) -> list[Tensor | None]:
-    chosen = [x for x, n in zip(inputs, need, strict=True) if x is not None and n]
-    found = iter(torch.autograd.grad(y, chosen, dy, create_graph=True))
-    return [next(found) if x is not None and n else None for x, n in zip(inputs, need, strict=True)]
+        one = Convolution(ones, 1, c.filter, c.n, None, None, None, c.lead, 0)
+        after, before = torch.ops.hyena.conv(*one[:9], None)
+    if c.lead == 0:
+        return c._replace(filter=after, n=0)
+    return c._replace(filter=torch.cat([before[:, :-1], after], dim=1), n=0, lead=L - 1)

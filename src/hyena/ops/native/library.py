@@ -145,7 +145,7 @@ def find() -> Path | None:
     return Path(str(file)) if file.is_file() else None
 
 
-_outcome = load(find(), os.environ.get("HYENA_ISA") or None)
+outcome = load(find(), os.environ.get("HYENA_ISA") or None)
 _warned = False
 
 
@@ -154,9 +154,9 @@ def kernel() -> Kernel | None:
 
     Raises: ValueError if HYENA_ISA asks for a build that is unknown or cannot run here.
     """
-    if _outcome.refused:
-        raise ValueError(_outcome.why)
-    return _outcome.kernel
+    if outcome.refused:
+        raise ValueError(outcome.why)
+    return outcome.kernel
 
 
 def multiply_add_rate(threads: int) -> float:
@@ -177,17 +177,17 @@ def multiply_add_rate(threads: int) -> float:
 
 def why_not() -> str:
     """One line: why no kernel is loaded; empty if one is."""
-    return _outcome.why
+    return outcome.why
 
 
 def isa() -> str:
     """The build in use: "avx512", "avx2" or "portable"; "none" if there is none."""
-    return "none" if _outcome.kernel is None else _outcome.kernel.isa
+    return "none" if outcome.kernel is None else outcome.kernel.isa
 
 
 def isas() -> tuple[str, ...]:
     """The builds that can run here, best first."""
-    return () if _outcome.kernel is None else _outcome.kernel.isas
+    return () if outcome.kernel is None else outcome.kernel.isas
 
 
 @contextmanager
@@ -196,31 +196,31 @@ def use(isa: str) -> Iterator[None]:
 
     Raises: ValueError if the build is unknown or cannot run here; RuntimeError without a library.
     """
-    global _outcome
-    before = _outcome
+    global outcome
+    before = outcome
     chosen = load(find(), isa)
     if chosen.refused:
         raise ValueError(chosen.why)
     if chosen.kernel is None and isa != "none":
         raise RuntimeError(f"the kernel did not load: {chosen.why}")
-    _outcome = chosen
+    outcome = chosen
     try:
         yield
     finally:
-        _outcome = before
+        outcome = before
 
 
 def warn_if_missing() -> None:
     """Says once a process that a convolution is slower than it would be with the kernel, and why
     there is none; nothing where HYENA_ISA=none asked for that."""
     global _warned
-    wanted = _outcome.kernel is None and not _outcome.declined
+    wanted = outcome.kernel is None and not outcome.declined
     if not wanted or _warned or torch.compiler.is_compiling():
         return
     _warned = True
     warnings.warn(
         "hyena convolves through PyTorch's FFT, more slowly than with its native kernel: "
-        f"{_outcome.why}; or set HYENA_ISA=none to do without",
+        f"{outcome.why}; or set HYENA_ISA=none to do without",
         RuntimeWarning,
         stacklevel=2,
     )

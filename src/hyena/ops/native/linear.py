@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hyena.ops.native import library
 from hyena.ops.native._abi import DTYPES, Linear
-from hyena.ops.native.takes import eager
+from hyena.ops.observed import unobserved
 
 MOST_ROWS = 8  # with more, PyTorch's product of two matrices is as fast
 
@@ -20,9 +20,20 @@ Layer = tuple[Tensor, Tensor | None]
 """Weight (O, I) and bias (O,), if there is one."""
 
 
+def at_once(x: Tensor, *beside: Tensor | None) -> bool:
+    """Whether the kernel is loaded and may take x with what is beside it: nobody looks on."""
+    return (
+        library.kernel() is not None
+        and x.is_cpu
+        and x.dtype in DTYPES
+        and not any(other is not None and other.dtype == torch.float64 for other in beside)
+        and unobserved(x, *beside)
+    )
+
+
 def takes(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether the kernel can compute this: it `fits`, with no gradient and nothing looking on."""
-    return eager(x, weight, bias) and fits(x, (weight, bias))
+    return at_once(x, weight, bias) and fits(x, (weight, bias))
 
 
 def fits(x: Tensor, *layers: Layer) -> bool:

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from hyena.ops.native import library
 from hyena.ops.native._abi import DTYPES, Dtype, Linear, Online, Step
-from hyena.ops.native.linear import Layer, in_order
-from hyena.ops.native.takes import eager
+from hyena.ops.native.linear import Layer, at_once, in_order
 
 Layers = tuple[Layer, Layer]
 """Input and output projection of an operator, which the kernel takes."""
@@ -25,7 +24,7 @@ Layers = tuple[Layer, Layer]
 def takes(u: Tensor, *memory: Tensor) -> bool:
     """Whether the kernel takes a step with this input, and this memory as it is: its addresses
     say nothing of the dtype or the device."""
-    return eager(u, *memory) and all(x.dtype == torch.float32 and x.is_cpu for x in memory)
+    return at_once(u, *memory) and all(x.dtype == torch.float32 and x.is_cpu for x in memory)
 
 
 class _Step:

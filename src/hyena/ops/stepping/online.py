@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from hyena.ops.backend import Backend
 from hyena.ops.long import long_conv
+from hyena.ops.native.linear import at_once
 from hyena.ops.native.step import Layers, OnlineStep, takes
-from hyena.ops.native.takes import eager
 from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
 from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
 
@@ -205,8 +205,8 @@ class OnlineState:
         taps = self.filter.taps
         assert taps is not None
         if self._native is not None and self._native.filter is taps:
-            return eager(u, *beside)
-        return eager(u, *beside) and takes(u, taps, self._due)
+            return at_once(u, *beside)
+        return at_once(u, *beside) and takes(u, taps, self._due)
 
     def native_step(
         self,

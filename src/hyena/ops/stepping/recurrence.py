@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hyena.ops.native.linear import at_once
 from hyena.ops.native.step import Layers, RecurrentStep, takes
-from hyena.ops.native.takes import eager
 from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
 
 
@@ -102,8 +102,8 @@ class RecurrentState:
         """Whether `native_step` can be given this input, and what the layers beside are made of."""
         assert self.filter is not None
         if self._native is not None and self._native.filter is self.filter.decay:
-            return eager(u, *beside)
-        return eager(u, *beside) and takes(u, *self.filter, self._planes)
+            return at_once(u, *beside)
+        return at_once(u, *beside) and takes(u, *self.filter, self._planes)
 
     def native_step(
         self,

@@ -1,0 +1,138 @@
+"""All of a Hyena operator up to its output projection, where nobody looks on.
+
+What the input projection makes, z, is workspace of the calling thread; its bias is added as the
+kernel reads it; and the output takes the place of the value, which nobody else may come to see.
+
+Sizes: B batch, L length, D width, N order.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hyena.ops import _check
+from hyena.ops._convolution import Convolution
+from hyena.ops._filter import FilterSpectrum
+from hyena.ops.native import _call, library
+from hyena.ops.native._abi import DTYPES, MOST_SHORT_TAPS
+from hyena.ops.observed import observer
+from hyena.ops.segments import Segments
+
+LARGEST_KEPT = 256 << 20  # bytes of a thread's workspace that stay between calls
+
+_of_thread = threading.local()
+
+
+def run(
+    u: Tensor,
+    projection: tuple[Tensor, Tensor],
+    short: tuple[Tensor, Tensor],
+    filters: Sequence[tuple[Tensor | FilterSpectrum, Tensor | None]],
+    *,
+    causal: bool = True,
+    segments: Segments | None = None,
+) -> Tensor | None:
+    """The input of the output projection, (B, D, L), valid until the thread's next call.
+
+    Args:
+        u: (B, L, D), B · L · D ≥ 1.
+        projection: weight ((N + 1)·D, D) and bias of the input projection.
+        short: taps ((N + 1)·D, J) and bias of the short convolution.
+        filters: filter (D, K) or its spectrum, and skip, of each long convolution, N − 1 of them.
+        causal, segments: as in `hyena.ops.long_conv`.
+
+    Returns: None where the kernel does not take it, or somebody looks on.
+    Raises: as `hyena.ops.gated_conv` on what does not fit together.
+    """
+    weight, bias = projection
+    dtype = _dtype(u)
+    kernel = library.outcome.kernel
+    if kernel is None or not u.is_cpu or dtype not in DTYPES or short[0].shape[1] > MOST_SHORT_TAPS:
+        return None
+    beside = [*short, *(skip for _, skip in filters)]
+    for k, _ in filters:
+        if isinstance(k, FilterSpectrum) and k.layout != kernel.isa:
+            return None
+        beside.append(k.values if isinstance(k, FilterSpectrum) else k)
+    if observer((u, weight, bias, *beside)) != "nobody":
+        return None
+    if any(x is not None and x.dtype == torch.float64 for x in (weight, bias, *beside)):
+        return None
+    D = filters[0][0].channels if isinstance(filters[0][0], FilterSpectrum) else len(filters[0][0])
+    z = in_workspace(u, weight)
+    shift, taps, added = (x.to(torch.float32) for x in (bias, *short))
+    options: dict[str, Any] = {"causal": causal, "segments": segments}
+    first = (len(filters) - 1) * D  # of the gates x⁰, x¹, …, those not yet in use
+    of_first = taps[first:], added[first:]
+    c = _check.convolution("HyenaOperator", z[:, first:], *filters[0], of_first, parts=3, **options)
+    y = _call.forward(_narrow(c), out=z[:, first + 2 * D :], offset=shift[first:])
+    if first:
+        rest = z[:, :first] + shift[:first, None].to(dtype)
+        c = _check.convolution(
+            "HyenaOperator", rest, None, None, (taps[:first], added[:first]), **options
+        )
+        gates = _call.forward(c).split(D, dim=1)
+        for gate, (k, skip) in zip(reversed(gates), filters[1:], strict=True):
+            c = _check.convolution("HyenaOperator", y, k, skip, **options)
+            y = _call.forward(_narrow(c)).mul_(gate)
+    return y
+
+
+def in_workspace(u: Tensor, weight: Tensor) -> Tensor:
+    """weight · u, as z (B, C, L), in memory of the calling thread, valid until its next call. Only
+    where no gradient is recorded."""
+    dtype = _dtype(u)
+    with torch.autocast("cpu", enabled=False):
+        return project(u.to(dtype), weight.to(dtype), None, _workspace)
+
+
+def project(
+    u: Tensor, weight: Tensor, bias: Tensor | None, memory: Callable[..., Tensor]
+) -> Tensor:
+    """u (B, L, D) times the weight (C, D), as z (B, C, L) with positions side by side, in what
+    ``memory(shape, dtype)`` gives."""
+    B, L, _ = u.shape
+    # Rows that begin a power of two apart share a few sets of the caches, which makes the product
+    # up to a fourth slower: so they begin somewhat further apart.
+    stride = -(-L // 16) * 16
+    if stride % 256 == 0:
+        stride += 16 if L < 4096 else 272
+    z: Tensor = memory((B, len(weight), stride), u.dtype)[..., :L]
+    for row, out in zip(u.unbind(), z.unbind(), strict=True):
+        if bias is None:
+            torch.mm(weight, row.t(), out=out)
+        else:
+            torch.addmm(bias[:, None], weight, row.t(), out=out)
+    return z
+
+
+def _narrow(c: Convolution) -> Convolution:
+    """With filter and skip in float32."""
+    assert c.filter is not None
+    if c.filter.dtype == torch.float32 and (c.skip is None or c.skip.dtype == torch.float32):
+        return c
+    skip = None if c.skip is None else c.skip.to(torch.float32)
+    return c._replace(filter=c.filter.to(torch.float32), skip=skip)
+
+
+def _dtype(u: Tensor) -> torch.dtype:
+    """That of the product: u's, or autocast's, which leaves float64 alone."""
+    if torch.is_autocast_enabled("cpu") and u.dtype != torch.float64:
+        return torch.get_autocast_dtype("cpu")
+    return u.dtype
+
+
+def _workspace(shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
+    """Memory of this thread, kept if it is not too large."""
+    size = shape[0] * shape[1] * shape[2] * dtype.itemsize
+    memory: Tensor | None = getattr(_of_thread, "memory", None)
+    if memory is None or memory.numel() < size:
+        # Not an inference tensor, which could not be written to outside inference mode.
+        with torch.inference_mode(False):
+            memory = torch.empty(size, dtype=torch.uint8, device="cpu")
+        if size <= LARGEST_KEPT:
+            _of_thread.memory = memory
+    return memory[:size].view(dtype).view(shape)
