@@ -46,6 +46,7 @@ BASES = (
     shlex.split("bench goals --lengths [3] --out n"),  # which has no such row: nothing is timed
     shlex.split("plot absent"),
 )
+FILES = ("wide.yaml", "deep.yaml", "self.yaml", "long.yaml", "train.yaml", "lines.jsonl", "absent")
 _PATHS = ("config", "out")  # that are written or read at the end: no devices
 
 
@@ -84,6 +85,8 @@ def _spoiled(rng: random.Random, words: list[str], options: list[str]) -> list[s
     if kind < 0.12:
         at = rng.randrange(1, len(words))
         return words[:at] + words[at + 1 :]
+    if kind < 0.15:
+        return [*words, "--config", rng.choice(FILES)]
     option = rng.choice(options)
     value = rng.choice(VALUES)
     last = option.rpartition(".")[2]
@@ -91,7 +94,7 @@ def _spoiled(rng: random.Random, words: list[str], options: list[str]) -> list[s
         value = "-1"
     if last in _PATHS and value.startswith(("/", "..")):
         value = ""
-    if kind < 0.17:  # a name that is not there
+    if kind < 0.2:  # a name that is not there
         at = rng.randrange(len(option))
         option = option[:at] + rng.choice("x.-_") + option[at + 1 :]
     if rng.random() < 0.5:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from hostile import damage
 from outcome import Outcome, called, commanded
+from safetensors.torch import load_file
 
 import hyena
 
@@ -53,6 +54,13 @@ def make() -> None:
     _sound([*TRAIN, "--stop_after=2"])
     _sound(CELL)
     Path("sweep.yaml").write_text(SWEEP)
+    # Above the bounds of a file of options, and no further: aliases, nesting, a value in itself.
+    lines = ["base:", "  a0: &a0 [" + "1," * 10 + "]"]
+    lines += [f"  a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 6)]
+    Path("wide.yaml").write_text("\n".join(lines))
+    Path("deep.yaml").write_text("base: " + "[" * 200 + "]" * 200)
+    Path("self.yaml").write_text("base: {x: &a [*a]}")
+    Path("long.yaml").write_text("steps: 3\n" + "# \n" * 100_000)
     model = _model()
     from hyena.generation import save_state
 
@@ -88,7 +96,9 @@ def _trained(words: list[str], out: str) -> Callable[[], tuple[Outcome, str]]:
         files = [last / "model.safetensors", last / "optimizer.safetensors"]
         if outcome.kind != "taken":
             return outcome, ""
-        return outcome, " ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+        tensors = [pair for file in files for pair in sorted(load_file(file).items())]
+        bits = [x.reshape(-1).view(torch.uint8).numpy().tobytes() for _, x in tensors]
+        return outcome, hashlib.sha256(b"".join(bits)).hexdigest()
 
     return train
 
