@@ -71,6 +71,8 @@ class TextStream:
         return copy.copy(self)  # nothing in it is changed in place
 
     def _further(self, text: str) -> str:
+        if text.startswith(self._told):
+            return text[len(self._told) :]
         same = takewhile(lambda pair: pair[0] == pair[1], zip(self._told, text, strict=False))
         return text[sum(1 for _ in same) :]
 
