@@ -99,9 +99,6 @@ def test_own_causal_attention_is_not_made_to_see_the_future() -> None:
 
 def test_settings_that_the_operator_refuses_replace_nothing() -> None:
     model = encoder()
-    with refuses(
-        "HyenaOperator: expected width ≥ 1, order ≥ 2 and short_width ≥ 1, got width=8, "
-        "order=1, short_width=3"
-    ):
+    with refuses("HyenaOperator: expected order ≥ 2, got 1"):
         replace_attention(model, LENGTH, causal=True, order=1)
     assert isinstance(model.layers[0].self_attn, nn.MultiheadAttention)

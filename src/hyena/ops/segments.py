@@ -61,14 +61,14 @@ class Segments:
             a program that is recorded cannot see.
         """
         check_tensor("Segments", "cu_seqlens", cu_seqlens)
-        _check_integers("cu_seqlens", "integers (documents + 1,)", cu_seqlens, 1)
+        _check_integers("cu_seqlens", "integers (documents + 1,)", cu_seqlens, 1, least=1)
         check_size("Segments", "batch", batch)
         check_size("Segments", "length", length)
         total = batch * length
         check_size("Segments", "batch · length", total)
         edges = cu_seqlens.to(torch.int64)
         if not records_program():
-            first, last = (int(edges[0]), int(edges[-1])) if edges.numel() else (None, None)
+            first, last = int(edges[0]), int(edges[-1])
             decrease = bool((edges[1:] < edges[:-1]).any())
             if first != 0 or last != total or decrease:
                 raise ValueError(
@@ -122,6 +122,7 @@ def _bounds(segments: Segments) -> Tensor:
     return torch.cat([starts, lengths[:, None]], dim=1)
 
 
-def _check_integers(name: str, expected: str, x: Tensor, dimensions: int) -> None:
-    if x.dim() != dimensions or x.is_floating_point() or x.is_complex():
+def _check_integers(name: str, expected: str, x: Tensor, dimensions: int, least: int = 0) -> None:
+    fits = x.dim() == dimensions and x.shape[0] >= least
+    if not fits or x.is_floating_point() or x.is_complex():
         raise ValueError(f"{name}: expected {expected}, got {tuple(x.shape)} of {x.dtype}")
