@@ -32,6 +32,7 @@ class Addition:
     """
 
     name = "addition"
+    asks = "two numbers by their digits: the digits of their sum"
     vocab_size = 10
     features = 0
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from inspect import signature
+
+from hyena.tasks.task import CLASSES, Task
 
 READS: dict[str, tuple[str, ...]] = {
-    "recall": ("length", "vocab_size", "most_keys", "alphabet"),
-    "recall-plain": ("length", "vocab_size", "most_keys", "alphabet"),
-    "multi-query-recall": ("length", "vocab_size", "pairs"),
-    "induction": ("length", "vocab_size", "copy_length", "triggers"),
-    "majority": ("length", "vocab_size"),
-    "counting": ("length", "vocab_size"),
-    "linear-functions": ("dimension", "pairs"),
-    "addition": ("digits",),
+    name: tuple(signature(task).parameters) for name, task in CLASSES.items()
 }
 """The fields of `TaskConfig` that each task reads: the keyword arguments of its class."""
 
@@ -23,7 +19,7 @@ class TaskConfig:
     """A task of `hyena.tasks.TASKS` and its sizes.
 
     Raises: ValueError for an unknown task, or for a field that the task does not read and that is
-        not at its default; `hyena.tasks.build_task` checks the values.
+        not at its default; `build_task` checks the values.
     """
 
     name: str = "recall"
@@ -65,3 +61,11 @@ class TaskConfig:
                     f"task.{field.name}={value} has no effect on {self.name}, which reads "
                     f"{', '.join(READS[self.name])}; leave it out"
                 )
+
+
+def build_task(config: TaskConfig) -> Task:
+    """The task that the config names, of its sizes.
+
+    Raises: ValueError, one line, for sizes that the task cannot have.
+    """
+    return CLASSES[config.name](**{field: getattr(config, field) for field in READS[config.name]})

@@ -6,11 +6,10 @@ Sizes: B batch, T positions.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from hyena.tasks.batch import IGNORE, Batch
-from hyena.tasks.placement import other_than, placed, used
-from hyena.tasks.splits import DECIDING, Split, draw_split
+from hyena.tasks.placement import draw_repeated, placed
+from hyena.tasks.splits import Split
 from hyena.tasks.words import letters, question
 
 
@@ -35,6 +34,7 @@ class Counting:
     """
 
     name = "counting"
+    asks = "answer how often the last token occurs"
     features = 0
 
     def __init__(self, *, length: int = 1024, vocab_size: int = 30) -> None:
@@ -52,23 +52,21 @@ class Counting:
     def sample(self, count: int, generator: torch.Generator, split: Split) -> Batch:
         """Draws ``count`` prompts. Raises: ValueError as `hyena.tasks.splits.draw_split`."""
         most = min(self.vocab_size - self.letters, self.length)
-        first = min(self.length - 1, DECIDING)
-
-        def candidates(rows: int) -> tuple[Tensor, ...]:
-            letter = torch.randint(self.letters, (rows, 1), generator=generator)
-            number = torch.randint(1, most + 1, (rows, 1), generator=generator)
-            others = other_than(letter, first, self.letters, generator)
-            deciding = torch.cat([letter, number, used(others, self.length - number)], dim=1)
-            return deciding, letter, number, others
-
-        letter, number, others = draw_split(candidates, count, split, self.name)
-        rest = other_than(letter, self.length - 1 - first, self.letters, generator)
+        letter, number, others = draw_repeated(
+            count,
+            generator,
+            split,
+            tokens=self.letters,
+            length=self.length,
+            numbers=(1, most),
+            task=self.name,
+        )
         order = torch.rand(count, self.length - 1, dtype=torch.float64, generator=generator)
         places = order.topk(most - 1, dim=1).indices  # of which a row uses number − 1
         here = torch.zeros(count, self.length, dtype=torch.bool)
         here[:, -1] = True
         here.scatter_(1, places, torch.arange(most - 1) < number - 1)
-        inputs = placed(letter, here, torch.cat([others, rest], dim=1))
+        inputs = placed(letter, here, others)
         targets = torch.full_like(inputs, IGNORE)
         targets[:, -1:] = self.letters + number - 1
         return Batch(inputs, targets, targets != IGNORE)

@@ -39,6 +39,7 @@ class InductionHead:
     """
 
     name = "induction"
+    asks = "text with a trigger, then the trigger: copy what followed it"
     features = 0
 
     def __init__(

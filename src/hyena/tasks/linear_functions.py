@@ -36,6 +36,7 @@ class LinearFunctions:
     """
 
     name = "linear-functions"
+    asks = "vectors and values of a linear function, then a vector: its value"
     vocab_size = 0
 
     def __init__(self, *, dimension: int = 5, pairs: int | None = None) -> None:

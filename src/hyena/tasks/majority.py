@@ -6,11 +6,10 @@ Sizes: B batch, T positions.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from hyena.tasks.batch import IGNORE, Batch
-from hyena.tasks.placement import other_than, placed, used
-from hyena.tasks.splits import DECIDING, Split, draw_split
+from hyena.tasks.placement import draw_repeated, placed
+from hyena.tasks.splits import Split
 from hyena.tasks.words import letters, question
 
 
@@ -34,6 +33,7 @@ class Majority:
     """
 
     name = "majority"
+    asks = "answer the token that fills more than half of the prompt"
     features = 0
 
     def __init__(self, *, length: int = 1024, vocab_size: int = 30) -> None:
@@ -47,23 +47,19 @@ class Majority:
     def sample(self, count: int, generator: torch.Generator, split: Split) -> Batch:
         """Draws ``count`` prompts. Raises: ValueError as `hyena.tasks.splits.draw_split`."""
         least = self.length // 2 + 1
-        most = max(least, 3 * self.length // 4)
-        room = self.length - least  # for other tokens, at most
-        first = min(room, DECIDING)
-
-        def candidates(rows: int) -> tuple[Tensor, ...]:
-            token = torch.randint(self.vocab_size, (rows, 1), generator=generator)
-            number = torch.randint(least, most + 1, (rows, 1), generator=generator)
-            others = other_than(token, first, self.vocab_size, generator)
-            deciding = torch.cat([token, number, used(others, self.length - number)], dim=1)
-            return deciding, token, number, others
-
-        token, number, others = draw_split(candidates, count, split, self.name)
-        rest = other_than(token, room - first, self.vocab_size, generator)
+        token, number, others = draw_repeated(
+            count,
+            generator,
+            split,
+            tokens=self.vocab_size,
+            length=self.length,
+            numbers=(least, max(least, 3 * self.length // 4)),
+            task=self.name,
+        )
         order = torch.rand(count, self.length, dtype=torch.float64, generator=generator).argsort(1)
         here = torch.empty(order.shape, dtype=torch.bool)
         here.scatter_(1, order, torch.arange(self.length) < number)
-        inputs = placed(token, here, torch.cat([others, rest], dim=1))
+        inputs = placed(token, here, others)
         targets = torch.full_like(inputs, IGNORE)
         targets[:, -1:] = token
         return Batch(inputs, targets, targets != IGNORE)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hyena.tasks.batch import IGNORE, Batch
-from hyena.tasks.key_values import interleaved
+from hyena.tasks.placement import interleaved
 from hyena.tasks.splits import DECIDING, Split, draw_split
 from hyena.tasks.words import letters, shortened
 
@@ -42,6 +42,7 @@ class MultiQueryRecall:
     """
 
     name = "multi-query-recall"
+    asks = "key-value pairs, then every key once more: answer their values"
     features = 0
 
     def __init__(

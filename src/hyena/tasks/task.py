@@ -9,14 +9,12 @@ import torch
 
 from hyena.tasks.addition import Addition
 from hyena.tasks.batch import Batch
-from hyena.tasks.config import READS, TaskConfig
 from hyena.tasks.counting import Counting
 from hyena.tasks.induction import InductionHead
 from hyena.tasks.linear_functions import LinearFunctions
 from hyena.tasks.majority import Majority
 from hyena.tasks.multi_query_recall import MultiQueryRecall
-from hyena.tasks.recall import AssociativeRecall
-from hyena.tasks.recall_plain import PlainRecall
+from hyena.tasks.recall import AssociativeRecall, PlainRecall
 from hyena.tasks.splits import Split
 
 
@@ -25,6 +23,8 @@ class Task(Protocol):
 
     name: str
     """The task's name in `TASKS`."""
+    asks: str
+    """What it asks, in a line without a full stop."""
     vocab_size: int
     """Tokens that a model of it needs, 0 if the inputs are real-valued."""
     features: int
@@ -46,33 +46,18 @@ class Task(Protocol):
         ...
 
 
-TASKS: dict[str, str] = {
-    "recall": "key-value pairs, =>, a key: answer its value, laid out as in the public code",
-    "recall-plain": "key-value pairs, then a key: answer its value",
-    "multi-query-recall": "key-value pairs, then every key once more: answer their values",
-    "induction": "text with a trigger, then the trigger: copy what followed it",
-    "majority": "answer the token that fills more than half of the prompt",
-    "counting": "answer how often the last token occurs",
-    "linear-functions": "vectors and values of a linear function, then a vector: its value",
-    "addition": "two numbers by their digits: the digits of their sum",
-}
+_TYPES: tuple[type[Task], ...] = (
+    AssociativeRecall,
+    PlainRecall,
+    MultiQueryRecall,
+    InductionHead,
+    Majority,
+    Counting,
+    LinearFunctions,
+    Addition,
+)
+CLASSES: dict[str, Callable[..., Task]] = {task.name: task for task in _TYPES}
+"""The class of each task, by name."""
+
+TASKS: dict[str, str] = {task.name: task.asks for task in _TYPES}
 """What each task asks, by name."""
-
-_CLASSES: dict[str, Callable[..., Task]] = {
-    "recall": AssociativeRecall,
-    "recall-plain": PlainRecall,
-    "multi-query-recall": MultiQueryRecall,
-    "induction": InductionHead,
-    "majority": Majority,
-    "counting": Counting,
-    "linear-functions": LinearFunctions,
-    "addition": Addition,
-}
-
-
-def build_task(config: TaskConfig) -> Task:
-    """The task that the config names, of its sizes.
-
-    Raises: ValueError, one line, for sizes that the task cannot have.
-    """
-    return _CLASSES[config.name](**{field: getattr(config, field) for field in READS[config.name]})
