@@ -126,7 +126,7 @@ def test_print_config_of_a_command_can_be_read_back(
             2,
             "expected one of 'error', 'extrapolate', 'interpolate' or null, got \"cut\"",
         ),
-        ("plot absent --length 0", 1, "length is 0; it must be at least 1"),
+        ("plot absent --length 0", 1, "length: expected at least 1, got 0"),
         ("tasks sweep", 2, "expected a file of options first"),
         ("tasks rnu", 2, 'unknown command "rnu"; did you mean "run"?'),
         ("tasks run --task.lenght 3", 2, 'did you mean "task.length"?'),

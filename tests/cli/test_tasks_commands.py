@@ -167,8 +167,8 @@ def test_sweep_reports_failures_by_its_exit_code(
     ("words", "code", "message"),
     [
         ("show recal", 1, "task.name: expected one of recall, recall-plain"),
-        ("show recall --count 0", 1, "count is 0; it must be at least 1"),
-        ("show recall --seed -1", 1, "seed is -1; it must be at least 0 and below 2^64"),
+        ("show recall --count 0", 1, "count: expected at least 1, got 0"),
+        ("show recall --seed -1", 1, "seed: expected at least 0 and below 2^64, got -1"),
         ("show addition --task.length 8", 1, "task.length=8 has no effect on addition"),
         ("run recall", 2, "required and not given: --out"),
         ("run recall --out x --training.step 3", 2, 'did you mean "training.steps"?'),

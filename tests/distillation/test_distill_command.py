@@ -213,7 +213,7 @@ def test_longer_filters_by_the_length_policy(work: Path, tmp_path: Path) -> None
     [
         (["--state=5"], "an order of 5 was asked for"),
         (["--tolerance=0"], "distill: expected a tolerance above 0"),
-        (["--documents=0"], "documents is 0; it must be at least 1"),
+        (["--documents=0"], "documents: expected at least 1, got 0"),
         (["--max_state=7"], "distill: expected an even largest state ≥ 2, got 7"),
     ],
 )

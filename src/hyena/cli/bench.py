@@ -16,6 +16,7 @@ from hyena.bench.goals import Goal, Results
 from hyena.bench.reference import head_size
 from hyena.bench.report import goal_rows, table
 from hyena.cli.bar import bar
+from hyena.cli.values import check_at_least
 from hyena.machine import convolution, hardware, setting
 from hyena.ops.backend import resolve_backend
 
@@ -64,14 +65,13 @@ class Config:
     """Measure again what the folder has already."""
 
     def __post_init__(self) -> None:
-        for name in ("threads", "seconds", "repeats"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} is {value}; it must be more than 0")
+        check_at_least(1, threads=self.threads, repeats=self.repeats)
+        if self.seconds is not None and self.seconds <= 0:
+            raise ValueError(f"seconds: expected more than 0, got {self.seconds}")
         for name in ("widths", "lengths"):
             values = getattr(self, name)
             if values is not None and (not values or min(values) < 1):
-                raise ValueError(f"{name} is {values}; it must be a list of numbers above 0")
+                raise ValueError(f"{name}: expected a list of numbers above 0, got {values}")
         for width in self.widths or []:
             head_size(width)
         generation = self.suite == "generate"

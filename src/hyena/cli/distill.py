@@ -15,6 +15,7 @@ import hyena
 from hyena.cli.bar import bar
 from hyena.cli.held_out import HeldOut, Split, held_out
 from hyena.cli.saved_model import load_model, own_tokenizer
+from hyena.cli.values import check_at_least
 from hyena.data import Tokenizer
 from hyena.distillation import Distilled, Form, distill, draw_distillation, logit_error
 from hyena.distillation.distill import check_settings
@@ -82,10 +83,7 @@ class Config:
     """Where to compute the models' outputs; filters are fitted on the CPU."""
 
     def __post_init__(self) -> None:
-        for name in ("documents", "batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        check_at_least(1, documents=self.documents, batch=self.batch)
         for name in ("tolerance", "max_state"):
             if self.state is not None and getattr(self, name) is not None:
                 raise ValueError(

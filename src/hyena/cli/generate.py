@@ -126,7 +126,7 @@ def _refuse_contradictions(config: Config) -> None:
         raise ValueError("prompt and prompts were both given; give one of them")
     if config.logprobs is not None and (config.output != "jsonl" or config.logprobs < 0):
         raise ValueError(
-            "logprobs is a number of alternatives, at least 0, and belongs to JSON Lines; got "
+            "logprobs: expected a number of alternatives, at least 0, in JSON Lines, got "
             f"{config.logprobs} with output {config.output}; give --output jsonl too"
         )
     if config.beam_width is None:

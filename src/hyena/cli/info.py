@@ -11,6 +11,7 @@ import torch
 
 import hyena
 from hyena.cli.model_facts import describe
+from hyena.cli.values import check_at_least
 from hyena.model import PRESETS, LanguageModel, preset
 from hyena.model.saved import find_model
 from hyena.ops import why_not_native
@@ -34,10 +35,7 @@ class Config:
     """Rows of the forward pass whose operations are counted; they share the filters."""
 
     def __post_init__(self) -> None:
-        for name in ("length", "batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        check_at_least(1, length=self.length, batch=self.batch)
 
 
 def run(config: Config) -> None:

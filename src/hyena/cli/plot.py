@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hyena
+from hyena.cli.values import check_at_least
 from hyena.filters import HyenaFilter, LongFilter
 from hyena.model.saved import find_model
 from hyena.plots import draw_filters, draw_loss
@@ -25,8 +26,7 @@ class Config:
     """Taps of the filters to draw; none takes the model's max_length."""
 
     def __post_init__(self) -> None:
-        if self.length is not None and self.length < 1:
-            raise ValueError(f"length is {self.length}; it must be at least 1")
+        check_at_least(1, length=self.length)
 
 
 def run(config: Config) -> None:

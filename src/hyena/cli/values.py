@@ -153,6 +153,13 @@ def _expected(kinds: Sequence[Any]) -> str:
     return " or ".join(found)
 
 
+def check_at_least(least: int, **values: int | None) -> None:
+    """Raises ValueError if one of the options is given and less."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name}: expected at least {least}, got {value}")
+
+
 def unknown(name: str, names: Sequence[str]) -> str:
     """What is said of an option that there is not."""
     near = _nearest(name, names)

@@ -135,7 +135,7 @@ def test_the_command_measures_reports_and_goes_on(tmp_path: Path, capsys: Output
         ("generate --lengths [3]", "no row of the suite generate has lengths [3]; leave them out"),
         ("goals --large true", "large is of the suite generate, not of goals"),
         ("--quick true", "quick is of the suite generate, not of goals"),
-        ("generate --repeats 0", "repeats is 0; it must be more than 0"),
+        ("generate --repeats 0", "repeats: expected at least 1, got 0"),
     ],
 )
 def test_a_mistake_is_one_line(words: str, message: str, tmp_path: Path, capsys: Output) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from hyena.cli.values import check_at_least
 from hyena.tasks import TaskConfig, build_task
 from hyena.tasks.splits import TEST_SHARE
 
@@ -26,10 +27,9 @@ class Config:
     """Seed of the prompts."""
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"count is {self.count}; it must be at least 1")
+        check_at_least(1, count=self.count)
         if not 0 <= self.seed < 2**64:
-            raise ValueError(f"seed is {self.seed}; it must be at least 0 and below 2^64")
+            raise ValueError(f"seed: expected at least 0 and below 2^64, got {self.seed}")
 
 
 def run(config: Config) -> None:
