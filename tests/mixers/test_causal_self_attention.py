@@ -9,7 +9,7 @@ from mixer_definitions import rotary_attention
 from torch import Tensor
 
 from hyena.mixers import CausalSelfAttention
-from hyena.mixers.rotary import rotate
+from hyena.mixers.attention.rotary import rotate
 
 D = 8
 

@@ -1,9 +1,7 @@
 """Layers that mix along the sequence: the Hyena operator, attention, and their rivals."""
 
-from hyena.mixers.attention import CausalSelfAttention
-from hyena.mixers.attention_state import AttentionState
-from hyena.mixers.hyena import HyenaOperator
-from hyena.mixers.hyena_state import HyenaState
+from hyena.mixers.attention import AttentionState, CausalSelfAttention
+from hyena.mixers.hyena import HyenaOperator, HyenaState
 from hyena.mixers.mixer import SPECS, Mixer, Spec, mixer
 from hyena.mixers.replacing import MultiheadAttentionAdapter, replace_attention
 from hyena.mixers.rivals.aft_conv import AFTConv, AFTConvState

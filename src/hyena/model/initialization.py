@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from hyena.filters import HyenaFilter, LongFilter
-from hyena.mixers.short_conv import ShortConv
+from hyena.mixers.hyena.short_conv import ShortConv
 
 STD = 0.02
 

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from hyena.filters.precision import wide, without_autocast
 from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import NORM, SIGMOID, LayerFlops, rival_flops
+from hyena.mixers.hyena.short_conv import ShortConv
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
 from hyena.mixers.rivals.scans.scan import linear_scan
-from hyena.mixers.short_conv import ShortConv
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
 

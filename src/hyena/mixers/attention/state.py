@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hyena.mixers.rotary import Turns
+from hyena.mixers.attention.rotary import Turns
 from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
 
 

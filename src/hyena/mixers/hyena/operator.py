@@ -16,23 +16,15 @@ from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide
 from hyena.mixers.checks import check_dropout, check_no_gradient, check_sizes
 from hyena.mixers.flops import LayerFlops
-from hyena.mixers.hyena_state import HyenaState
+from hyena.mixers.hyena.fused import Kernel, fused
+from hyena.mixers.hyena.generation import planned_for, state_after, step
+from hyena.mixers.hyena.short_conv import ShortConv
+from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
-from hyena.mixers.projections import (
-    channels_first,
-    channels_last,
-    layers_of_step,
-    may_write_out,
-)
-from hyena.mixers.short_conv import ShortConv
-from hyena.ops import Backend, Segments, gated_conv, long_conv, short_conv
+from hyena.mixers.projections import channels_first, channels_last
+from hyena.ops import Backend, Segments, long_conv
 from hyena.ops.backend import resolve_backend
-from hyena.ops.native import operator
-from hyena.ops.native.step import Layers
 from hyena.ops.stepping import online
-from hyena.ops.stepping.online import OnlineState
-from hyena.ops.stepping.recurrence import RecurrentState
-from hyena.ops.stepping.states import normal_tensors
 
 
 @mixer(
@@ -125,17 +117,28 @@ class HyenaOperator(Mixer):
                 "drop one of them"
             )
         place: dict[str, Any] = {"device": device, "dtype": dtype}
+        sizes = (width, order - 1, max_length, bidirectional)
         if filter is None:
+            policy = length_policy or "error"
             filter = HyenaFilter(
                 width,
                 max_length,
                 filters=order - 1,
                 bidirectional=bidirectional,
-                length_policy=length_policy or "error",
+                length_policy=policy,
                 **place,
             )
-        else:
-            _check_filter(filter, width, max_length, order, bidirectional, length_policy)
+        elif length_policy is not None:
+            raise ValueError(
+                "HyenaOperator: length_policy belongs to the filter; give it to the filter's "
+                "constructor when you pass filter="
+            )
+        got = (filter.channels, filter.filters, filter.max_length, filter.bidirectional)
+        if got != sizes:
+            raise ValueError(
+                "HyenaOperator: the filter does not fit; expected (channels, filters, max_length, "
+                f"bidirectional) = {sizes}, got {got}"
+            )
         self.width, self.max_length, self.order = width, max_length, order
         self.short_width, self.bidirectional = short_width, bidirectional
         self.dropout, self.block_causal, self.backend = dropout, block_causal, backend
@@ -152,87 +155,42 @@ class HyenaOperator(Mixer):
 
     def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
         self._check_span(u.shape[1], mask, segments)
-        short = self.centred_short_conv if self.bidirectional else self.short_conv
-        filter = self.two_sided_filter if self.bidirectional else self.filter
-        kernels = self._kernels(filter, u.shape[1], segments)
+        kernels = self._kernels(u.shape[1], segments)
         dropout = self.training and self.dropout > 0
-        if mask is None and not dropout and is_plain(short, ShortConv):
-            y = self._fused(u, short, kernels, segments)
+        if mask is None and not dropout and is_plain(self._short, ShortConv):
+            layers = self.in_proj, self._short, self.out_proj
+            y = fused(u, *layers, kernels, segments, **self._options())
             return channels_last(self.out_proj, y)
         # Definition 3.1: x⁰, …, x^{N−1} and v, (B, D, L) each; then v ← h * (xⁿ · v) from the last
-        *gates, v = short(self._projected(u, mask), segments).split(self.width, dim=1)
-        for gate, (h, skip) in zip(reversed(gates[1:]), kernels, strict=True):
-            v = self._convolve(self._gated(v, gate, mask), h, skip, segments)
+        *gates, v = self._short(self._projected(u, mask), segments).split(self.width, dim=1)
+        for gate, kernel in zip(reversed(gates[1:]), kernels, strict=True):
+            v = self._convolve(self._gated(v, gate, mask), kernel, segments)
         return channels_last(self.out_proj, v * gates[0])
 
     def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, HyenaState]:
-        self._check_span(u.shape[1], mask, None)
-        L, filter = u.shape[1], self.filter
-        recurrent = isinstance(filter, LongFilter) and filter.recurrent
-        planned = 0 if recurrent else room.future or 0
-        if filter.limit is not None and planned and L + planned > filter.limit:
-            raise ValueError(
-                f"HyenaOperator.prefill: {L} positions and future={planned} more exceed max_length "
-                f"{filter.limit}, which a sequence cannot grow past with length_policy "
-                f'"{filter.length_policy}"; plan for at most {max(filter.limit - L, 0)}'
-            )
+        L = u.shape[1]
+        self._check_span(L, mask, None)
+        planned = planned_for(self.filter, L, room)
+        # A spectrum for this one length is not worth keeping beside a small state.
+        kernels = self._taps(L + planned) if planned else self._kernels(L, None)
+        inputs, pending = [], []
         z = self._projected(u, mask)
         *gates, v = self.short_conv(z).split(self.width, dim=1)
-        inputs, pending = [], []
-        # A spectrum for this one length is not worth keeping beside a small state.
-        kernels = self._taps(filter, L + planned) if planned else self._kernels(filter, L, None)
-        for gate, (h, skip) in zip(reversed(gates[1:]), kernels, strict=True):
+        for gate, kernel in zip(reversed(gates[1:]), kernels, strict=True):
             v = self._gated(v, gate, mask)
             inputs.append(v.detach())
             if planned:  # zeros in place of the inputs to come
-                padded = F.pad(v.to(wide(v.dtype)), (0, planned))
-                y = self._convolve(padded, h, skip, None)
+                y = self._convolve(F.pad(v.to(wide(v.dtype)), (0, planned)), kernel, None)
                 v = y[..., :L].to(v.dtype)
                 pending.append(y[..., L:].detach())
             else:
-                v = self._convolve(v, h, skip, None)
+                v = self._convolve(v, kernel, None)
         y = channels_last(self.out_proj, v * gates[0])
-
-        long: OnlineState | RecurrentState
-        with normal_tensors():
-            if isinstance(filter, LongFilter) and recurrent:
-                left = [filter.state_after(v, i) for i, v in enumerate(inputs)]
-                long = RecurrentState(torch.stack(left, dim=1))
-            else:
-                kept = torch.cat(inputs, dim=1) if room.keep_inputs or room.future is None else None
-                if not pending:
-                    pending = [v[..., :0].to(wide(v.dtype)) for v in inputs]
-                line = torch.cat(pending, dim=1)
-                long = OnlineState(line, self.order - 1, kept, block=online.BLOCK)
-            keep = self.short_width - 1
-            short = F.pad(z.detach(), (max(keep - L, 0), 0))
-            return y, HyenaState(short[..., short.shape[-1] - keep :], long, L)
+        return y, state_after(self.filter, z, self.short_width, inputs, pending, room)
 
     def _step(self, u: Tensor, state: HyenaState) -> tuple[Tensor, HyenaState]:
         check_no_gradient("HyenaOperator", self, u)
-        modules: Any = self._modules  # attributes of a module are slow to find
-        filter, in_proj, out_proj = modules["filter"], modules["in_proj"], modules["out_proj"]
-        if state.length >= self.max_length:
-            filter.check_growth(state.length + 1)
-        state.prepare(filter, self.backend)
-        short = modules["short_conv"]
-        native = is_plain(short, ShortConv) and self.backend in ("auto", "native")
-        layers = layers_of_step(in_proj, out_proj, u) if native else None
-        if layers is not None and state.long.takes_native(u, *layers[0], *layers[1]):
-            y, z = self._in_one_call(u, state, layers)
-            state.advance(z)
-            return y, state
-        z = in_proj(u)
-        if native and state.long.takes_native(z):
-            y, _ = self._in_one_call(z, state, None)
-        else:
-            *gates, v = short.step(z, state.before).split(self.width, dim=1)
-            for i, gate in enumerate(reversed(gates[1:])):
-                v = state.long.step(i, gate, v)
-            y = v * gates[0]
-        # The module may write to its output later, and the kernel reads rows side by side.
-        state.advance(z.clone(memory_format=torch.contiguous_format))
-        return out_proj(y if y.dtype == z.dtype else y.to(z.dtype)), state
+        return step(self._modules, self.backend, u, state)
 
     def clear_cache(self) -> None:
         """Forgets what is kept of the filter; see `hyena.LanguageModel.clear_cache`."""
@@ -253,7 +211,7 @@ class HyenaOperator(Mixer):
         document each, filters made anew; kept spectra spare the parts ``filter …``."""
         D, N, positions = self.width, self.order, batch * length
         lead = length - 1 if self.bidirectional else 0
-        filters = (self.two_sided_filter if self.bidirectional else self.filter).flops(length)
+        filters = self._filter.flops(length)
         row, filter_fft = (
             block_causal_convolution(length)
             if self.block_causal
@@ -275,30 +233,16 @@ class HyenaOperator(Mixer):
     def extra_repr(self) -> str:
         return f"width={self.width}, max_length={self.max_length}, order={self.order}"
 
-    def _in_one_call(
-        self, u: Tensor, state: HyenaState, layers: Layers | None
-    ) -> tuple[Tensor, Tensor]:
-        """With ``layers`` the whole step; without, what lies between the projections.
-
-        Returns: y (B, D); z, the input of the short convolution, which without layers is u.
-        """
-        before = [z if z.dtype == torch.float32 else z.float() for z in state.before]
-        y, z = state.long.native_step(u, before, layers, self._by_lag)
-        return y, z if z.dtype == u.dtype else z.to(u.dtype)
-
-    def _by_lag(self) -> tuple[Tensor, Tensor]:
-        return self.short_conv.by_lag()
-
     def _is_own(self, state: HyenaState) -> bool:
         N, D = self.order, self.width
         return state.sizes == ((N + 1) * D, self.short_width - 1, N - 1, D)
 
     def _check_span(self, length: int, mask: Tensor | None, segments: Segments | None) -> None:
         """Raises ValueError where rows or documents would need filters of their own lengths."""
-        policy = (self.two_sided_filter if self.bidirectional else self.filter).length_policy
         span = length if segments is None else segments.longest
         alone = mask is None and segments is None
-        if policy == "interpolate" and self.max_length < span and not alone:
+        interpolates = self._filter.length_policy == "interpolate"
+        if interpolates and self.max_length < span and not alone:
             raise ValueError(
                 f"the length {span} of a padded row or packed document exceeds max_length "
                 f'{self.max_length}: with length_policy "interpolate" each would need a filter '
@@ -316,73 +260,36 @@ class HyenaOperator(Mixer):
         """The input of a long convolution, (B, D, L)."""
         return zero_at_padding(F.dropout(v * gate, self.dropout, self.training), mask, 1)
 
-    def _fused(
-        self,
-        u: Tensor,
-        short: "ShortConv",
-        kernels: list[tuple[Any, Tensor | None]],
-        segments: Segments | None,
-    ) -> Tensor:
-        """The output before its projection, (B, D, L): the first long convolution as one op with
-        its gates and their short convolution."""
-        direct = self.backend in ("auto", "native") and not self.block_causal
-        if direct and may_write_out(self.in_proj, u) and may_write_out(self.out_proj, u):
-            first, taps = (self.in_proj.weight, self.in_proj.bias), (short.weight, short.bias)
-            causal = not self.bidirectional
-            y = operator.run(u, first, taps, kernels, causal=causal, segments=segments)
-            if y is not None:
-                return y
-        z = channels_first(self.in_proj, u)
-        others = (self.order - 2) * self.width  # channels of the gates x⁰, x¹, … not yet in use
-        options: dict[str, Any] = {
-            "causal": not self.bidirectional,
-            "segments": segments,
-            "backend": self.backend,
-        }
-        (h, skip), *rest = kernels
-        y = gated_conv(
-            z[:, others:],
-            h,
-            skip,
-            short=(short.weight[others:], short.bias[others:]),
-            block_causal=self.block_causal,
-            **options,
-        )
-        if others:
-            gates = short_conv(z[:, :others], short.weight[:others], short.bias[:others], **options)
-            for gate, (h, skip) in zip(reversed(gates.split(self.width, 1)), rest, strict=True):
-                y = self._convolve(y, h, skip, segments) * gate
-        return y
+    def _convolve(self, v: Tensor, kernel: Kernel, segments: Segments | None) -> Tensor:
+        causal = not self.bidirectional
+        return long_conv(v, *kernel, causal=causal, segments=segments, **self._options())
 
-    def _convolve(
-        self, v: Tensor, h: Any, skip: Tensor | None, segments: Segments | None
-    ) -> Tensor:
-        return long_conv(
-            v,
-            h,
-            skip,
-            causal=not self.bidirectional,
-            segments=segments,
-            block_causal=self.block_causal,
-            backend=self.backend,
-        )
-
-    def _kernels(
-        self, filter: HyenaFilter | LongFilter, length: int, segments: Segments | None
-    ) -> list[tuple[Any, Tensor | None]]:
-        """(filter or its spectrum, skip) of each long convolution."""
+    def _kernels(self, length: int, segments: Segments | None) -> list[Kernel]:
+        """Of each long convolution."""
         with_taps = self.backend == "naive" or self.block_causal
         if segments is None and length > 0 and not with_taps:
-            spectra = filter.spectra(length, backend=self.backend)
+            spectra = self._filter.spectra(length, backend=self.backend)
             if spectra is not None:
                 return [(spectrum, None) for spectrum in spectra]
-        return self._taps(filter, max(length if segments is None else segments.longest, 1))
+        return self._taps(max(length if segments is None else segments.longest, 1))
 
-    def _taps(
-        self, filter: HyenaFilter | LongFilter, length: int
-    ) -> list[tuple[Any, Tensor | None]]:
-        """(filter, skip) of each long convolution."""
-        return [(h, filter.skip[i]) for i, h in enumerate(filter(length))]
+    def _taps(self, length: int) -> list[Kernel]:
+        """The same without spectra."""
+        return [(h, self._filter.skip[i]) for i, h in enumerate(self._filter(length))]
+
+    def _options(self) -> dict[str, Any]:
+        return {"block_causal": self.block_causal, "backend": self.backend}
+
+    @property
+    def _short(self) -> ShortConv:
+        short: ShortConv = self.centred_short_conv if self.bidirectional else self.short_conv
+        return short
+
+    @property
+    def _filter(self) -> HyenaFilter | LongFilter:
+        found: Any = self.two_sided_filter if self.bidirectional else self.filter
+        filter: HyenaFilter | LongFilter = found
+        return filter
 
     def _check_generates(self, what: str) -> None:
         if self.bidirectional:
@@ -390,25 +297,3 @@ class HyenaOperator(Mixer):
                 f"HyenaOperator.{what}: a bidirectional operator sees the future and cannot "
                 "generate token by token; build it with bidirectional=False"
             )
-
-
-def _check_filter(
-    filter: HyenaFilter | LongFilter,
-    width: int,
-    max_length: int,
-    order: int,
-    bidirectional: bool,
-    length_policy: LengthPolicy | None,
-) -> None:
-    expected = (width, order - 1, max_length, bidirectional)
-    got = (filter.channels, filter.filters, filter.max_length, filter.bidirectional)
-    if expected != got:
-        raise ValueError(
-            "HyenaOperator: the filter does not fit; expected (channels, filters, max_length, "
-            f"bidirectional) = {expected}, got {got}"
-        )
-    if length_policy is not None:
-        raise ValueError(
-            "HyenaOperator: length_policy belongs to the filter; give it to the filter's "
-            "constructor when you pass filter="
-        )
