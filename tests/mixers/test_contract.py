@@ -662,3 +662,18 @@ def test_sizes_that_cannot_be(name: str, size: Any) -> None:
         options = {"width": D, **required, argument: size}
         with pytest.raises(ValueError, match=rf"expected .*\b{argument}\b.*, got '?{size}'?$"):
             spec.type(**options, device="meta")
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_sizes_whose_operations_cannot_be_counted(name: str) -> None:
+    mixer = build(name, device="meta")
+    assert mixer.flops(2**48, 2**48).total > mixer.flops(7).total > 0
+    called = f"{type(mixer).__name__}.flops: expected "
+    for size in (0, -1, 2**64, 10**400):
+        message = f"^{re.escape(called)}length from 1 to 2\\^48, got {size}$"
+        with pytest.raises(ValueError, match=message):
+            mixer.flops(size)
+    for size in (1.5, "é", None):
+        message = f"^{re.escape(called)}an integer as batch, got {type(size).__name__}$"
+        with pytest.raises(TypeError, match=message):
+            mixer.flops(7, size)

@@ -1,5 +1,6 @@
 """Floating point operations: the paper's formula by hand, the executed ones by instruments."""
 
+import re
 from dataclasses import replace
 from math import log2
 from typing import Any
@@ -214,7 +215,16 @@ def test_the_model_counts_itself() -> None:
     assert model.flops(8, 3) == flops(TINY, 8, 3)
 
 
-@pytest.mark.parametrize(("length", "batch"), [(0, 1), (8, 0)])
-def test_nothing_to_count_is_an_error(length: int, batch: int) -> None:
-    with pytest.raises(ValueError, match=rf"length ≥ 1 and batch ≥ 1, got {length} and {batch}"):
+@pytest.mark.parametrize(
+    ("length", "batch", "message"),
+    [
+        (0, 1, "length from 1 to 2^48, got 0"),
+        (8, 0, "batch from 1 to 2^48, got 0"),
+        (2**64, 1, f"length from 1 to 2^48, got {2**64}"),
+        (8, 2**64, f"batch from 1 to 2^48, got {2**64}"),
+    ],
+)
+def test_sizes_that_cannot_be_counted(length: int, batch: int, message: str) -> None:
+    message = f"HyenaOperator.flops: expected {message}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         flops(TINY, length, batch)

@@ -25,6 +25,7 @@ from hyena.mixers.checks import (
 )
 from hyena.mixers.flops import LayerFlops
 from hyena.ops import Segments
+from hyena.ops.arguments import check_size
 
 M = TypeVar("M", bound="type[Any]")
 
@@ -81,7 +82,7 @@ class Mixer(nn.Module):
 
     A mixer writes `_mix`, `_prefill` and `_step`, on arguments that have been checked, the input
     zero at padding; the shapes of its state, or if that has no fixed ones, `state_size` and
-    `_is_own`; and its `flops`. Attributes: ``width`` D.
+    `_is_own`; and its `_flops`. Attributes: ``width`` D.
     """
 
     spec: ClassVar[Spec]
@@ -164,8 +165,13 @@ class Mixer(nn.Module):
         return sum(prod(shape) for shape in self._state_shapes())
 
     def flops(self, length: int, batch: int = 1) -> LayerFlops:
-        """Floating point operations of `forward` on ``batch`` rows of ``length`` tokens."""
-        raise NotImplementedError
+        """Floating point operations of `forward` on ``batch`` rows of ``length`` tokens.
+
+        Raises: TypeError on what is no integer; ValueError unless both are from 1 to 2^48.
+        """
+        check_size(f"{self._name}.flops", "length", length, 1)
+        check_size(f"{self._name}.flops", "batch", batch, 1)
+        return self._flops(length, batch)
 
     @property
     def _name(self) -> str:
@@ -181,6 +187,10 @@ class Mixer(nn.Module):
 
     def _step(self, u: Tensor, state: Any) -> tuple[Tensor, Any]:
         """`step`."""
+        raise NotImplementedError
+
+    def _flops(self, length: int, batch: int) -> LayerFlops:
+        """`flops`."""
         raise NotImplementedError
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:

@@ -77,7 +77,7 @@ def flops(config: ModelConfig, length: int, batch: int = 1) -> FlopTable:
     A training step is about three times as much, four with activation checkpointing. Lengths that
     the model's length policy refuses can be asked for: this is arithmetic only.
 
-    Raises: ValueError if length or batch is below 1.
+    Raises: TypeError on what is no integer; ValueError unless both are from 1 to 2^48.
     """
     return FlopTable(paper_flops(config, length, batch), executed_flops(config, length, batch))
 
@@ -87,10 +87,10 @@ def paper_flops(config: ModelConfig, length: int, batch: int = 1) -> ModelFlops:
 
     The logarithm is that of ``length``, and the leading factor 2 applies to every term, as printed.
     """
-    D, N, positions = config.width, config.order, batch * length
+    D, N = config.width, config.order
 
     def by_paper(name: str, executed: LayerFlops) -> LayerFlops:
-        parts = dict(executed.parts)
+        parts, positions = dict(executed.parts), batch * length
         if name == "attention":
             parts["rotation"] = 0
         elif name == "hyena":
@@ -121,12 +121,9 @@ def _model(
     batch: int,
     count: Callable[[str, LayerFlops], LayerFlops],
 ) -> ModelFlops:
-    if length < 1 or batch < 1:
-        raise ValueError(f"flops: expected length ≥ 1 and batch ≥ 1, got {length} and {batch}")
-    mlp = 2 * 2 * config.width * config.hidden * batch * length
-
     def block(name: str) -> LayerFlops:
         mixer = count(name, build_mixer(config, name, device="meta").flops(length, batch))
+        mlp = 2 * 2 * config.width * config.hidden * batch * length
         return replace(mixer, parts={**mixer.parts, "mlp": mlp})
 
     names = config.layer_mixers()

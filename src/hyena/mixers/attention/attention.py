@@ -110,7 +110,7 @@ class CausalSelfAttention(Mixer):
         if planned in `prefill`, ``future`` more."""
         return 2 * self.width * (length + (future or 0))
 
-    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+    def _flops(self, length: int, batch: int) -> LayerFlops:
         """All L·L pairs; the projections in full, not as six times the parameters."""
         D, positions, pairs = self.width, batch * length, batch * length * length
         products = 2 * D * pairs  # of queries and keys; of scores and values

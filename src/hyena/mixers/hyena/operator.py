@@ -206,7 +206,7 @@ class HyenaOperator(Mixer):
         blocks = planned + 2 * min(planned, online.BLOCK)
         return short + convolutions * D * (length if future is None else blocks)
 
-    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+    def _flops(self, length: int, batch: int) -> LayerFlops:
         """Floating point operations of `forward` on ``batch`` rows of ``length`` tokens, one
         document each, filters made anew; kept spectra spare the parts ``filter …``."""
         D, N, positions = self.width, self.order, batch * length

@@ -133,7 +133,7 @@ class AFTConv(Mixer):
         near, sums = (self.taps - 1, self.width), (self.width,)
         return near, near, sums, sums, sums
 
-    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+    def _flops(self, length: int, batch: int) -> LayerFlops:
         D, K, positions = self.width, self.taps, batch * length
         # kept: 2; weight and its product with v: 3; a product and a term for each tap and sum;
         # division

@@ -79,7 +79,7 @@ class GSS(Mixer):
         self.up_proj = nn.Linear(self.channels, _EXPANSION * width, **place)
         self.out_proj = nn.Linear(_EXPANSION * width, width, **place)
 
-    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+    def _flops(self, length: int, batch: int) -> LayerFlops:
         D, H, wide, positions = self.width, self.channels, _EXPANSION * self.width, batch * length
         products, transforms, pointwise = self.filter.flops(length, batch)
         return rival_flops(

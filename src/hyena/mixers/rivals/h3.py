@@ -84,7 +84,7 @@ class H3(Mixer):
         self.shift = Shift(width, state, **place)
         self.out_proj = nn.Linear(width, width, **place)
 
-    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+    def _flops(self, length: int, batch: int) -> LayerFlops:
         D, E, positions = self.width, self.head_dim, batch * length
         taps = min(self.state, length)
         products, transforms, pointwise = self.filter.flops(length, batch * E * E)

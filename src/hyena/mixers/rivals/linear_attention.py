@@ -91,7 +91,7 @@ class LinearAttention(Mixer):
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         return ((self.heads, self.head_dim, self.head_dim + 1),)
 
-    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+    def _flops(self, length: int, batch: int) -> LayerFlops:
         D, H, E, C = self.width, self.heads, self.head_dim, self._chunk
         chunks, positions = batch * H * -(-length // C), batch * length
         sums = E * (E + 1)  # kept from chunk to chunk

@@ -126,7 +126,7 @@ class Mamba2(Mixer):
         step = self.step_bias.exp()
         self.step_bias.copy_(step + torch.log(-torch.expm1(-step)))  # softplus of it is the step
 
-    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+    def _flops(self, length: int, batch: int) -> LayerFlops:
         inner, n, H, P = self.sizes[0], self.state, self.heads, self.head_dim
         S = min(CHUNK, length)
         chunks, positions = batch * -(-length // S), batch * length

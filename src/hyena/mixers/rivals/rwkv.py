@@ -82,7 +82,7 @@ class RWKV(Mixer):
         self.bonus = nn.Parameter(torch.empty(width, **place))
         self._set_initial()
 
-    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+    def _flops(self, length: int, batch: int) -> LayerFlops:
         # kept: 3; weight and its product with v: 3; with the bonus: 1; the peak and what is scaled
         # by it: 5; the two sums and their division: 6
         mean = RUNNING_MAX + 3 + 3 + SUM_OF_TWO + 1 + 5 + 6

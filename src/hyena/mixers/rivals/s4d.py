@@ -64,7 +64,7 @@ class S4D(Mixer):
         )
         self.out_proj = nn.Linear(width, 2 * width, **place)
 
-    def flops(self, length: int, batch: int = 1) -> LayerFlops:
+    def _flops(self, length: int, batch: int) -> LayerFlops:
         D, positions = self.width, batch * length
         products, transforms, pointwise = self.filter.flops(length, batch)
         return rival_flops(
