@@ -28,6 +28,12 @@ def test_no_package_imports_one_below_it() -> None:
         above.add(name)
 
 
+def test_no_files_import_each_other_in_a_circle() -> None:
+    modules = IMPORTS["graph_of_modules"]()
+    assert IMPORTS["circles"](modules) == []
+    assert IMPORTS["circles"](IMPORTS["graph_of_parts"](modules)) == []
+
+
 def test_the_table_is_written_in_order() -> None:
     page = "# x\n\n| `b` | two | |\n| `a` | one | `c` |\n\nend | `d` |\n"
     written = IMPORTS["rewritten"](page, {"a": set(), "b": {"a"}, "c": {"b", "a"}})

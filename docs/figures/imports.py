@@ -15,8 +15,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "hyena"
 PAGE = ROOT / "docs" / "architecture.md"
-# Imports against the order: of `LanguageModel.generate`, when it is called.
-UPWARD = {("model", "generation")}
 Graph = dict[str, set[str]]
 
 
@@ -93,13 +91,10 @@ def circles(graph: Graph) -> list[list[str]]:
 
 
 def graph_of_packages() -> Graph:
-    """The packages that each package of hyena imports, but for `UPWARD`."""
-    real = graph_of_parts(graph_of_modules())
+    """The packages that each package of hyena imports."""
+    parts = graph_of_parts(graph_of_modules())
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    return {
-        name: {other for other in real[name] & packages if (name, other) not in UPWARD}
-        for name in packages
-    }
+    return {name: parts[name] & packages for name in packages}
 
 
 def table(page: str) -> dict[str, tuple[str, set[str]]]:

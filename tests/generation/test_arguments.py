@@ -1,5 +1,6 @@
 """Arguments of a wrong kind are one line: what was asked, what was got, what to do."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from generation_models import build
 
 from hyena.data import load_tokenizer
 from hyena.generation import Sampling, SequenceState, beam_search, generate, stream
+from hyena.model import LanguageModel
 
 BYTES = load_tokenizer("bytes")
 
@@ -106,3 +108,17 @@ def test_numbers_may_be_of_numpy() -> None:
         model, [[1], [2]], max_new_tokens=np.int64(3), seed=np.int64(4), top_k=np.int64(9)
     )
     assert found == generate(model, [[1], [2]], max_new_tokens=3, seed=[4, 5], top_k=9)
+
+
+@pytest.mark.parametrize("call", [generate, stream, beam_search])
+@pytest.mark.parametrize("model", [-1, None, "model", torch.nn.Linear(2, 2), LanguageModel])
+def test_what_is_no_model(call: Any, model: Any) -> None:
+    with pytest.raises(TypeError, match=r"^model: expected a LanguageModel, got .*; hyena\.load"):
+        call(model, [[1]])
+
+
+def test_a_model_generates_by_the_function_of_the_same_name() -> None:
+    model = build()
+    asked: dict[str, Any] = {"max_new_tokens": 5, "tokenizer": BYTES, "seed": 3, "stop": "z"}
+    assert model.generate("ab", **asked) == generate(model, "ab", **asked)
+    assert "seed" in inspect.signature(model.generate).parameters

@@ -15,13 +15,14 @@ from hyena.files.kinds import what_is
 from hyena.files.staging import recover, staged, writing
 
 from .documents import WithoutText, with_tokens
+from .load_tokenizer import load_tokenizer
 from .manifest import MANIFEST_FILE, Manifest, TokenizerRecord, read_manifest, write_manifest
 from .prepare_config import PrepareConfig
 from .sources import Source, find_source
 from .splits import SPLITS, assign_splits
 from .token_file import check_files
 from .token_writer import Spool, write_splits
-from .tokenizer import DESCRIPTION_FILE, Tokenizer, load_tokenizer
+from .tokenizer import DESCRIPTION_FILE, Tokenizer
 
 Progress = Callable[[int, int, "int | None"], None]
 """Called after each document with the documents and text bytes so far, and the size of the source

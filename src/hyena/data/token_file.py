@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from hyena.files.digests import sha256_of
 
 from .documents import TokenDocument
+from .load_tokenizer import load_tokenizer
 from .manifest import AGAIN, Manifest, TokenizerRecord, read_manifest
-from .tokenizer import Tokenizer, load_tokenizer
+from .tokenizer import Tokenizer
 
 # What numpy raises for a header that is none: it is read as Python's literals.
 _NO_ARRAY = (ValueError, EOFError, SyntaxError, TypeError, TokenError, MemoryError, OverflowError)

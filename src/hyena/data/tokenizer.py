@@ -1,21 +1,17 @@
-"""What every tokenizer offers, the byte tokenizer, and the way to find a tokenizer by name."""
+"""What every tokenizer offers, and the byte tokenizer."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena.files import digests
-from hyena.files.records import read_record
-
-from .utf8 import read_text, utf8
+from .utf8 import utf8
 
 DESCRIPTION_FILE = "tokenizer.hyena.json"
 """Written by ``Tokenizer.save``: which kind of tokenizer a folder holds."""
@@ -81,90 +77,6 @@ class BytesTokenizer:
 
     def save(self, directory: str | Path) -> None:
         write_description(directory, self, kind="bytes")
-
-
-def load_tokenizer(spec: str | Path, *, end_of_text: str | None = None) -> Tokenizer:
-    """The tokenizer that ``spec`` names.
-
-    Args:
-        spec: ``bytes``; ``gpt2``; a Hugging Face ``tokenizer.json``; or a folder with such a file
-            or one that ``Tokenizer.save`` (so also ``prepare``) wrote.
-        end_of_text: for a ``tokenizer.json``, the token that separates documents; without it the
-            usual names are looked up.
-
-    Raises:
-        FileNotFoundError: ``spec`` is no known name and no file or folder.
-        ValueError: the file is no tokenizer, has no end-of-text token, was written by a newer
-            version, or differs from what was saved.
-        ImportError: a package is needed that is not installed.
-    """
-    from . import hugging_face_tokenizer as hf
-
-    if spec == "bytes":
-        if end_of_text is not None:
-            raise ValueError(
-                "end_of_text applies to a tokenizer.json; 'bytes' has its own (id 256)"
-            )
-        return BytesTokenizer()
-    if spec == "gpt2":
-        if end_of_text is not None:
-            raise ValueError("end_of_text applies to a tokenizer.json; 'gpt2' has its own (50256)")
-        return hf.gpt2_tokenizer()
-    path = Path(spec)
-    if (path / DESCRIPTION_FILE).is_file():
-        return _load_saved(path, end_of_text)
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"tokenizer {str(spec)!r} was asked for, but it is neither 'bytes' nor 'gpt2' nor an "
-            f"existing file, and no folder with {DESCRIPTION_FILE} or tokenizer.json"
-        )
-    name = file.parent.name if file.name == "tokenizer.json" else file.stem
-    return hf.HuggingFaceTokenizer(
-        read_text(file), name=name or "tokenizer.json", end_of_text=end_of_text, origin=str(file)
-    )
-
-
-@dataclass
-class _Description:
-    """What `write_description` wrote."""
-
-    kind: str
-    name: str = "tokenizer.json"
-    vocab_size: int = 0
-    fingerprint: str = ""
-    end_of_text: str | None = None
-
-
-def _load_saved(directory: Path, end_of_text: str | None) -> Tokenizer:
-    from . import hugging_face_tokenizer as hf
-
-    file = directory / DESCRIPTION_FILE
-    advice = "restore it from a copy"
-    description = read_record(file, _Description, FORMAT_VERSION, advice=advice)
-    digests.check(directory, (DESCRIPTION_FILE, "tokenizer.json"), advice=advice)
-    if description.kind == "bytes":
-        tokenizer: Tokenizer = BytesTokenizer()
-    elif description.kind == "hugging_face":
-        source = directory / "tokenizer.json"
-        if not source.is_file():
-            raise FileNotFoundError(f"{source} is missing, though {file} asks for it")
-        tokenizer = hf.HuggingFaceTokenizer(
-            read_text(source),
-            name=description.name,
-            end_of_text=end_of_text or description.end_of_text,
-            origin=str(source),
-        )
-    else:
-        raise ValueError(
-            f"{file} describes a tokenizer of kind {description.kind!r}; upgrade hyena"
-        )
-    if end_of_text is None and tokenizer.fingerprint != description.fingerprint:
-        raise ValueError(
-            f"the tokenizer in {directory} is not the one that was saved there (its fingerprint "
-            f"differs); restore the folder or write it again"
-        )
-    return tokenizer
 
 
 def write_description(

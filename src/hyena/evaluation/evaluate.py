@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.model.evaluation_mode import evaluation_mode
+from hyena.filters.evaluation_mode import evaluation_mode
 
 from .sliding_windows import sliding_windows
 

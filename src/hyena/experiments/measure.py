@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hyena.experiments.curriculum import Stream, generator, micro_batches
-from hyena.model.evaluation_mode import evaluation_mode
+from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.tasks import Batch, Task, exact_match, least_squares_errors
 
 Z = 1.959964  # of the normal distribution: 95% lie within ± Z standard deviations

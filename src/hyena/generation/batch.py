@@ -10,10 +10,11 @@ from torch import Tensor
 
 from hyena.generation.continuation import Continuation
 from hyena.generation.logprobs import Alternatives, likeliest, logprobs
+from hyena.generation.model import Model, device_of
 from hyena.generation.prompts import batches, pad_left
 from hyena.generation.results import SequenceState
 from hyena.generation.sampling import Sampling, sample
-from hyena.model import LanguageModel, ModelState
+from hyena.generation.state import ModelState
 
 
 class Batch:
@@ -29,7 +30,7 @@ class Batch:
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: Model,
         rows: Sequence[Continuation],
         state: ModelState,
         logits: Tensor,
@@ -85,7 +86,7 @@ class Batch:
 
 @torch.no_grad()
 def begin(
-    model: LanguageModel,
+    model: Model,
     rows: Sequence[Continuation],
     new: int,
     *,
@@ -98,10 +99,10 @@ def begin(
         new: tokens to be fed at most, after those of the prompts.
         return_state: the states will be gone on from, however far.
     """
-    device = model.embedding.weight.device
+    device = device_of(model)
     fresh = [row for row in rows if row.start is None]
     begun = []
-    for places in batches(model, [row.prompt for row in fresh]):
+    for places in batches(model.config, [row.prompt for row in fresh]):
         own = [fresh[i] for i in places]
         ids, mask = pad_left([row.prompt for row in own], device)
         logits, state = model.prefill(
@@ -127,13 +128,13 @@ def _joined(states: Sequence[ModelState]) -> list[tuple[Sequence[int], ModelStat
 
 
 def _continued(
-    model: LanguageModel,
+    model: Model,
     rows: Sequence[tuple[Continuation, SequenceState]],
     state: ModelState,
     never_penalized: Iterable[int],
 ) -> Batch:
     """Rows with prompts of one length after the state of all of them, which is advanced."""
-    device = model.embedding.weight.device
+    device = device_of(model)
     for tokens in zip(*(row.prompt for row, _ in rows), strict=True):
         logits, state = model.step(torch.tensor(tokens, device=device), state)
     if not rows[0][0].prompt:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hyena.data.tokenizer import Tokenizer
+from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.generation.arguments import check_number, whole_number
 from hyena.generation.ending import Ending
 from hyena.generation.logprobs import Alternatives, check_alternatives, likeliest, logprobs
+from hyena.generation.model import Model, check_model, device_of
 from hyena.generation.prompts import (
     Prompts,
     batches,
@@ -22,8 +25,6 @@ from hyena.generation.prompts import (
 )
 from hyena.generation.results import Finished
 from hyena.generation.text_stream import TextStream
-from hyena.model import LanguageModel
-from hyena.model.evaluation_mode import evaluation_mode
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Beam:
 
 @torch.no_grad()
 def beam_search(
-    model: LanguageModel,
+    model: Model,
     prompts: Prompts,
     *,
     tokenizer: Tokenizer | None = None,
@@ -78,6 +79,7 @@ def beam_search(
     Returns: for each prompt up to ``beam_width`` results, the best first.
     Raises: ValueError as `generate`.
     """
+    check_model(model)
     config = model.config
     ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, config.vocab_size)
     check_alternatives(alternatives, config.vocab_size)
@@ -94,18 +96,16 @@ def beam_search(
     most = ending.max_new_tokens
     check_room(config, max(map(len, ids)), most)
     searches = [_Search(beam_width, length_penalty, ending, alternatives, own) for own in ids]
-    with evaluation_mode(model):
-        for places in batches(model, ids):
+    with evaluation_mode(cast(nn.Module, model)):
+        for places in batches(config, ids):
             _search(model, [ids[i] for i in places], [searches[i] for i in places], most)
     return [search.results() for search in searches]
 
 
-def _search(
-    model: LanguageModel, prompts: list[list[int]], searches: list[_Search], most: int
-) -> None:
+def _search(model: Model, prompts: list[list[int]], searches: list[_Search], most: int) -> None:
     """Runs the searches of prompts that are one batch."""
     rows = [[i] for i in range(len(prompts))]  # of the batch, those of each search's beams
-    tokens, mask = pad_left(prompts, model.embedding.weight.device)
+    tokens, mask = pad_left(prompts, device_of(model))
     logits, state = model.prefill(tokens, mask=mask, future=most - 1, last_only=True)
     last = logits[:, -1]
     while True:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hyena.data.tokenizer import Tokenizer
+from hyena.generation.model import Model
 from hyena.generation.prompts import Prompts
 from hyena.generation.results import Generation, SequenceState
 from hyena.generation.stream import stream
-from hyena.model import LanguageModel
 
 
 def generate(
-    model: LanguageModel,
+    model: Model,
     prompts: Prompts,
     *,
     tokenizer: Tokenizer | None = None,

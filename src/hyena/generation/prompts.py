@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hyena.data.tokenizer import Tokenizer
 from hyena.generation.arguments import shown
-from hyena.model import LanguageModel, ModelConfig
+from hyena.generation.model import Config
 
 Prompts = str | Sequence[str] | Sequence[Sequence[int]]
 
@@ -71,13 +71,13 @@ def require_tokens(prompts: Sequence[Sequence[int]]) -> None:
         )
 
 
-def room(config: ModelConfig) -> int | None:
+def room(config: Config) -> int | None:
     """The most tokens that a model can be fed one after the other; None if there is no limit."""
-    unlimited = config.length_policy == "extrapolate" and not _has_table(config)
+    unlimited = config.length_policy == "extrapolate" and not config.has_table
     return None if unlimited else config.max_length
 
 
-def check_room(config: ModelConfig, known: int, new: int, *, feed_last: bool = False) -> None:
+def check_room(config: Config, known: int, new: int, *, feed_last: bool = False) -> None:
     """Raises ValueError if so many known tokens and new ones do not fit.
 
     Args:
@@ -89,8 +89,8 @@ def check_room(config: ModelConfig, known: int, new: int, *, feed_last: bool = F
         return
     most = limit - known + (not feed_last)
     advice = "shorten the prompt" + (f" or ask for at most {most} new tokens" if most > 0 else "")
-    if _has_table(config):
-        advice += f": the trained encoding of the filters is a table of {limit} positions"
+    if config.has_table:
+        advice += f": the trained encoding of positions is a table of {limit} rows"
     elif config.length_policy == "error":
         advice += ', or load the model with length_policy "extrapolate"'
     raise ValueError(
@@ -99,16 +99,11 @@ def check_room(config: ModelConfig, known: int, new: int, *, feed_last: bool = F
     )
 
 
-def _has_table(config: ModelConfig) -> bool:
-    """Whether filters have a trained encoding, which ends at max_length under every policy."""
-    return config.filter.train_encoding and "hyena" in config.layer_mixers()
-
-
-def batches(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+def batches(config: Config, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
     """The indices of prompts that may run as one batch: all, if they may be padded."""
     together = defaultdict(list)
     for i, prompt in enumerate(prompts):
-        together[0 if model.positions is None else len(prompt)].append(i)
+        together[len(prompt) if config.positions == "learned" else 0].append(i)
     return list(together.values())
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from hyena.generation.logprobs import Alternatives
-from hyena.model import ModelState
+from hyena.generation.state import ModelState
 
 Finished = Literal["length", "stop", "end of text", "cancelled"]
 """Why a sequence ended: max_new_tokens; a stop string or stop token; the tokenizer's end of text;

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hyena.generation.results import SequenceState
+from hyena.generation.state import ModelState
 from hyena.mixers import SPECS
-from hyena.model import ModelState
 from hyena.ops.stepping.states import normal_tensors
 
 FORMAT_VERSION = 2

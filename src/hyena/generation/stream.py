@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from operator import index
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
+
+from torch import nn
 
 from hyena.data.tokenizer import Tokenizer
+from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.generation.arguments import shown, whole_number
 from hyena.generation.batch import begin
 from hyena.generation.continuation import Continuation
 from hyena.generation.ending import Ending
 from hyena.generation.logprobs import check_alternatives
+from hyena.generation.model import Model, check_model
 from hyena.generation.prompts import Prompts, check_room, prompt_ids, require_tokens
 from hyena.generation.results import Event, Generation, SequenceState
 from hyena.generation.sampling import Sampling
-from hyena.model import LanguageModel, ModelState
-from hyena.model.evaluation_mode import evaluation_mode
+from hyena.generation.state import ModelState
 
 
 class Stream:
@@ -68,7 +71,7 @@ class Stream:
 
 
 def stream(
-    model: LanguageModel,
+    model: Model,
     prompts: Prompts,
     *,
     tokenizer: Tokenizer | None = None,
@@ -93,6 +96,7 @@ def stream(
     Returns: an iterator of `Event`; its ``generations`` are what `generate` returns.
     Raises: as `generate`, at once where the arguments are wrong.
     """
+    check_model(model)
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     vocabulary = model.config.vocab_size
     ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, vocabulary)
@@ -113,7 +117,7 @@ def stream(
 
 
 def _events(
-    model: LanguageModel,
+    model: Model,
     rows: list[Continuation],
     sampling: Sampling,
     ending: Ending,
@@ -122,7 +126,7 @@ def _events(
 ) -> Generator[Event, None, None]:
     """What a `Stream` iterates over. It does not refer to the stream, or would keep it alive."""
     try:
-        with evaluation_mode(model):
+        with evaluation_mode(cast(nn.Module, model)):
             batches = begin(
                 model,
                 rows,

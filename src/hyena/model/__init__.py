@@ -1,12 +1,12 @@
 """Language models built from mixers: configuration, blocks, presets, counts, save and load."""
 
+from hyena.generation.state import ModelState
 from hyena.mixers.flops import LayerFlops
 from hyena.model.checkpoint import load, save
 from hyena.model.config import FilterConfig, ModelConfig
 from hyena.model.flops import FlopTable, ModelFlops
 from hyena.model.language_model import LanguageModel
 from hyena.model.presets import PRESETS, preset
-from hyena.model.state import ModelState
 
 __all__ = [
     "PRESETS",

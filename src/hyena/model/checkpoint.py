@@ -1,4 +1,4 @@
-"""A model in a folder: ``model.safetensors`` and ``config.json``, with a format version.
+"""Reads a saved model; see `hyena.model.saved` for the files.
 
 Never a pickle: nothing in a checkpoint can run code.
 """
@@ -6,45 +6,21 @@ Never a pickle: nothing in a checkpoint can run code.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from hyena.files import digests
 from hyena.files.records import read_json
 from hyena.model.config import FilterConfig, ModelConfig, SSMConfig
 from hyena.model.language_model import LanguageModel
-from hyena.model.saved import CONFIG, WEIGHTS, find_model
+from hyena.model.saved import CONFIG, FORMAT_VERSION, KIND, WEIGHTS, find_model
 
-FORMAT_VERSION = 1
-_KIND = "hyena language model"
-
-
-def save(model: LanguageModel, directory: str | Path) -> None:
-    """Writes ``model`` into ``directory``, which is made if it is not there.
-
-    Each file is written under another name first, so that a failure leaves an older model whole.
-
-    Raises: OSError if the folder cannot be written.
-    """
-    weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    description = {
-        "kind": _KIND,
-        "format_version": FORMAT_VERSION,
-        "model": dataclasses.asdict(model.config),
-    }
-    text = json.dumps(description, indent=2) + "\n"
-    metadata = {"format": "pt"}  # one entry: several are in any order, so that bytes would differ
-    files = {
-        WEIGHTS: lambda path: save_file(weights, path, metadata),
-        CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
-    }
-    digests.write_files(Path(directory), files)
+save = LanguageModel.save
 
 
 def load(
@@ -105,8 +81,8 @@ def read_config(path: Path) -> ModelConfig:
                 "model.save, or one of a run's checkpoints/step-…"
             )
     description = read_json(file, advice="restore it from a copy")
-    if description.get("kind") != _KIND:
-        raise ValueError(f"{file} does not describe a {_KIND}; was it written by another program?")
+    if description.get("kind") != KIND:
+        raise ValueError(f"{file} does not describe a {KIND}; was it written by another program?")
     version = description.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(

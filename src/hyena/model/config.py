@@ -165,6 +165,13 @@ class ModelConfig:
         return [pattern[i % len(pattern)] for i in range(self.layers)]
 
     @property
+    def has_table(self) -> bool:
+        """Whether positions are encoded by a trained table, which ends at max_length under every
+        length policy."""
+        of_filters = self.filter.train_encoding and "hyena" in self.layer_mixers()
+        return of_filters or self.positions == "learned"
+
+    @property
     def hidden(self) -> int:
         """Width of the MLP's hidden layer."""
         return 4 * self.width if self.mlp_width is None else self.mlp_width

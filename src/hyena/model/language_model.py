@@ -6,26 +6,25 @@ Sizes: B batch, L length, D width, V vocabulary.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from hyena import generation
 from hyena.filters.cache import clear_cache
+from hyena.generation.state import ModelState
 from hyena.mixers.checks import check_mask, segments_of
 from hyena.mixers.projections import product_of_step
 from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
 from hyena.model.initialization import initialize
-from hyena.model.state import ModelState
+from hyena.model.saved import write_model
 from hyena.ops import Segments
 from hyena.ops.arguments import check_tensor
-
-if TYPE_CHECKING:
-    from hyena.generation import Generation
 
 
 class LanguageModel(nn.Module):
@@ -172,17 +171,15 @@ class LanguageModel(nn.Module):
             normalize(self.norm, x, self.embedding).to(weight.dtype), weight
         ), state
 
-    def generate(self, prompts: Any, **options: Any) -> list[Generation]:
-        """Continues prompts; see `hyena.generation.generate`."""
-        from hyena.generation import generate  # the layer above, offered here for convenience
-
-        return generate(self, prompts, **options)
+    generate = generation.generate
 
     def save(self, directory: str | Path) -> None:
-        """Writes weights and config into ``directory``; see `hyena.model.checkpoint.save`."""
-        from hyena.model.checkpoint import save
+        """Writes the model into ``directory``, which is made if it is not there; `hyena.load` reads
+        it. After a failure an older model is whole.
 
-        save(self, directory)
+        Raises: OSError if the folder cannot be written.
+        """
+        write_model(Path(directory), self.config, self.state_dict())
 
     def clear_cache(self) -> None:
         """Forgets what is kept of the filters between calls, which frees its memory.

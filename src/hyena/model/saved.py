@@ -1,13 +1,48 @@
-"""Where in a folder a saved model is: the folder itself, or a checkpoint of the run in it."""
+"""A model in a folder: how it is written, and where in the folder of a run one is.
 
+``model.safetensors`` and ``config.json``, with a format version. Never a pickle: nothing in a
+checkpoint can run code.
+"""
+
+import dataclasses
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hyena.files import digests
 from hyena.files.records import read_json
+from hyena.model.config import ModelConfig
+
+FORMAT_VERSION = 1
+KIND = "hyena language model"
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 BEST = "best.json"
+
+
+def write_model(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """Writes a model, each file under another name first.
+
+    Raises: OSError if the folder cannot be written; an older model is whole then.
+    """
+    tensors = {name: value.detach().contiguous() for name, value in weights.items()}
+    description = {
+        "kind": KIND,
+        "format_version": FORMAT_VERSION,
+        "model": dataclasses.asdict(config),
+    }
+    text = json.dumps(description, indent=2) + "\n"
+    metadata = {"format": "pt"}  # one entry: several are in any order, so that bytes would differ
+    files = {
+        WEIGHTS: lambda path: save_file(tensors, path, metadata),
+        CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
+    }
+    digests.write_files(folder, files)
 
 
 def find_model(path: Path) -> Path:
@@ -55,10 +90,10 @@ def list_checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name)]
-    return sorted(found, key=apply_linear)
+    return sorted(found, key=step_of)
 
 
-def apply_linear(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
     """The step that a checkpoint's name says it is of."""
     return int(checkpoint.name.removeprefix("step-"))
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from hyena.data import Tokenizer
 from hyena.files import atomic, digests, records
 from hyena.model import LanguageModel
-from hyena.model.saved import BEST, apply_linear, list_checkpoints
+from hyena.model.saved import BEST, list_checkpoints, step_of
 
 FORMAT_VERSION = 1
 CONFIG, STATE, OPTIMIZER = "train.yaml", "training.json", "optimizer.safetensors"
@@ -138,7 +138,7 @@ def read_training_state(checkpoint: Path) -> TrainingState:
     advice = remedy(checkpoint)
     state = records.read_record(path, TrainingState, FORMAT_VERSION, advice=advice)
     best = state.step if state.best is None else state.best.step
-    if state.step != apply_linear(checkpoint) or not 0 <= best <= state.step:
+    if state.step != step_of(checkpoint) or not 0 <= best <= state.step:
         raise ValueError(
             f"{path} is damaged: step {state.step} and best step {best} in a folder that is called "
             f"{checkpoint.name}; {advice}"
@@ -197,7 +197,7 @@ def point_to_best(folder: Path, best: Best) -> None:
 def prune(folder: Path, keep: int, best: Best | None) -> None:
     """Remove all checkpoints but the ``keep`` newest and the best."""
     for path in list_checkpoints(folder)[:-keep]:
-        if best is None or apply_linear(path) != best.step:
+        if best is None or step_of(path) != best.step:
             atomic.remove_folder(path)
 
 

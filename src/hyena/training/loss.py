@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hyena.data import Windows
-from hyena.model.evaluation_mode import evaluation_mode
+from hyena.filters.evaluation_mode import evaluation_mode
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

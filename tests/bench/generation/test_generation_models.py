@@ -9,8 +9,7 @@ from hyena.bench import memory
 from hyena.bench.generation.cases import Case
 from hyena.bench.generation.models import config_of, need, random_cache, read_bytes
 from hyena.bench.generation.run import measure
-from hyena.model import LanguageModel
-from hyena.model.state import ModelState
+from hyena.model import LanguageModel, ModelState
 
 MODELS = Case("model", ("hyena", "distilled", "attention"), 3, 30, 70, 8, 2, repeats=1)
 READS = ("hyena", "hyena_bf16", "read_sum", "read_mv")

@@ -18,9 +18,8 @@ from hyena.bench.generation.mixers import FEWEST, RECURRENT_TOLERANCE, STATE, re
 from hyena.bench.generation.tokens import Course, Step
 from hyena.bench.reference import ATTENTION_TOLERANCE, BF16_TOLERANCE
 from hyena.mixers import AttentionState
-from hyena.model import LanguageModel, ModelConfig, preset
+from hyena.model import LanguageModel, ModelConfig, ModelState, preset
 from hyena.model.config import FilterConfig, SSMConfig
-from hyena.model.state import ModelState
 
 BF16 = "_bf16"
 _READS = 16  # passes over the weights in a repetition
