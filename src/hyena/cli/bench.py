@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -101,15 +101,19 @@ def _convolution(config: Config) -> int:
     del where["allocator"]
     out = _folder(config, "convolution", where)
     options = conv.run.Options(threads, config.repeats or 100, config.seconds, config.memory)
-    limits = _SMALL if config.suite == "quick" else None
-    with bar("rows") as bars:
-        progress = _counted(bars, len(cases))
-        results = conv.run.run(cases, out, options, where, limits=limits, progress=progress)
-    found, goals = folder.read_limits(out), conv.goals.goals()
-    more = {"limits": found, "goals": [goal.record(results) for goal in goals]}
-    _write(
-        out, {"setting": where, **more, "cells": results}, conv.report.report(results, where, found)
-    )
+    small = _SMALL if config.suite == "quick" else None
+    with bar("rows") as report:
+        results = conv.run.run(
+            cases,
+            out,
+            options,
+            where,
+            limits=small,
+            progress=lambda n: report(n, len(cases)),
+        )
+    limits, goals = folder.read_limits(out), conv.goals.goals()
+    document = {"setting": where, "limits": limits, "goals": [g.record(results) for g in goals]}
+    _write(out, {**document, "cells": results}, conv.report.report(results, where, limits))
     conv.drawings.draw(results, out)
     shown = goals if any(case.suite == "goals" for case in cases) else []
     return _told(out, shown, conv.cases.CONTENDERS, results, cases)
@@ -126,20 +130,20 @@ def _generation(config: Config) -> int:
     try:
         where = {**_where(), **generation.run.setting(seconds, config.repeats)}
         out = _folder(config, "generation", where)
-        with bar("rows") as bars:
+        with bar("rows") as report:
             results = generation.run.run(
                 cases,
                 out,
                 where,
                 seconds=seconds,
                 repeats=config.repeats,
-                progress=_counted(bars, len(cases)),
+                progress=lambda n: report(n, len(cases)),
             )
     finally:
         torch.set_num_threads(before)
     goals = generation.goals.goals()
-    more = {"goals": [goal.record(results) for goal in goals], "rows": results}
-    _write(out, {"setting": where, **more}, generation.report.report(results, where))
+    document = {"setting": where, "goals": [goal.record(results) for goal in goals]}
+    _write(out, {**document, "rows": results}, generation.report.report(results, where))
     generation.drawings.draw(results, out)
     shown = [] if config.quick else goals
     return _told(out, shown, generation.cases.CONTENDERS, results, cases)
@@ -163,12 +167,6 @@ def _folder(config: Config, what: str, where: Mapping[str, Any]) -> Path:
     return out
 
 
-def _counted(
-    progress: Callable[[int, int, int], None] | None, count: int
-) -> Callable[[int], None] | None:
-    return None if progress is None else lambda n: progress(n, n, count)
-
-
 def _write(out: Path, document: Mapping[str, Any], text: str) -> None:
     folder.write_json(out / "results.json", document)
     (out / "table.md").write_text(text, encoding="utf-8")
@@ -190,26 +188,24 @@ def _told(
 
 def chosen(config: Config) -> list[Case]:
     """The rows that a configuration asks for. Raises: ValueError if there are none."""
+    widths, lengths = config.widths, config.lengths
+    sizes: dict[str, Sequence[int]] = {} if widths is None else {"widths": widths}
+    sizes |= {} if lengths is None else {"lengths": lengths}
     cases: list[Case] = []
     if config.suite in ("goals", "all"):
         cases += [
             case
             for case in conv.cases.goals()
-            if (config.widths is None or case.width in config.widths)
-            and (config.lengths is None or {case.length, case.beside} & set(config.lengths))
+            if (widths is None or case.width in widths)
+            and (lengths is None or {case.length, case.beside} & {*lengths})
         ]
-    sizes: dict[str, Sequence[int]] = {}
-    if config.widths is not None:
-        sizes["widths"] = config.widths
-    if config.lengths is not None:
-        sizes["lengths"] = config.lengths
     if config.suite in ("sweep", "all"):
         cases += conv.cases.sweep(**sizes)
     if config.suite == "quick":
         cases += conv.cases.quick(**sizes)
     cases = [kept for case in cases if (kept := _in_modes(case, config.modes)).contenders]
     if not cases:
-        asked = {"widths": config.widths, "lengths": config.lengths, "modes": config.modes}
+        asked = {**sizes, "modes": config.modes}
         given = [f"{name} {json.dumps(values)}" for name, values in asked.items() if values]
         raise ValueError(
             f"no row of the suite {config.suite} has {' and '.join(given)}; leave some of them out"

@@ -2,123 +2,86 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal
 
-from hyena.generation import Beam, Event, Stream
+from hyena.generation import Beam, Generation, Stream
 
 Output = Literal["text", "jsonl"]
 
 
-class Printer(Protocol):
-    """Prints what a stream brings."""
-
-    def take(self, event: Event, stream: Stream) -> None:
-        """Prints what the event makes ready."""
-
-    def finish(self, stream: Stream) -> None:
-        """Prints what is left once the stream has ended, or has been closed."""
-
-
-def printer_of(prompts: Sequence[str], output: Output, logprobs: int | None) -> Printer:
-    """What prints the continuations of the prompts.
+def print_stream(
+    stream: Stream, prompts: Sequence[str], output: Output, logprobs: int | None
+) -> None:
+    """Prints what a stream brings; after Ctrl-C what there is so far.
 
     Args:
-        output: text as it comes if there is one prompt, else in order as texts end; or JSON Lines.
+        output: text as it comes if there is one prompt, else in order as texts end; or JSON Lines,
+            an object for each prompt as soon as it has ended.
         logprobs: so many alternatives a token in JSON Lines; none leaves out log-probabilities.
     """
-    if output == "jsonl":
-        return _Lines(prompts, logprobs)
-    return _OneText(prompts[0]) if len(prompts) == 1 else _Texts(prompts)
+    if output == "text" and len(prompts) == 1:
+        _print_pieces(stream, prompts[0])
+        return
+    waiting = dict(enumerate(prompts))
+
+    def print_ended() -> None:
+        generations = stream.generations
+        for index in list(waiting):
+            if generations[index].finished:
+                _print(index, waiting.pop(index), generations[index], output, logprobs)
+            elif output == "text":
+                return  # those after it wait
+
+    try:
+        for event in stream:
+            if event.finished:
+                print_ended()
+    finally:
+        stream.close()
+        print_ended()
+
+
+def _print_pieces(stream: Stream, prompt: str) -> None:
+    print(prompt, end="", flush=True)
+    printed = 0
+    try:
+        for event in stream:
+            print(event.text, end="", flush=True)
+            printed += len(event.text or "")
+    finally:
+        stream.close()
+        print((stream.generations[0].text or "")[printed:], flush=True)
 
 
 def print_beams(
-    prompts: Sequence[str],
-    beams: Sequence[Sequence[Beam]],
-    output: Output,
-    logprobs: int | None,
+    prompts: Sequence[str], beams: Sequence[Sequence[Beam]], output: Output, logprobs: int | None
 ) -> None:
     """Prints the best beam of each prompt as text, or a line of JSON for every beam.
 
-    Args: as of `printer_of`.
+    Args: as of `print_stream`.
     """
     for index, (prompt, found) in enumerate(zip(prompts, beams, strict=True)):
-        if output == "jsonl":
-            for rank, beam in enumerate(found):
-                names = ["tokens", "text", "finished", "logprob", "score", *_of_tokens(logprobs)]
-                values = {name: getattr(beam, name) for name in names}
-                _print_line(index=index, prompt=prompt, rank=rank, **values)
-        elif len(prompts) == 1:
+        if output == "text" and len(prompts) == 1:
             print(f"{prompt}{found[0].text}")
-        else:
-            _print_numbered(index, prompt, found[0].text)
+            return
+        for rank, beam in enumerate(found if output == "jsonl" else found[:1]):
+            _print(index, prompt, beam, output, logprobs, rank)
 
 
-class _OneText:
-    """The text of a single prompt, piece by piece, after the prompt itself."""
-
-    def __init__(self, prompt: str) -> None:
-        self._before, self._printed = prompt, 0
-
-    def take(self, event: Event, stream: Stream) -> None:
-        if event.text:
-            self._print(event.text)
-
-    def finish(self, stream: Stream) -> None:
-        (generation,) = stream.generations
-        self._print((generation.text or "")[self._printed :], end="\n")
-
-    def _print(self, piece: str, end: str = "") -> None:
-        print(self._before + piece, end=end, flush=True)
-        self._before, self._printed = "", self._printed + len(piece)
-
-
-class _Texts:
-    """The texts of several prompts in order, each as soon as it and those before have ended."""
-
-    def __init__(self, prompts: Sequence[str]) -> None:
-        self._prompts, self._printed = prompts, 0
-
-    def take(self, event: Event, stream: Stream) -> None:
-        if event.finished:
-            self.finish(stream)
-
-    def finish(self, stream: Stream) -> None:
-        for generation in stream.generations[self._printed :]:
-            if not generation.finished:
-                return
-            _print_numbered(self._printed, self._prompts[self._printed], generation.text)
-            self._printed += 1
-
-
-class _Lines:
-    """An object of JSON for each prompt, as soon as it has ended."""
-
-    def __init__(self, prompts: Sequence[str], logprobs: int | None) -> None:
-        self._left, self._logprobs = dict(enumerate(prompts)), logprobs
-
-    def take(self, event: Event, stream: Stream) -> None:
-        if event.finished:
-            self._print(event.index, stream)
-
-    def finish(self, stream: Stream) -> None:
-        for index in list(self._left):
-            self._print(index, stream)
-
-    def _print(self, index: int, stream: Stream) -> None:
-        generation = stream.generations[index]
-        names = ["text", "tokens", "finished", *_of_tokens(self._logprobs)]
-        values = {name: getattr(generation, name) for name in names}
-        _print_line(index=index, prompt=self._left.pop(index), **values)
-
-
-def _of_tokens(logprobs: int | None) -> list[str]:
-    """What is printed of each token."""
-    return [] if logprobs is None else ["logprobs", "alternatives"][: 2 if logprobs else 1]
-
-
-def _print_numbered(index: int, prompt: str, text: str | None) -> None:
-    print(f"[{index + 1}] {prompt}{text}\n", flush=True)
-
-
-def _print_line(**values: Any) -> None:
-    print(json.dumps(values), flush=True)
+def _print(
+    index: int,
+    prompt: str,
+    found: Generation | Beam,
+    output: Output,
+    logprobs: int | None,
+    rank: int | None = None,
+) -> None:
+    if output == "text":
+        print(f"[{index + 1}] {prompt}{found.text}\n", flush=True)
+        return
+    names = ["text", "tokens", "finished"]
+    names += [] if rank is None else ["logprob", "score"]
+    names += [] if logprobs is None else ["logprobs", "alternatives"][: 2 if logprobs else 1]
+    values = {name: getattr(found, name) for name in names}
+    of_beam = {} if rank is None else {"rank": rank}
+    print(json.dumps({"index": index, "prompt": prompt, **of_beam, **values}), flush=True)

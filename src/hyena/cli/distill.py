@@ -1,25 +1,25 @@
 """`hyena distill`: a model whose Hyena layers are recurrences with a state of constant size."""
 
-import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 import hyena
 from hyena.cli.bar import bar
-from hyena.cli.held_out import HeldOut, Split, held_out
+from hyena.cli.held_out import HeldOut, Split, held_out, measure
 from hyena.cli.saved_model import load_model, own_tokenizer
 from hyena.cli.values import check_at_least
 from hyena.data import Tokenizer
 from hyena.distillation import Distilled, Form, distill, draw_distillation, logit_error
 from hyena.distillation.distill import check_settings
-from hyena.evaluation import Evaluation, evaluate
+from hyena.evaluation import Evaluation
 from hyena.files.staging import staged
 from hyena.filters import LengthPolicy
 from hyena.model import LanguageModel
@@ -31,6 +31,7 @@ from hyena.training.device import Accelerator, find_device
 POSITIONAL = "model"
 REPORT, FIGURE = "distillation.json", "hankel.png"
 TOLERANCE, LARGEST = 0.01, 256  # if none are given
+Text = Callable[[], HeldOut]  # opens it; each pass over its documents needs it anew
 _SEQUENCES = 8  # that the logits are compared on
 
 
@@ -96,30 +97,29 @@ def run(config: Config) -> None:
     """Distils, compares, saves and prints. What can be refused is, before filters are fitted."""
     _refuse_folder(config.out)
     new_figure(1, 1)  # or it is missing at the end
-    teacher, tokenizer, data = _found(config)
-    tolerance, largest = config.tolerance, config.max_state
-    if config.state is None:
-        tolerance = TOLERANCE if tolerance is None else tolerance
+    teacher, tokenizer, text = _found(config)
+    tolerance = config.tolerance
+    if tolerance is None and config.state is None:
+        tolerance = TOLERANCE
     settings: Settings = {
         "tolerance": tolerance,
         "state": config.state,
-        "largest": LARGEST if largest is None else largest,
+        "largest": LARGEST if config.max_state is None else config.max_state,
         "length": config.length,
         "form": config.form,
     }
     check_settings(teacher, **settings)
     with staged(config.out) as folder:
         # Now, so that a text which cannot be read to its end is known before the filters are.
-        before = None if data is None else _evaluated(config, teacher, data)
+        before = None if text is None else _evaluated(config, teacher, text())
         with bar("filters") as report:
-            progress = None if report is None else lambda n, of: report(n, n, of)
-            distilled = distill(teacher, **settings, progress=progress)
+            distilled = distill(teacher, **settings, progress=report)
         student = distilled.model
         student.save(folder)
         if tokenizer is not None:
             tokenizer.save(folder)
         draw_distillation(distilled, folder / FIGURE, tolerance=tolerance)
-        lines, figures = _compared(config, teacher, student, data, before)
+        lines, figures = _compared(config, teacher, student, text, before)
         values = {
             "kind": "hyena distillation",
             "model": str(config.model),
@@ -138,12 +138,15 @@ def run(config: Config) -> None:
                 for layer in distilled.layers
             ],
         }
-        text = json.dumps(values, indent=2) + "\n"
-        (folder / REPORT).write_text(text, encoding="utf-8")
+        (folder / REPORT).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         _refuse_folder(config.out)  # of what has come meanwhile nothing is to be replaced
     # After all is written: nobody may be reading any longer.
     print(_filters(distilled, tolerance))
-    print(_states(teacher, student))
+    length = teacher.config.max_length
+    print(
+        f"state of generation after {length:,} tokens: {student.state_size(length):,} numbers a "
+        f"sequence, before {teacher.state_size(length):,}"
+    )
     print("\n".join(lines))
     print(f"{config.out}: the model, {REPORT} and {FIGURE}")
 
@@ -155,14 +158,7 @@ def _refuse_folder(out: Path) -> None:
         raise FileExistsError(f"{out} is a mount point; give a folder in it to --out")
 
 
-class _Text(NamedTuple):
-    """Where the held-out text is, and what makes tokens of it."""
-
-    data: Path
-    tokenizer: Tokenizer
-
-
-def _found(config: Config) -> tuple[LanguageModel, Tokenizer | None, _Text | None]:
+def _found(config: Config) -> tuple[LanguageModel, Tokenizer | None, Text | None]:
     """The model, its tokenizer if one is there or needed, and the text if there is one."""
     folder = find_model(config.model)
     data = _data_of_the_run(folder) if config.data is None else config.data
@@ -172,7 +168,8 @@ def _found(config: Config) -> tuple[LanguageModel, Tokenizer | None, _Text | Non
     model, tokenizer = load_model(
         folder, config.tokenizer, config.accelerator, config.length_policy
     )
-    return model, tokenizer, None if data is None else _Text(data, tokenizer)
+    text = None if data is None else partial(held_out, data, config.split, model, tokenizer)
+    return model, tokenizer, text
 
 
 def _data_of_the_run(checkpoint: Path) -> Path | None:
@@ -217,24 +214,16 @@ def _filters(distilled: Distilled, tolerance: float | None) -> str:
     return "\n".join(lines)
 
 
-def _states(teacher: LanguageModel, student: LanguageModel) -> str:
-    length = teacher.config.max_length
-    return (
-        f"state of generation after {length:,} tokens: {student.state_size(length):,} numbers a "
-        f"sequence, before {teacher.state_size(length):,}"
-    )
-
-
 def _compared(
     config: Config,
     teacher: LanguageModel,
     student: LanguageModel,
-    data: _Text | None,
+    text: Text | None,
     before: Evaluation | None,
 ) -> tuple[list[str], dict[str, object]]:
     """How far the models' outputs are apart: for a reader, and for the report."""
     length = teacher.config.max_length
-    if data is None or before is None:
+    if text is None or before is None:
         generator = torch.Generator().manual_seed(0)
         vocabulary = teacher.config.vocab_size
         ids = torch.randint(vocabulary, (_SEQUENCES, length), generator=generator)
@@ -242,36 +231,33 @@ def _compared(
         line = f"logits: relative error {error:.2e} on random tokens; for text, give --data"
         return [line], {"logit_error": error, "on": "random tokens"}
 
-    text = held_out(data.data, config.split, teacher, data.tokenizer)
-    error = logit_error(teacher, student, _sequences(text, length))
-    after = _evaluated(config, student, data)
+    name = text().name
+    error = logit_error(teacher, student, _sequences(text(), length))
+    after = _evaluated(config, student, text())
     change = after.bits_per_byte - before.bits_per_byte
     lines = [
-        f"logits: relative error {error:.2e} on {text.name}",
+        f"logits: relative error {error:.2e} on {name}",
         f"bits per byte: {after.bits_per_byte:.4f}, before {before.bits_per_byte:.4f} "
         f"({change:+.4f}) on {after.documents:,} documents, {after.bytes:,} bytes",
     ]
     return lines, {
         "logit_error": error,
-        "on": text.name,
+        "on": name,
         "bits_per_byte": after.bits_per_byte,
         "bits_per_byte_before": before.bits_per_byte,
     }
 
 
-def _evaluated(config: Config, model: LanguageModel, data: _Text) -> Evaluation:
-    length = model.config.max_length
-    text = held_out(data.data, config.split, model, data.tokenizer)
-    targets = text.targets if config.documents is None else None
-    with bar() as report:
-        return evaluate(
-            model,
-            itertools.islice(text.documents, config.documents),
-            length=length,
-            stride=max(1, length // 2),
-            batch=config.batch,
-            progress=None if report is None else lambda n, done: report(n, done, targets),
-        )
+def _evaluated(config: Config, model: LanguageModel, text: HeldOut) -> Evaluation:
+    length, stride = model.config.max_length, max(1, model.config.max_length // 2)
+    return measure(
+        model,
+        text,
+        length=length,
+        stride=stride,
+        batch=config.batch,
+        documents=config.documents,
+    )
 
 
 def _sequences(text: HeldOut, length: int) -> Iterator[Tensor]:

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyena.cli.bar import bar
-from hyena.cli.held_out import Split, held_out
+from hyena.cli.held_out import Split, held_out, measure
 from hyena.cli.saved_model import load_model
-from hyena.evaluation import Evaluation, evaluate
+from hyena.evaluation import Evaluation
 from hyena.filters import LengthPolicy
 from hyena.training.device import Accelerator
 
@@ -45,15 +44,7 @@ def run(config: Config) -> None:
     length = model.config.max_length if config.length is None else config.length
     stride = max(1, length // 2) if config.stride is None else config.stride
     text = held_out(config.data, config.split, model, tokenizer)
-    with bar() as report:
-        result = evaluate(
-            model,
-            text.documents,
-            length=length,
-            stride=stride,
-            batch=config.batch,
-            progress=None if report is None else lambda n, done: report(n, done, text.targets),
-        )
+    result = measure(model, text, length=length, stride=stride, batch=config.batch)
     notes = [f"  note: {note}" for note in text.notes()]
     print("\n".join([_summary(result, text.name, length, stride), *notes]))
 

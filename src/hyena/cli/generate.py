@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from hyena.cli.continuations import print_beams, printer_of
+from hyena.cli.continuations import print_beams, print_stream
 from hyena.cli.options import REPEATED, REPEATED_NUMBERS
 from hyena.cli.saved_model import load_model
 from hyena.data import Tokenizer
@@ -95,7 +95,6 @@ def run(config: Config) -> None:
         )
         print_beams(prompts, beams, config.output, config.logprobs)
         return
-    printer = printer_of(prompts, config.output, config.logprobs)
     with stream(
         model,
         prompts,
@@ -111,14 +110,7 @@ def run(config: Config) -> None:
         stop_tokens=config.stop_tokens,
         alternatives=config.logprobs or 0,
     ) as events:
-        try:
-            for event in events:
-                printer.take(event, events)
-        except KeyboardInterrupt:
-            events.close()
-            printer.finish(events)
-            raise
-    printer.finish(events)
+        print_stream(events, prompts, config.output, config.logprobs)
 
 
 def _refuse_contradictions(config: Config) -> None:

@@ -1,12 +1,15 @@
 """The text that a model is measured on."""
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from hyena.cli.bar import bar
 from hyena.data import TokenDocument, Tokenizer, find_source, open_tokens
 from hyena.data.documents import WithoutText, with_tokens
 from hyena.data.manifest import MANIFEST_FILE
+from hyena.evaluation import Evaluation, evaluate
 from hyena.model import LanguageModel
 
 Split = Literal["train", "validation", "test"]
@@ -39,3 +42,25 @@ def held_out(data: Path, split: Split, model: LanguageModel, tokenizer: Tokenize
     source, without = find_source(str(data)), WithoutText()
     documents = (found for _, found in with_tokens(source.documents(), tokenizer, without))
     return HeldOut(documents, str(data), None, lambda: [*without.notes(), *source.notes])
+
+
+def measure(
+    model: LanguageModel,
+    text: HeldOut,
+    *,
+    length: int,
+    stride: int,
+    batch: int,
+    documents: int | None = None,
+) -> Evaluation:
+    """Evaluates under a bar: all of the text's documents, or so many."""
+    targets = text.targets if documents is None else None
+    with bar() as report:
+        return evaluate(
+            model,
+            islice(text.documents, documents),
+            length=length,
+            stride=stride,
+            batch=batch,
+            progress=lambda n, done: report(done, targets, n),
+        )

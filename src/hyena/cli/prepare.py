@@ -9,8 +9,8 @@ POSITIONAL = "source"
 
 def run(config: PrepareConfig) -> None:
     """Writes the token files and prints what is in them."""
-    with bar() as progress:
-        prepared = prepare(config, progress=progress)
+    with bar() as report:
+        prepared = prepare(config, progress=lambda n, done, of: report(done, of, n))
     print(_summary(prepared))
 
 

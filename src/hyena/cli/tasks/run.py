@@ -13,10 +13,7 @@ def run(config: CellConfig) -> int:
     Returns: 0, or 128 + n if signal n stopped it.
     """
     with bar("steps") as report:
-        end = run_cell(
-            config,
-            progress=None if report is None else lambda step, steps: report(step, step, steps),
-        )
+        end = run_cell(config, progress=report)
     if end.result is None:
         print(f"stopped after step {end.step} of {end.steps}; the same command goes on")
         return 128 + end.signal

@@ -19,12 +19,7 @@ def run(config: SweepConfig) -> int:
     """
     groups = make_plan(config, read_cell)
     with bar("cells") as report:
-        end = run_sweep(
-            groups,
-            config.out,
-            jobs=config.jobs,
-            progress=None if report is None else lambda done, total: report(done, done, total),
-        )
+        end = run_sweep(groups, config.out, jobs=config.jobs, progress=report)
     print(shown(write_table([config.out], config.out)))
     if end.signal:
         return 128 + end.signal
