@@ -11,9 +11,9 @@ from cells_here import Here
 
 from hyena.cli import main
 from hyena.cli.tasks import show as show_module
-from hyena.experiments import run as run_module
 from hyena.experiments import sweep as sweep_module
 from hyena.tasks import TASKS
+from hyena.training import loop
 
 Output = pytest.CaptureFixture[str]
 TINY = shlex.split(
@@ -88,13 +88,13 @@ def test_run_trains_measures_and_finds_what_it_did(tmp_path: Path, capsys: Outpu
 def test_run_that_is_stopped_says_how_to_go_on(
     tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backward = run_module.backward
+    backward = loop.backward
 
     def stop(*arguments: object) -> object:
         signal.raise_signal(signal.SIGINT)
         return backward(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run_module, "backward", stop)
+    monkeypatch.setattr(loop, "backward", stop)
     words = ["tasks", "run", "--out", str(tmp_path / "cell"), *TINY]
     assert main(words) == 130
     out = capsys.readouterr().out
@@ -156,7 +156,7 @@ def test_sweep_reports_failures_by_its_exit_code(
     def fails(*arguments: object) -> None:
         raise ValueError("no luck")
 
-    monkeypatch.setattr(run_module, "backward", fails)
+    monkeypatch.setattr(loop, "backward", fails)
     assert main(["tasks", "sweep", str(sweep)]) == 1
     out = capsys.readouterr().out
     assert out.count("failed: no luck") == 4

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from tiny_cells import cell, differing, timeless
 
 from hyena.experiments import read_result, run, run_cell
+from hyena.training import loop
 
 TOKENS: dict[str, Any] = {"model": {"dropout": 0.2}}
 CASES: dict[str, dict[str, Any]] = {
@@ -28,8 +29,9 @@ CASES: dict[str, dict[str, Any]] = {
 def at_call(
     monkeypatch: pytest.MonkeyPatch, name: str, number: int, action: Callable[[], None]
 ) -> None:
-    """Does something before the given call of a function of `hyena.experiments.run`."""
-    original = getattr(run, name)
+    """Does something before the given call of a function of the loop or of a cell."""
+    module = loop if name == "backward" else run
+    original = getattr(module, name)
 
     def called(*arguments: Any, **options: Any) -> Any:
         called.calls += 1
@@ -38,7 +40,7 @@ def at_call(
         return original(*arguments, **options)
 
     called.calls = 0
-    monkeypatch.setattr(run, name, called)
+    monkeypatch.setattr(module, name, called)
 
 
 def stop() -> None:

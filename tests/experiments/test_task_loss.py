@@ -6,8 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from hyena.experiments.curriculum import micro_batches
-from hyena.experiments.loss import backward
+from hyena.experiments.loss import TaskLoss
 from hyena.tasks import IGNORE, Batch
+from hyena.training.loop import OneProcess, Step, backward
 
 
 class Table(nn.Module):
@@ -22,6 +23,12 @@ class Table(nn.Module):
         return self.weight[inputs].squeeze(-1)
 
 
+def gradient(model: nn.Module, parts: list[Batch]) -> tuple[torch.Tensor, TaskLoss]:
+    """Adds the gradient of a batch; returns its loss, and what was counted."""
+    loss = TaskLoss(parts)
+    return backward(model, Step(parts, loss, 1.0, 0), OneProcess()), loss
+
+
 def batch_of_tokens() -> Batch:
     draw = torch.Generator().manual_seed(1)
     inputs = torch.randint(5, (4, 6), generator=draw)
@@ -34,10 +41,10 @@ def batch_of_tokens() -> Batch:
 @pytest.mark.parametrize("tokens", [6, 12, 100])
 def test_each_target_counts_the_same_however_the_batch_is_cut(tokens: int) -> None:
     model, whole, batch = Table(5), Table(5), batch_of_tokens()
-    loss, right, answers = backward(model, micro_batches(batch, tokens))
+    loss, counted = gradient(model, micro_batches(batch, tokens))
     best = whole(batch.inputs).argmax(-1)
-    assert right == int((best == batch.targets)[batch.answers].sum())
-    assert answers == int(batch.answers.sum()) == 13
+    assert counted.right == int((best == batch.targets)[batch.answers].sum())
+    assert counted.answers == int(batch.answers.sum()) == 13
     expected = F.cross_entropy(whole(batch.inputs).flatten(0, 1), batch.targets.flatten())
     expected.backward()
     torch.testing.assert_close(loss, expected.detach(), check_dtype=False)
@@ -49,8 +56,8 @@ def test_numbers_have_squared_errors(tokens: int) -> None:
     model, whole, batch = Table(1), Table(1), batch_of_tokens()
     targets = batch.targets.double().where(batch.answers, torch.nan)
     numbers = batch._replace(targets=targets)
-    loss, right, _ = backward(model, micro_batches(numbers, tokens))
-    assert right == 0
+    loss, counted = gradient(model, micro_batches(numbers, tokens))
+    assert counted.right == 0
     expected = (whole(batch.inputs) - targets)[batch.answers].square().mean()
     expected.backward()
     torch.testing.assert_close(loss, expected.detach(), check_dtype=False)
@@ -61,4 +68,4 @@ def test_a_batch_without_targets_is_refused() -> None:
     batch = batch_of_tokens()
     empty = batch._replace(targets=torch.full_like(batch.targets, IGNORE))
     with pytest.raises(ValueError, match="a batch without a single target"):
-        backward(Table(5), [empty])
+        TaskLoss([empty])

@@ -13,14 +13,14 @@ import torch
 from tiny_runs import MakeConfig, differing, tiny_config
 
 from hyena.files import atomic
-from hyena.training import checkpoint, list_checkpoints, loop, read_metrics, train
+from hyena.training import checkpoint, list_checkpoints, loop, read_metrics, run, train
 from hyena.training.metrics import Metrics
 from hyena.training.signals import stop_on_signal
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Any) -> None:
     """Do something while the given step is under way."""
-    original = loop._backward
+    original = loop.backward
 
     def backward(*arguments: Any) -> torch.Tensor:
         backward.calls += 1
@@ -29,7 +29,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Any) -> None:
         return original(*arguments)
 
     backward.calls = 0
-    monkeypatch.setattr(loop, "_backward", backward)
+    monkeypatch.setattr(loop, "backward", backward)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -102,7 +102,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     make: MakeConfig, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
     good = train(make("good", stop_after=4))
-    at_step(monkeypatch, 5, lambda: monkeypatch.setattr(loop, "window_loss", lambda *_: broken))
+    at_step(monkeypatch, 5, lambda: monkeypatch.setattr(run, "window_loss", lambda *_: broken))
     broken = torch.tensor(value, requires_grad=True)
     message = rf"loss is {value} at step 5 \(lr .*last good checkpoint: .*step-00000004. Try a low"
     with pytest.raises(RuntimeError, match=message):
@@ -125,8 +125,8 @@ def test_a_gradient_that_is_not_finite_stops_too(
         def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
             return gradient * float("inf")
 
-    original = loop.window_loss
-    monkeypatch.setattr(loop, "window_loss", lambda *a: Explode.apply(original(*a)))
+    original = run.window_loss
+    monkeypatch.setattr(run, "window_loss", lambda *a: Explode.apply(original(*a)))
     message = r"gradient norm is (nan|inf) at step 1 .*there is no checkpoint yet"
     with pytest.raises(RuntimeError, match=message):
         train(make())

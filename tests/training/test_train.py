@@ -22,9 +22,9 @@ from hyena.training import (
     EvaluationConfig,
     TrainConfig,
     list_checkpoints,
-    loop,
     read_metrics,
     read_training_state,
+    run,
     train,
 )
 from hyena.training.device import check_device
@@ -110,7 +110,7 @@ def test_the_newest_and_the_best_checkpoints_stay(
     make: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([5.0, 1.0, 3.0, 2.0, 4.0, 6.0])
-    monkeypatch.setattr(loop, "mean_loss", lambda *_: next(losses))
+    monkeypatch.setattr(run, "mean_loss", lambda *_: next(losses))
     config = make(
         evaluation=EvaluationConfig(every=1, batches=1), checkpoint=CheckpointConfig(every=1)
     )

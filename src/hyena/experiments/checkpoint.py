@@ -23,13 +23,12 @@ from hyena.files import atomic, digests
 from hyena.files.records import from_plain, read_versioned, to_plain, write_record
 from hyena.model import LanguageModel
 from hyena.model.checkpoint import read_weights
-from hyena.model.saved import WEIGHTS, list_checkpoints
+from hyena.model.saved import WEIGHTS, apply_linear, list_checkpoints
 from hyena.training.checkpoint import (
-    OPTIMIZER,
-    checkpoint_name,
-    moments,
+    prune,
     remedy,
     restore_optimizer,
+    write_step,
 )
 
 FORMAT_VERSION = 1
@@ -71,25 +70,21 @@ def write_checkpoint(
 
     Returns: its folder. Raises: OSError; the checkpoint before is intact then.
     """
-    path = config.out / FOLDER / checkpoint_name(state.step)
+    folder = config.out / FOLDER
 
-    def write(folder: Path) -> None:
+    def write(temporary: Path) -> None:
         if isinstance(model, LanguageModel):
-            model.save(folder)
+            model.save(temporary)
         else:
             weights = {k: v.contiguous() for k, v in model.state_dict().items()}
-            save_file(weights, folder / WEIGHTS, {"format": "pt"})
-        save_file(moments(optimizer), folder / OPTIMIZER, {"format": "pt"})
+            save_file(weights, temporary / WEIGHTS, {"format": "pt"})
         content = {"config": plain(config), **to_plain(state)}
-        write_record(folder / STATE, content, FORMAT_VERSION)
-        digests.complete(folder)
+        write_record(temporary / STATE, content, FORMAT_VERSION)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.remove_temporary(path.parent, "step-*")
-    atomic.write_folder(path, write)
-    for other in list_checkpoints(path.parent):
-        if other != path:
-            atomic.remove_folder(other)
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic.remove_temporary(folder, "step-*")
+    path = write_step(folder, state.step, optimizer, write)
+    prune(folder, 1, best=None)
     return path
 
 
@@ -114,7 +109,7 @@ def restore(config: CellConfig, model: nn.Module, optimizer: torch.optim.Optimiz
     try:
         changed = differences(from_plain(dict[str, Any], before, "config"), plain(config))
         state = from_plain(State, content)
-        if state.step != int(checkpoint.name.removeprefix("step-")):
+        if state.step != apply_linear(checkpoint):
             raise ValueError(f"its step is {state.step}")
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; {advice}") from error

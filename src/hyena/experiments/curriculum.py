@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cache
 
-import numpy as np
 import torch
 
 from hyena.experiments.cell import CellConfig, Stage
 from hyena.tasks import Batch, Task, build_task
 from hyena.tasks.config import READS
+from hyena.training.loop import seed_of
 
 
 class Stream(IntEnum):
@@ -33,8 +33,7 @@ class Stream(IntEnum):
 
 def stream_seed(seed: int, stream: Stream, index: int = 0) -> int:
     """A seed for a stream's ``index``-th draw, such as a step's."""
-    (mixed,) = np.random.SeedSequence([seed, stream, index]).generate_state(1, np.uint64)
-    return int(mixed) & (2**63 - 1)
+    return seed_of(seed, stream, index)
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> torch.Generator:

@@ -1,14 +1,11 @@
 """Running a cell: training, checkpoints and the measurement at the end.
 
-Batches, the order of samples and dropout are pure functions of the seed and the step, so that
-weights, moments and `State` are all there is to a training, and a resumed one equals the
-uninterrupted one bit for bit (same machine, threads and version of PyTorch). Only a budget of
-minutes ends it where the clock says.
+Its updates are made by `hyena.training.loop`. A resumed cell equals the uninterrupted one bit for
+bit; only a budget of minutes ends it where the clock says.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +28,7 @@ from hyena.experiments.curriculum import (
     micro_batches,
     stream_seed,
 )
-from hyena.experiments.loss import backward
+from hyena.experiments.loss import TaskLoss
 from hyena.experiments.measure import Measurement, as_text, held_out, measure, with_interval
 from hyena.experiments.record import Result, Stopped, find_finished, write_result
 from hyena.experiments.regression_model import RegressionModel
@@ -39,7 +36,15 @@ from hyena.files.kinds import CELL, refuse_other
 from hyena.files.lock import locked
 from hyena.model import LanguageModel
 from hyena.tasks import Batch, build_task
-from hyena.training.optimizer import adamw, scale_learning_rates
+from hyena.training.loop import (
+    NotFiniteError,
+    OneProcess,
+    Step,
+    Update,
+    reproducible,
+    train_steps,
+)
+from hyena.training.optimizer import adamw
 from hyena.training.signals import StopRequest, stop_on_signal
 
 # Seed of the validation sequences: the same ones whatever the cell's seed, so that cells compare.
@@ -143,6 +148,8 @@ class _Run:
         self.model = build_model(config, phases)
         self.optimizer = adamw(self.model, config.training.optimizer)
         self.state = State(place=begin(phases, 0))
+        self.batches = TrainingBatches(config, phases)
+        self.stopped: Stopped | None = None
         self.saved = 0  # the step of the checkpoint on disk, 0 for none
 
     def run(self) -> End:
@@ -150,7 +157,7 @@ class _Run:
         self.saved_at = self.clock = time.perf_counter()
         self.model.train()
         try:
-            stopped = self._train()
+            self._train()
             self._save()
             test = self._measure_test()
         except _InterruptedError:
@@ -167,7 +174,7 @@ class _Run:
             tokens=self.state.tokens,
             minutes=self.state.seconds / 60,
             total_minutes=self.state.total_seconds / 60,
-            stopped=stopped,
+            stopped=self.stopped,
             curve=self.state.curve,
         )
         return End(result, self.state.step, self.steps)
@@ -180,82 +187,91 @@ class _Run:
         self.state, self.saved = restored, restored.step
         self.say(f"going on from step {restored.step} of {self.steps}")
 
-    def _train(self) -> Stopped:
+    def _train(self) -> None:
         """Goes on until the training ends, which it has also measured then."""
-        batches = TrainingBatches(self.config, self.phases)
-        state = self.state
-        while True:
-            stopped = self._budget_is_spent()
-            if self._is_due(stopped is not None):
+        self._look()  # at what was interrupted before it was measured
+        try:
+            train_steps(
+                self,
+                self.model,
+                self.optimizer,
+                clip=self.training.clip,
+                request=self.request,
+                fabric=OneProcess(),
+            )
+        except NotFiniteError:
+            self.say(f"the loss or its gradient is not finite after step {self.state.step}")
+            self.stopped = "diverged"
+            if self._is_due():
                 self._validate()
-            stopped = stopped or self._accuracy_is_reached()
-            if stopped is not None:
-                return stopped
-            self._go_on()
-            if not self._step(batches):
-                self.say(f"the loss or its gradient is not finite after step {state.step}")
-                if self._is_due(True):
-                    self._validate()
-                return "diverged"
-            if self.progress is not None:
-                self.progress(state.step, self.steps)
-            if time.perf_counter() - self.saved_at >= 60 * self.training.checkpoint_minutes:
-                self._save()
 
-    def _step(self, batches: TrainingBatches) -> bool:
-        """One update; returns False, and leaves the weights alone, if it would not be finite."""
-        begin = time.perf_counter()
+    def is_over(self) -> bool:
+        """Whether the training has ended; raises _InterruptedError after a signal."""
+        if self.stopped is None:
+            self._go_on()
+        return self.stopped is not None
+
+    def step(self) -> Step[Batch]:
+        """The next step of the phase."""
         state, training = self.state, self.training
         own = state.place.step if self._is_last_phase() else None
-        factor = training.factor(state.step, own, self.phases[-1].steps)
-        scale_learning_rates(self.optimizer, factor)
-        torch.manual_seed(stream_seed(self.config.seed, Stream.DROPOUT, state.step))
-        batch = batches.batch(state.step, state.place.phase, state.place.keys)
-        found = backward(self.model, micro_batches(batch, training.micro_tokens))
-        loss = float(found.value)
-        clip = math.inf if training.clip is None else training.clip
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), clip))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            return False
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        state.step += 1
-        state.tokens += batch.answers.numel()
-        state.losses += loss
-        state.loss_steps += 1
-        state.keys = state.place.keys
-        state.place = advance(state.place, self.phases, found.right, found.answers)
-        state.seconds += time.perf_counter() - begin
-        return True
+        batch = self.batches.batch(state.step, state.place.phase, state.place.keys)
+        self.tokens = batch.answers.numel()
+        parts = micro_batches(batch, training.micro_tokens)
+        self.loss = TaskLoss(parts)
+        return Step(
+            parts,
+            self.loss,
+            factor=training.factor(state.step, own, self.phases[-1].steps),
+            seed=stream_seed(self.config.seed, Stream.DROPOUT, state.step),
+        )
 
-    def _budget_is_spent(self) -> Stopped | None:
+    def updated(self, update: Update) -> None:
+        """Goes on in the phase, or to the next one; saves and measures where that is due."""
+        state = self.state
+        state.step += 1
+        state.tokens += self.tokens
+        state.losses += update.loss
+        state.loss_steps += 1
+        state.seconds += update.seconds
+        state.keys = state.place.keys
+        state.place = advance(state.place, self.phases, self.loss.right, self.loss.answers)
+        if self.progress is not None:
+            self.progress(state.step, self.steps)
+        if time.perf_counter() - self.saved_at >= 60 * self.training.checkpoint_minutes:
+            self._save()
+        self._look()
+
+    def _look(self) -> None:
+        """Measures what is due, and sees whether the training has ended."""
         minutes = self.training.minutes
         if is_over(self.state.place, self.phases):
-            return "steps"
-        return "minutes" if minutes is not None and self.state.seconds >= 60 * minutes else None
+            self.stopped = "steps"
+        elif minutes is not None and self.state.seconds >= 60 * minutes:
+            self.stopped = "minutes"
+        if self._is_due():
+            self._validate()
+        if self.stopped is None and self._accuracy_is_reached():
+            self.stopped = "accuracy"
 
-    def _accuracy_is_reached(self) -> Stopped | None:
+    def _accuracy_is_reached(self) -> bool:
+        """Twice in a row, in the last phase that has any steps."""
         wanted = self.training.stop_at
-        last = [point for point in self.state.curve[-2:] if point["phase"] == self._last_phase()]
-        if wanted is None or len(last) < 2 or min(point["value"] for point in last) < wanted:
-            return None
-        return "accuracy"
-
-    def _last_phase(self) -> int:
-        """The number of the last phase that has any steps."""
-        return max(i for i, phase in enumerate(self.phases) if phase.steps)
+        last = max(i for i, phase in enumerate(self.phases) if phase.steps)
+        values = [point["value"] for point in self.state.curve[-2:] if point["phase"] == last]
+        return wanted is not None and len(values) == 2 and min(values) >= wanted
 
     def _is_last_phase(self) -> bool:
         """Whether the stages are over."""
         return self.state.place.phase == len(self.phases) - 1
 
-    def _is_due(self, ended: bool) -> bool:
+    def _is_due(self) -> bool:
         """Whether the state is to be measured and has not been."""
         step, curve = self.state.step, self.state.curve
         if step == 0 or (curve and curve[-1]["step"] == step):
             return False
         began = self.state.place.step == 0  # the phase before has ended
-        return ended or step % self.training.evaluate_every == 0 or began
+        return self.stopped is not None or step % self.training.evaluate_every == 0 or began
 
     def _validate(self) -> None:
         """Measures on validation sequences of the length that was trained last."""
@@ -330,7 +346,7 @@ def _computing(config: CellConfig) -> Iterator[None]:
     try:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        with torch.random.fork_rng([]):
+        with reproducible(torch.device("cpu")):
             yield
     finally:
         torch.set_num_threads(threads)

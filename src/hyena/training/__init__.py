@@ -11,9 +11,9 @@ from hyena.training.config import (
     EvaluationConfig,
     TrainConfig,
 )
-from hyena.training.loop import TrainResult, train
 from hyena.training.metrics import Record, read_metrics
 from hyena.training.optimizer import OptimizerConfig, ParameterRule, adamw, parameter_groups
+from hyena.training.run import TrainResult, train
 from hyena.training.schedule import ScheduleConfig, learning_rate
 
 __all__ = [

@@ -15,6 +15,8 @@ There is no state of a random generator: dropout is seeded anew at every step (s
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,35 +81,58 @@ def write_checkpoint(
     Raises: OSError in one line if it cannot be written; the earlier checkpoints are intact and
         nothing is left of this one.
     """
-    path = folder / checkpoint_name(state.step)
 
     def write(temporary: Path) -> None:
         model.save(temporary)
         tokenizer.save(temporary)
-        save_file(
-            moments(optimizer),
-            temporary / OPTIMIZER,
-            {"format": "pt"},
-        )
         records.write_record(temporary / STATE, state, FORMAT_VERSION)
         (temporary / CONFIG).write_text(config_yaml(state.config), encoding="utf-8")
+
+    return write_step(folder, state.step, optimizer, write)
+
+
+def write_step(
+    folder: Path, step: int, optimizer: torch.optim.Optimizer, write: Callable[[Path], None]
+) -> Path:
+    """Writes the checkpoint of a step, with the optimizer's moments and digests of all files.
+
+    Args: where checkpoints are; the step; an AdamW of `hyena.training.adamw`; what writes the other
+        files into the folder it is given.
+
+    Returns: the checkpoint's folder. Raises: as `write_checkpoint`.
+    """
+    path = folder / checkpoint_name(step)
+
+    def write_all(temporary: Path) -> None:
+        write(temporary)
+        save_file(moments(optimizer), temporary / OPTIMIZER, {"format": "pt"})
         digests.complete(temporary)
 
-    try:
-        atomic.write_folder(path, write)
-    except (OSError, SafetensorError) as error:
-        raise unwritable(f"checkpoint {path}", error, folder) from error
+    with written(f"checkpoint {path}", folder):
+        atomic.write_folder(path, write_all)
     return path
 
 
-def unwritable(what: str, error: Exception, checkpoints: Path) -> OSError:
-    """The error of a run that cannot write, in one line that says what is safe."""
-    saved = list_checkpoints(checkpoints)
-    safe = f"the checkpoints up to {saved[-1]} are intact" if saved else "no checkpoint was written"
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return OSError(
-        f"{what} could not be written: {reason}; {safe}. Free space or mend the folder, then resume"
-    )
+@contextmanager
+def written(what: str | Path, checkpoints: Path) -> Iterator[None]:
+    """Says of an error in writing, in one line, what could not be written and what is safe.
+
+    Raises: OSError in place of OSError and SafetensorError.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        saved = list_checkpoints(checkpoints)
+        safe = (
+            f"the checkpoints up to {saved[-1]} are intact"
+            if saved
+            else "no checkpoint was written"
+        )
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise OSError(
+            f"{what} could not be written: {reason}; {safe}. Free space or mend the folder, then "
+            "resume"
+        ) from error
 
 
 def config_yaml(config: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ def main() -> None:
         line += piece
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
-    from hyena.training.loop import train_process
+    from hyena.training.run import train_process
 
     status = 0
     try:

@@ -1,0 +1,322 @@
+"""A training run of a language model: what it reads, evaluates, records and saves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from hyena.data import TokenFile, Tokenizer, Windows, WindowSampler, open_tokens, read_manifest
+from hyena.files.records import to_plain
+from hyena.model import LanguageModel, load
+from hyena.model.saved import checkpoints_of, list_checkpoints
+from hyena.training.checkpoint import (
+    Best,
+    point_to_best,
+    prune,
+    remedy,
+    restore_optimizer,
+    write_checkpoint,
+    written,
+)
+from hyena.training.config import TrainConfig, check_config
+from hyena.training.launch import is_first, launched
+from hyena.training.loop import (
+    NotFiniteError,
+    Step,
+    Update,
+    reproducible,
+    seed_of,
+    train_steps,
+)
+from hyena.training.loss import mean_loss, window_loss
+from hyena.training.metrics import FILE, Metrics, Record
+from hyena.training.optimizer import adamw
+from hyena.training.progress import Progress, SilentProgress, open_progress
+from hyena.training.run_folder import Start, opened, tidy
+from hyena.training.schedule import learning_rate
+from hyena.training.signals import StopRequest, stop_on_signal
+
+if TYPE_CHECKING:
+    from lightning_fabric.fabric import Fabric
+
+# Seed of the validation windows: the same ones whatever the run's seed, so that runs compare.
+_VALIDATION_SEED = 0
+
+
+@dataclass
+class TrainResult:
+    """How a call of `train` ended.
+
+    Attributes:
+        checkpoint: the newest checkpoint.
+        step: finished steps.
+        steps: steps of the whole run; more than ``step`` if this call stopped before the end.
+        signal: number of the signal that stopped it, 0 if none did.
+        rank: of this process; the first, 0, is the one that writes.
+    """
+
+    checkpoint: Path
+    step: int
+    steps: int
+    signal: int
+    rank: int = 0
+
+
+@dataclass
+class _Data:
+    """What a run reads."""
+
+    training: WindowSampler
+    validation: WindowSampler | None
+    tokenizer: Tokenizer
+    fingerprint: dict[str, str]
+    note: str
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train a language model, or go on training it.
+
+    Writes checkpoints, ``metrics.jsonl`` and (optionally) TensorBoard events into ``config.out``.
+    The first SIGINT or SIGTERM ends the run after the current step with a checkpoint; the second
+    raises KeyboardInterrupt at once. With several devices this starts the other processes.
+
+    Args:
+        config: see `TrainConfig`.
+
+    Returns: where the run stands.
+    Raises: ValueError for a configuration that cannot work or is not the resumed run's;
+        FileNotFoundError for missing data; FileExistsError if ``out`` holds a run and ``resume``
+        is off; OSError if something cannot be written; RuntimeError if the loss is not finite, a
+        process of the run stops, or another run uses the folder; ImportError for a missing
+        package. After any of them the checkpoints written before are intact.
+    """
+    return train_process(config, ready=lambda: None)
+
+
+def train_process(config: TrainConfig, ready: Callable[[], None]) -> TrainResult:
+    """One process of `train`; ``ready`` is called when only the other processes are missing."""
+    check_config(config)
+    data = _open_data(config)
+    with (
+        stop_on_signal() as request,
+        opened(config, data.fingerprint, first=is_first()) as start,
+        launched(config, ready) as fabric,
+        reproducible(fabric.device, deterministic=config.deterministic),
+    ):
+        if fabric.global_rank > 0:
+            return _Run(config, data, start, fabric).train(request)
+        tidy(config, start)
+        with written(config.out / FILE, checkpoints_of(config.out)):
+            metrics = Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
+        progress = open_progress(start.state.step, config.steps)
+        try:
+            if data.note:
+                progress.message(data.note)
+            return _Run(config, data, start, fabric, metrics, progress).train(request)
+        finally:
+            progress.close()
+            metrics.close()
+
+
+def _open_data(config: TrainConfig) -> _Data:
+    tokens = open_tokens(config.data, "train")
+    tokens.check_vocabulary(config.model.vocab_size)
+    training = _sampler(tokens, config, config.window(), config.batch, config.seed)
+    validation, note = None, ""
+    if config.evaluation.every:
+        if "validation" not in read_manifest(config.data).splits:
+            raise ValueError(
+                f"{config.data} has no validation split to evaluate on; prepare it with one, or "
+                "train with --evaluation.every 0"
+            )
+        held_out = open_tokens(config.data, "validation")
+        # Evaluation takes the memory of a training micro batch.
+        batch = config.batch // config.accumulate
+        length = min(config.window(), len(held_out) - 1)
+        validation = _sampler(held_out, config, length, batch, _VALIDATION_SEED)
+        if length < config.window():
+            note = (
+                f"the validation split has {len(held_out):,} tokens, fewer than a window of "
+                f"{config.window():,}; it is evaluated in windows of {length:,}"
+            )
+    fingerprint = {"tokenizer": tokens.tokenizer.fingerprint}
+    for name, split in read_manifest(config.data).splits.items():
+        if name in ("train", "validation"):
+            fingerprint |= split.sha256
+    return _Data(training, validation, tokens.load_tokenizer(), fingerprint, note)
+
+
+def _sampler(
+    tokens: TokenFile, config: TrainConfig, length: int, batch: int, seed: int
+) -> WindowSampler:
+    return WindowSampler(tokens, length, batch, seed, cross_documents=config.cross_documents)
+
+
+class _Run:
+    """The run as one process sees it; only the first has metrics and writes."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: _Data,
+        start: Start,
+        fabric: Fabric,
+        metrics: Metrics | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.config, self.data, self.fabric = config, data, fabric
+        self.metrics, self.progress = metrics, progress or SilentProgress()
+        self.state = start.state
+        self.checkpoints = checkpoints_of(config.out)
+        self.saved = start.checkpoint
+        self.stop_at = config.steps
+        if config.stop_after is not None:
+            self.stop_at = min(config.steps, start.state.step + config.stop_after)
+        self.signal = 0
+        self.model = _model(config, start)
+        self.optimizer = adamw(self.model, config.optimizer)
+        self.wrapped = fabric.setup_module(self.model)
+        if start.checkpoint is not None:
+            restore_optimizer(start.checkpoint, self.optimizer)
+            self.progress.message(f"resuming from {start.checkpoint}")
+
+    def train(self, request: StopRequest) -> TrainResult:
+        """Goes on until its steps are done, or a signal stops it."""
+        self.model.train()
+        state, config, rank = self.state, self.config, self.fabric.global_rank
+        try:
+            train_steps(
+                self,
+                self.wrapped,
+                self.optimizer,
+                clip=config.clip,
+                request=request,
+                fabric=self.fabric,
+            )
+        except NotFiniteError as error:
+            saved = list_checkpoints(self.checkpoints)
+            good = f"last good checkpoint: {saved[-1]}" if saved else "there is no checkpoint yet"
+            raise RuntimeError(
+                f"{error} at step {state.step + 1} (lr {self._learning_rate():.2g}); {good}. Try a "
+                "lower optimizer.lr, a longer schedule.warmup_steps, a smaller clip or another seed"
+            ) from error
+        if self.signal and self.metrics is not None:
+            self.progress.message(f"stopped at step {state.step}; saved {self.saved}")
+        assert self.saved is not None or self.metrics is None
+        return TrainResult(
+            self.saved or self.checkpoints, state.step, config.steps, self.signal, rank
+        )
+
+    def is_over(self) -> bool:
+        """Whether this call ends here."""
+        return self.state.step >= self.stop_at or bool(self.signal)
+
+    def step(self) -> Step[Windows]:
+        """This process's windows of the next step."""
+        config, fabric, number = self.config, self.fabric, self.state.step
+        batch = self.data.training.batch(number, fabric.global_rank, fabric.world_size)
+        columns = (column.chunk(config.accumulate) for column in batch)
+        parts = [Windows(*part) for part in zip(*columns, strict=True)]
+        return Step(
+            parts,
+            lambda model, part: window_loss(model, part, fabric.device) / len(parts),
+            factor=self._learning_rate() / config.optimizer.lr,
+            seed=seed_of(config.seed, number, fabric.global_rank),
+        )
+
+    def updated(self, update: Update) -> None:
+        """Records the step, evaluates and saves where that is due."""
+        config, state, lr = self.config, self.state, self._learning_rate()
+        tokens = config.batch * config.window()
+        state.step, state.tokens = state.step + 1, state.tokens + tokens
+        self.signal = update.signal
+        record: Record = {
+            "step": state.step,
+            "loss": update.loss,
+            "lr": lr,
+            "grad_norm": update.norm,
+            "tokens": state.tokens,
+            "tokens_per_s": tokens / update.seconds,
+        }
+        step, every, improved = state.step, config.evaluation.every, False
+        if self.data.validation is not None and (step % every == 0 or step == config.steps):
+            loss = self._evaluate(self.data.validation)
+            record["validation_loss"] = loss
+            if state.best is None or loss < state.best.validation_loss:
+                state.best = Best(step, loss)
+                improved = config.checkpoint.best
+        if self.metrics is not None and (
+            step % config.log_every == 0 or "validation_loss" in record
+        ):
+            with written(config.out / FILE, self.checkpoints):
+                self.metrics.write(record)
+        self.progress.update(record)
+        due = config.checkpoint.every and step % config.checkpoint.every == 0
+        if self.metrics is not None and (due or improved or self.is_over()):
+            self._save(self.metrics)
+
+    def _learning_rate(self) -> float:
+        """The peak of the parameters without one of their own, in the next update."""
+        schedule, peak = self.config.schedule, self.config.optimizer.lr
+        return learning_rate(
+            self.state.step,
+            peak=peak,
+            start=schedule.start_lr,
+            floor=schedule.floor(peak),
+            warmup=schedule.warmup(self.config.steps),
+            steps=self.config.steps,
+        )
+
+    def _evaluate(self, sampler: WindowSampler) -> float:
+        """Mean validation loss over all processes, in nats per token."""
+        fabric = self.fabric
+        batches = (
+            sampler.batch(i, fabric.global_rank, fabric.world_size)
+            for i in range(self.config.evaluation.batches)
+        )
+        # The bare model: data parallel wrappers talk to each other in every forward.
+        with fabric.autocast():
+            loss = mean_loss(self.model, batches, fabric.device)
+        if fabric.world_size == 1:
+            return loss
+        shared = torch.tensor(loss, dtype=torch.float64, device=fabric.device)
+        return float(fabric.all_reduce(shared, reduce_op="mean"))  # type: ignore[arg-type]
+
+    def _save(self, metrics: Metrics) -> None:
+        state, checkpoints, keep = self.state, self.checkpoints, self.config.checkpoint
+        with written(self.config.out / FILE, checkpoints):
+            metrics.sync()
+        self.saved = write_checkpoint(
+            checkpoints, state, self.model, self.optimizer, self.data.tokenizer
+        )
+        best = state.best if keep.best else None
+        with written(checkpoints, checkpoints):
+            if best is not None and best.step == state.step:
+                point_to_best(checkpoints, best)
+            prune(checkpoints, keep.keep, best)
+
+
+def _model(config: TrainConfig, start: Start) -> LanguageModel:
+    """The initial weights, the same for a seed whatever the device and precision, or saved ones."""
+    if start.checkpoint is None:
+        generator = torch.Generator().manual_seed(config.seed)
+        model = LanguageModel(config.model, generator=generator)
+    else:
+        try:
+            model = load(start.checkpoint)
+        except (ValueError, FileNotFoundError) as error:
+            advice = remedy(start.checkpoint)
+            raise ValueError(f"cannot resume: {error}; or {advice}") from error
+        if to_plain(model.config) != to_plain(config.model):
+            raise ValueError(
+                f"cannot resume: the model of {start.checkpoint / 'config.json'} is not that of "
+                f"training.json; {remedy(start.checkpoint)}"
+            )
+    if config.precision == "64":
+        model.double()
+    model.activation_checkpointing = config.activation_checkpointing
+    return model
