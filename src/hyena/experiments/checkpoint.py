@@ -23,7 +23,7 @@ from hyena.files import atomic, digests
 from hyena.files.records import from_plain, read_versioned, to_plain, write_record
 from hyena.model import LanguageModel
 from hyena.model.checkpoint import read_weights
-from hyena.model.saved import WEIGHTS, apply_linear, list_checkpoints
+from hyena.model.saved import WEIGHTS, step_of, list_checkpoints
 from hyena.training.checkpoint import (
     prune,
     remedy,
@@ -109,7 +109,7 @@ def restore(config: CellConfig, model: nn.Module, optimizer: torch.optim.Optimiz
     try:
         changed = differences(from_plain(dict[str, Any], before, "config"), plain(config))
         state = from_plain(State, content)
-        if state.step != apply_linear(checkpoint):
+        if state.step != step_of(checkpoint):
             raise ValueError(f"its step is {state.step}")
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; {advice}") from error
