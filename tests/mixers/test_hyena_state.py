@@ -82,6 +82,74 @@ def test_a_projection_that_writes_to_its_output_again_spoils_no_state() -> None:
     assert_close(torch.cat([y, steps(op, u, state, 5, M)], dim=1), wanted, 5e-6)
 
 
+def with_other_memory(op: HyenaOperator) -> None:
+    op.in_proj.weight.data = 2 * op.in_proj.weight.data
+
+
+def with_another_parameter(op: HyenaOperator) -> None:
+    op.out_proj.bias = torch.nn.Parameter(torch.ones(D))
+
+
+def without_a_bias(op: HyenaOperator) -> None:
+    op.in_proj.bias = None
+
+
+def with_another_layer(op: HyenaOperator) -> None:
+    op.out_proj = torch.nn.Linear(D, D)
+
+
+def with_a_hook(op: HyenaOperator) -> None:
+    op.in_proj.register_forward_pre_hook(lambda module, inputs: (3 * inputs[0],))
+
+
+def with_a_hooked_convolution(op: HyenaOperator) -> None:
+    op.short_conv.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def with_a_forward_of_its_own(op: HyenaOperator) -> None:
+    forward = op.out_proj.forward
+    op.out_proj.forward = lambda x: -forward(x)
+
+
+def with_a_parametrisation(op: HyenaOperator) -> None:
+    torch.nn.utils.parametrizations.weight_norm(op.in_proj)
+    op.in_proj.parametrizations.weight.original0.data.mul_(2)
+
+
+def without_the_kernel(op: HyenaOperator) -> None:
+    op.backend = "torch"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_other_memory,
+        with_another_parameter,
+        without_a_bias,
+        with_another_layer,
+        with_a_hook,
+        with_a_hooked_convolution,
+        with_a_forward_of_its_own,
+        with_a_parametrisation,
+        without_the_kernel,
+    ],
+)
+@torch.no_grad()
+def test_a_change_between_two_steps_counts_at_the_next(
+    change: Callable[[HyenaOperator], None],
+) -> None:
+    op, u = make(3, torch.float32), draw(2, M, D, dtype=torch.float32)
+    _, state = op.prefill(u[:, :5])
+    before = steps(op, u, state, 5, 9)
+    kept = state.copy()  # has found nothing yet of what a step may do
+    change(op)
+    found = steps(op, u, state, 9, 20)
+    assert torch.equal(found, steps(op, u, kept, 9, 20))
+    if change is not without_the_kernel:
+        again = steps(op, u, op.prefill(u[:, :5])[1], 5, 9)
+        assert float((again - before).norm()) > 0.01 * float(before.norm())
+
+
 @pytest.mark.parametrize("order", [2, 3, 4])
 @pytest.mark.parametrize(
     ("prompt", "future", "keep_inputs"),

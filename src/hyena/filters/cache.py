@@ -76,10 +76,15 @@ class ParameterCache:
 
 
 class KeptFilter:
-    """Filters of a module, kept until one of its parameters or buffers changes."""
+    """Filters of a module, kept until one of its parameters or buffers changes.
+
+    Attributes: ``compared``, whether what was asked for last is, with the parameters; else it is
+        made whenever it is asked for.
+    """
 
     def __init__(self) -> None:
         self._cache = ParameterCache()
+        self.compared = False
 
     def online(
         self,
@@ -98,14 +103,14 @@ class KeptFilter:
         limit = module.limit
         key = (limit, block, backend, library.isa(), settings)
         filter = self._cache.get(
-            "online", key, sources_of(module), lambda: OnlineFilter(limit, backend, block)
+            "online", key, self._sources(module), lambda: OnlineFilter(limit, backend, block)
         )
         filter.prepare(room, module, lambda: module.skip)
         return filter
 
     def recurrence(self, module: nn.Module, make: Callable[[], Recurrence]) -> Recurrence:
         """The filters as a recurrence, which ``make`` makes."""
-        return self._cache.get("recurrence", (), sources_of(module), make)
+        return self._cache.get("recurrence", (), self._sources(module), make)
 
     def spectra(
         self,
@@ -122,7 +127,7 @@ class KeptFilter:
             torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
         ):
             return None
-        sources = sources_of(module)
+        sources = self._sources(module)
         if sources is None:
             return None
 
@@ -136,6 +141,11 @@ class KeptFilter:
 
         key = (length, backend, library.isa(), settings)
         return self._cache.get("spectra", key, sources, make)
+
+    def _sources(self, module: nn.Module) -> list[Tensor] | None:
+        sources = sources_of(module)
+        self.compared = sources is not None
+        return sources
 
 
 def clear_cache(module: nn.Module) -> None:

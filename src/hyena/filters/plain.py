@@ -4,11 +4,12 @@ Another one is called, whatever it does: hooks (pruning, weight and spectral nor
 adapter around it, a parametrisation, quantised weights, a forward of its own.
 """
 
-from typing import TypeGuard, TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as of_torch
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -32,8 +33,21 @@ def is_hooked(module: nn.Module) -> bool:
         or module._backward_hooks
         or module._backward_pre_hooks
         or "forward" in module.__dict__
-        or _has_any_global_hook()
+        or of_torch._has_any_global_hook()
     )
+
+
+def hooks_of(*modules: nn.Module) -> list[Mapping[int, Any]]:
+    """Where calls of these modules find their hooks, now and later: all are empty if there are
+    none. A forward of the instance is not among them."""
+    return [
+        of_torch._global_forward_hooks,
+        of_torch._global_forward_pre_hooks,
+        of_torch._global_backward_hooks,
+        of_torch._global_backward_pre_hooks,
+        *(hooks for x in modules for hooks in (x._forward_hooks, x._forward_pre_hooks)),
+        *(hooks for x in modules for hooks in (x._backward_hooks, x._backward_pre_hooks)),
+    ]
 
 
 def matrix_of(linear: nn.Module) -> Layer | None:

@@ -1,13 +1,14 @@
 """What mixers are given: sizes, inputs, masks, documents, states; one clear line if it is wrong."""
 
 from numbers import Integral
+from typing import Any
 
 from torch import Tensor, float64, is_autocast_enabled, is_grad_enabled, nn
 from torch import bool as torch_bool
 from torch import dtype as torch_dtype
 
 from hyena.ops import Segments
-from hyena.ops.arguments import check_tensor
+from hyena.ops.arguments import check_tensor, not_a_tensor
 
 LARGEST = 2**20  # far beyond any layer, and products of three such sizes fit in 64 bits
 
@@ -58,13 +59,12 @@ def check_left_padding(name: str, mask: Tensor | None) -> None:
         )
 
 
-def check_state(name: str, state: object, fits: bool) -> None:
-    """Raises ValueError unless ``fits``, which says that the state is one of this mixer's."""
-    if not fits:
-        raise ValueError(
-            f"{name}.step: the state, a {type(state).__name__}, is that of a mixer of another kind "
-            "or size; pass what prefill or step of this mixer returned"
-        )
+def wrong_state(name: str, state: object) -> ValueError:
+    """The error for a state that is not one of this mixer's."""
+    return ValueError(
+        f"{name}.step: the state, a {type(state).__name__}, is that of a mixer of another kind or "
+        "size; pass what prefill or step of this mixer returned"
+    )
 
 
 def check_future(name: str, future: int | None) -> None:
@@ -88,18 +88,19 @@ def check_dropout(name: str, dropout: float) -> None:
         raise ValueError(f"{name}: expected 0 ≤ dropout < 1, got {dropout}")
 
 
-def check_token(name: str, u: Tensor, batch: int, width: int, kept: torch_dtype) -> None:
-    """Raises TypeError or ValueError unless u is one token a row, (batch, width), and no float64
-    that a state of ``kept`` would round."""
-    check_tensor(f"{name}.step", "u", u)
-    if u.shape != (batch, width):
+def check_token(name: str, u: Tensor, width: int, state: Any) -> None:
+    """Raises TypeError or ValueError unless u is one token a row of the state, (B, width), and no
+    float64 that it would round."""
+    if not isinstance(u, Tensor):
+        raise not_a_tensor(f"{name}.step", "u", u)
+    if u.shape != (state.batch, width):
         raise ValueError(
-            f"{name}.step: expected u (B, D) = ({batch}, {width}), got {tuple(u.shape)}"
+            f"{name}.step: expected u (B, D) = ({state.batch}, {width}), got {tuple(u.shape)}"
         )
-    if u.dtype == float64 and kept != float64:
+    if u.dtype == float64 and state.dtype != float64:
         raise ValueError(
-            f"{name}.step: u is {u.dtype} but the state is {kept}, which would round what follows; "
-            f"read the prompt anew in {u.dtype}, or go on in {kept}"
+            f"{name}.step: u is {u.dtype} but the state is {state.dtype}, which would round what "
+            f"follows; read the prompt anew in {u.dtype}, or go on in {state.dtype}"
         )
 
 

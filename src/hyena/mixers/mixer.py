@@ -19,9 +19,9 @@ from hyena.mixers.checks import (
     check_input,
     check_left_padding,
     check_mask,
-    check_state,
     check_token,
     segments_of,
+    wrong_state,
 )
 from hyena.mixers.flops import LayerFlops
 from hyena.ops import Segments
@@ -87,6 +87,10 @@ class Mixer(nn.Module):
 
     spec: ClassVar[Spec]
     width: int
+    _name: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        cls._name = cls.__name__
 
     def forward(
         self,
@@ -154,9 +158,10 @@ class Mixer(nn.Module):
         Raises: TypeError on what is no tensor; ValueError on a state of another mixer, or one less
             precise than u.
         """
-        self._check_generates("step")
-        check_state(self._name, state, isinstance(state, self.spec.state) and self._is_own(state))
-        check_token(self._name, u, state.batch, self.width, state.dtype)
+        if not (isinstance(state, self.spec.state) and self._is_own(state)):
+            self._check_generates("step")
+            raise wrong_state(self._name, state)
+        check_token(self._name, u, self.width, state)
         return self._step(u, state)
 
     def state_size(self, length: int, future: int | None = None) -> int:
@@ -172,10 +177,6 @@ class Mixer(nn.Module):
         check_size(f"{self._name}.flops", "length", length, 1)
         check_size(f"{self._name}.flops", "batch", batch, 1)
         return self._flops(length, batch)
-
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
 
     def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
         """`forward`; no segments mean that each row is one document."""

@@ -10,18 +10,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyena.filters import HyenaFilter, LongFilter
-from hyena.filters.plain import is_plain
+from hyena.filters.plain import Layer, hooks_of, is_plain
 from hyena.filters.precision import wide
 from hyena.mixers.hyena.short_conv import ShortConv
 from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Room
 from hyena.mixers.projections import layers_of_step
 from hyena.ops import Backend
+from hyena.ops.native import library
+from hyena.ops.native.linear import at_once
 from hyena.ops.native.step import Layers
+from hyena.ops.observed import unobserved
 from hyena.ops.stepping import online
 from hyena.ops.stepping.online import OnlineState
 from hyena.ops.stepping.recurrence import RecurrentState
 from hyena.ops.stepping.states import normal_tensors
+
+_MODULES = "in_proj", "short_conv", "out_proj"
 
 
 def planned_for(filter: HyenaFilter | LongFilter, length: int, room: Room) -> int:
@@ -73,41 +78,102 @@ def step(
     modules: dict[str, Any], backend: Backend, u: Tensor, state: HyenaState
 ) -> tuple[Tensor, HyenaState]:
     """One token, u (B, D), of the operator of these modules: see `hyena.mixers.Mixer.step`."""
-    # Not as attributes: those of a module are slow to find.
-    filter, in_proj, out_proj = modules["filter"], modules["in_proj"], modules["out_proj"]
-    if state.length >= filter.max_length:
-        filter.check_growth(state.length + 1)
-    state.prepare(filter, backend)
-    short = modules["short_conv"]
-    native = is_plain(short, ShortConv) and backend in ("auto", "native")
-    layers = layers_of_step(in_proj, out_proj, u) if native else None
-    if layers is not None and state.long.takes_native(u, *layers[0], *layers[1]):
-        y, z = _in_one_call(u, state, layers, short)
+    filter = modules["filter"]  # not as an attribute: those of a module are slow to find
+    if state.length >= state.ready or state.kept is not filter.kept:
+        state.prepare(filter, backend)
+    route, long = state.route, state.long
+    if not u.is_cpu or not unobserved(u):
+        route = None
+    elif route is None or not route.stands(modules, backend, u):
+        route = state.route = Route(modules, backend, u)
+    if route and route.layers and long.is_native(route.short):
+        y, z = _in_one_call(u, state, route.layers)
         state.advance(z)
         return y, state
-    z = in_proj(u)
-    if native and state.long.takes_native(z):
-        y, _ = _in_one_call(z, state, None, short)
+    z = modules["in_proj"](u)
+    if route and route.short and at_once(z) and long.is_native(route.short):
+        y, _ = _in_one_call(z, state, None)
     else:
-        *gates, v = short.step(z, state.before).split(u.shape[1], dim=1)
+        *gates, v = modules["short_conv"].step(z, state.before).split(u.shape[1], dim=1)
         for i, gate in enumerate(reversed(gates[1:])):
-            v = state.long.step(i, gate, v)
+            v = long.step(i, gate, v)
         y = v * gates[0]
     # The module may write to its output later, and the kernel reads rows side by side.
     state.advance(z.clone(memory_format=torch.contiguous_format))
-    return out_proj(y if y.dtype == z.dtype else y.to(z.dtype)), state
+    return modules["out_proj"](y if y.dtype == z.dtype else y.to(z.dtype)), state
 
 
-def _in_one_call(
-    u: Tensor, state: HyenaState, layers: Layers | None, short: ShortConv
-) -> tuple[Tensor, Tensor]:
+class Route:
+    """What the kernel may do of an operator's step from u, at which nobody looks on: found once,
+    good for as long as it `stands`.
+
+    Attributes: ``short``, the taps of the short convolution, None if the kernel does nothing;
+        ``layers``, the projections, None if it does only what lies between them.
+    """
+
+    def __init__(self, modules: dict[str, Any], backend: Backend, u: Tensor) -> None:
+        first, short, last = self._modules = [modules[name] for name in _MODULES]
+        self._backend, self._dtype = backend, u.dtype
+        asked = backend in ("auto", "native") and library.kernel() is not None
+        plain = [short] if asked and is_plain(short, ShortConv) else []
+        self.short = short.by_lag if plain else None
+        self.layers = layers_of_step(first, last, u) if plain else None
+        if self.layers is not None:
+            plain += [first, last]
+            self._parameters = first._parameters, last._parameters
+            self._memory = _memory(*self.layers)
+        self._hooks, self._own = hooks_of(*plain), [module.__dict__ for module in plain]
+
+    def stands(self, modules: dict[str, Any], backend: Backend, u: Tensor) -> bool:
+        """Whether it still is that of these modules: hooks are found here, and parameters that are
+        others or were given other memory."""
+        first, short, last = self._modules
+        if (
+            modules["in_proj"] is not first
+            or modules["short_conv"] is not short
+            or modules["out_proj"] is not last
+            or backend != self._backend
+            or u.dtype != self._dtype
+            or any(self._hooks)
+        ):
+            return False
+        for own in self._own:
+            if "forward" in own:
+                return False
+        if self.layers is None:
+            return True
+        (weight, bias), (last_weight, last_bias) = self.layers
+        one, other = self._parameters
+        return (
+            one.get("weight") is weight
+            and one.get("bias") is bias
+            and other.get("weight") is last_weight
+            and other.get("bias") is last_bias
+            and _memory(*self.layers) == self._memory
+            and not torch.is_autocast_enabled("cpu")
+        )
+
+
+def _memory(one: Layer, other: Layer) -> tuple[object, ...]:
+    (weight, bias), (last_weight, last_bias) = one, other
+    return (
+        weight.dtype,
+        weight.data_ptr(),
+        bias is None or bias.data_ptr(),
+        last_weight.dtype,
+        last_weight.data_ptr(),
+        last_bias is None or last_bias.data_ptr(),
+    )
+
+
+def _in_one_call(u: Tensor, state: HyenaState, layers: Layers | None) -> tuple[Tensor, Tensor]:
     """With ``layers`` the whole step; without, what lies between the projections.
 
     Returns: y (B, D); z, the input of the short convolution, which without layers is u.
     """
-    before = [z if z.dtype == torch.float32 else z.float() for z in state.before]
-    y, z = state.long.native_step(u, before, layers, short.by_lag)
-    return y, z if z.dtype == u.dtype else z.to(u.dtype)
+    before = [z if z.dtype is torch.float32 else z.float() for z in state.before]
+    y, z = state.long.native_step(u, before, layers)
+    return y, z if z.dtype is u.dtype else z.to(u.dtype)
 
 
 def _recurrent(filter: HyenaFilter | LongFilter) -> TypeGuard[LongFilter]:

@@ -149,9 +149,11 @@ class HyenaOperator(Mixer):
         if bidirectional:
             self.centred_short_conv = short
             self.two_sided_filter = filter
+            self._state_sizes = None  # it has none
         else:
             self.short_conv = short
             self.filter = filter
+            self._state_sizes = (order + 1) * width, short_width - 1, order - 1, width
 
     def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
         self._check_span(u.shape[1], mask, segments)
@@ -234,8 +236,7 @@ class HyenaOperator(Mixer):
         return f"width={self.width}, max_length={self.max_length}, order={self.order}"
 
     def _is_own(self, state: HyenaState) -> bool:
-        N, D = self.order, self.width
-        return state.sizes == ((N + 1) * D, self.short_width - 1, N - 1, D)
+        return state.sizes == self._state_sizes
 
     def _check_span(self, length: int, mask: Tensor | None, segments: Segments | None) -> None:
         """Raises ValueError where rows or documents would need filters of their own lengths."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hyena.filters import HyenaFilter, LongFilter
-from hyena.filters.cache import KeptFilter, sources_of
-from hyena.mixers.checks import check_state
+from hyena.filters.cache import KeptFilter
+from hyena.mixers.checks import wrong_state
 from hyena.ops import Backend
 from hyena.ops.stepping.online import OnlineState
 from hyena.ops.stepping.recurrence import RecurrentState
@@ -46,8 +47,9 @@ class HyenaState:
             latest_first = short.flip(2).permute(2, 0, 1).contiguous()
             self._none = short.new_empty(*short.shape[:2], 0)
         self.before = deque(latest_first.unbind(), maxlen=short.shape[2])
-        self._kept: KeptFilter | None = None
-        self._reads_again = 0
+        self.kept: KeptFilter | None = None
+        self.ready = 0
+        self.route: Any = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -61,18 +63,27 @@ class HyenaState:
         return torch.stack(oldest_first, dim=-1) if oldest_first else self._none
 
     def prepare(self, filter: HyenaFilter | LongFilter, backend: Backend) -> None:
-        """Makes ready for one more token of an operator with this filter.
+        """Makes ready for more tokens of an operator with this filter, up to a length of ``ready``.
 
         What steps read of the filter is found at the first, and compared with its parameters every
         `CHECKED` tokens: more would cost as much as a small operator's step.
 
         Raises: ValueError if all tokens that were planned for have come and the inputs, which it
-            takes to plan for more, were not kept.
+            takes to plan for more, were not kept; if the length policy has no room for one more.
         """
-        if self._kept is not filter.kept or self.length >= self._reads_again:
-            self._bind(filter, backend)
-        if self.long.full:
-            self._extend(filter, backend)
+        if self.length >= filter.max_length:
+            filter.check_growth(self.length + 1)
+        self.ready, self.route = 0, None
+        self._bind(filter, backend)
+        long = self.long
+        if isinstance(long, OnlineState) and long.full:
+            self._extend(long, filter, backend)
+        ends = [self.length + CHECKED] if filter.kept.compared else []
+        if self.length < filter.max_length:
+            ends.append(filter.max_length)
+        if isinstance(long, OnlineState):
+            ends.append(self.length + long.planned - long.position)
+        self.ready = min(ends, default=sys.maxsize)
 
     def advance(self, z: Tensor) -> None:
         """To the next token, after one whose input of the short convolution was z (B, C), which
@@ -139,7 +150,7 @@ class HyenaState:
 
     def _with(self, short: Tensor, long: OnlineState | RecurrentState) -> HyenaState:
         other = HyenaState(short, long, self.length)
-        other._kept, other._reads_again = self._kept, self._reads_again
+        other.kept, other.ready = self.kept, self.ready
         return other
 
     def _bind(self, filter: HyenaFilter | LongFilter, backend: Backend) -> None:
@@ -154,14 +165,15 @@ class HyenaState:
         elif isinstance(self.long, OnlineState):
             fits, long = True, self.long
             long.bind(filter.online(long.planned, block=long.block, backend=backend))
-        check_state("HyenaOperator", self, fits)
-        again = sys.maxsize if sources_of(filter) is None else self.length + CHECKED
-        self._kept, self._reads_again = filter.kept, again
+        if not fits:
+            raise wrong_state("HyenaOperator", self)
+        self.kept = filter.kept
 
-    def _extend(self, filter: HyenaFilter | LongFilter, backend: Backend) -> None:
+    def _extend(
+        self, long: OnlineState, filter: HyenaFilter | LongFilter, backend: Backend
+    ) -> None:
         """Plans for as many tokens as have come, from the inputs of all."""
-        long, limit = self.long, filter.limit
-        assert isinstance(long, OnlineState)
+        limit = filter.limit
         if not long.keeps_inputs:
             raise ValueError(
                 f"HyenaOperator.step: the prefill planned for future={long.planned} tokens, which "

@@ -31,7 +31,8 @@ class _Step:
     """What the two kinds of steps have in common.
 
     It keeps the addresses of what it is given, so that a step costs one call. All of it is float32,
-    contiguous and on the CPU. The layers are no part of it: they may be others in each step.
+    contiguous and on the CPU. So are the layers', until a step is given other ones: the same pair
+    of pairs stands for the same dtype and memory.
 
     Args: B, D; ``short``, taps of the short convolution by lag, (J, C), and its bias (C,); the long
         convolutions; what else has to stay in memory.
@@ -66,48 +67,51 @@ class _Step:
         self._z, self._y = (
             torch.empty(batch, size, dtype=torch.float32, device="cpu") for size in (inputs, width)
         )
-        self._layers = (inputs, width), (width, width)  # shapes of the projections' weights
+        self._shapes = (inputs, width), (width, width)  # of the projections' weights
         self._first = Linear(batch, width, inputs, wide, wide, wide)
         self._last = Linear(batch, width, width, wide, wide, wide, self._y.data_ptr())
-        self._pointers = pointer(self._first), pointer(self._last)
-        self._dtype = torch.float32  # what these two are set to
+        self._layers: Layers | None = None  # what these two are set to
 
     def _run(
         self, u: Tensor, before: Sequence[Tensor], layers: Layers | None
     ) -> tuple[Tensor, Tensor]:
         step, u = self._step, in_order(u)
+        if layers is not self._layers:
+            self._point(u, layers)
         if layers is None:
             z = u if u.dtype == torch.float32 else u.float()
             if z.shape != self._z.shape:
                 raise _misfit(tuple(z.shape), tuple(self._z.shape))
-            y = out = torch.empty_like(self._y)
-            step.in_proj = step.out_proj = None
+            y = torch.empty_like(self._y)
+            step.z, step.y = z.data_ptr(), y.data_ptr()
         else:
-            z, out = torch.empty_like(self._z), self._y
-            y = torch.empty_like(out, dtype=u.dtype)
-            self._point(u, layers, z, y)
-            step.in_proj, step.out_proj = self._pointers
+            z, y = torch.empty_like(self._z), torch.empty_like(self._y, dtype=u.dtype)
+            first, last = self._first, self._last
+            first.x, last.y = u.data_ptr(), y.data_ptr()
+            first.y = step.z = z.data_ptr()
         for i, earlier in enumerate(before):
             self._before[i] = earlier.data_ptr()
-        step.z, step.y = z.data_ptr(), out.data_ptr()
         if self._call(self._argument):
             raise MemoryError("the native kernel found no memory for a step")
         return y, z
 
-    def _point(self, u: Tensor, layers: Layers, z: Tensor, y: Tensor) -> None:
-        """Makes the two layers those of a step from u to y, which have to stay until it is done."""
+    def _point(self, u: Tensor, layers: Layers | None) -> None:
+        """Makes these the layers of a step from u, which has the dtype of them all."""
+        step, self._layers = self._step, None
+        if layers is None:
+            step.in_proj = step.out_proj = None
+            return
         (weight, bias), (last_weight, last_bias) = layers
-        first, last = self._first, self._last
-        if (weight.shape, last_weight.shape) != self._layers or u.shape != y.shape:
+        if (weight.shape, last_weight.shape) != self._shapes or u.shape != self._y.shape:
             got = tuple(weight.shape), tuple(last_weight.shape), tuple(u.shape)
-            raise _misfit(got, (*self._layers, tuple(y.shape)))
-        if u.dtype != self._dtype:
-            self._dtype, code = u.dtype, DTYPES[u.dtype]
-            first.dtype = first.x_dtype = last.dtype = last.y_dtype = code
-        first.x, first.weight, first.y = u.data_ptr(), weight.data_ptr(), z.data_ptr()
+            raise _misfit(got, (*self._shapes, tuple(self._y.shape)))
+        first, last, code = self._first, self._last, DTYPES[u.dtype]
+        first.dtype = first.x_dtype = last.dtype = last.y_dtype = code
+        first.weight, last.weight = weight.data_ptr(), last_weight.data_ptr()
         first.bias = None if bias is None else bias.data_ptr()
-        last.weight, last.y = last_weight.data_ptr(), y.data_ptr()
         last.bias = None if last_bias is None else last_bias.data_ptr()
+        step.in_proj, step.out_proj, step.y = pointer(first), pointer(last), self._y.data_ptr()
+        self._layers = layers
 
 
 def _misfit(got: object, expected: object) -> ValueError:
@@ -133,8 +137,8 @@ class OnlineStep(_Step):
     ) -> None:
         _, parts, batch, width = recent.shape
         convolutions = [Online(taps=part.data_ptr()) for part in filter.unbind()]
-        super().__init__(batch, width, short, convolutions, recent, due)
-        self.filter = filter
+        super().__init__(batch, width, short, convolutions, filter, recent, due)
+        self._each = list(self._convolutions)
         self._row = 4 * batch * width  # bytes of a position of one convolution
         self._recent, self._due = recent.data_ptr(), due.data_ptr()
         self._step.row_stride = parts * batch * width
@@ -157,9 +161,8 @@ class OnlineStep(_Step):
 
         Returns: what the output projection made, or without it its input, (B, D); and z.
         """
-        convolutions = self._convolutions
-        at = row * len(convolutions) * self._row
-        for conv in convolutions:
+        at = row * len(self._each) * self._row
+        for conv in self._each:
             conv.input, conv.due = self._recent + at, self._due + at
             at += self._row
         self._step.rest = rest
@@ -195,8 +198,7 @@ class RecurrentStep(_Step):
             )
             for x, a, w, s in zip(states, filter, weight, skip, strict=True)
         ]
-        super().__init__(batch, width, short, convolutions, weight, skip, states)
-        self.filter = filter
+        super().__init__(batch, width, short, convolutions, filter, weight, skip, states)
 
     def __call__(
         self, u: Tensor, before: Sequence[Tensor], layers: Layers | None

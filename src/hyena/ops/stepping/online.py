@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from hyena.ops.backend import Backend
 from hyena.ops.long import long_conv
-from hyena.ops.native.linear import at_once
 from hyena.ops.native.step import Layers, OnlineStep, takes
 from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
 from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
@@ -199,31 +198,22 @@ class OnlineState:
             rest.addcmul_(entry, near)
         return out
 
-    def takes_native(self, u: Tensor, *beside: Tensor | None) -> bool:
-        """Whether `native_step` can be given this input, and what the layers beside are made of."""
-        assert self.filter is not None
-        taps = self.filter.taps
-        assert taps is not None
-        if self._native is not None and self._native.filter is taps:
-            return at_once(u, *beside)
-        return at_once(u, *beside) and takes(u, taps, self._due)
+    def is_native(self, short: Callable[[], tuple[Tensor, Tensor]]) -> bool:
+        """Whether the kernel takes this memory, so that `native_step` can be called.
+
+        Args: the taps of the operator's short convolution, as of `OnlineStep`.
+        """
+        if self._native is None:
+            taps = None if self.filter is None else self.filter.taps
+            if taps is not None and takes(taps, self._due):
+                self._native = OnlineStep(short(), taps, self._recent, self._due)
+        return self._native is not None
 
     def native_step(
-        self,
-        u: Tensor,
-        before: Sequence[Tensor],
-        layers: Layers | None,
-        short: Callable[[], tuple[Tensor, Tensor]],
+        self, u: Tensor, before: Sequence[Tensor], layers: Layers | None
     ) -> tuple[Tensor, Tensor]:
-        """An operator's step at this position in one call, see `OnlineStep`.
-
-        Args: as of `OnlineStep`, and the taps of its short convolution.
-        """
-        assert self.filter is not None
-        taps = self.filter.taps
-        assert taps is not None
-        if self._native is None or self._native.filter is not taps:
-            self._native = OnlineStep(short(), taps, self._recent, self._due)
+        """An operator's step at this position in one call, see `OnlineStep`."""
+        assert self._native is not None
         return self._native(u, before, layers, self._row, self._rows - self._row)
 
     def advance(self) -> None:

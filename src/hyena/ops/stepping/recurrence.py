@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hyena.ops.native.linear import at_once
 from hyena.ops.native.step import Layers, RecurrentStep, takes
 from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
 
@@ -98,28 +97,20 @@ class RecurrentState:
         x[0] = real
         return torch.addcmul((x * weight).sum((0, 1)), skip, u)
 
-    def takes_native(self, u: Tensor, *beside: Tensor | None) -> bool:
-        """Whether `native_step` can be given this input, and what the layers beside are made of."""
-        assert self.filter is not None
-        if self._native is not None and self._native.filter is self.filter.decay:
-            return at_once(u, *beside)
-        return at_once(u, *beside) and takes(u, *self.filter, self._planes)
+    def is_native(self, short: Callable[[], tuple[Tensor, Tensor]]) -> bool:
+        """Whether the kernel takes this memory, so that `native_step` can be called.
+
+        Args: the taps of the operator's short convolution, as of `RecurrentStep`.
+        """
+        if self._native is None and self.filter and takes(*self.filter, self._planes):
+            self._native = RecurrentStep(short(), *self.filter, self._planes)
+        return self._native is not None
 
     def native_step(
-        self,
-        u: Tensor,
-        before: Sequence[Tensor],
-        layers: Layers | None,
-        short: Callable[[], tuple[Tensor, Tensor]],
+        self, u: Tensor, before: Sequence[Tensor], layers: Layers | None
     ) -> tuple[Tensor, Tensor]:
-        """An operator's step at this position in one call, see `RecurrentStep`.
-
-        Args: as of `RecurrentStep`, and the taps of its short convolution.
-        """
-        filter = self.filter
-        assert filter is not None
-        if self._native is None or self._native.filter is not filter.decay:
-            self._native = RecurrentStep(short(), *filter, self._planes)
+        """An operator's step at this position in one call, see `RecurrentStep`."""
+        assert self._native is not None
         return self._native(u, before, layers)
 
     def advance(self) -> None:
