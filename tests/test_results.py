@@ -1,11 +1,17 @@
 """The pages of results say what the records say, and each result has its four parts."""
 
+import json
 import re
+import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import hyena.experiments.paper
+from hyena.bench.convolution.goals import goals as goals_of_convolution
+from hyena.bench.generation.goals import goals as goals_of_generation
+from hyena.bench.goals import Goal
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = ("results", "recall-results")
@@ -79,6 +85,46 @@ def test_the_figures_of_a_table_are_those_of_the_records(heading: str, text: str
     for cell in cells(text):
         for bracket, figure in re.findall(r"(\[?)(\d+(?:,\d{3})*(?:\.\d+)?)", cell):
             assert agree(figure, PAPER if bracket else source), f"{figure} in “{cell}”"
+
+
+DRAWING = runpy.run_path(str(DOCS / "figures" / "time_against_length.py"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "field", "goals"),
+    [
+        ("convolution_*", "cells", goals_of_convolution),
+        ("generation_*", "rows", goals_of_generation),
+    ],
+)
+def test_the_goals_that_a_page_counts_are_read_off_the_newest_record(
+    pattern: str, field: str, goals: Callable[[], list[Goal]]
+) -> None:
+    folder = DRAWING["newest"](pattern)
+    record = json.loads((folder / "results.json").read_text(encoding="utf-8"))[field]
+    met = [goal.record(record)["met"] for goal in goals()]
+    sentence = f"Of {len(met)} goals set beforehand {met.count(True)} were met"
+    if None in met:
+        sentence += f" and {met.count(None)} not measured"
+    page = " ".join((DOCS / "results.md").read_text(encoding="utf-8").split())
+    assert sentence in page
+    assert f"results/{folder.name}/table.md" in page
+
+
+def test_the_drawing_has_the_newest_times_of_fresh_outputs_and_of_the_layer_in_its_workspaces() -> (
+    None
+):
+    drawn = (DOCS / "figures" / "time_against_length.svg").read_text(encoding="utf-8")
+    series = {(work, name): label for work, name, label, *_ in DRAWING["CURVES"]}
+    assert set(series) == {("operator", "block"), ("operator", "ours_out"), ("gated_conv", "ours")}
+    folders = [DRAWING["newest"]("convolution-sweep_*"), DRAWING["newest"]("convolution_*")]
+    for (work, name), label in series.items():
+        length, value = max(DRAWING["milliseconds"](folders, work, name).items())
+        last = f"{value / 1e3:.2g} s at {DRAWING['positions'](length)}"
+        found = re.findall(r"<!-- (.+?) -->", drawn)  # the text of what is drawn as outlines
+        assert found[found.index(label) + 1] == last, (
+            "run python docs/figures/time_against_length.py"
+        )
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -50,7 +50,7 @@ def test_a_goal_is_met_missed_or_not_measured(found: dict[str, Any]) -> None:
     assert len(rows) == 1 + len(goals())
     assert rows[1] == [
         "1",
-        "gated conv forward, spectrum cached, against the public recipe",
+        "gated conv forward, both in mode (a), spectrum cached, against the public recipe",
         "D=256, L=2048",
         "≥ 5×",
         "8×",
@@ -97,7 +97,7 @@ def test_times_with_quartiles_modes_and_what_was_left_out() -> None:
         [
             "D",
             "L",
-            "ours, reused buffers (c)",
+            "ours, own workspaces (c)",
             "public recipe (a)",
             "attention block (a)",
             "public recipe / ours",

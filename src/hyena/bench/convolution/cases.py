@@ -23,7 +23,7 @@ MODES: dict[Mode, str] = {
 
 CONTENDERS = {
     "ours": "ours",
-    "ours_out": "ours, reused buffers",
+    "ours_out": "ours, own workspaces",
     "ours_recomputed": "ours, spectrum recomputed",
     "torch": "chunked torch",
     "public": "public recipe",
