@@ -23,7 +23,7 @@ from hyena.files import atomic, digests
 from hyena.files.records import from_plain, read_versioned, to_plain, write_record
 from hyena.model import LanguageModel
 from hyena.model.checkpoint import read_weights
-from hyena.model.saved import WEIGHTS, step_of, list_checkpoints
+from hyena.model.saved import WEIGHTS, list_checkpoints, step_of
 from hyena.training.checkpoint import (
     prune,
     remedy,
