@@ -2,11 +2,13 @@
 
 import random
 import shlex
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import damaged_files
+from hostile import options_file
 from outcome import Outcome, commanded
 
 VALUES = (
@@ -46,7 +48,17 @@ BASES = (
     shlex.split("bench goals --lengths [3] --out n"),  # which has no such row: nothing is timed
     shlex.split("plot absent"),
 )
-FILES = ("wide.yaml", "deep.yaml", "self.yaml", "long.yaml", "train.yaml", "lines.jsonl", "absent")
+FILES = (
+    "wide.yaml",
+    "deep.yaml",
+    "self.yaml",
+    "long.yaml",
+    "train.yaml",
+    "lines.jsonl",
+    "absent",
+    ".",
+)
+DRAWN = "drawn.yaml"
 _PATHS = ("config", "out")  # that are written or read at the end: no devices
 
 
@@ -61,8 +73,8 @@ def names(kind: Any, prefix: str = "") -> list[str]:
     return found
 
 
-def run(rng: random.Random, sound: Path) -> tuple[Outcome, str]:
-    """One command line in the working directory. Returns: what became of it, and what it was."""
+def draw(rng: random.Random, sound: Path) -> tuple[str, Callable[[], Outcome]]:
+    """One command line in the working directory: what it is, and a function that runs it."""
     from hyena.cli.program import GROUPS, module_of
 
     words = list(rng.choice(BASES))
@@ -70,11 +82,13 @@ def run(rng: random.Random, sound: Path) -> tuple[Outcome, str]:
     if command == "train":
         words += ["--out", "new"]
     options = [*names(module_of(command).Config), "config"]
+    damaged_files.fresh(sound)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         words = _spoiled(rng, words, options)
-    damaged_files.fresh(sound)
-    outcome, _ = commanded(words)
-    return outcome, shlex.join([word[:200] for word in words])
+    what = shlex.join([word[:200] for word in words])
+    if DRAWN in words:
+        what += f" with {Path(DRAWN).read_bytes()[:200]!r}"
+    return what, lambda: commanded(words)[0]
 
 
 def _spoiled(rng: random.Random, words: list[str], options: list[str]) -> list[str]:
@@ -87,6 +101,9 @@ def _spoiled(rng: random.Random, words: list[str], options: list[str]) -> list[s
         return words[:at] + words[at + 1 :]
     if kind < 0.15:
         return [*words, "--config", rng.choice(FILES)]
+    if kind < 0.35:
+        Path(DRAWN).write_bytes(options_file(rng, options, VALUES))
+        return [*words, "--config", DRAWN]
     option = rng.choice(options)
     value = rng.choice(VALUES)
     last = option.rpartition(".")[2]
@@ -94,7 +111,7 @@ def _spoiled(rng: random.Random, words: list[str], options: list[str]) -> list[s
         value = "-1"
     if last in _PATHS and value.startswith(("/", "..")):
         value = ""
-    if kind < 0.2:  # a name that is not there
+    if kind < 0.4:  # a name that is not there
         at = rng.randrange(len(option))
         option = option[:at] + rng.choice("x.-_") + option[at + 1 :]
     if rng.random() < 0.5:

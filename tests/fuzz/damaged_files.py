@@ -1,9 +1,13 @@
 """Damaged files: what our own commands wrote at tiny sizes, and what then reads it."""
 
+import functools
 import hashlib
+import json
+import os
 import random
 import shlex
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +41,9 @@ EVALUATE = shlex.split("evaluate run --data data --stride 16 --batch 4 --acceler
 GENERATE = shlex.split("generate run --prompt The --max_new_tokens 6 --accelerator cpu")
 
 
+EXPECTED = "expected.json"
+
+
 def make() -> None:
     """Writes what is sound into the working directory."""
     texts = Path("texts")
@@ -66,6 +73,20 @@ def make() -> None:
 
     _, state = model.prefill(torch.arange(5)[None], future=8)
     save_state(state, "state.safetensors")
+    _expect()
+
+
+def _expect() -> None:
+    """Writes what the cases read from sound files, beside their folder."""
+    sound = Path.cwd()
+    found = []
+    with tempfile.TemporaryDirectory(prefix="hyena-fuzz-") as folder:
+        os.chdir(folder)
+        for case in CASES:
+            fresh(sound)
+            found.append(case.read()[1])
+        os.chdir(sound)
+    (sound.parent / EXPECTED).write_text(json.dumps(found))
 
 
 def _sound(words: list[str]) -> str:
@@ -152,26 +173,35 @@ CASES = (
     Case(2, "lines.jsonl", "", _command(["prepare", "lines.jsonl", "--out=n"]), False),
     Case(1, "texts", "*", _command(["prepare", "texts", "--out=n"]), False),
 )  # fmt: skip
-_EXPECTED: dict[int, str] = {}
 
 
-def run(rng: random.Random, sound: Path) -> tuple[Outcome, str]:
-    """One case in the working directory. Returns: what became of it, and what it was."""
+@functools.cache
+def _expected(file: Path) -> list[str]:
+    found: list[str] = json.loads(file.read_text())
+    return found
+
+
+def draw(rng: random.Random, sound: Path) -> tuple[str, Callable[[], Outcome]]:
+    """One case in the working directory: what is damaged, and a function that reads it."""
     at = rng.choices(range(len(CASES)), [case.weight for case in CASES])[0]
     case = CASES[at]
-    if at not in _EXPECTED:  # what sound files give
-        fresh(sound)
-        _EXPECTED[at] = case.read()[1]
+    expected = _expected(sound.parent / EXPECTED)[at]
     fresh(sound)
-    files = (
-        [f for f in sorted(Path(case.name).glob(case.files)) if f.is_file()] if case.files else []
-    )
-    file = rng.choice(files or [Path(case.name)])
-    how = damage(rng, file, [f for f in sorted(sound.rglob("*")) if f.is_file()])
-    outcome, out = case.read()
-    if outcome.kind == "taken" and case.compared and out != _EXPECTED[at]:
-        outcome = Outcome("silent", f"{out[:150]!r} for {_EXPECTED[at][:150]!r}", file.name)
-    return outcome, f"{file}: {how}; {case.name} read by case {at}"
+    everything = [f for f in sorted(sound.rglob("*")) if f.is_file()]
+    said = []
+    for _ in range(rng.choice((1, 1, 1, 1, 1, 2))):
+        files = [f for f in sorted(Path(case.name).glob(case.files or "*")) if f.is_file()]
+        file = rng.choice(files) if files else Path(case.name)
+        if file.is_file():
+            said.append(f"{file}: {damage(rng, file, everything)}")
+
+    def read() -> Outcome:
+        outcome, out = case.read()
+        if outcome.kind == "taken" and case.compared and out != expected:
+            return Outcome("silent", f"{out[:150]!r} for {expected[:150]!r}", file.name)
+        return outcome
+
+    return f"{'; '.join(said)}; {case.name} read by case {at}", read
 
 
 def fresh(sound: Path) -> None:

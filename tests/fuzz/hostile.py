@@ -5,7 +5,7 @@ import math
 import random
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +112,20 @@ def damage(rng: random.Random, file: Path, others: list[Path]) -> str:
     """Damages a file in place and says how."""
     data = file.read_bytes()
     looks = data[:1] in (b"{", b"[") or file.suffix in (".json", ".jsonl")
-    if file.suffix == ".safetensors" and rng.random() < 0.4:
+    if file.suffix == ".safetensors" and rng.random() < 0.6:
         return _in_header(rng, file, data)
     if looks and rng.random() < 0.6:
         return _in_json(rng, file, data)
     how = rng.choice(tuple(_BYTES))
     if how == "of another file":
         file.write_bytes(rng.choice(others).read_bytes())
+    elif how == "of a namesake":
+        namesakes = [f for f in others if f.name == file.name and f.read_bytes() != data]
+        file.write_bytes(rng.choice(namesakes or others).read_bytes())
+    elif how == "exchanged":
+        other = rng.choice(sorted(f for f in file.parent.iterdir() if f.is_file()))
+        file.write_bytes(other.read_bytes())
+        other.write_bytes(data)
     elif how == "absent":
         file.unlink()
     elif how == "a folder":
@@ -127,6 +134,58 @@ def damage(rng: random.Random, file: Path, others: list[Path]) -> str:
     else:
         file.write_bytes(_BYTES[how](rng, data))
     return how
+
+
+def options_file(rng: random.Random, names: Sequence[str], values: Sequence[str]) -> bytes:
+    """A file of options with a hostile value, or of a hostile form.
+
+    Nesting and aliases go a little beyond what hyena itself refuses, and no further: other readers
+    are asked nothing that could hurt them.
+    """
+    name = rng.choice(names)
+    value = rng.choice(values)
+    if rng.random() < 0.4:
+        value = rng.choice(_FORMS)(rng)
+    lines = [f"{rng.choice(names)}: {rng.choice(values)}" for _ in range(rng.choice((0, 0, 1)))]
+    lines.append(f"{name}: {value}")
+    if "." in name and rng.random() < 0.7:
+        *outer, last = name.split(".")
+        lines[-1] = "".join(f"{'  ' * i}{part}:\n" for i, part in enumerate(outer))
+        lines[-1] += f"{'  ' * len(outer)}{last}: {value}"
+    text = "\n".join(lines) + "\n"
+    kind = rng.random()
+    if kind < 0.1:
+        return text.encode("utf-16", "surrogatepass")
+    if kind < 0.2:
+        return _flipped(rng, text.encode("utf-8", "surrogatepass"))
+    if kind < 0.25:
+        return (text + rng.choice(("---\n", "...\nx", "\t", lines[-1], "\0", "? "))).encode()
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _aliases(rng: random.Random) -> str:
+    depth, width = rng.choice(((1, 10), (5, 10), (6, 10), (18, 2), (40, 1), (20, 2)))
+    first = "&a0 [" + ",".join("1" * width) + "]"
+    others = [f"&a{i} [{','.join([f'*a{i - 1}'] * width)}]" for i in range(1, depth + 1)]
+    return "[" + ", ".join([first, *others]) + "]"
+
+
+_FORMS: tuple[Callable[[random.Random], str], ...] = (
+    _aliases,
+    _aliases,
+    lambda rng: "[" * (n := rng.choice((2, 33, 200, 600))) + "]" * n,
+    lambda rng: "{a: " * (n := rng.choice((2, 33, 200, 600))) + "1" + "}" * n,
+    lambda rng: "[" * rng.choice((1, 33, 600)),
+    lambda rng: rng.choice(("&a [*a]", "&a {b: *a}", "&a {<<: *a}", "{<<: [1]}", "{[1]: 2}")),
+    lambda rng: "{" + ", ".join(f"k{i}: {i}" for i in range(rng.choice((3, 20_000)))) + "}",
+    lambda rng: "9" * rng.choice((19, 400, 5000)),
+    lambda rng: f"1e{rng.choice((30, 309, 5000))}",
+    lambda rng: ":".join(["59"] * rng.choice((2, 400))),  # a number to the base of 60
+    lambda rng: rng.choice(
+        ("!!timestamp x", "!!set {a, b}", "!x y", "!!int x", "!!float nan", "=")
+    ),
+    lambda rng: rng.choice(("2024-13-45", "2024-01-01 99:99:99", "0b2", "0o9", "0x", "1__2", "+.")),
+)
 
 
 def _flipped(rng: random.Random, data: bytes) -> bytes:
@@ -168,6 +227,12 @@ def _removed(rng: random.Random, data: bytes) -> bytes:
     return data[:at] + data[at + rng.choice((1, 8, 64)) :]
 
 
+def _hole(rng: random.Random, data: bytes) -> bytes:
+    at = rng.randrange(len(data) + 1)
+    size = min(rng.choice((8, 100, 4096)), len(data) - at)
+    return data[:at] + bytes(size) + data[at + size :]
+
+
 _BYTES: dict[str, Callable[[random.Random, bytes], bytes]] = {
     "bits flipped": _flipped,
     "bits flipped twice": lambda rng, data: _flipped(rng, _flipped(rng, data)),
@@ -181,7 +246,11 @@ _BYTES: dict[str, Callable[[random.Random, bytes], bytes]] = {
     "noise": lambda rng, data: rng.randbytes(len(data)),
     "byte order mark": lambda rng, data: b"\xef\xbb\xbf" + data,
     "doubled": lambda rng, data: data + data,
+    "a hole": _hole,
+    "nested": lambda rng, data: b"[" * (n := rng.choice((40, 3000))) + b"]" * n,
     "of another file": _flipped,
+    "of a namesake": _flipped,
+    "exchanged": _flipped,
     "absent": _flipped,
     "a folder": _flipped,
 }
@@ -191,10 +260,31 @@ def _in_header(rng: random.Random, file: Path, data: bytes) -> str:
     """A value of a safetensors file's header."""
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + size])
-    how = _change(rng, header)
+    how = _of_a_tensor(rng, header) if rng.random() < 0.5 else _change(rng, header)
     text = json.dumps(header).encode()
     file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
     return f"header: {how}"
+
+
+def _of_a_tensor(rng: random.Random, header: dict[str, Any]) -> str:
+    """Another shape, type, name or place of a tensor, of as many bytes."""
+    names = sorted(name for name in header if name != "__metadata__")
+    name, other = rng.choice(names), rng.choice(names)
+    entry, kind = header[name], rng.randrange(6)
+    if kind == 0:
+        entry["shape"] = entry["shape"][::-1]
+    elif kind == 1:
+        entry["shape"] = rng.choice(([1, *entry["shape"]], [math.prod(entry["shape"])]))
+    elif kind == 2:
+        entry["dtype"] = {"F32": "I32", "I64": "F64", "F64": "I64"}.get(entry["dtype"], "F32")
+    elif kind == 3:
+        header[name], header[other] = header[other], header[name]
+    elif kind == 4:
+        alike = [n for n in names if header[n]["shape"] == entry["shape"]]
+        header[name], header[alike[0]] = header[alike[0]], header[name]
+    else:
+        entry["shape"] = [0, *entry["shape"][1:]]
+    return f"{name[:60]}, change {kind}"
 
 
 def _in_json(rng: random.Random, file: Path, data: bytes) -> str:

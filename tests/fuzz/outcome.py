@@ -1,11 +1,11 @@
-"""What became of a hostile case: refused in one line, taken, or one of the faults."""
+"""What became of a hostile case: refused in one line, taken, or one of the faults (see fuzz.py)."""
 
 import contextlib
 import io
 import linecache
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -15,9 +15,12 @@ OURS = (TypeError, ValueError, RuntimeError, NotImplementedError, OSError, Impor
 MEMORY = re.compile(r"alloc|out of memory|Storage size calculation overflowed|not enough memory")
 
 
+EXPECTED = re.compile(r"\b(expected|expects|must be|should be|argument)\b")
+
+
 @dataclass
 class Outcome:
-    """``kind`` is "taken", "refused", or a fault: "traceback", "message", "foreign", "silent"."""
+    """``kind``: one of those that fuzz.py lists."""
 
     kind: str
     detail: str = ""
@@ -25,18 +28,21 @@ class Outcome:
     """Of an exception: its type, and the innermost file and function of hyena."""
 
 
-def called(call: Callable[[], Any]) -> Outcome:
-    """Of a call of the library: an exception should be one of ours, with a message of ours."""
+def called(call: Callable[[], Any], given: Mapping[str, Any] | None = None) -> Outcome:
+    """Of a call of the library: an exception should be one of ours, with a message of ours.
+
+    ``given`` are the hostile arguments by their names.
+    """
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             call()
     except Exception as error:
-        return _of_exception(error)
+        return _of_exception(error, given or {})
     return Outcome("taken")
 
 
-def _of_exception(error: BaseException) -> Outcome:
-    where, raised = _place(error.__traceback__)
+def _of_exception(error: BaseException, given: Mapping[str, Any]) -> Outcome:
+    where, depth, raised = _place(error.__traceback__)
     detail = f"{type(error).__name__}: {error}"[:300]
     found = f"{type(error).__name__} at {where}"
     if isinstance(error, MemoryError) or MEMORY.search(str(error)):
@@ -44,22 +50,38 @@ def _of_exception(error: BaseException) -> Outcome:
     if not isinstance(error, OURS) or isinstance(error, RecursionError | UnicodeError):
         return Outcome("traceback", detail, found)
     if not raised and not isinstance(error, OSError):
-        return Outcome("foreign", detail, found)
+        passed_on = isinstance(error, TypeError | ValueError) and _shows(str(error), given, depth)
+        return Outcome("outside" if passed_on else "foreign", detail, found)
     if not str(error) or "\n" in str(error):
         return Outcome("message", detail, found)
     return Outcome("refused", detail, found)
 
 
-def _place(trace: TracebackType | None) -> tuple[str, bool]:
-    """The innermost file and function of hyena, and whether it raises the exception itself."""
+def _shows(message: str, given: Mapping[str, Any], depth: int) -> bool:
+    """Whether a message of another library shows its reader one of the hostile arguments."""
+    if "\n" in message:
+        return False
+    values = [v for x in given.values() for v in (*(x if isinstance(x, list | tuple) else ()), x)]
+    texts = [text for v in values for text in (repr(v), str(v)) if 1 < len(text) < 100]
+    if any(re.search(rf"\b{re.escape(name)}\b", message) for name in given):
+        return True
+    if any(text in message for text in texts):
+        return True
+    kinds = {type(value).__name__ for value in values}
+    return depth <= 2 and bool(EXPECTED.search(message)) and any(kind in message for kind in kinds)
+
+
+def _place(trace: TracebackType | None) -> tuple[str, int, bool]:
+    """The innermost file and function of hyena, how many functions of hyena lead there, and whether
+    it raises the exception itself."""
     frames = traceback.extract_tb(trace)
     inside = [frame for frame in frames if "/hyena/" in frame.filename.replace("\\", "/")]
     if not inside:
-        return "outside", False
+        return "outside", 0, False
     last = inside[-1]
     line = linecache.getline(last.filename, last.lineno or 0).strip()
     name = last.filename.replace("\\", "/").rpartition("/hyena/")[2]
-    return f"{name}:{last.name}", last is frames[-1] and line.startswith("raise")
+    return f"{name}:{last.name}", len(inside), last is frames[-1] and line.startswith("raise")
 
 
 def commanded(words: list[str]) -> tuple[Outcome, str]:
@@ -71,7 +93,7 @@ def commanded(words: list[str]) -> tuple[Outcome, str]:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main(words)
     except BaseException as error:
-        where, _ = _place(error.__traceback__)
+        where, _, _ = _place(error.__traceback__)
         found = f"{type(error).__name__} at {where}"
         return Outcome("traceback", f"{type(error).__name__}: {error}"[:300], found), ""
     if code == 0:

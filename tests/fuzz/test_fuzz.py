@@ -6,13 +6,16 @@ import random
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import api_calls
 import fuzz
 import hostile
 import pytest
-from outcome import called, commanded
+import torch
+from outcome import Outcome, called, commanded
 
 SCRIPT = Path(fuzz.__file__)
 
@@ -44,7 +47,17 @@ def test_a_place_is_the_innermost_of_hyena_and_says_whether_it_raises() -> None:
     attribute = called(lambda: hyena.LanguageModel(None))  # type: ignore[arg-type]
     assert attribute.kind in ("refused", "traceback")
     assert called(lambda: [][0]).kind == "traceback"
-    assert called(lambda: int("x")).kind == "foreign"
+
+
+def test_what_another_library_says_of_an_argument_is_no_fault_and_of_anything_else_is() -> None:
+    def outside(function: Callable[..., object], **given: object) -> str:
+        return called(lambda: function(*given.values()), given).kind
+
+    assert outside(int, text="xyz") == "outside"
+    assert outside(lambda dtype: torch.empty(2, dtype=dtype), dtype=3) == "outside"
+    assert outside(os.fspath, path=None) == "outside"
+    assert outside(lambda x: x < 3, x="xyz") == "foreign"
+    assert outside(lambda x: torch.zeros(2) + x, x=torch.zeros(3)) == "foreign"
 
 
 def test_an_exception_out_of_a_command_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,25 +69,31 @@ def test_an_exception_out_of_a_command_is_a_traceback(monkeypatch: pytest.Monkey
     assert commanded(["info", "--batch=0"])[0].kind == "refused"
 
 
-@pytest.mark.parametrize("end", ["crash", "slow", "taken"])
+@pytest.mark.parametrize("end", ["crash", "large", "slow", "taken"])
 def test_crashes_and_long_runs_are_counted_and_the_rest_goes_on(
     end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def one(kind: str, number: int, seed: int, sound: Path) -> dict[str, object]:
-        if number == 1 and end == "crash":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if number == 1 and end == "slow":
-            import time
+    def draw(kind: str, number: int, seed: int, sound: Path) -> tuple[str, Callable[[], Outcome]]:
+        def call() -> Outcome:
+            if number == 1 and end == "crash":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if number == 1 and end == "slow":
+                time.sleep(60)
+            if number == 1 and end == "large":
+                bytearray(b"x") * (1 << 28)
+            return Outcome("taken")
 
-            time.sleep(60)
-        return {"number": number, "what": "", "kind": "taken", "detail": "", "where": ""}
+        return "a case", call
 
-    monkeypatch.setattr(fuzz, "one", one)
-    monkeypatch.setattr(fuzz, "SECONDS", 0.5)
+    monkeypatch.setattr(fuzz, "draw", draw)
+    monkeypatch.setattr(fuzz, "SECONDS", 0.3)
+    monkeypatch.setattr(fuzz, "LARGE", 1 << 27)
     report = fuzz.run("calls", [0, 1, 2], 0, 1, tmp_path)
     assert report.cases == 3
-    assert report.counts[end] >= 1
-    assert len(report.faults) == (end != "taken")
+    assert report.counts["crash" if end == "large" else end] >= 1
+    assert [(case["number"], case["what"]) for case in report.faults] == (
+        [] if end == "taken" else [(1, "a case")]
+    )
 
 
 def test_damage_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
