@@ -50,9 +50,9 @@ def test_in_float32_or_wider() -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((0, 5, 1), "expected channels ≥ 1, got 0"),
-        ((3, 0, 1), "expected taps ≥ 1, got 0"),
-        ((3, 5, 0), "expected filters ≥ 1, got 0"),
+        ((0, 5, 1), "expected a whole number from 1 to 1048576 as channels, got 0"),
+        ((3, 0, 1), "expected a whole number from 1 to 1048576 as taps, got 0"),
+        ((3, 5, 0), "expected a whole number from 1 to 1048576 as filters, got 0"),
     ],
 )
 def test_sizes_that_cannot_be(sizes: tuple[int, int, int], message: str) -> None:
@@ -62,5 +62,5 @@ def test_sizes_that_cannot_be(sizes: tuple[int, int, int], message: str) -> None
 
 
 def test_a_length_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"^ExplicitTaps: expected a length ≥ 1, got 0$"):
+    with pytest.raises(ValueError, match=r"^ExplicitTaps: expected length from 1 to 2\^48, got 0$"):
         ExplicitTaps(3, 5)(0)

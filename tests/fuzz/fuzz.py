@@ -56,6 +56,7 @@ AT_A_TIME = 400  # cases of a process
 class Report:
     """What a kind of input has found."""
 
+    kind: str
     cases: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[dict[str, Any]] = field(default_factory=list)
@@ -66,6 +67,9 @@ class Report:
         self.counts[case["kind"]] += 1
         if case["kind"] not in ("taken", "refused"):
             self.faults.append(case)
+        if case["kind"] not in ("taken", "refused", "outside"):
+            shown = (self.kind, case["number"], case["kind"], case["where"], case["detail"][:160])
+            print(*shown, flush=True)
 
 
 def module_of(kind: str) -> Any:
@@ -204,8 +208,8 @@ def _peak() -> int:
 
 
 def run(kind: str, numbers: list[int], seed: int, jobs: int, sound: Path) -> Report:
-    """Runs cases of a kind, ``jobs`` side by side."""
-    report = Report()
+    """Runs cases of a kind, ``jobs`` side by side, and prints faults as they come."""
+    report = Report(kind)
     waiting = [numbers[i : i + AT_A_TIME] for i in range(0, len(numbers), AT_A_TIME)]
     running: list[Process] = []
     while waiting or running:
@@ -279,7 +283,10 @@ def tracebacks(reports: dict[str, Report]) -> Counter[str]:
 def read(file: Path) -> dict[str, Report]:
     """Reports as ``--out`` writes them."""
     found = json.loads(file.read_text())
-    return {k: Report(r["cases"], Counter(r["counts"]), r["faults"]) for k, r in found.items()}
+    return {
+        kind: Report(kind, r["cases"], Counter(r["counts"]), r["faults"])
+        for kind, r in found.items()
+    }
 
 
 def _arguments() -> argparse.Namespace:
@@ -322,10 +329,6 @@ def main() -> int:
             numbers = list(range(round(COUNTS[kind] * options.share)))[int(first) :: int(step)]
             reports[kind] = run(kind, numbers, options.seed, options.jobs, sound)
             print(f"{kind}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
-    for kind, report in reports.items():
-        for case in report.faults:
-            if case["kind"] != "outside":
-                print(kind, case["number"], case["kind"], case["where"], case["detail"][:160])
     print(table(builds))
     for where, count in tracebacks(reports).most_common():
         print(f"  {count:5}  {where}")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hyena.filters.exponentials import exponential_sum, step_factor, sum_of_exponentials
 from hyena.filters.flops import POWER, PRODUCT, FilterFlops
 from hyena.filters.precision import wide, without_autocast
+from hyena.ops.arguments import check_numbers, check_size, check_sizes
 
 _REAL_PART = -0.5  # of every pole at first
 
@@ -80,8 +81,7 @@ class DiagonalSSM(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """The impulse responses at lags 0 … length − 1: (F, D, length)."""
-        if length < 1:
-            raise ValueError(f"DiagonalSSM: expected a length ≥ 1, got {length}")
+        check_size("DiagonalSSM", "length", length, 1)
         with without_autocast(self.log_step):
             exponent, weight = self._discrete()
             h = sum_of_exponentials(weight.flatten(0, 1), exponent.flatten(0, 1), length)
@@ -142,10 +142,9 @@ def _frequencies(state: int, initial: str) -> list[float]:
 def _check(
     channels: int, filters: int, state: int, dt_min: float, dt_max: float, initial: str
 ) -> None:
-    for name, value in (("channels", channels), ("filters", filters)):
-        if value < 1:
-            raise ValueError(f"DiagonalSSM: expected {name} ≥ 1, got {value}")
-    if state < 2 or state % 2:
+    check_sizes("DiagonalSSM", channels=channels, filters=filters, state=state)
+    check_numbers("DiagonalSSM", dt_min=dt_min, dt_max=dt_max)
+    if state % 2:
         raise ValueError(
             f"DiagonalSSM: expected an even state ≥ 2, since poles come in pairs, got {state}"
         )

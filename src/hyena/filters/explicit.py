@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from hyena.filters.flops import FilterFlops
 from hyena.filters.precision import wide
+from hyena.ops.arguments import check_size, check_sizes
 
 
 class ExplicitTaps(nn.Module):
@@ -34,9 +35,7 @@ class ExplicitTaps(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("channels", channels), ("taps", taps), ("filters", filters)):
-            if value < 1:
-                raise ValueError(f"ExplicitTaps: expected {name} ≥ 1, got {value}")
+        check_sizes("ExplicitTaps", channels=channels, taps=taps, filters=filters)
         self.weight = nn.Parameter(torch.empty(filters, channels, taps, device=device, dtype=dtype))
         self.draw()
 
@@ -48,8 +47,7 @@ class ExplicitTaps(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """The taps of lags 0 … length − 1: (F, D, length)."""
-        if length < 1:
-            raise ValueError(f"ExplicitTaps: expected a length ≥ 1, got {length}")
+        check_size("ExplicitTaps", "length", length, 1)
         taps = self.weight[..., :length].to(wide(self.weight.dtype))
         return F.pad(taps, (0, length - taps.shape[-1]))
 

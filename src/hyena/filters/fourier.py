@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hyena.filters.flops import FilterFlops, real_fft
 from hyena.filters.precision import wide, without_autocast
+from hyena.ops.arguments import LONGEST, check_size, check_sizes
 
 
 class FourierTaps(nn.Module):
@@ -42,10 +43,8 @@ class FourierTaps(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        sizes = {"channels": channels, "modes": modes, "max_length": max_length, "filters": filters}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"FourierTaps: expected {name} ≥ 1, got {value}")
+        check_sizes("FourierTaps", channels=channels, modes=modes, filters=filters)
+        check_sizes("FourierTaps", most=LONGEST, max_length=max_length)
         if modes > max_length // 2 + 1:
             raise ValueError(
                 f"FourierTaps: max_length {max_length} has {max_length // 2 + 1} modes, but "
@@ -64,8 +63,7 @@ class FourierTaps(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """The taps of lags 0 … length − 1: (F, D, length)."""
-        if length < 1:
-            raise ValueError(f"FourierTaps: expected a length ≥ 1, got {length}")
+        check_size("FourierTaps", "length", length, 1)
         with without_autocast(self.weight):
             weight = self.weight.to(wide(self.weight.dtype)).contiguous()
             h = torch.fft.irfft(torch.view_as_complex(weight), n=self.max_length)

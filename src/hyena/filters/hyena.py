@@ -18,6 +18,7 @@ from hyena.filters.plain import call_in, matrix_of
 from hyena.filters.precision import wide, without_autocast
 from hyena.filters.window import Window, windowed
 from hyena.ops import Backend, FilterSpectrum
+from hyena.ops.arguments import DEEPEST, LONGEST, check_numbers, check_size, check_sizes
 from hyena.ops.stepping.online import BLOCK, OnlineFilter
 
 LengthPolicy = Literal["error", "extrapolate", "interpolate"]
@@ -92,7 +93,8 @@ class HyenaFilter(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _check(channels, max_length, filters, emb_dim, width, depth, fast_decay, slow_decay)
+        _check(channels, max_length, filters, emb_dim, width, depth)
+        _check_numbers(fast_decay, slow_decay, sine_freq, shift)
         if length_policy not in _POLICIES:
             raise ValueError(
                 f"length_policy={length_policy!r} is unknown; expected {', '.join(_POLICIES)}"
@@ -255,8 +257,7 @@ class HyenaFilter(nn.Module):
     # Lengths and caches.
 
     def _scale(self, length: int) -> float:
-        if length < 1:
-            raise ValueError(f"HyenaFilter: expected a length ≥ 1, got {length}")
+        check_size("HyenaFilter", "length", length, 1)
         if length <= self.max_length:
             return 1.0
         if self.length_policy == "error":
@@ -287,19 +288,21 @@ def _check(
     emb_dim: int,
     width: int,
     depth: int,
-    fast_decay: float,
-    slow_decay: float,
 ) -> None:
-    sizes = {"channels": channels, "max_length": max_length, "filters": filters, "width": width}
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"HyenaFilter: expected {name} ≥ 1, got {value}")
+    check_sizes("HyenaFilter", channels=channels, filters=filters, width=width, emb_dim=emb_dim)
+    check_sizes("HyenaFilter", most=LONGEST, max_length=max_length)
+    check_sizes("HyenaFilter", most=DEEPEST, depth=depth)
     if emb_dim < 3 or emb_dim % 2 == 0:
         raise ValueError(
             f"HyenaFilter: emb_dim must be odd and at least 3 (time, cosines, sines), got {emb_dim}"
         )
     if depth < 2:
         raise ValueError(f"HyenaFilter: expected depth ≥ 2 linear layers, got {depth}")
+
+
+def _check_numbers(fast_decay: float, slow_decay: float, sine_freq: float, shift: float) -> None:
+    check_numbers("HyenaFilter", fast_decay=fast_decay, slow_decay=slow_decay)
+    check_numbers("HyenaFilter", sine_freq=sine_freq, shift=shift)
     if not 0 < fast_decay <= slow_decay:
         raise ValueError(
             "HyenaFilter: expected 0 < fast_decay ≤ slow_decay, got "

@@ -13,6 +13,7 @@ from hyena.filters.flops import FilterFlops
 from hyena.filters.plain import is_hooked
 from hyena.filters.precision import without_autocast
 from hyena.ops import Backend, FilterSpectrum
+from hyena.ops.arguments import LONGEST, check_size, check_sizes
 from hyena.ops.stepping.online import BLOCK, OnlineFilter
 from hyena.ops.stepping.recurrence import Recurrence, recurrence_of
 
@@ -66,9 +67,8 @@ class LongFilter(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("channels", channels), ("max_length", max_length)):
-            if value < 1:
-                raise ValueError(f"LongFilter: expected {name} ≥ 1, got {value}")
+        check_sizes("LongFilter", channels=channels, filters=filters)
+        check_sizes("LongFilter", most=LONGEST, max_length=max_length)
         if length_policy not in ("error", "extrapolate"):
             raise ValueError(
                 f"LongFilter: length_policy={length_policy!r}, but filters of this kind know "
@@ -155,8 +155,7 @@ class LongFilter(nn.Module):
         return self.taps
 
     def _check(self, length: int) -> None:
-        if length < 1:
-            raise ValueError(f"LongFilter: expected a length ≥ 1, got {length}")
+        check_size("LongFilter", "length", length, 1)
         if length > self.max_length and self.length_policy == "error":
             raise ValueError(
                 f"the input is {length} long but max_length is {self.max_length}; shorten it, or "

@@ -21,6 +21,7 @@ from hyena.filters.flops import RECIPROCAL, FilterFlops, real_fft, spectrum_prod
 from hyena.filters.partial_fractions import partial_fractions
 from hyena.filters.precision import wide, widest, without_autocast
 from hyena.ops import fft
+from hyena.ops.arguments import check_size, check_sizes
 
 _TOLERANCE = 1e-3  # relative error of a recurrence in float32 up to which it is this filter
 
@@ -58,9 +59,7 @@ class TransferFunctionTaps(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("channels", channels), ("degree", degree), ("filters", filters)):
-            if value < 1:
-                raise ValueError(f"TransferFunctionTaps: expected {name} ≥ 1, got {value}")
+        check_sizes("TransferFunctionTaps", channels=channels, degree=degree, filters=filters)
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.reflection = nn.Parameter(torch.empty(filters, channels, degree, **place))
         self.numerator = nn.Parameter(torch.empty(filters, channels, degree + 1, **place))
@@ -77,8 +76,7 @@ class TransferFunctionTaps(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """The taps of lags 0 … length − 1: (F, D, length)."""
-        if length < 1:
-            raise ValueError(f"TransferFunctionTaps: expected a length ≥ 1, got {length}")
+        check_size("TransferFunctionTaps", "length", length, 1)
         with without_autocast(self.reflection):
             exact = torch.promote_types(self.reflection.dtype, widest(self.reflection.device))
             a = _denominator(self.reflection.to(exact)).flatten(0, 1)

@@ -10,17 +10,6 @@ from torch import dtype as torch_dtype
 from hyena.ops import Segments
 from hyena.ops.arguments import check_tensor, not_a_tensor
 
-LARGEST = 2**20  # far beyond any layer, and products of three such sizes fit in 64 bits
-
-
-def check_sizes(name: str, *, most: int = LARGEST, **sizes: object) -> None:
-    """Raises ValueError unless each size is a whole number from 1 to ``most``."""
-    for argument, size in sizes.items():
-        if not (isinstance(size, Integral) and 1 <= int(size) <= most):
-            raise ValueError(
-                f"{name}: expected a whole number from 1 to {most} as {argument}, got {size!r}"
-            )
-
 
 def check_input(name: str, u: Tensor, width: int, dtype: torch_dtype | None = None) -> None:
     """Raises TypeError unless u is a tensor, and ValueError unless it is (B, L, width), and of

@@ -1,8 +1,13 @@
 """What an argument of any kind must be; one clear line where it is not."""
 
+from numbers import Integral, Real
+from sys import float_info
+
 import torch
 from torch import Tensor
 
+WIDEST = 2**20  # far beyond any layer, and products of three such sizes fit in 64 bits
+DEEPEST, LONGEST = 2**10, 2**31  # layers and positions, for the same reason
 LARGEST = 1 << 48  # positions: more than any memory holds, and sizes made of it still fit 64 bits
 
 
@@ -25,7 +30,29 @@ def check_tensor(op: str, name: str, x: object, *, optional: bool = False) -> No
 
 def check_size(op: str, name: str, size: object, least: int = 0) -> None:
     """Raises TypeError unless it is an integer, and ValueError unless a tensor can be as long."""
-    if isinstance(size, bool) or not isinstance(size, int | torch.SymInt):
+    if isinstance(size, bool) or not isinstance(size, Integral | torch.SymInt):
         raise TypeError(f"{op}: expected an integer as {name}, got {type(size).__name__}")
     if not least <= size <= LARGEST:
         raise ValueError(f"{op}: expected {name} from {least} to 2^48, got {size}")
+
+
+def check_sizes(name: str, *, most: int = WIDEST, **sizes: object) -> None:
+    """Raises ValueError unless each size is a whole number from 1 to ``most``."""
+    for argument, size in sizes.items():
+        if not (isinstance(size, Integral) and 1 <= int(size) <= most):
+            raise ValueError(
+                f"{name}: expected a whole number from 1 to {most} as {argument}, got {shown(size)}"
+            )
+
+
+def check_numbers(name: str, **values: object) -> None:
+    """Raises ValueError unless each value is a finite real number."""
+    for argument, value in values.items():
+        if not (isinstance(value, Real) and abs(value) <= float_info.max):
+            raise ValueError(f"{name}: expected a finite number as {argument}, got {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """A value of any kind in a message: one line, not long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -9,11 +9,12 @@ from torch.nn import functional as F
 
 from hyena.mixers.attention.rotary import rotate, turns
 from hyena.mixers.attention.state import AttentionState
-from hyena.mixers.checks import check_dropout, check_no_gradient, check_sizes
+from hyena.mixers.checks import check_dropout, check_no_gradient
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
 from hyena.ops import Segments
+from hyena.ops.arguments import check_sizes
 
 _FEWEST = 16  # tokens to make room for at least
 

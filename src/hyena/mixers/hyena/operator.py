@@ -14,7 +14,7 @@ from hyena.filters.cache import clear_cache
 from hyena.filters.flops import block_causal_convolution, convolution
 from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide
-from hyena.mixers.checks import check_dropout, check_no_gradient, check_sizes
+from hyena.mixers.checks import check_dropout, check_no_gradient
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.hyena.fused import Kernel, fused
 from hyena.mixers.hyena.generation import planned_for, state_after, step
@@ -23,6 +23,7 @@ from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import channels_first, channels_last
 from hyena.ops import Backend, Segments, long_conv
+from hyena.ops.arguments import check_sizes
 from hyena.ops.backend import resolve_backend
 from hyena.ops.stepping import online
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide
-from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import NORM, RUNNING_MAX, SIGMOID, SUM_OF_TWO, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
@@ -19,6 +18,7 @@ from hyena.mixers.rivals.scans.scan import EMPTY, linear_scan, running_max
 from hyena.mixers.rivals.scans.windowed_sum import windowed_sum
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
+from hyena.ops.arguments import check_sizes
 
 
 @tensor_state

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import GELU, NORM, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import apply_linear, channels_last
 from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
+from hyena.ops.arguments import check_sizes
 
 _REDUCTION = 4  # the state space has so many times fewer channels than the model
 _EXPANSION = 4  # and what is gated has so many times more

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from hyena.filters.flops import convolution
 from hyena.filters.precision import wide, without_autocast
-from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import apply_linear, channels_first, channels_last
 from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments, long_conv
+from hyena.ops.arguments import check_sizes
 
 
 @tensor_state

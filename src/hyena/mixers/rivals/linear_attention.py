@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide, without_autocast
-from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
 from hyena.mixers.rivals.scans.scan import linear_scan
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
+from hyena.ops.arguments import check_sizes
 
 EPSILON = 1e-6  # added to denominators, as in the authors' code: features may vanish by rounding
 SHORTEST, LONGEST = 16, 128  # positions a chunk

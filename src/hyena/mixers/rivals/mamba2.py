@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide, without_autocast
-from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import NORM, SIGMOID, LayerFlops, rival_flops
 from hyena.mixers.hyena.short_conv import ShortConv
 from hyena.mixers.mixer import Mixer, Room, mixer
@@ -20,6 +19,7 @@ from hyena.mixers.projections import apply_linear
 from hyena.mixers.rivals.scans.scan import linear_scan
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
+from hyena.ops.arguments import check_sizes
 
 EXPANSION = 2  # channels inside for each of the model
 CHUNK = 64  # positions

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from hyena.filters.precision import wide
-from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import RUNNING_MAX, SIGMOID, SUM_OF_TWO, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
@@ -19,6 +18,7 @@ from hyena.mixers.rivals.scans.scan import EMPTY
 from hyena.mixers.rivals.scans.wkv import WKVSums, wkv, wkv_step
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
+from hyena.ops.arguments import check_sizes
 
 DEPTH = 0.5  # how far up in the model the layer stands for the initial values, from zero to one
 

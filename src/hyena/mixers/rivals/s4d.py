@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.mixers.checks import check_sizes
 from hyena.mixers.flops import GELU, SIGMOID, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear, channels_last
 from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
+from hyena.ops.arguments import check_sizes
 
 
 @tensor_state
