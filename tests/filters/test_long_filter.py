@@ -1,7 +1,10 @@
 """A filter made of any taps: skip, length policy, what is kept, and inside a Hyena operator."""
 
 import copy
+import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from hyena.filters import (
     DiagonalSSM,
     ExplicitTaps,
     FourierTaps,
+    HyenaFilter,
     LongFilter,
     TransferFunctionTaps,
 )
@@ -132,7 +136,10 @@ def test_interpolation_is_refused() -> None:
 
 @pytest.mark.parametrize("sizes", [(0, M), (D, 0)])
 def test_sizes_that_cannot_be(sizes: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=r"^LongFilter: expected a whole number from 1 to .* as (channels|max_length), got 0"):
+    with pytest.raises(
+        ValueError,
+        match=r"^LongFilter: expected a whole number from 1 to .* as (channels|max_length), got 0",
+    ):
         LongFilter(ExplicitTaps(D, 7), *sizes)
     with pytest.raises(ValueError, match=r"^LongFilter: expected length from 1 to 2\^48, got 0"):
         make("explicit")(0)
@@ -216,3 +223,43 @@ def test_meta_device() -> None:
     filter = LongFilter(taps, D, M, device="meta")
     op = HyenaOperator(D, M, filter=filter, device="meta")
     assert op(torch.zeros(2, 9, D, device="meta")).shape == (2, 9, D)
+
+
+FILTERS: list[tuple[Callable[..., nn.Module], dict[str, Any]]] = [
+    (ExplicitTaps, {"channels": 4, "taps": 3, "filters": 1}),
+    (FourierTaps, {"channels": 4, "modes": 3, "max_length": 9, "filters": 1}),
+    (TransferFunctionTaps, {"channels": 4, "degree": 3, "filters": 1}),
+    (DiagonalSSM, {"channels": 4, "state": 4, "filters": 1}),
+    (HyenaFilter, {"channels": 4, "max_length": 9, "filters": 1, "emb_dim": 5, "width": 4}),
+    (lambda **sizes: LongFilter(ExplicitTaps(4, 3), **sizes), {"channels": 4, "max_length": 9}),
+]
+
+
+@pytest.mark.parametrize("size", [0, 1.5, "3", None, [3], 10**19, math.nan])
+@pytest.mark.parametrize(("make", "sizes"), FILTERS)
+def test_a_size_of_any_filter_that_is_none(
+    make: Callable[..., nn.Module], sizes: dict[str, int], size: Any
+) -> None:
+    filter = make(**sizes)
+    for name in sizes:
+        with pytest.raises(ValueError, match=f": expected a whole number from 1 to .* as {name}"):
+            make(**{**sizes, name: size})
+    with pytest.raises((TypeError, ValueError), match=r": expected (an integer as )?length"):
+        filter(size)
+
+
+@pytest.mark.parametrize("value", ["x", None, [1.0], math.nan, math.inf, 10**400])
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (partial(DiagonalSSM, 4), "dt_min"),
+        (partial(DiagonalSSM, 4), "dt_max"),
+        (partial(HyenaFilter, 4, 9), "shift"),
+        (partial(HyenaFilter, 4, 9), "fast_decay"),
+    ],
+)
+def test_a_setting_that_is_no_finite_number(
+    make: Callable[..., nn.Module], name: str, value: Any
+) -> None:
+    with pytest.raises(ValueError, match=f": expected a finite number as {name}, got "):
+        make(**{name: value})

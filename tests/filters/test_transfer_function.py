@@ -217,5 +217,7 @@ def test_sizes_that_cannot_be(sizes: tuple[int, int, int], message: str) -> None
 
 
 def test_a_length_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"^TransferFunctionTaps: expected length from 1 to 2\^48, got 0$"):
+    with pytest.raises(
+        ValueError, match=r"^TransferFunctionTaps: expected length from 1 to 2\^48, got 0$"
+    ):
         make(3)(0)

@@ -97,7 +97,7 @@ def _of_data() -> dict[str, Make]:
         ),
         "TextFields": lambda: (
             lambda **words: data.find_source("absent", data.TextFields(**words)),
-            {"field": "text", "separator": None, "document_start": None, "kind": None},
+            {"field": "text", "separator": None, "document_start": None},
         ),
         "find_source": lambda: (data.find_source, {"spec": "absent"}),
         "open_tokens": lambda: (data.open_tokens, {"directory": "absent", "split": "train"}),

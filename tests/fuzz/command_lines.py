@@ -32,6 +32,7 @@ WORK = {
     *("steps", "batches", "max_new_tokens", "count", "repeats", "seconds", "documents", "jobs"),
     *("devices", "num_nodes", "threads", "trials", "seeds", "stop_after", "digits", "every"),
     *("validation_sequences", "test_sequences", "evaluate_every", "beam_width", "max_state"),
+    "lengths",
 }
 BASES = (
     damaged_files.TRAIN[:5] + damaged_files.TRAIN[5:],
@@ -42,7 +43,7 @@ BASES = (
     shlex.split("info run"),
     shlex.split("info 125M"),
     shlex.split("tasks show recall --task.length 8 --task.vocab_size 6"),
-    shlex.split("tasks sweep sweep.yaml"),
+    *[shlex.split("tasks sweep sweep.yaml")] * 2,
     shlex.split("tasks table cell"),
     shlex.split("distill run --out n --state 2 --documents 1"),
     shlex.split("bench goals --lengths [3] --out n"),  # which has no such row: nothing is timed
@@ -102,12 +103,13 @@ def _spoiled(rng: random.Random, words: list[str], options: list[str]) -> list[s
     if kind < 0.15:
         return [*words, "--config", rng.choice(FILES)]
     if kind < 0.35:
-        Path(DRAWN).write_bytes(options_file(rng, options, VALUES))
+        names = [name for name in options if "." not in name or rng.random() < 0.3]
+        Path(DRAWN).write_bytes(options_file(rng, names, VALUES))
         return [*words, "--config", DRAWN]
     option = rng.choice(options)
     value = rng.choice(VALUES)
     last = option.rpartition(".")[2]
-    if last in WORK and value.isdigit():
+    if last in WORK and (value.isdigit() or value in ("null", "", "[]")):
         value = "-1"
     if last in _PATHS and value.startswith(("/", "..")):
         value = ""

@@ -81,3 +81,16 @@ def test_segments_that_are_none(convolution: Callable[..., Any]) -> None:
     )
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         convolution(ROW, TAPS, segments=ids)
+
+
+def test_a_sparse_tensor() -> None:
+    message = (
+        "long_conv: expected a dense tensor as u, got one of torch.sparse_coo; u.to_dense() makes "
+        "one of it"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        long_conv(ROW.to_sparse(), TAPS)
+    with pytest.raises(ValueError, match=r"^CausalSelfAttention: expected a dense tensor as u"):
+        CausalSelfAttention(4, head_dim=2)(torch.zeros(B, L, 4).to_sparse())
+    with pytest.raises(ValueError, match=r"^Segments: expected a dense tensor as document_ids"):
+        Segments.from_document_ids(torch.ones(B, L, dtype=torch.int64).to_sparse())

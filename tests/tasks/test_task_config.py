@@ -136,3 +136,14 @@ def test_sizes_that_cannot_be_are_refused(values: dict[str, Any], message: str) 
 def test_the_shortest_prompts_work(values: dict[str, Any], generator) -> None:
     task = build_task(TaskConfig(**values))
     assert len(task.sample(3, generator, "train").inputs) == 3
+
+
+@pytest.mark.parametrize("value", [1.5, "3", True, [4], 10**19, float("nan")])
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [(name, field) for name, fields in READS.items() for field in fields],
+)
+def test_a_size_that_is_no_whole_number_or_too_large(name: str, field: str, value: Any) -> None:
+    message = rf"^{name}: {field}: expected (a whole number|at most 2147483648), got "
+    with pytest.raises(ValueError, match=message):
+        build_task(TaskConfig(name=name, **{field: value}))

@@ -6,7 +6,7 @@ from torch import Tensor, float64
 
 from hyena.ops._convolution import Convolution
 from hyena.ops._filter import FilterSpectrum, crop
-from hyena.ops.arguments import not_a_tensor
+from hyena.ops.arguments import check_tensor
 from hyena.ops.backend import NAMES, unknown
 from hyena.ops.segments import Segments
 
@@ -33,8 +33,7 @@ def convolution(
     name, sizes = ("u", "(B, D, L)") if parts == 1 else ("z", f"(B, {parts}·D, L)")
     if backend not in NAMES:
         raise unknown(backend)
-    if not isinstance(z, Tensor):
-        raise not_a_tensor(op, name, z)
+    check_tensor(op, name, z)
     if block_causal and not causal:
         raise ValueError(
             f"{op}: block_causal=True keeps the future out, but causal=False asks for it; "
@@ -54,8 +53,7 @@ def convolution(
             _check_spectrum(op, name, sizes, z, h, skip, causal, segments, block_causal, backend)
             n, lead, layout, filter = h.n, h.lead, h.layout, h.values
             continue
-        if not isinstance(h, Tensor):
-            raise not_a_tensor(place, "k", h)
+        check_tensor(place, "k", h)
         if z.dim() != 3 or h.dim() != 2 or of * h.shape[0] != z.shape[1]:
             raise _misfit(place, name, of, z, h)
         if not z.is_floating_point():
@@ -68,8 +66,7 @@ def convolution(
         if count < 1 or not h.is_floating_point() or not (causal or count % 2):
             raise _impossible(place, h)
         if beside is not None:
-            if not isinstance(beside, Tensor):
-                raise not_a_tensor(place, called, beside, optional=True)
+            check_tensor(place, called, beside, optional=True)
             if beside.shape != (D,) or not beside.is_floating_point():
                 raise _misplaced(place, called, beside, D)
             if beside.device != device:

@@ -2,6 +2,7 @@
 
 from numbers import Integral, Real
 from sys import float_info
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,16 +24,24 @@ def not_a_tensor(op: str, name: str, x: object, optional: bool = False) -> TypeE
 
 
 def check_tensor(op: str, name: str, x: object, *, optional: bool = False) -> None:
-    """Raises TypeError unless x is a tensor, or None if it is optional."""
-    if not isinstance(x, Tensor) and not (optional and x is None):
-        raise not_a_tensor(op, name, x, optional)
+    """Raises TypeError unless x is a tensor, or None if it is optional, and ValueError if it is a
+    sparse one."""
+    if not isinstance(x, Tensor):
+        if not (optional and x is None):
+            raise not_a_tensor(op, name, x, optional)
+    elif x.layout is not torch.strided:
+        raise ValueError(
+            f"{op}: expected a dense tensor as {name}, got one of {x.layout}; "
+            f"{name}.to_dense() makes one of it"
+        )
 
 
 def check_size(op: str, name: str, size: object, least: int = 0) -> None:
     """Raises TypeError unless it is an integer, and ValueError unless a tensor can be as long."""
     if isinstance(size, bool) or not isinstance(size, Integral | torch.SymInt):
         raise TypeError(f"{op}: expected an integer as {name}, got {type(size).__name__}")
-    if not least <= size <= LARGEST:
+    number: Any = size
+    if not least <= number <= LARGEST:
         raise ValueError(f"{op}: expected {name} from {least} to 2^48, got {size}")
 
 
@@ -45,11 +54,27 @@ def check_sizes(name: str, *, most: int = WIDEST, **sizes: object) -> None:
             )
 
 
+def check_whole(name: str, argument: str, value: Any, least: int | None = 1) -> None:
+    """Raises ValueError unless the value is a whole number from ``least``, if any, to 2^31."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"{name}: {argument}: expected a whole number, got {shown(value)}")
+    value = int(value)
+    if least is not None and value < least:
+        raise ValueError(f"{name}: {argument}: expected at least {least}, got {value}")
+    if value > LONGEST:
+        raise ValueError(f"{name}: {argument}: expected at most {LONGEST}, got {value}")
+
+
 def check_numbers(name: str, **values: object) -> None:
     """Raises ValueError unless each value is a finite real number."""
     for argument, value in values.items():
-        if not (isinstance(value, Real) and abs(value) <= float_info.max):
+        if not (isinstance(value, Real) and is_finite(value)):
             raise ValueError(f"{name}: expected a finite number as {argument}, got {shown(value)}")
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a number is finite, and no integer beyond the largest float."""
+    return bool(-float_info.max <= value <= float_info.max)
 
 
 def shown(value: object) -> str:

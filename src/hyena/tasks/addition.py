@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hyena.ops.arguments import check_whole
 from hyena.tasks.batch import IGNORE, Batch
 from hyena.tasks.splits import Split, draw_split
 
@@ -37,8 +38,7 @@ class Addition:
     features = 0
 
     def __init__(self, *, digits: int = 4) -> None:
-        if digits < 1:
-            raise ValueError(f"addition: digits: expected at least 1, got {digits}")
+        check_whole(self.name, "digits", digits)
         self.digits = digits
         self.length = 3 * digits
 

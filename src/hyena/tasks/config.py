@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from inspect import signature
 
+from hyena.ops.arguments import shown
 from hyena.tasks.task import CLASSES, Task
 
 READS: dict[str, tuple[str, ...]] = {
@@ -51,14 +52,15 @@ class TaskConfig:
     """addition: digits of each summand."""
 
     def __post_init__(self) -> None:
-        if self.name not in READS:
+        if not isinstance(self.name, str) or self.name not in READS:
             raise ValueError(f"task.name: expected one of {', '.join(READS)}, got {self.name!r}")
         read = ("name", *READS[self.name])
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name not in read and value != field.default:
+            same = type(value) is type(field.default) and value == field.default
+            if field.name not in read and not same:
                 raise ValueError(
-                    f"task.{field.name}={value} has no effect on {self.name}, which reads "
+                    f"task.{field.name}={shown(value)} has no effect on {self.name}, which reads "
                     f"{', '.join(READS[self.name])}; leave it out"
                 )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from hyena.ops.arguments import check_whole
 from hyena.tasks.batch import IGNORE, Batch
 from hyena.tasks.placement import draw_repeated, placed
 from hyena.tasks.splits import Split
@@ -38,8 +39,8 @@ class Counting:
     features = 0
 
     def __init__(self, *, length: int = 1024, vocab_size: int = 30) -> None:
-        if length < 2:
-            raise ValueError(f"counting: length: expected at least 2, got {length}")
+        check_whole(self.name, "length", length, 2)
+        check_whole(self.name, "vocab_size", vocab_size, None)
         if vocab_size < 4:
             raise ValueError(
                 f"counting: vocab_size: expected at least 4, for two letters and two numbers, "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hyena.ops.arguments import check_whole
 from hyena.tasks.batch import IGNORE, Batch
 from hyena.tasks.splits import DECIDING, Split, draw_split
 from hyena.tasks.words import letters, question
@@ -54,9 +55,9 @@ class InductionHead:
             ("vocab_size", vocab_size, 3),
             ("copy_length", copy_length, 1),
             ("triggers", triggers, 1),
+            ("length", length, 1),
         ):
-            if value < least:
-                raise ValueError(f"induction: {field}: expected at least {least}, got {value}")
+            check_whole(self.name, field, value, least)
         if length < triggers * (copy_length + 1):
             raise ValueError(
                 f"induction: length: expected at least {triggers * (copy_length + 1)}, for "

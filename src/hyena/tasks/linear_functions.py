@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hyena.ops.arguments import check_whole
 from hyena.tasks.batch import Batch
 from hyena.tasks.splits import Split, draw_split
 from hyena.tasks.words import shortened
@@ -41,8 +42,8 @@ class LinearFunctions:
 
     def __init__(self, *, dimension: int = 5, pairs: int | None = None) -> None:
         for field, value in (("dimension", dimension), ("pairs", pairs)):
-            if value is not None and value < 1:
-                raise ValueError(f"linear-functions: {field}: expected at least 1, got {value}")
+            if field == "dimension" or value is not None:
+                check_whole(self.name, field, value)
         self.dimension = dimension
         self.pairs = 2 * dimension + 1 if pairs is None else pairs
         self.features = dimension + 1

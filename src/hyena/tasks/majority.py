@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from hyena.ops.arguments import check_whole
 from hyena.tasks.batch import IGNORE, Batch
 from hyena.tasks.placement import draw_repeated, placed
 from hyena.tasks.splits import Split
@@ -37,10 +38,8 @@ class Majority:
     features = 0
 
     def __init__(self, *, length: int = 1024, vocab_size: int = 30) -> None:
-        if length < 3:
-            raise ValueError(f"majority: length: expected at least 3, got {length}")
-        if vocab_size < 2:
-            raise ValueError(f"majority: vocab_size: expected at least 2, got {vocab_size}")
+        check_whole(self.name, "length", length, 3)
+        check_whole(self.name, "vocab_size", vocab_size, 2)
         self.vocab_size = vocab_size
         self.length = length
 

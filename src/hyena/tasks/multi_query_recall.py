@@ -10,6 +10,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from hyena.ops.arguments import check_whole
 from hyena.tasks.batch import IGNORE, Batch
 from hyena.tasks.placement import interleaved
 from hyena.tasks.splits import DECIDING, Split, draw_split
@@ -48,6 +49,8 @@ class MultiQueryRecall:
     def __init__(
         self, *, length: int = 1024, vocab_size: int = 30, pairs: int | None = None
     ) -> None:
+        check_whole(self.name, "length", length, None)
+        check_whole(self.name, "vocab_size", vocab_size, None)
         if length < 4:
             raise ValueError(
                 f"multi-query-recall: length: expected at least 4, for a pair and a slot, "
@@ -60,6 +63,8 @@ class MultiQueryRecall:
             )
         self.keys = (vocab_size - 1) // 2
         most = min(self.keys, length // 4)
+        if pairs is not None:
+            check_whole(self.name, "pairs", pairs, None)
         if pairs is not None and not 1 <= pairs <= most:
             raise ValueError(
                 f"multi-query-recall: pairs: expected 1 to {most}, since vocab_size={vocab_size} "

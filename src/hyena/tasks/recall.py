@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hyena.ops.arguments import check_whole
 from hyena.tasks.batch import Batch
 from hyena.tasks.placement import interleaved
 from hyena.tasks.splits import DECIDING, Split, draw_split
@@ -51,6 +52,8 @@ class AssociativeRecall:
         most_keys: int | None = None,
         alphabet: int | None = None,
     ) -> None:
+        check_whole(self.name, "length", length, None)
+        check_whole(self.name, "vocab_size", vocab_size, None)
         if length < 2 or length % 2:
             raise ValueError(
                 f"{self.name}: length: expected an even number of at least 2, for pairs, got "
@@ -133,6 +136,8 @@ class AssociativeRecall:
     def _check_few_keys(self, most_keys: int | None, alphabet: int | None) -> None:
         """Raises ValueError unless each is None or in 2 … keys, and most_keys in the alphabet."""
         for name, value in (("most_keys", most_keys), ("alphabet", alphabet)):
+            if value is not None:
+                check_whole(self.name, name, value, None)
             if value is not None and not 2 <= value <= self.keys:
                 raise ValueError(
                     f"{self.name}: {name}: expected 2 to {self.keys}, since the vocabulary has "

@@ -15,6 +15,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from hyena.ops.arguments import check_whole
+
 Split = Literal["train", "test"]
 
 TEST_SHARE = 0.1
@@ -55,8 +57,7 @@ def draw_split(
     """
     if split not in get_args(Split):
         raise ValueError(f"{task}: split: expected train or test, got {split!r}")
-    if count < 1:
-        raise ValueError(f"{task}: count: expected at least 1, got {count}")
+    check_whole(task, "count", count)
     share = TEST_SHARE if split == "test" else 1 - TEST_SHARE
     kept: list[tuple[Tensor, ...]] = []
     drawn = found = 0
