@@ -176,8 +176,17 @@ def check_at_least(least: int, **values: int | None) -> None:
 
 def unknown(name: str, names: Sequence[str]) -> str:
     """What is said of an option that there is not."""
-    near = _nearest(name, names)
-    return f'unknown option "{name}"' + (f'; did you mean "{near}"?' if near else "")
+    return f'unknown option "{name}"; {_instead(name, names)}'
+
+
+def _instead(name: str, names: Sequence[str]) -> str:
+    """The nearest option; or those of its group if there is one, or all that are in none."""
+    if near := _nearest(name, names):
+        return f'did you mean "{near}"?'
+    group = name.rpartition(".")[0]
+    beside = [known for known in names if group and known.rpartition(".")[0] == group]
+    beside = beside or [known for known in names if "." not in known]
+    return f"choose from {', '.join(beside)}" if beside else "there are none"
 
 
 def _nearest(name: str, names: Sequence[str]) -> str | None:

@@ -90,9 +90,7 @@ class _Reader:
                 items.append(item)
                 size, height = size + values, max(height, inner + 1)
                 if size > VALUES:
-                    raise ValueError(
-                        f"has more than {VALUES:,} values with its aliases written out"
-                    )
+                    raise ValueError(_TOO_MANY)
             if pairs:
                 value, key = items.pop(), items.pop()
                 if isinstance(key, dict | list):
