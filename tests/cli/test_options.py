@@ -208,8 +208,15 @@ def test_help_shows_the_fields_and_their_docstrings(capsys: pytest.CaptureFixtur
             "d --model.width 3",
             'unknown option "model.width"; did you mean "model.filter.width"?',
         ),
-        ("d --zzz 3", 'unknown option "zzz"; choose from data, steps, lr, betas, stop, prompts,'),
-        ("d --model.zzz 3", 'unknown option "model.zzz"; choose from model.layers, model.policy,'),
+        (
+            "d --zzz 3",
+            'unknown option "zzz"; choose from data, steps, lr, betas, stop, prompts, text, ids, '
+            "parts, model",
+        ),
+        (
+            "d --model.zzz 3",
+            'unknown option "model.zzz"; choose from model.layers, model.policy, model.filter',
+        ),
         ("d --steps+=3", 'unknown option "steps+"; did you mean "steps"?'),
         ("d extra", 'unexpected argument "extra"; did you mean --text "extra"?'),
         ("d a few --steps 3", 'unexpected argument "a few"; did you mean --text "a few"?'),
@@ -236,9 +243,7 @@ def test_help_shows_the_fields_and_their_docstrings(capsys: pytest.CaptureFixtur
 def test_a_wrong_command_line_is_one_line(words: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         read(*words.split())
-    end = "" if message.endswith(",") else " (see hyena run --help)"
-    assert str(caught.value).startswith(f"{message}{end}")
-    assert str(caught.value).endswith(" (see hyena run --help)")
+    assert str(caught.value).replace(f"{Path.cwd()}/", "") == f"{message} (see hyena run --help)"
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def failing(problem: BaseException) -> Callable[[object], None]:
             1,
             "error: out: Permission denied",
         ),
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: [Errno 28] No space left"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on device"),
         (ValueError(), 1, "error: ValueError"),
         (MemoryError(), 1, "error: the memory does not suffice; take a smaller batch, length or"),
         (
@@ -253,7 +253,27 @@ def test_an_output_that_is_full_is_one_line() -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "-m", "hyena", "--help"], stdout=full, stderr=-1)
     assert done.returncode == 1
-    assert done.stderr.decode().splitlines() == ["error: [Errno 28] No space left on device"]
+    assert done.stderr.decode().splitlines() == ["error: standard output: No space left on device"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_standard_error_that_is_full_ends_no_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def run(config: object) -> None:
+        for _ in range(3):
+            print("a line", file=sys.stderr, flush=True)
+        print("done")
+
+    monkeypatch.setattr("hyena.cli.info.run", run)
+    monkeypatch.setattr("sys.argv", ["hyena", "info"])
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stderr", full)
+        assert main() == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "done",
+        "note: standard error: No space left on device; what the command said there is lost",
+    ]
 
 
 def test_a_character_that_the_terminal_lacks_is_no_error() -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from types import FrameType, ModuleType
+from typing import Any, TextIO, cast
 
 from hyena import __version__
 
@@ -71,16 +72,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         _open_streams()
-        code = _answered(arguments)
+        if arguments is not None:
+            code, lost = _answered(arguments), ""
+        else:
+            with _kept_errors() as errors:
+                code, lost = _answered(arguments), errors.lost
         if sys.stdout is not None:  # it is where the shell has closed it
+            if lost:
+                print(f"note: standard error: {lost}; what the command said there is lost")
             sys.stdout.flush()  # now rather than at exit, where Python would complain
         return code
     except BrokenPipeError:  # as in `hyena generate ... | head`
-        _drop_output()
+        _drop(sys.stdout)
         return UNREAD
     except OSError as problem:  # such as a full disk
-        _drop_output()
-        return _error(_describe(problem), FAILURE)
+        _drop(sys.stdout)
+        return _error(f"standard output: {_describe(problem)}", FAILURE)
+
+
+class _Errors:
+    """Standard error, which may be on a full disk: that ends no command."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.lost = ""
+        """Why something could not be written."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._kept(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._kept(self._stream.flush)
+
+    def _kept(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except BrokenPipeError:
+            raise
+        except OSError as problem:
+            self.lost = _describe(problem)
+            _drop(self._stream)
+
+
+@contextmanager
+def _kept_errors() -> Iterator[_Errors]:
+    before = sys.stderr
+    sys.stderr = errors = cast(Any, _Errors(before))
+    try:
+        yield errors
+    finally:
+        sys.stderr = before
 
 
 def _open_streams() -> None:
@@ -94,9 +139,9 @@ def _open_streams() -> None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
-def _drop_output() -> None:
-    """What is still in the buffer has nowhere to go."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _drop(stream: TextIO) -> None:
+    """What is still in the buffer, and what may follow, has nowhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _answered(arguments: Sequence[str] | None) -> int:
@@ -242,8 +287,8 @@ def _describe(problem: Exception) -> str:
     if isinstance(problem, RecursionError):
         return "what was given nests too deeply; write it flatter"
     # What the operating system raises says "[Errno 2] No such file or directory: 'x'".
-    if isinstance(problem, OSError) and problem.strerror and problem.filename:
-        return f"{problem.filename}: {problem.strerror}"
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
     return str(problem) or type(problem).__name__
 
 

@@ -181,7 +181,8 @@ def unknown(name: str, names: Sequence[str]) -> str:
 
 def _instead(name: str, names: Sequence[str]) -> str:
     """The nearest option; or those of its group if there is one, or all that are in none."""
-    if near := _nearest(name, names):
+    near = _nearest(name, names)
+    if near and not name.startswith(f"{near}."):
         return f'did you mean "{near}"?'
     group = name.rpartition(".")[0]
     beside = [known for known in names if group and known.rpartition(".")[0] == group]
