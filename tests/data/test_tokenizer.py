@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -218,3 +219,39 @@ def test_bad_ids_and_bad_text_are_errors(built_in):
             tokenizer.decode([0, wrong])
     with pytest.raises(ValueError, match="lone surrogate U\\+D800 at character 2"):
         tokenizer.encode("ab\ud800")
+
+
+@pytest.mark.parametrize("text", [0.5, None, b"bytes", ["text"], 3])
+def test_what_is_no_text_is_one_line(built_in, text):
+    with pytest.raises(TypeError, match=r"^text: expected a str, got "):
+        built_in.encode(text)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([1, 1e308, 3], r"expected token ids, got \[1, 1e\+308, 3\]"),
+        ([1.0], r"expected token ids, got \[1\.0\]"),
+        (np.ones(2), r"expected token ids, got array\(\[1\., 1\.\]\)"),
+        ([1, True], r"expected token ids, got \[1, True\]"),
+        (np.array([True]), r"expected token ids, got array\(\[ ?True\]\)"),
+        ([[1, 2]], r"expected token ids, got \[\[1, 2\]\]"),
+        (np.ones((2, 2), dtype=np.int64), "expected token ids, got array"),
+        (["a"], r"expected token ids, got \['a'\]"),
+        ("ab", "expected token ids, got 'ab'"),
+        (7, "expected token ids, got 7"),
+        (None, "expected token ids, got None"),
+        ([1, -1], "token id -1 is outside the vocabulary of"),
+        ([2**70], "token id 1180591620717411303424 is outside the vocabulary of"),
+        ([50257], "token id 50257 is outside the vocabulary of"),
+    ],
+)
+def test_what_is_no_token_is_one_line(built_in, ids, message):
+    with pytest.raises(ValueError, match=f"^decode: {message}") as error:
+        built_in.decode(ids)
+    assert "\n" not in str(error.value)
+
+
+def test_ids_of_every_kind_of_integer(built_in):
+    for ids in ((104, 105), iter([104, 105]), np.array([104, 105], "u2"), torch.tensor([104, 105])):
+        assert built_in.decode(ids) == built_in.decode([104, 105])

@@ -11,6 +11,7 @@ import pytest
 
 import hyena
 from hyena.cli import main
+from hyena.files import digests
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
 
 Output = pytest.CaptureFixture[str]
@@ -84,6 +85,23 @@ def test_a_model_without_tokenizer_or_text(tmp_path: Path, capsys: Output) -> No
     assert capsys.readouterr().err == (
         f"error: {out} is there already; give a new or empty folder to --out\n"
     )
+
+
+def test_rows_without_text_are_told(work: Path, tmp_path: Path, capsys: Output) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text('{"text": "All is well."}\n{"other": 1}\n{"text": 2}\n')
+    words = ["--state=4", f"--data={file}", "--out", str(tmp_path / "out")]
+    assert main(["distill", f"{work}/run", *words]) == 0
+    note = rf"2 rows hold no text where some was expected, the first {file} line 2: no field 'text'"
+    assert re.search(rf"^  note: {note}", capsys.readouterr().out, flags=re.MULTILINE)
+
+
+def test_every_file_is_in_the_list_of_digests(work: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["distill", f"{work}/run", "--state=4", "--documents=1", "--out", str(out)]) == 0
+    listed = (out / "SHA256SUMS").read_text().split()[1::2]
+    assert listed == [name for name in files_of(out) if name != "SHA256SUMS"]
+    digests.check(out, advice="do")
 
 
 def files_of(folder: Path) -> list[str]:

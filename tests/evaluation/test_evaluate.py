@@ -237,3 +237,9 @@ def test_weights_that_are_not_finite_are_refused(wrong):
         model.table[:, 2] = wrong
     with pytest.raises(ValueError, match=r"^evaluate: the model's logits are not finite; its weig"):
         evaluate(model, documents([9, 5]), length=4, stride=2)
+
+
+@pytest.mark.parametrize("model", [-1, None, "model"])
+def test_what_is_no_model_is_one_line(model):
+    with pytest.raises(TypeError, match=r"^evaluate: expected a model that can be called, got "):
+        evaluate(model, [], length=8, stride=4)

@@ -24,8 +24,8 @@ BYTES = load_tokenizer("bytes")
         ({"max_new_tokens": None}, "max_new_tokens: expected an integer, got None"),
         ({"stop": 1, "tokenizer": BYTES}, "stop: expected a text or several, got 1"),
         ({"stop": ["x", 1], "tokenizer": BYTES}, "stop: expected a text or several, got 1"),
-        ({"stop_tokens": "x"}, r"stop_tokens: .*, got 'x'; for a text, use stop="),
-        ({"stop_tokens": [1.5]}, r"stop_tokens: expected a token id or several, got \[1.5\]"),
+        ({"stop_tokens": "x"}, r"stop_tokens: .*, got \['x'\]; for a text, use stop="),
+        ({"stop_tokens": [1.5]}, r"stop_tokens: expected token ids, got \[1.5\]"),
         ({"stop_tokens": 257}, "stop_tokens: token id 257 is outside the vocabulary of 257"),
         ({"alternatives": 1.5}, "alternatives: expected an integer, got 1.5"),
         ({"alternatives": -1}, "alternatives: expected 0 to 257, the size of the vocabulary"),
@@ -43,9 +43,9 @@ def test_arguments_of_all(call: Any, arguments: dict[str, Any], message: str) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"seed": 1.5}, "seed: expected an integer, or one for each prompt, got 1.5"),
+        ({"seed": 1.5}, "seed: expected an integer, got 1.5"),
         ({"seed": [1.5]}, "seed: expected an integer, got 1.5"),
-        ({"seed": None}, "seed: expected an integer, or one for each prompt, got None"),
+        ({"seed": None}, "seed: expected an integer, got None"),
         ({"temperature": "1"}, "temperature: expected a number, got '1'"),
         ({"repetition_penalty": None}, "repetition_penalty: expected a number, got None"),
         ({"top_k": 1.5}, "top_k: expected an integer, got 1.5"),
@@ -122,3 +122,21 @@ def test_a_model_generates_by_the_function_of_the_same_name() -> None:
     asked: dict[str, Any] = {"max_new_tokens": 5, "tokenizer": BYTES, "seed": 3, "stop": "z"}
     assert model.generate("ab", **asked) == generate(model, "ab", **asked)
     assert "seed" in inspect.signature(model.generate).parameters
+
+
+@pytest.mark.parametrize("call", [generate, stream, beam_search])
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([[1, True]], r"expected token ids, got \[1, True\]; a single prompt"),
+        ([torch.tensor([True])], r"expected token ids, got tensor\(\[True\]\); a single prompt"),
+        ([[1, [2]]], r"expected token ids, got \[1, \[2\]\]; a single prompt"),
+        ([[1, 1e308]], r"expected token ids, got \[1, 1e\+308\]; a single prompt"),
+        ([[1, "2"]], r"expected token ids, got \[1, '2'\]; a single prompt"),
+        ([[1, -1]], "token id -1 is outside the vocabulary of 257; was the text tokenized with"),
+        ([[2**70]], "token id 1180591620717411303424 is outside the vocabulary of 257; was"),
+    ],
+)
+def test_prompts_that_are_no_tokens_are_known_at_once(call: Any, ids: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^prompts: {message}"):
+        call(build(), ids)

@@ -249,7 +249,7 @@ def test_a_trained_encoding_is_known_to_end_before_anything_is_generated(policy:
         ({"seed": [1, 2]}, "seed: expected one for each of the 1 prompts, got 2"),
         ({"alternatives": 258}, "alternatives: expected 0 to 257, the size of the vocabulary"),
         ({"prompts": [1, 2]}, r"got 1; a single prompt of ids goes in a list, such as \[\[1, 2"),
-        ({"prompts": [[1.5]]}, r"a sequence of token ids, got \[1\.5\]"),
+        ({"prompts": [[1.5]]}, r"prompts: expected token ids, got \[1\.5\]"),
         ({"prompts": [[999]], "max_new_tokens": 4}, "token id 999 is outside the vocabulary"),
     ],
 )

@@ -180,6 +180,40 @@ def test_the_narrowest_aft_conv_has_an_empty_window(tmp_path):
     assert torch.equal(mixer.step(u[:, 2], loaded)[0], mixer.step(u[:, 2], state)[0])
 
 
+@torch.no_grad()
+def test_every_byte_of_the_tensors_and_their_numbers_counts(tmp_path):
+    file = tmp_path / "state"
+    save_state(prefilled(build(), future=3), file)
+    whole = bytearray(file.read_bytes())
+    header = 8 + int.from_bytes(whole[:8], "little")
+    for place in range(header, len(whole), 61):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        file.write_bytes(changed)
+        with pytest.raises(ValueError, match="state is damaged: its SHA-256 is not the one it"):
+            load_state(file)
+    for old, new in ((b'length":"4', b'length":"5'), (b'position\\":', b'pos1tion\\":')):
+        assert old in whole
+        file.write_bytes(whole.replace(old, new))
+        with pytest.raises(ValueError, match="state is damaged"):
+            load_state(file)
+    file.write_bytes(whole)
+    load_state(file)
+
+
+@torch.no_grad()
+def test_a_file_without_a_digest_is_read(tmp_path):
+    file = tmp_path / "state"
+    save_state(prefilled(build(), future=3), file)
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    del metadata["sha256"]
+    save_file(load_file(file), file, metadata)
+    model, token = build(), torch.tensor([1, 2])
+    expected, _ = model.step(token, prefilled(model, future=3))
+    assert torch.equal(model.step(token, load_state(file))[0], expected)
+
+
 def damaged(tmp_path, tensors, **metadata):
     """A file of version 2 with something wrong."""
     file = tmp_path / "damaged"

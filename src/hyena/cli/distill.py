@@ -20,6 +20,7 @@ from hyena.data import Tokenizer
 from hyena.distillation import Distilled, Form, distill, draw_distillation, logit_error
 from hyena.distillation.distill import check_settings
 from hyena.evaluation import Evaluation
+from hyena.files import digests
 from hyena.files.staging import staged
 from hyena.filters import LengthPolicy
 from hyena.model import LanguageModel
@@ -139,6 +140,7 @@ def run(config: Config) -> None:
             ],
         }
         (folder / REPORT).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        digests.complete(folder)
         _refuse_folder(config.out)  # of what has come meanwhile nothing is to be replaced
     # After all is written: nobody may be reading any longer.
     print(_filters(distilled, tolerance))
@@ -231,14 +233,16 @@ def _compared(
         line = f"logits: relative error {error:.2e} on random tokens; for text, give --data"
         return [line], {"logit_error": error, "on": "random tokens"}
 
-    name = text().name
+    whole = text()
+    name = whole.name
     error = logit_error(teacher, student, _sequences(text(), length))
-    after = _evaluated(config, student, text())
+    after = _evaluated(config, student, whole)
     change = after.bits_per_byte - before.bits_per_byte
     lines = [
         f"logits: relative error {error:.2e} on {name}",
         f"bits per byte: {after.bits_per_byte:.4f}, before {before.bits_per_byte:.4f} "
         f"({change:+.4f}) on {after.documents:,} documents, {after.bytes:,} bytes",
+        *(f"  note: {note}" for note in whole.notes()),
     ]
     return lines, {
         "logit_error": error,

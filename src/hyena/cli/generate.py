@@ -153,5 +153,5 @@ def _room(model: LanguageModel, prompts: list[str], tokenizer: Tokenizer) -> int
     limit = room(model.config)
     if limit is None:
         return _NEW_TOKENS
-    longest = max(map(len, prompt_ids(prompts, tokenizer)), default=0)
+    longest = max(map(len, prompt_ids(prompts, tokenizer, model.config.vocab_size)), default=0)
     return max(1, min(_NEW_TOKENS, limit - longest + 1))

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import token_ids
 from .packages import package_files, require
-from .tokenizer import checked_ids, write_description
+from .tokenizer import write_description
 from .utf8 import utf8
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class HuggingFaceTokenizer:
         return np.asarray(ids, dtype=np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
-        values = [i for i in checked_ids(ids, self.vocab_size).tolist() if i not in self._special]
+        values = [i for i in token_ids("decode", ids, self.vocab_size) if i not in self._special]
         if not self._falls_back:
             return self._backend.decode(values, skip_special_tokens=True)
         tokens = (self._backend.id_to_token(i) for i in values)

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import token_ids
 from .utf8 import utf8
 
 DESCRIPTION_FILE = "tokenizer.hyena.json"
@@ -43,7 +44,8 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> NDArray[np.int64]:
         """Token ids of ``text``, (n,) int64, with no special token added or recognised.
 
-        Raises: ValueError if ``text`` cannot be written as UTF-8 (a lone surrogate).
+        Raises: TypeError if ``text`` is none; ValueError if it cannot be written as UTF-8 (a lone
+            surrogate).
         """
         ...
 
@@ -51,6 +53,8 @@ class Tokenizer(Protocol):
         """Text of ``ids``; bytes that are not UTF-8 become U+FFFD, end_of_text nothing.
 
         More ids only add to the text, but for a U+FFFD at its end, which may become a character.
+
+        Raises: ValueError if ``ids`` are no integers, or outside the vocabulary.
         """
         ...
 
@@ -71,8 +75,8 @@ class BytesTokenizer:
         return np.frombuffer(utf8(text), dtype=np.uint8).astype(np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
-        values = checked_ids(ids, self.vocab_size)
-        data = bytes(values[values != self.end_of_text].tolist())
+        values = token_ids("decode", ids, self.vocab_size)
+        data = bytes(value for value in values if value != self.end_of_text)
         return data.decode("utf-8", errors="replace")
 
     def save(self, directory: str | Path) -> None:
@@ -95,12 +99,3 @@ def write_description(
     }
     text = json.dumps(description, indent=2) + "\n"
     (folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
-
-
-def checked_ids(ids: Iterable[int], vocab_size: int) -> NDArray[np.int64]:
-    """``ids`` as (n,) int64. Raises ValueError if one lies outside the vocabulary."""
-    values = np.fromiter((int(i) for i in ids), dtype=np.int64)
-    wrong = values[(values < 0) | (values >= vocab_size)]
-    if wrong.size:
-        raise ValueError(f"token id {wrong[0]} is outside the vocabulary of {vocab_size} ids")
-    return values

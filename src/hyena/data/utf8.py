@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .arguments import shown
+
 
 def read_text(file: Path) -> str:
     """The text of a UTF-8 file, newlines untouched. Raises ValueError as `decode_utf8`."""
@@ -26,7 +28,12 @@ def decode_utf8(data: bytes, name: str, offset: int = 0) -> str:
 
 
 def utf8(text: str) -> bytes:
-    """``text`` as UTF-8. Raises ValueError on a lone surrogate, which UTF-8 cannot hold."""
+    """``text`` as UTF-8.
+
+    Raises: TypeError if it is no text; ValueError on a lone surrogate, which UTF-8 cannot hold.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"text: expected a str, got {shown(text)}")
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:

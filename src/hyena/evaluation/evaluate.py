@@ -88,6 +88,8 @@ def evaluate(
     Raises: ValueError if an argument is out of range, there are no documents or a document has no
         tokens, or a target is outside the model's vocabulary.
     """
+    if not callable(model):
+        raise TypeError(f"evaluate: expected a model that can be called, got {model!r:.40}")
     for name, value in (("length", length), ("batch", batch)):
         if value < 1:
             raise ValueError(f"evaluate: expected {name} of 1 or more, got {value}")

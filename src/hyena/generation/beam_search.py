@@ -9,9 +9,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from hyena.data.arguments import check_number, whole_number
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
-from hyena.generation.arguments import check_number, whole_number
 from hyena.generation.ending import Ending
 from hyena.generation.logprobs import Alternatives, check_alternatives, likeliest, logprobs
 from hyena.generation.model import Model, check_model, device_of
@@ -89,7 +89,7 @@ def beam_search(
         raise ValueError(f"beam_width: expected at least 1, got {beam_width}")
     if not 0 <= length_penalty < float("inf"):
         raise ValueError(f"length_penalty: expected at least 0, got {length_penalty}")
-    ids = prompt_ids(prompts, tokenizer)
+    ids = prompt_ids(prompts, tokenizer, config.vocab_size)
     require_tokens(ids)
     if not ids:
         return []

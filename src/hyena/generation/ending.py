@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import index
-from typing import Any, Literal
+from typing import Literal
 
+from hyena.data.arguments import several, shown, token_ids, whole_number
 from hyena.data.tokenizer import Tokenizer
-from hyena.generation.arguments import shown, whole_number
 from hyena.generation.prompts import check_tokenizer
 from hyena.generation.text_stream import TextStream
 
@@ -37,7 +36,10 @@ class Ending:
             tokenizer.
         """
         check_tokenizer(tokenizer)
-        stops = _texts(stop)
+        stops = tuple(several(stop))
+        for text in stops:
+            if not isinstance(text, str):
+                raise ValueError(f"stop: expected a text or several, got {shown(text)}")
         max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
@@ -45,13 +47,10 @@ class Ending:
             raise ValueError("stop= speaks of text: give the tokenizer too")
         if "" in stops:
             raise ValueError("stop: expected a text, got an empty one; leave it out for none")
-        tokens = _ids(stop_tokens)
-        for token in tokens:
-            if not 0 <= token < vocab_size:
-                raise ValueError(
-                    f"stop_tokens: token id {token} is outside the vocabulary of {vocab_size}"
-                )
-        return cls(max_new_tokens, stops, tokens, tokenizer)
+        tokens = token_ids(
+            "stop_tokens", several(stop_tokens), vocab_size, "; for a text, use stop="
+        )
+        return cls(max_new_tokens, stops, frozenset(tokens), tokenizer)
 
     def by_token(self, token: int) -> Literal["end of text", "stop"] | None:
         """How the token ends a sequence, if it does."""
@@ -67,28 +66,3 @@ class Ending:
     def text_stream(self, before: Sequence[int]) -> TextStream | None:
         """What turns the tokens after others into text; None without a tokenizer."""
         return None if self.tokenizer is None else TextStream(self.tokenizer, self.stops, before)
-
-
-def _texts(stop: Any) -> tuple[str, ...]:
-    try:
-        texts = (stop,) if isinstance(stop, str) else tuple(stop)
-    except TypeError:
-        texts = (stop,)
-    for text in texts:
-        if not isinstance(text, str):
-            raise ValueError(f"stop: expected a text or several, got {shown(text)}")
-    return texts
-
-
-def _ids(stop_tokens: Any) -> frozenset[int]:
-    try:
-        return frozenset([index(stop_tokens)])
-    except TypeError:
-        pass
-    try:
-        return frozenset(index(token) for token in stop_tokens)
-    except TypeError as error:
-        raise ValueError(
-            f"stop_tokens: expected a token id or several, got {shown(stop_tokens)}; for a text, "
-            "use stop="
-        ) from error

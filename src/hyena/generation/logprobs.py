@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hyena.generation.arguments import whole_number
+from hyena.data.arguments import whole_number
 from hyena.generation.sampling import widened
 
 Alternatives = list[tuple[int, float]]

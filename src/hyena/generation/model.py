@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from hyena.generation.arguments import shown
+from hyena.data.arguments import shown
 from hyena.generation.state import ModelState
 
 

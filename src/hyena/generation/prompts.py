@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hyena.data.arguments import shown, token_ids
 from hyena.data.tokenizer import Tokenizer
-from hyena.generation.arguments import shown
 from hyena.generation.model import Config
 
 Prompts = str | Sequence[str] | Sequence[Sequence[int]]
@@ -28,13 +27,14 @@ def check_tokenizer(tokenizer: Any) -> None:
 
 
 def prompt_ids(
-    prompts: Prompts, tokenizer: Tokenizer | None, *, begin: bool = True
+    prompts: Prompts, tokenizer: Tokenizer | None, vocab_size: int, *, begin: bool = True
 ) -> list[list[int]]:
     """The token ids of each prompt.
 
     Args:
         prompts: a text, texts, or sequences of ids.
         tokenizer: for texts.
+        vocab_size: what the ids have to be below.
         begin: put the tokenizer's end of text, which begins every document, before a text.
 
     Raises: ValueError on something else, or on a text without a tokenizer.
@@ -45,22 +45,19 @@ def prompt_ids(
         raise ValueError(
             f"prompts: expected a text, texts or sequences of token ids, got {shown(prompts)}"
         ) from error
-    return [_ids(prompt, tokenizer, begin) for prompt in listed]
+    return [_ids(prompt, tokenizer, vocab_size, begin) for prompt in listed]
 
 
-def _ids(prompt: str | Sequence[int], tokenizer: Tokenizer | None, begin: bool) -> list[int]:
+def _ids(
+    prompt: str | Sequence[int], tokenizer: Tokenizer | None, vocab_size: int, begin: bool
+) -> list[int]:
     if isinstance(prompt, str):
         if tokenizer is None:
             raise ValueError("a prompt of text needs tokenizer=; or give token ids")
         first = [tokenizer.end_of_text] if begin else []
-        return first + [int(i) for i in tokenizer.encode(prompt)]
-    try:
-        return [index(i) for i in prompt]
-    except TypeError as error:
-        raise ValueError(
-            f"a prompt is a text or a sequence of token ids, got {shown(prompt)}; a single "
-            "prompt of ids goes in a list, such as [[1, 2, 3]]"
-        ) from error
+        return token_ids("prompts", [*first, *tokenizer.encode(prompt)], vocab_size)
+    advice = "; a single prompt of ids goes in a list, such as [[1, 2, 3]]"
+    return token_ids("prompts", prompt, vocab_size, advice)
 
 
 def require_tokens(prompts: Sequence[Sequence[int]]) -> None:

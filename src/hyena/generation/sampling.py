@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hyena.generation.arguments import check_number, whole_number
+from hyena.data.arguments import check_number, whole_number
 
 
 @dataclass(frozen=True)

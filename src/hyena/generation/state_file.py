@@ -1,12 +1,12 @@
 """The state of a generation in a safetensors file, with a format version.
 
 A layer's state has tensors and numbers, see `hyena.mixers.state.MixerState`. The file has the
-tensors as ``layers.I.NAME``, and the numbers in its metadata.
+tensors as ``layers.I.NAME``, and the numbers in its metadata, with a digest of everything.
 """
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hyena.files import atomic
 from hyena.generation.results import SequenceState
 from hyena.generation.state import ModelState
 from hyena.mixers import SPECS
@@ -52,19 +53,15 @@ def save_state(state: ModelState, path: str | Path) -> None:
     }
     # The file can hold neither views nor two tensors in one memory.
     own = {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
-    new = Path(f"{path}.new")  # so that a failure leaves an older state whole
+    metadata["sha256"] = _digest(metadata, own)
     try:
-        save_file(own, new, metadata)
-        new.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        if isinstance(error, OSError | SafetensorError):
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise OSError(
-                f"save_state: {path} cannot be written: {reason}; give another path"
-            ) from error
-        raise
+        Path(path).parent.stat()  # a folder that is not there is no place for one file
+        atomic.write_file(Path(path), lambda temporary: save_file(own, temporary, metadata))
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(
+            f"save_state: {path} cannot be written: {reason}; give another path"
+        ) from error
 
 
 def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelState:
@@ -89,6 +86,12 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelSta
             f"version {FORMAT_VERSION}; install the version of hyena that wrote it, or a "
             "newer one"
         )
+    expected = metadata.pop("sha256", None)  # which an older hyena did not write
+    if expected not in (None, _digest(metadata, tensors)):
+        raise ValueError(
+            f"{path} is damaged: its SHA-256 is not the one it was written with; restore it from a "
+            "copy, or read the prompt anew"
+        )
     try:
         return _state(metadata, tensors)
     except _UnknownKindError as error:
@@ -100,6 +103,15 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelSta
         raise ValueError(f"{path} is damaged: {error} is missing") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of all that a file says, in whatever order it says it."""
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for name, x in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(x.dtype), list(x.shape)]).encode())
+        digest.update(x.cpu().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 class _UnknownKindError(Exception):

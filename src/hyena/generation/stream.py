@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from operator import index
+from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Any, cast
 
 from torch import nn
 
+from hyena.data.arguments import several, whole_number
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
-from hyena.generation.arguments import shown, whole_number
 from hyena.generation.batch import begin
 from hyena.generation.continuation import Continuation
 from hyena.generation.ending import Ending
@@ -101,7 +100,7 @@ def stream(
     vocabulary = model.config.vocab_size
     ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, vocabulary)
     check_alternatives(alternatives, vocabulary)
-    ids = prompt_ids(prompts, tokenizer, begin=state is None)
+    ids = prompt_ids(prompts, tokenizer, vocabulary, begin=state is None)
     starts = _starts(state, len(ids))
     require_tokens([p for p, s in zip(ids, starts, strict=True) if s is None])
     if any(s and s.logits is None and not p for p, s in zip(ids, starts, strict=True)):
@@ -154,7 +153,7 @@ def _cancel_all(rows: list[Continuation]) -> None:
 def _starts(state: Any, count: int) -> list[SequenceState | None]:
     if state is None:
         return [None] * count
-    states = list(state) if isinstance(state, Iterable) else [state]
+    states = several(state)
     for one in states:
         _check_start(one)
     if len(states) != count:
@@ -185,16 +184,10 @@ def _check_start(state: Any) -> None:
 
 
 def _seeds(seed: Any, count: int) -> list[int]:
-    try:
-        first = index(seed)
-    except TypeError:
-        if not isinstance(seed, Iterable):
-            raise ValueError(
-                f"seed: expected an integer, or one for each prompt, got {shown(seed)}"
-            ) from None
-        seeds = [whole_number("seed", value) for value in seed]
-    else:
-        seeds = [first + i for i in range(count)]
+    given = several(seed)
+    seeds = [whole_number("seed", value) for value in given]
+    if len(given) == 1 and given[0] is seed:
+        seeds = [seeds[0] + i for i in range(count)]
     if len(seeds) != count:
         raise ValueError(f"seed: expected one for each of the {count} prompts, got {len(seeds)}")
     for value in seeds:

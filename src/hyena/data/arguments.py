@@ -1,0 +1,58 @@
+"""Arguments of a wrong kind, as one clear line."""
+
+from __future__ import annotations
+
+import reprlib
+from operator import index
+from typing import Any, SupportsFloat
+
+
+def whole_number(name: str, value: Any) -> int:
+    """The value as an int, be it of NumPy or PyTorch.
+
+    Raises: ValueError if it is something else, a truth value too.
+    """
+    try:
+        if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
+            raise TypeError("a truth value")
+        return index(value)
+    except TypeError as error:
+        raise ValueError(f"{name}: expected an integer, got {shown(value)}") from error
+
+
+def several(value: Any) -> list[Any]:
+    """What is in a list or the like; a text, or what has nothing in it, as a list of itself."""
+    try:
+        return [value] if isinstance(value, str) else list(value)
+    except TypeError:
+        return [value]
+
+
+def token_ids(name: str, ids: Any, vocab_size: int, advice: str = "") -> list[int]:
+    """The ids of tokens, be they of NumPy or PyTorch.
+
+    Raises: ValueError, which ends with ``advice``, if they are no integers one after the other;
+        ValueError if one is outside the vocabulary.
+    """
+    try:
+        values = [whole_number(name, value) for value in ids]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected token ids, got {shown(ids)}{advice}") from error
+    for value in values:
+        if not 0 <= value < vocab_size:
+            raise ValueError(
+                f"{name}: token id {value} is outside the vocabulary of {vocab_size}; was the text "
+                "tokenized with another tokenizer?"
+            )
+    return values
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raises ValueError if the value is no number."""
+    if not isinstance(value, SupportsFloat):
+        raise ValueError(f"{name}: expected a number, got {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """A value in a line, the beginning of it if it is long."""
+    return " ".join(reprlib.repr(value).split())
