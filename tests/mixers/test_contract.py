@@ -472,8 +472,7 @@ def test_a_state_that_would_round_what_follows_is_refused(
     assert_close(mixer.float().step(u[:, 5].float(), state)[0].double(), expected, 1e-5)
 
 
-# AFT-conv sums over tiles in its backward pass, which no such rule is written for.
-@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("aft-conv")])
+@each_mixer
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # of PyTorch's kernel
 def test_gradients_of_each_row_by_vmap(name: str, generator: torch.Generator) -> None:
     mixer, u = build(name), draw(generator, 3, 7, D)

@@ -1,5 +1,7 @@
 """The sum with weights for the latest terms, against its definition."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from comparison import assert_all_close, with_gradients
@@ -52,3 +54,36 @@ def test_weights_of_one_change_nothing(generator: torch.Generator) -> None:
     total = linear_scan(x, kept)
     y = windowed_sum(x, total, kept, torch.ones(7, 4, dtype=torch.float64))
     torch.testing.assert_close(y, total)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # of PyTorch's kernel
+@pytest.mark.parametrize("mapped", [(0, 0, 0, None), (None, None, None, 0), (1, 1, 0, 0)])
+def test_mapped_over_rows_or_weights(
+    mapped: tuple[int | None, ...], generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TILE", 60)  # five positions
+
+    def draw(dim: int | None, *shape: int) -> torch.Tensor:
+        size = list(shape)
+        if dim is not None:
+            size.insert(dim, 3)
+        return torch.rand(size, generator=generator, dtype=torch.float64)
+
+    shapes = (2, 1, 13, 6), (2, 1, 13, 6), (1, 13, 6), (4, 6)
+    inputs = [draw(dim, *shape) for dim, shape in zip(mapped, shapes, strict=True)]
+
+    def slopes(function: Callable[..., torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        def gradients(*x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return torch.func.grad(lambda *x: function(*x).square().sum(), (0, 1, 3))(*x)
+
+        return torch.func.vmap(gradients, mapped)(*inputs)
+
+    assert_all_close(slopes(windowed_sum), slopes(definition), 1e-13)
+
+
+def test_its_gradients_have_gradients(generator: torch.Generator) -> None:
+    x, total = torch.rand(2, 2, 1, 7, 2, generator=generator, dtype=torch.float64)
+    kept = torch.rand(1, 7, 2, generator=generator, dtype=torch.float64)
+    weights = torch.rand(3, 2, generator=generator, dtype=torch.float64)
+    leaves = [t.requires_grad_() for t in (x, total, weights)]
+    assert torch.autograd.gradgradcheck(lambda x, t, w: windowed_sum(x, t, kept, w), leaves)

@@ -26,14 +26,19 @@ def is_plain(module: nn.Module, kind: type[M]) -> TypeGuard[M]:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether a call does more than the class's forward: hooks, or a forward of the instance."""
+    """Whether a call does more than the class's forward: hooks, its own or those of all modules, or
+    a forward of the instance."""
+    return has_hooks(module) or bool(of_torch._has_any_global_hook())
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether it has hooks of its own, or a forward of the instance."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
         or "forward" in module.__dict__
-        or of_torch._has_any_global_hook()
     )
 
 

@@ -3,7 +3,9 @@
 Sizes: B batch, L length, D width, H = D/4 channels of the state space, n numbers in its state.
 """
 
-from typing import Any, Literal, NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +14,16 @@ from torch.nn import functional as F
 from hyena.mixers.flops import GELU, NORM, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import apply_linear, channels_last
-from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
+from hyena.mixers.rivals.state_space import OPTIONS, SSMOptions, StateSpace
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
 from hyena.ops.arguments import check_sizes
 
 _REDUCTION = 4  # the state space has so many times fewer channels than the model
 _EXPANSION = 4  # and what is gated has so many times more
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @tensor_state
@@ -57,54 +62,47 @@ class GSS(Mixer):
         self,
         width: int,
         *,
-        state: int = 64,
-        dt_min: float = 1e-3,
-        dt_max: float = 1e-1,
-        initial: Literal["lin", "inv"] = "lin",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        **ssm: Unpack[SSMOptions],
     ) -> None:
         super().__init__()
-        check_sizes("GSS", width=width, state=state)
+        check_sizes("GSS", width=width)
         if width % _REDUCTION:
             raise ValueError(f"GSS: expected a width that {_REDUCTION} divides, got {width}")
         place: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.width, self.state, self.channels = width, state, width // _REDUCTION
+        self.width, self.channels = width, width // _REDUCTION
         self.in_proj = nn.Linear(width, self.channels, **place)
         self.gate_proj = nn.Linear(width, _EXPANSION * width, **place)
         self.norm = nn.LayerNorm(self.channels, **place)
-        self.filter = StateSpace(
-            self.channels, state=state, dt_min=dt_min, dt_max=dt_max, initial=initial, **place
-        )
+        self.filter = StateSpace(self.channels, **place, **ssm)
+        self.state = self.filter.taps.state
         self.up_proj = nn.Linear(self.channels, _EXPANSION * width, **place)
         self.out_proj = nn.Linear(_EXPANSION * width, width, **place)
 
     def _flops(self, length: int, batch: int) -> LayerFlops:
         D, H, wide, positions = self.width, self.channels, _EXPANSION * self.width, batch * length
-        products, transforms, pointwise = self.filter.flops(length, batch)
-        return rival_flops(
-            positions,
-            before=D * H + D * wide,
-            after=H * wide + wide * D,
-            products=products,
-            transforms=transforms,
-            pointwise=pointwise + positions * ((GELU + NORM) * H + (GELU + 1) * wide),
-        )
+        mixed = self.filter.flops(length, batch)
+        mixed["pointwise"] += positions * ((GELU + NORM) * H + (GELU + 1) * wide)
+        before, after = D * H + D * wide, H * wide + wide * D
+        return rival_flops(positions, before=before, after=after, **mixed)
 
     def extra_repr(self) -> str:
         return f"width={self.width}, channels={self.channels}, state={self.state}"
 
     def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        return self._gated(u, self._read(u, mask), segments)
+        return self._gated(u, self.filter(self._read(u, mask), segments=segments))
 
     def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, GSSState]:
-        x = self._read(u, mask)
-        return self._gated(u, x, None), GSSState(self.filter.state_after(x))
+        carry: list[Tensor] = []
+        x = self.filter(self._read(u, mask), carry=carry)
+        return self._gated(u, x), GSSState(*carry)
 
     def _step(self, u: Tensor, state: GSSState) -> tuple[Tensor, GSSState]:
-        y, x = self.filter.step(self._reduced(u), state.x)
-        gate = F.gelu(apply_linear(self.gate_proj, u))
-        return apply_linear(self.out_proj, apply_linear(self.up_proj, y) * gate), GSSState(x)
+        carry = [state.x]
+        x = self.filter(self._reduced(u)[..., None], carry=carry)[..., 0]
+        gated = apply_linear(self.up_proj, x) * F.gelu(apply_linear(self.gate_proj, u))
+        return apply_linear(self.out_proj, gated), GSSState(*carry)
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         return ((self.channels, self.state // 2, 2),)
@@ -117,6 +115,6 @@ class GSS(Mixer):
         """The same of a whole sequence, (B, H, L), zero at padding, which biases fill."""
         return zero_at_padding(self._reduced(u), mask).transpose(1, 2)
 
-    def _gated(self, u: Tensor, x: Tensor, segments: Segments | None) -> Tensor:
-        y = channels_last(self.up_proj, self.filter(x, segments))
-        return self.out_proj(y * F.gelu(self.gate_proj(u)))
+    def _gated(self, u: Tensor, x: Tensor) -> Tensor:
+        """u (B, L, D), and what comes out of the state spaces, (B, H, L) → (B, L, D)."""
+        return self.out_proj(channels_last(self.up_proj, x) * F.gelu(self.gate_proj(u)))

@@ -3,22 +3,28 @@
 Sizes: B batch, L length, D width, E head_dim, H = D/E heads, n numbers in a state.
 """
 
+from __future__ import annotations
+
 import math
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.flops import convolution
+from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide, without_autocast
 from hyena.mixers.flops import LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import apply_linear, channels_first, channels_last
-from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
+from hyena.mixers.rivals.state_space import OPTIONS, SSMOptions, StateSpace
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments, long_conv
 from hyena.ops.arguments import check_sizes
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @tensor_state
@@ -60,15 +66,12 @@ class H3(Mixer):
         width: int,
         *,
         head_dim: int = 1,
-        state: int = 64,
-        dt_min: float = 1e-3,
-        dt_max: float = 1e-1,
-        initial: Literal["lin", "inv"] = "lin",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        **ssm: Unpack[SSMOptions],
     ) -> None:
         super().__init__()
-        check_sizes("H3", width=width, head_dim=head_dim, state=state)
+        check_sizes("H3", width=width, head_dim=head_dim)
         if width % head_dim:
             raise ValueError(
                 "H3: expected a head_dim that divides width, got "
@@ -76,29 +79,22 @@ class H3(Mixer):
             )
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.width, self.head_dim, self.heads = width, head_dim, width // head_dim
-        self.state = state
         self.in_proj = nn.Linear(width, 3 * width, **place)
-        self.filter = StateSpace(
-            self.heads, state=state, dt_min=dt_min, dt_max=dt_max, initial=initial, **place
-        )
-        self.shift = Shift(width, state, **place)
+        self.filter = StateSpace(self.heads, **place, **ssm)
+        self.state = self.filter.taps.state
+        self.shift = Shift(width, self.state, **place)
         self.out_proj = nn.Linear(width, width, **place)
 
     def _flops(self, length: int, batch: int) -> LayerFlops:
         D, E, positions = self.width, self.head_dim, batch * length
         taps = min(self.state, length)
-        products, transforms, pointwise = self.filter.flops(length, batch * E * E)
+        mixed = self.filter.flops(length, batch * E * E)
         row, filter_fft = convolution(taps, length)  # of the shift
         spectra = row - 2 * filter_fft
         outer = positions * D * (E + 2 * E - 1)  # k ⊙ v, and what q takes of it
-        return rival_flops(
-            positions,
-            before=3 * D * D,
-            after=D * D,
-            products=products,
-            transforms=transforms + D * (2 * batch + 1) * filter_fft,
-            pointwise=pointwise + D * (batch * spectra + taps) + outer,
-        )
+        mixed["transforms"] += D * (2 * batch + 1) * filter_fft
+        mixed["pointwise"] += D * (batch * spectra + taps) + outer
+        return rival_flops(positions, before=3 * D * D, after=D * D, **mixed)
 
     def extra_repr(self) -> str:
         return f"width={self.width}, head_dim={self.head_dim}, state={self.state}"
@@ -107,35 +103,43 @@ class H3(Mixer):
         return self._attend(u, mask, segments)[0]
 
     def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, H3State]:
-        y, k, kv = self._attend(u, mask, None)
+        carry: list[Tensor] = []
+        y, k = self._attend(u, mask, None, carry)
         keep = self.state - 1
         keys = F.pad(k, (max(keep - k.shape[-1], 0), 0))
-        keys = keys[..., keys.shape[-1] - keep :].contiguous()
-        x = self.filter.state_after(kv).unflatten(0, (u.shape[0], self.head_dim**2))
-        return y, H3State(keys, x)
+        return y, self._after(keys[..., keys.shape[-1] - keep :].contiguous(), carry)
 
     def _step(self, u: Tensor, state: H3State) -> tuple[Tensor, H3State]:
         q, k, v = apply_linear(self.in_proj, u).split(self.width, dim=1)
         window = torch.cat([state.keys, k[..., None]], dim=-1)  # (B, D, n)
-        kv = self._products(self.shift.step(window)[..., None], v[..., None])[..., 0]
-        y, x = self.filter.step(kv, state.x.flatten(0, 1))
-        y = apply_linear(self.out_proj, self._read(q[..., None], y[..., None])[..., 0])
-        return y, H3State(window[..., 1:], x.unflatten(0, (u.shape[0], self.head_dim**2)))
+        kv = self._products(self.shift.step(window)[..., None], v[..., None])
+        carry = [state.x.flatten(0, 1)]
+        y = self._read(q[..., None], self.filter(kv, carry=carry))[..., 0]
+        return apply_linear(self.out_proj, y), self._after(window[..., 1:], carry)
+
+    def _after(self, keys: Tensor, carry: list[Tensor]) -> H3State:
+        """The state of these last keys and what the diagonal state spaces left behind."""
+        return H3State(keys, carry[0].unflatten(0, (keys.shape[0], self.head_dim**2)))
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         n = self.state
         return (self.width, n - 1), (self.head_dim**2, self.heads, n // 2, 2)
 
     def _attend(
-        self, u: Tensor, mask: Tensor | None, segments: Segments | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """y (B, L, D), the keys (B, D, L), and what the diagonal ones read (B·E·E, H, L)."""
+        self,
+        u: Tensor,
+        mask: Tensor | None,
+        segments: Segments | None,
+        carry: list[Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """y (B, L, D) and the keys (B, D, L)."""
         # The projection's bias fills padding. Shifted keys there are not zero, but values are.
         z = zero_at_padding(channels_first(self.in_proj, u), mask, 1)
         q, k, v = z.split(self.width, dim=1)
-        kv = self._products(self.shift(k, segments), v)
-        y = self._read(q, self.filter(kv, _repeated(segments, self.head_dim**2)))
-        return channels_last(self.out_proj, y), k, kv
+        kv = self._products(self.shift(k, segments=segments), v)
+        repeated = _repeated(segments, self.head_dim**2)
+        y = self._read(q, self.filter(kv, segments=repeated, carry=carry))
+        return channels_last(self.out_proj, y), k
 
     def _products(self, k: Tensor, v: Tensor) -> Tensor:
         """k_i · v_j for each pair of channels of a head: (B, D, L) twice → (B·E·E, H, L)."""
@@ -181,6 +185,9 @@ class Shift(nn.Module):
 
     def step(self, window: Tensor) -> Tensor:
         """The newest output of the last n inputs, oldest first: (B, D, n) → (B, D)."""
+        if not is_plain(self, Shift):  # what else a call does counts here too
+            y: Tensor = self(window)
+            return y[..., -1]
         with without_autocast(window):
             dtype = wide(self.weight.dtype)
             total = (window * self.weight.to(dtype).flip(1)).sum(-1)

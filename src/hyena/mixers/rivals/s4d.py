@@ -3,7 +3,9 @@
 Sizes: B batch, L length, D width, n numbers in a channel's state.
 """
 
-from typing import Any, Literal, NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +14,13 @@ from torch.nn import functional as F
 from hyena.mixers.flops import GELU, SIGMOID, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear, channels_last
-from hyena.mixers.rivals.state_space import OPTIONS, StateSpace
+from hyena.mixers.rivals.state_space import OPTIONS, SSMOptions, StateSpace
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
 from hyena.ops.arguments import check_sizes
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @tensor_state
@@ -48,47 +53,42 @@ class S4D(Mixer):
         self,
         width: int,
         *,
-        state: int = 64,
-        dt_min: float = 1e-3,
-        dt_max: float = 1e-1,
-        initial: Literal["lin", "inv"] = "lin",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        **ssm: Unpack[SSMOptions],
     ) -> None:
         super().__init__()
-        check_sizes("S4D", width=width, state=state)
+        check_sizes("S4D", width=width)
         place: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.width, self.state = width, state
-        self.filter = StateSpace(
-            width, state=state, dt_min=dt_min, dt_max=dt_max, initial=initial, **place
-        )
+        self.width = width
+        self.filter = StateSpace(width, **place, **ssm)
+        self.state = self.filter.taps.state
         self.out_proj = nn.Linear(width, 2 * width, **place)
 
     def _flops(self, length: int, batch: int) -> LayerFlops:
         D, positions = self.width, batch * length
-        products, transforms, pointwise = self.filter.flops(length, batch)
-        return rival_flops(
-            positions,
-            before=0,
-            after=2 * D * D,
-            products=products,
-            transforms=transforms,
-            pointwise=pointwise + positions * D * (GELU + SIGMOID + 1),
-        )
+        mixed = self.filter.flops(length, batch)
+        mixed["pointwise"] += positions * D * (GELU + SIGMOID + 1)
+        return rival_flops(positions, before=0, after=2 * D * D, **mixed)
 
     def extra_repr(self) -> str:
         return f"width={self.width}, state={self.state}"
 
     def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        y = F.gelu(self.filter(u.transpose(1, 2), segments))
-        return F.glu(channels_last(self.out_proj, y), dim=-1)
+        return self._gated(self.filter(u.transpose(1, 2), segments=segments))
 
     def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, S4DState]:
-        return self._mix(u, mask, None), S4DState(self.filter.state_after(u.transpose(1, 2)))
+        carry: list[Tensor] = []
+        return self._gated(self.filter(u.transpose(1, 2), carry=carry)), S4DState(*carry)
 
     def _step(self, u: Tensor, state: S4DState) -> tuple[Tensor, S4DState]:
-        y, x = self.filter.step(u, state.x)
-        return F.glu(apply_linear(self.out_proj, F.gelu(y)), dim=-1), S4DState(x)
+        carry = [state.x]
+        y = F.gelu(self.filter(u[..., None], carry=carry)[..., 0])
+        return F.glu(apply_linear(self.out_proj, y), dim=-1), S4DState(*carry)
+
+    def _gated(self, y: Tensor) -> Tensor:
+        """(B, D, L) → (B, L, D)."""
+        return F.glu(channels_last(self.out_proj, F.gelu(y)), dim=-1)
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         return ((self.width, self.state // 2, 2),)

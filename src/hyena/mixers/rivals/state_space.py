@@ -3,18 +3,35 @@
 Sizes: B batch, C channels, L length, n numbers in a channel's state.
 """
 
-from typing import Any, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from hyena.filters import DiagonalSSM
 from hyena.filters.flops import convolution
+from hyena.filters.plain import has_hooks
 from hyena.filters.precision import without_autocast
 from hyena.ops import Segments, long_conv
 
-OPTIONS = {name: f"ssm.{name}" for name in ("state", "dt_min", "dt_max", "initial")}
-"""Of the constructors of mixers with a state space, and what they are in `hyena.ModelConfig`."""
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class SSMOptions(TypedDict, total=False):
+    """Arguments of `hyena.filters.DiagonalSSM`, with its defaults, that the mixers with a state
+    space take as their own."""
+
+    state: int
+    dt_min: float
+    dt_max: float
+    initial: Literal["lin", "inv"]
+
+
+OPTIONS = {name: f"ssm.{name}" for name in SSMOptions.__annotations__}
+"""What these are in `hyena.ModelConfig`."""
 
 
 class StateSpace(nn.Module):
@@ -31,19 +48,13 @@ class StateSpace(nn.Module):
         self,
         channels: int,
         *,
-        state: int,
-        dt_min: float,
-        dt_max: float,
-        initial: Literal["lin", "inv"],
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        **ssm: Unpack[SSMOptions],
     ) -> None:
         super().__init__()
-        place: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.taps = DiagonalSSM(
-            channels, state=state, dt_min=dt_min, dt_max=dt_max, initial=initial, **place
-        )
-        self.skip = nn.Parameter(torch.empty(channels, **place))
+        self.taps = DiagonalSSM(channels, device=device, dtype=dtype, **ssm)
+        self.skip = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
         self.draw()
 
     @torch.no_grad()
@@ -51,25 +62,43 @@ class StateSpace(nn.Module):
         """Draws the skip anew."""
         nn.init.normal_(self.skip, generator=generator)
 
-    def forward(self, u: Tensor, segments: Segments | None = None) -> Tensor:
-        """The convolution, documents apart: (B, C, L) → (B, C, L)."""
+    def forward(
+        self, u: Tensor, segments: Segments | None = None, carry: list[Tensor] | None = None
+    ) -> Tensor:
+        """The convolution, documents apart: (B, C, L) → (B, C, L).
+
+        With a ``carry``, the state after u is left in it. If it already holds a state, (B, C, n/2,
+        2), u is the next position, L = 1. Both are calls, so that hooks count in generation too.
+
+        Raises: ValueError with a ``carry`` if ``taps`` has hooks or a forward of its own: a
+            recurrence reads its parameters alone.
+        """
+        if carry is not None and (has_hooks(self.taps) or not isinstance(self.taps, DiagonalSSM)):
+            raise ValueError(
+                "StateSpace: taps has hooks or a forward of its own, which a state cannot follow; "
+                "remove them to generate, or call forward on the whole sequence"
+            )
+        if carry:
+            y, carry[0] = self._step(u[..., 0], carry[0])
+            return y[..., None]
+        if carry is not None:
+            carry.append(torch.view_as_real(self.taps.state_after(u)[:, 0]))
         span = u.shape[-1] if segments is None else segments.longest
         return long_conv(u, self.taps(max(span, 1))[0], self.skip, segments=segments)
 
-    def flops(self, length: int, batch: int) -> tuple[float, float, float]:
+    def flops(self, length: int, batch: int) -> dict[str, float]:
         """Operations of `forward`: matrix products, transforms and the rest."""
         made = self.taps.flops(length)
         row, filter_fft = convolution(length, length)
         C, spectra = self.skip.shape[0], row - 2 * filter_fft
-        transforms = C * (2 * batch + 1) * filter_fft
-        return made.products, transforms, made.pointwise + C * (length + batch * spectra)
+        return {
+            "products": made.products,
+            "transforms": C * (2 * batch + 1) * filter_fft,
+            "pointwise": made.pointwise + C * (length + batch * spectra),
+        }
 
-    def state_after(self, u: Tensor) -> Tensor:
-        """The state that the inputs (B, C, L), L ≥ 1, leave behind: (B, C, n/2, 2)."""
-        return torch.view_as_real(self.taps.state_after(u)[:, 0])
-
-    def step(self, u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """One more position: u (B, C) and the state before → y (B, C) and the state after."""
+    def _step(self, u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """u (B, C) and the state before → y (B, C) and the state after."""
         decay, weight = (part[0] for part in self.taps.recurrence())  # (C, n/2)
         with without_autocast(u):
             after = decay * torch.view_as_complex(x) + u[..., None]

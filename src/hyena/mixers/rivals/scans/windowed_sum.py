@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 TILE = 1 << 18  # numbers in a tile of x: small enough for the caches, large for the overhead
@@ -31,7 +30,7 @@ def windowed_sum(x: Tensor, total: Tensor, kept: Tensor, weights: Tensor) -> Ten
         kept: r, (B, L, D), from zero to one; zero where a row or document begins.
         weights: w, (K, D).
 
-    Returns: y, (S, B, L, D). Differentiable, once, in x, total and weights; not in ``kept``.
+    Returns: y, (S, B, L, D). Differentiable in x, total and weights, twice; not in ``kept``.
     """
     # Each tap's weights side by side: else the processor's vector instructions cannot be used.
     y: Tensor = _WindowedSum.apply(x, total, kept, weights.contiguous())
@@ -39,17 +38,21 @@ def windowed_sum(x: Tensor, total: Tensor, kept: Tensor, weights: Tensor) -> Ten
 
 
 class _WindowedSum(torch.autograd.Function):
+    """What is changed in place is made of x or the weights, so that they may be mapped over."""
+
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x: Tensor, total: Tensor, kept: Tensor, weights: Tensor) -> Tensor:
         K = weights.shape[0]
-        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        y = []
         for start, stop in _tiles(x, K):
             terms, share, part = (_rows(t, start - K, stop) for t in (x, kept, total))
             for i in range(1, K + 1):  # each factor reads one position more of the past
-                part = share[..., i:, :] * part[..., :-1, :]
-                part.addcmul_(terms[..., i:, :], weights[K - i])
-            y[..., start:stop, :] = part
-        return y
+                now = terms[..., i:, :] * weights[K - i]
+                part = now.addcmul_(share[..., i:, :], part[..., :-1, :])
+            y.append(part)
+        return torch.cat(y, dim=-2)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -57,32 +60,31 @@ class _WindowedSum(torch.autograd.Function):
         ctx.save_for_backward(x, kept, weights)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
         x, kept, weights = ctx.saved_tensors
         K = weights.shape[0]
-        dx, dtotal = torch.empty_like(dy), torch.empty_like(dy)
-        dweights = torch.zeros_like(weights)
+        dx, dtotal, dweights = [], [], []
         for start, stop in _tiles(x, K):
             terms, length = x[..., start:stop, :], stop - start
             share, part = (_rows(t, start, stop + K) for t in (kept, dy))
-            dterms = torch.zeros_like(terms)
+            dterms, dtaps = part[..., :length, :] * weights[0], []
             for j in range(K):
                 here = part[..., :length, :]
-                dterms.addcmul_(here, weights[j])
-                dweights[j] += (here * terms).sum((0, 1, 2))
+                if j > 0:
+                    dterms.addcmul_(here, weights[j])
+                dtaps.append((here * terms).sum((0, 1, 2)))
                 part = share[..., 1 : part.shape[-2], :] * part[..., 1:, :]
-            dx[..., start:stop, :], dtotal[..., start:stop, :] = dterms, part
-        return dx, dtotal, None, dweights
+            dx.append(dterms)
+            dtotal.append(part)
+            dweights.append(torch.stack(dtaps))
+        return torch.cat(dx, -2), torch.cat(dtotal, -2), None, torch.stack(dweights).sum(0)
 
 
 def _tiles(x: Tensor, taps: int) -> Iterator[tuple[int, int]]:
     """Positions from and to, of pieces that fit in a cache but are not shorter than the window."""
     L = x.shape[-2]
-    if x.numel() == 0:
-        return
-    rows = max(taps, TILE * L // x.numel())
-    for start in range(0, L, rows):
+    rows = max(taps, TILE * L // max(x.numel(), 1))
+    for start in range(0, max(L, 1), rows):
         yield start, min(start + rows, L)
 
 
