@@ -113,7 +113,7 @@ def test_print_config_of_a_command_can_be_read_back(
         ("train --data d --out r --model.wdith 3", 2, 'did you mean "model.width"?'),
         ("train --data d --out r --optimizer.Lr 3", 2, 'did you mean "optimizer.lr"?'),
         ("train --data d --out r --precision 16", 2, "precision: expected one of '32', '64',"),
-        ("train --data d --out r --steps 0", 1, "steps is 0; it must be at least 1"),
+        ("train --data d --out r --steps 0", 1, "steps: expected at least 1, got 0"),
         ("train --config absent.yaml", 2, "config: absent.yaml: No such file"),
         ("evaluate absent --data d", 1, "a model was asked for in absent, which does not exist"),
         ("evaluate . --data d", 1, "which holds neither a saved model nor checkpoints"),

@@ -176,7 +176,7 @@ def test_sweep_reports_failures_by_its_exit_code(
         (
             'run recall --out x --training.stages [{"length":4,"steps":0}]',
             1,
-            "training.stages: steps is 0; it must be at least 1",
+            "training.stages.steps: expected at least 1, got 0",
         ),
         ("sweep absent.yaml", 2, "config: absent.yaml: No such file"),
         ("sweep --out x --training.steps 3", 2, 'did you mean "base.training.steps"?'),

@@ -37,7 +37,7 @@ def test_a_shorter_filter_needs_a_policy() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("seed", -1), ("seed", 2**64), ("threads", 0)])
 def test_wrong_fields_are_named(name: str, value: int) -> None:
-    with pytest.raises(ValueError, match=f"{name} is {value}; it must be"):
+    with pytest.raises(ValueError, match=f"{name}: expected at least .*, got {value}"):
         CellConfig(Path("x"), **{name: value})  # type: ignore[arg-type]
 
 

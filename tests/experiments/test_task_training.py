@@ -14,23 +14,29 @@ from hyena.training import OptimizerConfig
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": -1}, "training.steps is -1; it must be at least 0"),
-        ({"batch": 0}, "training.batch is 0; it must be at least 1"),
-        ({"test_sequences": 1}, "training.test_sequences is 1; it must be at least 2"),
-        ({"minutes": 0.0}, "training.minutes is 0.0; it must be a positive number"),
-        ({"clip": math.nan}, "training.clip is nan; it must be a positive number"),
-        ({"schedule": "step"}, "training.schedule is 'step'; choose cosine, constant or linear"),
-        ({"final_lr": 2.0}, "training.final_lr is 2.0; it is a share, from 0 to 1"),
-        ({"stop_at": 0.0}, "training.stop_at is 0.0; it is a share, above 0 up to 1"),
+        ({"steps": -1}, "training.steps: expected at least 0, got -1"),
+        ({"batch": 0}, "training.batch: expected at least 1, got 0"),
+        ({"test_sequences": 1}, "training.test_sequences: expected at least 2, got 1"),
+        ({"minutes": 0.0}, "training.minutes: expected a positive number, got 0.0"),
+        ({"clip": math.nan}, "training.clip: expected a positive number, got nan"),
+        (
+            {"schedule": "step"},
+            "training.schedule: expected one of cosine, constant, linear, got 'step'",
+        ),
+        ({"final_lr": 2.0}, "training.final_lr: expected a share, from 0 to 1, got 2.0"),
+        ({"stop_at": 0.0}, "training.stop_at: expected a share, above 0 up to 1, got 0.0"),
         ({"steps": None}, "of training.steps and training.epochs neither is given; give"),
         ({"epochs": 3}, "of training.steps and training.epochs both are given; give"),
         ({"epochs": 3, "steps": None}, "training.epochs is 3, but there are no training.samples"),
         ({"stages": [Stage(4, 1)], "samples": 9}, "training.stages are of fresh sequences"),
-        ({"few_keys": "last"}, "training.few_keys is 'last'; choose random or first"),
+        ({"few_keys": "last"}, "training.few_keys: expected one of random, first, got 'last'"),
         ({"few_keys": "first"}, "training.few_keys is first, but no stage has few keys"),
         ({"few_keys": "first", "stages": [Stage(4, 1)]}, "few_keys is first, but no stage has few"),
         ({"steps": 0}, "training.steps is 0 and there are no training.stages"),
-        ({"optimizer": OptimizerConfig(lr=0.0)}, "training.optimizer.lr is 0.0"),
+        (
+            {"optimizer": OptimizerConfig(lr=0.0)},
+            "training.optimizer.lr: expected a positive number, got 0.0",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -76,11 +82,14 @@ def test_a_warm_up_longer_than_the_training_never_peaks() -> None:
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        ((0, 1), "training.stages: length is 0; it must be at least 1"),
-        ((4, 0), "training.stages: steps is 0; it must be at least 1"),
-        ((4, 1, 0.5, 1), "training.stages: keys is 1; it must be at least 2"),
-        ((4, 1, 1.5), "training.stages: until is 1.5; it is a share, above 0 up to 1"),
-        ((4, 1, None, 2, 0.0), "training.stages: more_keys_at is 0.0; it is a share"),
+        ((0, 1), "training.stages.length: expected at least 1, got 0"),
+        ((4, 0), "training.stages.steps: expected at least 1, got 0"),
+        ((4, 1, 0.5, 1), "training.stages.keys: expected at least 2, got 1"),
+        ((4, 1, 1.5), "training.stages.until: expected a share, above 0 up to 1, got 1.5"),
+        (
+            (4, 1, None, 2, 0.0),
+            "training.stages.more_keys_at: expected a share, above 0 up to 1, got 0.0",
+        ),
         ((4, 1, None, None, 0.9), "more_keys_at is 0.9, but there are no keys to begin with"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +36,9 @@ def make(data: Path, tmp_path: Path) -> MakeConfig:
         return tiny_config(changes.pop("data", data), tmp_path / out, **changes)
 
     return configure
+
+
+@pytest.fixture(autouse=True)
+def no_power_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here cuts the power, so that none has to wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)

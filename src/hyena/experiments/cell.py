@@ -7,13 +7,21 @@ import math
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from hyena.files.records import flatten, to_plain
 from hyena.model import ModelConfig
 from hyena.model.reads import without_effect
 from hyena.tasks import Task, TaskConfig, build_task
 from hyena.training import OptimizerConfig
+from hyena.training.limits import (
+    check,
+    check_choice,
+    check_least,
+    check_positive,
+    check_seed,
+    check_share,
+)
 
 Schedule = Literal["cosine", "constant", "linear"]
 FewKeys = Literal["random", "first"]
@@ -44,16 +52,9 @@ class Stage:
     """See keys."""
 
     def __post_init__(self) -> None:
-        for name, least in (("length", 1), ("steps", 1), ("keys", 2)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"training.stages: {name} is {value}; it must be at least {least}")
-        for name in ("until", "more_keys_at"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise ValueError(
-                    f"training.stages: {name} is {value}; it is a share, above 0 up to 1"
-                )
+        of = "training.stages."
+        check_least(self, {"length": 1, "steps": 1, "keys": 2}, of)
+        check_share(self, "until", "more_keys_at", of=of)
         if self.keys is None and self.more_keys_at != type(self).more_keys_at:
             raise ValueError(
                 f"training.stages: more_keys_at is {self.more_keys_at}, but there are no keys to "
@@ -118,45 +119,20 @@ class TaskTraining:
     """Write a checkpoint after every so many minutes, and when a signal stops the run."""
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("steps", 0),
-            ("length", 1),
-            ("warmup_steps", 0),
-            ("checkpoint_minutes", 0),
-            ("tokens_per_step", 1),
-            ("batch", 1),
-            ("micro_tokens", 1),
-            ("samples", 1),
-            ("epochs", 1),
-            ("evaluate_every", 1),
-            ("validation_sequences", 2),
-            ("test_sequences", 2),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"training.{name} is {value}; it must be at least {least}")
-        for name in ("minutes", "clip"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"training.{name} is {value}; it must be a positive number")
-        if self.schedule not in ("cosine", "constant", "linear"):
-            raise ValueError(
-                f"training.schedule is {self.schedule!r}; choose cosine, constant or linear"
-            )
-        if self.few_keys not in get_args(FewKeys):
-            raise ValueError(f"training.few_keys is {self.few_keys!r}; choose random or first")
+        of = "training."
+        least = dict.fromkeys(("steps", "warmup_steps", "checkpoint_minutes"), 0)
+        least |= dict.fromkeys(("length", "tokens_per_step", "batch", "micro_tokens"), 1)
+        least |= dict.fromkeys(("samples", "epochs", "evaluate_every"), 1)
+        least |= dict.fromkeys(("validation_sequences", "test_sequences"), 2)
+        check_least(self, least, of)
+        check_positive(self, "minutes", "clip", "optimizer.lr", of=of)
+        check_choice(self, {"schedule": Schedule, "few_keys": FewKeys}, of)
+        check(self, ["final_lr"], lambda x: 0 <= x <= 1, "a share, from 0 to 1", of)
+        check_share(self, "stop_at", of=of)
         if self.few_keys != "random" and not any(stage.keys for stage in self.stages):
             raise ValueError(
                 f"training.few_keys is {self.few_keys}, but no stage has few keys; give "
                 "training.stages with keys, or leave it out"
-            )
-        if not 0 <= self.final_lr <= 1:
-            raise ValueError(f"training.final_lr is {self.final_lr}; it is a share, from 0 to 1")
-        if self.stop_at is not None and not 0 < self.stop_at <= 1:
-            raise ValueError(f"training.stop_at is {self.stop_at}; it is a share, above 0 up to 1")
-        if not self.optimizer.lr > 0:
-            raise ValueError(
-                f"training.optimizer.lr is {self.optimizer.lr}; it must be a positive number"
             )
         self._check_length()
 
@@ -248,10 +224,8 @@ class CellConfig:
     """Threads to compute with; none takes PyTorch's number. Another number rounds differently."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**64:
-            raise ValueError(f"seed is {self.seed}; it must be at least 0 and below 2^64")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads is {self.threads}; it must be at least 1")
+        check_seed(self)
+        check_least(self, {"threads": 1})
 
 
 def model_config(config: CellConfig, tasks: list[Task]) -> ModelConfig:

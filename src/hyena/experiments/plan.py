@@ -15,6 +15,7 @@ from hyena.experiments.cell import FREE, CellConfig, model_config, options, plai
 from hyena.experiments.curriculum import build_phases
 from hyena.files.records import from_plain, read_record, write_record
 from hyena.tasks import TaskConfig
+from hyena.training.limits import check, check_least
 
 Settings = dict[str, Any]
 """Options of a cell by name: ``{"model": {"layers": 1}}``, or dotted, ``{"model.layers": 1}``."""
@@ -61,18 +62,15 @@ class SweepConfig:
     """Threads of each."""
 
     def __post_init__(self) -> None:
-        for name in ("jobs", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds is {self.seeds}; expected one or more, all different")
+        check_least(self, {"jobs": 1, "threads": 1})
+        check(self, ["seeds"], lambda x: 0 < len(x) == len(set(x)), "one or more, all different")
         for name, values in self.grid.items():
-            if not isinstance(values, list):
-                raise ValueError(f"grid: {name} is {json.dumps(values)}; expected a list of values")
-            if not values:
-                raise ValueError(f"grid: {name} has no values; give some, or leave it out")
-            if len({json.dumps(value) for value in values}) < len(values):
-                raise ValueError(f"grid: {name} is {json.dumps(values)}; a value is there twice")
+            words = [json.dumps(value) for value in values] if isinstance(values, list) else []
+            if not 0 < len(words) == len(set(words)):
+                raise ValueError(
+                    f"grid: {name}: expected a list of values, all different, got "
+                    f"{json.dumps(values)}"
+                )
         if not self.points:
             raise ValueError("points is empty; give some, or leave it out")
         self._check_rows()

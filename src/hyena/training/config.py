@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,14 @@ from typing import Any
 from hyena.files.records import flatten, to_plain
 from hyena.model import ModelConfig
 from hyena.training.device import Accelerator, Precision
+from hyena.training.limits import (
+    check,
+    check_choice,
+    check_least,
+    check_not_negative,
+    check_positive,
+    check_seed,
+)
 from hyena.training.optimizer import OptimizerConfig
 from hyena.training.schedule import ScheduleConfig
 
@@ -123,44 +129,37 @@ def check_config(config: TrainConfig) -> None:
 
     Raises: ValueError naming the field, its value and what is expected.
     """
-    for name, value, least in (
-        ("steps", config.steps, 1),
-        ("batch", config.batch, 1),
-        ("length", config.window(), 1),
-        ("accumulate", config.accumulate, 1),
-        ("devices", config.devices, 1),
-        ("num_nodes", config.num_nodes, 1),
-        ("seed", config.seed, 0),
-        ("log_every", config.log_every, 1),
-        ("stop_after", 1 if config.stop_after is None else config.stop_after, 1),
-        ("evaluation.every", config.evaluation.every, 0),
-        ("evaluation.batches", config.evaluation.batches, 1),
-        ("checkpoint.every", config.checkpoint.every, 0),
-        ("checkpoint.keep", config.checkpoint.keep, 1),
-        ("schedule.warmup_steps", config.schedule.warmup(config.steps), 0),
-    ):
-        if value < least:
-            raise ValueError(f"{name} is {value}; it must be at least {least}")
-    if config.seed >= 2**64:
-        raise ValueError(f"seed is {config.seed}; it must be below 2^64")
+    check_least(
+        config,
+        {
+            "steps": 1,
+            "batch": 1,
+            "length": 1,
+            "accumulate": 1,
+            "devices": 1,
+            "num_nodes": 1,
+            "log_every": 1,
+            "stop_after": 1,
+            "evaluation.every": 0,
+            "evaluation.batches": 1,
+            "checkpoint.every": 0,
+            "checkpoint.keep": 1,
+            "schedule.warmup_steps": 0,
+        },
+    )
+    check_seed(config)
+    check_choice(config, {"precision": Precision, "accelerator": Accelerator})
+    check_positive(config, "optimizer.lr", "optimizer.eps", "clip")
+    rates = ("weight_decay", "filter_lr", "encoding_lr")
+    check_not_negative(config, *(f"optimizer.{name}" for name in rates))
+    for i, rule in enumerate(config.optimizer.rules):
+        check_not_negative(rule, "lr", "lr_scale", "weight_decay", of=f"optimizer.rules[{i}].")
+    check(config, ["optimizer.betas"], lambda x: 0 <= min(x) <= max(x) < 1, "both in [0, 1)")
     if config.model.length_policy == "error" and config.window() > config.model.max_length:
         raise ValueError(
             f"length is {config.length}, but model.max_length is {config.model.max_length}; lower "
             "length, raise model.max_length, or choose another model.length_policy"
         )
-    for name, number in (
-        ("optimizer.lr", config.optimizer.lr),
-        ("optimizer.eps", config.optimizer.eps),
-        ("clip", 1.0 if config.clip is None else config.clip),
-    ):
-        if not (math.isfinite(number) and number > 0):
-            raise ValueError(f"{name} is {number}; it must be a positive number")
-    for name, number in _not_negative(config.optimizer):
-        if not (math.isfinite(number) and number >= 0):
-            raise ValueError(f"{name} is {number}; it must be 0 or a positive number")
-    for beta in config.optimizer.betas:
-        if not 0 <= beta < 1:
-            raise ValueError(f"optimizer.betas is {config.optimizer.betas}; each must be in [0, 1)")
     schedule = config.schedule
     for name, lr in (
         ("schedule.start_lr", schedule.start_lr),
@@ -168,8 +167,8 @@ def check_config(config: TrainConfig) -> None:
     ):
         if not 0 <= lr <= config.optimizer.lr:
             raise ValueError(
-                f"{name} is {lr:g}, which is not between 0 and the peak optimizer.lr "
-                f"{config.optimizer.lr:g}; lower it or raise optimizer.lr"
+                f"{name}: expected 0 to the peak optimizer.lr {config.optimizer.lr:g}, got {lr:g}; "
+                "lower it or raise optimizer.lr"
             )
     if schedule.warmup(config.steps) > config.steps:
         raise ValueError(
@@ -182,25 +181,6 @@ def check_config(config: TrainConfig) -> None:
             f"batch is {config.batch}, which {config.devices * config.num_nodes} processes with "
             f"accumulate={config.accumulate} cannot share evenly; use a multiple of {parts}"
         )
-    for choice, given, allowed in (
-        ("precision", config.precision, typing.get_args(Precision)),
-        ("accelerator", config.accelerator, typing.get_args(Accelerator)),
-    ):
-        if given not in allowed:
-            raise ValueError(f"{choice} is {given!r}; choose one of {', '.join(allowed)}")
-
-
-def _not_negative(optimizer: OptimizerConfig) -> list[tuple[str, float]]:
-    """The rates and decays beside the peak learning rate that are given, and what to call them."""
-    values: list[tuple[str, float | None]] = [
-        ("optimizer.weight_decay", optimizer.weight_decay),
-        ("optimizer.filter_lr", optimizer.filter_lr),
-        ("optimizer.encoding_lr", optimizer.encoding_lr),
-    ]
-    for i, rule in enumerate(optimizer.rules):
-        for name in ("lr", "lr_scale", "weight_decay"):
-            values.append((f"optimizer.rules[{i}].{name}", getattr(rule, name)))
-    return [(name, value) for name, value in values if value is not None]
 
 
 def check_same_run(saved: dict[str, Any], config: TrainConfig, checkpoint: Path) -> None:

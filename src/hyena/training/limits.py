@@ -1,0 +1,56 @@
+"""Refusals of values that cannot be, in one form: ``steps: expected at least 1, got 0``.
+
+Each takes an object, names of its fields, dotted where they are of a part, and what stands before
+them in the message. A value of None was not given, and is refused by none. All raise ValueError.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from operator import attrgetter, le
+from typing import Any, get_args
+
+
+def check(
+    owner: object, names: Iterable[str], fits: Callable[[Any], bool], expected: str, of: str = ""
+) -> None:
+    """Refuses a value that does not fit."""
+    for name in names:
+        value = attrgetter(name)(owner)
+        if value is not None and not fits(value):
+            raise ValueError(f"{of}{name}: expected {expected}, got {value!r}")
+
+
+def check_least(owner: object, least: Mapping[str, int], of: str = "") -> None:
+    """Refuses what is below its least value."""
+    for name, bound in least.items():
+        check(owner, [name], partial(le, bound), f"at least {bound}", of)
+
+
+def check_positive(owner: object, *names: str, of: str = "") -> None:
+    """Refuses 0, what is below it, and what is not finite."""
+    check(owner, names, lambda x: math.isfinite(x) and x > 0, "a positive number", of)
+
+
+def check_not_negative(owner: object, *names: str, of: str = "") -> None:
+    """Refuses what is below 0 or not finite."""
+    check(owner, names, lambda x: math.isfinite(x) and x >= 0, "0 or a positive number", of)
+
+
+def check_share(owner: object, *names: str, of: str = "") -> None:
+    """Refuses what is no share, or none at all."""
+    check(owner, names, lambda x: 0 < x <= 1, "a share, above 0 up to 1", of)
+
+
+def check_choice(owner: object, kinds: Mapping[str, Any], of: str = "") -> None:
+    """Refuses what is not in the Literal of a field."""
+    for name, kind in kinds.items():
+        choices = get_args(kind)
+        check(owner, [name], choices.__contains__, f"one of {', '.join(choices)}", of)
+
+
+def check_seed(owner: object) -> None:
+    """Refuses a seed that is not of 64 bits."""
+    check(owner, ["seed"], lambda seed: 0 <= seed < 2**64, "at least 0 and below 2^64")
