@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hyena.data.arguments import check_number, whole_number
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
+from hyena.generation.continuation import Continuation
 from hyena.generation.ending import Ending
 from hyena.generation.logprobs import Alternatives, check_alternatives, likeliest, logprobs
 from hyena.generation.model import Model, check_model, device_of
@@ -24,7 +25,6 @@ from hyena.generation.prompts import (
     require_tokens,
 )
 from hyena.generation.results import Finished
-from hyena.generation.text_stream import TextStream
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _search(model: Model, prompts: list[list[int]], searches: list[_Search], mos
         if kept != list(range(len(last))):
             state = state.select(kept)
         newest = {
-            row: beam.tokens[-1]
+            row: beam.unread
             for search, own in zip(searches, rows, strict=True)
             for row, beam in zip(own, search.beams, strict=True)
         }
@@ -149,18 +149,6 @@ def placed(parents: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[int]
     return rows, [kept[row] for row in range(count)]
 
 
-@dataclass(frozen=True)
-class _Live:
-    """A beam that has not ended, ``text`` being what its stream has made certain."""
-
-    tokens: list[int]
-    text: str
-    stream: TextStream | None
-    logprob: float
-    logprobs: list[float]
-    alternatives: list[Alternatives]
-
-
 class _Search:
     """The beams of one prompt, and those that have ended."""
 
@@ -170,11 +158,11 @@ class _Search:
         length_penalty: float,
         ending: Ending,
         alternatives: int,
-        prompt: Sequence[int],
+        prompt: list[int],
     ) -> None:
-        self.beams = [_Live([], "", ending.text_stream(prompt), 0.0, [], [])]
-        self._width, self._length_penalty, self._ending = width, length_penalty, ending
-        self._alternatives = alternatives
+        self.beams = [Continuation(0, prompt, None, 0, ending)]
+        self._width, self._length_penalty = width, length_penalty
+        self._most, self._alternatives = ending.max_new_tokens, alternatives
         self._ended: list[Beam] = []
         self._length = 0
 
@@ -191,21 +179,21 @@ class _Search:
         others = likeliest(own, self._alternatives)
         before = table.new_tensor([beam.logprob for beam in self.beams])
         following = before[:, None] + own
-        live: list[_Live] = []
+        live: list[Continuation] = []
         parents: list[int] = []
         for rank, (parent, token) in enumerate(_ranked(following, 2 * self._width)):
-            last = float(own[parent, token])
-            beam, finished = self._followed(self.beams[parent], token, last, others[parent])
-            if finished is None:
+            beam = self.beams[parent].copy()
+            beam.take(token, float(own[parent, token]), others[parent])
+            if beam.finished in (None, "length"):
                 live.append(beam)
                 parents.append(rows[parent])
             elif rank < self._width:
-                self._set_aside(beam, finished)
+                self._set_aside(beam)
             if len(live) == self._width:
                 break
-        if self._length == self._ending.max_new_tokens:
+        if self._length == self._most:
             for beam in live:
-                self._set_aside(beam, "length")
+                self._set_aside(beam)
             live = []
         self.beams = [] if self._is_settled(live) else live
         return parents if self.beams else []
@@ -214,44 +202,26 @@ class _Search:
         """The best that have ended, the best first."""
         return sorted(self._ended, key=lambda beam: -beam.score)[: self._width]
 
-    def _followed(
-        self, beam: _Live, token: int, logprob: float, others: Alternatives
-    ) -> tuple[_Live, Finished | None]:
-        """The beam with one more token, and how that ends it if it does.
-
-        Args: the token's log-probability, and the likeliest tokens in its place.
-        """
-        total = beam.logprob + logprob
-        finished: Finished | None = self._ending.by_token(token)
-        if finished is not None:
-            return replace(beam, logprob=total), finished
-        stream, text = None, ""
-        if beam.stream is not None:
-            stream = beam.stream.copy()
-            text = stream.feed(token)
-            finished = "stop" if stream.stopped else None
-        new = _Live(
-            [*beam.tokens, token],
-            beam.text + text,
-            stream,
-            total,
-            [*beam.logprobs, logprob],
-            [*beam.alternatives, others],
-        )
-        return new, finished
-
-    def _set_aside(self, beam: _Live, finished: Finished) -> None:
-        text = None if beam.stream is None else beam.text + beam.stream.copy().close()
-        score = beam.logprob / self._length**self._length_penalty
+    def _set_aside(self, beam: Continuation) -> None:
+        found = beam.generation()
+        assert found.finished is not None
         self._ended.append(
-            Beam(beam.tokens, text, finished, beam.logprob, score, beam.logprobs, beam.alternatives)
+            Beam(
+                found.tokens,
+                found.text,
+                found.finished,
+                beam.logprob,
+                beam.logprob / self._length**self._length_penalty,
+                found.logprobs,
+                found.alternatives,
+            )
         )
 
-    def _is_settled(self, live: list[_Live]) -> bool:
+    def _is_settled(self, live: list[Continuation]) -> bool:
         """Whether no beam can come among the results: log-probabilities only fall."""
         if not live or len(self._ended) < self._width:
             return not live
-        best = live[0].logprob / self._ending.max_new_tokens**self._length_penalty
+        best = live[0].logprob / self._most**self._length_penalty
         return self.results()[-1].score >= best
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from hyena.generation.ending import Ending
@@ -26,6 +28,7 @@ class Continuation:
         cancelled: it is to end as soon as possible.
         unread: the newest token, if the model has not been fed with it but is to be.
         state: where it stands, once that is known.
+        logprob: natural logarithm of the probability of all tokens taken, of one that ends it too.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Continuation:
         self.cancelled = False
         self.unread: int | None = None
         self.state: SequenceState | None = None
+        self.logprob = 0.0
         self._ending = ending
         self._stream = ending.text_stream(self.read)
         self._pieces: list[str] = []
@@ -57,6 +61,7 @@ class Continuation:
 
     def take(self, token: int, logprob: float, alternatives: Alternatives) -> Event:
         """The next token, which may end the sequence."""
+        self.logprob += logprob
         self.finished = self._ending.by_token(token)
         self.unread = None
         text = ""
@@ -88,6 +93,14 @@ class Continuation:
             list(self._alternatives),
             self.state,
         )
+
+    def copy(self) -> Continuation:
+        """The same, to go on with in another way; only the random numbers are shared."""
+        other = copy.copy(self)
+        other._stream = None if self._stream is None else self._stream.copy()
+        other._pieces, other._tokens = [*self._pieces], [*self._tokens]
+        other._logprobs, other._alternatives = [*self._logprobs], [*self._alternatives]
+        return other
 
     def _text_of(self, token: int) -> str:
         text = "" if self._stream is None else self._stream.feed(token)
