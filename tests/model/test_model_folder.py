@@ -242,11 +242,23 @@ def test_an_unknown_format_version(folder: Path, version: Any, shown: str) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d["model"].update(wdith=3), "unexpected keyword argument 'wdith'"),
-        (lambda d: d["model"]["filter"].update(decay=3), "unexpected keyword argument 'decay'"),
-        (lambda d: d.update(model=[1]), 'is damaged: expected a table "model", got [1]'),
-        (lambda d: d.pop("model"), 'is damaged: expected a table "model", got None'),
-        (lambda d: d["model"].update(filter=7), "is damaged: expected a table of fields, got 7"),
+        (
+            lambda d: d["model"].update(wdith=3),
+            "ModelConfig has no field 'wdith'",
+        ),
+        (
+            lambda d: d["model"]["filter"].update(decay=3),
+            "FilterConfig has no field 'decay'",
+        ),
+        (
+            lambda d: d.update(model=[1]),
+            "model is [1]; expected the fields of ModelConfig",
+        ),
+        (lambda d: d.pop("model"), "model is None; expected the fields of ModelConfig"),
+        (
+            lambda d: d["model"].update(filter=7),
+            "filter is 7; expected the fields of FilterConfig",
+        ),
         (lambda d: d["model"].update(width="12"), "width is '12'; expected int"),
         (lambda d: d["model"].update(width=12.0), "width is 12.0; expected int"),
         (lambda d: d["model"].update(mlp_width=True), "mlp_width is True; expected int"),

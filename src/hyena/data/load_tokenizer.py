@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from hyena.files import digests
 from hyena.files.records import read_record
 
 from .hugging_face_tokenizer import HuggingFaceTokenizer, gpt2_tokenizer
-from .tokenizer import DESCRIPTION_FILE, FORMAT_VERSION, BytesTokenizer, Tokenizer
+from .tokenizer import DESCRIPTION_FILE, FORMAT_VERSION, BytesTokenizer, Description, Tokenizer
 from .utf8 import read_text
 
 
@@ -28,16 +27,10 @@ def load_tokenizer(spec: str | Path, *, end_of_text: str | None = None) -> Token
             version, or differs from what was saved.
         ImportError: a package is needed that is not installed.
     """
-    if spec == "bytes":
+    if spec in ("bytes", "gpt2"):
         if end_of_text is not None:
-            raise ValueError(
-                "end_of_text applies to a tokenizer.json; 'bytes' has its own (id 256)"
-            )
-        return BytesTokenizer()
-    if spec == "gpt2":
-        if end_of_text is not None:
-            raise ValueError("end_of_text applies to a tokenizer.json; 'gpt2' has its own (50256)")
-        return gpt2_tokenizer()
+            raise ValueError(f"end_of_text applies to a tokenizer.json; {spec!r} has its own")
+        return BytesTokenizer() if spec == "bytes" else gpt2_tokenizer()
     path = Path(spec)
     if (path / DESCRIPTION_FILE).is_file():
         return _load_saved(path, end_of_text)
@@ -56,7 +49,7 @@ def load_tokenizer(spec: str | Path, *, end_of_text: str | None = None) -> Token
 def _load_saved(directory: Path, end_of_text: str | None) -> Tokenizer:
     file = directory / DESCRIPTION_FILE
     advice = "restore it from a copy"
-    description = read_record(file, _Description, FORMAT_VERSION, advice=advice)
+    description = read_record(file, Description, FORMAT_VERSION, advice=advice)
     digests.check(directory, (DESCRIPTION_FILE, "tokenizer.json"), advice=advice)
     if description.kind == "bytes":
         tokenizer: Tokenizer = BytesTokenizer()
@@ -80,14 +73,3 @@ def _load_saved(directory: Path, end_of_text: str | None) -> Tokenizer:
             f"differs); restore the folder or write it again"
         )
     return tokenizer
-
-
-@dataclass
-class _Description:
-    """What `hyena.data.tokenizer.write_description` wrote."""
-
-    kind: str
-    name: str = "tokenizer.json"
-    vocab_size: int = 0
-    fingerprint: str = ""
-    end_of_text: str | None = None

@@ -12,6 +12,8 @@ if sys.version_info >= (3, 11):
 else:
     from importlib.abc import Traversable
 
+__all__ = ["Traversable", "package_files", "require"]
+
 
 def require(package: str, purpose: str, install: str) -> ModuleSpec:
     """How to load ``package``, without loading it (its imports may be slow).

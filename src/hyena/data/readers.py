@@ -6,18 +6,13 @@ import csv
 import gzip
 import json
 import re
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, Literal, cast
 
 from .documents import Document
+from .packages import Traversable
 from .utf8 import decode_utf8, utf8
-
-if sys.version_info >= (3, 11):
-    from importlib.resources.abc import Traversable
-else:
-    from importlib.abc import Traversable
 
 Kind = Literal["text", "jsonl", "json", "csv", "tsv", "fasta"]
 

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from .documents import Document
-from .packages import package_files, require
+from .packages import Traversable, package_files, require
 from .readers import KNOWN, SUFFIXES, Kind, join_rows, kind_of, read, row
-
-if sys.version_info >= (3, 11):
-    from importlib.resources.abc import Traversable
-else:
-    from importlib.abc import Traversable
 
 DATASET_PREFIX = "hf:"
 DATASET_SPLITS = ("train", "validation", "test")

@@ -177,7 +177,7 @@ def _damaged(path: Path, why: str) -> ValueError:
 
 
 def _dtype(manifest: Manifest) -> np.dtype[Any]:
-    return np.dtype("<u2") if manifest.dtype == "uint16" else np.dtype("<u4")
+    return np.dtype(manifest.dtype).newbyteorder("<")
 
 
 def _label(tokenizer: Tokenizer | TokenizerRecord) -> str:

@@ -53,13 +53,9 @@ class Spool:
         """Writes what is buffered. Safe to call twice."""
         self._stream.close()
 
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each document with its end_of_text, (documents,)."""
-        return np.asarray(self._lengths, dtype=np.int64)
-
-    def n_bytes(self) -> NDArray[np.int64]:
-        """UTF-8 bytes of each document, (documents,)."""
-        return np.asarray(self._bytes, dtype=np.int64)
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of each document its tokens, end_of_text included, and its UTF-8 bytes: (documents,)."""
+        return np.asarray(self._lengths, np.int64), np.asarray(self._bytes, np.int64)
 
 
 def write_splits(
@@ -76,7 +72,7 @@ def write_splits(
     Returns: the record of each split that has documents.
     """
     tokens = np.memmap(spool.file, dtype=spool.dtype, mode="r")
-    lengths, n_bytes = spool.lengths(), spool.n_bytes()
+    lengths, n_bytes = spool.sizes()
     ends = np.cumsum(lengths)
     records = {}
     for index, split in enumerate(SPLITS):

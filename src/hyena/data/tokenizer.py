@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hyena.files.records import write_record
 
 from .arguments import token_ids
 from .utf8 import utf8
@@ -83,19 +85,22 @@ class BytesTokenizer:
         write_description(directory, self, kind="bytes")
 
 
+@dataclass(frozen=True)
+class Description:
+    """What a folder with a tokenizer says of it, so that `hyena.data.load_tokenizer` finds it."""
+
+    kind: str
+    name: str = "tokenizer.json"
+    vocab_size: int = 0
+    fingerprint: str = ""
+    end_of_text: str | None = None
+
+
 def write_description(
-    directory: str | Path, tokenizer: Tokenizer, *, kind: str, **details: str
+    directory: str | Path, tokenizer: Tokenizer, kind: str, end_of_text: str | None = None
 ) -> None:
-    """Writes `DESCRIPTION_FILE`, from which `load_tokenizer` knows what the folder holds."""
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    description = {
-        "format_version": FORMAT_VERSION,
-        "kind": kind,
-        "name": tokenizer.name,
-        "vocab_size": tokenizer.vocab_size,
-        "fingerprint": tokenizer.fingerprint,
-        **details,
-    }
-    text = json.dumps(description, indent=2) + "\n"
-    (folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
+    """Writes `DESCRIPTION_FILE`. Raises: OSError."""
+    description = Description(
+        kind, tokenizer.name, tokenizer.vocab_size, tokenizer.fingerprint, end_of_text
+    )
+    write_record(Path(directory) / DESCRIPTION_FILE, description, FORMAT_VERSION)

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from hyena.generation.continuation import Continuation
-from hyena.generation.logprobs import Alternatives, likeliest, logprobs
 from hyena.generation.model import Model, device_of
 from hyena.generation.prompts import batches, pad_left
 from hyena.generation.results import SequenceState
-from hyena.generation.sampling import Sampling, sample
+from hyena.generation.sampling import Alternatives, Sampling, likeliest, logprobs, sample
 from hyena.generation.state import ModelState
 
 

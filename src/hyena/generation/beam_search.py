@@ -14,7 +14,6 @@ from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.generation.continuation import Continuation
 from hyena.generation.ending import Ending
-from hyena.generation.logprobs import Alternatives, check_alternatives, likeliest, logprobs
 from hyena.generation.model import Model, check_model, device_of
 from hyena.generation.prompts import (
     Prompts,
@@ -25,6 +24,7 @@ from hyena.generation.prompts import (
     require_tokens,
 )
 from hyena.generation.results import Finished
+from hyena.generation.sampling import Alternatives, check_alternatives, likeliest, logprobs
 
 
 @dataclass(frozen=True)

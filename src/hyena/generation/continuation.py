@@ -7,8 +7,8 @@ import copy
 import torch
 
 from hyena.generation.ending import Ending
-from hyena.generation.logprobs import Alternatives
 from hyena.generation.results import Event, Finished, Generation, SequenceState
+from hyena.generation.sampling import Alternatives
 
 
 class Continuation:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from hyena.generation.logprobs import Alternatives
+from hyena.generation.sampling import Alternatives
 from hyena.generation.state import ModelState
 
 Finished = Literal["length", "stop", "end of text", "cancelled"]

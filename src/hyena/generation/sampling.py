@@ -1,15 +1,19 @@
-"""From logits to tokens. Sizes: B sequences, V vocabulary."""
+"""From logits to log-probabilities and tokens. Sizes: B sequences, V vocabulary."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hyena.data.arguments import check_number, whole_number
+
+Alternatives = list[tuple[int, float]]
+"""Token ids with their log-probabilities, the likeliest first."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def distribution(logits: Tensor, sampling: Sampling, seen: Tensor | None = None)
 
     Args and errors as there.
     """
-    x = widened(logits)
+    x = _widened(logits)
     if sampling.repetition_penalty != 1 and seen is not None:
         penalty = sampling.repetition_penalty
         x = x.where(~seen.to(x.device), torch.where(x > 0, x / penalty, x * penalty))
@@ -105,7 +109,7 @@ def distribution(logits: Tensor, sampling: Sampling, seen: Tensor | None = None)
     return x.softmax(-1)
 
 
-def widened(logits: Tensor) -> Tensor:
+def _widened(logits: Tensor) -> Tensor:
     """The logits in float64; those on a device that has no float64 on the CPU.
 
     Raises: ValueError if they are not finite.
@@ -113,6 +117,29 @@ def widened(logits: Tensor) -> Tensor:
     if not bool(logits.isfinite().all()):
         raise ValueError("the model's logits are not finite; its weights may be damaged")
     return (logits.cpu() if logits.device.type == "mps" else logits).detach().double()
+
+
+def check_alternatives(count: Any, vocab_size: int) -> None:
+    """Raises ValueError if so many likeliest tokens cannot be listed."""
+    if not 0 <= whole_number("alternatives", count) <= vocab_size:
+        raise ValueError(
+            f"alternatives: expected 0 to {vocab_size}, the size of the vocabulary, got {count}"
+        )
+
+
+def logprobs(logits: Tensor) -> Tensor:
+    """Natural logarithms of the probabilities that the model gives: (B, V), float64.
+
+    Raises: ValueError if the logits (B, V) are not finite.
+    """
+    return _widened(logits).log_softmax(-1)
+
+
+def likeliest(logprobs: Tensor, count: int) -> list[Alternatives]:
+    """The ``count`` likeliest tokens of each row of `logprobs` (B, V)."""
+    top = logprobs.topk(count)
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    return [list(zip(ids, values, strict=True)) for ids, values in pairs]
 
 
 def _kept(x: Tensor, sampling: Sampling) -> Tensor:

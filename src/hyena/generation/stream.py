@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from types import TracebackType
 from typing import Any, cast
 
 from torch import nn
@@ -14,11 +13,10 @@ from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.generation.batch import begin
 from hyena.generation.continuation import Continuation
 from hyena.generation.ending import Ending
-from hyena.generation.logprobs import check_alternatives
 from hyena.generation.model import Model, check_model
 from hyena.generation.prompts import Prompts, check_room, prompt_ids, require_tokens
 from hyena.generation.results import Event, Generation, SequenceState
-from hyena.generation.sampling import Sampling
+from hyena.generation.sampling import Sampling, check_alternatives
 from hyena.generation.state import ModelState
 
 
@@ -43,12 +41,7 @@ class Stream:
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:

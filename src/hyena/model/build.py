@@ -1,6 +1,5 @@
 """The mixers and filters that a model's config names."""
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -14,7 +13,7 @@ from hyena.filters import (
     TransferFunctionTaps,
 )
 from hyena.mixers import SPECS, Mixer
-from hyena.model.config import FilterConfig, ModelConfig
+from hyena.model.config import ModelConfig
 from hyena.model.reads import OF_HYENA_FILTERS, option
 
 
@@ -31,56 +30,24 @@ def build_mixer(config: ModelConfig, name: str, **place: Any) -> Mixer:
 def build_filter(config: ModelConfig, **place: Any) -> HyenaFilter | LongFilter:
     """The filter of the model's Hyena operators."""
     filter = config.filter
+    number = {"filters": config.order - 1, **place}
+    whole = {**number, "length_policy": config.length_policy}
     if filter.kind == "hyena":
         settings = {name: getattr(filter, name) for name in OF_HYENA_FILTERS}
-        return HyenaFilter(
-            config.width,
-            config.max_length,
-            filters=config.order - 1,
-            length_policy=config.length_policy,
-            **settings,
-            **place,
-        )
+        return HyenaFilter(config.width, config.max_length, **settings, **whole)
     if config.length_policy == "interpolate":
         raise ValueError(
             f"model.length_policy=interpolate is of hyena filters, but model.filter.kind is "
             f"{filter.kind}; choose error or extrapolate"
         )
-    taps = _TAPS[filter.kind](config, filter, place)
-    return LongFilter(
-        taps,
-        config.width,
-        config.max_length,
-        filters=config.order - 1,
-        length_policy=config.length_policy,
-        **place,
-    )
-
-
-def _explicit(config: ModelConfig, filter: FilterConfig, place: dict[str, Any]) -> nn.Module:
-    return ExplicitTaps(config.width, filter.taps, filters=config.order - 1, **place)
-
-
-def _fourier(config: ModelConfig, filter: FilterConfig, place: dict[str, Any]) -> nn.Module:
-    return FourierTaps(
-        config.width, filter.modes, config.max_length, filters=config.order - 1, **place
-    )
-
-
-def _s4d_taps(config: ModelConfig, filter: FilterConfig, place: dict[str, Any]) -> nn.Module:
-    settings = {**vars(config.ssm), "state": config.filter_state}
-    return DiagonalSSM(config.width, filters=config.order - 1, **settings, **place)
-
-
-def _transfer_function(
-    config: ModelConfig, filter: FilterConfig, place: dict[str, Any]
-) -> nn.Module:
-    return TransferFunctionTaps(config.width, filter.degree, filters=config.order - 1, **place)
-
-
-_TAPS: dict[str, Callable[[ModelConfig, FilterConfig, dict[str, Any]], nn.Module]] = {
-    "explicit": _explicit,
-    "fourier": _fourier,
-    "s4d": _s4d_taps,
-    "transfer-function": _transfer_function,
-}
+    taps: nn.Module
+    if filter.kind == "explicit":
+        taps = ExplicitTaps(config.width, filter.taps, **number)
+    elif filter.kind == "fourier":
+        taps = FourierTaps(config.width, filter.modes, config.max_length, **number)
+    elif filter.kind == "s4d":
+        settings = {**vars(config.ssm), "state": config.filter_state}
+        taps = DiagonalSSM(config.width, **settings, **number)
+    else:
+        taps = TransferFunctionTaps(config.width, filter.degree, **number)
+    return LongFilter(taps, config.width, config.max_length, **whole)

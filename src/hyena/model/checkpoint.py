@@ -6,17 +6,17 @@ Never a pickle: nothing in a checkpoint can run code.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from hyena.files import digests
-from hyena.files.records import read_json
-from hyena.model.config import FilterConfig, ModelConfig, SSMConfig
+from hyena.files.records import from_plain, read_json
+from hyena.filters import LengthPolicy
+from hyena.model.config import ModelConfig
 from hyena.model.language_model import LanguageModel
 from hyena.model.saved import CONFIG, FORMAT_VERSION, KIND, WEIGHTS, find_model
 
@@ -45,7 +45,7 @@ def load(
     path, device = find_model(Path(path)), _device(device)
     config = read_config(path)
     if length_policy is not None:
-        config = config_from({**dataclasses.asdict(config), "length_policy": length_policy}, path)
+        config = dataclasses.replace(config, length_policy=cast(LengthPolicy, length_policy))
     weights = read_weights(path / WEIGHTS, device)
     model = LanguageModel(config, device="meta")
     expected, got = set(model.state_dict()), set(weights)
@@ -94,18 +94,10 @@ def read_config(path: Path) -> ModelConfig:
 
 def config_from(values: Any, source: Path) -> ModelConfig:
     """A ModelConfig from plain values; unknown or wrong fields are named with their source."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f'{source} is damaged: expected a table "model", got {values!r}')
-    groups = {"filter": FilterConfig, "ssm": SSMConfig}
-    for name, kind in groups.items():
-        _check_types(kind, values.get(name, {}), source)
-    _check_types(ModelConfig, {k: v for k, v in values.items() if k not in groups}, source)
     try:
-        built = {name: kind(**values.get(name, {})) for name, kind in groups.items()}
-        return ModelConfig(**{**values, **built})
-    except TypeError as error:
-        message = str(error).split("__init__() ")[-1]
-        raise ValueError(f"{source}: the model's configuration is not ours: {message}") from error
+        return from_plain(ModelConfig, values, "model")
+    except ValueError as error:
+        raise ValueError(f"{source} is damaged: {error}; restore it from a copy") from error
 
 
 def read_weights(file: Path, device: torch.device | None = None) -> dict[str, torch.Tensor]:
@@ -136,22 +128,6 @@ def _device(device: torch.device | str | None) -> torch.device:
             f"load: device={str(device)!r} was asked for, but is not there ({reason}); give "
             'device="cpu"'
         ) from error
-
-
-def _check_types(kind: type, values: Any, source: Path) -> None:
-    """ValueError if a value is of another type than the field's default."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{source} is damaged: expected a table of fields, got {values!r}")
-    defaults = vars(kind())
-    for name, value in values.items():
-        default = defaults.get(name, value)  # names that are no field are refused elsewhere
-        allowed = {float: (float, int), type(None): (int, type(None))}
-        expected = allowed.get(type(default), (type(default),))
-        if type(value) not in expected:
-            raise ValueError(
-                f"{source}: {name} is {value!r}; expected {expected[0].__name__}; restore the file "
-                "from a copy"
-            )
 
 
 def _some(names: set[str], limit: int = 5) -> str:

@@ -129,14 +129,10 @@ class ModelConfig:
             if name in ("mlp_width", "head_dim", "filter.state") and value is None:
                 continue
             _check_count(name, value, 2 if name == "order" else 1, most)
-        if self.length_policy not in get_args(LengthPolicy):
-            raise ValueError(
-                f"model.length_policy: expected one of {', '.join(get_args(LengthPolicy))}, "
-                f"got {self.length_policy!r}"
-            )
         if not isinstance(self.dropout, Real) or not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout: expected 0 ≤ dropout < 1, got {self.dropout!r}")
         for name, value, choices in (
+            ("length_policy", self.length_policy, get_args(LengthPolicy)),
             ("positions", self.positions, get_args(Positions)),
             ("initial", self.initial, ("normal", "pytorch")),
             ("filter.kind", self.filter.kind, get_args(FilterKind)),

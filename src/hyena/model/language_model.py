@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from hyena import generation
 from hyena.filters.cache import clear_cache
 from hyena.generation.state import ModelState
-from hyena.mixers.checks import check_mask, segments_of
+from hyena.mixers.checks import segments_of
 from hyena.mixers.projections import product_of_step
 from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
@@ -215,7 +215,6 @@ class LanguageModel(nn.Module):
     ) -> tuple[Tensor, Segments | None]:
         self._check_ids(input_ids, 2)
         B, L = input_ids.shape
-        check_mask("LanguageModel", mask, B, L)
         segments = segments_of("LanguageModel", document_ids, cu_seqlens, B, L)
         self._check_length(L if segments is None else segments.longest)
         x = self._embed(input_ids)

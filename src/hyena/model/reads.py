@@ -6,21 +6,11 @@ from dataclasses import fields
 from functools import reduce
 
 from hyena.mixers import SPECS, Spec
-from hyena.model.config import ModelConfig, SSMConfig
+from hyena.model.config import FilterConfig, ModelConfig, SSMConfig
 
-OF_HYENA_FILTERS = (
-    "emb_dim",
-    "width",
-    "depth",
-    "sine_freq",
-    "train_sine_freq",
-    "window",
-    "shift",
-    "fast_decay",
-    "slow_decay",
-    "train_decay",
-    "normalized",
-    "train_encoding",
+_OF_OTHERS = ("kind", "taps", "modes", "degree", "state")
+OF_HYENA_FILTERS = tuple(
+    field.name for field in fields(FilterConfig) if field.name not in _OF_OTHERS
 )
 """The fields of `FilterConfig` that are of `hyena.HyenaFilter`."""
 
