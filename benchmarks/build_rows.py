@@ -13,13 +13,14 @@ import copy
 import dataclasses
 import gc
 import json
-import math
 import os
 import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from itertools import cycle, islice
 from typing import Any
 
 import torch
@@ -29,13 +30,13 @@ import hyena
 from hyena.filters import DiagonalSSM, LongFilter
 from hyena.ops import filter_spectrum, gated_conv
 
-Sample = Callable[[], float]
-"""Measures once: seconds a call, or a token."""
+Sample = Callable[[], int]
+"""Runs calls, or tokens; how many."""
 
 _SHORTEST = 0.005  # seconds of calls behind a sample, far above what reading the clock costs
 _LONG = 0.5  # seconds of a sample next to which no second one is needed
 _WARM_UP_TOKENS = 130  # two blocks of exact generation, so that a tile is among them
-_FIRST_TOKENS = 66  # one of them, so that the numbers compared have a tile in them
+_DRAWN_TOKENS = 1024  # inputs of generation at most, which come round again
 _KEPT = 61  # numbers of each output that are handed back, or a few more; no power of two
 
 
@@ -54,16 +55,20 @@ def main() -> None:
 
 
 def measure(row: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """The median of a row's samples within a budget; "failed", one line, if it cannot be run."""
+    """The median of a row's samples within a budget, a long one alone; "failed", one line, if it
+    cannot be run."""
     gc.collect()
     gc.disable()  # Python's collector would run in some row's time
     try:
         sample, numbers = _WORK[row["work"]](row)
-        begin, times = time.perf_counter(), []
-        while (
-            len(times) < (1 if sum(times) > _LONG else 2) or time.perf_counter() - begin < seconds
-        ):
-            times.append(sample())
+        times: list[float] = []
+        spent = 0.0
+        while spent < seconds or (len(times) < 2 and spent < _LONG):
+            begin = time.perf_counter()
+            count = sample()
+            took = time.perf_counter() - begin
+            times.append(took / count)
+            spent += took
     except Exception as problem:  # of an old build, which may lack anything
         return {"failed": f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"}
     finally:
@@ -104,62 +109,87 @@ def operator(row: dict[str, Any]) -> tuple[Sample, list[float]]:
 @torch.no_grad()
 def mixer(row: dict[str, Any]) -> tuple[Sample, list[float]]:
     """Tokens of one layer after a prefill, with or without its projections."""
-    P, T = row["prefill"], row["tokens"]
-    module = build_operator(row["width"], row["max_length"], recurrent=row["recurrent"]).eval()
-    shape = (row["batch"], P + T, row["width"])
-    u = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    states = [module.prefill(one[None, :P], future=T)[1] for one in u]
-    start = type(states[0]).join(states)
-    tokens = u[:, P:].transpose(0, 1).contiguous()
-    step, given = module.step, None
-    if row["bare"]:
-        given, bare = Given(module.in_proj(tokens)), copy.copy(module)
-        bare._modules = {**module._modules, "in_proj": given, "out_proj": nn.Identity()}
-        step = bare.step
+    T, D, B = row["tokens"], row["width"], row["batch"]
+    module, one = _prefilled_mixer(D, row["recurrent"], row["prefill"], T, row["max_length"])
+    start = type(one).join([one] * B)
+    u = torch.randn(min(T, _DRAWN_TOKENS), B, D, generator=torch.Generator().manual_seed(2))
+    if not row["bare"]:
+        return _tokens(module.step, start.copy, u.unbind(), T)
+    z = module.in_proj(u).unbind()
 
-    def begin() -> Any:
-        if given is not None:
-            given.at = 0
-        return start.copy()
+    def step(_: Tensor, run: tuple[hyena.HyenaOperator, Any]) -> tuple[Tensor, Any]:
+        return run[0].step(_, run[1])
 
-    return _tokens(step, begin, tokens.unbind())
+    def begin() -> tuple[hyena.HyenaOperator, Any]:
+        bare = copy.copy(module)
+        between = {"in_proj": Given(z), "out_proj": nn.Identity()}
+        bare._modules = {**module._modules, **between}
+        return bare, start.copy()
+
+    return _tokens(step, begin, u.unbind(), T)
+
+
+@lru_cache(maxsize=1)
+def _prefilled_mixer(
+    width: int, recurrent: int | None, prefill: int, tokens: int, max_length: int
+) -> tuple[hyena.HyenaOperator, Any]:
+    """A layer, and its state after one row; rows of several batches, and with and without
+    projections, have it in common."""
+    module = build_operator(width, max_length, recurrent=recurrent).eval()
+    u = torch.randn(1, prefill, width, generator=torch.Generator().manual_seed(1))
+    return module, module.prefill(u, future=tokens)[1]
 
 
 @torch.no_grad()
 def model(row: dict[str, Any]) -> tuple[Sample, list[float]]:
     """Tokens of a whole model after a prefill."""
-    P, T = row["prefill"], row["tokens"]
-    sizes: dict[str, Any] = {"max_length": P + T}
-    if row["recurrent"]:
-        ssm = dataclasses.replace(hyena.ModelConfig().ssm, state=row["recurrent"])
-        sizes |= {"filter": hyena.FilterConfig(kind="s4d"), "ssm": ssm}
-    if row["preset"] is None:
-        config = hyena.ModelConfig(width=row["width"], layers=row["layers"], **sizes)
-    else:
-        config = hyena.preset(row["preset"], **sizes)
-    whole = hyena.LanguageModel(config, generator=torch.Generator().manual_seed(0))
-    whole = whole.to(torch.bfloat16 if row["bf16"] else torch.float32).eval()
-    generator = torch.Generator().manual_seed(1)
-    prompt = torch.randint(0, config.vocab_size, (1, P), generator=generator)
-    tokens = torch.randint(0, config.vocab_size, (T, row["batch"]), generator=generator)
-    _, one = whole.prefill(prompt, future=T, last_only=True)
+    fields = ("preset", "width", "layers", "recurrent", "bf16", "prefill", "tokens")
+    whole, one = _prefilled_model(*(row[field] for field in fields))
     start = one.select([0] * row["batch"])
-    return _tokens(whole.step, start.copy, tokens.unbind())
+    shape = (min(row["tokens"], _DRAWN_TOKENS), row["batch"])
+    generator = torch.Generator().manual_seed(2)
+    tokens = torch.randint(0, whole.config.vocab_size, shape, generator=generator)
+    return _tokens(whole.step, start.copy, tokens.unbind(), row["tokens"])
+
+
+@lru_cache(maxsize=1)
+def _prefilled_model(
+    preset: str | None,
+    width: int,
+    layers: int,
+    recurrent: int | None,
+    bf16: bool,
+    prefill: int,
+    tokens: int,
+) -> tuple[hyena.LanguageModel, Any]:
+    """A model, and its state after one prompt; rows of several batches have it in common."""
+    sizes: dict[str, Any] = {"max_length": prefill + tokens}
+    if recurrent:
+        ssm = dataclasses.replace(hyena.ModelConfig().ssm, state=recurrent)
+        sizes |= {"filter": hyena.FilterConfig(kind="s4d"), "ssm": ssm}
+    if preset is None:
+        config = hyena.ModelConfig(width=width, layers=layers, **sizes)
+    else:
+        config = hyena.preset(preset, **sizes)
+    whole = hyena.LanguageModel(config, generator=torch.Generator().manual_seed(0))
+    whole = whole.to(torch.bfloat16 if bf16 else torch.float32).eval()
+    generator = torch.Generator().manual_seed(1)
+    prompt = torch.randint(0, config.vocab_size, (1, prefill), generator=generator)
+    return whole, whole.prefill(prompt, future=tokens, last_only=True)[1]
 
 
 _WORK = {"convolution": convolution, "operator": operator, "mixer": mixer, "model": model}
 
 
 class Given(nn.Module):
-    """In the place of a projection: hands out, call by call, what that has made before."""
+    """In the place of a projection: hands out, round by round, what that has made before."""
 
-    def __init__(self, z: Tensor) -> None:
+    def __init__(self, z: Iterable[Tensor]) -> None:
         super().__init__()
-        self.z, self.at = z.unbind(), 0
+        self.z = cycle(z)
 
     def forward(self, u: Tensor) -> Tensor:
-        self.at += 1
-        return self.z[self.at - 1]
+        return next(self.z)
 
 
 def build_operator(
@@ -196,37 +226,38 @@ def _trained(
 
 def _calls(call: Callable[[], list[Tensor]]) -> tuple[Sample, list[float]]:
     numbers = [number for x in call() for number in _some(x)]
-    once = min(_timed(call, 1) for _ in range(2))
-    inner = max(1, math.ceil(_SHORTEST / once))
-    return lambda: _timed(call, inner), numbers
+    begin = time.perf_counter()
+    call()
+    inner = 1 + int(_SHORTEST / (time.perf_counter() - begin))
+
+    def sample() -> int:
+        for _ in range(inner):
+            call()
+        return inner
+
+    return sample, numbers
 
 
 def _tokens(
     step: Callable[[Tensor, Any], tuple[Tensor, Any]],
     begin: Callable[[], Any],
     tokens: Sequence[Tensor],
+    count: int,
 ) -> tuple[Sample, list[float]]:
     """A sample goes through all tokens, since those that complete a block cost more."""
 
     @torch.no_grad()
-    def go(tokens: Sequence[Tensor]) -> tuple[float, Tensor]:
+    def go(count: int) -> Tensor:
         state = begin()
-        start = time.perf_counter()
-        for token in tokens:
+        for token in islice(cycle(tokens), count):
             y, _ = step(token, state)
-        return (time.perf_counter() - start) / len(tokens), y
+        return y
 
-    seconds, y = go(tokens[:_FIRST_TOKENS])
-    if seconds * _WARM_UP_TOKENS < _LONG:
-        go(tokens[:_WARM_UP_TOKENS])
-    return lambda: go(tokens)[0], _some(y)
+    def sample() -> int:
+        go(count)
+        return count
 
-
-def _timed(call: Callable[[], object], inner: int) -> float:
-    begin = time.perf_counter()
-    for _ in range(inner):
-        call()
-    return (time.perf_counter() - begin) / inner
+    return sample, _some(go(min(count, _WARM_UP_TOKENS)))
 
 
 def _some(x: Tensor) -> list[float]:

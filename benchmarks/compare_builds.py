@@ -22,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,11 +63,8 @@ def rows() -> tuple[Groups, dict[str, str]]:
             if cell.work == "error" or not name.startswith(("ours", "L=")):
                 continue
             length = int(name[2:]) if name.startswith("L=") else cell.length
-            found = _conv_row(cell, length)
-            label = _conv_name(cell, length)
-            if label.startswith("gated_conv forward") and cell.allocator == "default":
-                excepted[f"{label}, output reused"] = "mode (c), whose out= not every build has"
-            groups[cell.allocator][f"{label}, {cell.allocator} allocator"] = found
+            label = f"{_conv_name(cell, length)}, {cell.allocator} allocator"
+            groups[cell.allocator][label] = _conv_row(cell, length)
     if why_not_tuned():
         excepted |= dict.fromkeys(groups.pop("tuned"), why_not_tuned())
     for row in generation.cases.cases():
@@ -80,7 +77,15 @@ def rows() -> tuple[Groups, dict[str, str]]:
             elif not name.startswith(("attention", "dot", "full", "read")):
                 label, found = _generation_row(row, name)
                 groups["generation"][label] = found
+    # What rows have in common is made once if they follow each other.
+    shared = sorted(groups["generation"].items(), key=lambda item: _in_common(item[1]))
+    groups["generation"] = dict(shared)
     return groups, excepted
+
+
+def _in_common(row: Row) -> str:
+    fields = ("work", "preset", "bf16", "recurrent", "max_length", "prefill", "tokens")
+    return str([row.get(field) for field in fields])
 
 
 def _conv_row(cell: cases.Case, length: int) -> Row:
@@ -139,15 +144,21 @@ def measure(python: str, group: str, rows: dict[str, Row], options: Row) -> Row:
     return dict(json.loads(done.stdout))
 
 
-def pairs(
-    groups: Groups, builds: dict[str, str], count: int, ask: Callable[[str, str], Row]
-) -> Iterator[tuple[int, str, str, Row]]:
-    """(pair, group, build, answer) in the order of measurement: who begins changes each time."""
-    for pair in range(count):
-        for g, group in enumerate(groups):
-            names = list(builds) if (pair + g) % 2 == 0 else list(reversed(builds))
-            for build in names:
-                yield pair, group, build, ask(group, build)
+def turns(groups: Iterable[str], builds: Sequence[str], pairs: int) -> list[tuple[int, str, str]]:
+    """(pair, group, build) of each process, in order: who begins changes each time."""
+    return [
+        (pair, group, build)
+        for pair in range(pairs)
+        for g, group in enumerate(groups)
+        for build in (builds if (pair + g) % 2 == 0 else reversed(builds))
+    ]
+
+
+def seconds_left(took: Sequence[tuple[str, float]], groups: Iterable[str]) -> float:
+    """Of the processes of these groups, by the group and seconds of those that have ended."""
+    known = dict(took)
+    mean = statistics.fmean(seconds for _, seconds in took)
+    return sum(known.get(group, mean) for group in groups)
 
 
 def compare(old: Sequence[Row], new: Sequence[Row]) -> Compared | str:
@@ -259,15 +270,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     setting: Row = {"pairs": asked.pairs, **options}
 
-    def ask(group: str, build: str) -> Row:
-        return measure(builds[build], group, groups[group], options)
-
     began = time.monotonic()
-    for pair, group, build, answer in pairs(groups, builds, asked.pairs, ask):
+    order = turns(groups, list(builds), asked.pairs)
+    took: list[tuple[str, float]] = []
+    for i, (pair, group, build) in enumerate(order, 1):
+        start = time.monotonic()
+        answer = measure(builds[build], group, groups[group], options)
+        took.append((group, time.monotonic() - start))
         setting[build] = answer["build"]
         for name, its in answer["rows"].items():
             answers[name][build].append(its)
-        print(f"{time.monotonic() - began:6.0f} s  pair {pair + 1}, {group}, {build}", flush=True)
+        left = seconds_left(took, [group for _, group, _ in order[i:]])
+        print(
+            f"{time.monotonic() - began:5.0f} s, about {left:.0f} left: pair {pair + 1} of "
+            f"{asked.pairs}, {group}, {build}",
+            flush=True,
+        )
     if setting["old"]["folder"] == setting["new"]["folder"]:
         parser.error(f"--old and --new are the same build, {setting['old']['folder']}")
     found = {name: compare(its["old"], its["new"]) for name, its in answers.items()}
