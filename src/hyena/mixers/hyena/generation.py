@@ -17,9 +17,7 @@ from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Room
 from hyena.mixers.projections import layers_of_step
 from hyena.ops import Backend
-from hyena.ops.native import library
-from hyena.ops.native.linear import at_once
-from hyena.ops.native.step import Layers
+from hyena.ops.native.step import reads
 from hyena.ops.observed import unobserved
 from hyena.ops.stepping import online
 from hyena.ops.stepping.online import OnlineState
@@ -81,22 +79,22 @@ def step(
     filter = modules["filter"]  # not as an attribute: those of a module are slow to find
     if state.length >= state.ready or state.kept is not filter.kept:
         state.prepare(filter, backend)
-    route, long = state.route, state.long
+    route = state.route
     if not u.is_cpu or not unobserved(u):
         route = None
     elif route is None or not route.stands(modules, backend, u):
-        route = state.route = Route(modules, backend, u)
-    if route and route.layers and long.is_native(route.short):
-        y, z = _in_one_call(u, state, route.layers)
+        route = state.route = Route(modules, backend, u, state)
+    if route and route.layers:
+        y, z = route.run(u, state)
         state.advance(z)
         return y, state
     z = modules["in_proj"](u)
-    if route and route.short and at_once(z) and long.is_native(route.short):
-        y, _ = _in_one_call(z, state, None)
+    if route and route.call and reads(z):
+        y, _ = route.run(z, state)
     else:
         *gates, v = modules["short_conv"].step(z, state.before).split(u.shape[1], dim=1)
         for i, gate in enumerate(reversed(gates[1:])):
-            v = long.step(i, gate, v)
+            v = state.long.step(i, gate, v)
         y = v * gates[0]
     # The module may write to its output later, and the kernel reads rows side by side.
     state.advance(z.clone(memory_format=torch.contiguous_format))
@@ -107,22 +105,35 @@ class Route:
     """What the kernel may do of an operator's step from u, at which nobody looks on: found once,
     good for as long as it `stands`.
 
-    Attributes: ``short``, the taps of the short convolution, None if the kernel does nothing;
-        ``layers``, the projections, None if it does only what lies between them.
+    Attributes: ``call`` of the kernel, or None; ``layers``, the projections if they are part of it.
     """
 
-    def __init__(self, modules: dict[str, Any], backend: Backend, u: Tensor) -> None:
+    def __init__(
+        self, modules: dict[str, Any], backend: Backend, u: Tensor, state: HyenaState
+    ) -> None:
         first, short, last = self._modules = [modules[name] for name in _MODULES]
         self._backend, self._dtype = backend, u.dtype
-        asked = backend in ("auto", "native") and library.kernel() is not None
-        plain = [short] if asked and is_plain(short, ShortConv) else []
-        self.short = short.by_lag if plain else None
-        self.layers = layers_of_step(first, last, u) if plain else None
+        channels, earlier = state.sizes[:2]
+        fits = is_plain(short, ShortConv) and short.weight.shape == (channels, earlier + 1)
+        asked = fits and backend in ("auto", "native")
+        self.call = state.long.native(short.by_lag()) if asked else None
+        self.layers = None if self.call is None else layers_of_step(first, last, u)
+        plain = [] if self.call is None else [short]
         if self.layers is not None:
             plain += [first, last]
             self._parameters = first._parameters, last._parameters
             self._memory = _memory(*self.layers)
         self._hooks, self._own = hooks_of(*plain), [module.__dict__ for module in plain]
+
+    def run(self, u: Tensor, state: HyenaState) -> tuple[Tensor, Tensor]:
+        """With ``layers`` the whole step; without, what lies between the projections.
+
+        Returns: y (B, D); z, the input of the short convolution, which without layers is u.
+        """
+        assert self.call is not None
+        before = [z if z.dtype is torch.float32 else z.float() for z in state.before]
+        y, z = self.call(u, before, self.layers)
+        return y, z if z.dtype is u.dtype else z.to(u.dtype)
 
     def stands(self, modules: dict[str, Any], backend: Backend, u: Tensor) -> bool:
         """Whether it still is that of these modules: hooks are found here, and parameters that are
@@ -164,16 +175,6 @@ def _memory(one: Layer, other: Layer) -> tuple[object, ...]:
         last_weight.data_ptr(),
         last_bias is None or last_bias.data_ptr(),
     )
-
-
-def _in_one_call(u: Tensor, state: HyenaState, layers: Layers | None) -> tuple[Tensor, Tensor]:
-    """With ``layers`` the whole step; without, what lies between the projections.
-
-    Returns: y (B, D); z, the input of the short convolution, which without layers is u.
-    """
-    before = [z if z.dtype is torch.float32 else z.float() for z in state.before]
-    y, z = state.long.native_step(u, before, layers)
-    return y, z if z.dtype is u.dtype else z.to(u.dtype)
 
 
 def _recurrent(filter: HyenaFilter | LongFilter) -> TypeGuard[LongFilter]:

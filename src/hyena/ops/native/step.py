@@ -7,7 +7,7 @@ F = N − 1 long convolutions, S positions of a block.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import pointer
 
 import torch
@@ -20,11 +20,19 @@ from hyena.ops.native.linear import Layer, at_once, in_order
 Layers = tuple[Layer, Layer]
 """Input and output projection of an operator, which the kernel takes."""
 
+NativeStep = Callable[[Tensor, Sequence[Tensor], Layers | None], tuple[Tensor, Tensor]]
+"""One position of an operator, as `OnlineStep` at a known row."""
+
 
 def takes(u: Tensor, *memory: Tensor) -> bool:
     """Whether the kernel takes a step with this input, and this memory as it is: its addresses
     say nothing of the dtype or the device."""
     return at_once(u, *memory) and all(x.dtype == torch.float32 and x.is_cpu for x in memory)
+
+
+def reads(z: Tensor) -> bool:
+    """Whether the kernel reads z, what a projection made where nobody looks on."""
+    return type(z) is Tensor and z.is_cpu and z.dtype in DTYPES
 
 
 class _Step:
@@ -48,21 +56,19 @@ class _Step:
     ) -> None:
         kernel = library.kernel()
         assert kernel is not None
-        taps, bias = short
-        inputs, wide = taps.shape[1], Dtype.FLOAT32
-        self._call, self._keep = kernel.step, (taps, bias, *keep)
+        (taps, inputs), wide = short[0].shape, Dtype.FLOAT32
+        self._call, self._keep = kernel.step, keep
         self._convolutions = (Online * len(convolutions))(*convolutions)
-        self._before = (ctypes.c_void_p * (taps.shape[0] - 1))()
+        self._before = (ctypes.c_void_p * (taps - 1))()
         self._step = Step(
             batch=batch,
             channels=width,
             order=len(convolutions) + 1,
-            short_taps=taps.shape[0],
+            short_taps=taps,
             before=ctypes.addressof(self._before),
-            taps=taps.data_ptr(),
-            bias=bias.data_ptr(),
             conv=self._convolutions,
         )
+        self.read(*short)
         self._argument = ctypes.byref(self._step)
         self._z, self._y = (
             torch.empty(batch, size, dtype=torch.float32, device="cpu") for size in (inputs, width)
@@ -71,6 +77,11 @@ class _Step:
         self._first = Linear(batch, width, inputs, wide, wide, wide)
         self._last = Linear(batch, width, width, wide, wide, wide, self._y.data_ptr())
         self._layers: Layers | None = None  # what these two are set to
+
+    def read(self, taps: Tensor, bias: Tensor) -> None:
+        """Steps read these of the short convolution from now on, of the same shapes."""
+        self._short = taps, bias
+        self._step.taps, self._step.bias = taps.data_ptr(), bias.data_ptr()
 
     def _run(
         self, u: Tensor, before: Sequence[Tensor], layers: Layers | None
@@ -200,8 +211,4 @@ class RecurrentStep(_Step):
         ]
         super().__init__(batch, width, short, convolutions, filter, weight, skip, states)
 
-    def __call__(
-        self, u: Tensor, before: Sequence[Tensor], layers: Layers | None
-    ) -> tuple[Tensor, Tensor]:
-        """As of `OnlineStep`, whose arguments it shares."""
-        return self._run(u, before, layers)
+    __call__ = _Step._run  # as of `OnlineStep`, whose arguments it shares

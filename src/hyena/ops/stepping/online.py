@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from hyena.ops.backend import Backend
 from hyena.ops.long import long_conv
-from hyena.ops.native.step import Layers, OnlineStep, takes
+from hyena.ops.native.step import Layers, NativeStep, OnlineStep, takes
 from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
 from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
 
@@ -179,8 +179,9 @@ class OnlineState:
         return self._line
 
     def bind(self, filter: OnlineFilter) -> None:
-        """Steps read this filter from now on, and anew what else they are given."""
-        self.filter, self._native = filter, None
+        """Steps read this filter from now on."""
+        if filter is not self.filter:
+            self.filter, self._native = filter, None
 
     def step(self, part: int, gate: Tensor, value: Tensor) -> Tensor:
         """The output (B, D) of one of the convolutions, whose input is gate · value.
@@ -198,21 +199,22 @@ class OnlineState:
             rest.addcmul_(entry, near)
         return out
 
-    def is_native(self, short: Callable[[], tuple[Tensor, Tensor]]) -> bool:
-        """Whether the kernel takes this memory, so that `native_step` can be called.
+    def native(self, short: tuple[Tensor, Tensor]) -> NativeStep | None:
+        """An operator's step at the current position in one call of the kernel, see `OnlineStep`;
+        None where it does not take this memory. It is good until another filter is bound.
 
         Args: the taps of the operator's short convolution, as of `OnlineStep`.
         """
-        if self._native is None:
-            taps = None if self.filter is None else self.filter.taps
-            if taps is not None and takes(taps, self._due):
-                self._native = OnlineStep(short(), taps, self._recent, self._due)
-        return self._native is not None
+        taps = None if self.filter is None else self.filter.taps
+        if self._native is not None:
+            self._native.read(*short)
+        elif taps is not None and takes(taps, self._due):
+            self._native = OnlineStep(short, taps, self._recent, self._due)
+        return None if self._native is None else self._native_step
 
-    def native_step(
+    def _native_step(
         self, u: Tensor, before: Sequence[Tensor], layers: Layers | None
     ) -> tuple[Tensor, Tensor]:
-        """An operator's step at this position in one call, see `OnlineStep`."""
         assert self._native is not None
         return self._native(u, before, layers, self._row, self._rows - self._row)
 

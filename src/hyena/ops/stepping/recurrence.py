@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hyena.ops.native.step import Layers, RecurrentStep, takes
+from hyena.ops.native.step import NativeStep, RecurrentStep, takes
 from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
 
 
@@ -80,8 +80,9 @@ class RecurrentState:
         return self._planes.dtype
 
     def bind(self, filter: Recurrence) -> None:
-        """Steps read this filter from now on, and anew what else they are given."""
-        self.filter, self._native = filter, None
+        """Steps read this filter from now on."""
+        if filter is not self.filter:
+            self.filter, self._native = filter, None
 
     def step(self, part: int, gate: Tensor, value: Tensor) -> Tensor:
         """The output (B, D) of one of the convolutions, whose input is gate · value.
@@ -97,21 +98,13 @@ class RecurrentState:
         x[0] = real
         return torch.addcmul((x * weight).sum((0, 1)), skip, u)
 
-    def is_native(self, short: Callable[[], tuple[Tensor, Tensor]]) -> bool:
-        """Whether the kernel takes this memory, so that `native_step` can be called.
-
-        Args: the taps of the operator's short convolution, as of `RecurrentStep`.
-        """
-        if self._native is None and self.filter and takes(*self.filter, self._planes):
-            self._native = RecurrentStep(short(), *self.filter, self._planes)
-        return self._native is not None
-
-    def native_step(
-        self, u: Tensor, before: Sequence[Tensor], layers: Layers | None
-    ) -> tuple[Tensor, Tensor]:
-        """An operator's step at this position in one call, see `RecurrentStep`."""
-        assert self._native is not None
-        return self._native(u, before, layers)
+    def native(self, short: tuple[Tensor, Tensor]) -> NativeStep | None:
+        """As of `hyena.ops.stepping.online.OnlineState`."""
+        if self._native is not None:
+            self._native.read(*short)
+        elif self.filter is not None and takes(*self.filter, self._planes):
+            self._native = RecurrentStep(short, *self.filter, self._planes)
+        return self._native
 
     def advance(self) -> None:
         """To the next position, for which there is nothing to do."""
