@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from comparison import assert_close
-from test_contract import D, build, draw, each_mixer, generate
+from mixer_cases import D, build, draw, each_mixer, generate
 from torch import Tensor, nn
 
 from hyena.mixers.rivals.state_space import StateSpace

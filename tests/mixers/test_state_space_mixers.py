@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from comparison import assert_all_close, assert_close, with_module_gradients
+from mixer_cases import draw, generate
 from state_space_definitions import by_rows
-from torch import Tensor
 
 from hyena.mixers import GSS, H3, S4D
 
@@ -31,20 +31,6 @@ def make(request: pytest.FixtureRequest) -> Make:
         return request.param(**{"dtype": torch.float64, **place})
 
     return build
-
-
-def draw(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def generate(mixer: Any, u: Tensor, known: int, mask: Tensor | None = None) -> tuple[Tensor, Any]:
-    """The outputs of a prefill of ``known`` tokens and of steps for the others."""
-    y, state = mixer.prefill(u[:, :known], mask=None if mask is None else mask[:, :known])
-    outputs = [y]
-    for t in range(known, u.shape[1]):
-        y, state = mixer.step(u[:, t], state)
-        outputs.append(y[:, None])
-    return torch.cat(outputs, dim=1), state
 
 
 @pytest.mark.parametrize("L", [1, 2, 7, 20])

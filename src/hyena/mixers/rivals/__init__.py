@@ -1,6 +1,6 @@
 """The mixers that Hyena and attention are compared with, a file each: what stands here is known.
 
-`hyena.mixers.mixer` says what one has to be, and tests/mixers/test_contract.py tests it.
+`hyena.mixers.mixer` says what one has to be, and tests/mixers/test_contract*.py test it.
 """
 
 from importlib import import_module

@@ -1,0 +1,162 @@
+"""What no mixer takes, and the line that says so."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from mixer_cases import CASES, D, M, build, each_mixer
+from torch import Tensor
+
+from hyena.mixers import (
+    SPECS,
+)
+from hyena.ops import Segments
+
+
+@pytest.mark.parametrize("shape", [(0, 5, D), (2, 0, D), (0, 0, D)])
+@each_mixer
+def test_empty_inputs_have_empty_outputs(name: str, shape: tuple[int, ...]) -> None:
+    mixer, u = build(name), torch.zeros(shape, dtype=torch.float64)
+    mask = torch.ones(shape[:2], dtype=torch.bool)
+    ids = torch.zeros(shape[:2], dtype=torch.int64)
+    for options in ({}, {"mask": mask}, {"document_ids": ids}):
+        assert mixer(u, **options).shape == shape
+
+
+@each_mixer
+@torch.no_grad()
+def test_a_prefill_of_no_rows_gives_a_state_of_none_and_one_of_no_token_is_refused(
+    name: str,
+) -> None:
+    mixer = build(name)
+    for future in (None, 3):
+        y, state = mixer.prefill(torch.zeros(0, 5, D, dtype=torch.float64), future=future)
+        assert y.shape == (0, 5, D)
+        y, state = mixer.step(torch.zeros(0, D, dtype=torch.float64), state)
+        assert y.shape == (0, D)
+        for rows in (0, 2):
+            message = (
+                f"{type(mixer).__name__}.prefill: expected u (B, L, {D}) with L ≥ 1, got "
+                f"({rows}, 0, {D}); begin with the first token"
+            )
+            with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+                mixer.prefill(torch.zeros(rows, 0, D, dtype=torch.float64), future=future)
+
+
+@each_mixer
+def test_arguments_that_do_not_fit(name: str) -> None:
+    mixer = build(name)
+    cls = type(mixer).__name__
+    u = torch.zeros(2, 6, D, dtype=torch.float64)
+    ids = torch.zeros(2, 6, dtype=torch.int64)
+    edges = torch.tensor([0, 12])
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    wrong: list[tuple[str, Tensor, dict[str, Any]]] = [
+        (f"{cls}: expected u (B, L, {D}), got (2, 6, 3)", u[..., :3], {}),
+        (f"{cls}: expected u (B, L, {D}), got (6, {D})", u[0], {}),
+        (
+            f"{cls}: u is torch.float32 but the weights are torch.float64; convert one",
+            u.float(),
+            {},
+        ),
+        (
+            f"{cls}: expected mask of bool (B, L) = (2, 6), True at real tokens; "
+            "got (2, 6) of torch.float32",
+            u,
+            {"mask": mask.float()},
+        ),
+        (f"{cls}: expected mask of bool (B, L) = (2, 6), True", u, {"mask": mask[:, :5]}),
+        (f"{cls}: expected mask of bool (B, L) = (2, 6), True", u, {"mask": mask[None]}),
+        (
+            f"{cls}: give document_ids or cu_seqlens, not both",
+            u,
+            {"document_ids": ids, "cu_seqlens": edges},
+        ),
+        (f"{cls}: expected document_ids (B, L) = (2, 6), got (1, 6)", u, {"document_ids": ids[:1]}),
+        (
+            f"{cls}: expected document_ids (B, L) = (2, 6), got (2, 5)",
+            u,
+            {"document_ids": Segments.from_document_ids(ids[:, :5])},
+        ),
+        ("document_ids: expected an integer tensor (B, L)", u, {"document_ids": ids.float()}),
+        ("cu_seqlens: expected increasing values from 0 to B·L = 12", u, {"cu_seqlens": edges - 1}),
+    ]
+    for message, bad, options in wrong:
+        with pytest.raises(ValueError, match="^" + re.escape(message)):
+            mixer(bad, **options)
+    mask[1, 5] = False
+    with pytest.raises(ValueError, match=rf"^{cls}\.prefill: expected padding on the left only, "):
+        mixer.prefill(u, mask=mask)
+    for future in (-1, 1.5, "3"):
+        with pytest.raises(ValueError, match=rf"^{cls}\.prefill: expected future ≥ 0 tokens"):
+            mixer.prefill(u, future=future)
+    _, state = mixer.prefill(u)
+    for bad in (u, u[:1, 0], u[:, 0, :3]):
+        message = f"{cls}.step: expected u (B, D) = (2, {D}), got {tuple(bad.shape)}"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+            mixer.step(bad, state)
+
+
+@each_mixer
+def test_what_is_no_tensor_is_a_type_error(name: str) -> None:
+    mixer, u = build(name), torch.zeros(2, 6, D, dtype=torch.float64)
+    cls = type(mixer).__name__
+    ids = [[0] * 6] * 2
+    _, state = mixer.prefill(u)
+    calls: dict[str, Callable[[], Any]] = {
+        f"{cls}: expected a tensor as u, got list": lambda: mixer(u.tolist()),
+        f"{cls}: expected a tensor as u, got None": lambda: mixer.prefill(None),
+        f"{cls}: expected a tensor or None as mask, got list": lambda: mixer(u, mask=ids),
+        f"{cls}: expected a tensor or None as mask, got bool": lambda: mixer.prefill(u, mask=True),
+        f"{cls}: expected a tensor or None as document_ids, got list": (
+            lambda: mixer(u, document_ids=ids)
+        ),
+        f"{cls}: expected a tensor or None as cu_seqlens, got list": (
+            lambda: mixer(u, cu_seqlens=[0, 12])
+        ),
+        f"{cls}.step: expected a tensor as u, got list": lambda: mixer.step(
+            u[:, 0].tolist(), state
+        ),
+    }
+    for message, call in calls.items():
+        with pytest.raises(TypeError, match=f"^{re.escape(message)}"):
+            call()
+
+
+@each_mixer
+def test_the_state_of_another_mixer_is_refused(name: str) -> None:
+    mixer, u = build(name), torch.zeros(2, 3, 2 * D, dtype=torch.float64)
+    message = rf"^{type(mixer).__name__}\.step: the state, a \w+, is that of a mixer of another"
+    own = SPECS[name.split(",")[0]].state
+    strangers = [build(other) for other in CASES if SPECS[other.split(",")[0]].state is not own]
+    others = [stranger.prefill(u[..., :D])[1] for stranger in strangers]
+    state = mixer.prefill(u[..., :D])[1]
+    if isinstance(state, tuple):  # of another size; those of other kinds have tests of their own
+        others.append(type(state)(*(x[..., None] for x in state)))
+    for other in (*others, None, "state", {}):
+        with pytest.raises(ValueError, match=message):
+            mixer.step(u[:, 0, :D], other)
+
+
+SIZES: dict[str, list[str]] = {
+    "hyena": ["width", "max_length", "order", "short_width"],
+    "attention": ["width", "head_dim"],
+    "linear-attention": ["width", "head_dim"],
+    "aft-conv": ["width", "taps"],
+    "h3": ["width", "head_dim", "state"],
+    "s4d": ["width", "state"],
+    "gss": ["width", "state"],
+}
+
+
+@pytest.mark.parametrize("size", [0, -4, 2**40, 10**19, 2**64 + 8, 1.5, "8"])
+@pytest.mark.parametrize("name", SPECS)
+def test_sizes_that_cannot_be(name: str, size: Any) -> None:
+    spec = SPECS[name]
+    required = {"max_length": M} if name == "hyena" else {}
+    for argument in SIZES.get(name, ["width"]):
+        options = {"width": D, **required, argument: size}
+        with pytest.raises(ValueError, match=rf"expected .*\b{argument}\b.*, got '?{size}'?$"):
+            spec.type(**options, device="meta")
