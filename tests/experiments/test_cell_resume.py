@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from tiny_cells import cell, differing, timeless
+from two_at_once import resume_twice
 
 from hyena.experiments import read_result, run, run_cell
 from hyena.training import loop
@@ -101,6 +103,31 @@ def test_after_a_kill_from_the_newest_checkpoint(
     result = run_cell(cell(tmp_path / "parts", **TOKENS), say=lines.append).result
     assert lines[0] == "going on from step 4 of 6"
     assert timeless(result).curve == timeless(expected).curve
+    assert differing(whole, parts) == []
+
+
+RESUME = """
+import sys
+from pathlib import Path
+from tiny_cells import cell
+from hyena.experiments import run_cell
+
+
+def resume():
+    run_cell(cell(Path(sys.argv[1])), say=lambda line: None)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
+def test_of_two_processes_that_resume_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = cell(tmp_path / "whole"), cell(tmp_path / "parts")
+    expected = run_cell(whole).result
+    interrupted(parts.out, monkeypatch)
+    said = resume_twice(RESUME, parts.out)
+    assert said == f"another run is using {parts.out}; wait for it or stop it first"
+    assert timeless(read_result(parts.out)).curve == timeless(expected).curve
     assert differing(whole, parts) == []
 
 

@@ -1,12 +1,14 @@
 """A resumed run is the uninterrupted one, bit by bit."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
 from tiny_runs import MakeConfig, differing
+from two_at_once import resume_twice
 
 from hyena.training import (
     CheckpointConfig,
@@ -39,6 +41,30 @@ def test_resume_is_bitwise(make: MakeConfig, changes: dict[str, Any]) -> None:
     assert last.step == 6
     assert differing(whole.checkpoint, last.checkpoint) == []
     assert read_training_state(whole.checkpoint).best == read_training_state(last.checkpoint).best
+
+
+RESUME = """
+import sys
+from pathlib import Path
+from tiny_runs import tiny_config
+from hyena.training import train
+
+data, out = map(Path, sys.argv[1:])
+
+
+def resume():
+    train(tiny_config(data, out, resume=True))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
+def test_of_two_processes_that_resume_one_goes_on(make: MakeConfig, data: Path) -> None:
+    whole = train(make("whole"))
+    out = train(make("parts", stop_after=3)).checkpoint.parents[1]
+    said = resume_twice(RESUME, data, out)
+    assert said == f"another run is using {out}; wait for it or stop it first"
+    assert differing(whole.checkpoint, list_checkpoints(out / "checkpoints")[-1]) == []
+    assert [r["step"] for r in read_metrics(out / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_metrics_after_resume_are_those_of_one_run(make: MakeConfig) -> None:
