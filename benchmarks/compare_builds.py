@@ -30,7 +30,7 @@ from hyena.bench import generation
 from hyena.bench.allocator import environment, why_not_tuned
 from hyena.bench.convolution import cases
 from hyena.bench.generation.mixers import STATE
-from hyena.bench.report import table
+from hyena.files.markdown import table
 
 LIMIT = 1.05
 # Relative L2 differences of a row's numbers between builds, above which they do not compute alike.

@@ -1,6 +1,7 @@
 """Cells in processes of their own."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -218,5 +219,7 @@ def test_a_worker_saves_and_ends_when_its_parent_is_gone(tmp_path: Path) -> None
 
 
 def test_a_worker_without_a_cell_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.os, "read", lambda descriptor, size: b"")
-    assert worker.main() == 1
+    monkeypatch.setattr(os, "read", lambda descriptor, size: b"")
+    with pytest.raises(SystemExit) as ended:
+        worker.main()
+    assert ended.value.code == 1

@@ -23,7 +23,7 @@ def test_curves_of_several_panels_are_drawn(tmp_path: Path, logarithmic: bool) -
 
 
 def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="figures with intervals were to be drawn"):
+    with pytest.raises(ValueError, match="curves were to be drawn, but there are no points"):
         draw_intervals(
             {"one": {"a": []}}, tmp_path / "x.png", xlabel="x", ylabel="y", logarithmic=False
         )

@@ -20,5 +20,5 @@ def test_runs_are_drawn_in_rows_of_panels(tmp_path: Path, number: int) -> None:
 
 
 def test_no_runs_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="learning curves were to be drawn"):
+    with pytest.raises(ValueError, match="curves were to be drawn, but there are no points"):
         draw_learning({"a": {"b": [[]]}}, tmp_path / "x.png", xlabel="x", ylabel="y")

@@ -21,5 +21,5 @@ def test_panels_are_drawn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("panels", [{}, {"D = 64": {}}, {"D = 64": {"ours": []}}])
 def test_nothing_to_draw_is_an_error(panels: dict, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a drawing over lengths was asked for, but there are no"):
+    with pytest.raises(ValueError, match="curves were to be drawn, but there are no points"):
         draw_lengths(panels, tmp_path / "time.png", ylabel="ms")

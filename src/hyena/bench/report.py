@@ -8,13 +8,6 @@ from hyena.bench.goals import Goal, Results
 Table = list[list[str]]  # the first row is the heading
 
 
-def table(rows: Table) -> str:
-    """A Markdown table."""
-    heading, *others = rows
-    lines = [heading, ["---"] * len(heading), *others]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def goal_rows(wanted: Sequence[Goal], results: Results, labels: Mapping[str, str]) -> Table:
     """Goal, measured and whether it is met, a row each; contenders in notes by their labels."""
     rows = [["goal", "work", "where", "target", "measured", "range", ""]]

@@ -14,9 +14,10 @@ from hyena.bench import folder, generation
 from hyena.bench.convolution.cases import Case, Mode
 from hyena.bench.goals import Goal, Results
 from hyena.bench.reference import head_size
-from hyena.bench.report import goal_rows, table
+from hyena.bench.report import goal_rows
 from hyena.cli.bar import bar
 from hyena.cli.values import check_at_least
+from hyena.files.markdown import table
 from hyena.machine import convolution, hardware, setting
 from hyena.ops.backend import resolve_backend
 

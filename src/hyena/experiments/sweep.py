@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,6 +18,7 @@ from hyena.experiments.record import FAILED, Result, choose, find_finished, read
 from hyena.files import atomic
 from hyena.files.kinds import SWEEP, refuse_other
 from hyena.files.lock import locked
+from hyena.training.child import start
 from hyena.training.signals import stop_on_signal
 
 LOG = "log.txt"
@@ -167,26 +166,20 @@ def _run_cells(
 
 
 def _start(cell: CellConfig) -> subprocess.Popen[bytes]:
-    """Starts the cell's process, apart from the terminal: a signal reaches it through us."""
+    """Starts the cell's process."""
     cell.out.mkdir(parents=True, exist_ok=True)
     (cell.out / FAILED).unlink(missing_ok=True)
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # no files of the working directory
     if cell.threads is not None:
         environment["OMP_NUM_THREADS"] = str(cell.threads)
     with open(cell.out / LOG, "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "hyena.experiments.worker"],
-            stdin=subprocess.PIPE,
+        return start(
+            "hyena.experiments.worker",
+            plain(cell),
             stdout=log,
             stderr=log,
-            env=environment,
-            start_new_session=True,
+            environment=environment,
         )
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # of a process that died at once: see _end
-        process.stdin.write(json.dumps(plain(cell)).encode() + b"\n")
-        process.stdin.flush()
-    return process
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:

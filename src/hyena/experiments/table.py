@@ -12,6 +12,7 @@ from hyena.experiments.measure import Measure, measure_of
 from hyena.experiments.paper import paper_figure
 from hyena.experiments.plan import Settings
 from hyena.experiments.record import Result, Standing, pooled, reached
+from hyena.files import markdown
 from hyena.tasks import TaskConfig, build_task
 from hyena.tasks.config import READS
 
@@ -142,13 +143,16 @@ def table(sections: Sequence[Section], drawings: Sequence[str] = ()) -> str:
     """The whole page. Args: the tables; the names of PNG files to show below them."""
     parts = ["# Recall and reasoning", _LEGEND]
     for section in sections:
-        parts += [f"## {section.title}: {_heading(section.measure)}", _markdown(_values(section))]
+        parts += [
+            f"## {section.title}: {_heading(section.measure)}",
+            markdown.table(_values(section)),
+        ]
         if section.measure == "squared error":
             parts += _by_examples(section)
     parts.append(RUNS)
     parts += [f"![{Path(name).stem}]({name})" for name in drawings]
     for section in sections:
-        parts += [f"### {section.title}", _markdown(_runs(section)), _trials(section)]
+        parts += [f"### {section.title}", markdown.table(_runs(section)), _trials(section)]
         parts += [_failures(section)]
         parts += [_commands(section)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -259,7 +263,7 @@ def _trials(section: Section) -> str:
                 )
     if len(rows) == 1:
         return ""
-    return f"Trials, the chosen ones' figures in bold:\n\n{_markdown(rows)}"
+    return f"Trials, the chosen ones' figures in bold:\n\n{markdown.table(rows)}"
 
 
 def _settings(settings: Settings) -> str:
@@ -299,7 +303,7 @@ def _by_examples(section: Section) -> list[str]:
             ratio = [_ratio(details)] if compared else []
             rows.append([name, *_errors(details, "squared_error"), *ratio])
         if rows:
-            parts += [f"{AXES[section.axis].capitalize()} {column:,}:", _markdown(rows)]
+            parts += [f"{AXES[section.axis].capitalize()} {column:,}:", markdown.table(rows)]
     return parts
 
 
@@ -339,9 +343,3 @@ def _commands(section: Section) -> str:
         "Each figure's first seed, of the chosen trial, is run again by the following; where the "
         f"cell's folder is still there, with another --out.\n\n```sh\n{text}\n```"
     )
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    heading, *others = rows
-    lines = [heading, ["---"] * len(heading), *others]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

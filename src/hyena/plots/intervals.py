@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hyena.plots.figure import new_figure, save_png
+from hyena.plots.figure import add_legend, line_styles, new_panels, save_png
 
 
 class Point(NamedTuple):
@@ -41,44 +41,26 @@ def draw_intervals(
     Raises: ValueError if there is no point to draw; ImportError if matplotlib is not installed;
         OSError if the file cannot be written.
     """
-    if not any(points for curves in panels.values() for points in curves.values()):
-        raise ValueError("figures with intervals were to be drawn, but there are none")
-    labels = list(dict.fromkeys(label for curves in panels.values() for label in curves))
-    figure = new_figure(1.5 + 4.5 * len(panels), 4.5)
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for (title, curves), panel in zip(panels.items(), axes, strict=True):
+    figure, axes = new_panels(panels, 4.5, 4.5, margin=1.5, columns=len(panels), sharey=True)
+    styles = line_styles(panels)
+    for curves, panel in zip(panels.values(), axes, strict=True):
         for label, points in curves.items():
             if not points:
                 continue
             x, value, low, high = zip(*sorted(points), strict=True)
             below = [v - end for v, end in zip(value, low, strict=True)]
             above = [end - v for v, end in zip(value, high, strict=True)]
-            number = labels.index(label)
             panel.errorbar(
-                x,
-                value,
-                yerr=[below, above],
-                color=f"C{number % 10}",
-                linestyle=("-", "--", ":")[number // 10 % 3],
-                marker="o",
-                markersize=3,
-                capsize=2,
-                label=label,
+                x, value, yerr=[below, above], marker="o", markersize=3, capsize=2, **styles[label]
             )
         if logarithmic:
             panel.set_xscale("log", base=2)
         ticks = sorted({point.x for points in curves.values() for point in points})
         panel.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], rotation=30, ha="right")
-        panel.set(title=title, xlabel=xlabel)
+        panel.set_xlabel(xlabel)
         panel.minorticks_off()
-        panel.grid(alpha=0.3)
     axes[0].set_ylabel(ylabel)
     if top is not None:
         axes[0].set_ylim(0, 1.03 * top)
-    handles = {
-        label: handle
-        for panel in axes
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize="small")
+    add_legend(figure, axes)
     return save_png(figure, path)

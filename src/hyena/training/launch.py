@@ -10,11 +10,9 @@ every process, which only a command-line program survives.)
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 
 from hyena.files.records import to_plain
+from hyena.training.child import start
 from hyena.training.config import TrainConfig
 from hyena.training.device import check_device, find_device
 
@@ -171,27 +170,18 @@ def _blame_worker(workers: list[_Worker], error: Exception) -> None:
 
 
 class _Worker:
-    """A process of this machine beside the first.
-
-    It has a session of its own, so that Ctrl-C reaches the first process alone, which then stops
-    all of them at the same step; and it ends by itself when the first process is gone, however
-    that happened, because the pipe to it closes.
-    """
+    """A process of this machine beside the first."""
 
     def __init__(self, config: TrainConfig, local_rank: int) -> None:
         self.local_rank = local_rank
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "hyena.training.worker"],
-            stdin=subprocess.PIPE,
+        self.process = start(
+            "hyena.training.worker",
+            to_plain(config),
             stdout=subprocess.PIPE,
             stderr=self._output,
-            env={**os.environ, "LOCAL_RANK": str(local_rank)},
-            start_new_session=True,
+            environment={**os.environ, "LOCAL_RANK": str(local_rank)},
         )
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(to_plain(config)).encode() + b"\n")
-        self.process.stdin.flush()
 
     def wait_until_ready(self) -> None:
         """Wait until the worker is about to connect.

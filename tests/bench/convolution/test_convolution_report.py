@@ -12,7 +12,8 @@ from hyena.bench.convolution.cases import Case
 from hyena.bench.convolution.drawings import draw
 from hyena.bench.convolution.goals import goals
 from hyena.bench.convolution.report import limit_rows, paper_rows, report, time_rows
-from hyena.bench.report import goal_rows, table
+from hyena.bench.report import goal_rows
+from hyena.files.markdown import table
 
 SETTING = {"processor": "a processor", "threads": 2}
 LIMITS = {"copy": 1e9, "triad": 2e9, "matmul": 3e9, "matmul_bf16": 4e9, "multiply_add": 5e9}

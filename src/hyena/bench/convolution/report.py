@@ -9,7 +9,8 @@ from hyena.bench.convolution.cases import CONTENDERS, MODES
 from hyena.bench.convolution.goals import goals
 from hyena.bench.convolution.limits import least_traffic, nominal_flops
 from hyena.bench.goals import Results, ratio
-from hyena.bench.report import Table, bullets, figure, goal_rows, ms, not_measured, table, time
+from hyena.bench.report import Table, bullets, figure, goal_rows, ms, not_measured, time
+from hyena.files.markdown import table
 
 _DIRECTIONS = {"forward": "forward", "training": "forward + backward"}
 _WORKS = {

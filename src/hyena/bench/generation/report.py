@@ -7,7 +7,8 @@ from typing import Any
 from hyena.bench.generation.cases import BARE, CONTENDERS, KINDS
 from hyena.bench.generation.goals import goals, share_of_limit
 from hyena.bench.goals import Results
-from hyena.bench.report import Table, bullets, goal_rows, ms, not_measured, table, time
+from hyena.bench.report import Table, bullets, goal_rows, ms, not_measured, time
+from hyena.files.markdown import table
 
 Result = Mapping[str, Any]
 
