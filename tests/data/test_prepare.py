@@ -257,21 +257,15 @@ def test_a_full_disk_is_told_and_the_old_files_stay(folder, monkeypatch):
 
 
 def test_a_disk_that_fills_up_while_tokens_are_written(folder):
-    pytest.importorskip("resource")
+    resource = pytest.importorskip("resource")
     (folder / "long.txt").write_text("x" * 100_000)
-    out = folder.parent / "out"
-    program = (
-        "import resource, sys\n"
-        "from hyena.data import PrepareConfig, prepare\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
-        "try:\n"
-        "    prepare(PrepareConfig(source=sys.argv[1], out=sys.argv[2]))\n"
-        "except OSError as error:\n"
-        "    print(error)\n"
-    )
-    command = [sys.executable, "-c", program, str(folder), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"cannot write {out}: File too large; it is as it was before.")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"^cannot write .*out: File too large; it is as it was"):
+            prepare(config(folder))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [p.name for p in folder.parent.iterdir()] == ["texts"]
 
 

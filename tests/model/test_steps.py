@@ -1,6 +1,7 @@
 """Prefill and steps give what the forward pass gives."""
 
 import weakref
+from typing import Any
 
 import pytest
 import torch
@@ -115,6 +116,26 @@ def test_sequences_are_dropped_repeated_and_joined(mixers: str, future: int | No
             state = ModelState.join([state.select([0, 1]), state.select([2])])
         logits, state = model.step(ids[rows, t], state)
         assert_close(logits, expected[rows, t - 10], 1e-10)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([2], r"expected rows from 0 to 1, got \[2\]"),
+        ([0, -1], r"expected rows from 0 to 1, got \[0, -1\]"),
+        (torch.tensor([5]), r"expected rows from 0 to 1, got tensor\(\[5\]\)"),
+        ([0.5], r"expected an integer, got 0\.5"),
+        ([True], "expected an integer, got True"),
+        ([[0]], r"expected an integer, got \[0\]"),
+        ("a", "expected an integer, got 'a'"),
+        (None, "expected an integer, got None"),
+    ],
+)
+@torch.no_grad()
+def test_rows_that_are_not_there_are_one_line(rows: Any, message: str) -> None:
+    _, state = small_model("hyena,attention").prefill(tokens(2, 5))
+    with pytest.raises(ValueError, match=rf"^ModelState\.select: {message}$"):
+        state.select(rows)
 
 
 @torch.no_grad()

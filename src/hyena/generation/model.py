@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -32,17 +32,10 @@ class Model(Protocol):
 
     @property
     def config(self) -> Config: ...
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-    def prefill(
-        self,
-        input_ids: Tensor,
-        *,
-        mask: Tensor | None = None,
-        future: int | None = None,
-        keep_inputs: bool = False,
-        last_only: bool = False,
-    ) -> tuple[Tensor, ModelState]: ...
+    @property
+    def prefill(self) -> Callable[..., tuple[Tensor, ModelState]]: ...
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
 def check_model(model: Any) -> None:

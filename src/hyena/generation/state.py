@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
+from torch import Tensor
 
+from hyena.data.arguments import several, shown, whole_number
 from hyena.mixers.state import MixerState
 from hyena.ops.stepping.states import Rows
 
@@ -30,8 +32,16 @@ class ModelState:
         """The sequences of these indices, in this order and with repeats; memory of its own.
 
         To drop sequences that have ended, to split a batch, for beams.
+
+        Raises: ValueError if one is no integer from 0 to B − 1.
         """
-        return self._with(layer.select(rows) for layer in self.layers)
+        given = several(rows.tolist() if isinstance(rows, Tensor) else rows)
+        chosen, B = [whole_number("ModelState.select", row) for row in given], self.layers[0].batch
+        if not all(0 <= row < B for row in chosen):
+            raise ValueError(
+                f"ModelState.select: expected rows from 0 to {B - 1}, got {shown(rows)}"
+            )
+        return self._with(layer.select(chosen) for layer in self.layers)
 
     def to(self, device: torch.device | str) -> ModelState:
         """The same on a device; its layers are not copied where they are there already."""
