@@ -35,10 +35,15 @@ def peak_of(call: Callable[[], object]) -> Peak | str:
         _CLEAR.write_text("5")  # resets the high-water mark
     except OSError as error:
         return f"the high-water mark cannot be reset: {error.strerror}"
-    before = _kilobytes("VmRSS")
+    before = _bytes("VmRSS")
     call()
-    peak = _kilobytes("VmHWM")
-    return Peak(max(0, peak - before) * 1024, peak * 1024)
+    peak = _bytes("VmHWM")
+    return Peak(max(0, peak - before), peak)
+
+
+def resident() -> int | None:
+    """Bytes of the process in memory; None where the system does not say."""
+    return _bytes("VmRSS") if _STATUS.is_file() else None
 
 
 def available() -> int | None:
@@ -46,7 +51,7 @@ def available() -> int | None:
     info = Path("/proc/meminfo")
     if not info.is_file():
         return None
-    return _field(info.read_text(), "MemAvailable") * 1024
+    return _field(info.read_text(), "MemAvailable")
 
 
 def too_large(bytes: float) -> str:
@@ -57,12 +62,14 @@ def too_large(bytes: float) -> str:
     return f"may need {bytes / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB are free"
 
 
-def _kilobytes(name: str) -> int:
+def _bytes(name: str) -> int:
     return _field(_STATUS.read_text(), name)
 
 
 def _field(text: str, name: str) -> int:
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name}:"))
+    """In bytes; the system counts in KiB."""
+    lines = (line.split() for line in text.splitlines())
+    return next(1024 * int(line[1]) for line in lines if line[:1] == [f"{name}:"])
 
 
 def _give_back() -> None:

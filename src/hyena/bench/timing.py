@@ -66,7 +66,7 @@ def time_in_turns(
         turns = {
             name: _samples(once[name] * inner[name], share, seconds, repeats) for name in calls
         }
-        for name in _rounds(turns):
+        for name in rounds(turns):
             samples[name].append(_sample(calls[name], inner[name], clock))
     return {name: _summary(times, inner[name]) for name, times in samples.items()}
 
@@ -90,13 +90,14 @@ def _samples(sample: float, share: float, seconds: float, repeats: int) -> int:
     return min(max(int(share / max(sample, 1e-9)), fewest), repeats)
 
 
-def _rounds(turns: Mapping[str, int]) -> Iterator[str]:
-    """Names in the order of measurement: each as often as its turns, spread evenly."""
-    rounds, names = max(turns.values()), list(turns)
-    for r in range(rounds):
-        shift = r % len(names)
-        for name in names[shift:] + names[:shift]:
-            if (r + 1) * turns[name] // rounds > r * turns[name] // rounds:
+def rounds(turns: Mapping[str, int], shift: int = 0) -> Iterator[str]:
+    """Names in the order of measurement: each as often as its turns, spread evenly. Who begins a
+    round changes; the first one, by ``shift``."""
+    count, names = max(turns.values()), list(turns)
+    for r in range(count):
+        first = (r + shift) % len(names)
+        for name in names[first:] + names[:first]:
+            if (r + 1) * turns[name] // count > r * turns[name] // count:
                 yield name
 
 

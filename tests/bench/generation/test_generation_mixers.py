@@ -90,7 +90,7 @@ def test_without_projections_the_rest_is_the_same() -> None:
     for mixer in mixers:
         with torch.no_grad():
             tokens = u[:, 20:].transpose(0, 1)
-            bare, _ = without_projections(mixer, mixer.in_proj(tokens))
+            bare = without_projections(mixer, mixer.in_proj(tokens))
             states = []
             for _ in range(2):
                 left = mixer.prefill(u[:, :20])

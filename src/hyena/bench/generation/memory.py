@@ -1,8 +1,6 @@
 """Memory of a prefill and of the state it leaves; to be used in a fresh process."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +8,9 @@ import torch
 from hyena.bench.generation.cases import Case
 from hyena.bench.generation.held import held_bytes
 from hyena.bench.generation.mixers import build_mixer, random_inputs
-from hyena.bench.memory import peak_of
+from hyena.bench.memory import peak_of, resident
 
 _WARM_UP_CONTEXT = 256
-_STATM = Path("/proc/self/statm")
 
 
 def measure_prefill(case: Case, name: str) -> dict[str, Any]:
@@ -27,9 +24,9 @@ def measure_prefill(case: Case, name: str) -> dict[str, Any]:
     _prefill(replace(case, context=min(case.context, _WARM_UP_CONTEXT)), name)()
     call = _prefill(case, name)
     states: list[object] = []
-    before = _resident()
+    before = resident()
     peak = peak_of(lambda: states.append(call()))
-    after = _resident()
+    after = resident()
     found: dict[str, Any] = {"state": held_bytes(states[0])}
     if before is not None and after is not None:
         found["stays"] = max(0, after - before)
@@ -46,10 +43,3 @@ def _prefill(case: Case, name: str) -> Any:
         return mixer.prefill(u, future=case.tokens)[1]
 
     return call
-
-
-def _resident() -> int | None:
-    """Bytes of the process in memory; None where the system does not say."""
-    if not _STATM.is_file():
-        return None
-    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

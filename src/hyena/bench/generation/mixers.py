@@ -6,7 +6,7 @@ Sizes: B batch, D width, P context, T tokens, H heads, E head size, R compared r
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from hyena.bench import reference
-from hyena.bench.generation.baselines import CachedDotProduct
+from hyena.bench.generation.baselines import CachedDotProduct, DotState
 from hyena.bench.generation.cases import BARE, SUMMED, Case
 from hyena.bench.generation.held import held_bytes
 from hyena.bench.generation.tokens import Course, Step, compared
 from hyena.bench.reference import ATTENTION_TOLERANCE, OPERATOR_TOLERANCE, head_size, seeded
 from hyena.filters import DiagonalSSM, LongFilter
-from hyena.mixers import AttentionState, CausalSelfAttention, HyenaOperator
+from hyena.mixers import AttentionState, CausalSelfAttention, HyenaOperator, HyenaState
 
 STATE = 64  # numbers in the state of a channel of the recurrent filter
 RECURRENT_TOLERANCE = 2e-5  # several times what rounding the decays comes to
@@ -34,20 +34,19 @@ Mixer = HyenaOperator | CausalSelfAttention | CachedDotProduct
 class Given(nn.Module):
     """In the place of a projection: hands out, call by call, what that has made before."""
 
-    def __init__(self, z: Tensor) -> None:
+    def __init__(self, z: Iterable[Tensor]) -> None:
         super().__init__()
-        self.z, self.at = z.unbind(), 0
+        self.z = iter(z)
 
     def forward(self, u: Tensor) -> Tensor:
-        self.at += 1
-        return self.z[self.at - 1]
+        return next(self.z)
 
 
-def without_projections(mixer: Mixer, z: Tensor) -> tuple[Mixer, Given]:
-    """The mixer between its projections; z (tokens, B, C), what the first of them would give."""
-    bare, given = copy.copy(mixer), Given(z)
-    bare._modules = {**mixer._modules, "in_proj": given, "out_proj": nn.Identity()}
-    return bare, given
+def without_projections(mixer: Mixer, z: Iterable[Tensor]) -> Mixer:
+    """The mixer between its projections; z (B, C), what the first of them would give, by token."""
+    bare = copy.copy(mixer)
+    bare._modules = {**mixer._modules, "in_proj": Given(z), "out_proj": nn.Identity()}
+    return bare
 
 
 def build_mixer(name: str, width: int, max_length: int) -> HyenaOperator | CausalSelfAttention:
@@ -124,21 +123,43 @@ def full_attention(wide: CausalSelfAttention, u: Tensor, first: int) -> Tensor:
     return wide.out_proj(y.transpose(1, 2).flatten(2))
 
 
-@dataclass
-class _Way:
-    """How a mixer generates in a case: tokens from position ``first`` on."""
+@dataclass(frozen=True)
+class Way:
+    """How a mixer generates the tokens after some first ones."""
 
     mixer: Mixer
-    begin: Callable[[], Any]
-    """To its state before the first of them."""
-    first: int
-    tokens: int
-    truth: Callable[[], Tensor]
-    """(R, tokens, D) float64."""
+    start: Any
+    """Its state after the first ones."""
+    again: Callable[[Any], Any]
+    """Of the start, a state to go on from that leaves it as it is."""
+    truth: Tensor
+    """(R, at least as many as the tokens, D) float64."""
     tolerance: float
-    held: int
-    all: bool = False
+    all: bool
     """Whether it has to do all of them, since they do not cost alike."""
+
+    def course(self, u: Tensor, *, bare: bool = False) -> Course:
+        """Through u (tokens, B, D), with or without projections."""
+        tokens, project = u.unbind(), self.mixer.out_proj if bare else None
+        z = self.mixer.in_proj(u).unbind() if bare else None
+
+        def begin() -> Step:
+            state = self.again(self.start)
+            mixer: Any = self.mixer if z is None else without_projections(self.mixer, z)
+
+            def step(i: int) -> Tensor:
+                y: Tensor = mixer.step(tokens[i], state)[0]
+                return y
+
+            return step
+
+        def check(got: Tensor) -> float:
+            """Of outputs (tokens done, R, D), or of what the output projection makes of them."""
+            got = got if project is None else project(got)
+            return reference.relative_error(got, self.truth[:, : len(got)].transpose(0, 1))
+
+        fewest = None if self.all else FEWEST
+        return Course(begin, len(tokens), fewest, check, self.tolerance, held_bytes(self.start))
 
 
 class _Mixers:
@@ -150,70 +171,41 @@ class _Mixers:
         self.u = random_inputs(case.batch, self.length, case.width)
         self.operator = build_operator(case.width, self.length)
         self.truth = full_forward(copy.deepcopy(self.operator).double(), compared(self.u))
-        self._ways: dict[str, _Way] = {}
+        self.way = cache(self._way)
 
     def course(self, name: str) -> Course:
+        P, T, base = self.case.context, self.case.tokens, name.removesuffix(BARE)
         if name == "full":
             return self._recomputed()
-        base = name.removesuffix(BARE)
-        if base not in self._ways:
-            self._ways[base] = self._way(base)
-        way = self._ways[base]
-        u = self.u[:, way.first : way.first + way.tokens].transpose(0, 1).contiguous()
-        begin, check = partial(_begin, way, u), partial(_error, way)
-        if base != name:
-            bare, given = without_projections(way.mixer, way.mixer.in_proj(u))
-            begin = partial(_begin, way, u, bare, given)
-            check = partial(_error, way, project=way.mixer.out_proj)
-        fewest = None if way.all else FEWEST
-        return Course(begin, way.tokens, fewest, check, way.tolerance, way.held)
+        whole = base == "hyena" or (base == "dot" and P <= SUMMED)
+        first, tokens = (1, P) if self.case.kind == "grown" and whole else (P, T)
+        return self.way(base, first, tokens).course(self.tokens(first, tokens), bare=base != name)
 
-    def exact(self, first: int, tokens: int) -> _Way:
-        start = prefill(self.operator, self.u[:, :first], tokens)
-        truth = partial(self.truth.narrow, 1, first, tokens)
-        held = held_bytes(start)
-        return _Way(
-            self.operator, start.copy, first, tokens, truth, OPERATOR_TOLERANCE, held, all=True
-        )
+    def tokens(self, first: int, count: int) -> Tensor:
+        """(count, B, D)"""
+        return self.u[:, first : first + count].transpose(0, 1).contiguous()
 
-    def _way(self, name: str) -> _Way:
-        P, T, grown = self.case.context, self.case.tokens, self.case.kind == "grown"
+    def _way(self, name: str, first: int, tokens: int) -> Way:
+        u, mixer = self.u[:, :first], self.operator
+        truth = self.truth[:, first:]
         if name == "hyena":
-            return self.exact(1, P) if grown else self.exact(P, T)
+            start = prefill(mixer, u, tokens)
+            return Way(mixer, start, HyenaState.copy, truth, OPERATOR_TOLERANCE, True)
         if name == "dot":
-            grown = grown and P <= SUMMED
-            return self._dot(1, P, True) if grown else self._dot(P, T, False)
+            dot, all = CachedDotProduct(mixer, self.length), first < self.case.context
+            return Way(dot, dot.prefill(u), DotState.rewound, truth, OPERATOR_TOLERANCE, all)
         if name == "distilled":
-            return self._distilled(P, T)
+            mixer = build_operator(self.case.width, self.length, recurrent=True)
+            truth = full_forward(copy.deepcopy(mixer).double(), compared(self.u))[:, first:]
+            start = prefill(mixer, u, tokens)
+            return Way(mixer, start, HyenaState.copy, truth, RECURRENT_TOLERANCE, False)
         if name == "attention":
-            return self._attention(P, T)
+            attention = build_attention(self.case.width)
+            wide, again = copy.deepcopy(attention).double(), partial(rewound, length=first)
+            truth = full_attention(wide, compared(self.u), first)
+            start = fill_cache(attention, u, tokens)
+            return Way(attention, start, again, truth, ATTENTION_TOLERANCE, False)
         raise ValueError(f"mixers have hyena, distilled, attention, dot and full, but not {name}")
-
-    def _dot(self, first: int, tokens: int, all: bool) -> _Way:
-        mixer = CachedDotProduct(self.operator, self.length)
-        start = mixer.prefill(self.u[:, :first])
-        truth = partial(self.truth.narrow, 1, first, tokens)
-        held = held_bytes(start)
-        return _Way(mixer, start.rewound, first, tokens, truth, OPERATOR_TOLERANCE, held, all=all)
-
-    def _distilled(self, first: int, tokens: int) -> _Way:
-        mixer = build_operator(self.case.width, self.length, recurrent=True)
-        whole = full_forward(copy.deepcopy(mixer).double(), compared(self.u))
-        start = prefill(mixer, self.u[:, :first], tokens)
-        truth = partial(whole.narrow, 1, first, tokens)
-        held = held_bytes(start)
-        return _Way(mixer, start.copy, first, tokens, truth, RECURRENT_TOLERANCE, held)
-
-    def _attention(self, first: int, tokens: int) -> _Way:
-        mixer = build_attention(self.case.width)
-        start = fill_cache(mixer, self.u[:, :first], tokens)
-
-        def truth() -> Tensor:
-            return full_attention(copy.deepcopy(mixer).double(), compared(self.u), first)
-
-        begin = partial(rewound, start, first)
-        held = held_bytes(start)
-        return _Way(mixer, begin, first, tokens, cache(truth), ATTENTION_TOLERANCE, held)
 
     def _recomputed(self) -> Course:
         """One more token by a forward pass over all P; of which the last output is new."""
@@ -242,29 +234,6 @@ def growth_courses(case: Case) -> dict[str, Course]:
     """Exact generation of L tokens after one, for contenders "L=…"."""
     mixers, found = _Mixers(case), {}
     for name in case.contenders:
-        way = mixers.exact(1, int(name.removeprefix("L=")))
-        u = mixers.u[:, 1 : 1 + way.tokens].transpose(0, 1).contiguous()
-        check = partial(_error, way)
-        begin = partial(_begin, way, u)
-        found[name] = Course(begin, way.tokens, None, check, way.tolerance, way.held)
+        L = int(name.removeprefix("L="))
+        found[name] = mixers.way("hyena", 1, L).course(mixers.tokens(1, L))
     return found
-
-
-def _begin(way: _Way, u: Tensor, bare: Mixer | None = None, given: Given | None = None) -> Step:
-    """u (tokens, B, D)."""
-    state, tokens = way.begin(), u.unbind()
-    mixer: Any = way.mixer if bare is None else bare
-    if given is not None:
-        given.at = 0
-
-    def step(i: int) -> Tensor:
-        y, _ = mixer.step(tokens[i], state)
-        return y
-
-    return step
-
-
-def _error(way: _Way, got: Tensor, *, project: Callable[[Tensor], Tensor] | None = None) -> float:
-    """Of outputs (tokens done, R, D), or what the output projection would make of them."""
-    got = got if project is None else project(got)
-    return reference.relative_error(got, way.truth()[:, : got.shape[0]].transpose(0, 1))

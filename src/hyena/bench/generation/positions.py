@@ -9,16 +9,13 @@ n numbers in the state of a channel.
 import copy
 from collections import deque
 from collections.abc import Iterator
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from hyena.bench import reference
 from hyena.bench.generation.cases import Case
-from hyena.bench.generation.held import held_bytes
-from hyena.bench.generation.mixers import RECURRENT_TOLERANCE, build_operator, full_forward
-from hyena.bench.generation.tokens import Course, Step
+from hyena.bench.generation.mixers import RECURRENT_TOLERANCE, Way, build_operator, full_forward
+from hyena.bench.generation.tokens import Course
 from hyena.filters import DiagonalSSM, LongFilter
 from hyena.mixers import HyenaOperator, HyenaState
 from hyena.ops.stepping.recurrence import RecurrentState
@@ -41,13 +38,8 @@ def position_courses(case: Case) -> dict[str, Course]:
         recent: deque[Tensor] = deque(maxlen=_KEPT)
         start = state_after(operator, _noted(before, recent))
         truth = full_forward(wide, torch.cat([*recent, u])[None])[:, -case.tokens :]
-        found[name] = Course(
-            partial(_begin, operator, start, u),
-            case.tokens,
-            check=partial(_error, truth.transpose(0, 1)),
-            tolerance=RECURRENT_TOLERANCE,
-            held=held_bytes(start),
-        )
+        way = Way(operator, start, HyenaState.copy, truth, RECURRENT_TOLERANCE, True)
+        found[name] = way.course(u[:, None])
     return found
 
 
@@ -82,17 +74,3 @@ def _noted(inputs: Iterator[Tensor], recent: deque[Tensor]) -> Iterator[Tensor]:
     for u in inputs:
         recent.append(u)
         yield u
-
-
-def _begin(operator: HyenaOperator, start: HyenaState, u: Tensor) -> Step:
-    state, tokens = start.copy(), u[:, None].unbind()
-
-    def step(i: int) -> Tensor:
-        y, _ = operator.step(tokens[i], state)
-        return y
-
-    return step
-
-
-def _error(truth: Tensor, got: Tensor) -> float:
-    return reference.relative_error(got, truth)

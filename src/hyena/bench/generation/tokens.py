@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hyena.bench.timing import Clock, quartiles, without_collector
+from hyena.bench.timing import Clock, quartiles, rounds, without_collector
 
 Step = Callable[[int], Tensor]
 """The output (B, …) of the i-th token; to be called with 0, 1, 2, …"""
@@ -114,17 +114,14 @@ def time_tokens(
 def turns(counts: Mapping[str, int], shift: int = 0) -> Iterator[tuple[str, int, int]]:
     """(name, first token, one past the last) in the order of measurement.
 
-    Each contender has turns of about TURN tokens, spread evenly; who begins a round changes.
+    Each contender has turns of about TURN tokens; see `hyena.bench.timing.rounds`.
     """
     parts = {name: max(1, count // TURN) for name, count in counts.items()}
-    rounds, names = max(parts.values()), list(counts)
-    for r in range(rounds):
-        first = (r + shift) % len(names)
-        for name in names[first:] + names[:first]:
-            before, after = (i * parts[name] // rounds for i in (r, r + 1))
-            if after > before:
-                start, stop = (i * counts[name] // parts[name] for i in (before, after))
-                yield name, start, stop
+    done = dict.fromkeys(parts, 0)
+    for name in rounds(parts, shift):
+        start, stop = (i * counts[name] // parts[name] for i in (done[name], done[name] + 1))
+        done[name] += 1
+        yield name, start, stop
 
 
 def per_token(repetitions: list[list[float]]) -> PerToken:
