@@ -5,10 +5,10 @@ import shlex
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import damaged_files
-from hostile import options_file
+from hostile import damage, options_file
 from outcome import Outcome, commanded
 
 VALUES = (
@@ -35,7 +35,7 @@ WORK = {
     "lengths",
 }
 BASES = (
-    damaged_files.TRAIN[:5] + damaged_files.TRAIN[5:],
+    damaged_files.TRAIN,
     damaged_files.EVALUATE,
     damaged_files.GENERATE,
     damaged_files.CELL,
@@ -47,7 +47,7 @@ BASES = (
     shlex.split("tasks table cell"),
     shlex.split("distill run --out n --state 2 --documents 1"),
     shlex.split("bench goals --lengths [3] --out n"),  # which has no such row: nothing is timed
-    shlex.split("plot absent"),
+    shlex.split("plot run --out n"),
 )
 FILES = (
     "wide.yaml",
@@ -61,17 +61,52 @@ FILES = (
 )
 DRAWN = "drawn.yaml"
 _PATHS = ("config", "out")  # that are written or read at the end: no devices
+# Real files and folders of every kind, most of them of the wrong one for the option.
+REAL = (
+    *("data", "run", "cell", "texts", "texts/0.txt", "lines.jsonl", "tokenizer.json", "sweep.yaml"),
+    *("state.safetensors", "run/checkpoints", "run/metrics.jsonl", "data/manifest.json", "empty"),
+    *(
+        "run/checkpoints/step-00000002",
+        "run/checkpoints/step-00000002/model.safetensors",
+        "nothing",
+    ),
+    *("train.yaml", "loop", "closed", "run/checkpoints/../checkpoints", "/dev/null", "/dev/full"),
+    *("cell/result.json", "no/such/folder", "data/", "./run", "a file with blanks", "ünïcödé"),
+)
+SOUND = {
+    int: ("0", "1", "2", "3", "4", "8", "16", "64", "-7", "2147483648"),
+    float: ("0", "0.1", "0.5", "1", "1.5", "-0.5", "1e-8", "1e30"),
+    bool: ("true", "false"),
+    str: ("hyena", "attention", "hyena,attention", "bytes", "text", "The state", "induction", "é"),
+    type(None): ("null",),
+}
+SMALL = ("1", "2", "3")  # of work
 
 
-def names(kind: Any, prefix: str = "") -> list[str]:
-    """The dotted names of the fields of a dataclass and of those inside."""
+def options_of(kind: Any, prefix: str = "") -> dict[str, Any]:
+    """The dotted names of the fields of a dataclass and of those inside, and their types."""
     hints = get_type_hints(kind)
-    found = []
+    found = {}
     for field in fields(kind):
-        found.append(prefix + field.name)
+        found[prefix + field.name] = hints[field.name]
         if is_dataclass(hints[field.name]):
-            found += names(hints[field.name], f"{prefix}{field.name}.")
+            found |= options_of(hints[field.name], f"{prefix}{field.name}.")
     return found
+
+
+def _fitting(rng: random.Random, name: str, hint: Any) -> str:
+    """A value of the option's type, which gets past the command line to the work itself."""
+    inside = get_args(hint)
+    if get_origin(hint) is Literal:
+        return str(rng.choice(inside))
+    if get_origin(hint) in (list, tuple):
+        kinds = [inside[0]] * rng.randrange(4) if get_origin(hint) is list else inside
+        return f"[{','.join(_fitting(rng, name, kind) for kind in kinds)}]"
+    if inside and get_origin(hint) is not dict:
+        return _fitting(rng, name, rng.choice(inside))
+    if hint is int and name.rpartition(".")[2] in WORK:
+        return rng.choice(SMALL)
+    return rng.choice(REAL if hint is Path else SOUND.get(hint, VALUES))
 
 
 def draw(rng: random.Random, sound: Path) -> tuple[str, Callable[[], Outcome]]:
@@ -81,41 +116,75 @@ def draw(rng: random.Random, sound: Path) -> tuple[str, Callable[[], Outcome]]:
     words = list(rng.choice(BASES))
     command = " ".join(words[: 2 if words[0] in GROUPS else 1])
     if command == "train":
-        words += ["--out", "new"]
-    options = [*names(module_of(command).Config), "config"]
+        words = [*_without(words, "out"), "--out", "new"]
+    options = {**options_of(module_of(command).Config), "config": Path}
+    if (first := module_of(command).POSITIONAL) and words[len(command.split())][:2] != "--":
+        words.insert(len(command.split()), f"--{first}")  # so that it can be given another value
     damaged_files.fresh(sound)
+    _add_hostile()
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         words = _spoiled(rng, words, options)
     what = shlex.join([word[:200] for word in words])
     if DRAWN in words:
         what += f" with {Path(DRAWN).read_bytes()[:200]!r}"
+    if rng.random() < 0.15:  # one of the files that a command may read
+        files = [path for path in sorted(sound.rglob("*")) if path.is_file()]
+        file = rng.choice(files).relative_to(sound)
+        what += f"; {file}: {damage(rng, file, files)}"
     return what, lambda: commanded(words)[0]
 
 
-def _spoiled(rng: random.Random, words: list[str], options: list[str]) -> list[str]:
+def _add_hostile() -> None:
+    """What no command writes, beside what is sound."""
+    Path("nothing").touch()
+    Path("empty").mkdir()
+    Path("loop").symlink_to("loop")
+    Path("closed").write_text("Nobody may read this.")
+    Path("closed").chmod(0)
+    Path("a file with blanks").write_text("Some words.\n")
+    Path("ünïcödé").write_bytes("déjà vu".encode("latin-1"))
+
+
+def _spoiled(rng: random.Random, words: list[str], options: dict[str, Any]) -> list[str]:
     kind = rng.random()
-    if kind < 0.08:  # a word too many, too few or in the wrong place
+    if kind < 0.04:  # a word too many, too few or in the wrong place
         at = rng.randrange(1, len(words) + 1)
         return [*words[:at], rng.choice((*VALUES, "--", "-x", "--help=1", "--=1")), *words[at:]]
-    if kind < 0.12:
+    if kind < 0.06:
         at = rng.randrange(1, len(words))
         return words[:at] + words[at + 1 :]
-    if kind < 0.15:
+    if kind < 0.08:
         return [*words, "--config", rng.choice(FILES)]
-    if kind < 0.35:
+    if kind < 0.18:
         names = [name for name in options if "." not in name or rng.random() < 0.3]
         Path(DRAWN).write_bytes(options_file(rng, names, VALUES))
         return [*words, "--config", DRAWN]
-    option = rng.choice(options)
-    value = rng.choice(VALUES)
+    option = rng.choice(list(options))
+    fits = rng.random() < 0.85
+    value = _fitting(rng, option, options[option]) if fits else rng.choice((*VALUES, *REAL))
     last = option.rpartition(".")[2]
-    if last in WORK and (value.isdigit() or value in ("null", "", "[]")):
+    if last in WORK and value not in SMALL and (value.isdigit() or value in ("null", "", "[]")):
         value = "-1"
     if last in _PATHS and value.startswith(("/", "..")):
         value = ""
-    if kind < 0.4:  # a name that is not there
+    if kind < 0.2:  # a name that is not there
         at = rng.randrange(len(option))
         option = option[:at] + rng.choice("x.-_") + option[at + 1 :]
+    # An option that is there already is given another value rather than twice.
+    words = _without(words, option) if rng.random() < 0.9 else words
     if rng.random() < 0.5:
         return [*words, f"--{option}={value}"]
     return [*words, f"--{option}", value]
+
+
+def _without(words: list[str], option: str) -> list[str]:
+    """The words without the option and its value."""
+    kept, skipped = [], False
+    for word in words:
+        if skipped:
+            skipped = False
+        elif word.partition("=")[0] == f"--{option}":
+            skipped = "=" not in word
+        else:
+            kept.append(word)
+    return kept

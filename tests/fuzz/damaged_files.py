@@ -24,7 +24,7 @@ TRAIN = shlex.split(
     "--model.max_length=16 --model.mlp_width=8 --model.filter.width=4 --batch=2 --steps=3 "
     "--evaluation.every=1 --evaluation.batches=1 --checkpoint.every=1 --accelerator=cpu"
 )
-SWEEP = """rows: [{name: a, options: {mixer: hyena}}]
+SWEEP = """rows: [{name: a, settings: {model.mixers: hyena}}]
 base: {task: {length: 8, vocab_size: 6}, model: {width: 8, layers: 1, mlp_width: 8},
   model.filter.width: 4, threads: 1, training: {steps: 2, batch: 2, evaluate_every: 2,
   validation_sequences: 4, test_sequences: 4}}
