@@ -31,14 +31,18 @@ TOLERANCE = {
     torch.float16: 5e-4,
 }
 CASES = cases(TOLERANCE)
-HUGE = [1e30, torch.inf, -torch.inf, torch.nan]
+HUGE = torch.tensor([1e30, torch.inf, -torch.inf, torch.nan])  # one a channel
 
 
 @pytest.fixture(params=["as it is", "small"])
 def leaf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks summed in the time domain: of their size, and so small that there are many levels."""
     if request.param == "small":
-        monkeypatch.setattr(block_causal, "LEAF", 3)
+        small_leaf(monkeypatch)
+
+
+def small_leaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block_causal, "LEAF", 3)
 
 
 def draw(
@@ -69,7 +73,6 @@ def definition(**options: object) -> Callable[..., Tensor]:
     return op
 
 
-@pytest.mark.usefixtures("leaf")
 @pytest.mark.parametrize(("backend", "dtype"), CASES)
 @pytest.mark.parametrize(("B", "D", "L", "K"), SIZES)
 def test_equals_the_definition_with_every_gradient(
@@ -80,10 +83,15 @@ def test_equals_the_definition_with_every_gradient(
     backend: str,
     dtype: torch.dtype,
     generator: torch.Generator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     inputs = draw(generator, B, D, L, K, dtype)
-    got = with_gradients(exact(backend=backend), *inputs)
-    assert_all_close(got, with_gradients(definition(), *inputs), TOLERANCE[dtype])
+    expected = with_gradients(definition(), *inputs)
+    op = exact(backend=backend)
+    assert_all_close(with_gradients(op, *inputs), expected, TOLERANCE[dtype])
+    if L <= 200:  # many levels already
+        small_leaf(monkeypatch)
+        assert_all_close(with_gradients(op, *inputs), expected, TOLERANCE[dtype])
 
 
 @given(st.integers(1, 70), st.integers(1, 80), st.integers(1, 9))
@@ -96,16 +104,15 @@ def test_any_sizes_equal_the_definition(length: int, taps: int, leaf: int) -> No
 
 @pytest.mark.usefixtures("leaf")
 @pytest.mark.parametrize(("backend", "dtype"), CASES)
-@pytest.mark.parametrize("value", HUGE)
 def test_nothing_moves_an_earlier_output(
-    value: float, backend: str, dtype: torch.dtype, generator: torch.Generator
+    backend: str, dtype: torch.dtype, generator: torch.Generator
 ) -> None:
     L = 150
-    u, k, skip = draw(generator, 2, 3, L, L, dtype)
+    u, k, skip = draw(generator, 2, len(HUGE), L, L, dtype)
     before = exact(backend=backend)(u, k, skip)
     for t in (0, 1, 31, 32, 63, 64, 65, 100, 127, 128, 148, 149):
         moved = u.clone()
-        moved[..., t:] = value
+        moved[..., t:] = HUGE[:, None]
         moved[0, 0, t + 1 :] = u[0, 0, t + 1 :]  # in one row at that position only
         after = exact(backend=backend)(moved, k, skip)
         assert torch.equal(after[..., :t], before[..., :t])
@@ -114,19 +121,16 @@ def test_nothing_moves_an_earlier_output(
 
 @pytest.mark.usefixtures("leaf")
 @pytest.mark.parametrize("backend", backends())
-@pytest.mark.parametrize("value", HUGE)
-def test_a_gradient_comes_from_later_outputs_only(
-    value: float, backend: str, generator: torch.Generator
-) -> None:
+def test_a_gradient_comes_from_later_outputs_only(backend: str, generator: torch.Generator) -> None:
     L = 150
-    u, k, skip = draw(generator, 2, 3, L, L, torch.float32)
+    u, k, skip = draw(generator, 2, len(HUGE), L, L, torch.float32)
     dy = torch.randn(u.shape, generator=generator)
     u.requires_grad_()
     y = exact(backend=backend)(u, k, skip)
     [before] = torch.autograd.grad(y, u, dy, retain_graph=True)
     for t in (0, 1, 31, 32, 64, 100, 127, 128, 148):
         moved = dy.clone()
-        moved[..., t] = value
+        moved[..., t] = HUGE
         [after] = torch.autograd.grad(y, u, moved, retain_graph=True)
         assert torch.equal(after[..., t + 1 :], before[..., t + 1 :])
         assert bool((after[..., t] != before[..., t]).all())
@@ -135,7 +139,7 @@ def test_a_gradient_comes_from_later_outputs_only(
 @pytest.mark.usefixtures("leaf")
 @pytest.mark.parametrize("backend", backends())
 def test_the_gated_convolution_is_exact_as_well(backend: str, generator: torch.Generator) -> None:
-    L, D = 150, 3
+    L, D = 150, len(HUGE)
     z = torch.randn(2, 3 * D, L, generator=generator)
     k, skip = torch.randn(D, L, generator=generator), torch.randn(D, generator=generator)
     short = (torch.randn(3 * D, 3, generator=generator), torch.randn(3 * D, generator=generator))
@@ -146,12 +150,11 @@ def test_the_gated_convolution_is_exact_as_well(backend: str, generator: torch.G
     before = op(z)
     assert_close(before, gated_conv(z, k, skip, short=short, backend=backend), 1e-6)
     for t in (1, 32, 100, 149):
-        for value in HUGE:
-            moved = z.clone()
-            moved[..., t] = value
-            after = op(moved)
-            assert torch.equal(after[..., :t], before[..., :t])
-            assert bool((after[..., t] != before[..., t]).all())
+        moved = z.clone()
+        moved[..., t] = HUGE.repeat(3)
+        after = op(moved)
+        assert torch.equal(after[..., :t], before[..., :t])
+        assert bool((after[..., t] != before[..., t]).all())
 
 
 @pytest.mark.usefixtures("leaf")
@@ -222,7 +225,7 @@ def test_first_and_second_derivatives(
     L: int, K: int, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(block_causal, "LEAF", 2)
-    inputs = [x.requires_grad_() for x in draw(generator, 2, 2, L, K)]
+    inputs = [x.requires_grad_() for x in draw(generator, 2, 1, L, K)]
     assert torch.autograd.gradcheck(exact(), inputs)
     assert torch.autograd.gradgradcheck(exact(), inputs)
 
@@ -252,7 +255,7 @@ def test_meta_tensors() -> None:
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("backend", backends())
 def test_compiles_to_one_graph(backend: str, generator: torch.Generator) -> None:
-    inputs = draw(generator, 2, 3, 75, 75, torch.float32)
+    inputs = draw(generator, 2, 3, 40, 40, torch.float32)  # one level, and the leaves
     op = exact(backend=backend)
     compiled = torch.compile(op, fullgraph=True, backend="aot_eager")
     assert_all_close(with_gradients(compiled, *inputs), with_gradients(op, *inputs), 1e-6)
