@@ -1,28 +1,30 @@
-"""Options of a command from the fields of its dataclass, and wrong options as one clear line."""
+"""Options of a command from the fields of its dataclass, and wrong options as one clear line.
 
+Words and files are read and checked here; jsonargparse merges them, in order, with the defaults,
+and prints help and configuration.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_loader, set_parsing_settings
 
-from hyena.cli.help import help_of
 from hyena.cli.values import (
     UsageError,
     arms,
-    default_of,
+    check,
+    check_options,
     hint_of,
-    hints_of,
     option_names,
     required,
-    typed,
-    typed_options,
     unknown,
 )
 from hyena.cli.yaml_reader import read_file, read_text
-from hyena.files.records import from_plain
 
 Config = TypeVar("Config")
 
@@ -33,6 +35,23 @@ taken as it is."""
 REPEATED_NUMBERS: Mapping[str, str] = {"repeated": "numbers"}
 """Metadata of a field of numbers, whose option may be given several times: each is one more number,
 or several as in [10,13]."""
+
+# The help of an option is the docstring that stands under its field.
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+def _load(text: str) -> Any:
+    """JSON, as which files and lists are handed over; or YAML, as within bounds everywhere.
+
+    A text such as "### " is no comment here, where it would be read as none.
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text if text.lstrip().startswith("#") else read_text(text)
+
+
+set_loader("yaml", _load, exceptions=(ValueError,))
 
 
 def parse(
@@ -57,65 +76,87 @@ def parse(
         UsageError: an option is unknown, missing or of the wrong type, or a file cannot be read.
         ValueError: the values were of the right types, but the dataclass refused them.
     """
+    kind: Any = config_type  # mypy takes a type variable's type for unhashable
+    parser = _parser(command, summary, kind, positional)
     try:
         if positional == "config" and not words:
             raise UsageError("expected a file of options first")
-        read = _Words(config_type, positional, words)
-        if {"-h", "--help"} & read.flags:
-            print(help_of(command, summary, config_type, positional))
+        read = _Words(kind, positional, words)
+        if {"-h", "--help"} & {*read.flags}:
+            print(parser.format_help(), end="")  # argparse prints it, but hides a full disk
             return None
         if read.flags:
-            print(yaml.safe_dump(read.tree, sort_keys=False, allow_unicode=True), end="")
-            return None
-        lacking = [f"--{name}" for name in required(config_type) if read.tree[name] is None]
-        if lacking:
-            raise UsageError(f"required and not given: {', '.join(lacking)}")
-    except UsageError as problem:
+            parser.parse_args([*read.words(parser), *read.flags])
+        if lacking := required(kind, read.given):
+            raise UsageError(f"required and not given: {', '.join(f'--{n}' for n in lacking)}")
+        values = parser.instantiate(parser.parse_args(read.words(parser))).as_dict()
+    except (UsageError, ArgumentError) as problem:
         message = " ".join(str(problem).split())
         raise UsageError(f"{message} (see hyena {command} --help)") from problem
-    return from_plain(config_type, read.tree)
+    except SystemExit as end:  # --help and --print_config end the program when they have printed
+        if end.code:
+            raise
+        return None
+    del values["config"]
+    return config_type(**values)
+
+
+@lru_cache(maxsize=1)  # it takes longer to make than to use, and a sweep reads hundreds of cells
+def _parser(
+    command: str, summary: str, config_type: type, positional: str | None
+) -> ArgumentParser:
+    usage = f"hyena {command} [--config FILE] [--print_config] [options]"
+    if positional:
+        usage = usage.replace(command, f"{command} [{positional.upper()}]", 1)
+    parser = ArgumentParser(
+        prog=f"hyena {command}",
+        usage=usage,
+        description=summary[0].upper() + summary[1:] + ".",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="a YAML file of options; later ones win")
+    parser.add_class_arguments(config_type)
+    return parser
 
 
 class _Words:
-    """The words of a command line, each option checked and put into its place.
+    """The words of a command line, each option checked.
 
-    ``tree`` has the value of every option, None where a required one is not given; ``flags`` ask
+    ``given`` are the names of the options that the words and the files give, ``flags`` what asks
     for help or for the configuration instead.
     """
 
     def __init__(self, config_type: Any, positional: str | None, words: Sequence[str]) -> None:
         self.config_type = config_type
-        self.tree: dict[str, Any] = {}
-        for field in fields(config_type):
-            default = default_of(field)
-            self.tree[field.name] = None if default is MISSING else default
         self.names = option_names(config_type)
-        hints = hints_of(config_type)
+        hints = get_type_hints(config_type)
         self.free_fields = {name for name, hint in hints.items() if get_origin(hint) is dict}
         self.repeated = {f.name: f.metadata.get("repeated") for f in fields(config_type)}
+        self.given: set[str] = set()
         self.once: set[str] = set()
-        self.flags: set[str] = set()
+        self.flags: list[str] = []
+        self.found: list[tuple[str, str]] = []  # the option, and its value for jsonargparse
         self.several: dict[str, list[Any]] = {}
-        free: list[tuple[str, str, Any]] = []
+        self.free: dict[str, dict[str, Any]] = {}
         for option, text in self._pairs(positional, words):
-            group, dot, inner = option.partition(".")
-            if option == "config":
-                self._merge(_options_in(text, config_type))
-                continue
-            if option in self.once and not self.repeated.get(option):
-                raise UsageError(f"{option} was given twice; leave one of them out")
-            self.once.add(option)
-            if dot and group in self.free_fields:
-                free += [(group, *pair) for pair in self._free(option, inner, text)]
-                continue
-            value = self._value_of(option, text)
-            for part in reversed(option.split(".")):
-                value = {part: value}
-            self._merge(value)
-        # Last, so that they win over the files and over what was given of the whole field.
-        for group, name, value in free:
-            self.tree[group].pop(name, None)
-            self.tree[group][name] = value
+            self._take(option, text)
+
+    def words(self, parser: ArgumentParser) -> list[str]:
+        """The same for jsonargparse.
+
+        What was given of a field of free options is put into the whole field, which comes last, so
+        it wins over the files and the field's own: the parser would put one in the place of all.
+        """
+        found = [f"--{option}={value}" for option, value in self.found]
+        said: Any = parser.parse_args(found) if self.free else None
+        for field, options in self.free.items():
+            whole = dict(said[field])
+            for name, value in options.items():
+                whole.pop(name, None)  # to come last
+                whole[name] = value
+            found.append(f"--{field}={json.dumps(whole)}")
+        return found
 
     def _pairs(self, positional: str | None, words: Sequence[str]) -> list[tuple[str, str]]:
         """The options by name with their values, in order."""
@@ -127,10 +168,10 @@ class _Words:
             words = words[1:]
         left = iter(words)
         for word in left:
-            if word in ("-h", "--help", "--print_config"):
-                self.flags.add(word)
-                continue
             option, equals, text = word.partition("=")
+            if word in ("-h", "--help") or option == "--print_config" or option.endswith(".help"):
+                self.flags.append(word)
+                continue
             name = option[2:]
             if option[:2] != "--" or not name:
                 word = " ".join([word, *takewhile(lambda other: other[:2] != "--", left)])[:80]
@@ -149,65 +190,82 @@ class _Words:
         """The option's name as it is written in the dataclass: --top-k as top_k."""
         plain = name.replace("-", "_")
         field, dot, inner = plain.partition(".")
-        if field in self.free_fields and dot:
-            if not inner:
-                raise UsageError(f"{field}.: expected the name of an option after the dot")
+        if field in self.free_fields and dot and not inner:
+            raise UsageError(f"{field}.: expected the name of an option after the dot")
+        if plain.removesuffix("+") in (*self.names, "config") or (
+            field in self.free_fields and dot
+        ):
             return plain
-        if plain not in (*self.names, "config"):
-            raise UsageError(unknown(name, self.names))
-        return plain
+        raise UsageError(unknown(name, self.names))
 
-    def _free(self, name: str, inner: str, text: str) -> list[tuple[str, Any]]:
-        """What is said of one of a field's free options."""
-        if not text:
-            raise UsageError(f"{name}: expected a value after it")
-        field, value = name.partition(".")[0], _value(name, text)
-        typed(field, {inner: value}, hint_of(self.config_type, field))
-        return _dotted(inner, value)
+    def _take(self, option: str, text: str) -> None:
+        if option == "config":
+            self._take_file(text)
+            return
+        name = option.removesuffix("+")
+        if option in self.once and name == option and not self.repeated.get(name):
+            raise UsageError(f"{name} was given twice; leave one of them out")
+        self.once.add(option)
+        self.given.add(name)
+        field, dot, inner = name.partition(".")
+        if dot and field in self.free_fields:
+            if not text:
+                raise UsageError(f"{name}: expected a value after it")
+            options = self.free.setdefault(field, {})
+            value = _value(name, text)
+            check(field, {inner: value}, hint_of(self.config_type, field))
+            options.update(_dotted(inner, value))
+            return
+        value = self._value_of(option, text)
+        self.found.append((option, value))
 
-    def _value_of(self, name: str, text: str) -> Any:
-        """An option's value, which is YAML but for texts."""
+    def _take_file(self, text: str) -> None:
+        try:
+            tree = read_file(text)
+        except ValueError as problem:
+            raise UsageError(f"config: {problem}") from problem
+        if not isinstance(tree, dict):
+            got = f'got "{tree!s:.40}"' if tree is not None else "it is empty"
+            raise UsageError(f'config: {text} has no options: expected lines "name: value", {got}')
+        self.given.update(check_options(self.config_type, tree))
+        self.found.append(("config", json.dumps(tree)))
+
+    def _value_of(self, option: str, text: str) -> str:
+        """An option's value as jsonargparse reads it, which is YAML but for texts."""
+        name = option.removesuffix("+")
         hint = hint_of(self.config_type, name)
         kinds = arms(hint)
-        value: Any = text
+        if option != name:
+            check(name, [text if str in get_args(hint) else _value(name, text)], hint)
+            return text
         if Path in kinds and not text:
             raise UsageError(f'{name}: expected a path, got ""; "." is the working directory')
         if kind := self.repeated.get(name):
-            value = self.several.setdefault(name, [])
-            value += [text] if kind == "texts" else _numbers(name, text)
-        elif str in kinds or Path in kinds:
+            self.found = [
+                (o, v) for o, v in self.found if o != name
+            ]  # it stands where its last did
+            items = self.several.setdefault(name, [])
+            items += [text] if kind == "texts" else _numbers(name, text)
+            check(name, items, hint)
+            return json.dumps(items)
+        if str in kinds or Path in kinds:
             listed = any(get_origin(kind) is list for kind in kinds) and text[:1] == "["
-            if listed:
-                value = _value(name, text)
-            elif text == "null" and type(None) in kinds:
-                value = None
-        elif text not in [choice for kind in kinds for choice in get_args(kind)]:
-            value = _value(name, text)
-        if is_dataclass(hint) and isinstance(value, dict):
-            return typed_options(hint, value, f"{name}.")
-        return typed(name, value, hint)
-
-    def _merge(self, options: dict[str, Any]) -> None:
-        """Puts options into their places, and leaves the others of their groups as they are."""
-        waiting = [(self.tree, options, self.config_type)]
-        for place, values, kind in waiting:
-            for name, value in values.items():
-                if is_dataclass(hints_of(kind)[name]):
-                    waiting.append((place[name], value, hints_of(kind)[name]))
-                else:
-                    place[name] = value
+            if not listed:
+                check(name, None if text == "null" and type(None) in kinds else text, hint)
+                return text
+        if is_dataclass(hint):
+            value = read_file(text) if Path(text).is_file() else _value(name, text)
+            if isinstance(value, dict):
+                self.given.update(check_options(hint, value, f"{name}."))
+                return json.dumps(value)
+        value = text if text in _choices(hint) else _value(name, text)
+        check(name, value, hint)
+        return text if isinstance(value, str) else json.dumps(value)
 
 
-def _options_in(path: str, config_type: Any) -> dict[str, Any]:
-    """The options in a file."""
-    try:
-        tree = read_file(path)
-    except ValueError as problem:
-        raise UsageError(f"config: {problem}") from problem
-    if not isinstance(tree, dict):
-        got = f'got "{tree!s:.40}"' if tree is not None else "it is empty"
-        raise UsageError(f'config: {path} has no options: expected lines "name: value", {got}')
-    return typed_options(config_type, tree)
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The texts that a field of fixed choices may be."""
+    return tuple(choice for kind in arms(hint) for choice in get_args(kind))
 
 
 def _value(name: str, text: str) -> Any:

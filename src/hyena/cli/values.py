@@ -1,15 +1,12 @@
 """Whether a value is what the type of an option's field asks for, in one line if it is not."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
-
-from hyena.files.records import to_plain
 
 OPTIONS_OF = "options_of"
 """Metadata of a field of free options by name: the dataclass whose options they are."""
@@ -19,18 +16,13 @@ class UsageError(Exception):
     """The command line or the file given to --config is wrong; the message is one line."""
 
 
-@cache
-def hints_of(config_type: Any) -> dict[str, Any]:
-    """The types of a dataclass's fields."""
-    return get_type_hints(config_type)
-
-
 def option_names(config_type: Any, prefix: str = "") -> list[str]:
     """The dotted names of all options: the fields of a dataclass and of the dataclasses inside."""
+    hints = get_type_hints(config_type)
     names = []
     for field in fields(config_type):
         names.append(prefix + field.name)
-        inner = field.metadata.get(OPTIONS_OF, hints_of(config_type)[field.name])
+        inner = field.metadata.get(OPTIONS_OF, hints[field.name])
         if is_dataclass(inner):
             names += option_names(inner, f"{prefix}{field.name}.")
     return names
@@ -39,35 +31,33 @@ def option_names(config_type: Any, prefix: str = "") -> list[str]:
 def hint_of(config_type: Any, name: str) -> Any:
     """The type of an option by its dotted name."""
     first, _, rest = name.partition(".")
-    hint = hints_of(config_type)[first]
+    hint = get_type_hints(config_type)[first]
     return hint_of(hint, rest) if rest else hint
 
 
-def typed_options(config_type: Any, tree: Any, prefix: str = "") -> dict[str, Any]:
-    """The options in a mapping, each as its type asks. Raises: UsageError."""
-    hints, found = hints_of(config_type), {}
+def check_options(config_type: Any, tree: Any, prefix: str = "") -> Iterator[str]:
+    """Checks options that stand in a mapping. Yields: their dotted names."""
+    hints = get_type_hints(config_type)
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if key not in hints:
             raise UsageError(unknown(name, option_names(config_type, prefix)))
-        if value is None and key in required(config_type):
+        if value is None and key in required(config_type, set()):
             continue  # as --print_config writes it
+        yield name
         if is_dataclass(hints[key]) and isinstance(value, dict):
-            found[key] = typed_options(hints[key], value, f"{name}.")
+            yield from check_options(hints[key], value, f"{name}.")
         else:
-            found[key] = typed(name, value, hints[key])
-    return found
+            check(name, value, hints[key])
 
 
-def required(config_type: Any) -> list[str]:
-    """The options that have no default."""
-    return [f.name for f in fields(config_type) if f.default is f.default_factory is MISSING]
-
-
-def default_of(field: Field[Any]) -> Any:
-    """The default of a field as it stands in a file; MISSING if there is none."""
-    made = field.default_factory
-    return to_plain(field.default if made is MISSING else made())
+def required(config_type: Any, given: set[str]) -> list[str]:
+    """The options that have no default and are not given."""
+    lacking = []
+    for field in fields(config_type):
+        if field.default is field.default_factory is MISSING and field.name not in given:
+            lacking.append(field.name)
+    return lacking
 
 
 def arms(hint: Any) -> tuple[Any, ...]:
@@ -75,51 +65,48 @@ def arms(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
-def typed(name: str, value: Any, hint: Any) -> Any:
-    """The value of an option as its type asks: a whole number where any may be is a float.
-
-    Raises: UsageError if the value is none of the type's, or no finite number.
-    """
+def check(name: str, value: Any, hint: Any) -> None:
+    """Raises UsageError if the value of an option is none of its type's, or no finite number."""
     kinds = arms(hint)
     for kind in kinds:
-        origin, inside = get_origin(kind), get_args(kind)
+        origin = get_origin(kind)
         if isinstance(value, list) and origin in (list, tuple):
-            return _typed_items(name, value, kind)
+            return _check_items(name, value, kind)
         if isinstance(value, dict) and origin is dict:
-            return {
-                key: typed(f"{name}.{key}" if inside[1] is Any else name, item, inside[1])
-                for key, item in value.items()
-            }
+            for key, item in value.items():
+                check(
+                    f"{name}.{key}" if get_args(kind)[1] is Any else name, item, get_args(kind)[1]
+                )
+            return None
         if isinstance(value, dict) and is_dataclass(kind):
-            return _typed_item(name, value, kind)
+            return _check_item(name, value, kind)
         if _is(value, kind):
-            _check_size(name, value)
-            return float(value) if kind is float else value
+            return _check_size(name, value)
     got = f'"{value!s:.80}"'
     if str in kinds and value is not None:
         got += "; write it in quotes"  # a file tells text from numbers and the like
-    raise UsageError(f"{name}: expected {expected(hint)}, got {got}")
+    raise UsageError(f"{name}: expected {_expected(kinds)}, got {got}")
 
 
-def _typed_items(name: str, items: list[Any], kind: Any) -> list[Any]:
+def _check_items(name: str, items: list[Any], kind: Any) -> None:
     inside = get_args(kind)
     if get_origin(kind) is tuple and Ellipsis not in inside:
         if len(items) != len(inside):
             raise UsageError(f"{name}: expected {len(inside)} values in brackets, got {len(items)}")
     else:
         inside = inside[:1] * len(items)
-    return [typed(name, item, hint) for item, hint in zip(items, inside, strict=True)]
+    for item, hint in zip(items, inside, strict=True):
+        check(name, item, hint)
 
 
-def _typed_item(name: str, value: dict[str, Any], kind: Any) -> dict[str, Any]:
+def _check_item(name: str, value: dict[str, Any], kind: Any) -> None:
     """One of a list of options, such as a row of a sweep."""
     try:
-        found = typed_options(kind, value)
+        lacking = required(kind, set(check_options(kind, value)))
     except UsageError as problem:
         raise UsageError(f"{name}: {problem}") from None
-    if lacking := [option for option in required(kind) if option not in found]:
+    if lacking:
         raise UsageError(f"{name}: required and not given: {', '.join(lacking)}")
-    return found
 
 
 def _is(value: Any, kind: Any) -> bool:
@@ -146,10 +133,9 @@ def _check_size(name: str, value: Any) -> None:
         raise UsageError(f"{name}: expected text, got a zero byte in {value!r:.80}")
 
 
-def expected(hint: Any) -> str:
-    """What may be given for an option of a type."""
+def _expected(kinds: Sequence[Any]) -> str:
     found = []
-    for kind in arms(hint):
+    for kind in kinds:
         if get_origin(kind) is Literal:
             found.append("one of " + ", ".join(map(repr, get_args(kind))))
         elif is_dataclass(kind) or get_origin(kind) is dict:
