@@ -38,6 +38,8 @@ def check_tensor(op: str, name: str, x: object, *, optional: bool = False) -> No
 
 def check_size(op: str, name: str, size: object, least: int = 0) -> None:
     """Raises TypeError unless it is an integer, and ValueError unless a tensor can be as long."""
+    if isinstance(size, Tensor) and torch.jit.is_tracing():  # the tracer's size of a tensor
+        return
     if isinstance(size, bool) or not isinstance(size, Integral | torch.SymInt):
         raise TypeError(f"{op}: expected an integer as {name}, got {type(size).__name__}")
     number: Any = size
