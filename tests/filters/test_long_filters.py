@@ -22,12 +22,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=OPTIONS.values(), ids=OPTIONS)
-def filter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> HyenaFilter:
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART_ELEMENTS", 1)
     monkeypatch.setattr(network, "KEPT_BYTES", 0)
-    options = {"emb_dim": 5, "width": 6, **request.param}
-    return HyenaFilter(3, M, dtype=torch.float64, **options)
+
+
+def make(**options: Any) -> HyenaFilter:
+    return HyenaFilter(3, M, dtype=torch.float64, **{"emb_dim": 5, "width": 6, **options})
+
+
+@pytest.fixture(params=OPTIONS.values(), ids=OPTIONS)
+def filter(request: pytest.FixtureRequest, small_parts: None) -> HyenaFilter:
+    return make(**request.param)
 
 
 def gradients(filter: HyenaFilter) -> list[Tensor]:
@@ -56,6 +63,16 @@ def test_the_same_every_time(filter: HyenaFilter) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-def test_compiled(filter: HyenaFilter) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shift": 0.05, "filters": 2, "train_decay": True, "normalized": True},
+        {"train_encoding": True, "window": False},
+        {"bidirectional": True},
+    ],
+    ids=["shifted, trained, normalized", "table without a window", "two-sided"],
+)
+def test_compiled(options: dict[str, Any]) -> None:
+    filter = make(**options)
     compiled = torch.compile(filter, fullgraph=True, backend="aot_eager")
     assert_close(compiled(M), filter(M), 1e-11)

@@ -327,8 +327,7 @@ def test_hooks_of_all_modules(generator: torch.Generator) -> None:
 # Compilers.
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize(("order", "training"), [(2, True), (3, True), (3, False)])
 def test_compiles_to_one_graph(order: int, training: bool, generator: torch.Generator) -> None:
     torch.compiler.reset()
     op, u = make(order).train(training), draw(generator, 2, 60, D)
@@ -343,8 +342,7 @@ def test_compiles_to_one_graph(order: int, training: bool, generator: torch.Gene
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-@pytest.mark.parametrize("order", [2, 3])
-@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize(("order", "gradients"), [(2, True), (3, True), (3, False)])
 def test_exports(order: int, gradients: bool, generator: torch.Generator) -> None:
     """With the kernel for any batch; PyTorch's FFT goes over channels in as many pieces as fit."""
     op, u = make(order), draw(generator, 2, 60, D)
