@@ -10,7 +10,7 @@ from comparison import assert_close
 from torch import Tensor
 
 from hyena.filters import DiagonalSSM, HyenaFilter, LongFilter
-from hyena.mixers import HyenaOperator, HyenaState
+from hyena.mixers import S4D, CausalSelfAttention, HyenaOperator, HyenaState
 from hyena.ops import Backend
 from hyena.ops.stepping import online
 from hyena.ops.stepping.online import OnlineState
@@ -366,3 +366,22 @@ def test_parts_of_a_state_that_do_not_fit() -> None:
         ValueError, match=r"^HyenaState: expected short \(B, C, K−1\), got \(1, 12\)"
     ):
         HyenaState(torch.zeros(1, 12), long, 3)
+
+
+@pytest.mark.parametrize("rows", [[0, 3], [-1], [[0, 1]], [1.5]])
+@torch.no_grad()
+def test_rows_that_are_not_there_are_refused(rows: object) -> None:
+    u = draw(3, 4, D, dtype=torch.float32)
+    for mixer in (make(dtype=torch.float32), CausalSelfAttention(D), S4D(D)):
+        _, state = mixer.prefill(u, future=2)
+        name = type(state).__name__
+        with pytest.raises(ValueError, match=f"^{name}.select: expected a list of indices below 3"):
+            state.select(rows)
+
+
+@pytest.mark.parametrize("future", [-1, 2**63, 1.5, "3"])
+def test_a_future_that_cannot_be(future: object) -> None:
+    with pytest.raises(
+        ValueError, match=r"^HyenaOperator.prefill: expected future ≥ 0 tokens, got"
+    ):
+        make().prefill(draw(1, 4, D), future=future)

@@ -1,5 +1,8 @@
 """Online convolution equals the convolution of the whole, whatever is cut where."""
 
+import re
+from collections.abc import Callable
+
 import pytest
 import torch
 from comparison import assert_close
@@ -178,20 +181,96 @@ def test_states_that_differ_are_not_joined() -> None:
             OnlineState.join([state(), other])
 
 
+LINE = torch.zeros(1, 4, 3)
+
+
 @pytest.mark.parametrize(
-    ("line", "options"),
+    ("line", "options", "error", "message"),
     [
-        (torch.zeros(1, 3, 4), {"parts": 2}),
-        (torch.zeros(1, 3), {"parts": 1}),
-        (torch.zeros(1, 3, 4), {"parts": 0}),
-        (torch.zeros(1, 3, 4), {"parts": 1, "position": 5}),
-        (torch.zeros(1, 3, 4), {"parts": 1, "position": -1}),
-        (torch.zeros(1, 3, 4), {"parts": 1, "block": 3}),
-        (torch.zeros(1, 3, 4), {"parts": 1, "block": 0}),
+        ([0.0], {}, TypeError, "OnlineState: expected a tensor as line, got list"),
+        (LINE[0], {}, ValueError, "OnlineState: expected a line (B, F·D, T) and a position from"),
+        (LINE, {"parts": 3}, ValueError, "OnlineState: expected a line (B, F·D, T) and a position"),
+        (LINE, {"parts": 0}, ValueError, "OnlineState: expected parts from 1 to 2^48, got 0"),
+        (LINE, {"parts": 1.0}, TypeError, "OnlineState: expected an integer as parts, got float"),
+        (LINE, {"position": 4}, ValueError, "OnlineState: expected a line (B, F·D, T) and a posit"),
+        (LINE, {"position": -1}, ValueError, "OnlineState: expected position from 0 to 2^48, got"),
+        (LINE, {"position": 2**70}, ValueError, "OnlineState: expected position from 0 to 2^48,"),
+        (LINE, {"block": 3}, ValueError, "OnlineState: expected a power of two as block, got 3"),
+        (LINE, {"block": 0}, ValueError, "OnlineState: expected block from 1 to 2^48, got 0"),
+        (LINE, {"inputs": 1}, TypeError, "OnlineState: expected a tensor or None as inputs, got i"),
+        (LINE, {"inputs": LINE[:, :2]}, ValueError, "OnlineState: expected inputs (B, F·D, P) of"),
     ],
 )
-def test_states_that_cannot_be(line: Tensor, options: dict[str, int]) -> None:
-    with pytest.raises(
-        ValueError, match=r"^OnlineState: expected a line \(B, F·D, T\), a position"
-    ):
-        OnlineState(line, **options)
+def test_states_that_cannot_be(
+    line: object, options: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match="^" + re.escape(message)):
+        OnlineState(line, **{"parts": 2, **options})
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[3], [-1], [0, 2**70], [[0]], [0.5], ["a"], 0, None, [True, False, True], [[0], [0, 1]]],
+)
+def test_rows_that_are_not_there(rows: object) -> None:
+    state = OnlineState(torch.zeros(3, 4, 3), 2)
+    message = "OnlineState.select: expected a list of indices below 3, the number of rows, got "
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        state.select(rows)
+    assert state.select([]).line.shape == (0, 4, 3)
+    assert state.select(torch.tensor([2, 0], dtype=torch.uint8)).line.shape == (2, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: contribution([1.0], LINE[0], 1),
+            TypeError,
+            "contribution: expected a tensor as i",
+        ),
+        (lambda: contribution(LINE, None, 1), TypeError, "contribution: expected a tensor"),
+        (
+            lambda: contribution(LINE, LINE, 1),
+            ValueError,
+            "contribution: expected inputs (B, C, L)",
+        ),
+        (lambda: contribution(LINE, LINE[0], -1), ValueError, "contribution: expected room"),
+        (
+            lambda: contribution(LINE, LINE[0], 2**63),
+            ValueError,
+            "contribution: expected room from",
+        ),
+        (
+            lambda: contribution(LINE, LINE[0], "1"),
+            TypeError,
+            "contribution: expected an integer as",
+        ),
+        (
+            lambda: OnlineFilter(-1),
+            ValueError,
+            "OnlineFilter: expected limit from 0",
+        ),
+        (
+            lambda: OnlineFilter(9, block=6),
+            ValueError,
+            "OnlineFilter: expected a power of",
+        ),
+        (
+            lambda: OnlineFilter(9).prepare(-1, lambda n: LINE, lambda: LINE),
+            ValueError,
+            "OnlineFilter.prepare: expected room from 0 to 2^48, got -1",
+        ),
+    ],
+)
+def test_arguments_that_cannot_be(
+    call: Callable[[], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match="^" + re.escape(message)):
+        call()
+
+
+@pytest.mark.parametrize(("length", "room", "taps"), [(0, 0, 3), (0, 2, 3), (3, 0, 3), (2, 3, 0)])
+def test_nothing_adds_nothing(length: int, room: int, taps: int) -> None:
+    found = contribution(draw(2, D, length), draw(D, taps), room)
+    assert torch.equal(found, torch.zeros(2, D, room, dtype=torch.float64))

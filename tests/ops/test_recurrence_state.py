@@ -77,7 +77,13 @@ def test_a_value() -> None:
 def test_what_cannot_be() -> None:
     with pytest.raises(ValueError, match=r"^RecurrentState: expected x \(B, F, D, n/2, 2\), got "):
         RecurrentState(torch.zeros(1, 2, 3, 4))
+    with pytest.raises(TypeError, match=r"^RecurrentState: expected a tensor as x, got None"):
+        RecurrentState(None)
+    with pytest.raises(ValueError, match=r"^recurrence_of: expected decay and weight \(F, D, n/2"):
+        recurrence_of(*torch.zeros(2, 1, 3, 4), torch.zeros(1, 3))
     state = RecurrentState(torch.zeros(1, 1, 3, 4, 2))
+    with pytest.raises(ValueError, match=r"^RecurrentState.select: expected a list of .* got 1$"):
+        state.select([0, 1])
     with pytest.raises(
         ValueError, match=r"^RecurrentState.join: the states differ in x, \(1, 1, 3"
     ):

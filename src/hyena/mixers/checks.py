@@ -3,12 +3,12 @@
 from numbers import Integral
 from typing import Any
 
-from torch import Tensor, float64, is_autocast_enabled, is_grad_enabled, nn
+from torch import Tensor, float64, is_autocast_enabled, is_grad_enabled, nn, strided
 from torch import bool as torch_bool
 from torch import dtype as torch_dtype
 
 from hyena.ops import Segments
-from hyena.ops.arguments import check_tensor, not_a_tensor
+from hyena.ops.arguments import LARGEST, check_tensor, shown
 
 
 def check_input(name: str, u: Tensor, width: int, dtype: torch_dtype | None = None) -> None:
@@ -58,8 +58,11 @@ def wrong_state(name: str, state: object) -> ValueError:
 
 def check_future(name: str, future: int | None) -> None:
     """Raises ValueError unless future is None or a number of tokens."""
-    if future is not None and not (isinstance(future, Integral) and future >= 0):
-        raise ValueError(f"{name}.prefill: expected future ≥ 0 tokens, got {future!r}")
+    if future is not None and not (isinstance(future, Integral) and 0 <= int(future) <= LARGEST):
+        raise ValueError(
+            f"{name}.prefill: expected future ≥ 0 tokens, got {shown(future)}; at most 2^48 can be "
+            "planned"
+        )
 
 
 def check_no_gradient(name: str, module: nn.Module, u: Tensor) -> None:
@@ -80,8 +83,8 @@ def check_dropout(name: str, dropout: float) -> None:
 def check_token(name: str, u: Tensor, width: int, state: Any) -> None:
     """Raises TypeError or ValueError unless u is one token a row of the state, (B, width), and no
     float64 that it would round."""
-    if not isinstance(u, Tensor):
-        raise not_a_tensor(f"{name}.step", "u", u)
+    if not isinstance(u, Tensor) or u.layout is not strided:
+        check_tensor(f"{name}.step", "u", u)
     if u.shape != (state.batch, width):
         raise ValueError(
             f"{name}.step: expected u (B, D) = ({state.batch}, {width}), got {tuple(u.shape)}"

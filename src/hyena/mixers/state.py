@@ -72,6 +72,10 @@ def tensor_state(cls: type[T]) -> type[T]:
     def of_each(change: Callable[[Tensor], Tensor], state: Any) -> Any:
         return cls(*map(change, state))
 
+    def select(state: Any, rows: Rows) -> Any:
+        index = index_of(cls.__name__, rows, state.batch, state[0].device)
+        return of_each(lambda x: x.index_select(0, index), state)
+
     def join(states: Sequence[Any]) -> Any:
         check_alike(cls.__name__, [x.tensors() for x in states], [x.settings() for x in states])
         return cls(*map(torch.cat, zip(*states, strict=True)))
@@ -80,9 +84,7 @@ def tensor_state(cls: type[T]) -> type[T]:
         "batch": property(lambda state: state[0].shape[0]),
         "dtype": property(lambda state: reduce(torch.promote_types, (x.dtype for x in state))),
         "copy": lambda state: of_each(torch.clone, state),
-        "select": lambda state, rows: of_each(
-            lambda x: x.index_select(0, index_of(rows, x.device)), state
-        ),
+        "select": select,
         "to": lambda state, device: of_each(lambda x: x.to(device), state),
         "join": staticmethod(join),
         "tensors": lambda state: dict(zip(names, state, strict=True)),

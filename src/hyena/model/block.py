@@ -68,10 +68,11 @@ class MLP(nn.Module):
 def normalize(norm: nn.Module, x: Tensor, reader: nn.Module) -> Tensor:
     """``norm`` in the residual's dtype; the result has the parameters', maybe of fewer bits: the
     norm's own, or if it has none those of the module that reads it."""
-    if is_plain(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None:
-        weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
-        y = F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
-        return y.to(norm.weight.dtype)
+    own = norm._parameters
+    weight, bias = own.get("weight"), own.get("bias")
+    if weight is not None and bias is not None and is_plain(norm, nn.LayerNorm):
+        y = F.layer_norm(x, norm.normalized_shape, weight.to(x.dtype), bias.to(x.dtype), norm.eps)
+        return y.to(weight.dtype)
     y = call_in(norm, x)
     parameters = chain(norm.parameters(), reader.parameters())
     return next((y.to(p.dtype) for p in parameters if p.is_floating_point()), y)

@@ -81,7 +81,7 @@ class AttentionState:
         return self._with(torch.clone)
 
     def select(self, rows: Rows) -> AttentionState:
-        index = index_of(rows, self._k.device)
+        index = index_of("AttentionState", rows, self.batch, self._k.device)
         return self._with(lambda x: x.index_select(0, index))
 
     def to(self, device: torch.device | str) -> AttentionState:

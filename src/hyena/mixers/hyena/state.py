@@ -99,9 +99,8 @@ class HyenaState:
     def select(self, rows: Rows) -> HyenaState:
         """The sequences of these indices, in this order and with repeats; memory of its own."""
         short = self.short
-        return self._with(
-            short.index_select(0, index_of(rows, short.device)), self.long.select(rows)
-        )
+        index = index_of("HyenaState", rows, self.batch, short.device)
+        return self._with(short.index_select(0, index), self.long.select(index))
 
     def to(self, device: torch.device | str) -> HyenaState:
         """The same on a device; itself, if it is there."""

@@ -33,7 +33,8 @@ def at_once(x: Tensor, *beside: Tensor | None) -> bool:
 
 def takes(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether the kernel can compute this: it `fits`, with no gradient and nothing looking on."""
-    return at_once(x, weight, bias) and fits(x, (weight, bias))
+    loaded = library.kernel() is not None and x.is_cpu
+    return loaded and unobserved(x, weight, bias) and fits(x, (weight, bias))
 
 
 def fits(x: Tensor, *layers: Layer) -> bool:

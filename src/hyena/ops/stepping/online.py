@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hyena.ops.arguments import check_size, check_tensor
 from hyena.ops.backend import Backend
 from hyena.ops.long import long_conv
 from hyena.ops.native.step import Layers, NativeStep, OnlineStep, takes
@@ -39,6 +40,9 @@ class OnlineFilter:
     """
 
     def __init__(self, limit: int | None, backend: Backend = "auto", block: int = BLOCK) -> None:
+        if limit is not None:
+            check_size("OnlineFilter", "limit", limit)
+        _check_block("OnlineFilter", block)
         self.limit, self.backend, self.block = limit, backend, block
         self.taps: Tensor | None = None  # (F, S, 1, D) by lag, those of lag 0 with the skip
         self._near: list[list[Tensor]] = []
@@ -49,6 +53,7 @@ class OnlineFilter:
 
         Args: taps(n) (F, D, n), of lags 0 … n − 1, for n up to the limit; skip() (F, D).
         """
+        check_size("OnlineFilter.prepare", "room", room)
         sizes = [self.block]
         while sizes[-1] < room:
             sizes.append(2 * sizes[-1])
@@ -92,11 +97,30 @@ def contribution(inputs: Tensor, taps: Tensor, room: int, *, backend: Backend = 
     """What inputs (B, C, L) add to the ``room`` outputs after them: (B, C, room).
 
     Args: taps (C, n) of lags 0 … n − 1; further ones count as zero.
+    Raises: TypeError on what is no tensor or integer; ValueError on sizes that do not fit.
     """
+    check_tensor("contribution", "inputs", inputs)
+    check_tensor("contribution", "taps", taps)
+    check_size("contribution", "room", room)
+    if inputs.dim() != 3 or taps.dim() != 2 or inputs.shape[1] != taps.shape[0]:
+        raise ValueError(
+            "contribution: expected inputs (B, C, L) and taps (C, n), got "
+            f"{tuple(inputs.shape)} and {tuple(taps.shape)}"
+        )
     size = max(inputs.shape[-1], room)
+    if size == 0:
+        return inputs
     inputs = F.pad(inputs, (size - inputs.shape[-1], 0))
-    k = F.pad(taps[:, 1 : 2 * size], (0, max(2 * size - taps.shape[1], 0)))
+    k = taps[:, 1 : 2 * size]
+    k = F.pad(k, (0, 2 * size - 1 - k.shape[1]))
     return long_conv(inputs, k, causal=False, backend=backend)[..., :room]
+
+
+def _check_block(name: str, block: int) -> None:
+    """Raises TypeError or ValueError unless it is a power of two."""
+    check_size(name, "block", block, 1)
+    if block & (block - 1):
+        raise ValueError(f"{name}: expected a power of two as block, got {block}")
 
 
 class OnlineState:
@@ -124,12 +148,20 @@ class OnlineState:
         position: int = 0,
         block: int = BLOCK,
     ) -> None:
-        divides = line.dim() == 3 and parts > 0 and line.shape[1] % parts == 0
-        power_of_two = block > 0 and block & (block - 1) == 0
-        if not divides or not power_of_two or not 0 <= position <= line.shape[2]:
+        check_tensor("OnlineState", "line", line)
+        check_tensor("OnlineState", "inputs", inputs, optional=True)
+        check_size("OnlineState", "parts", parts, 1)
+        check_size("OnlineState", "position", position)
+        _check_block("OnlineState", block)
+        if line.dim() != 3 or line.shape[1] % parts or position > line.shape[2]:
             raise ValueError(
-                "OnlineState: expected a line (B, F·D, T), a position from 0 to T and a block that "
-                f"is a power of two, got {tuple(line.shape)}, F = {parts}, {position} and {block}"
+                "OnlineState: expected a line (B, F·D, T) and a position from 0 to T, got "
+                f"{tuple(line.shape)}, F = {parts} and {position}"
+            )
+        if inputs is not None and (inputs.dim() != 3 or inputs.shape[:2] != line.shape[:2]):
+            raise ValueError(
+                f"OnlineState: expected inputs (B, F·D, P) of the line {tuple(line.shape)}, got "
+                f"{tuple(inputs.shape)}"
             )
         self.filter: OnlineFilter | None = None
         self._native: OnlineStep | None = None
@@ -245,7 +277,7 @@ class OnlineState:
 
     def select(self, rows: Rows) -> OnlineState:
         """The rows of these indices, in this order and with repeats, in memory of their own."""
-        index = index_of(rows, self._line.device)
+        index = index_of("OnlineState", rows, len(self._line), self._line.device)
         with normal_tensors():
             inputs = _of(self._inputs, lambda x: x.index_select(0, index))
             return self._like(self.line.index_select(0, index), inputs)

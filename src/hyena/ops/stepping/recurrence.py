@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hyena.ops.arguments import check_tensor
 from hyena.ops.native.step import NativeStep, RecurrentStep, takes
 from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
 
@@ -37,7 +38,18 @@ def recurrence_of(decay: Tensor, weight: Tensor, skip: Tensor) -> Recurrence:
     """The recurrence of h_t = 2 Re Σ weight · decay^t and a direct path.
 
     Args: decay and weight (F, D, n/2) complex; skip (F, D).
+    Raises: TypeError on what is no tensor; ValueError on other shapes.
     """
+
+    for name, x in (("decay", decay), ("weight", weight), ("skip", skip)):
+        check_tensor("recurrence_of", name, x)
+    fit = decay.dim() == 3 and decay.shape == weight.shape and decay.shape[:2] == skip.shape
+    if not (fit and decay.is_complex() and weight.is_complex()):
+        raise ValueError(
+            "recurrence_of: expected decay and weight (F, D, n/2), complex, and skip (F, D), got "
+            f"{tuple(decay.shape)} of {decay.dtype}, {tuple(weight.shape)} of {weight.dtype} and "
+            f"{tuple(skip.shape)}"
+        )
 
     def planes(x: Tensor) -> Tensor:
         return torch.view_as_real(x.resolve_conj()).permute(0, 3, 2, 1)[:, :, :, None].contiguous()
@@ -57,6 +69,7 @@ class RecurrentState:
     full = False
 
     def __init__(self, x: Tensor) -> None:
+        check_tensor("RecurrentState", "x", x)
         if x.dim() != 5 or x.shape[-1] != 2:
             raise ValueError(f"RecurrentState: expected x (B, F, D, n/2, 2), got {tuple(x.shape)}")
         self.filter: Recurrence | None = None
@@ -115,7 +128,7 @@ class RecurrentState:
 
     def select(self, rows: Rows) -> RecurrentState:
         """The rows of these indices, in this order and with repeats, in memory of their own."""
-        index = index_of(rows, self.x.device)
+        index = index_of("RecurrentState", rows, len(self.x), self.x.device)
         return self._with(lambda x: x.index_select(0, index))
 
     def to(self, device: torch.device | str) -> RecurrentState:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from hyena.ops.arguments import shown
+
 Rows = Tensor | Sequence[int]
 
 
@@ -19,9 +21,24 @@ def normal_tensors() -> Iterator[None]:
         yield
 
 
-def index_of(rows: Rows, device: torch.device) -> Tensor:
-    """The indices as an int64 tensor (rows,) on the device."""
-    return torch.as_tensor(rows, dtype=torch.int64, device=device)
+def index_of(name: str, rows: Rows, batch: int, device: torch.device) -> Tensor:
+    """The indices as an int64 tensor (rows,) on the device.
+
+    Raises: ValueError unless they are whole numbers from 0 to batch − 1, one after the other.
+    """
+    expected = f"{name}.select: expected a list of indices below {batch}, the number of rows, got "
+    try:
+        index = torch.as_tensor(rows, device=device)
+        whole = not (index.is_floating_point() or index.is_complex() or index.dtype == torch.bool)
+    except (TypeError, ValueError, RuntimeError):  # of numbers beyond 64 bits as well
+        whole, index = False, torch.empty(1)
+    if index.dim() != 1 or not (whole or index.numel() == 0):
+        raise ValueError(expected + shown(rows))
+    index = index.to(torch.int64)
+    outside = index[(index < 0) | (index >= batch)]
+    if outside.numel():
+        raise ValueError(expected + str(int(outside[0])))
+    return index
 
 
 def check_alike(
