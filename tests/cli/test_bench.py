@@ -59,31 +59,3 @@ def test_only_the_modes_asked_for(mode) -> None:
         mode
     }
     assert any(cell.work == "error" for cell in cells)  # which are the same in every mode
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        (
-            "goals --lengths [3] --modes [a]",
-            1,
-            'no row of the suite goals has lengths [3] and modes ["a"]; leave some of them out',
-        ),
-        ("quick --threads 0", 1, "threads: expected at least 1, got 0"),
-        ("quick --seconds=-1", 1, "seconds: expected more than 0, got -1.0"),
-        ("sweep --widths []", 1, "widths: expected a list of numbers above 0, got []"),
-        ("sweep --lengths [0]", 1, "lengths: expected a list of numbers above 0, got [0]"),
-        ("sweep --widths [96]", 1, "attention has heads of 64, but width is 96"),
-        ("slow", 2, "expected one of 'goals', 'sweep', 'all', 'quick'"),
-        ("quick --modes [d]", 2, "modes"),
-    ],
-)
-def test_a_mistake_is_one_line(
-    words: str, code: int, message: str, tmp_path: Path, capsys: Output
-) -> None:
-    assert main(["bench", *words.split(), "--out", str(tmp_path / "out")]) == code
-    err = capsys.readouterr().err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert message in err
-    assert not (tmp_path / "out").exists()

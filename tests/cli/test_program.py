@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -95,66 +94,6 @@ def test_print_config_of_a_command_can_be_read_back(
     file.write_text(first)
     assert main([*command.split(), "--config", str(file), "--print_config"]) == 0
     assert capsys.readouterr().out == first
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        ("prepre", 2, 'unknown command "prepre"; did you mean "prepare"?'),
-        ("xyzzy", 2, 'unknown command "xyzzy"; choose from prepare, train, evaluate, generate,'),
-        ("--config x.yaml train", 2, 'unknown command "--config"'),
-        ("prepare", 2, "required and not given: --source"),
-        ("prepare s --out d --tokeniser gpt2", 2, 'did you mean "tokenizer"?'),
-        ("prepare s --out d --seed x", 2, 'seed: expected int, got "x"'),
-        ("prepare absent.txt --out d", 1, "absent.txt"),
-        ("prepare s --out d --validation 2", 1, "validation"),
-        ("prepare sotu --out d --tokenizer gpt3", 1, "tokenizer 'gpt3' was asked for"),
-        ("train --data absent --out r", 1, "absent"),
-        ("train --data d --out r --model.wdith 3", 2, 'did you mean "model.width"?'),
-        ("train --data d --out r --optimizer.Lr 3", 2, 'did you mean "optimizer.lr"?'),
-        ("train --data d --out r --precision 16", 2, "precision: expected one of '32', '64',"),
-        ("train --data d --out r --steps 0", 1, "steps: expected at least 1, got 0"),
-        ("train --config absent.yaml", 2, "config: absent.yaml: No such file"),
-        ("evaluate absent --data d", 1, "a model was asked for in absent, which does not exist"),
-        ("evaluate . --data d", 1, "which holds neither a saved model nor checkpoints"),
-        ("evaluate m --data d --split trian", 2, "expected one of 'train', 'validation', 'test'"),
-        ("plot absent", 1, "a model was asked for in absent, which does not exist"),
-        ("train --data d --out= --steps 1", 2, 'out: expected a path, got ""; "." is the working'),
-        ("evaluate m --data d --length x", 2, 'length: expected int or null, got "x"'),
-        (
-            "generate m --length_policy cut",
-            2,
-            "expected one of 'error', 'extrapolate', 'interpolate' or null, got \"cut\"",
-        ),
-        ("plot absent --length 0", 1, "length: expected at least 1, got 0"),
-        ("tasks sweep", 2, "expected a file of options first"),
-        ("tasks rnu", 2, 'unknown command "rnu"; did you mean "run"?'),
-        ("tasks run --task.lenght 3", 2, 'did you mean "task.length"?'),
-        ("plot absent extra", 2, 'unexpected argument "extra"'),
-        (
-            "info absent",
-            1,
-            "a model was asked for in absent, which is neither a folder nor a preset",
-        ),
-    ],
-)
-def test_a_mistake_is_one_line(
-    words: str,
-    code: int,
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Output,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "s").write_text("Some text.")
-    assert main(words.split()) == code
-    out, err = capsys.readouterr()
-    assert err.startswith("error: ")
-    assert message in err
-    assert err.count("\n") == 1
-    assert "Traceback" not in out + err
-    assert not re.search(r"\w=[\"']", err)  # Python's way to write an option
 
 
 def failing(problem: BaseException) -> Callable[[object], None]:

@@ -125,21 +125,3 @@ def test_the_command_measures_reports_and_goes_on(tmp_path: Path, capsys: Output
         "4 of 4 cases are there already",
         str(out),
     ]
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("generate --widths [64]", "the suite generate has no widths; leave --widths out"),
-        ("generate --modes [a]", "the suite generate has no modes; leave --modes out"),
-        ("generate --lengths [3]", "no row of the suite generate has lengths [3]; leave them out"),
-        ("goals --large true", "large is of the suite generate, not of goals"),
-        ("--quick true", "quick is of the suite generate, not of goals"),
-        ("generate --repeats 0", "repeats: expected at least 1, got 0"),
-    ],
-)
-def test_a_mistake_is_one_line(words: str, message: str, tmp_path: Path, capsys: Output) -> None:
-    assert main(["bench", *words.split(), "--out", str(tmp_path / "out")]) == 1
-    err = capsys.readouterr().err
-    assert err == f"error: {message}\n"
-    assert not (tmp_path / "out").exists()
