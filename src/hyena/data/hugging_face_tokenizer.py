@@ -48,9 +48,8 @@ class HuggingFaceTokenizer:
         end_of_text: token that separates documents; without it one of `END_OF_TEXT_NAMES`.
         origin: where ``json_text`` came from, for messages.
 
-    Raises:
-        ValueError: not a tokenizer, or no such end-of-text token.
-        ImportError: ``tokenizers`` is not installed.
+    Raises: ValueError if it is no tokenizer, or has no such end-of-text token; ImportError if
+        ``tokenizers`` is not installed.
     """
 
     def __init__(

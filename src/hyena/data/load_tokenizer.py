@@ -21,11 +21,9 @@ def load_tokenizer(spec: str | Path, *, end_of_text: str | None = None) -> Token
         end_of_text: for a ``tokenizer.json``, the token that separates documents; without it the
             usual names are looked up.
 
-    Raises:
-        FileNotFoundError: ``spec`` is no known name and no file or folder.
-        ValueError: the file is no tokenizer, has no end-of-text token, was written by a newer
-            version, or differs from what was saved.
-        ImportError: a package is needed that is not installed.
+    Raises: FileNotFoundError if ``spec`` is no known name and no file or folder; ValueError if the
+        file is no tokenizer, has no end-of-text token, was written by a newer version, or differs
+        from what was saved; ImportError if a package is needed that is not installed.
     """
     if spec in ("bytes", "gpt2"):
         if end_of_text is not None:

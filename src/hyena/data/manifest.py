@@ -70,9 +70,8 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 def read_manifest(directory: str | Path) -> Manifest:
     """The manifest of a folder of token files.
 
-    Raises:
-        FileNotFoundError: the folder is not there or has no manifest.
-        ValueError: the manifest is damaged or of another format version.
+    Raises: FileNotFoundError if the folder is not there or has no manifest; ValueError if the
+        manifest is damaged or of another format version.
     """
     path = Path(directory) / MANIFEST_FILE
     if not path.is_file():

@@ -58,14 +58,12 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
     Memory holds the largest document and 16 bytes for each; the disk, for a while, twice the
     tokens.
 
-    Raises:
-        ValueError: a bad setting, a source without text, of no known kind or with bytes that are
-            not UTF-8, a separator that occurs nowhere, too few documents, or ``config.out`` holds
-            something else.
-        FileNotFoundError: the source or the tokenizer is not there.
-        ImportError: a package is needed that is not installed.
-        RuntimeError: another process is writing the same folder.
-        OSError: the folder cannot be written, or the disk is full; ``config.out`` is as before.
+    Raises: ValueError on a bad setting, a source without text, of no known kind or with bytes that
+        are not UTF-8, a separator that occurs nowhere, too few documents, or if ``config.out``
+        holds something else; FileNotFoundError if the source or the tokenizer is not there;
+        ImportError if a package is needed that is not installed; RuntimeError if another process
+        is writing the same folder; OSError if the folder cannot be written, or the disk is full:
+        ``config.out`` is as before.
     """
     config.check()
     out = Path(config.out)

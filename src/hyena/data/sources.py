@@ -95,11 +95,9 @@ def find_source(
             a Hugging Face dataset.
         fields: how to find the documents in it.
 
-    Raises:
-        FileNotFoundError: no such file, folder or source.
-        ValueError: a file of no known kind, a folder without such files or with several kinds, or
-            an empty list.
-        ImportError: a package is needed that is not installed.
+    Raises: FileNotFoundError if there is no such file, folder or source; ValueError on a file of no
+        known kind, a folder without such files or with several kinds, or an empty list; ImportError
+        if a package is needed that is not installed.
     """
     fields = fields or TextFields()
     specs = [spec] if isinstance(spec, str | Path) else list(spec)

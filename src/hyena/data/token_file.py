@@ -120,9 +120,8 @@ def open_tokens(directory: str | Path, split: str, *, verify: bool = True) -> To
         verify: compare the files' SHA-256 with the manifest, for which they are read once; without
             it only their sizes and the table of documents.
 
-    Raises:
-        FileNotFoundError: no such folder, or a file in it is missing.
-        ValueError: no such split, another format version, or a file is damaged.
+    Raises: FileNotFoundError if there is no such folder, or a file in it is missing; ValueError if
+        there is no such split, on another format version, or if a file is damaged.
     """
     folder = Path(directory)
     manifest = read_manifest(folder)

@@ -20,7 +20,11 @@ def logit_error(teacher: LanguageModel, student: LanguageModel, inputs: Iterable
     A constant added to the logits of a position changes no probability, so the mean over the
     vocabulary is taken out of each first.
 
-    Args: the models, on one device, in evaluation mode; token ids (L,), a tensor a sequence.
+    Args:
+        teacher, student: the models, on one device, in evaluation mode.
+        inputs: token ids (L,), a tensor a sequence.
+
+    Returns: the relative error, 0 if the teacher's logits are all alike.
     """
     device, V = teacher.embedding.weight.device, teacher.config.vocab_size
     apart = whole = 0.0

@@ -15,7 +15,11 @@ _FLOOR = 1e-6  # of the values drawn
 def draw_distillation(distilled: Distilled, path: Path, *, tolerance: float | None = None) -> Path:
     """Draws, for each layer, the Hankel singular values and the errors of its filters.
 
-    Args: what `distill` returned; the PNG to write; the tolerance to mark, if there was one.
+    Args:
+        distilled: what `distill` returned.
+        path: the PNG to write.
+        tolerance: to be marked, if there was one.
+
     Returns: ``path``.
     Raises: ImportError if matplotlib is not installed; OSError if the file cannot be written.
     """

@@ -54,7 +54,12 @@ def hankel(taps: Tensor, order: int, *, most: int = 512) -> Hankel:
     lag of each of ``most`` equal pieces; the rank and the recurrences are then still exact, and
     only the values are estimates.
 
-    Args: taps (C, K) float64, K ≥ 2; the largest order that will be asked for.
+    Args:
+        taps: (C, K) float64, K ≥ 2.
+        order: the largest that will be asked for.
+        most: rows and columns.
+
+    Returns: what of them is needed, see `Hankel`.
     """
     C, K = taps.shape
     half = K // 2

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -50,11 +50,11 @@ class Evaluation:
     documents: int
 
 
-class _Item:
+class _Item(NamedTuple):
     """One window's inputs and targets, of which those from ``score_from`` on count."""
 
-    def __init__(self, tokens: NDArray[np.int64], score_from: int) -> None:
-        self.tokens, self.score_from = tokens, score_from
+    tokens: NDArray[np.int64]
+    score_from: int
 
 
 def evaluate(
@@ -85,8 +85,8 @@ def evaluate(
         progress: called after each batch with the documents read and targets scored so far.
 
     Returns: the figures over all targets; perplexity is inf where it is no finite float.
-    Raises: ValueError if an argument is out of range, there are no documents or a document has no
-        tokens, or a target is outside the model's vocabulary.
+    Raises: TypeError if the model cannot be called; ValueError if an argument is out of range,
+        there are no documents or a document has no tokens, or a target is outside the vocabulary.
     """
     if not callable(model):
         raise TypeError(f"evaluate: expected a model that can be called, got {model!r:.40}")

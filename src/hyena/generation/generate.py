@@ -55,9 +55,9 @@ def generate(
             grows with the sequence.
 
     Returns: one `Generation` a prompt, in order.
-    Raises: ValueError on an empty prompt of token ids or one that holds something else, a missing
-        tokenizer, a prompt too long for the model's max_length under its length policy, or options
-        out of range or of another kind.
+    Raises: TypeError if it is no model; ValueError on an empty prompt of token ids or one that
+        holds something else, a missing tokenizer, a prompt too long for the model's max_length
+        under its length policy, or options out of range or of another kind.
     """
     with stream(
         model,

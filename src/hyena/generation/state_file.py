@@ -27,7 +27,11 @@ _KIND = "hyena generation state"
 
 
 def save_state(state: ModelState, path: str | Path) -> None:
-    """Writes ``state`` to the file ``path``.
+    """Writes the state of a generation to a file, which is whole or not there.
+
+    Args:
+        state: of `hyena.LanguageModel.prefill` or ``step``.
+        path: the file, in a folder that is there.
 
     Raises: OSError if it cannot be written, which leaves an older file as it was; ValueError if it
         is no `ModelState`, or one that an error left in the middle of a step.
@@ -65,7 +69,11 @@ def save_state(state: ModelState, path: str | Path) -> None:
 
 
 def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelState:
-    """The state saved in ``path``.
+    """The state in a file of `save_state`.
+
+    Args:
+        path: the file.
+        device: where its tensors go.
 
     Raises: FileNotFoundError; ValueError if the file is damaged, of another kind or of an unknown
         format version.

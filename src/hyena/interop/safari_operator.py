@@ -49,7 +49,13 @@ def repeated_frequencies(depth: int) -> list[str]:
 def to_ours(name: str, value: Tensor, *, depth: int, filters: int, layout: FilterLayout) -> Tensor:
     """A tensor of the public code in our shape.
 
-    Args: our ``name``; the public code's ``value``; layers of the filter network; N−1; the layout.
+    Args:
+        name: ours.
+        value: the public code's.
+        depth: layers of the filter network.
+        filters: N − 1.
+        layout: of their channels.
+
     Linear in ``value``, but for the decay, whose sign is dropped.
     """
     if name == "short_conv.weight":

@@ -17,7 +17,10 @@ from hyena.ops import Segments
 class Block(nn.Module):
     """``x + mixer(norm(x))``, then ``x + mlp(norm(x))``, on (B, L, D), in the dtype of x.
 
-    Args: the model's config; the mixer's name; device and dtype of the parameters.
+    Args:
+        config: the model's.
+        mixer: its name.
+        place: device and dtype of the parameters.
     """
 
     def __init__(self, config: ModelConfig, mixer: str, **place: Any) -> None:

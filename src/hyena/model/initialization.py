@@ -45,9 +45,12 @@ def initialize(
 ) -> None:
     """Draws every random parameter of ``model`` in the order of its modules.
 
-    Args: the model; its number of blocks; where randomness comes from (None: PyTorch's own);
-        ``linear`` layers: as in the table, or weight and bias U(−1/√fan_in, 1/√fan_in) as PyTorch
-        has them.
+    Args:
+        model: whose parameters are drawn.
+        layers: its number of blocks.
+        generator: where randomness comes from; none means PyTorch's own.
+        linear: layers as in the table, or weight and bias U(−1/√fan_in, 1/√fan_in) as PyTorch has
+            them.
     """
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and linear == "pytorch":

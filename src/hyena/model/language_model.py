@@ -131,8 +131,11 @@ class LanguageModel(nn.Module):
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """One more token a sequence.
 
-        Args: input_ids (B,); the state of the tokens before, which is advanced in place: copy it
-            first, to go on in two ways.
+        Args:
+            input_ids: (B,) int64 or int32.
+            state: of the tokens before, which is advanced in place: copy it first, to go on in two
+                ways.
+
         Returns: logits (B, V), equal to the full forward's to rounding, and the state.
         Raises: ValueError at the end of max_length, if the length policy is "error", after
             ``future`` tokens (see `prefill`), on a state of another model, and where gradients
