@@ -8,8 +8,7 @@ from comparison import assert_all_close, assert_close, relative_error, with_grad
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyena.mixers.rivals.scans.previous import previous, starts_of
-from hyena.mixers.rivals.scans.scan import linear_scan, running_max
+from hyena.mixers.rivals.scans.scan import linear_scan, previous, running_max, starts_of
 from hyena.ops import Segments
 
 LENGTHS = [*range(1, 20), 24, 25, 26, 48, 49, 50, 120, 121, 122]

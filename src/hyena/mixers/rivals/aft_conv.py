@@ -13,8 +13,7 @@ from hyena.filters.precision import wide
 from hyena.mixers.flops import NORM, RUNNING_MAX, SIGMOID, SUM_OF_TWO, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
-from hyena.mixers.rivals.scans.previous import previous, starts_of
-from hyena.mixers.rivals.scans.scan import EMPTY, linear_scan, running_max
+from hyena.mixers.rivals.scans.scan import EMPTY, linear_scan, previous, running_max, starts_of
 from hyena.mixers.rivals.scans.windowed_sum import windowed_sum
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments

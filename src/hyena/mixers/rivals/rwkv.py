@@ -13,9 +13,7 @@ from hyena.filters.precision import wide
 from hyena.mixers.flops import RUNNING_MAX, SIGMOID, SUM_OF_TWO, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
-from hyena.mixers.rivals.scans.previous import previous, starts_of
-from hyena.mixers.rivals.scans.scan import EMPTY
-from hyena.mixers.rivals.scans.wkv import WKVSums, wkv, wkv_step
+from hyena.mixers.rivals.scans.scan import EMPTY, linear_scan, previous, running_max, starts_of
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
 from hyena.ops.arguments import check_sizes
@@ -28,9 +26,9 @@ class RWKVState(NamedTuple):
     """What RWKV remembers of the tokens so far; see `hyena.mixers.state`."""
 
     input: Tensor  # (B, D): the last token's
-    numerator: Tensor  # (B, D): see `hyena.mixers.rivals.scans.wkv.WKVSums`
-    denominator: Tensor  # (B, D)
-    exponent: Tensor  # (B, D)
+    numerator: Tensor  # (B, D): Σ e^{k − age · w − exponent} v
+    denominator: Tensor  # (B, D): the same without v
+    exponent: Tensor  # (B, D): the largest of these k − age · w
 
 
 @mixer("rwkv", state=RWKVState)
@@ -104,7 +102,7 @@ class RWKV(Mixer):
 
     def _step(self, u: Tensor, state: RWKVState) -> tuple[Tensor, RWKVState]:
         r, k, v, decay, bonus = self._project(u, state.input)
-        y, sums = wkv_step(k, v, decay, bonus, WKVSums(*state[1:]))
+        y, *sums = wkv_step(k, v, decay, bonus, *state[1:])
         return self._gate(r, y), RWKVState(u, *sums)
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -144,3 +142,57 @@ class RWKV(Mixer):
         rank = channel / max(self.width - 1, 1)  # from zero to one
         self.log_decay.copy_(-5 + 8 * rank ** (0.7 + 1.3 * DEPTH))
         self.bonus.copy_(math.log(0.3) + 0.5 * ((channel + 1) % 3 - 1))
+
+
+def wkv(
+    k: Tensor, v: Tensor, decay: Tensor, bonus: Tensor, starts: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""The means of all positions at once.
+
+    .. math:: y_t = \frac{\sum_{s<t} e^{k_s - (t-1-s)\,w} v_s + e^{k_t + b} v_t}
+                         {\sum_{s<t} e^{k_s - (t-1-s)\,w} + e^{k_t + b}}
+
+    with the decay w and the bonus b. Peng et al. 2023 (arXiv:2305.13048), section 3. As its authors
+    do, sums are kept with their largest exponent taken out, so that nothing overflows and no
+    denominator vanishes. Here these exponents are found first, for all positions; with them, the
+    sums are linear recurrences with coefficients between zero and one.
+
+    Args:
+        k, v: (B, L, D), float32 or float64; a key of `scan.EMPTY` has no weight.
+        decay, bonus: (D,) of the same dtype; decay at least zero.
+        starts: (B, L, 1) bool, where documents begin; None if only rows begin.
+
+    Returns: y (B, L, D); the two sums after each position, those over s ≤ t without a bonus, scaled
+        by e^{−exponent} (2, B, L, D); and the exponents (B, L, D), without gradient.
+    """
+    top = running_max(k, starts, decay)
+    before = previous(top, starts, EMPTY)
+    # The difference of exponents first: with slow decays it is nearly exact, a sum would not be.
+    kept = ((before - top) - decay).exp()
+    weight = (k - top).exp()
+    sums = linear_scan(torch.stack([weight * v, weight]), kept)
+    numerator, denominator = previous(sums, None)
+    current = k + bonus
+    peak = torch.maximum(before, current.detach())
+    old, new = (before - peak).exp(), (current - peak).exp()  # old is zero where documents begin
+    y = (old * numerator + new * v) / (old * denominator + new)
+    return y, sums, top
+
+
+def wkv_step(
+    k: Tensor,
+    v: Tensor,
+    decay: Tensor,
+    bonus: Tensor,
+    numerator: Tensor,
+    denominator: Tensor,
+    exponent: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One position, k and v (B, D): the mean y (B, D), and the sums and exponent after it."""
+    current = k + bonus
+    peak = torch.maximum(exponent, current)
+    old, new = (exponent - peak).exp(), (current - peak).exp()
+    y = (old * numerator + new * v) / (old * denominator + new)
+    top = torch.maximum(exponent - decay, k)
+    kept, weight = (exponent - decay - top).exp(), (k - top).exp()
+    return y, kept * numerator + weight * v, kept * denominator + weight, top

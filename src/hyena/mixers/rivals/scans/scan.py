@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hyena.ops import Segments
+
 EMPTY = -1e30
 """The exponent of nothing: far below any key, yet finite, so that two of them have a difference."""
 
@@ -41,7 +43,7 @@ def running_max(keys: Tensor, starts: Tensor | None, decay: Tensor | None = None
 
     Args:
         keys: (B, L, D).
-        starts: (B, L, 1) bool, or None; see `hyena.mixers.rivals.scans.previous.starts_of`.
+        starts: (B, L, 1) bool, or None; see `starts_of`.
         decay: (D,), at least zero; None means zero.
 
     Returns: m, (B, L, D), without gradient: sums that it scales do not depend on it.
@@ -52,6 +54,24 @@ def running_max(keys: Tensor, starts: Tensor | None, decay: Tensor | None = None
         fall = fall.masked_fill(starts, -math.inf)
     m: Tensor = _RunningMax.apply(keys, fall.expand_as(keys))
     return m
+
+
+def starts_of(segments: Segments | None) -> Tensor | None:
+    """(B, L, 1) bool: where documents begin; None if only rows begin."""
+    if segments is None:
+        return None
+    starts = segments.ids != segments.ids.roll(1, dims=1)
+    starts[:, :1] = True
+    return starts[..., None]
+
+
+def previous(x: Tensor, starts: Tensor | None, fill: float = 0.0) -> Tensor:
+    """x_{t−1} at position t, and ``fill`` at the first position of a row or document.
+
+    Args: x (…, B, L, D); starts as from `starts_of`.
+    """
+    shifted = F.pad(x, (0, 0, 1, 0), value=fill)[..., :-1, :]
+    return shifted if starts is None else shifted.masked_fill(starts, fill)
 
 
 class _RunningMax(torch.autograd.Function):
