@@ -22,7 +22,7 @@ INSIDE = {
     "filters": {"ops"},
     "mixers": {"ops", "filters"},
     "data": {"files"},
-    "evaluation": {"filters"},
+    "evaluation": {"ops", "filters"},
     "generation": LAYERS | {"data", "files"},
     "model": LAYERS | {"files", "generation"},
     "distillation": LAYERS | {"model", "plots"},

@@ -114,9 +114,9 @@ def test_the_smallest_stream():
     ("arguments", "message"),
     [
         ({"length": 10}, "windows of length 10 need 11 tokens, but the text has 10"),
-        ({"length": 0}, "expected length of 1 or more, got 0"),
-        ({"batch": 0}, "expected batch of 1 or more, got 0"),
-        ({"seed": -1}, "expected seed of 0 or more, got -1"),
+        ({"length": 0}, "length: expected at least 1, got 0"),
+        ({"batch": 0}, "batch: expected at least 1, got 0"),
+        ({"seed": -1}, "seed: expected at least 0, got -1"),
     ],
 )
 def test_bad_settings_of_the_sampler(arguments, message):
@@ -130,5 +130,5 @@ def test_bad_batches():
         sampler.batch(0, rank=0, world=3)
     with pytest.raises(ValueError, match="rank 2 is not one of 2 ranks"):
         sampler.batch(0, rank=2, world=2)
-    with pytest.raises(ValueError, match="expected step of 0 or more, got -1"):
+    with pytest.raises(ValueError, match="step: expected at least 0, got -1"):
         sampler.batch(-1)

@@ -1,13 +1,14 @@
 """Hankel matrices: their rank, what they say of every recurrence, and the poles they give."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from comparison import assert_close
 from torch import Tensor
 
-from hyena.distillation import Modes, hankel
+from hyena.distillation import Modes, fit, hankel
 from hyena.distillation.hankel import followed_by_zeros, realise, sampled_lags
 
 
@@ -112,3 +113,25 @@ def test_a_sample_takes_one_lag_of_each_piece() -> None:
     assert torch.equal(lags // 100, torch.arange(10))
     assert lags.diff().unique().numel() > 3
     assert torch.equal(lags, sampled_lags(1000, 10))
+
+
+@pytest.mark.parametrize(
+    "taps",
+    [None, [1.0], torch.zeros(3), torch.zeros(2, 8), torch.zeros(0, 8).double(), 3],
+)
+def test_taps_of_another_kind(taps: Any) -> None:
+    for call in (lambda: hankel(taps, 2), lambda: fit(taps, order=2)):
+        with pytest.raises(
+            (TypeError, ValueError), match=r"^(hankel|fit): expected (a tensor|taps)"
+        ):
+            call()
+
+
+@pytest.mark.parametrize("value", [0, 1.5, "x", None, 10**19])
+def test_sizes_that_are_none(value: Any) -> None:
+    taps = torch.randn(2, 12, dtype=torch.float64)
+    for name in ("order", "most"):
+        with pytest.raises(ValueError, match=f"^hankel: {name}: expected "):
+            hankel(taps, **{"order": 2, name: value})
+    with pytest.raises(ValueError, match=r"^fit: largest: expected "):
+        fit(taps, tolerance=0.1, largest=value)

@@ -70,7 +70,7 @@ def test_windows_score_each_target_once_with_the_stated_context(targets, length,
 
 @pytest.mark.parametrize(("length", "stride"), [(4, 0), (4, 5), (0, 1), (4, -1)])
 def test_a_stride_out_of_range(length, stride):
-    with pytest.raises(ValueError, match=r"stride: expected|expected length"):
+    with pytest.raises(ValueError, match=r"(stride|length): expected"):
         evaluate(Bigram(), documents([3]), length=length, stride=stride)
 
 
@@ -224,7 +224,7 @@ def test_bad_documents():
         evaluate(Bigram(), [], length=4, stride=4)
     with pytest.raises(ValueError, match="document 0 has 1 tokens; a document is"):
         evaluate(Bigram(), [(np.array([END]), 0)], length=4, stride=4)
-    with pytest.raises(ValueError, match="expected batch of 1 or more, got 0"):
+    with pytest.raises(ValueError, match="batch: expected at least 1, got 0"):
         evaluate(Bigram(), documents([3]), length=4, stride=4, batch=0)
     with pytest.raises(ValueError, match="token id 9 is outside the model's vocabulary of 7"):
         evaluate(Bigram(), [(np.array([END, 1, 9]), 1)], length=4, stride=4)
@@ -243,3 +243,17 @@ def test_weights_that_are_not_finite_are_refused(wrong):
 def test_what_is_no_model_is_one_line(model):
     with pytest.raises(TypeError, match=r"^evaluate: expected a model that can be called, got "):
         evaluate(model, [], length=8, stride=4)
+
+
+@pytest.mark.parametrize("size", [0, 1.5, "x", None, 10**19])
+@pytest.mark.parametrize("name", ["length", "stride", "batch"])
+def test_a_size_that_is_none(name, size):
+    with pytest.raises(ValueError, match=f"{name}: expected"):
+        evaluate(Bigram(), documents([3]), **{"length": 4, "stride": 2, "batch": 2, name: size})
+
+
+def test_arguments_of_another_kind():
+    with pytest.raises(ValueError, match=r"^evaluate: expected documents \(tokens, bytes of the"):
+        evaluate(Bigram(), [3], length=4, stride=2)
+    with pytest.raises(ValueError, match=r'^evaluate: expected a device such as "cpu" or "cuda:0"'):
+        evaluate(Bigram(), documents([3]), length=4, stride=2, device="x")

@@ -258,9 +258,14 @@ _BYTES: dict[str, Callable[[random.Random, bytes], bytes]] = {
 
 def _in_header(rng: random.Random, file: Path, data: bytes) -> str:
     """A value of a safetensors file's header."""
-    size = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8 : 8 + size])
-    how = _of_a_tensor(rng, header) if rng.random() < 0.5 else _change(rng, header)
+    try:
+        size = struct.unpack("<Q", data[:8])[0]
+        header = json.loads(data[8 : 8 + size])
+        names = header.keys() - {"__metadata__"}
+        how = _of_a_tensor(rng, header) if names and rng.random() < 0.5 else _change(rng, header)
+    except (ValueError, RecursionError, struct.error, AttributeError):  # damaged before
+        file.write_bytes(_flipped(rng, data))
+        return "bits flipped"
     text = json.dumps(header).encode()
     file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
     return f"header: {how}"
@@ -294,7 +299,7 @@ def _in_json(rng: random.Random, file: Path, data: bytes) -> str:
     at = rng.randrange(len(lines)) if by_line else 0
     try:
         value = json.loads(lines[at] if by_line else data)
-    except ValueError:
+    except (ValueError, RecursionError):  # it has been damaged before
         file.write_bytes(_flipped(rng, data))
         return "bits flipped"
     if rng.random() < 0.05 or not isinstance(value, dict | list) or not value:

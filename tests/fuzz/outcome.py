@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import torch
+
 # What the library may raise of a user's mistake. OSError of a file, ImportError of an extra.
 OURS = (TypeError, ValueError, RuntimeError, NotImplementedError, OSError, ImportError, MemoryError)
 MEMORY = re.compile(r"alloc|out of memory|Storage size calculation overflowed|not enough memory")
@@ -50,11 +52,25 @@ def _of_exception(error: BaseException, given: Mapping[str, Any]) -> Outcome:
     if not isinstance(error, OURS) or isinstance(error, RecursionError | UnicodeError):
         return Outcome("traceback", detail, found)
     if not raised and not isinstance(error, OSError):
-        passed_on = isinstance(error, TypeError | ValueError) and _shows(str(error), given, depth)
+        passed_on = _of_devices(error, given) or (
+            isinstance(error, TypeError | ValueError) and _shows(str(error), given, depth)
+        )
         return Outcome("outside" if passed_on else "foreign", detail, found)
     if not str(error) or "\n" in str(error):
         return Outcome("message", detail, found)
     return Outcome("refused", detail, found)
+
+
+def _of_devices(error: BaseException, given: Mapping[str, Any]) -> bool:
+    """Whether PyTorch says that a hostile tensor is on another device than what it meets."""
+    devices = {x.device.type for x in given.values() if isinstance(x, torch.Tensor)}
+    message = str(error)
+    return (
+        isinstance(error, RuntimeError)
+        and "\n" not in message
+        and "device" in message
+        and any(re.search(rf"\b{device}\b", message) for device in devices - {"cpu"})
+    )
 
 
 def _shows(message: str, given: Mapping[str, Any], depth: int) -> bool:

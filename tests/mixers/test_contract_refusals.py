@@ -160,3 +160,12 @@ def test_sizes_that_cannot_be(name: str, size: Any) -> None:
         options = {"width": D, **required, argument: size}
         with pytest.raises(ValueError, match=rf"expected .*\b{argument}\b.*, got '?{size}'?$"):
             spec.type(**options, device="meta")
+
+
+@each_mixer
+@pytest.mark.parametrize("size", ["3", 1.5, -1, 10**19])
+def test_the_size_of_a_state_of_no_length(name: str, size: Any) -> None:
+    mixer = build(name)
+    for arguments in ((size, None), (3, size)):
+        with pytest.raises((TypeError, ValueError), match=r"state_size: expected .*(leng|fut)"):
+            mixer.state_size(*arguments)

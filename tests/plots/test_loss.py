@@ -37,3 +37,10 @@ def test_the_running_mean_is_of_the_past_only(n: int) -> None:
     span = max(1, n // 50)
     expected = [values[max(0, i - span + 1) : i + 1].mean() for i in range(n)]
     np.testing.assert_allclose(running_mean(values), expected, rtol=0, atol=1e-12)
+
+
+def test_records_of_another_kind_and_a_path_that_is_a_text(tmp_path: Path) -> None:
+    assert draw_loss([{"tokens": 64, "loss": 3.0}], str(tmp_path / "loss.png")).is_file()
+    for records in ([3], ["x"], [{"loss": 3.0}]):
+        with pytest.raises(ValueError, match=r"^draw_loss: expected records {"):
+            draw_loss(records, tmp_path / "loss.png")  # type: ignore[arg-type]

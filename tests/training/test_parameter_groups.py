@@ -122,3 +122,29 @@ def test_adamw_takes_betas_and_groups() -> None:
         (6e-4, 0.0),
         (1e-5, 0.0),
     }
+
+
+@pytest.mark.parametrize("value", ["x", -1.0, float("nan"), float("inf"), [1.0], 10**400])
+@pytest.mark.parametrize("name", ["lr", "eps", "weight_decay", "filter_lr", "encoding_lr"])
+def test_a_number_that_is_none_or_negative_is_refused(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: expected 0 or a positive number, got "):
+        adamw(Layer(True), OptimizerConfig(**{name: value}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("betas", [0.9, (0.9,), (0.9, 1.0), ("a", "b")])
+def test_other_betas_are_refused(betas: object) -> None:
+
+    with pytest.raises(ValueError, match=r"^betas: expected two numbers, from 0 to below 1, "):
+        adamw(Layer(True), OptimizerConfig(betas=betas))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (ParameterRule(pattern=3), "pattern: expected a text, got 3"),  # type: ignore[arg-type]
+        (ParameterRule("norm", lr="x"), "lr: expected 0 or a positive"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_rule_of_another_kind_is_refused(rule: ParameterRule, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^optimizer\.rules\.{message}"):
+        parameter_groups(Layer(True), OptimizerConfig(rules=[rule]))

@@ -42,10 +42,14 @@ class TextFields:
     kind: Kind | None = None
 
     def __post_init__(self) -> None:
+        for name in ("field", "separator", "document_start", "dataset_config"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) or (value is None and name != "field")):
+                raise ValueError(f"{name}: expected a text, got {value!r:.60}")
         if self.separator == "":
             raise ValueError("separator is the empty string; leave it out to cut nothing")
-        if self.kind is not None and self.kind not in SUFFIXES:
-            raise ValueError(f"kind: expected one of {', '.join(SUFFIXES)}, got {self.kind!r}")
+        if self.kind is not None and not (isinstance(self.kind, str) and self.kind in SUFFIXES):
+            raise ValueError(f"kind: expected one of {', '.join(SUFFIXES)}, got {self.kind!r:.60}")
         try:
             re.compile(self.document_start or "")
         except re.error as error:
@@ -100,7 +104,10 @@ def find_source(
         if a package is needed that is not installed.
     """
     fields = fields or TextFields()
-    specs = [spec] if isinstance(spec, str | Path) else list(spec)
+    specs: list[Any] = list(spec) if isinstance(spec, list | tuple) else [spec]
+    for one in specs:
+        if not isinstance(one, str | Path):
+            raise TypeError(f"source: expected a path or a list of paths, got {one!r:.60}")
     if not specs:
         raise ValueError("no source was given; name a file, a folder, 'sotu' or 'hf:NAME'")
     if len(specs) == 1 and isinstance(specs[0], str):

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .arguments import whole_number
+
 # B batch, L length of a window.
 
 
@@ -66,8 +68,8 @@ class WindowSampler:
         cross_documents: bool = False,
     ) -> None:
         for name, value, least in (("length", length, 1), ("batch", batch, 1), ("seed", seed, 0)):
-            if value < least:
-                raise ValueError(f"WindowSampler: expected {name} of {least} or more, got {value}")
+            if not least <= whole_number(f"WindowSampler: {name}", value) < 2**63:
+                raise ValueError(f"WindowSampler: {name}: expected at least {least}, got {value}")
         n_targets = len(tokens.tokens) - 1
         if n_targets < length:
             raise ValueError(
@@ -92,8 +94,10 @@ class WindowSampler:
 
         Raises: ValueError if an argument is out of range or ``world`` does not divide the batch.
         """
+        for name, value in (("step", step), ("rank", rank), ("world", world)):
+            whole_number(f"WindowSampler.batch: {name}", value)
         if step < 0:
-            raise ValueError(f"WindowSampler.batch: expected step of 0 or more, got {step}")
+            raise ValueError(f"WindowSampler.batch: step: expected at least 0, got {step}")
         if world < 1 or not 0 <= rank < world:
             raise ValueError(f"WindowSampler.batch: rank {rank} is not one of {world} ranks")
         if self.batch_size % world:

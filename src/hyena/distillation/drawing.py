@@ -12,7 +12,9 @@ from hyena.plots.figure import new_figure, save_png
 _FLOOR = 1e-6  # of the values drawn
 
 
-def draw_distillation(distilled: Distilled, path: Path, *, tolerance: float | None = None) -> Path:
+def draw_distillation(
+    distilled: Distilled, path: str | Path, *, tolerance: float | None = None
+) -> Path:
     """Draws, for each layer, the Hankel singular values and the errors of its filters.
 
     Args:

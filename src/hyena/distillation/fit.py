@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hyena.distillation.hankel import Hankel, followed_by_zeros, hankel, realise
+from hyena.distillation.hankel import Hankel, check_taps, followed_by_zeros, hankel, realise
 from hyena.distillation.modes import Modes
 from hyena.distillation.refine import refine, solve_weights
+from hyena.ops.arguments import check_numbers, check_whole
 
 Progress = Callable[[int, int], None]
 """Called with the number of filters that are done and of all there are."""
@@ -57,13 +58,16 @@ def fit(
 
     Raises: ValueError if the taps are not finite, fewer than 4, or too few for the order.
     """
-    C, K = taps.shape
+    C, K = check_taps("fit", taps)
     if K < 4:
         raise ValueError(f"fit: expected 4 taps or more beside that of lag 0, got {K}")
     if not bool(taps.isfinite().all()):
         raise ValueError("fit: the taps of a filter are not finite; did its training diverge?")
     if (tolerance is None) == (order is None):
         raise ValueError("fit: expected a tolerance or an order, and not both")
+    check_whole("fit", "largest", largest)
+    if tolerance is not None:
+        check_numbers("fit", tolerance=tolerance)
     if order is not None:
         check_order(order, K)
     most = min(largest, _limit(K)) if order is None else order
@@ -86,6 +90,7 @@ def fit(
 def check_order(order: int, taps: int) -> None:
     """Raises ValueError if filters with so many taps beside that of lag 0 cannot have the order."""
     limit = _limit(taps)
+    check_whole("fit", "order", order, None)
     if order < 2 or order % 2 or order > limit:
         raise ValueError(
             f"an order of {order} was asked for, but filters of {taps + 1} taps have even orders "

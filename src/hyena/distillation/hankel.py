@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyena.distillation.modes import spread
+from hyena.ops.arguments import check_tensor, check_whole
 
 _RANK = 1e-13  # values below, relative to the largest, are rounding errors
 
@@ -60,8 +61,13 @@ def hankel(taps: Tensor, order: int, *, most: int = 512) -> Hankel:
         most: rows and columns.
 
     Returns: what of them is needed, see `Hankel`.
+    Raises: TypeError or ValueError on others.
     """
-    C, K = taps.shape
+    C, K = check_taps("hankel", taps)
+    check_whole("hankel", "order", order)
+    check_whole("hankel", "most", most)
+    if K < 2:
+        raise ValueError(f"hankel: expected 2 taps or more, got {K}")
     half = K // 2
     lags = sampled_lags(half, most)
     pairs = lags[:, None] + lags[None, :]
@@ -76,6 +82,17 @@ def hankel(taps: Tensor, order: int, *, most: int = 512) -> Hankel:
         first = vectors[:, by_modulus[:k]]
         shifted[c] = first.T @ (taps[c][pairs + 1] @ first)
     return Hankel(values, shifted, half / p, int(pairs.flatten().bincount().max()))
+
+
+def check_taps(name: str, taps: Tensor) -> tuple[int, int]:
+    """C and K. Raises: TypeError or ValueError unless taps are (C, K), C ≥ 1, of float64."""
+    check_tensor(name, "taps", taps)
+    if taps.dim() != 2 or taps.dtype != torch.float64 or not len(taps) or taps.is_meta:
+        raise ValueError(
+            f"{name}: expected taps (C, K) of float64, got {tuple(taps.shape)} of {taps.dtype} on "
+            f"{taps.device}"
+        )
+    return taps.shape[0], taps.shape[1]
 
 
 def sampled_lags(count: int, most: int) -> Tensor:

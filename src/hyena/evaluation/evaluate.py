@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.evaluation_mode import evaluation_mode
+from hyena.ops.arguments import check_whole, checked_device, shown
 
 from .sliding_windows import sliding_windows
 
@@ -90,17 +91,21 @@ def evaluate(
     """
     if not callable(model):
         raise TypeError(f"evaluate: expected a model that can be called, got {model!r:.40}")
-    for name, value in (("length", length), ("batch", batch)):
-        if value < 1:
-            raise ValueError(f"evaluate: expected {name} of 1 or more, got {value}")
+    check_whole("evaluate", "batch", batch)
     next(sliding_windows(1, length=length, stride=stride))  # a bad stride is told before any work
-    where = torch.device(device) if device is not None else _device_of(model)
+    where = checked_device("evaluate", device) if device is not None else _device_of(model)
     n_documents = n_bytes = n_targets = 0
     nats = 0.0
 
     def items() -> Iterator[_Item]:
         nonlocal n_documents, n_bytes
-        for tokens, size in documents:
+        for document in documents:
+            if not isinstance(document, tuple | list) or len(document) != 2:
+                raise ValueError(
+                    "evaluate: expected documents (tokens, bytes of the text), got "
+                    f"{shown(document)}"
+                )
+            tokens, size = document
             if len(tokens) < 2:
                 raise ValueError(
                     f"evaluate: document {n_documents} has {len(tokens)} tokens; a document is "

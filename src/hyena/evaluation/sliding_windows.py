@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hyena.ops.arguments import check_whole
+
 
 class Window(NamedTuple):
     """One window of a document; positions count inputs, and target i follows input i.
@@ -30,6 +32,9 @@ def sliding_windows(targets: int, *, length: int, stride: int) -> Iterator[Windo
 
     Raises: ValueError unless 1 <= stride <= length.
     """
+    check_whole("evaluate", "length", length)
+    check_whole("evaluate", "stride", stride, None)
+    check_whole("evaluate", "targets", targets, 0, 2**63)
     if not 1 <= stride <= length:
         raise ValueError(f"stride: expected 1 to length, got stride={stride}, length={length}")
     scored = 0

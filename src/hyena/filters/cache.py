@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hyena.filters.plain import PLAIN, is_hooked
 from hyena.ops import Backend, FilterSpectrum, filter_spectrum
+from hyena.ops.arguments import WIDEST, check_size
 from hyena.ops.native import library
 from hyena.ops.stepping.online import OnlineFilter
 from hyena.ops.stepping.recurrence import Recurrence
@@ -100,6 +101,12 @@ class KeptFilter:
         Args: the module, called with a length, and its ``skip`` and ``limit``; block and backend as
             in `hyena.ops.stepping.online.OnlineFilter`; what else the taps depend on.
         """
+        check_size("online", "room", room)
+        check_size("online", "block", block, 1)
+        if block > WIDEST or block & (block - 1):
+            raise ValueError(
+                f"online: expected a power of two up to {WIDEST} as block, got {block}"
+            )
         limit = module.limit
         key = (limit, block, backend, library.isa(), settings)
         filter = self._cache.get(

@@ -152,5 +152,5 @@ def _check(
         raise ValueError(
             f"DiagonalSSM: expected 0 < dt_min ≤ dt_max, got dt_min={dt_min}, dt_max={dt_max}"
         )
-    if initial not in ("lin", "inv"):
+    if not isinstance(initial, str) or initial not in ("lin", "inv"):
         raise ValueError(f'DiagonalSSM: expected initial "lin" or "inv", got {initial!r}')

@@ -95,7 +95,7 @@ class HyenaFilter(nn.Module):
         super().__init__()
         _check(channels, max_length, filters, emb_dim, width, depth)
         _check_numbers(fast_decay, slow_decay, sine_freq, shift)
-        if length_policy not in _POLICIES:
+        if not isinstance(length_policy, str) or length_policy not in _POLICIES:
             raise ValueError(
                 f"length_policy={length_policy!r} is unknown; expected {', '.join(_POLICIES)}"
             )

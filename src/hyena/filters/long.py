@@ -69,7 +69,7 @@ class LongFilter(nn.Module):
         super().__init__()
         check_sizes("LongFilter", channels=channels, filters=filters)
         check_sizes("LongFilter", most=LONGEST, max_length=max_length)
-        if length_policy not in ("error", "extrapolate"):
+        if not isinstance(length_policy, str) or length_policy not in ("error", "extrapolate"):
             raise ValueError(
                 f"LongFilter: length_policy={length_policy!r}, but filters of this kind know "
                 '"error" and "extrapolate" only'

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hyena.data.arguments import check_number, whole_number
+from hyena.ops.arguments import check_tensor
 
 Alternatives = list[tuple[int, float]]
 """Token ids with their log-probabilities, the likeliest first."""
@@ -78,6 +79,9 @@ def sample(
     Returns: token ids (B,), int64, on the device of the logits.
     Raises: ValueError if the logits are not finite.
     """
+    drawing = isinstance(generators, list | tuple) and len(generators) == len(logits)
+    if not drawing or not all(isinstance(g, torch.Generator) for g in generators):
+        raise ValueError(f"sample: expected {len(logits)} generators, one a sequence")
     probabilities = distribution(logits, sampling, seen)
     if sampling.temperature == 0:
         return probabilities.argmax(-1).to(logits.device)
@@ -97,6 +101,8 @@ def distribution(logits: Tensor, sampling: Sampling, seen: Tensor | None = None)
     Args and errors as there.
     """
     x = _widened(logits)
+    if x.dim() != 2 or not x.shape[1]:
+        raise ValueError(f"distribution: expected logits (B, V), got {tuple(x.shape)}")
     if sampling.repetition_penalty != 1 and seen is not None:
         penalty = sampling.repetition_penalty
         x = x.where(~seen.to(x.device), torch.where(x > 0, x / penalty, x * penalty))
@@ -114,6 +120,12 @@ def _widened(logits: Tensor) -> Tensor:
 
     Raises: ValueError if they are not finite.
     """
+    check_tensor("distribution", "logits", logits)
+    if not logits.is_floating_point() or logits.is_meta:
+        raise ValueError(
+            "distribution: expected logits (B, V) of floating point, got "
+            f"{logits.dtype} on {logits.device}"
+        )
     if not bool(logits.isfinite().all()):
         raise ValueError("the model's logits are not finite; its weights may be damaged")
     return (logits.cpu() if logits.device.type == "mps" else logits).detach().double()

@@ -8,7 +8,7 @@ from torch import bool as torch_bool
 from torch import dtype as torch_dtype
 
 from hyena.ops import Segments
-from hyena.ops.arguments import LARGEST, check_tensor, shown
+from hyena.ops.arguments import LARGEST, check_size, check_tensor, shown
 
 
 def check_input(name: str, u: Tensor, width: int, dtype: torch_dtype | None = None) -> None:
@@ -54,6 +54,13 @@ def wrong_state(name: str, state: object) -> ValueError:
         f"{name}.step: the state, a {type(state).__name__}, is that of a mixer of another kind or "
         "size; pass what prefill or step of this mixer returned"
     )
+
+
+def check_lengths(name: str, length: object, future: object) -> None:
+    """Raises TypeError or ValueError unless both are numbers of tokens; future may be None."""
+    check_size(f"{name}.state_size", "length", length)
+    if future is not None:
+        check_size(f"{name}.state_size", "future", future)
 
 
 def check_future(name: str, future: int | None) -> None:

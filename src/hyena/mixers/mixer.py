@@ -18,6 +18,7 @@ from hyena.mixers.checks import (
     check_future,
     check_input,
     check_left_padding,
+    check_lengths,
     check_mask,
     check_token,
     segments_of,
@@ -167,6 +168,7 @@ class Mixer(nn.Module):
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that the state holds for one sequence after a `prefill` of ``length`` tokens,
         with ``future`` as given to it and without ``keep_inputs``."""
+        check_lengths(self._name, length, future)
         return sum(prod(shape) for shape in self._state_shapes())
 
     def flops(self, length: int, batch: int = 1) -> LayerFlops:

@@ -138,7 +138,7 @@ class ModelConfig:
             ("filter.kind", self.filter.kind, get_args(FilterKind)),
             ("ssm.initial", self.ssm.initial, ("lin", "inv")),
         ):
-            if value not in choices:
+            if not isinstance(value, str) or value not in choices:
                 raise ValueError(
                     f"model.{name}: expected one of {', '.join(choices)}, got {value!r}"
                 )

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from hyena import generation
 from hyena.filters.cache import clear_cache
 from hyena.generation.state import ModelState
-from hyena.mixers.checks import segments_of
+from hyena.mixers.checks import check_lengths, segments_of
 from hyena.mixers.projections import product_of_step
 from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
@@ -200,6 +200,7 @@ class LanguageModel(nn.Module):
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that generation keeps for one sequence after a `prefill` of ``length`` tokens,
         with room for ``future`` more if that is given."""
+        check_lengths("LanguageModel", length, future)
         return sum(block.mixer.state_size(length, future) for block in self._blocks())
 
     def flops(self, length: int, batch: int = 1) -> FlopTable:

@@ -31,7 +31,7 @@ def preset(name: str, **changes: object) -> ModelConfig:
 
     Raises: ValueError on an unknown name; TypeError on an unknown field.
     """
-    if name not in PRESETS:
-        raise ValueError(f"preset {name!r} is unknown; expected one of {', '.join(PRESETS)}")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ValueError(f"preset {name!r:.60} is unknown; expected one of {', '.join(PRESETS)}")
     base = PRESETS[name]
     return replace(base, **{"filter": replace(base.filter), **changes})  # type: ignore[arg-type]

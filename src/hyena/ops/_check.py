@@ -31,7 +31,7 @@ def convolution(
         do not fit together.
     """
     name, sizes = ("u", "(B, D, L)") if parts == 1 else ("z", f"(B, {parts}·D, L)")
-    if backend not in NAMES:
+    if not isinstance(backend, str) or backend not in NAMES:
         raise unknown(backend)
     check_tensor(op, name, z)
     if block_causal and not causal:

@@ -56,15 +56,17 @@ def check_sizes(name: str, *, most: int = WIDEST, **sizes: object) -> None:
             )
 
 
-def check_whole(name: str, argument: str, value: Any, least: int | None = 1) -> None:
-    """Raises ValueError unless the value is a whole number from ``least``, if any, to 2^31."""
+def check_whole(
+    name: str, argument: str, value: Any, least: int | None = 1, most: int = LONGEST
+) -> None:
+    """Raises ValueError unless the value is a whole number from ``least``, if any, to ``most``."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ValueError(f"{name}: {argument}: expected a whole number, got {shown(value)}")
     value = int(value)
     if least is not None and value < least:
         raise ValueError(f"{name}: {argument}: expected at least {least}, got {value}")
-    if value > LONGEST:
-        raise ValueError(f"{name}: {argument}: expected at most {LONGEST}, got {value}")
+    if value > most:
+        raise ValueError(f"{name}: {argument}: expected at most {most}, got {value}")
 
 
 def check_numbers(name: str, **values: object) -> None:
@@ -72,6 +74,16 @@ def check_numbers(name: str, **values: object) -> None:
     for argument, value in values.items():
         if not (isinstance(value, Real) and is_finite(value)):
             raise ValueError(f"{name}: expected a finite number as {argument}, got {shown(value)}")
+
+
+def checked_device(name: str, device: Any) -> torch.device:
+    """The device so called. Raises: ValueError if there is none such."""
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError, OverflowError) as error:
+        raise ValueError(
+            f'{name}: expected a device such as "cpu" or "cuda:0", got {shown(device)}'
+        ) from error
 
 
 def is_finite(value: Any) -> bool:

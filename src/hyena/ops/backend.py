@@ -46,7 +46,7 @@ def resolve_backend(backend: Backend) -> Backend:
 
     Raises: ValueError if it is unknown; as `kernel_for`.
     """
-    if backend not in NAMES:
+    if not isinstance(backend, str) or backend not in NAMES:
         raise unknown(backend)
     kernel_for(backend)
     return backend

@@ -114,6 +114,8 @@ class Segments:
 
 def _bounds(segments: Segments) -> Tensor:
     ids = segments.ids
+    if ids.is_meta:
+        raise ValueError("Segments: document_ids are on meta, without values; put them on the CPU")
     change = torch.ones_like(ids, dtype=torch.bool)
     change[:, 1:] = ids[:, 1:] != ids[:, :-1]
     starts = change.nonzero().cpu()

@@ -74,11 +74,12 @@ def add_legend(figure: Figure, panels: Iterable[Axes]) -> None:
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize="small")
 
 
-def save_png(figure: Figure, path: Path) -> Path:
+def save_png(figure: Figure, path: str | Path) -> Path:
     """Writes the figure, making the folder if needed, and returns the path.
 
     Raises: OSError if the folder cannot be written.
     """
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", dpi=120)

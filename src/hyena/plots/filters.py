@@ -16,7 +16,7 @@ DECADES = 4  # range of magnitudes in the heat map, below the largest one
 SAMPLES = 4  # curves drawn beside it
 
 
-def draw_filters(model: nn.Module, path: Path, *, length: int | None = None) -> Path:
+def draw_filters(model: nn.Module, path: str | Path, *, length: int | None = None) -> Path:
     """Draws the filters of each Hyena layer: magnitudes over (channel, tap), and a few curves.
 
     A layer of order N has N − 1 rows, one a long convolution.

@@ -20,7 +20,7 @@ class Point(NamedTuple):
 
 def draw_intervals(
     panels: Mapping[str, Mapping[str, Sequence[Point]]],
-    path: Path,
+    path: str | Path,
     *,
     xlabel: str,
     ylabel: str,

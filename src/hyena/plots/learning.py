@@ -13,7 +13,7 @@ Runs = Sequence[Sequence[tuple[float, float]]]
 
 def draw_learning(
     panels: Mapping[str, Mapping[str, Runs]],
-    path: Path,
+    path: str | Path,
     *,
     xlabel: str,
     ylabel: str,

@@ -11,7 +11,7 @@ Curves = Mapping[str, Sequence[tuple[float, float]]]
 """The points (length, value) of each curve, by its label."""
 
 
-def draw_lengths(panels: Mapping[str, Curves], path: Path, *, ylabel: str) -> Path:
+def draw_lengths(panels: Mapping[str, Curves], path: str | Path, *, ylabel: str) -> Path:
     """Draws curves against the length, both axes logarithmic, in rows of up to three panels.
 
     A label has the same colour in all panels.

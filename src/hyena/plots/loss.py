@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hyena.plots.figure import new_figure, save_png
 
 
-def draw_loss(records: Sequence[Mapping[str, float]], path: Path) -> Path:
+def draw_loss(records: Sequence[Mapping[str, float]], path: str | Path) -> Path:
     """Draws the training and validation loss against the tokens seen.
 
     Args:
@@ -57,6 +57,8 @@ def running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _curve(
     records: Sequence[Mapping[str, float]], name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if not all(isinstance(record, Mapping) and "tokens" in record for record in records):
+        raise ValueError('draw_loss: expected records {"tokens": …, "loss": …}, got others')
     found = [(record["tokens"], record[name]) for record in records if name in record]
     pairs = np.array(found, dtype=float).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]

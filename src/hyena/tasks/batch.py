@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from hyena.ops.arguments import check_tensor
+
 IGNORE = -100
 """Target of a position without loss, which `torch.nn.functional.cross_entropy` skips by default."""
 
@@ -38,6 +40,7 @@ def exact_match(predicted: Tensor, batch: Batch) -> Tensor:
 
     Raises: ValueError if the shapes differ.
     """
+    check_tensor("exact_match", "predicted", predicted)
     if predicted.shape != batch.targets.shape:
         raise ValueError(
             f"exact_match: expected a predicted token at each position, "

@@ -148,12 +148,13 @@ def config_yaml(config: dict[str, Any]) -> str:
     return str(yaml.safe_dump(lasting, sort_keys=False))
 
 
-def read_training_state(checkpoint: Path) -> TrainingState:
+def read_training_state(checkpoint: str | Path) -> TrainingState:
     """What training.json says.
 
     Raises: FileNotFoundError if there is none; ValueError if it is of another format version,
         damaged, or does not fit the checkpoint's name.
     """
+    checkpoint = Path(checkpoint)
     path = checkpoint / STATE
     if not path.is_file():
         raise FileNotFoundError(

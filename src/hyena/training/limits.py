@@ -12,6 +12,8 @@ from functools import partial
 from operator import attrgetter, le
 from typing import Any, get_args
 
+from hyena.ops.arguments import shown
+
 
 def check(
     owner: object, names: Iterable[str], fits: Callable[[Any], bool], expected: str, of: str = ""
@@ -19,8 +21,15 @@ def check(
     """Refuses a value that does not fit."""
     for name in names:
         value = attrgetter(name)(owner)
-        if value is not None and not fits(value):
-            raise ValueError(f"{of}{name}: expected {expected}, got {value!r}")
+        if value is not None and not _is_so(fits, value):
+            raise ValueError(f"{of}{name}: expected {expected}, got {shown(value)}")
+
+
+def _is_so(fits: Callable[[Any], bool], value: Any) -> bool:
+    try:
+        return bool(fits(value))
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # as of what is no number
+        return False
 
 
 def check_least(owner: object, least: Mapping[str, int], of: str = "") -> None:

@@ -49,9 +49,10 @@ class Metrics:
             self._writer.close()
 
 
-def read_metrics(path: Path) -> list[Record]:
+def read_metrics(path: str | Path) -> list[Record]:
     """The records of a metrics.jsonl; those after a damaged line are not part of the run."""
     records: list[Record] = []
+    path = Path(path)
     if not path.is_file():
         return records
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from hyena.training.limits import check, check_not_negative
+
 _FILTER = re.compile(r"\bmixer\.(two_sided_)?filter\.")
 
 
@@ -59,8 +61,10 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
 
     Returns: groups for a torch optimizer with the keys ``params``, ``names`` (of each parameter),
         ``lr``, ``peak_lr`` (what the schedule scales) and ``weight_decay``.
-    Raises: ValueError for a rule with a bad pattern, with both lr and lr_scale, or without effect.
+    Raises: ValueError for a negative number, and for a rule with a bad pattern, with both lr and
+        lr_scale, or without effect.
     """
+    check_not_negative(config, "eps", "lr", "weight_decay", "filter_lr", "encoding_lr")
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     patterns = [_compiled(rule) for rule in config.rules]
     used = [False] * len(patterns)
@@ -85,7 +89,9 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
 
 
 def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over `parameter_groups`; raises what that raises."""
+    """AdamW over `parameter_groups`; raises what that raises, and ValueError on other betas."""
+    betas = "two numbers, from 0 to below 1"
+    check(config, ["betas"], lambda x: len(x) == 2 and all(0 <= b < 1 for b in x), betas)
     return torch.optim.AdamW(
         parameter_groups(model, config), betas=config.betas, eps=config.eps, fused=True
     )
@@ -107,6 +113,8 @@ def _built_in(name: str, parameter: nn.Parameter, config: OptimizerConfig) -> tu
 
 
 def _compiled(rule: ParameterRule) -> re.Pattern[str]:
+    check_not_negative(rule, "lr", "lr_scale", "weight_decay", of="optimizer.rules.")
+    check(rule, ["pattern"], lambda x: isinstance(x, str), "a text", "optimizer.rules.")
     if rule.lr is not None and rule.lr_scale is not None:
         raise ValueError(
             f"optimizer rule {rule.pattern!r} has both lr={rule.lr:g} and "

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from hyena.mixers.attention.rotary import rotate, turns
 from hyena.mixers.attention.state import AttentionState
-from hyena.mixers.checks import check_dropout, check_no_gradient
+from hyena.mixers.checks import check_dropout, check_lengths, check_no_gradient
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
@@ -109,6 +109,7 @@ class CausalSelfAttention(Mixer):
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that `AttentionState` has room for, for one sequence of ``length`` tokens and,
         if planned in `prefill`, ``future`` more."""
+        check_lengths(self._name, length, future)
         return 2 * self.width * (length + (future or 0))
 
     def _flops(self, length: int, batch: int) -> LayerFlops:

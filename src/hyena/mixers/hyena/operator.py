@@ -14,7 +14,7 @@ from hyena.filters.cache import clear_cache
 from hyena.filters.flops import block_causal_convolution, convolution
 from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide
-from hyena.mixers.checks import check_dropout, check_no_gradient
+from hyena.mixers.checks import check_dropout, check_lengths, check_no_gradient
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.hyena.fused import Kernel, fused
 from hyena.mixers.hyena.generation import planned_for, state_after, step
@@ -120,7 +120,7 @@ class HyenaOperator(Mixer):
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         sizes = (width, order - 1, max_length, bidirectional)
         if filter is None:
-            policy = length_policy or "error"
+            policy: Any = "error" if length_policy is None else length_policy
             filter = HyenaFilter(
                 width,
                 max_length,
@@ -201,6 +201,7 @@ class HyenaOperator(Mixer):
 
     def state_size(self, length: int, future: int | None = None) -> int:
         """See `Mixer.state_size`."""
+        check_lengths(self._name, length, future)
         D, convolutions = self.width, self.order - 1
         short = (self.order + 1) * D * (self.short_width - 1)
         if isinstance(self.filter, LongFilter) and self.filter.recurrent:

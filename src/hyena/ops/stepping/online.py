@@ -55,6 +55,7 @@ class OnlineFilter:
         """
         check_size("OnlineFilter.prepare", "room", room)
         sizes = [self.block]
+        room = room if self.limit is None else min(room, self.limit)  # no sequence is longer
         while sizes[-1] < room:
             sizes.append(2 * sizes[-1])
         sizes.pop()  # tiles of a block and more, shorter than room
