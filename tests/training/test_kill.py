@@ -24,7 +24,8 @@ os.fsync = lambda descriptor: None  # what a killed process has written stays wi
 
 def run(out, **changes):
     checkpoint = CheckpointConfig(every=2, keep=1)
-    return train(tiny_config(data, out, model={"dropout": 0.2}, checkpoint=checkpoint, **changes))
+    model = {"dropout": 0.2}
+    return train(tiny_config(data, out, model=model, steps=4, checkpoint=checkpoint, **changes))
 
 
 def in_child(work):
@@ -92,7 +93,7 @@ for moment in range(1, moments + 1, int(sys.argv[3])):
         result = run(out, resume=True)
         assert differing(whole.checkpoint, result.checkpoint) == []
         steps = [record["step"] for record in read_metrics(out / "metrics.jsonl")]
-        assert steps == [1, 2, 3, 4, 5, 6], steps
+        assert steps == [1, 2, 3, 4], steps
         left = sorted(path.name for path in (out / "checkpoints").iterdir())
         assert left == sorted(path.name for path in (folder / "whole/checkpoints").iterdir()), left
         best = [folder / name / "checkpoints" / "best.json" for name in ("whole", out.name)]
@@ -110,5 +111,5 @@ def test_killed_and_resumed(data: Path, tmp_path: Path) -> None:
         run_script(SCRIPT, data, tmp_path, stride, folder=tmp_path).splitlines()[-1]
     )
     assert report["wrong"] == []
-    assert report["moments"] > 60
+    assert report["moments"] > 50
     assert report["killed"] == -(-report["moments"] // stride)

@@ -28,7 +28,7 @@ from hyena.training.checkpoint import (
     prune,
     remedy,
     restore_optimizer,
-    write_step,
+    write_checkpoint,
 )
 
 FORMAT_VERSION = 1
@@ -62,7 +62,7 @@ class State:
     place: Place = field(default_factory=Place)
 
 
-def write_checkpoint(
+def save(
     config: CellConfig, state: State, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Path:
     """Writes the checkpoint of ``state.step``, of which there is none yet, atomically, and then
@@ -83,7 +83,7 @@ def write_checkpoint(
 
     folder.mkdir(parents=True, exist_ok=True)
     atomic.remove_temporary(folder, "step-*")
-    path = write_step(folder, state.step, optimizer, write)
+    path = write_checkpoint(folder, state.step, optimizer, write)
     prune(folder, 1, best=None)
     return path
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from hyena.experiments.cell import FREE, CellConfig, model_config, options, plain, word
 from hyena.experiments.curriculum import build_phases
-from hyena.files.records import from_plain, read_record, write_record
+from hyena.files.records import from_plain, read_versioned, write_record
 from hyena.tasks import TaskConfig
 from hyena.training.limits import check, check_least
 
@@ -237,7 +237,7 @@ def write_plan(out: Path, groups: Sequence[Group]) -> None:
         for group in groups
     ]
     (out / CELLS).mkdir(parents=True, exist_ok=True)
-    write_record(out / FILE, _Plan(planned), FORMAT_VERSION)
+    write_record(out / FILE, {"groups": planned}, FORMAT_VERSION)
 
 
 @dataclass(frozen=True)
@@ -253,13 +253,6 @@ class PlannedGroup:
     folders: list[list[Path]]
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What ``sweep.json`` has, with the names of folders alone."""
-
-    groups: list[PlannedGroup]
-
-
 def read_plan(out: Path) -> list[PlannedGroup]:
     """The groups of a sweep's folder.
 
@@ -272,13 +265,14 @@ def read_plan(out: Path) -> list[PlannedGroup]:
             "`hyena tasks sweep`"
         )
     advice = "run the sweep again, which writes it"
-    plan = read_record(path, _Plan, FORMAT_VERSION, advice=advice)
-    for group in plan.groups:
-        try:
+    content = read_versioned(path, FORMAT_VERSION, advice=advice)
+    try:
+        groups = from_plain(list[PlannedGroup], content.get("groups"), "groups")
+        for group in groups:
             from_plain(TaskConfig, group.cell.get("task"), "task")  # or no table could be made
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}; {advice}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; {advice}") from error
     return [
         replace(group, folders=[[out / CELLS / name for name in t] for t in group.folders])
-        for group in plan.groups
+        for group in groups
     ]

@@ -129,18 +129,12 @@ def read_result(folder: Path) -> Result | None:
         return None
     content = records.read_versioned(path, FORMAT_VERSION, advice=_AGAIN)
     try:
-        result = as_result(content)
+        result = records.from_plain(Result, content)
+        # Or no table could be made of it.
+        records.from_plain(TaskConfig, result.config.get("task"), "config.task")
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; {_AGAIN}") from error
     digests.check(folder, (FILE,), advice=_AGAIN)
-    return result
-
-
-def as_result(content: Any) -> Result:
-    """The record whose fields are these, plain. Raises: ValueError if they are not."""
-    result = records.from_plain(Result, content)
-    # Or no table could be made of it.
-    records.from_plain(TaskConfig, result.config.get("task"), "config.task")
     return result
 
 
@@ -149,10 +143,7 @@ class Standing:
     """A row at a point of the grid, as far as it has come.
 
     Attributes:
-        row: the row's name.
-        point: the point's options, dotted.
-        trials: what each trial adds to the row, dotted.
-        cell: its first cell, plain.
+        row, point, trials, cell: as in `PlannedGroup`.
         tried: the record of each trial with the first seed; None if it has none.
         best: the trial that is chosen among them; None if none is finished.
         seeds: the records of that trial for all seeds, in order, as many as are finished.

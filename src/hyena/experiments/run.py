@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from hyena.experiments.cell import CellConfig, model_config
-from hyena.experiments.checkpoint import State, restore, write_checkpoint
+from hyena.experiments.checkpoint import State, restore, save
 from hyena.experiments.curriculum import (
     Phase,
     Stream,
@@ -105,7 +104,8 @@ def run_cell(
     for phase in phases:  # while nothing is lost yet if there are too few prompts
         next(held_out(phase.task, 2, split="train", seed=config.seed))
     next(held_out(build_task(config.task), 2, split="test", seed=config.seed))
-    with stop_on_signal() as request, _computing(config):
+    cpu = torch.device("cpu")
+    with stop_on_signal() as request, reproducible(cpu, threads=config.threads):
         run = _Run(config, phases, request, say, progress)
         with locked(config.out):
             return run.run()
@@ -149,11 +149,14 @@ class _Run:
         self.optimizer = adamw(self.model, config.training.optimizer)
         self.state = State(place=begin(phases, 0))
         self.batches = TrainingBatches(config, phases)
-        self.stopped: Stopped | None = None
+        self.stopped: Stopped | None = None  # why it ended
         self.saved = 0  # the step of the checkpoint on disk, 0 for none
 
     def run(self) -> End:
-        self._take_up()
+        restored = restore(self.config, self.model, self.optimizer)
+        if restored is not None:
+            self.state, self.saved = restored, restored.step
+            self.say(f"going on from step {restored.step} of {self.steps}")
         self.saved_at = self.clock = time.perf_counter()
         self.model.train()
         try:
@@ -178,14 +181,6 @@ class _Run:
             curve=self.state.curve,
         )
         return End(result, self.state.step, self.steps)
-
-    def _take_up(self) -> None:
-        """Goes on from the newest checkpoint in the folder, if there is one."""
-        restored = restore(self.config, self.model, self.optimizer)
-        if restored is None:
-            return
-        self.state, self.saved = restored, restored.step
-        self.say(f"going on from step {restored.step} of {self.steps}")
 
     def _train(self) -> None:
         """Goes on until the training ends, which it has also measured then."""
@@ -214,7 +209,8 @@ class _Run:
     def step(self) -> Step[Batch]:
         """The next step of the phase."""
         state, training = self.state, self.training
-        own = state.place.step if self._is_last_phase() else None
+        stages_are_over = state.place.phase == len(self.phases) - 1
+        own = state.place.step if stages_are_over else None
         batch = self.batches.batch(state.step, state.place.phase, state.place.keys)
         self.tokens = batch.answers.numel()
         parts = micro_batches(batch, training.micro_tokens)
@@ -260,10 +256,6 @@ class _Run:
         last = max(i for i, phase in enumerate(self.phases) if phase.steps)
         values = [point["value"] for point in self.state.curve[-2:] if point["phase"] == last]
         return wanted is not None and len(values) == 2 and min(values) >= wanted
-
-    def _is_last_phase(self) -> bool:
-        """Whether the stages are over."""
-        return self.state.place.phase == len(self.phases) - 1
 
     def _is_due(self) -> bool:
         """Whether the state is to be measured and has not been."""
@@ -329,7 +321,7 @@ class _Run:
         """
         self._count_time()
         if self.state.step > self.saved:
-            write_checkpoint(self.config, self.state, self.model, self.optimizer)
+            save(self.config, self.state, self.model, self.optimizer)
             self.saved = self.state.step
         self.saved_at = time.perf_counter()
 
@@ -337,16 +329,3 @@ class _Run:
         now = time.perf_counter()
         self.state.total_seconds += now - self.clock
         self.clock = now
-
-
-@contextmanager
-def _computing(config: CellConfig) -> Iterator[None]:
-    """The cell's threads; leaves the process's threads and random state as they were."""
-    threads = torch.get_num_threads()
-    try:
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
-        with reproducible(torch.device("cpu")):
-            yield
-    finally:
-        torch.set_num_threads(threads)

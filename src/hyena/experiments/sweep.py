@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from hyena.experiments.cell import CellConfig, plain
@@ -49,37 +49,72 @@ class _Job:
     seed: int
 
 
-@dataclass
-class _Board:
-    """What is known of the cells: results, and failures as None."""
+class _Cells:
+    """The cells of a sweep: which wait, which run, and what became of the others."""
 
-    groups: Sequence[Group]
-    done: dict[_Job, Result | None] = field(default_factory=dict)
+    def __init__(self, groups: Sequence[Group], say: Callable[[str], None]) -> None:
+        self.groups, self.say = groups, say
+        self.total = sum(len(group.trials) + len(group.cells[0]) - 1 for group in groups)
+        self.there = 0  # of them, before this call
+        # The trials, and where there is one alone all its seeds.
+        self.waiting = deque(
+            _Job(number, trial, seed)
+            for number, group in enumerate(groups)
+            for trial, cells in enumerate(group.cells)
+            for seed in range(len(cells) if len(group.trials) == 1 else 1)
+        )
+        self.running: dict[_Job, subprocess.Popen[bytes]] = {}
+        self.done: dict[_Job, Result | None] = {}  # None if it failed
 
     def cell(self, job: _Job) -> CellConfig:
         return self.groups[job.group].cells[job.trial][job.seed]
 
-    def first(self) -> list[_Job]:
-        """What can be run at once: the trials, and where there is one alone all its seeds."""
-        return [
-            _Job(number, trial, seed)
-            for number, group in enumerate(self.groups)
-            for trial, cells in enumerate(group.cells)
-            for seed in range(len(cells) if len(group.trials) == 1 else 1)
-        ]
+    def begin(self, job: _Job) -> None:
+        """Starts a cell, if it is not finished already."""
+        cell = self.cell(job)
+        try:
+            result = find_finished(cell)
+        except ValueError as error:
+            _fail(cell, str(error))
+            self.finish(job, None)
+            return
+        if result is None:
+            self.running[job] = _start(cell)
+        else:
+            self.there += 1
+            self._note(job, result)
 
-    def then(self, job: _Job) -> list[_Job]:
-        """What is to be run after a job: the other seeds of the best, if it was the last trial."""
+    def finish(self, job: _Job, result: Result | None) -> None:
+        """Takes note of what became of a cell, and says so."""
+        self._note(job, result)
+        self.say(f"[{len(self.done)}/{self.total}] {self._line(job)}")
+
+    def end(self, signal: int = 0) -> SweepEnd:
+        failed = sum(result is None for result in self.done.values())
+        return SweepEnd(len(self.done) - failed, failed, signal)
+
+    def _note(self, job: _Job, result: Result | None) -> None:
+        """After the last trial the other seeds of the best wait, before the trials of other groups:
+        a table fills row by row."""
+        self.done[job] = result
         group = self.groups[job.group]
-        if len(group.trials) == 1:
-            return []
         trials = [_Job(job.group, trial, 0) for trial in range(len(group.trials))]
-        if job.seed or not all(trial in self.done for trial in trials):
-            return []
+        if len(trials) == 1 or job.seed or not all(trial in self.done for trial in trials):
+            return
         best = choose([self.done[trial] for trial in trials])
-        if best is None:
-            return []
-        return [_Job(job.group, best, seed) for seed in range(1, len(group.cells[best]))]
+        if best is not None:
+            seeds = range(1, len(group.cells[best]))
+            self.waiting.extendleft(_Job(job.group, best, seed) for seed in reversed(seeds))
+
+    def _line(self, job: _Job) -> str:
+        group, cell, result = self.groups[job.group], self.cell(job), self.done[job]
+        trial = f" trial {job.trial + 1}/{len(group.trials)}" if len(group.trials) > 1 else ""
+        name = f"{group}{trial} seed {cell.seed}"
+        if result is None:
+            cause = (cell.out / FAILED).read_text(encoding="utf-8").strip()
+            return f"{name}: failed: {cause} (see {cell.out / LOG})"
+        found = f"{result.steps} steps, {result.minutes:.1f} min"
+        return f"{name}: {with_interval(result.test)}, {found}"
 
 
 def run_sweep(
@@ -118,51 +153,30 @@ def _run_cells(
     say: Callable[[str], None],
     progress: Callable[[int, int], None] | None,
 ) -> SweepEnd:
-    board = _Board(groups)
-    total = sum(len(g.trials) + len(g.cells[0]) - 1 for g in groups)
-    waiting = deque(board.first())
-    running: dict[_Job, subprocess.Popen[bytes]] = {}
-    there = 0
+    cells = _Cells(groups, say)
     with stop_on_signal() as request:
         try:
-            while waiting or running:
-                while waiting and len(running) < jobs and not request.signal:
-                    job = waiting.popleft()
-                    try:
-                        result = find_finished(board.cell(job))
-                    except ValueError as error:
-                        _fail(board.cell(job), str(error))
-                        board.done[job] = None
-                        say(f"[{len(board.done)}/{total}] {_line(board, job)}")
-                    else:
-                        if result is None:
-                            running[job] = _start(board.cell(job))
-                            continue
-                        there += 1
-                        board.done[job] = result
-                    # Seeds come before the trials of other groups: a table fills row by row.
-                    waiting.extendleft(reversed(board.then(job)))
+            while cells.waiting or cells.running:
+                while cells.waiting and len(cells.running) < jobs and not request.signal:
+                    cells.begin(cells.waiting.popleft())
                 if request.signal:
-                    _stop(list(running.values()))
-                    failed = sum(result is None for result in board.done.values())
+                    _stop(list(cells.running.values()))
                     say("interrupted; the same command goes on from here")
-                    return SweepEnd(len(board.done) - failed, failed, request.signal)
-                for job in [job for job, process in running.items() if process.poll() is not None]:
-                    board.done[job] = _end(board.cell(job), running.pop(job))
-                    waiting.extendleft(reversed(board.then(job)))
-                    say(f"[{len(board.done)}/{total}] {_line(board, job)}")
+                    return cells.end(request.signal)
+                for job, process in list(cells.running.items()):
+                    if process.poll() is not None:
+                        cells.finish(job, _end(cells.cell(job), cells.running.pop(job)))
                 if progress is not None:
-                    progress(len(board.done), total)
-                if running:
+                    progress(len(cells.done), cells.total)
+                if cells.running:
                     time.sleep(_LOOK_EVERY)
         finally:
-            for process in running.values():
+            for process in cells.running.values():
                 process.kill()
                 _close(process)
-    if there:
-        say(f"{there} of {total} cells were there already")
-    failed = sum(result is None for result in board.done.values())
-    return SweepEnd(len(board.done) - failed, failed)
+    if cells.there:
+        say(f"{cells.there} of {cells.total} cells were there already")
+    return cells.end()
 
 
 def _start(cell: CellConfig) -> subprocess.Popen[bytes]:
@@ -220,13 +234,3 @@ def _cause(cell: CellConfig, code: int) -> str:
         return f"its process was killed by signal {-code}, perhaps for want of memory"
     lines = (cell.out / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].removeprefix("error: ") if lines else f"its process ended with code {code}"
-
-
-def _line(board: _Board, job: _Job) -> str:
-    group, cell, result = board.groups[job.group], board.cell(job), board.done[job]
-    trial = f" trial {job.trial + 1}/{len(group.trials)}" if len(group.trials) > 1 else ""
-    name = f"{group}{trial} seed {cell.seed}"
-    if result is None:
-        cause = (cell.out / FAILED).read_text(encoding="utf-8").strip()
-        return f"{name}: failed: {cause} (see {cell.out / LOG})"
-    return f"{name}: {with_interval(result.test)}, {result.steps} steps, {result.minutes:.1f} min"

@@ -1,4 +1,8 @@
-"""Training of language models: configuration, optimizer, checkpoints and the loop."""
+"""Training of language models: configuration, optimizer, checkpoints and the loop.
+
+``loop`` makes the updates of whatever is trained; ``run`` trains a language model by it, and
+`hyena.experiments` models of tasks.
+"""
 
 from hyena.model.saved import list_checkpoints
 from hyena.training.checkpoint import (

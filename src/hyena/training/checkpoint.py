@@ -26,9 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hyena.data import Tokenizer
 from hyena.files import atomic, digests, records
-from hyena.model import LanguageModel
 from hyena.model.saved import BEST, list_checkpoints, step_of
 
 FORMAT_VERSION = 1
@@ -69,43 +67,25 @@ def checkpoint_name(step: int) -> str:
 
 
 def write_checkpoint(
-    folder: Path,
-    state: TrainingState,
-    model: LanguageModel,
-    optimizer: torch.optim.Optimizer,
-    tokenizer: Tokenizer,
+    folder: Path, step: int, optimizer: torch.optim.Optimizer, write: Callable[[Path], None]
 ) -> Path:
-    """Write the checkpoint of ``state.step`` into ``folder``, atomically and durably.
+    """Writes the checkpoint of a step atomically and durably, with digests of all its files.
+
+    Args:
+        folder: where the checkpoints are.
+        step: of which there is none yet.
+        optimizer: an AdamW of `hyena.training.adamw`.
+        write: writes all files but the optimizer's into the folder it is given.
 
     Returns: the checkpoint's folder.
     Raises: OSError in one line if it cannot be written; the earlier checkpoints are intact and
         nothing is left of this one.
     """
-
-    def write(temporary: Path) -> None:
-        model.save(temporary)
-        tokenizer.save(temporary)
-        records.write_record(temporary / STATE, state, FORMAT_VERSION)
-        (temporary / CONFIG).write_text(config_yaml(state.config), encoding="utf-8")
-
-    return write_step(folder, state.step, optimizer, write)
-
-
-def write_step(
-    folder: Path, step: int, optimizer: torch.optim.Optimizer, write: Callable[[Path], None]
-) -> Path:
-    """Writes the checkpoint of a step, with the optimizer's moments and digests of all files.
-
-    Args: where checkpoints are; the step; an AdamW of `hyena.training.adamw`; what writes the other
-        files into the folder it is given.
-
-    Returns: the checkpoint's folder. Raises: as `write_checkpoint`.
-    """
     path = folder / checkpoint_name(step)
 
     def write_all(temporary: Path) -> None:
         write(temporary)
-        save_file(moments(optimizer), temporary / OPTIMIZER, {"format": "pt"})
+        save_file(_moments(optimizer), temporary / OPTIMIZER, {"format": "pt"})
         digests.complete(temporary)
 
     with written(f"checkpoint {path}", folder):
@@ -209,11 +189,6 @@ def restore_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> Non
     optimizer.load_state_dict(saved)
 
 
-def check_files(checkpoint: Path) -> None:
-    """Raises ValueError if a file of a checkpoint is not what was written."""
-    digests.check(checkpoint, advice=remedy(checkpoint))
-
-
 def point_to_best(folder: Path, best: Best) -> None:
     """Write best.json, atomically: the step, its loss and the name of its checkpoint."""
     pointer = {"checkpoint": checkpoint_name(best.step), **asdict(best)}
@@ -234,7 +209,7 @@ def remedy(checkpoint: Path) -> str:
     return "there is none before it: restore it from a copy, or begin again in another folder"
 
 
-def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The state of an AdamW of `hyena.training.adamw`: ``NAME.exp_avg`` and so on."""
     return {
         f"{name}.{moment}": optimizer.state[parameter][moment].contiguous()

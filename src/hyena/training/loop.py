@@ -187,11 +187,15 @@ def seed_of(*numbers: int) -> int:
 
 
 @contextmanager
-def reproducible(device: torch.device, *, deterministic: bool = False) -> Iterator[None]:
-    """Leaves the process's random state, and its choice of algorithms, as they were.
+def reproducible(
+    device: torch.device, *, deterministic: bool = False, threads: int | None = None
+) -> Iterator[None]:
+    """Leaves the process's random state, choice of algorithms and threads as they were.
 
-    Args: where is trained; whether with deterministic algorithms only.
+    Args: where is trained; whether with deterministic algorithms only; with how many threads, None
+        for as many as there are.
     """
+    threads_before = torch.get_num_threads()
     devices = [device.index or 0] if device.type == "cuda" else []
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -199,8 +203,11 @@ def reproducible(device: torch.device, *, deterministic: bool = False) -> Iterat
         # cuBLAS refuses to be deterministic without a workspace of fixed size.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         with torch.random.fork_rng(devices):
             yield
     finally:
+        torch.set_num_threads(threads_before)
         torch.use_deterministic_algorithms(before, warn_only=warn_only)

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from hyena.training.metrics import Record
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
-
-
-class Progress(Protocol):
-    """Shows the records of a run."""
-
-    def update(self, record: Record) -> None:
-        """Show the state after a step."""
-
-    def message(self, text: str) -> None:
-        """Show a line that stays."""
-
-    def close(self) -> None:
-        """Leave the display as it is."""
 
 
 def open_progress(first: int, steps: int, stream: TextIO | None = None) -> Progress:
@@ -140,6 +127,9 @@ class LiveProgress:
     def close(self) -> None:
         """Stop redrawing."""
         self._bar.stop()
+
+
+Progress = LineProgress | LiveProgress | SilentProgress
 
 
 class _TimeLeft:

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from hyena.data import TokenFile, Tokenizer, Windows, WindowSampler, open_tokens, read_manifest
-from hyena.files.records import to_plain
+from hyena.files.records import to_plain, write_record
 from hyena.model import LanguageModel, load
 from hyena.model.saved import checkpoints_of, list_checkpoints
 from hyena.training.checkpoint import (
+    CONFIG,
+    FORMAT_VERSION,
+    STATE,
     Best,
+    config_yaml,
     point_to_best,
     prune,
     remedy,
@@ -290,9 +294,14 @@ class _Run:
         state, checkpoints, keep = self.state, self.checkpoints, self.config.checkpoint
         with written(self.config.out / FILE, checkpoints):
             metrics.sync()
-        self.saved = write_checkpoint(
-            checkpoints, state, self.model, self.optimizer, self.data.tokenizer
-        )
+
+        def write(folder: Path) -> None:
+            self.model.save(folder)
+            self.data.tokenizer.save(folder)
+            write_record(folder / STATE, state, FORMAT_VERSION)
+            (folder / CONFIG).write_text(config_yaml(state.config), encoding="utf-8")
+
+        self.saved = write_checkpoint(checkpoints, state.step, self.optimizer, write)
         best = state.best if keep.best else None
         with written(checkpoints, checkpoints):
             if best is not None and best.step == state.step:

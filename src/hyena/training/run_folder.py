@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hyena.files import atomic
+from hyena.files import atomic, digests
 from hyena.files.kinds import RUN, refuse_other
 from hyena.files.lock import locked
 from hyena.files.records import to_plain
@@ -17,7 +17,6 @@ from hyena.training.checkpoint import (
     CONFIG,
     STATE,
     TrainingState,
-    check_files,
     checkpoint_name,
     config_yaml,
     point_to_best,
@@ -72,7 +71,7 @@ def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
             f"{saved[-1] / STATE} is damaged: {state.tokens} tokens after {state.step} steps of "
             f"{config.batch} windows of {config.window()}; {remedy(saved[-1])}"
         )
-    check_files(saved[-1])
+    digests.check(saved[-1], advice=remedy(saved[-1]))
     state.config = to_plain(config)
     return Start(saved[-1], state)
 
