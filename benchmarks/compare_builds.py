@@ -30,6 +30,7 @@ from hyena.bench import generation
 from hyena.bench.allocator import environment, why_not_tuned
 from hyena.bench.convolution import cases
 from hyena.bench.generation.mixers import STATE
+from hyena.files.atomic import write_text
 from hyena.files.markdown import table
 
 LIMIT = 1.05
@@ -290,14 +291,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--old and --new are the same build, {setting['old']['folder']}")
     found = {name: compare(its["old"], its["new"]) for name, its in answers.items()}
     text, well = report(found, all_rows, excepted)
-    asked.out.mkdir(parents=True, exist_ok=True)
     document = {"setting": setting, "excepted": excepted, "rows": {}}
     for name, x in found.items():
         result = {"failed": x} if isinstance(x, str) else x._asdict()
         times = {build: [y.get("seconds") for y in ys] for build, ys in answers[name].items()}
         document["rows"][name] = {**result, "seconds": times}
-    (asked.out / "builds.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    (asked.out / "builds.md").write_text(text, encoding="utf-8")
+    write_text(asked.out / "builds.json", json.dumps(document, indent=1) + "\n")
+    write_text(asked.out / "builds.md", text)
     print(text)
     return int(not well)
 

@@ -21,6 +21,8 @@ import yaml
 import hyena
 from hyena.data import open_tokens
 from hyena.evaluation import evaluate
+from hyena.files.atomic import write_text
+from hyena.files.markdown import table
 from hyena.files.records import from_plain
 from hyena.machine import setting
 from hyena.model import LanguageModel, ModelConfig
@@ -65,7 +67,7 @@ def run(name: str, config: TrainConfig, runs: Path) -> dict:
     model = hyena.load(result.checkpoint)
     kept = runs / name / f"scores-{result.checkpoint.name}.json"
     scores = json.loads(kept.read_text()) if kept.is_file() else score(model, config)
-    kept.write_text(json.dumps(scores))
+    write_text(kept, json.dumps(scores))
     print(f"{name}: {scores}", flush=True)
     curve = [
         (r["tokens"], r["validation_loss"])
@@ -81,20 +83,17 @@ def run(name: str, config: TrainConfig, runs: Path) -> dict:
     }
 
 
-def table(results: dict[str, list[dict]], config: TrainConfig) -> str:
-    lines = [
-        "| mixer | learning rate | parameters | tokens | validation, bits per byte | test |",
-        "|---|---|---|---|---|---|",
-    ]
+def report(results: dict[str, list[dict]]) -> str:
+    heading = ["mixer", "learning rate", "parameters", "tokens"]
+    lines = [[*heading, "validation, bits per byte", "test"]]
     for mixer, rows in results.items():
         best = min(rows, key=lambda r: r["bits_per_byte"]["validation"])
         for row in rows:
             bpb, mark = row["bits_per_byte"], "**" if row is best else ""
-            lines.append(
-                f"| {mixer} | {row['lr']:g} | {row['parameters']:,} | {row['tokens']:,} "
-                f"| {mark}{bpb['validation']:.4f}{mark} | {mark}{bpb['test']:.4f}{mark} |"
-            )
-    return "\n".join(lines) + "\n"
+            sizes = [f"{row['lr']:g}", f"{row['parameters']:,}", f"{row['tokens']:,}"]
+            scores = [f"{mark}{bpb[split]:.4f}{mark}" for split in ("validation", "test")]
+            lines.append([mixer, *sizes, *scores])
+    return table(lines) + "\n"
 
 
 def plot(results: dict[str, list[dict]], file: Path) -> None:
@@ -137,13 +136,12 @@ def main() -> int:
             config = dataclasses.replace(base, model=model, optimizer=optimizer)
             results[name].append(run(f"{name}-lr{lr:g}", config, choice.runs))
 
-    choice.out.mkdir(parents=True, exist_ok=True)
     description = {**setting(), "config": yaml.safe_load(CONFIG.read_text())}
     document = {"setting": description, "results": results}
-    (choice.out / "results.json").write_text(json.dumps(document, indent=2) + "\n")
-    (choice.out / "table.md").write_text(table(results, base))
+    write_text(choice.out / "results.json", json.dumps(document, indent=2) + "\n")
+    write_text(choice.out / "table.md", report(results))
     plot(results, choice.out / "validation.png")
-    print(table(results, base))
+    print(report(results))
     return 0
 
 

@@ -19,6 +19,8 @@ import torch
 from torch.nn import functional as F
 
 from hyena import LanguageModel, preset
+from hyena.files.atomic import write_text
+from hyena.files.markdown import table
 from hyena.machine import setting
 from hyena.training.optimizer import OptimizerConfig, adamw
 
@@ -81,26 +83,27 @@ def main() -> int:
         rows.append(receiver.recv())  # raises EOFError if the process died
         process.join()
 
-    choice.out.mkdir(parents=True, exist_ok=True)
     description = {**setting(), "preset": choice.preset}
-    (choice.out / "results.json").write_text(
-        json.dumps({"setting": description, "results": rows}, indent=2) + "\n"
-    )
+    document = {"setting": description, "results": rows}
+    write_text(choice.out / "results.json", json.dumps(document, indent=2) + "\n")
     lines = [
-        "| mixer | checkpointing | parameters | tokens a step | s a step (median, min-max) "
-        "| tokens/s | peak memory, GiB |",
-        "|---|---|---|---|---|---|---|",
+        [
+            *("mixer", "checkpointing", "parameters", "tokens a step"),
+            *("s a step (median, min-max)", "tokens/s", "peak memory, GiB"),
+        ]
     ]
     for row in rows:
         low, high = row["spread_seconds"]
         lines.append(
-            f"| {row['mixers']} | {'yes' if row['activation_checkpointing'] else 'no'} "
-            f"| {row['parameters']:,} | {row['batch'] * row['length']:,} "
-            f"| {row['seconds_per_step']:.2f} ({low:.2f}-{high:.2f}) "
-            f"| {row['tokens_per_second']:.0f} | {row['peak_memory_gib']:.1f} |"
+            [
+                *(row["mixers"], "yes" if row["activation_checkpointing"] else "no"),
+                *(f"{row['parameters']:,}", f"{row['batch'] * row['length']:,}"),
+                f"{row['seconds_per_step']:.2f} ({low:.2f}-{high:.2f})",
+                *(f"{row['tokens_per_second']:.0f}", f"{row['peak_memory_gib']:.1f}"),
+            ]
         )
-    (choice.out / "table.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    write_text(choice.out / "table.md", table(lines) + "\n")
+    print(table(lines))
     return 0
 
 

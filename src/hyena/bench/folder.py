@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from hyena.files.atomic import write_text
+from hyena.files.records import read_json
 
 Result = dict[str, Any]
 """What became of a case, as it is written to JSON. It has the case itself, as "cell" or "row"; why
@@ -133,7 +134,4 @@ def write_json(file: Path, value: Mapping[str, Any]) -> None:
 
 
 def _read(file: Path) -> Result:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as problem:
-        raise ValueError(f"{file} is damaged ({problem}); remove it") from problem
+    return read_json(file, advice="remove it")

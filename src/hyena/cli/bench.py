@@ -17,6 +17,7 @@ from hyena.bench.reference import head_size
 from hyena.bench.report import goal_rows
 from hyena.cli.bar import bar
 from hyena.cli.values import check_at_least
+from hyena.files.atomic import write_text
 from hyena.files.markdown import table
 from hyena.machine import convolution, hardware, setting
 from hyena.ops.backend import resolve_backend
@@ -170,7 +171,7 @@ def _folder(config: Config, what: str, where: Mapping[str, Any]) -> Path:
 
 def _write(out: Path, document: Mapping[str, Any], text: str) -> None:
     folder.write_json(out / "results.json", document)
-    (out / "table.md").write_text(text, encoding="utf-8")
+    write_text(out / "table.md", text)
 
 
 def _told(

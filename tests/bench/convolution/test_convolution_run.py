@@ -144,7 +144,7 @@ def test_a_damaged_file_is_named(worker: Pretended, tmp_path: Path) -> None:
     go([A], tmp_path)
     (file,) = (tmp_path / folder.CELLS).glob("*.json")
     file.write_text("{")
-    with pytest.raises(ValueError, match=r"L16-default\.json is damaged .*; remove it"):
+    with pytest.raises(ValueError, match=r"L16-default\.json is damaged: .*; remove it"):
         read(tmp_path)
 
 
