@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyena.mixers.attention.rotary import Turns
-from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
+from hyena.ops.stepping.states import State, check_alike, normal_tensors
 
 
-class AttentionState:
+class AttentionState(State):
     """Keys and values of the tokens so far, in buffers that a step fills in place.
 
     Args:
@@ -76,23 +76,9 @@ class AttentionState:
         self.length += 1
         return self.k, self.v, self.mask
 
-    def copy(self) -> AttentionState:
-        """See `hyena.mixers.state.MixerState`, as for the following."""
-        return self._with(torch.clone)
-
-    def select(self, rows: Rows) -> AttentionState:
-        index = index_of("AttentionState", rows, self.batch, self._k.device)
-        return self._with(lambda x: x.index_select(0, index))
-
-    def to(self, device: torch.device | str) -> AttentionState:
-        moved = self._with(lambda x: x.to(device))
-        if moved._k is self._k:
-            return self
-        moved.turns = None
-        return moved
-
-    @staticmethod
-    def join(states: Sequence[AttentionState]) -> AttentionState:
+    @classmethod
+    def join(cls, states: Sequence[AttentionState]) -> AttentionState:
+        """See `MixerState.join`; what has no mask is joined with one of ones."""
         masked = any(x.mask is not None for x in states)
         parts = [x._masked().tensors() if masked else x.tensors() for x in states]
         check_alike("AttentionState", parts, [x.settings() for x in states])
@@ -105,19 +91,20 @@ class AttentionState:
         found = {"k": self.k, "v": self.v}
         return found if self.mask is None else {**found, "mask": self.mask}
 
-    def settings(self) -> dict[str, int]:
-        return {}
+    @classmethod
+    def from_tensors(
+        cls, tensors: Mapping[str, Tensor], settings: Mapping[str, int]
+    ) -> AttentionState:
+        return cls(tensors["k"], tensors["v"], tensors.get("mask"))
 
-    @staticmethod
-    def from_tensors(tensors: Mapping[str, Tensor], settings: Mapping[str, int]) -> AttentionState:
-        return AttentionState(tensors["k"], tensors["v"], tensors.get("mask"))
-
-    def _with(self, change: Callable[[Tensor], Tensor]) -> AttentionState:
+    def _of(self, change: Callable[[Tensor], Tensor]) -> AttentionState:
         """With other buffers, room included."""
         with normal_tensors():
             mask = None if self._mask is None else change(self._mask)
             other = AttentionState(change(self._k), change(self._v), mask)
-        other.length, other.turns = self.length, self.turns
+        other.length = self.length
+        if other._k.device == self._k.device:
+            other.turns = self.turns
         return other
 
     def _masked(self) -> AttentionState:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,13 +20,13 @@ from hyena.mixers.checks import wrong_state
 from hyena.ops import Backend
 from hyena.ops.stepping.online import OnlineState
 from hyena.ops.stepping.recurrence import RecurrentState
-from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
+from hyena.ops.stepping.states import State, normal_tensors
 
 CHECKED = 64  # tokens between two comparisons of a filter with its parameters
 _FEWEST = 256  # positions that a state which grows by itself plans for at least
 
 
-class HyenaState:
+class HyenaState(State):
     """The state of a `hyena.HyenaOperator`, advanced in place by a step.
 
     Args:
@@ -92,41 +92,6 @@ class HyenaState:
         self.long.advance()
         self.length += 1
 
-    def copy(self) -> HyenaState:
-        """The same in memory of its own."""
-        return self._with(self.short, self.long.copy())
-
-    def select(self, rows: Rows) -> HyenaState:
-        """The sequences of these indices, in this order and with repeats; memory of its own."""
-        short = self.short
-        index = index_of("HyenaState", rows, self.batch, short.device)
-        return self._with(short.index_select(0, index), self.long.select(index))
-
-    def to(self, device: torch.device | str) -> HyenaState:
-        """The same on a device; itself, if it is there."""
-        long = self.long.to(device)
-        if long is self.long:
-            return self
-        return HyenaState(self.short.to(device), long, self.length)
-
-    @staticmethod
-    def join(states: Sequence[HyenaState]) -> HyenaState:
-        """The sequences of all states, one after the other.
-
-        Raises: ValueError if the states are not of prompts of one length, prefilled alike, and
-            after equally many steps.
-        """
-        parts = [state.tensors() for state in states]
-        check_alike("HyenaState", parts, [state.settings() for state in states])
-        long: OnlineState | RecurrentState
-        if isinstance(states[0].long, OnlineState):
-            long = OnlineState.join([x.long for x in states if isinstance(x.long, OnlineState)])
-        else:
-            long = RecurrentState.join(
-                [x.long for x in states if isinstance(x.long, RecurrentState)]
-            )
-        return states[0]._with(torch.cat([part["short"] for part in parts]), long)
-
     def tensors(self) -> dict[str, Tensor]:
         """What has to be stored: ``short``, and what the long convolutions have."""
         return {"short": self.short, **self.long.tensors()}
@@ -135,22 +100,21 @@ class HyenaState:
         """The numbers that go with the tensors."""
         return {"length": self.length, **self.long.settings()}
 
-    @staticmethod
-    def from_tensors(tensors: Mapping[str, Tensor], settings: Mapping[str, int]) -> HyenaState:
-        """The state that the tensors and settings were of, which takes the tensors over."""
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, int]) -> HyenaState:
+        """See `MixerState.from_tensors`."""
         kind = RecurrentState if "x" in tensors else OnlineState
         long = kind.from_tensors(tensors, settings)
-        return HyenaState(tensors["short"], long, settings["length"])
+        return cls(tensors["short"], long, settings["length"])
 
     def __reduce__(self) -> tuple[Callable[..., HyenaState], tuple[object, ...]]:
         # For pickle and `copy.deepcopy`: what a step has made for itself are addresses and views.
         whole = self.copy()
         return HyenaState.from_tensors, (whole.tensors(), whole.settings())
 
-    def _with(self, short: Tensor, long: OnlineState | RecurrentState) -> HyenaState:
-        other = HyenaState(short, long, self.length)
-        other.kept, other.ready = self.kept, self.ready
-        return other
+    def _follow(self, other: HyenaState) -> None:
+        self.kept, self.ready = other.kept, other.ready
+        self.long.filter = other.long.filter
 
     def _bind(self, filter: HyenaFilter | LongFilter, backend: Backend) -> None:
         """Takes what steps read of the filter."""

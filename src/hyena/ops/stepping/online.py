@@ -25,7 +25,7 @@ from hyena.ops.backend import Backend
 from hyena.ops.long import long_conv
 from hyena.ops.native.step import Layers, NativeStep, OnlineStep, takes
 from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
-from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
+from hyena.ops.stepping.states import State, normal_tensors
 
 BLOCK = 64  # S; a power of two
 
@@ -124,7 +124,7 @@ def _check_block(name: str, block: int) -> None:
         raise ValueError(f"{name}: expected a power of two as block, got {block}")
 
 
-class OnlineState:
+class OnlineState(State):
     """F convolutions in the middle of a sequence, for B rows; advanced in place.
 
     Args:
@@ -271,40 +271,6 @@ class OnlineState:
             line = contribution(wide, taps.flatten(0, 1), room, backend=self.filter.backend)
         self._begin(line.contiguous(), inputs, 0)
 
-    def copy(self) -> OnlineState:
-        """The same in memory of its own."""
-        with normal_tensors():
-            return self._like(self.line.clone(), _of(self._inputs, torch.clone))
-
-    def select(self, rows: Rows) -> OnlineState:
-        """The rows of these indices, in this order and with repeats, in memory of their own."""
-        index = index_of("OnlineState", rows, len(self._line), self._line.device)
-        with normal_tensors():
-            inputs = _of(self._inputs, lambda x: x.index_select(0, index))
-            return self._like(self.line.index_select(0, index), inputs)
-
-    def to(self, device: torch.device | str) -> OnlineState:
-        """The same on a device; itself, if it is there."""
-        moved = self._line.to(device)
-        if moved is self._line:
-            return self
-        with normal_tensors():
-            other = self._like(self.line.to(device), _of(self._inputs, lambda x: x.to(device)))
-        other.filter = None
-        return other
-
-    @staticmethod
-    def join(states: Sequence[OnlineState]) -> OnlineState:
-        """All rows, one state's after the other's.
-
-        Raises: ValueError if the states differ in anything but their rows.
-        """
-        parts = [state.tensors() for state in states]
-        check_alike("OnlineState", parts, [state.settings() for state in states])
-        with normal_tensors():
-            whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-            return states[0]._like(whole["line"], whole.get("inputs"))
-
     def tensors(self) -> dict[str, Tensor]:
         """What has to be stored: ``line``, and ``inputs`` if kept."""
         kept = {} if self._inputs is None else {"inputs": self._inputs}
@@ -314,10 +280,12 @@ class OnlineState:
         """The numbers that go with the tensors."""
         return {"parts": self.parts, "position": self.position, "block": self.block}
 
-    @staticmethod
-    def from_tensors(tensors: Mapping[str, Tensor], settings: Mapping[str, int]) -> OnlineState:
-        """The state that the tensors and settings were of, which takes the tensors over."""
-        return OnlineState(
+    @classmethod
+    def from_tensors(
+        cls, tensors: Mapping[str, Tensor], settings: Mapping[str, int]
+    ) -> OnlineState:
+        """See `State.from_tensors`."""
+        return cls(
             tensors["line"],
             settings["parts"],
             tensors.get("inputs"),
@@ -325,10 +293,8 @@ class OnlineState:
             block=settings["block"],
         )
 
-    def _like(self, line: Tensor, inputs: Tensor | None) -> OnlineState:
-        other = OnlineState(line, self.parts, inputs, position=self.position, block=self.block)
-        other.filter = self.filter
-        return other
+    def _follow(self, other: OnlineState) -> None:
+        self.filter = other.filter
 
     def _begin(self, line: Tensor, inputs: Tensor | None, position: int) -> None:
         """In the middle of the block of this position."""
@@ -383,7 +349,3 @@ class OnlineState:
 
 
 _Views = tuple[Tensor, Tensor, Tensor]
-
-
-def _of(x: Tensor | None, change: Callable[[Tensor], Tensor]) -> Tensor | None:
-    return None if x is None else change(x)

@@ -8,7 +8,7 @@ the state of a channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hyena.ops.arguments import check_tensor
 from hyena.ops.native.step import NativeStep, RecurrentStep, takes
-from hyena.ops.stepping.states import Rows, check_alike, index_of, normal_tensors
+from hyena.ops.stepping.states import State
 
 
 class Recurrence(NamedTuple):
@@ -58,7 +58,7 @@ def recurrence_of(decay: Tensor, weight: Tensor, skip: Tensor) -> Recurrence:
     return Recurrence(planes(decay), weight, skip.to(weight.dtype).contiguous())
 
 
-class RecurrentState:
+class RecurrentState(State):
     """F convolutions in the middle of a sequence, for B rows; advanced in place.
 
     Args: x (B, F, D, n/2, 2), the states, real and imaginary parts.
@@ -122,47 +122,16 @@ class RecurrentState:
     def advance(self) -> None:
         """To the next position, for which there is nothing to do."""
 
-    def copy(self) -> RecurrentState:
-        """The same in memory of its own."""
-        return self._with(lambda x: x)
-
-    def select(self, rows: Rows) -> RecurrentState:
-        """The rows of these indices, in this order and with repeats, in memory of their own."""
-        index = index_of("RecurrentState", rows, len(self.x), self.x.device)
-        return self._with(lambda x: x.index_select(0, index))
-
-    def to(self, device: torch.device | str) -> RecurrentState:
-        """The same on a device; itself, if it is there."""
-        if self._planes.to(device) is self._planes:
-            return self
-        with normal_tensors():
-            return RecurrentState(self.x.to(device))
-
-    @staticmethod
-    def join(states: Sequence[RecurrentState]) -> RecurrentState:
-        """All rows, one state's after the other's.
-
-        Raises: ValueError if the states differ in anything but their rows.
-        """
-        parts = [state.tensors() for state in states]
-        check_alike("RecurrentState", parts, [state.settings() for state in states])
-        return states[0]._with(lambda _: torch.cat([state.x for state in states]))
-
     def tensors(self) -> dict[str, Tensor]:
         """What has to be stored."""
         return {"x": self.x}
 
-    def settings(self) -> dict[str, int]:
-        """The numbers that go with it: none."""
-        return {}
+    @classmethod
+    def from_tensors(
+        cls, tensors: Mapping[str, Tensor], settings: Mapping[str, int]
+    ) -> RecurrentState:
+        """See `State.from_tensors`."""
+        return cls(tensors["x"])
 
-    @staticmethod
-    def from_tensors(tensors: Mapping[str, Tensor], settings: Mapping[str, int]) -> RecurrentState:
-        """The state that the tensors were of."""
-        return RecurrentState(tensors["x"])
-
-    def _with(self, change: Callable[[Tensor], Tensor]) -> RecurrentState:
-        with normal_tensors():
-            other = RecurrentState(change(self.x))
-        other.filter = self.filter
-        return other
+    def _follow(self, other: RecurrentState) -> None:
+        self.filter = other.filter

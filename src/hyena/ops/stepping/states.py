@@ -1,14 +1,18 @@
-"""Rows of a batch, chosen by index and put together: what states of generation are copied by."""
+"""What all states of generation have in common: they are values, copied, cut and joined."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hyena.ops.arguments import shown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Rows = Tensor | Sequence[int]
 
@@ -19,6 +23,69 @@ def normal_tensors() -> Iterator[None]:
     gradient."""
     with torch.inference_mode(False), torch.no_grad():
         yield
+
+
+class State:
+    """B rows in the middle of a sequence; each kind has its `tensors` and can be made of them."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What has to be stored, by name, the batch first."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, int]:
+        """The numbers that have to be stored with it."""
+        return {}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, int]) -> Self:
+        """The state that the tensors and settings were of, which takes the tensors over."""
+        raise NotImplementedError
+
+    def copy(self) -> Self:
+        """The same in memory of its own."""
+        return self._of(torch.clone)
+
+    def select(self, rows: Rows) -> Self:
+        """The rows of these indices, in this order and with repeats, in memory of their own.
+
+        Raises: ValueError unless they are a list of rows that are there.
+        """
+        like = self._first()
+        index = index_of(type(self).__name__, rows, len(like), like.device)
+        return self._of(lambda x: x.index_select(0, index))
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on a device; itself, if it is there."""
+        like = self._first()
+        return self if like.to(device) is like else self._of(lambda x: x.to(device))
+
+    @classmethod
+    def join(cls, states: Sequence[Self]) -> Self:
+        """All rows, one state's after the other's.
+
+        Raises: ValueError if the states differ in anything but their rows.
+        """
+        parts = [state.tensors() for state in states]
+        check_alike(cls.__name__, parts, [state.settings() for state in states])
+        with normal_tensors():
+            whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            return states[0]._made_of(whole)
+
+    def _of(self, change: Callable[[Tensor], Tensor]) -> Self:
+        with normal_tensors():
+            return self._made_of({name: change(x) for name, x in self.tensors().items()})
+
+    def _made_of(self, tensors: Mapping[str, Tensor]) -> Self:
+        other = self.from_tensors(tensors, self.settings())
+        if other._first().device == self._first().device:
+            other._follow(self)
+        return other
+
+    def _follow(self, other: Self) -> None:
+        """Takes over what another on the same device has found besides."""
+
+    def _first(self) -> Tensor:
+        return next(iter(self.tensors().values()))
 
 
 def index_of(name: str, rows: Rows, batch: int, device: torch.device) -> Tensor:
