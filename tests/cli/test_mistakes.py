@@ -43,6 +43,7 @@ Output = pytest.CaptureFixture[str]
         ("tasks sweep", 2, "expected a file of options first"),
         ("tasks rnu", 2, 'unknown command "rnu"; did you mean "run"?'),
         ("tasks run --task.lenght 3", 2, 'did you mean "task.length"?'),
+        ("info caf\udce9", 2, "model: expected UTF-8, got 'caf\\udce9'; write or rename it so"),
         ("plot absent extra", 2, 'unexpected argument "extra"'),
         (
             "info absent",

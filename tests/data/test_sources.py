@@ -158,6 +158,12 @@ def test_the_description_follows_names_and_content(tmp_path):
     assert a != d
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_a_file_may_have_a_name_in_another_encoding(tmp_path):
+    (tmp_path / "caf\udce9.txt").write_text("some text")
+    assert find_source(str(tmp_path)).describe()["files"] == 1
+
+
 def test_rows_are_joined_to_documents(tmp_path):
     file = tmp_path / "x.jsonl"
     rows = ["before\n", " = A = \n", "", " = = A.1 = = \n", "one\n", " = B = \n", "two\n"]

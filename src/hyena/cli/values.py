@@ -131,6 +131,13 @@ def _check_size(name: str, value: Any) -> None:
         raise UsageError(f"{name}: expected a number below {limit:,}, got {value!s:.40}")
     if isinstance(value, str) and "\0" in value:
         raise UsageError(f"{name}: expected text, got a zero byte in {value!r:.80}")
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as problem:  # such as a file's name in another encoding
+            raise UsageError(
+                f"{name}: expected UTF-8, got {value!r:.80}; write or rename it so"
+            ) from problem
 
 
 def _expected(kinds: Sequence[Any]) -> str:

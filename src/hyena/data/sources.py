@@ -168,7 +168,9 @@ class Files:
                 while block := stream.read(1 << 20):
                     content.update(block)
                     size += len(block)
-            digest.update(f"{file.name}\0{size}\0{content.hexdigest()}\n".encode())
+            digest.update(
+                f"{file.name}\0{size}\0{content.hexdigest()}\n".encode(errors="surrogateescape")
+            )
             n_bytes += size
         count = len(self._files)
         return {"kind": self._kind, "files": count, "bytes": n_bytes, "sha256": digest.hexdigest()}
