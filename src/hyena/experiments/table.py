@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,13 @@ class Section:
     rows: list[str]
     columns: list[int]
     at: dict[tuple[str, int], Standing]
+
+    def finished(self) -> Iterator[tuple[str, int, Standing]]:
+        """Row, column and standing of all figures, in order."""
+        for name, column in itertools.product(self.rows, self.columns):
+            standing = self.at.get((name, column))
+            if standing is not None and standing.seeds:
+                yield name, column, standing
 
 
 def lay_out(standings: Sequence[Standing]) -> list[Section]:
@@ -213,11 +221,8 @@ def _runs(section: Section) -> list[list[str]]:
     """What each figure took, a row each."""
     heading = ["", AXES[section.axis], "protocol", "trials", "chosen", "seeds", "steps"]
     rows = [[*heading, "reached at", "tokens", "minutes", "minutes of trials", "parameters", ""]]
-    for name in section.rows:
-        for column in section.columns:
-            standing = section.at.get((name, column))
-            if standing is not None and standing.seeds:
-                rows.append([name, f"{column:,}", *_run(standing)])
+    for name, column, standing in section.finished():
+        rows.append([name, f"{column:,}", *_run(standing)])
     return rows
 
 
@@ -242,25 +247,17 @@ def _run(standing: Standing) -> list[str]:
 
 def _trials(section: Section) -> str:
     """What was reached by each trial, where there are several to choose among."""
-    several = [(place, s) for place, s in section.at.items() if len(s.trials) > 1]
     rows = [["", AXES[section.axis], "trial", "validation", "reached at", "minutes"]]
-    for (name, column), standing in several:
-        for number, (settings, result) in enumerate(
-            zip(standing.trials, standing.tried, strict=True)
-        ):
-            if result is not None:
-                value, step = reached(result)
-                shown = _number(section.measure, value)
-                rows.append(
-                    [
-                        name,
-                        f"{column:,}",
-                        _settings(settings),
-                        f"**{shown}**" if number == standing.best else shown,
-                        f"{step:,}",
-                        f"{result.minutes:.1f}",
-                    ]
-                )
+    for (name, column), standing in section.at.items():
+        trials = zip(standing.trials, standing.tried, strict=True)
+        for number, (settings, result) in enumerate(trials):
+            if result is None or len(standing.trials) == 1:
+                continue
+            value, step = reached(result)
+            shown = _number(section.measure, value)
+            shown = f"**{shown}**" if number == standing.best else shown
+            place, took = [name, f"{column:,}"], [f"{step:,}", f"{result.minutes:.1f}"]
+            rows.append([*place, _settings(settings), shown, *took])
     if len(rows) == 1:
         return ""
     return f"Trials, the chosen ones' figures in bold:\n\n{markdown.table(rows)}"

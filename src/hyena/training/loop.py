@@ -133,21 +133,21 @@ def train_steps(
         step = course.step()
         scale_learning_rates(optimizer, step.factor)
         torch.manual_seed(step.seed)
-        loss_sum = backward(model, step, fabric)
-        norm = fabric.clip_gradients(
+        own_loss = backward(model, step, fabric)
+        own_norm = fabric.clip_gradients(
             model,
             optimizer,
             max_norm=math.inf if clip is None else clip,
             error_if_nonfinite=False,
         )
-        assert norm is not None
-        loss, norm_, signal = _agree(fabric, loss_sum, norm, request)
-        for what, value in (("loss", loss), ("gradient norm", norm_)):
+        assert own_norm is not None
+        loss, norm, signal = _agree(fabric, own_loss, own_norm, request)
+        for what, value in (("loss", loss), ("gradient norm", norm)):
             if not math.isfinite(value):
                 raise NotFiniteError(what, value)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        course.updated(Update(loss, norm_, time.perf_counter() - begin, signal))
+        course.updated(Update(loss, norm, time.perf_counter() - begin, signal))
 
 
 def backward(model: Any, step: Step[Part], fabric: Fabric | OneProcess) -> Tensor:
