@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from .documents import Document
 from .packages import Traversable, package_files, require
@@ -65,28 +65,6 @@ class TextFields:
         return re.split("\r?\n".join(map(re.escape, plain.split("\n"))), text)
 
 
-class Source(Protocol):
-    """A stream of documents."""
-
-    @property
-    def notes(self) -> list[str]:
-        """What there is to say of the source beside its documents, once they have been read."""
-        ...
-
-    @property
-    def total_bytes(self) -> int | None:
-        """Size of the source if it is known without reading it."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """What identifies the source, as JSON; equal descriptions mean equal documents."""
-        ...
-
-    def documents(self) -> Iterator[Document]:
-        """The documents, in a fixed order. Raises ValueError or OSError, naming the place."""
-        ...
-
-
 def find_source(
     spec: str | Path | Sequence[str | Path], fields: TextFields | None = None
 ) -> Source:
@@ -130,7 +108,10 @@ class NamedFile(NamedTuple):
 
 
 class Files:
-    """Files of known kinds, one after the other; texts and JSON are read whole, others by line."""
+    """Files of known kinds, one after the other; texts and JSON are read whole, others by line.
+
+    Attributes: ``notes``, what there is to say beside the documents, once they have been read.
+    """
 
     def __init__(self, files: list[NamedFile], fields: TextFields, *, kind: str) -> None:
         self._files, self._fields, self._kind = files, fields, kind
@@ -155,12 +136,14 @@ class Files:
 
     @property
     def total_bytes(self) -> int | None:
+        """Size of the source if it is known without reading it."""
         paths = [f.file for f in self._files if isinstance(f.file, Path)]
         if len(paths) < len(self._files) or any(p.suffix.lower() == ".gz" for p in paths):
             return None
         return sum(p.stat().st_size for p in paths)
 
     def describe(self) -> dict[str, Any]:
+        """What identifies the source, as JSON; equal descriptions mean equal documents."""
         digest, n_bytes = hashlib.sha256(), 0
         for file in self._files:
             content, size = hashlib.sha256(), 0
@@ -176,6 +159,7 @@ class Files:
         return {"kind": self._kind, "files": count, "bytes": n_bytes, "sha256": digest.hexdigest()}
 
     def documents(self) -> Iterator[Document]:
+        """The documents, in a fixed order. Raises: ValueError or OSError, naming the place."""
         fields, texts, parts = self._fields, 0, 0
         for file in self._files:
             kind = fields.kind or kind_of(file.name) or "text"
@@ -199,7 +183,10 @@ class Files:
 
 
 class Dataset:
-    """A Hugging Face dataset, streamed. Needs the package ``datasets`` (extra ``data``)."""
+    """A Hugging Face dataset, streamed, with what `Files` offers.
+
+    Needs the package ``datasets`` (extra ``data``).
+    """
 
     def __init__(self, name: str, fields: TextFields) -> None:
         if not name:
@@ -229,6 +216,10 @@ class Dataset:
                 for i, record in enumerate(rows)
             )
             yield from join_rows(found, self._fields.document_start)
+
+
+Source = Files | Dataset
+"""Where documents come from."""
 
 
 def _files(folder: Path, kind: Kind | None, notes: list[str]) -> list[NamedFile]:
