@@ -1,13 +1,15 @@
 """How far it is from `gated_conv` to the kernel: Python frames on the way, and the time of a call.
 
 The input is so small, z (1, 3·64, 256), that the way costs as much as the kernel. Both are
-measured without a gradient and with one, where the time is that of forward and backward.
+measured without a gradient and with one, where a call is a step of training: the forward pass, then
+the backward pass from a given gradient of y, with every ``.grad`` None before and written after.
 
     python benchmarks/corridor.py
     python benchmarks/corridor.py --against OTHER_ENVIRONMENT/bin/python
 
-With another build's Python, both builds take turns in processes of their own, and the ratio of
-their times comes with the interval that holds its median in 95 of 100 measurements.
+With another build's Python, both builds take turns in processes of their own, each turn gives the
+median of its calls, and the ratio of the two comes with the interval that holds its median in 95 of
+100 measurements.
 """
 
 import argparse
@@ -27,14 +29,23 @@ from hyena.ops.native import library
 MODES = ("without", "with")
 
 
-def call(mode: str) -> Callable[[], torch.Tensor]:
+def call(mode: str) -> Callable[[], object]:
     """A call of `gated_conv`, ``mode`` a gradient."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(1, 3 * 64, 256), (64, 256), (64,)]
     inputs = [torch.randn(shape, generator=generator) for shape in shapes]
+    if mode == "without":
+        return lambda: gated_conv(*inputs)
+    dy = torch.ones(1, 64, 256)
     for x in inputs:
-        x.requires_grad_(mode == "with")
-    return lambda: gated_conv(*inputs)
+        x.requires_grad_()
+
+    def step() -> None:
+        for x in inputs:
+            x.grad = None
+        gated_conv(*inputs).backward(dy)
+
+    return step
 
 
 def frames(mode: str) -> int:
@@ -49,7 +60,7 @@ def frames(mode: str) -> int:
 
     def at_kernel(*_: object) -> int:
         sys.setprofile(None)
-        raise MemoryError
+        return 1  # no memory, at which the call ends
 
     kernel = library.kernel()
     assert kernel is not None, library.why_not()
@@ -69,19 +80,17 @@ def frames(mode: str) -> int:
 
 
 def work() -> None:
-    """Answers each line "mode calls" with the seconds that a call took."""
+    """Answers each line "mode calls" with the seconds of the median call."""
     torch.set_num_threads(1)
     calls = {mode: call(mode) for mode in MODES}
-    dy = torch.ones(1, 64, 256)
     for line in sys.stdin:
         mode, count = line.split()
-        f = calls[mode]
-        start = time.perf_counter()
+        f, took = calls[mode], []
         for _ in range(int(count)):
-            y = f()
-            if mode == "with":
-                y.backward(dy)
-        print((time.perf_counter() - start) / int(count), flush=True)
+            start = time.perf_counter()
+            f()
+            took.append(time.perf_counter() - start)
+        print(statistics.median(took), flush=True)
 
 
 def ask(worker: subprocess.Popen[str], mode: str, count: int) -> float:

@@ -10,40 +10,32 @@ extern "C" {
 #endif
 
 // Changes whenever a struct or a signature below does.
-#define HYENA_KERNEL_ABI 7
+#define HYENA_KERNEL_ABI 8
 
 enum { HYENA_FLOAT32 = 0, HYENA_BFLOAT16 = 1, HYENA_FLOAT16 = 2 };
 
-// An input (B, D, L) with the short convolution that it passes first.
-typedef struct {
-    const void *data;  // null: this input is absent
-    int64_t batch_stride, channel_stride;
-    const float *taps;  // (D, J), tap j has lag j - short_lead; null: no short convolution
-    const float *bias;  // (D) or null
-    const float *offset;  // (D), added to the input before its short convolution; or null
-} hyena_input;
-
-// Where the gradient of an input goes; null where it is not wanted.
-typedef struct {
-    void *data;  // of the input's dtype and shape
-    int64_t batch_stride, channel_stride;
-    float *taps;  // (D, J)
-    float *bias;  // (D)
-} hyena_gradient;
+// Most taps of the short convolution.
+#define HYENA_MOST_SHORT_TAPS 64
 
 // Positions start ... start + length - 1 of a batch entry: convolved on their own.
 typedef struct {
     int64_t batch, start, length;
 } hyena_row;
 
-// y = post * (k conv (pre * value) + skip * (pre * value)), each input after its short convolution.
+// y = post * (k conv (pre * value) + skip * (pre * value)), where the parts of the input, post, pre and
+// value, lie one after the other in the channels of z, and have passed their short convolution; or
+// value is all of it. Without a spectrum and k, y is the short convolution of value.
 typedef struct {
-    int64_t channels, rows;
-    const hyena_row *row;  // all of them no longer than n
-    int64_t n;             // a size that hyena_kernel.size returned
-    int32_t dtype;         // of value, pre, post, y and their gradients
-    int32_t short_taps, short_lead;
-    hyena_input value, pre, post;
+    int64_t channels, rows;  // channels: D, of each part
+    const hyena_row *row;    // all of them no longer than n
+    int64_t n;               // a size that hyena_kernel.size returned
+    int32_t dtype, parts;    // dtype: of z, y and their gradients; parts: P, 3 or 1
+    const void *z;           // (B, P D, L)
+    int64_t z_batch_stride, z_channel_stride;
+    const float *offset;      // (P D), added to z before its short convolution; or null
+    const float *short_k;     // (P D, J), tap j has lag j - short_lead; null: no short convolution
+    const float *short_bias;  // (P D), or null
+    int32_t short_taps, short_lead;  // short_taps: J, 0 without a short convolution
     // The filter: its spectrum, or its taps (D, K), tap j of lag j - lead, and the skip (D) or null.
     const float *spectrum;  // what hyena_kernel.spectrum wrote
     const float *k;
@@ -55,23 +47,14 @@ typedef struct {
     int64_t y_batch_stride, y_channel_stride;
 } hyena_conv;
 
-// Gradients that the backward pass writes. Those of k, skip and the short filters are sums over the
-// rows of the call.
+// Gradients that the backward pass writes; null where one is not wanted. Those of k, skip and the
+// short filters are sums over the rows of the call, and contiguous.
 typedef struct {
-    hyena_gradient value, pre, post;
-    float *k;  // (D, K) contiguous, or null
-    float *skip;  // (D), or null
-} hyena_conv_gradients;
-
-// Short convolution alone: y = x after its short convolution; the backward pass is given dy in y.
-typedef struct {
-    int64_t channels, rows;
-    const hyena_row *row;
-    int32_t dtype, short_taps, short_lead;
-    hyena_input x;
-    void *y;
-    int64_t y_batch_stride, y_channel_stride;
-} hyena_short;
+    void *z;  // (B, P D, L)
+    int64_t z_batch_stride, z_channel_stride;
+    float *k, *skip;
+    float *short_k, *short_bias;
+} hyena_gradients;
 
 // y = x weight' + bias for a few vectors x, summed in float32. All of it is contiguous.
 typedef struct {
@@ -122,9 +105,7 @@ typedef struct {
     // Spectra of the filters of `conv`, for use as conv->spectrum in calls with this build and n.
     int32_t (*spectrum)(const hyena_conv *conv, float *spectrum);
     int32_t (*forward)(const hyena_conv *conv);
-    int32_t (*backward)(const hyena_conv *conv, const hyena_conv_gradients *gradients);
-    int32_t (*short_forward)(const hyena_short *conv);
-    int32_t (*short_backward)(const hyena_short *conv, const hyena_gradient *gradient);
+    int32_t (*backward)(const hyena_conv *conv, const hyena_gradients *gradients);
     int32_t (*step)(const hyena_step *step);
     int32_t (*linear)(const hyena_linear *linear);
     // For benchmarks, what the processor can do at best: butterflies in registers, `rounds` of them

@@ -21,7 +21,7 @@ constexpr int64_t LARGEST_CACHED = 16 << 20;
 constexpr int64_t LONGEST_FETCHED = 131072;
 
 template <class T>
-bool is_large(const hyena_conv &conv, int64_t parts) {
+bool is_large(const Conv &conv, int64_t parts) {
     const int64_t positions = positions_of(conv.row, conv.rows) * conv.channels;
     return parts * positions * int64_t(sizeof(T)) > LARGEST_CACHED;
 }
@@ -29,7 +29,7 @@ bool is_large(const hyena_conv &conv, int64_t parts) {
 // The inputs of the row after row r of this channel, among these rows.
 template <class T>
 Ahead ahead_of(
-    const hyena_conv &conv, const Unit &unit, const Share &rows, int64_t d, int64_t r,
+    const Conv &conv, const Unit &unit, const Share &rows, int64_t d, int64_t r,
     bool backward) {
     Ahead ahead{};
     if (r + 1 < rows.end)
@@ -41,7 +41,7 @@ Ahead ahead_of(
     if (unit.width > 1 || unit.plan.n > LONGEST_FETCHED) return ahead;
     const hyena_row &row = conv.row[r];
     ahead.bytes = sizeof(T), ahead.positions = row.length;
-    const hyena_input *inputs[] = {&conv.value, &conv.pre, &conv.post};
+    const Input *inputs[] = {&conv.value, &conv.pre, &conv.post};
     for (int i = 0; i < 3; ++i)
         if (inputs[i]->data)
             ahead.stream[i] = reinterpret_cast<const char *>(
@@ -54,29 +54,47 @@ Ahead ahead_of(
     return ahead;
 }
 
+// The memory of a thread for the transforms of a unit's rows.
+struct Rows {
+    float *scratch, *rows, *lanes;
+
+    Rows(Room &room, const Unit &unit)
+        : scratch(room.take(unit.plan.scratch)), rows(room.take(unit.real())),
+          lanes(room.take(unit.lanes())) {}
+};
+
+// The filter's spectrum is given, is computed now for all rows, or, if there is only one, is
+// computed and used leaf by leaf.
+bool leaf_by_leaf(const Conv &conv, int64_t rows) { return !conv.spectrum && rows == 1; }
+
+struct ForwardRoom : Rows {
+    float *own;  // spectrum, or scratch of the filter
+
+    ForwardRoom(Room &room, const Unit &unit, const Conv &conv)
+        : Rows(room, unit),
+          own(room.take(conv.spectrum ? 0 : std::max(unit.plan.scratch, unit.spectrum()))) {}
+};
+
 // These rows of a unit.
 template <class T, int J>
 void forward_unit(
-    const hyena_conv &conv, const Unit &unit, int64_t index, const Share &these, float *memory) {
-    float *scratch = memory;
-    float *rows = scratch + unit.plan.scratch;
-    float *lanes = rows + unit.real();
-    // The filter's spectrum is given, is computed now for all rows, or, if there is only one, is
-    // computed and used leaf by leaf.
-    float *own = lanes + unit.lanes();
-    float *both[2] = {scratch, own};
-    const float *spectrum = own;
-    const bool once = !conv.spectrum && these.count() == 1;
+    const Conv &conv, const Unit &unit, int64_t index, const Share &these, float *memory) {
+    Room room{memory};
+    const ForwardRoom own(room, unit, conv);
+    float *scratch = own.scratch, *rows = own.rows, *lanes = own.lanes;
+    float *both[2] = {scratch, own.own};
+    const float *spectrum = own.own;
+    const bool once = leaf_by_leaf(conv, these.count());
     if (conv.spectrum) {
         spectrum = conv.spectrum + index * unit.spectrum();
     } else if (once) {
-        filter_down(conv, unit, index, own, rows, lanes);
+        filter_down(conv, unit, index, both[1], rows, lanes);
     } else {
         filter_down(conv, unit, index, scratch, rows, lanes);
-        visit(&scratch, unit, Keep{own});
+        visit(&scratch, unit, Keep{both[1]});
     }
     const bool past_caches = is_large<T>(conv, 1);
-    if (unit.width > 1) clear(rows, unit.real());
+    clear_absent(rows, unit, index);
     for (int64_t r = these.begin; r < these.end; ++r) {
         const hyena_row &row = conv.row[r];
         for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
@@ -117,9 +135,9 @@ void forward_unit(
 
 template <class T, int J, class A, class B>
 void input_gradient(
-    const hyena_conv &conv, const hyena_gradient &to, const hyena_input &input, const hyena_row &row,
+    const Conv &conv, const Gradient &to, const Input &input, const hyena_row &row,
     int64_t d, const A a, const B b, TapSums &sums, float *piece, bool past_caches) {
-    if (!to.data && !to.taps && !to.bias) return;
+    if (!to.wanted()) return;
     T *dz = static_cast<T *>(to.data);
     if (dz) dz += row.batch * to.batch_stride + d * to.channel_stride + row.start;
     const auto z = source_of<T, J>(input, row, d, conv.short_taps, conv.short_lead);
@@ -141,7 +159,7 @@ struct Sums {
 };
 
 void write_taps(
-    const hyena_conv &conv, const hyena_conv_gradients &to, const Unit &unit, int64_t index,
+    const Conv &conv, const Gradients &to, const Unit &unit, int64_t index,
     const TapSums *taps) {
     for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
         const TapSums *of = taps + (d - unit.begin(index));
@@ -151,33 +169,45 @@ void write_taps(
     }
 }
 
+struct BackwardRoom {
+    float *scratch[3];
+    float *u, *g;  // later the output, and du
+    float *lanes, *piece;
+    float *spectrum, *sums;  // of all rows; none of one row, which is worked off leaf by leaf
+
+    BackwardRoom(Room &room, const Unit &unit, const Conv &conv) {
+        for (float *&one : scratch) one = room.take(unit.plan.scratch);
+        u = room.take(unit.real()), g = room.take(unit.real());
+        lanes = room.take(unit.lanes()), piece = room.take(LONGEST_PIECE);
+        const int64_t kept = leaf_by_leaf(conv, conv.rows) ? 0 : unit.spectrum();
+        spectrum = room.take(kept), sums = room.take(kept);
+    }
+};
+
 // Rows of a unit, whole groups of them. The sums over rows go to `sums`, the unit's, if there are
 // several groups.
 template <class T, int J>
 void backward_unit(
-    const hyena_conv &conv, const hyena_conv_gradients &to, const Unit &unit, int64_t index,
+    const Conv &conv, const Gradients &to, const Unit &unit, int64_t index,
     int64_t groups, const Share &these, const Sums *sums, float *memory) {
-    const int64_t real = unit.real(), one = unit.plan.scratch;
-    float *scratch[3] = {memory, memory + one, memory + 2 * one};
-    float *u = scratch[2] + one, *g = u + real;  // later the output, and du
-    float *lanes = g + real;
-    float *piece = lanes + unit.lanes();
-    float *own = piece + PIECE + 2 * MOST_TAPS;
+    Room room{memory};
+    const BackwardRoom own(room, unit, conv);
+    float *const *scratch = own.scratch;
+    float *u = own.u, *g = own.g, *lanes = own.lanes, *piece = own.piece;
     const bool want_k = to.k || to.skip;
-    const bool want_post =
-        conv.post.data && (to.post.data || to.post.taps || to.post.bias);
-    const float *spectrum = own;
-    const bool once = !conv.spectrum && conv.rows == 1;  // as in the forward pass, and all rows
+    const bool want_post = conv.post.data && to.post.wanted();
+    const float *spectrum = own.spectrum;
+    const bool once = leaf_by_leaf(conv, conv.rows);
     if (conv.spectrum) {
         spectrum = conv.spectrum + index * unit.spectrum();
     } else {
         filter_down(conv, unit, index, scratch[2], u, lanes);
-        if (!once) visit(&scratch[2], unit, Keep{own});
+        if (!once) visit(&scratch[2], unit, Keep{own.spectrum});
     }
-    if (unit.width > 1) clear(u, 2 * real);
+    clear_absent(u, unit, index), clear_absent(g, unit, index);
     const bool past_caches = is_large<T>(conv, conv.pre.data ? 3 : 1);
     TapSums taps[3 * W] = {};
-    const Sums all{own + unit.spectrum(), taps};
+    const Sums all{own.sums, taps};
     const Share rows{
         share_of(conv.rows, these.begin, groups).begin,
         share_of(conv.rows, these.end - 1, groups).end};
@@ -192,11 +222,11 @@ void backward_unit(
             ++group;
         }
         const hyena_row &row = conv.row[r];
-        auto source = [&](const hyena_input &input, int64_t d) {
+        auto source = [&](const Input &input, int64_t d) {
             return source_of<T, J>(input, row, d, conv.short_taps, conv.short_lead);
         };
         auto output_gradient = [&](int64_t d) {
-            const hyena_input dy{
+            const Input dy{
                 conv.y, conv.y_batch_stride, conv.y_channel_stride, nullptr, nullptr, nullptr};
             return source_of<T, 0>(dy, row, d, 0, 0);
         };
@@ -257,13 +287,18 @@ void backward_unit(
 }
 
 struct Call {
-    const hyena_conv *conv;
-    const hyena_conv_gradients *gradients;
-    float *spectrum;
+    const Conv *conv;
+    const Gradients *gradients;
     const Unit *unit;
-    int64_t groups, parts;  // of the rows
-    Sums sums;              // of all units' groups, if there are several
+    int64_t groups, parts;      // of the rows
+    Sums sums{};                // of all units' groups, if there are several
+    float *spectrum = nullptr;  // where to write it
 
+    Call(const Conv *c, const Gradients *to, const Unit &u)
+        : conv(c), gradients(to), unit(&u), groups(groups_of(u.count(), c->rows, positions())),
+          parts(parts_of(u.count(), c->rows, groups)) {}
+    int64_t positions() const { return unit->plan.n * unit->width; }
+    int64_t grain() const { return grain_of(positions() * (conv->rows / parts)); }
     Share rows(int64_t index) const { return share_of(conv->rows, index % parts, parts); }
     Share groups_in(int64_t index) const { return share_of(groups, index % parts, parts); }
 };
@@ -295,15 +330,17 @@ void gather_work(const void *call, int64_t index, float *memory) {
     }
     write_taps(*c.conv, *c.gradients, unit, index, total.taps);
     if (!want_k) return;
-    float *rows = memory + unit.plan.scratch;
-    visit(&memory, unit, Recall{total.spectra});
-    filter_up(*c.conv, *c.gradients, unit, index, memory, rows, rows + unit.real());
+    Room room{memory};
+    Rows own(room, unit);
+    visit(&own.scratch, unit, Recall{total.spectra});
+    filter_up(*c.conv, *c.gradients, unit, index, own.scratch, own.rows, own.lanes);
 }
 void spectrum_work(const void *call, int64_t index, float *memory) {
     const Call &c = *static_cast<const Call *>(call);
-    float *rows = memory + c.unit->plan.scratch;
-    filter_down(*c.conv, *c.unit, index, memory, rows, rows + c.unit->real());
-    visit(&memory, *c.unit, Keep{c.spectrum + index * c.unit->spectrum()});
+    Room room{memory};
+    Rows own(room, *c.unit);
+    filter_down(*c.conv, *c.unit, index, own.scratch, own.rows, own.lanes);
+    visit(&own.scratch, *c.unit, Keep{c.spectrum + index * c.unit->spectrum()});
 }
 
 int64_t kernel_size(int64_t length) { return size_for(length < 1 ? 1 : length); }
@@ -313,53 +350,56 @@ int64_t kernel_spectrum_floats(int64_t channels, int64_t n) {
     return (channels + width - 1) / width * width * 2 * n;
 }
 
-int32_t kernel_spectrum(const hyena_conv *conv, float *spectrum) {
-    const Plan *plan = plan_of(conv->n, in_lanes(conv->n), W, WIDEST_RADIX);
-    if (!plan) return 1;
-    const Unit unit(*plan, conv->channels);
-    const Call call{conv, nullptr, spectrum, &unit, 1, 1, {}};
-    const int64_t floats = plan->scratch + unit.real() + unit.lanes();
-    return run(spectrum_work, &call, unit.count(), floats, grain_of(plan->n * unit.width));
+// How many floats a `Kind` of memory takes.
+template <class Kind, class... Arguments>
+int64_t floats_of(const Arguments &...arguments) {
+    Room room{};
+    Kind(room, arguments...);
+    return room.floats;
 }
 
-int32_t kernel_forward(const hyena_conv *conv) {
-    const Plan *plan = plan_of(conv->n, in_lanes(conv->n), W, WIDEST_RADIX);
+int32_t kernel_spectrum(const hyena_conv *given, float *spectrum) {
+    const Conv conv(*given);
+    const Plan *plan = plan_of(conv.n, in_lanes(conv.n), W, WIDEST_RADIX);
     if (!plan) return 1;
-    const Unit unit(*plan, conv->channels);
-    const int64_t positions = plan->n * unit.width;
-    const int64_t groups = groups_of(unit.count(), conv->rows, positions);
-    const int64_t parts = parts_of(unit.count(), conv->rows, groups);
-    const Call call{conv, nullptr, nullptr, &unit, groups, parts, {}};
-    int64_t floats = plan->scratch + unit.real() + unit.lanes();
-    if (!conv->spectrum) floats += std::max(plan->scratch, unit.spectrum());
+    const Unit unit(*plan, conv.channels);
+    Call call(&conv, nullptr, unit);
+    call.spectrum = spectrum;
     return run(
-        HYENA_CHOOSE(forward_work, conv->dtype, conv->short_taps), &call, unit.count() * parts,
-        floats, grain_of(positions * (conv->rows / parts)));
+        spectrum_work, &call, unit.count(), floats_of<Rows>(unit), grain_of(call.positions()));
 }
 
-int32_t kernel_backward(const hyena_conv *conv, const hyena_conv_gradients *gradients) {
-    const Plan *plan = plan_of(conv->n, in_lanes(conv->n), W, WIDEST_RADIX);
+int32_t kernel_forward(const hyena_conv *given) {
+    const Conv conv(*given);
+    if (!conv.spectrum && !conv.k) return short_forward(conv);
+    const Plan *plan = plan_of(conv.n, in_lanes(conv.n), W, WIDEST_RADIX);
     if (!plan) return 1;
-    const Unit unit(*plan, conv->channels);
-    const int64_t positions = plan->n * unit.width;
-    const int64_t groups = groups_of(unit.count(), conv->rows, positions);
-    const int64_t parts = parts_of(unit.count(), conv->rows, groups);
-    const bool want_k = gradients->k || gradients->skip;
-    const int64_t sums = groups > 1 ? unit.count() * groups : 0;
-    const Shared<float> spectra(want_k ? sums * unit.spectrum() : 0);
+    const Unit unit(*plan, conv.channels);
+    const Call call(&conv, nullptr, unit);
+    return run(
+        HYENA_CHOOSE(forward_work, conv.dtype, conv.short_taps), &call, unit.count() * call.parts,
+        floats_of<ForwardRoom>(unit, conv), call.grain());
+}
+
+int32_t kernel_backward(const hyena_conv *given, const hyena_gradients *gradients) {
+    const Conv conv(*given);
+    const Gradients to(*gradients, conv);
+    if (!conv.spectrum && !conv.k) return short_backward(conv, to.value);
+    const Plan *plan = plan_of(conv.n, in_lanes(conv.n), W, WIDEST_RADIX);
+    if (!plan) return 1;
+    const Unit unit(*plan, conv.channels);
+    Call call(&conv, &to, unit);
+    const int64_t sums = call.groups > 1 ? unit.count() * call.groups : 0;
+    const Shared<float> spectra(to.k || to.skip ? sums * unit.spectrum() : 0);
     const Shared<TapSums> taps(sums * 3 * unit.width);
     if (spectra.failed || taps.failed) return 1;
-    const Call call{conv, gradients, nullptr, &unit, groups, parts, {spectra.data, taps.data}};
-    const bool once = !conv->spectrum && conv->rows == 1;
-    const int64_t floats = 3 * plan->scratch + 2 * unit.real() + unit.lanes() + PIECE +
-                           2 * MOST_TAPS + (once ? 0 : 2 * unit.spectrum());
+    call.sums = {spectra.data, taps.data};
     const int32_t failed =
-        run(HYENA_CHOOSE(backward_work, conv->dtype, conv->short_taps), &call,
-            unit.count() * parts, floats, grain_of(positions * (conv->rows / parts)));
-    if (failed || groups == 1) return failed;
+        run(HYENA_CHOOSE(backward_work, conv.dtype, conv.short_taps), &call,
+            unit.count() * call.parts, floats_of<BackwardRoom>(unit, conv), call.grain());
+    if (failed || call.groups == 1) return failed;
     return run(
-        gather_work, &call, unit.count(), plan->scratch + unit.real() + unit.lanes(),
-        grain_of(positions));
+        gather_work, &call, unit.count(), floats_of<Rows>(unit), grain_of(call.positions()));
 }
 
 constexpr int CHAINS = WIDEST_RADIX == 8 ? 6 : 3;  // as many as the registers hold
@@ -393,10 +433,9 @@ int64_t kernel_butterflies(int64_t tasks, int64_t rounds) {
 
 extern "C" const hyena_kernel *HYENA_THIS_KERNEL(void) {
     static const hyena_kernel kernel = {
-        HYENA_THIS_NAME,      kernel_size,     kernel_spectrum_floats,
-        kernel_spectrum,      kernel_forward,  kernel_backward,
-        kernel_short_forward, kernel_short_backward, kernel_step,
-        kernel_linear,        kernel_butterflies,
+        HYENA_THIS_NAME, kernel_size,    kernel_spectrum_floats,
+        kernel_spectrum, kernel_forward, kernel_backward,
+        kernel_step,     kernel_linear,  kernel_butterflies,
     };
     return &kernel;
 }

@@ -4,7 +4,61 @@
 #include "hyena_kernel.h"
 #include "vector.h"
 
+#include <type_traits>
+
 namespace {
+
+// A part of the input (B, D, L), and the short convolution that it passes first.
+struct Input {
+    const void *data;  // null: this part is absent
+    int64_t batch_stride, channel_stride;
+    const float *taps, *bias, *offset;
+};
+// Where its gradients go; null where one is not wanted.
+struct Gradient {
+    void *data;
+    int64_t batch_stride, channel_stride;
+    float *taps, *bias;
+
+    bool wanted() const { return data || taps || bias; }
+};
+
+template <class P>
+P *further(P *pointer, int64_t count) {
+    return pointer ? pointer + count : nullptr;
+}
+template <class P>  // the same of a pointer to numbers of this dtype
+P *further(P *pointer, int64_t count, int32_t dtype) {
+    using Byte = std::conditional_t<std::is_const_v<P>, const char, char>;
+    return further(static_cast<Byte *>(pointer), count * (dtype == HYENA_FLOAT32 ? 4 : 2));
+}
+
+// A call's convolution, its input in parts.
+struct Conv : hyena_conv {
+    Input value, pre{}, post{};
+
+    explicit Conv(const hyena_conv &conv) : hyena_conv(conv), value(part(parts - 1)) {
+        if (parts == 3) post = part(0), pre = part(1);
+    }
+    Input part(int64_t index) const {
+        const int64_t d = index * channels;
+        return {further(z, d * z_channel_stride, dtype), z_batch_stride, z_channel_stride,
+                further(short_k, d * short_taps), further(short_bias, d), further(offset, d)};
+    }
+};
+struct Gradients : hyena_gradients {
+    Gradient value, pre{}, post{};
+
+    Gradients(const hyena_gradients &to, const Conv &conv)
+        : hyena_gradients(to), value(part(conv, conv.parts - 1)) {
+        if (conv.parts == 3) post = part(conv, 0), pre = part(conv, 1);
+    }
+    Gradient part(const Conv &conv, int64_t index) const {
+        const int64_t d = index * conv.channels;
+        return {further(z, d * z_channel_stride, conv.dtype), z_batch_stride, z_channel_stride,
+                further(short_k, d * conv.short_taps), further(short_bias, d)};
+    }
+};
 
 // How a row's values come about. J: taps of the short convolution, 0 for none, -1 for any number.
 template <class T, int J>
@@ -89,7 +143,7 @@ void product(T *to, const A a, const B b, int64_t begin, int64_t end) {
 }
 
 // Sums that the gradient of a short convolution takes over all rows of a channel.
-constexpr int MOST_TAPS = 64;
+constexpr int MOST_TAPS = HYENA_MOST_SHORT_TAPS;
 struct TapSums {
     double taps[MOST_TAPS];
     double bias;
@@ -116,6 +170,7 @@ HYENA_INLINE double sum_over(int64_t begin, int64_t end, const Add &add, const O
 }
 
 constexpr int64_t PIECE = 1024;  // positions whose gradients are at hand at once
+constexpr int64_t LONGEST_PIECE = PIECE + 2 * MOST_TAPS;  // and those of its neighbours
 
 // The gradient dz of a row z from that of its short convolution's output, dx_t = a_t b_t, and the
 // sums over the row of dx_t and of dx_t z_(t - lag).
@@ -169,7 +224,7 @@ void source_gradient(
 
 template <class T, int J>
 HYENA_INLINE Source<T, J> source_of(
-    const hyena_input &input, const hyena_row &row, int64_t channel, int count, int lead) {
+    const Input &input, const hyena_row &row, int64_t channel, int count, int lead) {
     Source<T, J> s{};
     s.x = static_cast<const T *>(input.data) + row.batch * input.batch_stride +
           channel * input.channel_stride + row.start;
@@ -184,7 +239,7 @@ HYENA_INLINE Source<T, J> source_of(
     return s;
 }
 
-void write_sums(const hyena_gradient &to, int64_t d, int count, const TapSums &sums) {
+void write_sums(const Gradient &to, int64_t d, int count, const TapSums &sums) {
     if (to.taps)
         for (int j = 0; j < count; ++j) to.taps[d * count + j] = float(sums.taps[j]);
     if (to.bias) to.bias[d] = float(sums.bias);

@@ -6,12 +6,12 @@
 namespace {
 
 struct ShortCall {
-    const hyena_short *conv;
-    const hyena_gradient *gradient;
+    const Conv *conv;
+    const Gradient *gradient;
     int64_t groups, parts;  // of the rows, as in a long convolution
     TapSums *sums;          // of all channels' groups
 
-    ShortCall(const hyena_short *c, const hyena_gradient *g) : conv(c), gradient(g), sums(nullptr) {
+    ShortCall(const Conv *c, const Gradient *g) : conv(c), gradient(g), sums(nullptr) {
         const int64_t longest = c->rows ? positions_of(c->row, c->rows) / c->rows : 0;
         groups = groups_of(c->channels, c->rows, longest);
         parts = parts_of(c->channels, c->rows, groups);
@@ -22,22 +22,22 @@ struct ShortCall {
 template <class T, int J>
 void short_forward_work(const void *call, int64_t index, float *) {
     const ShortCall &c = *static_cast<const ShortCall *>(call);
-    const hyena_short &conv = *c.conv;
+    const Conv &conv = *c.conv;
     const Share rows = share_of(conv.rows, index % c.parts, c.parts);
     const int64_t d = index / c.parts;
     for (int64_t r = rows.begin; r < rows.end; ++r) {
         const hyena_row &row = conv.row[r];
         T *y = static_cast<T *>(conv.y) + row.batch * conv.y_batch_stride +
                d * conv.y_channel_stride + row.start;
-        const auto x = source_of<T, J>(conv.x, row, d, conv.short_taps, conv.short_lead);
+        const auto x = source_of<T, J>(conv.value, row, d, conv.short_taps, conv.short_lead);
         product(y, x, Nothing{}, 0, row.length);
     }
 }
 template <class T, int J>
 void short_backward_work(const void *call, int64_t index, float *memory) {
     const ShortCall &c = *static_cast<const ShortCall *>(call);
-    const hyena_short &conv = *c.conv;
-    const hyena_gradient &to = *c.gradient;
+    const Conv &conv = *c.conv;
+    const Gradient &to = *c.gradient;
     const int64_t d = index / c.parts;
     const Share groups = share_of(c.groups, index % c.parts, c.parts);
     TapSums all{};
@@ -46,12 +46,12 @@ void short_backward_work(const void *call, int64_t index, float *memory) {
         const Share rows = share_of(conv.rows, group, c.groups);
         for (int64_t r = rows.begin; r < rows.end; ++r) {
             const hyena_row &row = conv.row[r];
-            const hyena_input dy{
+            const Input dy{
                 conv.y, conv.y_batch_stride, conv.y_channel_stride, nullptr, nullptr, nullptr};
             T *dz = static_cast<T *>(to.data);
             if (dz) dz += row.batch * to.batch_stride + d * to.channel_stride + row.start;
             source_gradient(
-                dz, source_of<T, J>(conv.x, row, d, conv.short_taps, conv.short_lead),
+                dz, source_of<T, J>(conv.value, row, d, conv.short_taps, conv.short_lead),
                 source_of<T, 0>(dy, row, d, 0, 0), Nothing{}, to.taps || to.bias ? &sums : nullptr,
                 memory);
         }
@@ -59,26 +59,26 @@ void short_backward_work(const void *call, int64_t index, float *memory) {
     if (!c.sums) write_sums(to, d, conv.short_taps, all);
 }
 
-int32_t kernel_short_forward(const hyena_short *conv) {
-    const ShortCall call(conv, nullptr);
+int32_t short_forward(const Conv &conv) {
+    const ShortCall call(&conv, nullptr);
     return run(
-        HYENA_CHOOSE(short_forward_work, conv->dtype, conv->short_taps), &call,
-        conv->channels * call.parts, 0, call.grain());
+        HYENA_CHOOSE(short_forward_work, conv.dtype, conv.short_taps), &call,
+        conv.channels * call.parts, 0, call.grain());
 }
 
-int32_t kernel_short_backward(const hyena_short *conv, const hyena_gradient *gradient) {
-    ShortCall call(conv, gradient);
-    const Shared<TapSums> sums(call.groups > 1 ? conv->channels * call.groups : 0);
+int32_t short_backward(const Conv &conv, const Gradient &gradient) {
+    ShortCall call(&conv, &gradient);
+    const Shared<TapSums> sums(call.groups > 1 ? conv.channels * call.groups : 0);
     if (sums.failed) return 1;
     if (call.groups > 1) call.sums = sums.data;
     const int32_t failed =
-        run(HYENA_CHOOSE(short_backward_work, conv->dtype, conv->short_taps), &call,
-            conv->channels * call.parts, PIECE + 2 * MOST_TAPS, call.grain());
+        run(HYENA_CHOOSE(short_backward_work, conv.dtype, conv.short_taps), &call,
+            conv.channels * call.parts, LONGEST_PIECE, call.grain());
     if (failed || !call.sums) return failed;
-    for (int64_t d = 0; d < conv->channels; ++d) {
+    for (int64_t d = 0; d < conv.channels; ++d) {
         TapSums *total = call.sums + d * call.groups;
         for (int64_t group = 1; group < call.groups; ++group) *total += total[group];
-        write_sums(*gradient, d, conv->short_taps, *total);
+        write_sums(gradient, d, conv.short_taps, *total);
     }
     return 0;
 }

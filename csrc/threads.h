@@ -12,6 +12,18 @@ namespace {
 
 using UnitWork = void (*)(const void *call, int64_t index, float *memory);
 
+// Memory of a thread, handed out piece by piece; without memory, the count of it.
+struct Room {
+    float *memory;
+    int64_t floats = 0;
+
+    float *take(int64_t count) {
+        float *piece = memory ? memory + floats : nullptr;
+        floats += count;
+        return piece;
+    }
+};
+
 struct Task {
     UnitWork work;
     const void *call;

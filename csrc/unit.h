@@ -83,6 +83,12 @@ void visit(float *const *scratch, const Unit &unit, const Use &use) {
 
 void clear(float *to, int64_t count) { memset(to, 0, size_t(count) * sizeof(float)); }
 
+// Zeros in those rows of the last unit that have no channel.
+void clear_absent(float *rows, const Unit &unit, int64_t index) {
+    const int64_t present = unit.end(index) - unit.begin(index);
+    clear(rows + present * unit.row, (unit.width - present) * unit.row);
+}
+
 // A unit's filters, divided by n, at the root. A tap of negative lag -m is i Z^(n-m), so a two-sided
 // filter is a complex row.
 void filter_down(
@@ -92,16 +98,20 @@ void filter_down(
     const float scale = 1.0f / float(n);
     const bool two_sided = conv.lead > 0;
     for (int side = 0; side < (two_sided ? 2 : 1); ++side) {
-        clear(rows, unit.real());
+        clear_absent(rows, unit, index);
         for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
             const float *k = conv.k + d * conv.k_stride + conv.lead;  // k[lag]
             float *row = rows + (d - unit.begin(index)) * unit.row;
             if (side == 0) {
                 const int64_t most = conv.taps - conv.lead < n ? conv.taps - conv.lead : n;
                 for (int64_t t = 0; t < most; ++t) row[t] = k[t] * scale;
+                clear(row + most, unit.row - most);
                 if (conv.skip) row[0] += conv.skip[d] * scale;
             } else {
-                for (int64_t m = 1; m <= conv.lead && m < n; ++m) row[n - m] = k[-m] * scale;
+                const int64_t most = conv.lead < n ? conv.lead : n - 1;
+                clear(row, n - most);
+                for (int64_t m = 1; m <= most; ++m) row[n - m] = k[-m] * scale;
+                clear(row + n, unit.row - n);
             }
         }
         if (side == 0)
@@ -113,7 +123,7 @@ void filter_down(
 
 // The gradients of a unit's filters from the root; taps that reach past the longest row have none.
 void filter_up(
-    const hyena_conv &conv, const hyena_conv_gradients &to, const Unit &unit, int64_t index,
+    const hyena_conv &conv, const hyena_gradients &to, const Unit &unit, int64_t index,
     const float *scratch, float *rows, float *lanes) {
     const int64_t n = unit.plan.n;
     const float scale = 1.0f / float(n);

@@ -3,6 +3,7 @@
 from typing import Any
 
 from torch import Tensor, float64
+from torch.compiler import is_exporting
 
 from hyena.ops._convolution import Convolution
 from hyena.ops._filter import FilterSpectrum, crop
@@ -30,59 +31,32 @@ def convolution(
     Raises: TypeError on what is no tensor; ValueError on shapes, dtypes, devices or settings that
         do not fit together.
     """
-    name, sizes = ("u", "(B, D, L)") if parts == 1 else ("z", f"(B, {parts}·D, L)")
     if not isinstance(backend, str) or backend not in NAMES:
         raise unknown(backend)
-    check_tensor(op, name, z)
+    check_tensor(op, _name(parts), z)
     if block_causal and not causal:
         raise ValueError(
             f"{op}: block_causal=True keeps the future out, but causal=False asks for it; "
             "drop one of them"
         )
     taps, bias = (None, None) if short is None else _pair(op, short)
-    device = z.device
-    n, lead, short_lead, layout, filter = 0, 0, 0, "", None
-    # The place in messages; the filter and what goes with it, called so; and the input's parts.
-    filters: list[tuple[str, Any, Any, str, int]] = []
-    if k is not None or short is None:
-        filters.append((op, k, skip, "skip", parts))
+    n, lead, short_lead, layout = 0, 0, 0, ""
+    filter: Tensor | None = None
+    if isinstance(k, FilterSpectrum):
+        _check_spectrum(op, parts, z, k, skip, causal, segments, block_causal, backend)
+        filter, n, lead, layout = k.values, k.n, k.lead, k.layout
+    elif k is not None or short is None:
+        lead = _lead(op, parts, z, k, "skip", skip, causal)
+        assert k is not None
+        filter = k
+        # A program that is exported may take any length, so that all taps are part of it.
+        if not is_exporting() and (L := z.shape[2]) < k.shape[1] - lead:
+            filter, lead = crop(k, lead, max(L, 1))
     if short is not None:
-        filters.append((op if k is None else f"{op}: short", taps, bias, "bias", 1))
-    for place, h, beside, called, of in filters:
-        if isinstance(h, FilterSpectrum):
-            _check_spectrum(op, name, sizes, z, h, skip, causal, segments, block_causal, backend)
-            n, lead, layout, filter = h.n, h.lead, h.layout, h.values
-            continue
-        check_tensor(place, "k", h)
-        if z.dim() != 3 or h.dim() != 2 or of * h.shape[0] != z.shape[1]:
-            raise _misfit(place, name, of, z, h)
-        if not z.is_floating_point():
-            raise ValueError(f"{place}: expected floating point {name}, got {z.dtype}")
-        if h.device != device:
-            raise ValueError(
-                f"{place}: {name} is on {device} but k is on {h.device}; move one of them"
-            )
-        D, count = h.shape
-        if count < 1 or not h.is_floating_point() or not (causal or count % 2):
-            raise _impossible(place, h)
-        if beside is not None:
-            check_tensor(place, called, beside, optional=True)
-            if beside.shape != (D,) or not beside.is_floating_point():
-                raise _misplaced(place, called, beside, D)
-            if beside.device != device:
-                raise ValueError(
-                    f"{place}: k is on {device} but {called} is on {beside.device}; "
-                    "move one of them"
-                )
-        ahead = 0 if causal else (count - 1) // 2
-        if called == "bias":
-            short_lead = ahead
-            continue
-        filter, lead = h, ahead
-        if (L := z.shape[2]) < count - lead:
-            filter, lead = crop(h, lead, max(L, 1))
+        place = op if k is None else f"{op}: short"
+        short_lead = _lead(place, parts, z, taps, "bias", bias, causal)
     if segments is not None:
-        _check_segments(op, name, sizes, z, segments)
+        check_segments(op, parts, z, segments)
         segments = None if segments.trivial else segments
     return Convolution(
         z,
@@ -101,18 +75,69 @@ def convolution(
     )
 
 
-def check_filter(op: str, k: Tensor, skip: Tensor | None, causal: bool) -> None:
-    """What can be said of a filter (D, K) and its skip without the input. Raises: as above."""
+def check_filter(
+    op: str, k: Tensor, skip: Tensor | None, causal: bool, called: str = "skip"
+) -> None:
+    """What can be said of a filter (D, K) and its skip, or bias, without the input. Raises: as
+    above."""
     if k.dim() != 2:
         raise ValueError(f"{op}: expected k (D, K), got {tuple(k.shape)}")
-    if k.shape[1] < 1 or not k.is_floating_point() or not (causal or k.shape[1] % 2):
-        raise _impossible(op, k)
+    D, K = k.shape
+    if K < 1:
+        raise ValueError(
+            f"{op}: the filter has no taps; expected k (D, K) with K ≥ 1, got {tuple(k.shape)}"
+        )
+    if not k.is_floating_point():
+        raise ValueError(f"{op}: expected floating point k, got {k.dtype}")
+    if not (causal or K % 2):
+        raise ValueError(
+            f"{op}: causal=False needs an odd number of taps, with lag 0 in the middle, got K = {K}"
+        )
     if skip is None:
         return
-    if skip.shape != k.shape[:1] or not skip.is_floating_point():
-        raise _misplaced(op, "skip", skip, k.shape[0])
+    check_tensor(op, called, skip, optional=True)
+    if skip.shape != (D,) or not skip.is_floating_point():
+        raise ValueError(
+            f"{op}: expected floating point {called} of shape (D,) = ({D},), got "
+            f"{tuple(skip.shape)} of {skip.dtype}"
+        )
     if skip.device != k.device:
-        raise ValueError(f"{op}: k is on {k.device} but skip is on {skip.device}; move one of them")
+        raise ValueError(
+            f"{op}: k is on {k.device} but {called} is on {skip.device}; move one of them"
+        )
+
+
+def _lead(
+    op: str, parts: int, z: Tensor, k: Any, called: str, beside: Tensor | None, causal: bool
+) -> int:
+    """How many taps of k have negative lags, if it fits the input: the short convolution's, whose
+    ``beside`` is ``called`` bias, has all channels of the input."""
+    check_tensor(op, "k", k)
+    of = parts if called == "skip" else 1
+    if z.dim() != 3 or k.dim() != 2 or of * k.shape[0] != z.shape[1]:
+        got = f"got {tuple(z.shape)} and {tuple(k.shape)}"
+        expected = f"expected {_name(parts)} {_sizes(of)} and k (D, K), {got}"
+        if z.dim() == 3 and k.dim() == 2:
+            expected = (
+                f"k has {k.shape[0]} channels but {_name(parts)} has {z.shape[1]}; {expected}"
+            )
+        raise ValueError(f"{op}: {expected}")
+    if not z.is_floating_point():
+        raise ValueError(f"{op}: expected floating point {_name(parts)}, got {z.dtype}")
+    if k.device != z.device:
+        raise ValueError(
+            f"{op}: {_name(parts)} is on {z.device} but k is on {k.device}; move one of them"
+        )
+    check_filter(op, k, beside, causal, called)
+    return 0 if causal else (k.shape[1] - 1) // 2
+
+
+def _name(parts: int) -> str:
+    return "u" if parts == 1 else "z"
+
+
+def _sizes(parts: int) -> str:
+    return "(B, D, L)" if parts == 1 else f"(B, {parts}·D, L)"
 
 
 def _pair(op: str, short: object) -> tuple[Tensor, Tensor | None]:
@@ -124,36 +149,8 @@ def _pair(op: str, short: object) -> tuple[Tensor, Tensor | None]:
     return short
 
 
-def _misfit(op: str, name: str, parts: int, z: Tensor, k: Tensor) -> ValueError:
-    sizes = "(B, D, L)" if parts == 1 else f"(B, {parts}·D, L)"
-    got = f"got {tuple(z.shape)} and {tuple(k.shape)}"
-    expected = f"expected {name} {sizes} and k (D, K), {got}"
-    if z.dim() != 3 or k.dim() != 2:
-        return ValueError(f"{op}: {expected}")
-    return ValueError(f"{op}: k has {k.shape[0]} channels but {name} has {z.shape[1]}; {expected}")
-
-
-def _impossible(op: str, k: Tensor) -> ValueError:
-    if k.shape[1] < 1:
-        return ValueError(
-            f"{op}: the filter has no taps; expected k (D, K) with K ≥ 1, got {tuple(k.shape)}"
-        )
-    if not k.is_floating_point():
-        return ValueError(f"{op}: expected floating point k, got {k.dtype}")
-    return ValueError(
-        f"{op}: causal=False needs an odd number of taps, with lag 0 in the middle, "
-        f"got K = {k.shape[1]}"
-    )
-
-
-def _misplaced(op: str, called: str, x: Tensor, channels: int) -> ValueError:
-    return ValueError(
-        f"{op}: expected floating point {called} of shape (D,) = ({channels},), got "
-        f"{tuple(x.shape)} of {x.dtype}"
-    )
-
-
-def _check_segments(op: str, name: str, sizes: str, z: Tensor, segments: Segments) -> None:
+def check_segments(op: str, parts: int, z: Tensor, segments: Segments) -> None:
+    """Raises TypeError on what is no `Segments`; ValueError if they are not those of this batch."""
     if not isinstance(segments, Segments):
         raise TypeError(
             f"{op}: expected hyena.ops.Segments or None as segments, got "
@@ -162,14 +159,18 @@ def _check_segments(op: str, name: str, sizes: str, z: Tensor, segments: Segment
     if segments.ids.shape != (z.shape[0], z.shape[2]):
         raise ValueError(
             f"{op}: segments describe a batch (B, L) = {tuple(segments.ids.shape)}, "
-            f"but {name} is {sizes} = {tuple(z.shape)}"
+            f"but {_name(parts)} is {_sizes(parts)} = {tuple(z.shape)}"
+        )
+    if segments.ids.device != z.device:
+        raise ValueError(
+            f"{op}: {_name(parts)} is on {z.device} but the segments are on {segments.ids.device}; "
+            "move one of them"
         )
 
 
 def _check_spectrum(
     op: str,
-    name: str,
-    sizes: str,
+    parts: int,
     z: Tensor,
     k: FilterSpectrum,
     skip: Tensor | None,
@@ -178,6 +179,7 @@ def _check_spectrum(
     block_causal: bool,
     backend: str,
 ) -> None:
+    name, sizes = _name(parts), _sizes(parts)
     if backend == "naive" or block_causal:
         setting = 'backend="naive"' if backend == "naive" else "block_causal=True"
         raise ValueError(
@@ -193,13 +195,13 @@ def _check_spectrum(
             f"{op}: the FilterSpectrum was made with causal={k.causal}, got causal={causal}"
         )
     if segments is not None:
-        _check_segments(op, name, sizes, z, segments)
+        check_segments(op, parts, z, segments)
     if skip is not None or (segments is not None and not segments.trivial):
         raise ValueError(
             f"{op}: a FilterSpectrum holds its skip already and knows one length only; "
             "got skip or packed segments with it: pass the filter k instead"
         )
-    D, parts = k.channels, 1 if name == "u" else 3
+    D = k.channels
     if z.shape[-1] != k.length or z.shape[1] != parts * D:
         raise ValueError(
             f"{op}: the FilterSpectrum was made for {D} channels and length {k.length}, but "

@@ -62,20 +62,19 @@ struct Example {
     std::vector<float> x, y, k, dx, dk, spectrum;
     std::vector<hyena_row> rows;
     hyena_conv conv{};
-    hyena_conv_gradients to{};
+    hyena_gradients to{};
 
     explicit Example(int64_t batch)
         : x(numbers(batch * D * L)), y(x), k(numbers(D * L)), dx(x), dk(k),
           spectrum(numbers(D * 2 * L)) {
         for (int64_t b = 0; b < batch; ++b) rows.push_back({b, 0, L});
         conv.channels = D, conv.rows = batch, conv.row = rows.data(), conv.n = L;
-        conv.value.data = x.data();
-        conv.value.batch_stride = conv.y_batch_stride = D * L;
-        conv.value.channel_stride = conv.y_channel_stride = L;
+        conv.parts = 1, conv.z = x.data();
+        conv.z_batch_stride = conv.y_batch_stride = D * L;
+        conv.z_channel_stride = conv.y_channel_stride = L;
         conv.k = k.data(), conv.k_stride = L, conv.taps = L;
         conv.y = y.data();
-        to.value.data = dx.data();
-        to.value.batch_stride = D * L, to.value.channel_stride = L;
+        to.z = dx.data(), to.z_batch_stride = D * L, to.z_channel_stride = L;
         to.k = dk.data();
     }
 };

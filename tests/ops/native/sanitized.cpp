@@ -176,19 +176,18 @@ void compare(const Case &c, const char *what, Array &got, const Doubles &expecte
     if (got.memory != got.before) c.print("written beside the rows", NAN);
 }
 
-// One input: its array, its short filter, and what they give, rows one after the other.
+// The input: its array, its short filter, and what they give, rows one after the other.
 struct Input {
     Array array;
     std::vector<float> taps, bias, offset;
     Doubles raw, value;  // with the offset; and after the short convolution, too
 
-    Input(const Case &c)
-        : array(c.dtype, c.batch(), c.channels, c.length, c.gap),
-          taps(drawn(c.channels * c.short_taps)), bias(drawn(c.channels)),
-          offset(drawn(c.channels)) {
+    Input(const Case &c, int64_t channels)
+        : array(c.dtype, c.batch(), channels, c.length, c.gap),
+          taps(drawn(channels * c.short_taps)), bias(drawn(channels)), offset(drawn(channels)) {
         fill(array);
         if (!c.beside) bias.clear(), offset.clear();
-        for (int64_t d = 0; d < c.channels; ++d)
+        for (int64_t d = 0; d < channels; ++d)
             for (const hyena_row &row : c.rows)
                 for (int64_t t = 0; t < row.length; ++t) {
                     raw.push_back(array.value(row.batch, d, row.start + t));
@@ -200,7 +199,7 @@ struct Input {
         value = raw;
         if (c.short_taps == 0) return;
         size_t first = 0;
-        for (int64_t d = 0; d < c.channels; ++d)
+        for (int64_t d = 0; d < array.channels; ++d)
             for (const hyena_row &row : c.rows) {
                 for (int64_t t = 0; t < row.length; ++t) {
                     double sum = c.beside ? bias[size_t(d)] : 0;
@@ -214,29 +213,33 @@ struct Input {
                 first += size_t(row.length);
             }
     }
-    hyena_input argument(const Case &c) {
-        return {array.data(),
-                array.batch_stride,
-                array.channel_stride,
-                c.short_taps ? taps.data() : nullptr,
-                c.short_taps && c.beside ? bias.data() : nullptr,
-                c.beside ? offset.data() : nullptr};
+    // The call's convolution, but for the filter and y.
+    hyena_conv argument(const Case &c, int parts) {
+        hyena_conv conv{};
+        conv.channels = c.channels, conv.rows = int64_t(c.rows.size()), conv.row = c.rows.data();
+        conv.dtype = c.dtype, conv.parts = parts, conv.z = array.data();
+        conv.z_batch_stride = array.batch_stride, conv.z_channel_stride = array.channel_stride;
+        conv.offset = c.beside ? offset.data() : nullptr;
+        conv.short_k = c.short_taps ? taps.data() : nullptr;
+        conv.short_bias = c.short_taps && c.beside ? bias.data() : nullptr;
+        conv.short_taps = c.short_taps, conv.short_lead = c.short_lead;
+        return conv;
     }
 };
 
-// The gradients of one input, from that of its short convolution's output.
+// The gradients of the input, from that of its short convolution's output.
 struct InputGradient {
     Array array;
     std::vector<float> taps, bias;
     Doubles expected, expected_taps, expected_bias;
 
     InputGradient(const Case &c, const Input &input, const Doubles &dx)
-        : array(c.dtype, c.batch(), c.channels, c.length, c.gap),
-          taps(size_t(c.channels * c.short_taps), NAN), bias(size_t(c.channels), NAN),
-          expected(dx), expected_taps(taps.size()), expected_bias(bias.size()) {
+        : array(c.dtype, c.batch(), input.array.channels, c.length, c.gap),
+          taps(input.taps.size(), NAN), bias(size_t(array.channels), NAN), expected(dx),
+          expected_taps(taps.size()), expected_bias(bias.size()) {
         if (c.short_taps == 0) return;
         size_t first = 0;
-        for (int64_t d = 0; d < c.channels; ++d)
+        for (int64_t d = 0; d < array.channels; ++d)
             for (const hyena_row &row : c.rows) {
                 for (int64_t t = 0; t < row.length; ++t) {
                     double sum = 0;
@@ -254,19 +257,32 @@ struct InputGradient {
                 first += size_t(row.length);
             }
     }
-    hyena_gradient argument(const Case &c, bool numbers, bool sums) {
-        return {numbers ? array.data() : nullptr, array.batch_stride, array.channel_stride,
-                sums && c.short_taps ? taps.data() : nullptr,
-                sums && c.short_taps ? bias.data() : nullptr};
+    hyena_gradients argument(const Case &c, bool numbers, bool sums) {
+        hyena_gradients to{};
+        to.z = numbers ? array.data() : nullptr;
+        to.z_batch_stride = array.batch_stride, to.z_channel_stride = array.channel_stride;
+        to.short_k = sums && c.short_taps ? taps.data() : nullptr;
+        to.short_bias = sums && c.short_taps ? bias.data() : nullptr;
+        return to;
     }
     void check(const Case &c, bool numbers, Sums *sums) {
-        if (numbers) compare(c, "gradient of an input", array, expected);
+        if (numbers) compare(c, "gradient of the input", array, expected);
         if (!sums || c.short_taps == 0) return;
         sums->add(taps, expected_taps);
         sums->add(bias, expected_bias);
     }
 };
 
+// One of `parts` equal parts; and all of them.
+Doubles part(const Doubles &all, int64_t index, int64_t parts) {
+    const auto size = int64_t(all.size()) / parts;
+    return Doubles(all.begin() + index * size, all.begin() + (index + 1) * size);
+}
+Doubles joined(Doubles first, const Doubles &second, const Doubles &third) {
+    first.insert(first.end(), second.begin(), second.end());
+    first.insert(first.end(), third.begin(), third.end());
+    return first;
+}
 Doubles times(const Doubles &a, const Doubles &b) {
     Doubles product = a;
     for (size_t i = 0; i < a.size(); ++i) product[i] *= b[i];
@@ -274,16 +290,13 @@ Doubles times(const Doubles &a, const Doubles &b) {
 }
 
 void check_short(const hyena_kernel &kernel, const Case &c) {
-    Input input(c);
+    Input input(c, c.channels);
     Array y(c.dtype, c.batch(), c.channels, c.length, c.gap), dy = y;
     fill(dy);
-    hyena_short conv{};
-    conv.channels = c.channels, conv.rows = int64_t(c.rows.size()), conv.row = c.rows.data();
-    conv.dtype = c.dtype, conv.short_taps = c.short_taps, conv.short_lead = c.short_lead;
-    conv.x = input.argument(c);
+    hyena_conv conv = input.argument(c, 1);
     conv.y = y.data(), conv.y_batch_stride = y.batch_stride;
     conv.y_channel_stride = y.channel_stride;
-    if (kernel.short_forward(&conv) != 0) c.print("short_forward has no memory", NAN);
+    if (kernel.forward(&conv) != 0) c.print("forward of the short one has no memory", NAN);
     compare(c, "short convolution", y, input.value);
     Doubles dx;
     for (int64_t d = 0; d < c.channels; ++d)
@@ -293,8 +306,8 @@ void check_short(const hyena_kernel &kernel, const Case &c) {
     conv.y = dy.data();
     for (int wanted = 1; wanted < 4; ++wanted) {
         InputGradient gradient(c, input, dx);
-        const hyena_gradient to = gradient.argument(c, wanted & 1, wanted & 2);
-        if (kernel.short_backward(&conv, &to) != 0) c.print("short_backward has no memory", NAN);
+        const hyena_gradients to = gradient.argument(c, wanted & 1, wanted & 2);
+        if (kernel.backward(&conv, &to) != 0) c.print("backward of the short one has no memory", NAN);
         Sums sums;
         gradient.check(c, wanted & 1, wanted & 2 ? &sums : nullptr);
         sums.check(c);
@@ -302,7 +315,10 @@ void check_short(const hyena_kernel &kernel, const Case &c) {
 }
 
 void check_long(const hyena_kernel &kernel, const Case &c) {
-    Input value(c), pre(c), post(c);
+    Input input(c, c.parts * c.channels);
+    const bool gates = c.parts == 3;
+    const Doubles value = part(input.value, c.parts - 1, c.parts);
+    const Doubles pre = part(input.value, gates, c.parts), post = part(input.value, 0, c.parts);
     Array y(c.dtype, c.batch(), c.channels, c.length, c.gap), dy = y;
     fill(dy);
     const std::vector<float> skip = drawn(c.beside ? c.channels : 0);
@@ -311,12 +327,8 @@ void check_long(const hyena_kernel &kernel, const Case &c) {
     int64_t longest = 1;
     for (const hyena_row &row : c.rows)
         if (row.length > longest) longest = row.length;
-    hyena_conv conv{};
-    conv.channels = c.channels, conv.rows = int64_t(c.rows.size()), conv.row = c.rows.data();
-    conv.n = kernel.size(longest), conv.dtype = c.dtype;
-    conv.short_taps = c.short_taps, conv.short_lead = c.short_lead;
-    conv.value = value.argument(c);
-    if (c.parts == 3) conv.pre = pre.argument(c), conv.post = post.argument(c);
+    hyena_conv conv = input.argument(c, c.parts);
+    conv.n = kernel.size(longest);
     conv.k = k.data(), conv.k_stride = c.taps + c.gap, conv.taps = c.taps, conv.lead = c.lead;
     conv.skip = c.beside ? skip.data() : nullptr;
     std::vector<float> spectrum;
@@ -330,8 +342,7 @@ void check_long(const hyena_kernel &kernel, const Case &c) {
     conv.y_channel_stride = y.channel_stride;
 
     // What it has to give. A tap of lag s carries u_(t - s) to s_t and ds_t to du_(t - s).
-    const bool gates = c.parts == 3;
-    const Doubles u = gates ? times(pre.value, value.value) : value.value;
+    const Doubles u = gates ? times(pre, value) : value;
     Doubles sum(u.size()), ds, du(u.size());
     Doubles dk(size_t(c.channels * c.taps)), dskip(size_t(c.channels));
     for (int64_t d = 0; d < c.channels; ++d)
@@ -339,7 +350,7 @@ void check_long(const hyena_kernel &kernel, const Case &c) {
             for (int64_t t = 0; t < row.length; ++t)
                 ds.push_back(dy.value(row.batch, d, row.start + t));
     const Doubles gradient = ds;
-    if (gates) ds = times(ds, post.value);
+    if (gates) ds = times(ds, post);
     size_t first = 0;
     for (int64_t d = 0; d < c.channels; ++d)
         for (const hyena_row &row : c.rows) {
@@ -360,23 +371,20 @@ void check_long(const hyena_kernel &kernel, const Case &c) {
             first += size_t(row.length);
         }
     if (kernel.forward(&conv) != 0) c.print("forward has no memory", NAN);
-    compare(c, "convolution", y, gates ? times(post.value, sum) : sum);
+    compare(c, "convolution", y, gates ? times(post, sum) : sum);
 
     conv.y = dy.data();
     for (int wanted = 1; wanted < 8; wanted += wanted == 1 ? 5 : 1) {  // 1, 6 and 7
         const bool numbers = wanted & 1, sums = wanted & 2, filter = (wanted & 4) && !c.spectrum;
-        InputGradient dvalue(c, value, gates ? times(du, pre.value) : du);
-        InputGradient dpre(c, pre, times(du, value.value)), dpost(c, post, times(gradient, sum));
+        InputGradient dz(
+            c, input,
+            gates ? joined(times(gradient, sum), times(du, value), times(du, pre)) : du);
         std::vector<float> found(dk.size(), NAN), skips(dskip.size(), NAN);
-        hyena_conv_gradients to{};
-        to.value = dvalue.argument(c, numbers, sums);
-        if (gates) to.pre = dpre.argument(c, numbers, sums);
-        if (gates) to.post = dpost.argument(c, numbers, sums);
+        hyena_gradients to = dz.argument(c, numbers, sums);
         if (filter) to.k = found.data(), to.skip = c.beside ? skips.data() : nullptr;
         if (kernel.backward(&conv, &to) != 0) c.print("backward has no memory", NAN);
-        Sums total, *all = sums ? &total : nullptr;
-        dvalue.check(c, numbers, all);
-        if (gates) dpre.check(c, numbers, all), dpost.check(c, numbers, all);
+        Sums total;
+        dz.check(c, numbers, sums ? &total : nullptr);
         if (filter) total.add(found, dk);
         if (filter && c.beside) total.add(skips, dskip);
         total.check(c);

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import torch
 
-ABI = 7
+ABI = 8
 
 
 class Dtype(IntEnum):
@@ -25,32 +25,7 @@ DTYPES = {
     torch.bfloat16: Dtype.BFLOAT16,
     torch.float16: Dtype.FLOAT16,
 }
-MOST_SHORT_TAPS = 64  # MOST_TAPS of csrc/rows.h
-
-
-class Input(ctypes.Structure):
-    """hyena_input"""
-
-    _fields_ = [
-        ("data", c_void_p),
-        ("batch_stride", c_int64),
-        ("channel_stride", c_int64),
-        ("taps", c_void_p),
-        ("bias", c_void_p),
-        ("offset", c_void_p),
-    ]
-
-
-class Gradient(ctypes.Structure):
-    """hyena_gradient"""
-
-    _fields_ = [
-        ("data", c_void_p),
-        ("batch_stride", c_int64),
-        ("channel_stride", c_int64),
-        ("taps", c_void_p),
-        ("bias", c_void_p),
-    ]
+MOST_SHORT_TAPS = 64  # HYENA_MOST_SHORT_TAPS
 
 
 class Row(ctypes.Structure):
@@ -68,11 +43,15 @@ class Conv(ctypes.Structure):
         ("row", POINTER(Row)),
         ("n", c_int64),
         ("dtype", c_int32),
+        ("parts", c_int32),
+        ("z", c_void_p),
+        ("z_batch_stride", c_int64),
+        ("z_channel_stride", c_int64),
+        ("offset", c_void_p),
+        ("short_k", c_void_p),
+        ("short_bias", c_void_p),
         ("short_taps", c_int32),
         ("short_lead", c_int32),
-        ("value", Input),
-        ("pre", Input),
-        ("post", Input),
         ("spectrum", c_void_p),
         ("k", c_void_p),
         ("k_stride", c_int64),
@@ -85,32 +64,17 @@ class Conv(ctypes.Structure):
     ]
 
 
-class ConvGradients(ctypes.Structure):
-    """hyena_conv_gradients"""
+class Gradients(ctypes.Structure):
+    """hyena_gradients"""
 
     _fields_ = [
-        ("value", Gradient),
-        ("pre", Gradient),
-        ("post", Gradient),
+        ("z", c_void_p),
+        ("z_batch_stride", c_int64),
+        ("z_channel_stride", c_int64),
         ("k", c_void_p),
         ("skip", c_void_p),
-    ]
-
-
-class Short(ctypes.Structure):
-    """hyena_short"""
-
-    _fields_ = [
-        ("channels", c_int64),
-        ("rows", c_int64),
-        ("row", POINTER(Row)),
-        ("dtype", c_int32),
-        ("short_taps", c_int32),
-        ("short_lead", c_int32),
-        ("x", Input),
-        ("y", c_void_p),
-        ("y_batch_stride", c_int64),
-        ("y_channel_stride", c_int64),
+        ("short_k", c_void_p),
+        ("short_bias", c_void_p),
     ]
 
 
@@ -176,9 +140,7 @@ class Functions(ctypes.Structure):
         ("spectrum_floats", ctypes.CFUNCTYPE(c_int64, c_int64, c_int64)),
         ("spectrum", ctypes.CFUNCTYPE(c_int32, POINTER(Conv), c_void_p)),
         ("forward", ctypes.CFUNCTYPE(c_int32, POINTER(Conv))),
-        ("backward", ctypes.CFUNCTYPE(c_int32, POINTER(Conv), POINTER(ConvGradients))),
-        ("short_forward", ctypes.CFUNCTYPE(c_int32, POINTER(Short))),
-        ("short_backward", ctypes.CFUNCTYPE(c_int32, POINTER(Short), POINTER(Gradient))),
+        ("backward", ctypes.CFUNCTYPE(c_int32, POINTER(Conv), POINTER(Gradients))),
         ("step", ctypes.CFUNCTYPE(c_int32, POINTER(Step))),
         ("linear", ctypes.CFUNCTYPE(c_int32, POINTER(Linear))),
         ("butterflies", ctypes.CFUNCTYPE(c_int64, c_int64, c_int64)),

@@ -14,11 +14,9 @@ from torch import Tensor
 
 from hyena.ops._convolution import Convolution
 from hyena.ops.native import library
-from hyena.ops.native._abi import DTYPES, Conv, ConvGradients, Gradient, Input, Row, Short
+from hyena.ops.native._abi import DTYPES, Conv, Gradients, Row
 from hyena.ops.native.library import Kernel
 from hyena.ops.segments import Segments
-
-_ABSENT = Input()
 
 
 def transform_size(length: int) -> int:
@@ -30,11 +28,12 @@ def spectrum(k: Tensor, skip: Tensor | None, lead: int, length: int) -> Tensor:
     """Spectra of the filters k (D, K) for rows of up to ``length``, in the kernel's own order."""
     kernel = _loaded()
     D, n = k.shape[0], _size(kernel.isa, length)
-    k, skip = _rows_contiguous(k), _solid(skip)
+    k, skip = _in_order(k), None if skip is None else _in_order(skip)
     values = torch.empty(kernel.spectrum_floats(D, n), dtype=torch.float32, device="cpu")
-    conv = Conv(channels=D, n=n, lead=lead, skip=_pointer(skip))
-    conv.k, conv.k_stride, conv.taps = k.data_ptr(), k.stride(0), k.shape[1]
-    _check(kernel.spectrum(conv, values.data_ptr()))
+    conv = Conv(channels=D, n=n, parts=1, lead=lead, k=k.data_ptr(), taps=k.shape[1])
+    conv.k_stride, conv.skip = conv.taps, None if skip is None else skip.data_ptr()
+    if kernel.spectrum(conv, values.data_ptr()):
+        raise _no_memory()
     return values
 
 
@@ -45,158 +44,99 @@ def forward(c: Convolution, *, out: Tensor | None = None, offset: Tensor | None 
         out: y goes there, without autograd's notice; it is like z, positions side by side.
         offset: (P·D,) float32, added to z first.
     """
-    kernel, (B, channels, L) = library.outcome.kernel or _loaded(), c.z.shape
-    y = out
-    if y is None:  # whatever PyTorch's default device is at the moment
-        y = torch.empty(B, channels // c.parts, L, dtype=c.z.dtype, device="cpu")
-    if c.filter is None:
-        short, _keep = _short(c, y)
-        _check(kernel.short_forward(short))
-        return y
+    kernel, y = library.outcome.kernel or _loaded(), out
+    if y is None:
+        B, channels, L = c.z.shape
+        y = c.z.new_empty((B, channels // c.parts, L))
     conv, _keep = _describe(c, y, offset)
-    if c.segments is None:
-        conv.n, conv.rows, conv.row = c.n or _size(kernel.isa, L), B, _every_row(B, L)
-        failed = kernel.forward(conv)
-        if failed:
-            _check(failed)
-        return y
-    for conv.n, conv.rows, conv.row in c.segments.once(_groups, kernel.isa):
-        _check(kernel.forward(conv))
+    for conv.n, conv.rows, conv.row in _calls(c, kernel.isa):
+        if kernel.forward(conv):
+            raise _no_memory()
     return y
 
 
 def backward(dy: Tensor, c: Convolution, need: Sequence[bool]) -> tuple[Tensor | None, ...]:
     """Gradients of sum(dy · y) in z, filter, skip, taps and bias; None where not needed."""
-    kernel, (B, channels, L) = _loaded(), c.z.shape
-    dy = _rows_contiguous(dy)
-    dz = torch.empty(B, channels, L, dtype=c.z.dtype, device="cpu") if need[0] else None
-    if c.filter is None:
-        short, _keep = _short(c, dy)
-        dtaps, dbias = _like(c.taps, need[3]), _like(c.bias, need[4])
-        to = Gradient(_pointer(dz), channels * L, L, _pointer(dtaps), _pointer(dbias))
-        _check(kernel.short_backward(short, to))
-        return dz, None, None, dtaps, dbias
+    kernel = library.outcome.kernel or _loaded()
+    if dy.is_neg() or (dy.stride(2) != 1 and dy.shape[2] != 1):
+        dy = _in_order(dy)
     conv, _keep = _describe(c, dy)
-    groups = [(c.n or _size(kernel.isa, L), B, _every_row(B, L))]
-    if c.segments is not None:
-        groups = c.segments.once(_groups, kernel.isa)
+    _, channels, L = c.z.shape
     total: list[Tensor | None] = []
-    for conv.n, conv.rows, conv.row in groups:
-        sums = [_like(x, n) for x, n in zip(c.tensors[1:], need[1:], strict=True)]
-        _check(kernel.backward(conv, _gradients(c, dz, sums)))
-        if total:
-            for x, more in zip(total, sums, strict=True):
-                if x is not None and more is not None:
-                    x += more
-        else:
-            total = sums
-    return dz, *total
+    for conv.n, conv.rows, conv.row in _calls(c, kernel.isa):
+        found: list[Tensor | None] = []
+        addresses = []
+        for x, needed in zip(c.tensors, need, strict=True):
+            d = None
+            if total and x is c.z:
+                d = total[0]  # of which each call writes its own rows
+            elif needed and x is not None:
+                d = torch.empty_like(x, memory_format=torch.contiguous_format)
+            found.append(d)
+            addresses.append(0 if d is None else d.data_ptr())
+        to, *sums = addresses
+        if kernel.backward(conv, Gradients(to, channels * L, L, *sums)):
+            raise _no_memory()
+        for x, more in zip(total[1:], found[1:], strict=False):
+            if x is not None and more is not None:
+                x += more
+        total = total or found
+    return tuple(total)
 
 
 def _describe(c: Convolution, y: Tensor, offset: Tensor | None = None) -> tuple[Conv, Any]:
     """The struct without its rows and size, and what its pointers need kept alive."""
-    z, k, skip, taps, bias = c.z, c.filter, c.skip, c.taps, c.bias
-    assert k is not None
-    batch, channel, one = z.stride()
-    L = z.shape[2]
-    if (one != 1 and L != 1) or z.is_neg():
-        z = z.resolve_neg().contiguous()
-        batch, channel, one = z.stride()
-    D, data = y.shape[1], z.data_ptr()
-    filter: tuple[int | None, ...]
-    step = D * channel * z.element_size()
-    J, shift = 0, 0
-    if taps is not None:
-        taps, bias = _solid(taps), _solid(bias)
-        J = taps.shape[1]
-    if offset is not None:
-        offset = _solid(offset)
-        shift = offset.data_ptr()
-    first = 0 if taps is None else taps.data_ptr()
-    added = 0 if bias is None else bias.data_ptr()
-    inputs = []
-    for part in range(c.parts):
-        at = 4 * D * part  # bytes of a number for each channel before
-        inputs.append(
-            Input(
-                data + part * step,
-                batch,
-                channel,
-                first + at * J if first else None,
-                added + at if added else None,
-                shift + at if shift else None,
-            )
-        )
-    value = inputs.pop()
-    post, pre = inputs or (_ABSENT, _ABSENT)
+    z, k = c.z, c.filter
+    if z.is_neg() or (z.stride(2) != 1 and z.shape[2] != 1):
+        z = _in_order(z)
+    spectrum, taps, k_stride, K = 0, 0, 0, 0
     if c.n:
-        k = _spectrum_values(c, D, L)
-        filter = (k.data_ptr(), None, 0, 0, c.lead, None)
-    else:
-        stride, one = k.stride()
-        if (one != 1 and k.shape[1] != 1) or k.is_neg():
-            k = k.resolve_neg().contiguous()
-            stride = k.stride(0)
-        if skip is not None and (skip.is_neg() or not skip.is_contiguous()):
-            skip = skip.resolve_neg().contiguous()
-        of_skip = None if skip is None else skip.data_ptr()
-        filter = (None, k.data_ptr(), stride, k.shape[1], c.lead, of_skip)
-    strides = y.stride()
+        k = _spectrum_values(c)
+        spectrum = k.data_ptr()
+    elif k is not None:
+        if k.is_neg() or (k.stride(1) != 1 and k.shape[1] != 1):
+            k = _in_order(k)
+        taps, k_stride, K = k.data_ptr(), k.stride(0), k.shape[1]
+    keep, addresses = [z, k], []
+    for x in (offset, c.taps, c.bias, c.skip):
+        if x is not None and (x.is_neg() or not x.is_contiguous()):
+            x = _in_order(x)
+            keep.append(x)
+        addresses.append(0 if x is None else x.data_ptr())
+    *beside, skip = addresses
+    batch, channel, _ = z.stride()
+    y_batch, y_channel, _ = y.stride()
     conv = Conv(
-        *(D, 0, None, 0),
-        *(DTYPES[z.dtype], J, c.short_lead),
-        *(value, pre, post),
-        *filter,
-        *(y.data_ptr(), strides[0], strides[1]),
+        *(y.shape[1], 0, None, 0, DTYPES[z.dtype], c.parts),
+        *(z.data_ptr(), batch, channel, *beside),
+        *(0 if c.taps is None else c.taps.shape[1], c.short_lead),
+        *(spectrum, taps, k_stride, K, c.lead, skip),
+        *(y.data_ptr(), y_batch, y_channel),
     )
-    return conv, (z, k, skip, taps, bias, offset)
+    return conv, keep
 
 
-def _gradients(c: Convolution, dz: Tensor | None, sums: Sequence[Tensor | None]) -> ConvGradients:
-    dk, dskip, dtaps, dbias = sums
-    D = c.z.shape[1] // c.parts
-    J = 0 if c.taps is None else c.taps.shape[1]
-    gradients = []
-    for part in range(c.parts):
-        at = 4 * D * part
-        one = Gradient(
-            taps=None if dtaps is None else dtaps.data_ptr() + at * J,
-            bias=None if dbias is None else dbias.data_ptr() + at,
-        )
-        if dz is not None:
-            one.batch_stride, one.channel_stride, _ = dz.stride()
-            one.data = dz.data_ptr() + part * D * one.channel_stride * dz.element_size()
-        gradients.append(one)
-    value = gradients.pop()
-    post, pre = gradients or (Gradient(), Gradient())
-    return ConvGradients(value, pre, post, _pointer(dk), _pointer(dskip))
-
-
-def _short(c: Convolution, y: Tensor) -> tuple[Short, Any]:
-    z, taps, bias = _rows_contiguous(c.z), _solid(c.taps), _solid(c.bias)
-    assert taps is not None
-    B, D, L = z.shape
-    count, rows = B, _every_row(B, L)
-    if c.segments is not None:
-        count, rows = c.segments.once(_every_document)
-    x = Input(z.data_ptr(), z.stride(0), z.stride(1), taps.data_ptr(), _pointer(bias))
-    short = Short(
-        *(D, count, rows, DTYPES[z.dtype], taps.shape[1], c.short_lead, x),
-        *(y.data_ptr(), y.stride(0), y.stride(1)),
-    )
-    return short, (z, taps, bias)
+def _calls(c: Convolution, isa: str) -> Sequence[tuple[int, int, Any]]:
+    """(size of the transform, number of rows, rows) of each call."""
+    if c.segments is None:
+        B, _, L = c.z.shape
+        return ((c.n or (0 if c.filter is None else _size(isa, L)), B, _every_row(B, L)),)
+    if c.filter is None:
+        return c.segments.once(_every_document)
+    return c.segments.once(_groups, isa)
 
 
 def _groups(segments: Segments, isa: str) -> list[tuple[int, int, Any]]:
-    """(size of the transform, number of rows, rows) of each call: those of one size go together."""
+    """Documents whose transforms are of one size go together."""
     bounds = segments.bounds
     found, which = bounds[:, 2].unique(return_inverse=True)
     sizes = torch.tensor([_size(isa, length) for length in found.tolist()])[which]
     return [(n, *_rows(bounds[sizes == n])) for n in sizes.unique().tolist()]
 
 
-def _every_document(segments: Segments) -> tuple[int, Any]:
-    return _rows(segments.bounds)
+def _every_document(segments: Segments) -> list[tuple[int, int, Any]]:
+    """All of them, where nothing is transformed."""
+    return [(0, *_rows(segments.bounds))]
 
 
 def _rows(bounds: Tensor) -> tuple[int, Any]:
@@ -216,7 +156,8 @@ def _size(isa: str, length: int) -> int:
     size = _loaded().size(length)
     if size == -1:
         raise ValueError(f"the native kernel has no transform for a row of {length} positions")
-    _check(size < 0)
+    if size < 0:
+        raise _no_memory()
     return size
 
 
@@ -225,9 +166,9 @@ def _spectrum_floats(isa: str, channels: int, n: int) -> int:
     return _loaded().spectrum_floats(channels, n)
 
 
-def _spectrum_values(c: Convolution, D: int, L: int) -> Tensor:
+def _spectrum_values(c: Convolution) -> Tensor:
     """Those of a spectrum, if it is for such an input: the kernel would not notice."""
-    isa, x = _loaded().isa, c.filter
+    isa, x, D, L = _loaded().isa, c.filter, c.z.shape[1] // c.parts, c.z.shape[2]
     assert x is not None
     n = _size(isa, L)
     floats = _spectrum_floats(isa, D, n)
@@ -247,27 +188,10 @@ def _loaded() -> Kernel:
     return kernel
 
 
-def _check(failed: int) -> None:
-    if failed:
-        raise MemoryError("the native kernel found no memory for its scratch space")
+def _no_memory() -> MemoryError:
+    return MemoryError("the native kernel found no memory for its scratch space")
 
 
-def _solid(x: Any) -> Any:
-    """Contiguous, and its memory as its values say; or None."""
-    return None if x is None else x.resolve_neg().contiguous()
-
-
-def _rows_contiguous(x: Tensor) -> Tensor:
-    """With neighbouring positions side by side, and its memory as its values say."""
-    x = x.resolve_neg()
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
-
-
-def _like(x: Tensor | None, needed: bool) -> Tensor | None:
-    if x is None or not needed:
-        return None
-    return torch.empty(x.shape, dtype=torch.float32, device="cpu")
-
-
-def _pointer(x: Tensor | None) -> int | None:
-    return None if x is None else x.data_ptr()
+def _in_order(x: Tensor) -> Tensor:
+    """Contiguous, and its memory as its values say."""
+    return x.resolve_neg().contiguous()

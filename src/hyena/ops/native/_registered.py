@@ -22,10 +22,13 @@ from hyena.ops.segments import Segments
 
 def recorded(c: Convolution, native: bool) -> Tensor:
     """y through the registered op, by the kernel if that is wanted, there and takes it."""
-    ids = None if c.segments is None else c.segments.ids
-    rest = (c.n, c.skip, c.taps, c.bias, c.lead, c.short_lead, ids, native)
-    y: Tensor = torch.ops.hyena.conv(c.z, c.parts, c.filter, *rest)
+    y: Tensor = torch.ops.hyena.conv(*_arguments(c), native)
     return y
+
+
+def _arguments(c: Convolution) -> tuple[Any, ...]:
+    """Those that both ops have in common, in their order."""
+    return *c[:9], None if c.segments is None else c.segments.ids
 
 
 def differentiable(c: Convolution) -> Tensor:
@@ -121,9 +124,11 @@ def _takes(c: Convolution, native: bool) -> bool:
                 f"loaded: {library.why_not()}. Record the program with the filter k"
             )
         return False
-    beside = [x for x in c.tensors[1:] if x is not None]
-    fits = c.z.is_cpu and c.z.dtype in DTYPES and all(x.dtype == torch.float32 for x in beside)
-    return bool(c.n) or (native and fits)
+    if c.n:
+        return True
+    if not (native and c.z.is_cpu and c.z.dtype in DTYPES):
+        return False
+    return all(x is None or x.dtype is torch.float32 for x in c.tensors[1:])
 
 
 def _checked(
@@ -207,20 +212,18 @@ class _Conv(torch.autograd.Function):
         y = _call.forward(c)
         ctx.save_for_backward(*tensors)
         # Not c, which would keep the tensors beyond their use.
-        ctx.parts, ctx.n, ctx.lead, ctx.short_lead = c.parts, c.n, c.lead, c.short_lead
-        ctx.segments, ctx.native = c.segments, True
+        ctx.rest = c.parts, c.n, c.lead, c.short_lead, c.segments, True
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-        found = _gradients(ctx, dy, list(ctx.needs_input_grad[:5]))
-        return *found, None
+        return *_gradients(ctx, dy, ctx.needs_input_grad[:5]), None
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    z, ctx.parts, filter, ctx.n, skip, taps, bias, ctx.lead, ctx.short_lead, ids, native = inputs
+    z, parts, filter, n, skip, taps, bias, lead, short_lead, ids, native = inputs
     ctx.save_for_backward(z, filter, skip, taps, bias)
-    ctx.segments, ctx.native = None if ids is None else Segments(ids), native
+    ctx.rest = parts, n, lead, short_lead, None if ids is None else Segments(ids), native
 
 
 def _of_op(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
@@ -233,20 +236,16 @@ _apply: Any = applied(_Conv)
 _conv.register_autograd(_of_op, setup_context=_keep)
 
 
-def _gradients(ctx: Any, dy: Tensor, need: list[bool]) -> Sequence[Tensor | None]:
+def _gradients(ctx: Any, dy: Tensor, need: Sequence[bool]) -> Sequence[Tensor | None]:
     z, filter, skip, taps, bias = ctx.saved_tensors
-    if ctx.n and need[1]:
+    parts, n, lead, short_lead, segments, native = ctx.rest
+    if n and need[1]:
         raise RuntimeError("a FilterSpectrum has no gradient; pass the filter k itself")
-    segments, native = ctx.segments, ctx.native
-    c = Convolution(
-        z, ctx.parts, filter, ctx.n, skip, taps, bias, ctx.lead, ctx.short_lead, segments
-    )
+    c = Convolution(z, parts, filter, n, skip, taps, bias, lead, short_lead, segments)
     if torch.is_grad_enabled():
         return _differentiable(dy, c, need)
     if observer((dy, z)) not in ("nobody", "autograd"):
-        ids = None if segments is None else segments.ids
-        rest = (ctx.n, skip, taps, bias, ctx.lead, ctx.short_lead, ids, native, need)
-        found = torch.ops.hyena.conv_backward(dy, z, ctx.parts, filter, *rest)
+        found = torch.ops.hyena.conv_backward(dy, *_arguments(c), native, need)
         return [x if n else None for x, n in zip(found, need, strict=True)]
     return (_call if _takes(c, native) else _torch).backward(dy, c, need)
 

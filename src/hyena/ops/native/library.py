@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from hyena.ops.native import _abi
-from hyena.ops.native._abi import Conv, ConvGradients, Gradient, Short
+from hyena.ops.native._abi import Conv, Gradients
 
 if sys.platform == "win32":
     FILE = "hyena_kernel.dll"
@@ -49,9 +49,7 @@ class Kernel:
     spectrum_floats: Callable[[int, int], int]
     spectrum: Callable[[Conv, int], int]
     forward: Callable[[Conv], int]
-    backward: Callable[[Conv, ConvGradients], int]
-    short_forward: Callable[[Short], int]
-    short_backward: Callable[[Short, Gradient], int]
+    backward: Callable[[Conv, Gradients], int]
     step: Callable[[object], int]  # a pointer to a Step
     linear: Callable[[object], int]  # a pointer to a Linear
     butterflies: Callable[[int, int], int]
