@@ -8,7 +8,8 @@ from comparison import assert_close
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from hyena import HyenaOperator
+from hyena import HyenaOperator, LanguageModel, ModelConfig
+from hyena.filters import LengthPolicy
 from hyena.ops import Segments, backends, gated_conv, long_conv, short_conv
 
 # Dynamo makes an instance of the autograd function, of which PyTorch warns.
@@ -22,15 +23,18 @@ def ids_of(lengths: list[int]) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).expand(B, L)
 
 
-def compiles_once(f: Callable[[Tensor], Tensor]) -> None:
+def compiles_once(
+    f: Callable[[Tensor], Tensor], documents: list[list[int]] = DOCUMENTS
+) -> Callable[[Tensor], Tensor]:
     torch.compiler.reset()
     counters.clear()
     compiled = torch.compile(f, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
-        for lengths in DOCUMENTS:
+        for lengths in documents:
             ids = ids_of(lengths).clone()
             assert_close(compiled(ids), f(ids), 2e-6)
     assert counters["stats"]["unique_graphs"] == 1
+    return compiled
 
 
 @pytest.mark.parametrize("block_causal", [False, True])
@@ -53,6 +57,31 @@ def test_of_a_convolution(backend: str, block_causal: bool, generator: torch.Gen
 def test_of_an_operator(generator: torch.Generator) -> None:
     operator, u = HyenaOperator(D, L), torch.randn(B, L, D, generator=generator)
     compiles_once(lambda ids: operator(u, document_ids=ids))
+
+
+@pytest.mark.parametrize("policy", ["error", "interpolate"])
+def test_of_a_row_longer_than_any_document_may_be(
+    policy: LengthPolicy, generator: torch.Generator
+) -> None:
+    operator = HyenaOperator(D, 34, length_policy=policy)
+    u = torch.randn(B, L, D, generator=generator)
+    compiled = compiles_once(lambda ids: operator(u, document_ids=ids), DOCUMENTS[1:])
+    with (
+        torch.no_grad(),
+        pytest.raises(RuntimeError, match=r"a packed document is longer than .*34"),
+    ):
+        compiled(ids_of([35, 5]).clone())
+
+
+def test_of_a_model(generator: torch.Generator) -> None:
+    model = LanguageModel(ModelConfig(width=D, layers=2, max_length=34, vocab_size=9)).eval()
+    tokens = torch.randint(9, (B, L), generator=generator)
+    compiled = compiles_once(lambda ids: model(tokens, document_ids=ids), DOCUMENTS[1:])
+    with (
+        torch.no_grad(),
+        pytest.raises(RuntimeError, match=r"a packed document is longer than .*34"),
+    ):
+        compiled(ids_of([35, 5]).clone())
 
 
 def test_told_by_their_cumulative_lengths() -> None:

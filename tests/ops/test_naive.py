@@ -1,5 +1,9 @@
 """The definitions themselves, against explicit matrices and PyTorch's own convolution."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from comparison import assert_close
@@ -87,3 +91,35 @@ def test_shift_brings_in_zeros() -> None:
     assert naive.shift(u, 1).tolist() == [[[0.0, 1.0, 2.0]]]
     assert naive.shift(u, -2).tolist() == [[[3.0, 0.0, 0.0]]]
     assert naive.shift(u, 3).tolist() == naive.shift(u, -3).tolist() == [[[0.0, 0.0, 0.0]]]
+
+
+of_any: Any = naive  # arguments of any kind
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda u: of_any.shift(u[0], 1), r"naive.shift: expected u \(B, D, L\), got \(2, 3\)$"),
+        (lambda u: of_any.shift(u, 1 << 63), r"naive.shift: expected lag from -281474976710656 to"),
+        (lambda u: of_any.shift(u, 1.5), r"naive.shift: expected an integer as lag, got float$"),
+        (lambda u: of_any.shift(u, 1, [0]), r"naive.shift: expected hyena.ops.Segments or None"),
+        (lambda u: of_any.lags(1 << 63, True), r"naive.lags: expected taps from 1 to 2\^48, got"),
+        (lambda u: of_any.lags("3", True), r"naive.lags: expected an integer as taps, got str$"),
+        *(
+            (
+                partial(of_any.gated_conv, k=torch.ones(1, 2), short=short),
+                f"naive.gated_conv: {message}",
+            )
+            for short, message in [
+                ("ab", r"expected short = \(taps \(3·D, J\), bias .* or None, got str$"),
+                ((torch.ones(3, 2),), r"expected short = \(taps .* or None, got tuple$"),
+                ((None, None), r"short: expected a tensor as k, got None$"),
+                ((torch.ones(3, 2), 3), r"short: expected a tensor or None as bias, got int"),
+                ((torch.ones(2, 2), None), r"short: k has 2 channels but z has 3; expected z"),
+            ]
+        ),
+    ],
+)
+def test_arguments_that_are_none(call: Callable[[Tensor], object], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        call(torch.ones(1, 3, 3) if "gated" in message else torch.ones(1, 2, 3))

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyena.ops import Segments
+from hyena.ops import Backend, Segments, backends, gated_conv, long_conv
 
 
 def of_ids(*rows: list[int]) -> Segments:
@@ -104,8 +104,48 @@ def test_ids_that_are_none(ids: torch.Tensor) -> None:
         (torch.tensor([0, 7]), r"from 0 to B·L = 6, got 0 … 7$"),
         (torch.tensor([0, 4, 2, 6]), r"got 0 … 6, which decrease somewhere$"),
         (torch.tensor([0, 9, 6]), r"which decrease somewhere$"),
+        (torch.tensor([0, -3, 6]), r"which decrease somewhere$"),
+        (torch.tensor([0, 1 << 62, 6]), r"which decrease somewhere$"),
     ],
 )
 def test_cumulative_lengths_that_are_none(values: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=f"^cu_seqlens: .*{message}"):
         Segments.from_cu_seqlens(values, 2, 3)
+
+
+@pytest.mark.parametrize(("batch", "length"), [(-1, 3), (1 << 70, 1), (1 << 40, 1 << 40)])
+def test_sizes_that_are_none(batch: int, length: int) -> None:
+    with pytest.raises(ValueError, match=r"^Segments: expected batch.* from 0 to 2\^48, got"):
+        Segments.from_cu_seqlens(torch.tensor([0, 6]), batch, length)
+
+
+def test_segments_on_another_device() -> None:
+    segments = Segments.from_document_ids(torch.zeros(2, 6, dtype=torch.int64, device="meta"))
+    u, k = torch.zeros(2, 3, 6), torch.zeros(3, 4)
+    with pytest.raises(ValueError, match=r"^long_conv: u is on cpu but the segments are on meta"):
+        long_conv(u, k, segments=segments)
+    with pytest.raises(ValueError, match=r"^Segments: document_ids are on meta, without values"):
+        assert segments.trivial
+    with pytest.raises(ValueError, match=r"^Segments: cu_seqlens are on meta, without values"):
+        Segments.from_cu_seqlens(torch.tensor([0, 6], device="meta"), 2, 3)
+
+
+@pytest.mark.parametrize("backend", [name for name in backends() if name != "naive"])
+def test_the_tape_of_many_documents_is_as_long_as_that_of_few(backend: Backend) -> None:
+    """No node of autograd's graph is a document's own."""
+
+    def nodes(documents: int) -> int:
+        ids = torch.arange(240).div(240 // documents, rounding_mode="floor")[None]
+        segments = Segments.from_document_ids(ids)
+        z, k = torch.zeros(1, 6, 240, requires_grad=True), torch.zeros(2, 240, requires_grad=True)
+        taps = torch.zeros(6, 3, requires_grad=True)
+        y = gated_conv(z, k, short=(taps, None), segments=segments, backend=backend)
+        found, ahead = set(), [y.grad_fn]
+        while ahead:
+            node = ahead.pop()
+            if node is not None and node not in found:
+                found.add(node)
+                ahead += [before for before, _ in node.next_functions]
+        return len(found)
+
+    assert nodes(120) == nodes(2)

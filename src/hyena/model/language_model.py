@@ -220,7 +220,8 @@ class LanguageModel(nn.Module):
         self._check_ids(input_ids, 2)
         B, L = input_ids.shape
         segments = segments_of("LanguageModel", document_ids, cu_seqlens, B, L)
-        self._check_length(L if segments is None else segments.longest)
+        limit = self.config.max_length if self.config.length_policy == "error" else None
+        self._check_length(L if segments is None else segments.reach(limit))
         x = self._embed(input_ids)
         if self.positions is not None:
             if mask is not None:

@@ -68,6 +68,7 @@ class Segments:
         check_size("Segments", "batch · length", total)
         edges = cu_seqlens.to(torch.int64)
         if not records_program():
+            _check_values("cu_seqlens", edges)
             first, last = int(edges[0]), int(edges[-1])
             decrease = bool((edges[1:] < edges[:-1]).any())
             if first != 0 or last != total or decrease:
@@ -106,22 +107,43 @@ class Segments:
             return self.ids.shape[1]
         return int(self.bounds[:, 2].max()) if self.ids.numel() else 0
 
+    def reach(self, limit: int | None = None) -> int:
+        """Length of the longest document. A recorded program does not know it: there it is that of
+        a row, but no more than ``limit``, and a run with a longer document raises RuntimeError."""
+        if limit is None or not records_program() or self.ids.shape[1] <= limit:
+            return self.longest
+        at = torch.arange(self.ids.shape[1], device=self.ids.device)
+        begins = torch.where(_begins(self.ids), at, 0).cummax(1).values
+        torch._assert_async(
+            (at - begins < limit).all(), f"a packed document is longer than max_length {limit}"
+        )
+        return limit
+
     @property
     def trivial(self) -> bool:
         """True if no row holds two documents, so that packing changes nothing."""
         return not records_program() and len(self.bounds) <= self.ids.shape[0]
 
 
-def _bounds(segments: Segments) -> Tensor:
-    ids = segments.ids
-    if ids.is_meta:
-        raise ValueError("Segments: document_ids are on meta, without values; put them on the CPU")
+def _begins(ids: Tensor) -> Tensor:
+    """Where documents begin."""
     change = torch.ones_like(ids, dtype=torch.bool)
     change[:, 1:] = ids[:, 1:] != ids[:, :-1]
-    starts = change.nonzero().cpu()
+    return change
+
+
+def _bounds(segments: Segments) -> Tensor:
+    ids = segments.ids
+    _check_values("document_ids", ids)
+    starts = _begins(ids).nonzero().cpu()
     flat = starts[:, 0] * ids.shape[1] + starts[:, 1]
     lengths = torch.diff(flat, append=flat.new_tensor([ids.numel()]))
     return torch.cat([starts, lengths[:, None]], dim=1)
+
+
+def _check_values(name: str, x: Tensor) -> None:
+    if x.is_meta:
+        raise ValueError(f"Segments: {name} are on meta, without values; put them on the CPU")
 
 
 def _check_integers(name: str, expected: str, x: Tensor, dimensions: int, least: int = 0) -> None:

@@ -11,6 +11,7 @@ import torch
 from comparison import assert_all_close, assert_close, with_gradients
 from kernel_cases import documents, draw, short_op
 from torch import Tensor
+from torch.export import Dim
 
 from hyena.ops import Segments, filter_spectrum, gated_conv, long_conv, short_conv
 from hyena.ops.native import library
@@ -210,3 +211,16 @@ def test_documents(tmp_path: Path) -> None:
     expected = Packed()(z, k)
     with library.use("none"):
         assert_close(program(z, k), expected, 1e-6)
+
+
+@pytest.mark.parametrize("isa", ["none", library.isa()])
+def test_an_exported_program_takes_any_batch_and_length(isa: str) -> None:
+    with library.use(isa):
+        z, k, skip, taps, bias = draw(2, 3, L, L)
+        sizes = {0: Dim("batch", min=2, max=64), 2: Dim("length", min=2, max=4096)}
+        program = torch.export.export(
+            Gated(), (z, k, skip, taps, bias), dynamic_shapes=(sizes, *[None] * 4)
+        ).module()
+        for batch, length in ((2, L), (3, 17), (5, 2 * L)):
+            z = draw(batch, 3, length, length)[0]
+            assert_close(program(z, k, skip, taps, bias), Gated()(z, k, skip, taps, bias), 1e-6)

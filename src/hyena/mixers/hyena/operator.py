@@ -242,7 +242,7 @@ class HyenaOperator(Mixer):
 
     def _check_span(self, length: int, mask: Tensor | None, segments: Segments | None) -> None:
         """Raises ValueError where rows or documents would need filters of their own lengths."""
-        span = length if segments is None else segments.longest
+        span = length if segments is None else segments.reach(self._filter.limit)
         alone = mask is None and segments is None
         interpolates = self._filter.length_policy == "interpolate"
         if interpolates and self.max_length < span and not alone:
@@ -274,7 +274,7 @@ class HyenaOperator(Mixer):
             spectra = self._filter.spectra(length, backend=self.backend)
             if spectra is not None:
                 return [(spectrum, None) for spectrum in spectra]
-        return self._taps(max(length if segments is None else segments.longest, 1))
+        return self._taps(max(length if segments is None else segments.reach(self._filter.limit), 1))
 
     def _taps(self, length: int) -> list[Kernel]:
         """The same without spectra."""
