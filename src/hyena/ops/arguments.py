@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hyena.ops.observed import records_program
+
 WIDEST = 2**20  # far beyond any layer, and products of three such sizes fit in 64 bits
 DEEPEST, LONGEST = 2**10, 2**31  # layers and positions, for the same reason
 LARGEST = 1 << 48  # positions: more than any memory holds, and sizes made of it still fit 64 bits
@@ -38,7 +40,7 @@ def check_tensor(op: str, name: str, x: object, *, optional: bool = False) -> No
 
 def check_size(op: str, name: str, size: object, least: int = 0) -> None:
     """Raises TypeError unless it is an integer, and ValueError unless a tensor can be as long."""
-    if isinstance(size, Tensor) and torch.jit.is_tracing():  # the tracer's size of a tensor
+    if isinstance(size, Tensor) and records_program():  # the tracer's size of a tensor
         return
     if isinstance(size, bool) or not isinstance(size, Integral | torch.SymInt):
         raise TypeError(f"{op}: expected an integer as {name}, got {type(size).__name__}")

@@ -274,7 +274,9 @@ class HyenaOperator(Mixer):
             spectra = self._filter.spectra(length, backend=self.backend)
             if spectra is not None:
                 return [(spectrum, None) for spectrum in spectra]
-        return self._taps(max(length if segments is None else segments.reach(self._filter.limit), 1))
+        return self._taps(
+            max(length if segments is None else segments.reach(self._filter.limit), 1)
+        )
 
     def _taps(self, length: int) -> list[Kernel]:
         """The same without spectra."""
