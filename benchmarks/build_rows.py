@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import gc
 import json
+import math
 import os
 import statistics
 import sys
@@ -36,7 +37,8 @@ Sample = Callable[[], int]
 _SHORTEST = 0.005  # seconds of calls behind a sample, far above what reading the clock costs
 _LONG = 0.5  # seconds of a sample next to which no second one is needed
 _WARM_UP_TOKENS = 130  # two blocks of exact generation, so that a tile is among them
-_DRAWN_TOKENS = 1024  # inputs of generation at most, which come round again
+# What is drawn, which takes longer than to compute with it; it comes round again.
+_DRAWN, _DRAWN_TOKENS = 4_194_301, 1024  # numbers of a tensor, a prime; inputs of generation
 _KEPT = 61  # numbers of each output that are handed back, or a few more; no power of two
 
 
@@ -79,11 +81,8 @@ def measure(row: dict[str, Any], seconds: float) -> dict[str, Any]:
 def convolution(row: dict[str, Any]) -> tuple[Sample, list[float]]:
     """A gated convolution: inference with the filter's spectrum at hand, or all gradients."""
     B, D, L = row["batch"], row["width"], row["length"]
-    generator = torch.Generator().manual_seed(0)
-    z, k, skip, dy = (
-        torch.randn(*shape, generator=generator)
-        for shape in ((B, 3 * D, L), (D, L), (D,), (B, D, L))
-    )
+    shapes = (B, 3 * D, L), (D, L), (D,), (B, D, L)
+    z, k, skip, dy = (random(*shape, seed=seed) for seed, shape in enumerate(shapes))
     if row["training"]:
         return _calls(_trained(lambda: gated_conv(z, k, skip), [z, k, skip], dy))
     kept = filter_spectrum(k, L, skip)
@@ -93,9 +92,7 @@ def convolution(row: dict[str, Any]) -> tuple[Sample, list[float]]:
 def operator(row: dict[str, Any]) -> tuple[Sample, list[float]]:
     """A whole operator: in evaluation mode, or all gradients; bfloat16 by autocast."""
     module = build_operator(row["width"], row["length"]).train(row["training"])
-    generator = torch.Generator().manual_seed(0)
-    shape = (row["batch"], row["length"], row["width"])
-    u, dy = (torch.randn(shape, generator=generator) for _ in range(2))
+    u, dy = (random(row["batch"], row["length"], row["width"], seed=seed) for seed in range(2))
 
     def forward() -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=row["bf16"]):
@@ -112,7 +109,7 @@ def mixer(row: dict[str, Any]) -> tuple[Sample, list[float]]:
     T, D, B = row["tokens"], row["width"], row["batch"]
     module, one = _prefilled_mixer(D, row["recurrent"], row["prefill"], T, row["max_length"])
     start = type(one).join([one] * B)
-    u = torch.randn(min(T, _DRAWN_TOKENS), B, D, generator=torch.Generator().manual_seed(2))
+    u = random(min(T, _DRAWN_TOKENS), B, D, seed=2)
     if not row["bare"]:
         return _tokens(module.step, start.copy, u.unbind(), T)
     z = module.in_proj(u).unbind()
@@ -136,8 +133,7 @@ def _prefilled_mixer(
     """A layer, and its state after one row; rows of several batches, and with and without
     projections, have it in common."""
     module = build_operator(width, max_length, recurrent=recurrent).eval()
-    u = torch.randn(1, prefill, width, generator=torch.Generator().manual_seed(1))
-    return module, module.prefill(u, future=tokens)[1]
+    return module, module.prefill(random(1, prefill, width, seed=1), future=tokens)[1]
 
 
 @torch.no_grad()
@@ -202,6 +198,13 @@ def build_operator(
     taps = DiagonalSSM(width, state=recurrent)
     filter = LongFilter(taps, width, max_length, length_policy="extrapolate")
     return hyena.HyenaOperator(width, max_length, filter=filter)
+
+
+def random(*shape: int, seed: int) -> Tensor:
+    """Of unit variance; of a large tensor the first numbers come again."""
+    count = math.prod(shape)
+    some = torch.randn(min(count, _DRAWN), generator=torch.Generator().manual_seed(seed))
+    return some.repeat(-(-count // len(some)))[:count].view(shape)
 
 
 def _inferred(forward: Callable[[], Tensor]) -> Callable[[], list[Tensor]]:
