@@ -54,6 +54,14 @@ UNREAD = 128 + 13
 _OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflow")
 
 
+_FOR_ALL = """ Each of them can be written in a YAML
+file for --config, and --print_config writes such a file.
+
+options:
+  --version    print the version
+  --traceback  show Python's traceback on an error (or set HYENA_TRACEBACK=1)"""
+
+
 class _TerminatedError(BaseException):
     """SIGTERM came, and the command has no end of its own for it."""
 
@@ -152,22 +160,18 @@ def _answered(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words or os.environ.get("HYENA_TRACEBACK", "") not in ("", "0")
     words = [word for word in words if word != "--traceback"]
-    if not words or words[0] in ("-h", "--help"):
-        print(_help())
-        return 0 if words else USAGE
-    if words[0] == "--version":
+    if words[:1] == ["--version"]:
         print(f"hyena {__version__}")
         return 0
-    if words[0] not in COMMANDS:
-        return _error(_unknown_command(words[0], COMMANDS), USAGE)
-    command = words.pop(0)
-    if command in GROUPS:
+    command, commands = "", COMMANDS
+    while commands:  # a group of commands, of which the next word names one
         if not words or words[0] in ("-h", "--help"):
-            print(_group_help(command))
+            print(_help(command, commands))
             return 0 if words else USAGE
-        if words[0] not in GROUPS[command]:
-            return _error(_unknown_command(words[0], GROUPS[command]), USAGE)
-        command = f"{command} {words.pop(0)}"
+        if words[0] not in commands:
+            return _error(_unknown_command(words[0], commands), USAGE)
+        command = f"{command} {words.pop(0)}".lstrip()
+        commands = GROUPS.get(command, {})
     try:
         with _handled(signal.SIGTERM, signal.SIG_DFL, _terminate):
             return _run(command, words, alone=arguments is None)
@@ -247,30 +251,15 @@ def _end(_number: int, _frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
-def _help() -> str:
+def _help(group: str, commands: Mapping[str, str]) -> str:
+    """Of the program, whose group has no name, or of a group of commands."""
+    summary = COMMANDS.get(group, "language models built from the Hyena operator")
+    program, width = f"hyena {group}".rstrip(), max(map(len, commands))
+    lines = "\n".join(f"  {name:{width}}  {text}" for name, text in commands.items())
     return (
-        "usage: hyena COMMAND [options]\n\n"
-        f"Language models built from the Hyena operator.\n\ncommands:\n{_lines(COMMANDS)}\n\n"
-        "`hyena COMMAND --help` lists a command's options. Each of them can be written in a YAML\n"
-        "file for --config, and --print_config writes such a file.\n\n"
-        "options:\n"
-        "  --version    print the version\n"
-        "  --traceback  show Python's traceback on an error (or set HYENA_TRACEBACK=1)"
-    )
-
-
-def _group_help(group: str) -> str:
-    summary = COMMANDS[group]
-    return (
-        f"usage: hyena {group} COMMAND [options]\n\n"
-        f"{summary[0].upper()}{summary[1:]}.\n\ncommands:\n{_lines(GROUPS[group])}\n\n"
-        f"`hyena {group} COMMAND --help` lists a command's options."
-    )
-
-
-def _lines(commands: Mapping[str, str]) -> str:
-    width = max(map(len, commands))
-    return "\n".join(f"  {name:{width}}  {summary}" for name, summary in commands.items())
+        f"usage: {program} COMMAND [options]\n\n{summary[0].upper()}{summary[1:]}.\n\n"
+        f"commands:\n{lines}\n\n`{program} COMMAND --help` lists a command's options."
+    ) + ("" if group else _FOR_ALL)
 
 
 def _unknown_command(word: str, commands: Mapping[str, str]) -> str:
