@@ -74,10 +74,11 @@ sanitize: venv
 	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest tests/ops $(PYTEST_ARGS)
 
-# Hostile input of three kinds, 21,000 cases from a seed; FUZZ_PYTHON runs it against another build.
-FUZZ_PYTHON ?= $(BIN)/python
+# Hostile input of three kinds, 21,000 cases from a seed. FUZZ_PYTHON, the Python of another build,
+# runs them too, and both counts are shown.
 fuzz: venv
-	$(FUZZ_PYTHON) tests/fuzz/fuzz.py --jobs $(JOBS) $(FUZZ_ARGS)
+	$(BIN)/python tests/fuzz/fuzz.py --jobs $(JOBS) \
+	    $(if $(FUZZ_PYTHON),--against $(FUZZ_PYTHON)) $(FUZZ_ARGS)
 
 # This machine's wheel, into dist/, and a check of it in environments of its own.
 wheel:

@@ -1,6 +1,5 @@
 """Hostile input in a short form of ``make fuzz``, and that the script itself finds faults."""
 
-import json
 import os
 import random
 import signal
@@ -29,11 +28,27 @@ def test_a_call_without_hostile_arguments_is_taken(name: str) -> None:
 
 def test_hostile_input_finds_nothing_else_than_refusals(tmp_path: Path) -> None:
     out = tmp_path / "faults.json"
-    words = ["--share=0.01", "--kinds=words", "--jobs=1", "--out", str(out)]
+    words = ["--share=0.01", "--jobs=1", "--out", str(out)]
     done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True)
     assert out.is_file(), done.stderr
-    faults = [case for kind in json.loads(out.read_text()).values() for case in kind["faults"]]
+    reports = fuzz.read(out)
+    assert {kind: report.cases for kind, report in reports.items()} == {
+        "files": 40,
+        "words": 20,
+        "calls": 150,
+    }
+    faults = [
+        case for report in reports.values() for case in report.faults if case["kind"] != "outside"
+    ]
     assert (done.returncode, faults) == (0, [])
+
+
+def test_two_builds_are_shown_side_by_side(tmp_path: Path) -> None:
+    words = ["--share=0.001", "--kinds=calls", "--jobs=1", f"--against={sys.executable}"]
+    done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True)
+    rows = [line.split("|")[2:] for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row[0].strip() for row in rows] == ["input", "calls", "all", "calls", "all"]
+    assert rows[1] == rows[3]
 
 
 def test_a_place_is_the_innermost_of_hyena_and_says_whether_it_raises() -> None:
