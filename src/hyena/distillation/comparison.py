@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hyena.model import LanguageModel
+from hyena.ops.arguments import check_tensor, shown
 
 
 @torch.no_grad()
@@ -25,10 +26,16 @@ def logit_error(teacher: LanguageModel, student: LanguageModel, inputs: Iterable
         inputs: token ids (L,), a tensor a sequence.
 
     Returns: the relative error, 0 if the teacher's logits are all alike.
+    Raises: TypeError or ValueError on other inputs.
     """
+    if not isinstance(inputs, Iterable):
+        raise TypeError(f"logit_error: expected inputs, tensors of ids, got {shown(inputs)}")
     device, V = teacher.embedding.weight.device, teacher.config.vocab_size
     apart = whole = 0.0
     for ids in inputs:
+        check_tensor("logit_error", "inputs", ids)
+        if ids.is_meta:
+            raise ValueError("logit_error: an input is on meta, without values; put it on the CPU")
         z, other = (
             model(ids[None].to(device))[..., :V].double().cpu() for model in (teacher, student)
         )

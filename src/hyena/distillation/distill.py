@@ -20,6 +20,7 @@ from hyena.filters import DiagonalSSM, HyenaFilter, LongFilter, TransferFunction
 from hyena.filters.precision import wide
 from hyena.mixers import HyenaOperator
 from hyena.model import FilterConfig, LanguageModel
+from hyena.ops.arguments import check_numbers, check_whole
 
 Form = Literal["modal", "rational"]
 
@@ -216,7 +217,12 @@ def check_settings(
         )
     if not _operators(model):
         raise ValueError("distill: the model has no Hyena layer, so there is nothing to distil")
-    if form not in get_args(Form):
+    for name, value in (("largest", largest), ("length", length), ("state", state)):
+        if name == "largest" or value is not None:
+            check_whole("distill", name, value, None)
+    if tolerance is not None:
+        check_numbers("distill", tolerance=tolerance)
+    if not isinstance(form, str) or form not in get_args(Form):
         raise ValueError(f'distill: expected form "modal" or "rational", got {form!r}')
     if state is None and (tolerance is None or not tolerance > 0):
         raise ValueError(f"distill: expected a tolerance above 0 or a state, got {tolerance}")

@@ -106,6 +106,7 @@ def evaluate(
                     f"{shown(document)}"
                 )
             tokens, size = document
+            check_whole("evaluate", "bytes of a text", size, 0, 2**63)
             if len(tokens) < 2:
                 raise ValueError(
                     f"evaluate: document {n_documents} has {len(tokens)} tokens; a document is "

@@ -1,6 +1,6 @@
 """What mixers are given: sizes, inputs, masks, documents, states; one clear line if it is wrong."""
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor, float64, is_autocast_enabled, is_grad_enabled, nn, strided
@@ -81,10 +81,10 @@ def check_no_gradient(name: str, module: nn.Module, u: Tensor) -> None:
         )
 
 
-def check_dropout(name: str, dropout: float) -> None:
+def check_dropout(name: str, dropout: Any) -> None:
     """Raises ValueError unless dropout is a probability below 1."""
-    if not 0 <= dropout < 1:
-        raise ValueError(f"{name}: expected 0 ≤ dropout < 1, got {dropout}")
+    if not (isinstance(dropout, Real) and 0 <= float(dropout) < 1):
+        raise ValueError(f"{name}: expected 0 ≤ dropout < 1, got {shown(dropout)}")
 
 
 def check_token(name: str, u: Tensor, width: int, state: Any) -> None:
@@ -96,6 +96,8 @@ def check_token(name: str, u: Tensor, width: int, state: Any) -> None:
         raise ValueError(
             f"{name}.step: expected u (B, D) = ({state.batch}, {width}), got {tuple(u.shape)}"
         )
+    if not u.is_floating_point():
+        raise ValueError(f"{name}.step: expected u of floating point, got {u.dtype}")
     if u.dtype == float64 and state.dtype != float64:
         raise ValueError(
             f"{name}.step: u is {u.dtype} but the state is {state.dtype}, which would round what "

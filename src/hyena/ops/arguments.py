@@ -52,7 +52,7 @@ def check_size(op: str, name: str, size: object, least: int = 0) -> None:
 def check_sizes(name: str, *, most: int = WIDEST, **sizes: object) -> None:
     """Raises ValueError unless each size is a whole number from 1 to ``most``."""
     for argument, size in sizes.items():
-        if not (isinstance(size, Integral) and 1 <= int(size) <= most):
+        if isinstance(size, bool) or not (isinstance(size, Integral) and 1 <= int(size) <= most):
             raise ValueError(
                 f"{name}: expected a whole number from 1 to {most} as {argument}, got {shown(size)}"
             )

@@ -57,7 +57,9 @@ def running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _curve(
     records: Sequence[Mapping[str, float]], name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if not all(isinstance(record, Mapping) and "tokens" in record for record in records):
+    if not isinstance(records, Sequence) or not all(
+        isinstance(record, Mapping) and "tokens" in record for record in records
+    ):
         raise ValueError('draw_loss: expected records {"tokens": …, "loss": …}, got others')
     found = [(record["tokens"], record[name]) for record in records if name in record]
     pairs = np.array(found, dtype=float).reshape(-1, 2)

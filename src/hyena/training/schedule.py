@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hyena.ops.arguments import check_numbers
+
 
 @dataclass
 class ScheduleConfig:
@@ -45,7 +47,11 @@ def learning_rate(
         floor: f, the rate at step S.
         warmup: w, steps of warm-up.
         steps: S, steps of the run.
+
+    Raises: ValueError on what is no finite number.
     """
+    check_numbers("learning_rate", step=step, warmup=warmup, steps=steps)
+    check_numbers("learning_rate", peak=peak, start=start, floor=floor)
     if step < warmup:
         return start + (peak - start) * step / warmup
     if step >= steps:

@@ -133,7 +133,7 @@ def _wanted(
         return names(name, module)
     try:
         return re.search(names, name) is not None
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise ValueError(
             f"replace_attention: names={names!r} is not a regular expression: {error}"
         ) from error
