@@ -45,22 +45,3 @@ def test_in_float32_or_wider() -> None:
     assert copy.deepcopy(taps).bfloat16()(7).dtype == torch.float32
     assert copy.deepcopy(taps).double()(7).dtype == torch.float64
     assert ExplicitTaps(3, 5, device="meta")(7).shape == (1, 3, 7)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "message"),
-    [
-        ((0, 5, 1), "expected a whole number from 1 to 1048576 as channels, got 0"),
-        ((3, 0, 1), "expected a whole number from 1 to 1048576 as taps, got 0"),
-        ((3, 5, 0), "expected a whole number from 1 to 1048576 as filters, got 0"),
-    ],
-)
-def test_sizes_that_cannot_be(sizes: tuple[int, int, int], message: str) -> None:
-    channels, count, filters = sizes
-    with pytest.raises(ValueError, match=f"^ExplicitTaps: {message}$"):
-        ExplicitTaps(channels, count, filters=filters)
-
-
-def test_a_length_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"^ExplicitTaps: expected length from 1 to 2\^48, got 0$"):
-        ExplicitTaps(3, 5)(0)

@@ -78,24 +78,3 @@ def test_in_float32_or_wider() -> None:
     narrow = copy.deepcopy(taps).bfloat16()(20)
     assert_close(narrow, copy.deepcopy(taps).double()(20), 1e-2, dtype=torch.float32)
     assert FourierTaps(3, 5, 20, device="meta")(7).shape == (1, 3, 7)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "message"),
-    [
-        ((0, 5, 20, 1), "expected a whole number from 1 to 1048576 as channels, got 0"),
-        ((3, 0, 20, 1), "expected a whole number from 1 to 1048576 as modes, got 0"),
-        ((3, 5, 0, 1), "expected a whole number from 1 to 2147483648 as max_length, got 0"),
-        ((3, 5, 20, 0), "expected a whole number from 1 to 1048576 as filters, got 0"),
-        ((3, 6, 9, 1), "max_length 9 has 5 modes, but 6 were asked for; lower modes"),
-    ],
-)
-def test_sizes_that_cannot_be(sizes: tuple[int, int, int, int], message: str) -> None:
-    channels, modes, period, filters = sizes
-    with pytest.raises(ValueError, match=f"^FourierTaps: {message}$"):
-        FourierTaps(channels, modes, period, filters=filters)
-
-
-def test_a_length_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"^FourierTaps: expected length from 1 to 2\^48, got 0$"):
-        make(3, 9)(0)

@@ -134,17 +134,6 @@ def test_interpolation_is_refused() -> None:
         make("explicit", policy="interpolate")
 
 
-@pytest.mark.parametrize("sizes", [(0, M), (D, 0)])
-def test_sizes_that_cannot_be(sizes: tuple[int, int]) -> None:
-    with pytest.raises(
-        ValueError,
-        match=r"^LongFilter: expected a whole number from 1 to .* as (channels|max_length), got 0",
-    ):
-        LongFilter(ExplicitTaps(D, 7), *sizes)
-    with pytest.raises(ValueError, match=r"^LongFilter: expected length from 1 to 2\^48, got 0"):
-        make("explicit")(0)
-
-
 def test_a_filter_that_does_not_fit_the_operator() -> None:
     with pytest.raises(ValueError, match=r"expected \(channels, filters, max_length, bidirec"):
         HyenaOperator(D, M, 3, filter=make("explicit"))

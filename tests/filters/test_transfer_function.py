@@ -200,24 +200,3 @@ def test_in_float32_or_wider() -> None:
         assert torch.equal(taps(20), expected)
     assert copy.deepcopy(taps).bfloat16()(20).dtype == torch.float32
     assert TransferFunctionTaps(3, 4, device="meta")(7).shape == (1, 3, 7)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "message"),
-    [
-        ((0, 5, 1), "expected a whole number from 1 to 1048576 as channels, got 0"),
-        ((3, 0, 1), "expected a whole number from 1 to 1048576 as degree, got 0"),
-        ((3, 5, 0), "expected a whole number from 1 to 1048576 as filters, got 0"),
-    ],
-)
-def test_sizes_that_cannot_be(sizes: tuple[int, int, int], message: str) -> None:
-    channels, degree, filters = sizes
-    with pytest.raises(ValueError, match=f"^TransferFunctionTaps: {message}$"):
-        TransferFunctionTaps(channels, degree, filters=filters)
-
-
-def test_a_length_that_cannot_be() -> None:
-    with pytest.raises(
-        ValueError, match=r"^TransferFunctionTaps: expected length from 1 to 2\^48, got 0$"
-    ):
-        make(3)(0)

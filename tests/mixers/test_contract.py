@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparison import assert_close
+from comparison import assert_all_close, assert_close, with_module_gradients
 from mixer_cases import CASES, D, M, build, draw, each_mixer, generate
 from torch import Tensor
 
@@ -57,6 +57,24 @@ def test_narrower_dtypes(name: str, generator: torch.Generator) -> None:
             y, state = generate(narrow, u.to(dtype), M - 5)
         assert_close(y, rounded, 2 * tolerance, dtype=dtype)
         assert not isinstance(state, tuple) or state.dtype == torch.float32  # sums over the past
+
+
+SCANNED = ["linear-attention", "rwkv", "aft-conv", "mamba2"]
+
+
+@pytest.mark.parametrize("name", SCANNED)
+def test_float32_over_a_long_sequence(name: str, generator: torch.Generator) -> None:
+    mixer, u = build(name), draw(generator, 1, 4099, D)
+    with torch.no_grad():
+        if hasattr(mixer, "log_decay"):
+            mixer.log_decay[0] = -9.0  # which hardly forgets, slower than any initial one
+        for layer in (m for m in mixer.children() if isinstance(m, torch.nn.Linear)):
+            layer.weight.mul_(2)  # keys that differ
+    expected = with_module_gradients(mixer, mixer, u)
+    narrow = copy.deepcopy(mixer).float()
+    got = with_module_gradients(narrow, narrow, u.float())
+    tolerance = 2e-5 if name == "mamba2" else 1e-5
+    assert_all_close(got, expected, tolerance, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

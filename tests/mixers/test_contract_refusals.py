@@ -169,3 +169,23 @@ def test_the_size_of_a_state_of_no_length(name: str, size: Any) -> None:
     for arguments in ((size, None), (3, size)):
         with pytest.raises((TypeError, ValueError), match=r"state_size: expected .*(leng|fut)"):
             mixer.state_size(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("linear-attention", {"head_dim": 3}, "a head_dim that divides width"),
+        ("linear-attention", {"head_dim": 16}, "a head_dim that divides width"),
+        ("h3", {"head_dim": 5}, "a head_dim that divides width"),
+        ("h3", {"head_dim": 16}, "a head_dim that divides width"),
+        ("mamba2", {"head_dim": 5}, "a head_dim that divides 2 · width"),
+        ("gss", {"width": 6}, "a width that 4 divides, got 6"),
+        ("gss", {"width": 13}, "a width that 4 divides, got 13"),
+    ],
+)
+def test_sizes_that_do_not_divide(name: str, options: dict[str, int], message: str) -> None:
+    kind = SPECS[name].type
+    if "head_dim" in options:
+        message += f", got width={D}, head_dim={options['head_dim']}"
+    with pytest.raises(ValueError, match=f"^{kind.__name__}: expected {message}$"):
+        kind(**{"width": D, **options})

@@ -1,6 +1,5 @@
 """What is GSS's own: a state space on a quarter of the channels, gated at four times as many."""
 
-import pytest
 import torch
 from comparison import assert_close
 
@@ -35,9 +34,3 @@ def test_a_closed_gate_lets_nothing_through(generator: torch.Generator) -> None:
     mixer.gate_proj.bias.zero_()
     u = torch.randn(2, 7, 12, generator=generator, dtype=torch.float64)
     assert_close(mixer(u), mixer.out_proj.bias.expand(2, 7, 12), 1e-12)
-
-
-@pytest.mark.parametrize("width", [6, 13])
-def test_a_width_that_is_no_multiple_of_four(width: int) -> None:
-    with pytest.raises(ValueError, match=rf"^GSS: expected a width that 4 divides, got {width}$"):
-        GSS(width)

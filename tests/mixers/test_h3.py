@@ -2,7 +2,6 @@
 
 import math
 
-import pytest
 import torch
 from comparison import assert_close
 
@@ -53,15 +52,3 @@ def test_the_shift_is_drawn_as_a_convolution_is() -> None:
     shift = H3(200).shift
     assert 0.124 < float(shift.weight.abs().max()) <= 0.125
     assert abs(float(shift.skip.std()) - 1) < 0.2
-
-
-@pytest.mark.parametrize(("width", "head_dim"), [(12, 5), (12, 24)])
-def test_heads_that_do_not_divide(width: int, head_dim: int) -> None:
-    with pytest.raises(
-        ValueError,
-        match=(
-            r"^H3: expected a head_dim that divides width, got "
-            rf"width={width}, head_dim={head_dim}$"
-        ),
-    ):
-        H3(width, head_dim=head_dim)
