@@ -294,3 +294,14 @@ def test_functional_calls_see_their_own_parameters(filter: HyenaFilter) -> None:
         both = torch.func.vmap(lambda p: torch.func.functional_call(module, p, ()))(stacked)
     torch.testing.assert_close(both, torch.stack([first, mixed]), rtol=1e-3, atol=1e-4)
     assert torch.equal(module(), first)
+
+
+def test_online_filters_of_sizes_that_are_none_are_refused() -> None:
+    filter = HyenaFilter(3, 9, emb_dim=5, width=4).eval()
+    for arguments in ({"room": -1}, {"room": 2.5}, {"room": 4, "block": 0}, {"room": 4, "block": 3},
+                      {"room": 4, "block": "x"}, {"room": 4, "block": 2**40}):  # fmt: skip
+        with pytest.raises((TypeError, ValueError), match=r"^online: expected "):
+            filter.online(**arguments)
+    with pytest.raises(ValueError, match="backend"):
+        filter.online(4, backend=torch.zeros(2))
+    assert filter.online(10**9).taps is not None  # no longer than the filter

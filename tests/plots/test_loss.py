@@ -44,3 +44,9 @@ def test_records_of_another_kind_and_a_path_that_is_a_text(tmp_path: Path) -> No
     for records in ([3], ["x"], [{"loss": 3.0}]):
         with pytest.raises(ValueError, match=r"^draw_loss: expected records {"):
             draw_loss(records, tmp_path / "loss.png")  # type: ignore[arg-type]
+
+
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    for name in ("a\0b.png", "\ud800.png"):
+        with pytest.raises(OSError, match=r"cannot be written: .*; choose another folder"):
+            draw_loss([{"tokens": 64, "loss": 3.0}], tmp_path / name)

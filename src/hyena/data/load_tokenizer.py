@@ -25,7 +25,7 @@ def load_tokenizer(spec: str | Path, *, end_of_text: str | None = None) -> Token
         file is no tokenizer, has no end-of-text token, was written by a newer version, or differs
         from what was saved; ImportError if a package is needed that is not installed.
     """
-    if spec in ("bytes", "gpt2"):
+    if isinstance(spec, str) and spec in ("bytes", "gpt2"):
         if end_of_text is not None:
             raise ValueError(f"end_of_text applies to a tokenizer.json; {spec!r} has its own")
         return BytesTokenizer() if spec == "bytes" else gpt2_tokenizer()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hyena.filters.plain import PLAIN, is_hooked
 from hyena.ops import Backend, FilterSpectrum, filter_spectrum
 from hyena.ops.arguments import WIDEST, check_size
+from hyena.ops.backend import resolve_backend
 from hyena.ops.native import library
 from hyena.ops.stepping.online import OnlineFilter
 from hyena.ops.stepping.recurrence import Recurrence
@@ -101,6 +102,7 @@ class KeptFilter:
         Args: the module, called with a length, and its ``skip`` and ``limit``; block and backend as
             in `hyena.ops.stepping.online.OnlineFilter`; what else the taps depend on.
         """
+        resolve_backend(backend)
         check_size("online", "room", room)
         check_size("online", "block", block, 1)
         if block > WIDEST or block & (block - 1):

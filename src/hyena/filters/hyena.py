@@ -24,6 +24,7 @@ from hyena.ops.stepping.online import BLOCK, OnlineFilter
 LengthPolicy = Literal["error", "extrapolate", "interpolate"]
 
 _POLICIES = ("error", "extrapolate", "interpolate")
+_LARGE = 1e30  # settings that float32 holds
 _WINDOW_FLOOR = 0.01  # what the window has decayed to at t = slow_decay … fast_decay
 
 
@@ -303,6 +304,9 @@ def _check(
 def _check_numbers(fast_decay: float, slow_decay: float, sine_freq: float, shift: float) -> None:
     check_numbers("HyenaFilter", fast_decay=fast_decay, slow_decay=slow_decay)
     check_numbers("HyenaFilter", sine_freq=sine_freq, shift=shift)
+    for name, value in (("sine_freq", sine_freq), ("shift", shift)):
+        if abs(value) > _LARGE:
+            raise ValueError(f"HyenaFilter: expected {name} up to {_LARGE}, got {value}")
     if not 0 < fast_decay <= slow_decay:
         raise ValueError(
             "HyenaFilter: expected 0 < fast_decay ≤ slow_decay, got "

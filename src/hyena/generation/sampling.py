@@ -79,6 +79,9 @@ def sample(
     Returns: token ids (B,), int64, on the device of the logits.
     Raises: ValueError if the logits are not finite.
     """
+    check_tensor("sample", "logits", logits)
+    if logits.dim() != 2:
+        raise ValueError(f"sample: expected logits (B, V), got {tuple(logits.shape)}")
     drawing = isinstance(generators, list | tuple) and len(generators) == len(logits)
     if not drawing or not all(isinstance(g, torch.Generator) for g in generators):
         raise ValueError(f"sample: expected {len(logits)} generators, one a sequence")

@@ -83,8 +83,7 @@ def save_png(figure: Figure, path: str | Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", dpi=120)
-    except OSError as error:
-        raise OSError(
-            f"{path} cannot be written: {error.strerror or error}; choose another folder"
-        ) from error
+    except (OSError, ValueError) as error:  # ValueError of a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"{path!s:.80} cannot be written: {reason}; choose another folder") from error
     return path

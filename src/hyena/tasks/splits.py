@@ -55,7 +55,7 @@ def draw_split(
     Returns: what candidates gave after the deciding parts, ``count`` rows of each.
     Raises: ValueError for a bad count or split, or when the split seems to have no prompts.
     """
-    if split not in get_args(Split):
+    if not isinstance(split, str) or split not in get_args(Split):
         raise ValueError(f"{task}: split: expected train or test, got {split!r}")
     check_whole(task, "count", count)
     share = TEST_SHARE if split == "test" else 1 - TEST_SHARE
