@@ -18,7 +18,7 @@ from hyena.mixers.mixer import Room
 from hyena.mixers.projections import layers_of_step
 from hyena.ops import Backend
 from hyena.ops.native.step import reads
-from hyena.ops.observed import unobserved
+from hyena.ops.observed import observer
 from hyena.ops.stepping import online
 from hyena.ops.stepping.online import OnlineState
 from hyena.ops.stepping.recurrence import RecurrentState
@@ -75,29 +75,36 @@ def state_after(
 def step(
     modules: dict[str, Any], backend: Backend, u: Tensor, state: HyenaState
 ) -> tuple[Tensor, HyenaState]:
-    """One token, u (B, D), of the operator of these modules: see `hyena.mixers.Mixer.step`."""
+    """One token, u (B, D), of the operator of these modules: see `hyena.mixers.Mixer.step`.
+
+    The kernel makes all of it, or what lies between the projections; else it is the paper's loop at
+    one position.
+    """
     filter = modules["filter"]  # not as an attribute: those of a module are slow to find
     if state.length >= state.ready or state.kept is not filter.kept:
         state.prepare(filter, backend)
     route = state.route
-    if not u.is_cpu or not unobserved(u):
+    if not u.is_cpu or observer((u,)) != "nobody":
         route = None
     elif route is None or not route.stands(modules, backend, u):
         route = state.route = Route(modules, backend, u, state)
-    if route and route.layers:
-        y, z = route.run(u, state)
-        state.advance(z)
-        return y, state
+    call = None if route is None else route.call
+    if call is not None:
+        before = [z if z.dtype is torch.float32 else z.float() for z in state.before]
+        if route.layers is not None:
+            y, z = call(u, before, route.layers)
+            state.advance(z if z.dtype is u.dtype else z.to(u.dtype))
+            return y, state
     z = modules["in_proj"](u)
-    if route and route.call and reads(z):
-        y, _ = route.run(z, state)
+    if call is not None and reads(z):
+        y, _ = call(z, before, None)
     else:
         *gates, v = modules["short_conv"].step(z, state.before).split(u.shape[1], dim=1)
         for i, gate in enumerate(reversed(gates[1:])):
             v = state.long.step(i, gate, v)
         y = v * gates[0]
     # The module may write to its output later, and the kernel reads rows side by side.
-    state.advance(z.clone(memory_format=torch.contiguous_format))
+    state.advance(z.clone() if z.is_contiguous() else z.contiguous())
     return modules["out_proj"](y if y.dtype == z.dtype else y.to(z.dtype)), state
 
 
@@ -124,16 +131,6 @@ class Route:
             self._parameters = first._parameters, last._parameters
             self._memory = _memory(*self.layers)
         self._hooks, self._own = hooks_of(*plain), [module.__dict__ for module in plain]
-
-    def run(self, u: Tensor, state: HyenaState) -> tuple[Tensor, Tensor]:
-        """With ``layers`` the whole step; without, what lies between the projections.
-
-        Returns: y (B, D); z, the input of the short convolution, which without layers is u.
-        """
-        assert self.call is not None
-        before = [z if z.dtype is torch.float32 else z.float() for z in state.before]
-        y, z = self.call(u, before, self.layers)
-        return y, z if z.dtype is u.dtype else z.to(u.dtype)
 
     def stands(self, modules: dict[str, Any], backend: Backend, u: Tensor) -> bool:
         """Whether it still is that of these modules: hooks are found here, and parameters that are
