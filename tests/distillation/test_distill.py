@@ -285,3 +285,10 @@ def test_more_lags_than_the_model_was_built_for() -> None:
         distill(make(), state=12, length=180)
     with pytest.raises(ValueError, match=r"^distill: 180 lags exceed max_length 100, and with"):
         distill(make(length_policy="interpolate"), state=12, length=180)
+
+
+def test_what_is_no_model_has_no_logits() -> None:
+    model = make()
+    for models in ((-1, model), (model, None)):
+        with pytest.raises(TypeError, match=r"^logit_error: expected a LanguageModel, got "):
+            logit_error(*models, [torch.tensor([1, 2])])

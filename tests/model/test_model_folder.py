@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from small_models import PATTERNS, small_model, tokens
 
 import hyena
-from hyena.model import FilterConfig, LanguageModel
+from hyena.model import FilterConfig, LanguageModel, save
 
 
 @pytest.fixture
@@ -332,3 +332,10 @@ def test_a_failed_save_leaves_the_older_model_whole(
     with pytest.raises(OSError, match="No space left"):
         small_model("attention", torch.float32).save(folder)
     assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize("model", [-1, None, "model", torch.nn.Linear(2, 2)])
+def test_what_is_no_model_is_not_saved(tmp_path: Path, model: Any) -> None:
+    with pytest.raises(TypeError, match=r"^save: expected a LanguageModel, got .*; hyena\.load"):
+        save(model, tmp_path / "new")
+    assert not list(tmp_path.iterdir())

@@ -35,7 +35,7 @@ def token_ids(name: str, ids: Any, vocab_size: int, advice: str = "") -> list[in
         ValueError if one is outside the vocabulary.
     """
     try:
-        values = [whole_number(name, value) for value in ids]
+        values = [x if type(x) is int else whole_number(name, x) for x in ids]  # most are
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: expected token ids, got {shown(ids)}{advice}") from error
     for value in values:

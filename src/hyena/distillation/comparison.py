@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hyena.model import LanguageModel
+from hyena.model.language_model import check_model
 from hyena.ops.arguments import check_tensor, shown
 
 
@@ -26,8 +27,10 @@ def logit_error(teacher: LanguageModel, student: LanguageModel, inputs: Iterable
         inputs: token ids (L,), a tensor a sequence.
 
     Returns: the relative error, 0 if the teacher's logits are all alike.
-    Raises: TypeError or ValueError on other inputs.
+    Raises: TypeError if one is no `hyena.LanguageModel`; TypeError or ValueError on other inputs.
     """
+    for model in (teacher, student):
+        check_model("logit_error", model)
     if not isinstance(inputs, Iterable):
         raise TypeError(f"logit_error: expected inputs, tensors of ids, got {shown(inputs)}")
     device, V = teacher.embedding.weight.device, teacher.config.vocab_size

@@ -20,6 +20,7 @@ from hyena.filters import DiagonalSSM, HyenaFilter, LongFilter, TransferFunction
 from hyena.filters.precision import wide
 from hyena.mixers import HyenaOperator
 from hyena.model import FilterConfig, LanguageModel
+from hyena.model.language_model import check_model
 from hyena.ops.arguments import check_numbers, check_whole
 
 Form = Literal["modal", "rational"]
@@ -210,11 +211,7 @@ def check_settings(
 
     Whether a rational form can be stepped is known only when there is one.
     """
-    if not isinstance(model, LanguageModel):
-        raise TypeError(
-            f"distill: expected a LanguageModel, got {type(model).__name__}; "
-            "hyena.load reads one from its folder"
-        )
+    check_model("distill", model)
     if not _operators(model):
         raise ValueError("distill: the model has no Hyena layer, so there is nothing to distil")
     for name, value in (("largest", largest), ("length", length), ("state", state)):

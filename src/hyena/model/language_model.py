@@ -291,6 +291,15 @@ class LanguageModel(nn.Module):
             )
 
 
+def check_model(name: str, model: object) -> None:
+    """Raises TypeError unless it is a `LanguageModel`, or stands for one as a compiled one does."""
+    if not isinstance(getattr(model, "_orig_mod", model), LanguageModel):
+        raise TypeError(
+            f"{name}: expected a LanguageModel, got {type(model).__name__}; hyena.load reads one "
+            "from its folder"
+        )
+
+
 def _is_mapped(x: Tensor) -> bool:
     """Whether `torch.func.vmap` runs over it, so that it has no values of its own."""
     functorch = torch._C._functorch
