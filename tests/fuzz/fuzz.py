@@ -313,9 +313,10 @@ def main() -> int:
         builds = {"this": {}}
         if options.against:
             builds = {"other": _elsewhere(options.against, Path(folder)), **builds}
-        sound = made(Path(folder))
+        kind, _, number = (options.only or "").partition(":")
+        kinds = [kind] if kind else options.kinds
+        sound = Path(folder) if kinds == ["calls"] else made(Path(folder))  # calls read no files
         if options.only:
-            kind, _, number = options.only.partition(":")
             here = Path(folder) / "here"
             here.mkdir()
             os.chdir(here)
