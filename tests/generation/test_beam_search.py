@@ -245,6 +245,7 @@ def test_the_mode_of_the_model_is_restored() -> None:
     ("options", "message"),
     [
         ({"beam_width": 0}, "beam_width: expected at least 1, got 0"),
+        ({"length_penalty": 10**19}, f"length_penalty: expected at most 20, got {10**19}"),
         ({"length_penalty": -1.0}, "length_penalty: expected at least 0, got -1"),
         ({"length_penalty": float("nan")}, "length_penalty: expected at least 0, got nan"),
         ({"max_new_tokens": 99}, "do not fit max_length 64"),

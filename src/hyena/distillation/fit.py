@@ -68,6 +68,8 @@ def fit(
     check_whole("fit", "largest", largest)
     if tolerance is not None:
         check_numbers("fit", tolerance=tolerance)
+        if tolerance <= 0:
+            raise ValueError(f"fit: expected a tolerance above 0, got {tolerance}")
     if order is not None:
         check_order(order, K)
     most = min(largest, _limit(K)) if order is None else order

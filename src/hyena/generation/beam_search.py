@@ -26,6 +26,8 @@ from hyena.generation.prompts import (
 from hyena.generation.results import Finished
 from hyena.generation.sampling import Alternatives, check_alternatives, likeliest, logprobs
 
+_LARGEST_PENALTY = 20  # no power of a length with it overflows
+
 
 @dataclass(frozen=True)
 class Beam:
@@ -89,6 +91,10 @@ def beam_search(
         raise ValueError(f"beam_width: expected at least 1, got {beam_width}")
     if not 0 <= length_penalty < float("inf"):
         raise ValueError(f"length_penalty: expected at least 0, got {length_penalty}")
+    if length_penalty > _LARGEST_PENALTY:
+        raise ValueError(
+            f"length_penalty: expected at most {_LARGEST_PENALTY}, got {length_penalty}"
+        )
     ids = prompt_ids(prompts, tokenizer, config.vocab_size)
     require_tokens(ids)
     if not ids:

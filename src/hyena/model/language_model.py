@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from hyena import generation
 from hyena.filters.cache import clear_cache
 from hyena.generation.state import ModelState
-from hyena.mixers.checks import check_lengths, segments_of
+from hyena.mixers.checks import check_future, check_lengths, segments_of
 from hyena.mixers.projections import product_of_step
 from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
@@ -120,6 +120,7 @@ class LanguageModel(nn.Module):
         """
         x, _ = self._enter(input_ids, mask, None, None)
         length = input_ids.shape[1]
+        check_future("LanguageModel", future)
         if future:
             self._check_room(length, future)
         states = []
