@@ -135,5 +135,5 @@ def test_sizes_that_are_none(value: Any) -> None:
             hankel(taps, **{"order": 2, name: value})
     with pytest.raises(ValueError, match=r"^fit: largest: expected "):
         fit(taps, tolerance=0.1, largest=value)
-    with pytest.raises(ValueError, match="^fit: expected a tolerance above 0, got -1$"):
+    with pytest.raises(ValueError, match=r"^fit: expected a tolerance above 0, got -1$"):
         fit(taps, tolerance=-1)
