@@ -69,9 +69,6 @@ def rows() -> tuple[Groups, dict[str, str]]:
     if why_not_tuned():
         excepted |= dict.fromkeys(groups.pop("tuned"), why_not_tuned())
     for row in generation.cases.cases():
-        if row.kind == "memory":
-            excepted[str(row)] = "without times"
-            continue
         for name in row.contenders:
             if row.kind == "positions" and int(name[2:]) > 1 << 16:
                 excepted[f"{row}, {name}"] = "a position that is reached through what is private"

@@ -174,7 +174,7 @@ def test_results_are_written_with_every_process_and_what_is_left_out(tmp_path, m
     assert row["ratio"] == row["low"] == row["high"] == 2.0
     assert row["seconds"] == {"old": [1.0] * 3, "new": [2.0] * 3}
     table = (out / "builds.md").read_text()
-    assert "not compared, without times: memory, D=256" in table
+    assert "not compared, a position that is reached through what is private: " in table
     assert "t=1048576" in table
 
 

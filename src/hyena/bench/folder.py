@@ -39,7 +39,6 @@ def run(
     out: Path,
     measure: Callable[[C, Mapping[str, Result]], Result],
     *,
-    complete: Callable[[C, Result], bool] = lambda case, result: True,
     progress: Callable[[int], None] | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Result]:
@@ -49,7 +48,6 @@ def run(
         cases: in the order of measurement.
         out: the folder, opened by `open_folder`.
         measure: is given a case and the results so far by key.
-        complete: whether a result with all contenders of a case has all that is asked for.
         progress: called with the number of cases that are done.
         say: is given a line for each case that was measured.
 
@@ -57,7 +55,7 @@ def run(
     Raises: ValueError if a file of the folder is damaged.
     """
     results = read(out)
-    todo = [case for case in cases if not _is_done(case, results.get(case.key), complete)]
+    todo = [case for case in cases if not _is_done(case, results.get(case.key))]
     if len(todo) < len(cases):
         say(f"{len(cases) - len(todo)} of {len(cases)} cases are there already")
     for done, case in enumerate(todo, len(cases) - len(todo)):
@@ -71,26 +69,23 @@ def run(
     return read(out)
 
 
-def _is_done(case: C, result: Result | None, complete: Callable[[C, Result], bool]) -> bool:
+def _is_done(case: Case, result: Result | None) -> bool:
     """Whether a result has all that is asked for; what failed is tried again."""
     if result is None or "failed" in result:
         return False
     there = result["cell"] if "cell" in result else result["row"]
-    return set(case.contenders) <= set(there["contenders"]) and complete(case, result)
+    return set(case.contenders) <= set(there["contenders"])
 
 
 def outcome(result: Result) -> str:
-    """One line: the medians, or the errors or memory, or why there is nothing."""
+    """One line: the medians, or the errors, or why there is nothing."""
     if "failed" in result:
         return str(result["failed"])
     if "times" in result:
         found = [f"{name} {1e3 * t['median']:.4g} ms" for name, t in result["times"].items()]
-    elif "errors" in result:
+    else:
         worst = {name: max(errors.values()) for name, errors in result["errors"].items()}
         found = [f"{name} differs by {error:.1e}" for name, error in worst.items()]
-    else:
-        memory = {name: found["state"] / 2**20 for name, found in result["memory"].items()}
-        found = [f"{name} {mebibytes:.3g} MiB" for name, mebibytes in memory.items()]
     return ", ".join([*found, *(f"{name} left out" for name in result["skipped"])])
 
 

@@ -41,11 +41,6 @@ def peak_of(call: Callable[[], object]) -> Peak | str:
     return Peak(max(0, peak - before), peak)
 
 
-def resident() -> int | None:
-    """Bytes of the process in memory; None where the system does not say."""
-    return _bytes("VmRSS") if _STATUS.is_file() else None
-
-
 def available() -> int | None:
     """Bytes that the system could still give; None if it does not say."""
     info = Path("/proc/meminfo")

@@ -14,16 +14,16 @@ from hyena.bench.allocator import Allocator, environment
 
 
 class Worker:
-    """A process under an allocator, by default that of this process, that answers requests."""
+    """A process under an allocator that answers requests."""
 
-    def __init__(self, allocator: Allocator | None, threads: int) -> None:
+    def __init__(self, allocator: Allocator, threads: int) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "hyena.bench.worker", str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env=None if allocator is None else environment(allocator),
+            env=environment(allocator),
             start_new_session=True,  # apart from the terminal: Ctrl-C is ours, and we end it
         )
 
@@ -58,7 +58,7 @@ class Workers:
         self._worker: Worker | None = None
         self._allocator: Allocator | None = None
 
-    def ask(self, allocator: Allocator | None, request: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, allocator: Allocator, request: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of a worker under an allocator."""
         if self._worker is None or self._allocator != allocator:
             self.close()
@@ -68,7 +68,7 @@ class Workers:
             self.close()
         return answer
 
-    def ask_fresh(self, allocator: Allocator | None, request: Mapping[str, Any]) -> dict[str, Any]:
+    def ask_fresh(self, allocator: Allocator, request: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of a worker that has done nothing before, and does nothing after."""
         self.close()
         try:

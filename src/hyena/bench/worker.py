@@ -18,8 +18,6 @@ import torch
 from hyena.bench.convolution.cases import Case
 from hyena.bench.convolution.limits import limits
 from hyena.bench.convolution.measure import measure, measure_memory
-from hyena.bench.generation import cases as generation
-from hyena.bench.generation.memory import measure_prefill
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -28,8 +26,6 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         if do == "limits":
             return dict(limits(**request["options"]))
-        if do == "prefill":
-            return measure_prefill(generation.Case(**request["row"]), request["contender"])
         case = Case(**request["cell"])
         if do == "memory":
             return measure_memory(case, request["contender"])

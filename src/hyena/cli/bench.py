@@ -52,8 +52,6 @@ class Config:
     repeats: int | None = None
     """Samples of a contender in a row at most; none takes 100. Of generation, how often the tokens
     of a row are generated; none takes the row's own number, from 2 to 9."""
-    memory: bool = True
-    """Measure peak memory too, each figure in a process of its own."""
     quick: bool = False
     """Of generation: a little of everything in seconds, to see that it runs."""
     large: bool = False
@@ -102,14 +100,15 @@ def _convolution(config: Config) -> int:
         where[name] = getattr(config, name) or "those of the suite"
     del where["allocator"]
     out = _folder(config, "convolution", where)
-    options = conv.run.Options(threads, config.repeats or 100, config.seconds, config.memory)
     small = _SMALL if config.suite == "quick" else None
     with bar("rows") as report:
         results = conv.run.run(
             cases,
             out,
-            options,
             where,
+            threads=threads,
+            seconds=config.seconds,
+            repeats=config.repeats or 100,
             limits=small,
             progress=lambda n: report(n, len(cases)),
         )
@@ -123,9 +122,7 @@ def _convolution(config: Config) -> int:
 
 def _generation(config: Config) -> int:
     """In this process."""
-    cases = generation.cases.chosen(
-        config.lengths, small=config.quick, large=config.large, memory=config.memory
-    )
+    cases = generation.cases.chosen(config.lengths, small=config.quick, large=config.large)
     seconds = config.seconds or generation.run.SECONDS
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads or before)

@@ -11,14 +11,13 @@ from fake_results import result, timing
 
 from hyena.bench import folder, memory, processes
 from hyena.bench.convolution.cases import Case
-from hyena.bench.convolution.run import Options, need, run
+from hyena.bench.convolution.run import need, run
 from hyena.bench.folder import outcome, read
 from hyena.bench.processes import Worker
 
 A = Case("quick", "gated_conv", "forward", "default", 4, 16, ("ours", "public"))
 B = replace(A, length=32)
 TUNED = replace(A, allocator="tuned", contenders=("ours",))
-ONE = Options(threads=1)
 SETTING = {"threads": 1, "kernel": "none"}
 Request = dict[str, Any]
 
@@ -61,9 +60,9 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Pretended:
     return pretended
 
 
-def go(cells: list[Case], out: Path, options: Options = ONE, **more: Any) -> tuple[Any, list[str]]:
+def go(cells: list[Case], out: Path, **more: Any) -> tuple[Any, list[str]]:
     lines: list[str] = []
-    return run(cells, out, options, SETTING, say=lines.append, **more), lines
+    return run(cells, out, SETTING, threads=1, say=lines.append, **more), lines
 
 
 def test_each_row_is_a_file_and_each_allocator_a_process(worker: Pretended, tmp_path: Path) -> None:
@@ -88,23 +87,17 @@ def test_what_is_there_is_not_measured_again(worker: Pretended, tmp_path: Path) 
     assert set(found) == {A.key, B.key}
 
 
-def test_a_row_with_fewer_contenders_or_without_memory_is_not_done(
-    worker: Pretended, tmp_path: Path
-) -> None:
+def test_a_row_with_fewer_contenders_is_not_done(worker: Pretended, tmp_path: Path) -> None:
     go([replace(A, contenders=("ours",))], tmp_path)
     go([A], tmp_path)
     assert len(worker.requests) == 2
-    with_memory = replace(A, memory=("public",))
-    go([with_memory], tmp_path, replace(ONE, memory=False))
-    assert len(worker.requests) == 2
-    found, _ = go([with_memory], tmp_path)
-    assert [request["do"] for request in worker.requests[2:]] == ["times", "memory"]
-    assert found[A.key]["memory"] == {"public": {"call": 1, "process": 2}}
 
 
 def test_memory_is_measured_in_a_fresh_process(worker: Pretended, tmp_path: Path) -> None:
-    go([replace(A, memory=("ours", "public"))], tmp_path)
+    found, _ = go([replace(A, memory=("ours", "public"))], tmp_path)
     assert worker.started == ["default"] * 3
+    assert [request["do"] for request in worker.requests] == ["times", "memory", "memory"]
+    assert found[A.key]["memory"]["public"] == {"call": 1, "process": 2}
 
 
 def test_what_failed_is_told_and_tried_again(worker: Pretended, tmp_path: Path) -> None:
@@ -135,9 +128,9 @@ def test_an_interruption_keeps_what_is_done(worker: Pretended, tmp_path: Path) -
 def test_results_of_another_setting_are_refused(worker: Pretended, tmp_path: Path) -> None:
     go([A], tmp_path)
     with pytest.raises(ValueError, match="another setting: threads is 2 now and was 1 there"):
-        run([A], tmp_path, ONE, {**SETTING, "threads": 2})
+        run([A], tmp_path, {**SETTING, "threads": 2}, threads=1)
     folder.clear(tmp_path)
-    run([A], tmp_path, ONE, {**SETTING, "threads": 2}, say=lambda line: None)
+    run([A], tmp_path, {**SETTING, "threads": 2}, threads=1, say=lambda line: None)
 
 
 def test_a_damaged_file_is_named(worker: Pretended, tmp_path: Path) -> None:
@@ -150,7 +143,7 @@ def test_a_damaged_file_is_named(worker: Pretended, tmp_path: Path) -> None:
 
 def test_the_budget_is_the_rows_own_or_the_one_given(worker: Pretended, tmp_path: Path) -> None:
     go([A], tmp_path / "a")
-    go([A], tmp_path / "b", Options(threads=1, seconds=9.0, repeats=3))
+    go([A], tmp_path / "b", seconds=9.0, repeats=3)
     assert [request["options"] for request in worker.requests] == [
         {"seconds": A.seconds, "repeats": 100},
         {"seconds": 9.0, "repeats": 3},

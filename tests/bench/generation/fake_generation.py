@@ -28,9 +28,6 @@ def timing(median: float, tokens: int = 256) -> dict[str, float]:
 def result(row: Case, milliseconds: Mapping[str, float] | None = None) -> dict[str, Any]:
     """What a row's file holds."""
     record: dict[str, Any] = {"row": asdict(row), "skipped": {}}
-    if row.kind == "memory":
-        sizes = {name: STATES[name] for name in row.contenders}
-        return {**record, "memory": {name: {"state": size} for name, size in sizes.items()}}
     ms = {**MS, **READS, **(milliseconds or {})}
     record["times"] = {
         name: timing(1e-3 * ms.get(name.removesuffix(BARE), 1.0), _tokens(row, name))

@@ -10,7 +10,6 @@ from hyena.bench.generation.cases import KINDS, Case, cases, quick
 from hyena.bench.generation.drawings import draw
 from hyena.bench.generation.report import (
     growth_rows,
-    memory_rows,
     mixer_rows,
     model_rows,
     position_rows,
@@ -68,15 +67,9 @@ def test_growth_compares_whole_times() -> None:
     assert second == ["200", "0.3", "1.5 (1.35–1.65)", "3", "4.5", "3", "1.0e-07"]
 
 
-def test_positions_and_memory() -> None:
+def test_positions() -> None:
     row = Case("positions", ("t=1", "t=9"), 1, 9)
     assert position_rows([result(row)])[2] == ["9", "1 (0.9–1.1)", "2", "3", "524288", "1.0e-07"]
-    row = Case("memory", ("hyena", "attention"), 1, 64)
-    made = result(row)
-    made["memory"]["attention"] |= {"stays": 2**21, "call": 2**22, "process": 2**23}
-    _, hyena, attention = memory_rows([made])
-    assert hyena == ["1", "64", "Hyena, exact", "1", "", "", ""]
-    assert attention == ["1", "64", "attention, KV cache", "128", "2", "4", "8"]
 
 
 def test_models_have_tokens_a_second_of_all_rows_and_their_share_of_the_limit() -> None:

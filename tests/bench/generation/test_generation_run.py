@@ -8,7 +8,7 @@ import pytest
 from fake_generation import result
 
 from hyena.bench.folder import CELLS, outcome, read
-from hyena.bench.generation.cases import Case, chosen
+from hyena.bench.generation.cases import Case, chosen, quick
 from hyena.bench.generation.goals import goals
 from hyena.bench.generation.run import run, setting
 from hyena.cli import main
@@ -71,22 +71,17 @@ def test_results_of_another_setting_are_refused(asked: list[Case], tmp_path: Pat
 
 def test_an_outcome_in_a_line() -> None:
     assert outcome({"failed": "why"}) == "why"
-    memory = result(Case("memory", ("hyena", "attention"), 1, 16))
-    assert outcome(memory) == "hyena 1 MiB, attention 128 MiB"
     some = {**result(Case("model", ("hyena",), 1, 16)), "skipped": {"attention": "why"}}
     assert outcome(some) == "hyena 1 ms, attention left out"
 
 
-def test_rows_are_chosen_by_context_and_without_memory() -> None:
-    some = chosen([2048], small=False, large=False, memory=True)
+def test_rows_are_chosen_by_context() -> None:
+    some = chosen([2048], small=False, large=False)
     assert {row.context for row in some} == {2048}
     assert {row.kind for row in some} == {"planned", "grown"}
-    every = chosen(None, small=True, large=False, memory=True)
-    assert [row for row in every if row.kind != "memory"] == chosen(
-        None, small=True, large=False, memory=False
-    )
+    assert chosen(None, small=True, large=False) == quick()
     with pytest.raises(ValueError, match=r"no row of the suite generate has lengths \[3\]; leave"):
-        chosen([3], small=False, large=True, memory=True)
+        chosen([3], small=False, large=True)
 
 
 def test_the_setting_names_what_the_allocator_was_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,12 @@
-"""Bytes that a state holds, and memory of a prefill."""
+"""Bytes that a state holds."""
 
 from typing import Any
 
 import pytest
 import torch
 
-from hyena.bench.generation.cases import Case
 from hyena.bench.generation.held import held_bytes
-from hyena.bench.generation.memory import measure_prefill
 from hyena.bench.generation.mixers import build_mixer, random_inputs
-from hyena.bench.generation.run import measure
-from hyena.bench.processes import Worker
 from hyena.mixers import AttentionState, HyenaOperator
 
 FLOAT = 4
@@ -49,28 +45,3 @@ def test_what_the_filter_keeps_for_all_sequences_does_not_count() -> None:
             operator.step(u, state)
     # Not the tiles' spectra (8 · 2 · 1024 numbers at least); little, if a step needs workspace.
     assert before <= held_bytes(state) < before + 8 * 1024 * FLOAT
-
-
-@pytest.mark.parametrize("name", ["hyena", "attention"])
-def test_memory_of_a_prefill(name: str) -> None:
-    row = Case("memory", (name,), 1, 1 << 14, tokens=16, width=8)
-    found = measure_prefill(row, name)
-    assert found["state"] == held_bytes(_state(row, name))
-    if "call" not in found:
-        pytest.skip("the system does not tell")
-    assert found["call"] >= (1 << 14) * 8 * FLOAT  # more than the output
-    assert found["process"] > found["call"]
-
-
-def _state(row: Case, name: str) -> Any:
-    mixer: Any = build_mixer(name, row.width, row.context + row.tokens)
-    with torch.no_grad():
-        return mixer.prefill(random_inputs(1, row.context, row.width), future=row.tokens)[1]
-
-
-def test_a_fresh_process_answers_or_its_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = Case("memory", ("hyena",), 1, 64, tokens=16, width=8)
-    found = measure(case, seconds=1.0)
-    assert found["memory"]["hyena"]["state"] == held_bytes(_state(case, "hyena"))
-    monkeypatch.setattr(Worker, "ask", lambda self, request: {"failed": "it ended", "ended": True})
-    assert measure(case, seconds=1.0)["failed"] == "hyena: it ended"

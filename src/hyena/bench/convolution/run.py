@@ -1,7 +1,7 @@
 """Cases measured in processes of their own, and what is left out for want of time or memory."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,24 +30,14 @@ _GROWTH_OF_FFT = 1.3
 """More than L log L: beyond the caches each step is slower."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to measure."""
-
-    threads: int
-    repeats: int = 100
-    """Samples of a contender at most."""
-    seconds: float | None = None
-    """Budget of each case's samples; none takes the case's own."""
-    memory: bool = True
-
-
 def run(
     cases: Sequence[Case],
     out: Path,
-    options: Options,
     setting: Mapping[str, Any],
     *,
+    threads: int,
+    seconds: float | None = None,
+    repeats: int = 100,
     limits: Mapping[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
     say: Callable[[str], None] = print,
@@ -57,14 +47,16 @@ def run(
     Args:
         cases: in any order; they are measured allocator by allocator.
         out: the folder.
-        options: how to measure.
         setting: what the folder's results must have in common.
+        threads: of each process.
+        seconds: budget of each case's samples; none takes the case's own.
+        repeats: samples of a contender at most.
         limits: options of `hyena.bench.convolution.limits.limits`.
 
     Raises: ValueError if the folder's results are of another setting, or a file is damaged.
     """
     folder.open_folder(out, setting)
-    workers = Workers(options.threads)
+    workers = Workers(threads)
     try:
         if not (out / folder.LIMITS).is_file():
             answer = workers.ask("default", {"do": "limits", "options": dict(limits or {})})
@@ -72,8 +64,7 @@ def run(
         return folder.run(
             sorted(cases, key=lambda case: case.allocator),
             out,
-            partial(_measure, options, workers),
-            complete=lambda case, result: not _has_memory(case, options) or "memory" in result,
+            partial(_measure, workers, seconds, repeats),
             progress=progress,
             say=say,
         )
@@ -81,12 +72,12 @@ def run(
         workers.close()
 
 
-def _has_memory(case: Case, options: Options) -> bool:
-    return options.memory and bool(case.memory)
-
-
 def _measure(
-    options: Options, workers: Workers, case: Case, results: Mapping[str, Result]
+    workers: Workers,
+    seconds: float | None,
+    repeats: int,
+    case: Case,
+    results: Mapping[str, Result],
 ) -> Result:
     """A case's result, with what was left out and why."""
     record: Result = {
@@ -106,12 +97,9 @@ def _measure(
     if not names:
         return {**record, "failed": "every contender was left out: see skipped"}
     asked = asdict(replace(case, contenders=names))
-    seconds = case.seconds if options.seconds is None else options.seconds
-    times = {"do": "times", "cell": asked}
-    record |= workers.ask(
-        case.allocator, {**times, "options": {"seconds": seconds, "repeats": options.repeats}}
-    )
-    if _has_memory(case, options) and "failed" not in record:
+    budget = {"seconds": case.seconds if seconds is None else seconds, "repeats": repeats}
+    record |= workers.ask(case.allocator, {"do": "times", "cell": asked, "options": budget})
+    if case.memory and "failed" not in record:
         memory = {"do": "memory", "cell": asked}
         record["memory"] = {
             name: workers.ask_fresh(case.allocator, {**memory, "contender": name})

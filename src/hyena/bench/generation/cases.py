@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-Kind = Literal["planned", "grown", "growth", "positions", "memory", "model", "weights"]
+Kind = Literal["planned", "grown", "growth", "positions", "model", "weights"]
 
 KINDS: dict[Kind, str] = {
     "planned": "a mixer, T tokens after a prefill of the context",
     "grown": "a mixer, token by token from the first to the context",
     "growth": "exact generation of L tokens after one, for L that double",
     "positions": "a recurrent filter, T tokens at positions far apart",
-    "memory": "a mixer's memory after a prefill of the context",
     "model": "a whole model, T tokens at the context",
     "weights": "a whole model against reading its weights",
 }
@@ -96,7 +95,6 @@ def cases(*, large: bool = False) -> list[Case]:
     found.append(Case("growth", lengths, 1, DOUBLING[-1], repeats=2))
     places = tuple(f"t={t}" for t in POSITIONS)
     found.append(Case("positions", places, 1, POSITIONS[-1], repeats=9))
-    found.append(Case("memory", ("hyena", "distilled", "attention"), 1, CONTEXTS[-1]))
     models = ("hyena", "distilled", "attention")
     for B in (1, BATCH):
         for P in BATCHED_CONTEXTS:
@@ -121,23 +119,22 @@ def quick() -> list[Case]:
         small("grown", (*mixers, "full"), 1, 200),
         small("growth", ("L=70", "L=140"), 1, 140),
         small("positions", ("t=1", "t=300"), 1, 300),
-        small("memory", ("hyena",), 1, 256),
         small("model", models, 2, 100, layers=2),
         small("weights", reads, 1, 100, layers=2),
     ]
 
 
-def chosen(contexts: Sequence[int] | None, *, small: bool, large: bool, memory: bool) -> list[Case]:
+def chosen(contexts: Sequence[int] | None, *, small: bool, large: bool) -> list[Case]:
     """The cases that are asked for.
 
     Args: only cases of these contexts; a little of everything; the large model at long contexts
-        too; cases of memory.
+        too.
     Raises: ValueError if there are none.
     """
     found = [
         case
         for case in (quick() if small else cases(large=large))
-        if (contexts is None or case.context in contexts) and (memory or case.kind != "memory")
+        if contexts is None or case.context in contexts
     ]
     if not found:
         raise ValueError(

@@ -90,10 +90,10 @@ def _growth(results: Results) -> Measured | None:
 
 
 def _share_of_cache(results: Results) -> Measured | None:
-    memory = results.get(key("memory", CONTEXTS[-1]), {}).get("memory", {})
-    if not {"hyena", "attention"} <= set(memory):
+    held = results.get(key("planned", CONTEXTS[-1]), {}).get("held", {})
+    if not {"hyena", "attention"} <= set(held):
         return None
-    return Measured(memory["hyena"]["state"] / memory["attention"]["state"])
+    return Measured(held["hyena"] / held["attention"])
 
 
 def _flat_time(results: Results) -> Measured | None:

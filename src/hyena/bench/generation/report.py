@@ -96,20 +96,6 @@ def position_rows(found: Sequence[Result]) -> Table:
     return rows
 
 
-def memory_rows(found: Sequence[Result]) -> Table:
-    """In MiB: the state; what stays resident, which has besides what filters keep for all
-    sequences; the peak of the prefill beyond what was there before, and of the process."""
-    fields = {"state": "state", "stays": "stays", "call": "peak of the prefill"}
-    fields["process"] = "peak of the process"
-    rows = [["B", "context", "mixer", *(f"{label}, MiB" for label in fields.values())]]
-    for result in found:
-        row = result["row"]
-        for name, its in result["memory"].items():
-            line = [str(row["batch"]), str(row["context"]), _label(name)]
-            rows.append([*line, *(_mebibytes(its.get(field)) for field in fields)])
-    return rows
-
-
 def model_rows(found: Sequence[Result]) -> Table:
     rows = [
         [
@@ -146,7 +132,6 @@ _TABLES = {
     "grown": mixer_rows,
     "growth": growth_rows,
     "positions": position_rows,
-    "memory": memory_rows,
     "model": model_rows,
     "weights": model_rows,
 }
@@ -168,10 +153,7 @@ def _ratio(times: Mapping[str, Any], name: str) -> str:
 
 
 def _state(result: Result, name: str) -> str:
-    return _mebibytes(result["held"].get(name))
-
-
-def _mebibytes(bytes: int | None) -> str:
+    bytes = result["held"].get(name)
     return "" if bytes is None else f"{bytes / 2**20:.3g}"
 
 

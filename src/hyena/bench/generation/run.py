@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hyena.bench import folder
 from hyena.bench.folder import Result
 from hyena.bench.generation.cases import Case
@@ -17,7 +15,6 @@ from hyena.bench.generation.models import model_courses, need
 from hyena.bench.generation.positions import position_courses
 from hyena.bench.generation.tokens import Course, time_tokens
 from hyena.bench.memory import too_large
-from hyena.bench.processes import Workers
 from hyena.ops.stepping.online import BLOCK
 
 SECONDS = 6.0
@@ -69,7 +66,7 @@ def run(
 
 
 def measure(case: Case, *, seconds: float, repeats: int | None = None) -> Result:
-    """Times, errors and memory of a case's contenders.
+    """Times, errors and states of a case's contenders.
 
     The outputs of the tokens that are timed are compared with the full forward pass in float64,
     and if one contender is too far off nothing is reported of the case. Whole models are compared
@@ -78,13 +75,10 @@ def measure(case: Case, *, seconds: float, repeats: int | None = None) -> Result
     Args: the case; the budget and the repetitions, as in `hyena.bench.generation.tokens`; none
         takes the case's repetitions.
     Returns: "row", the case; "times", "errors", "held" (bytes of the state) by contender, of whole
-        models "facts"; "memory" of a case of memory; "skipped", why a contender was left out; or
-        instead "failed", one line.
+        models "facts"; "skipped", why a contender was left out; or instead "failed", one line.
     """
     record: Result = {"row": asdict(case), "skipped": {}}
     try:
-        if case.kind == "memory":
-            return {**record, **_memory(case)}
         case = replace(case, repeats=repeats or case.repeats)
         if case.kind in _COURSES:
             return {**record, **_timed(case, _COURSES[case.kind](case), seconds)}
@@ -99,16 +93,6 @@ def measure(case: Case, *, seconds: float, repeats: int | None = None) -> Result
         return {**record, **found, "errors": errors, "facts": facts}
     except (ValueError, RuntimeError, MemoryError) as problem:
         return {**record, "failed": f"{type(problem).__name__}: {' '.join(str(problem).split())}"}
-
-
-def _memory(case: Case) -> Result:
-    workers = Workers(torch.get_num_threads())
-    request = {"do": "prefill", "row": asdict(case)}
-    found = {
-        name: workers.ask_fresh(None, {**request, "contender": name}) for name in case.contenders
-    }
-    failed = [f"{name}: {x['failed']}" for name, x in found.items() if "failed" in x]
-    return {"failed": failed[0]} if failed else {"memory": found}
 
 
 def _timed(case: Case, courses: Mapping[str, Course], seconds: float) -> Result:
