@@ -9,7 +9,6 @@ Sizes: B batch, D width, L length, P tokens of a prefill, T tokens that are gene
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import gc
 import json
@@ -19,13 +18,13 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import cycle, islice
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import hyena
 from hyena.filters import DiagonalSSM, LongFilter
@@ -105,33 +104,19 @@ def operator(row: dict[str, Any]) -> tuple[Sample, list[float]]:
 
 @torch.no_grad()
 def mixer(row: dict[str, Any]) -> tuple[Sample, list[float]]:
-    """Tokens of one layer after a prefill, with or without its projections."""
+    """Tokens of one layer after a prefill."""
     T, D, B = row["tokens"], row["width"], row["batch"]
     module, one = _prefilled_mixer(D, row["recurrent"], row["prefill"], T, row["max_length"])
     start = type(one).join([one] * B)
     u = random(min(T, _DRAWN_TOKENS), B, D, seed=2)
-    if not row["bare"]:
-        return _tokens(module.step, start.copy, u.unbind(), T)
-    z = module.in_proj(u).unbind()
-
-    def step(_: Tensor, run: tuple[hyena.HyenaOperator, Any]) -> tuple[Tensor, Any]:
-        return run[0].step(_, run[1])
-
-    def begin() -> tuple[hyena.HyenaOperator, Any]:
-        bare = copy.copy(module)
-        between = {"in_proj": Given(z), "out_proj": nn.Identity()}
-        bare._modules = {**module._modules, **between}
-        return bare, start.copy()
-
-    return _tokens(step, begin, u.unbind(), T)
+    return _tokens(module.step, start.copy, u.unbind(), T)
 
 
 @lru_cache(maxsize=1)
 def _prefilled_mixer(
     width: int, recurrent: int | None, prefill: int, tokens: int, max_length: int
 ) -> tuple[hyena.HyenaOperator, Any]:
-    """A layer, and its state after one row; rows of several batches, and with and without
-    projections, have it in common."""
+    """A layer, and its state after one row; rows of several batches have it in common."""
     module = build_operator(width, max_length, recurrent=recurrent).eval()
     return module, module.prefill(random(1, prefill, width, seed=1), future=tokens)[1]
 
@@ -175,17 +160,6 @@ def _prefilled_model(
 
 
 _WORK = {"convolution": convolution, "operator": operator, "mixer": mixer, "model": model}
-
-
-class Given(nn.Module):
-    """In the place of a projection: hands out, round by round, what that has made before."""
-
-    def __init__(self, z: Iterable[Tensor]) -> None:
-        super().__init__()
-        self.z = cycle(z)
-
-    def forward(self, u: Tensor) -> Tensor:
-        return next(self.z)
 
 
 def build_operator(

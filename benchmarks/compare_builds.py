@@ -102,8 +102,7 @@ def _conv_name(cell: cases.Case, length: int) -> str:
 def _generation_row(row: generation.cases.Case, name: str) -> tuple[str, Row]:
     """A row may stand in several tables of `hyena bench generate`; by its name it is here once."""
     P, T = row.context, row.tokens
-    base = name.removesuffix(generation.cases.BARE)
-    recurrent = base == "distilled" or row.kind == "positions"
+    recurrent = name == "distilled" or row.kind == "positions"
     common = {"batch": row.batch, "width": row.width, "recurrent": STATE if recurrent else None}
     kind = "recurrent" if recurrent else "exact"
     if row.kind in ("model", "weights"):
@@ -117,15 +116,9 @@ def _generation_row(row: generation.cases.Case, name: str) -> tuple[str, Row]:
         first, tokens = 1, P if row.kind == "grown" else int(name[2:])
     if row.kind == "positions":
         first = int(name[2:])
-    bare = base != name
     label = f"mixer {kind}, D={row.width}, B={row.batch}, {tokens} tokens after {first}"
-    sizes = {"prefill": first, "tokens": tokens, "max_length": first + tokens, "bare": bare}
-    return label + ", no projections" * bare, {
-        "work": "mixer",
-        **common,
-        **sizes,
-        "bf16": False,
-    }
+    sizes = {"prefill": first, "tokens": tokens, "max_length": first + tokens}
+    return label, {"work": "mixer", **common, **sizes, "bf16": False}
 
 
 def measure(python: str, group: str, rows: dict[str, Row], options: Row) -> Row:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from hyena.bench.generation.cases import BARE, Case
+from hyena.bench.generation.cases import Case
 
 # Milliseconds a token; of a name that is not here, 1.
 MS = {"distilled": 0.5, "attention": 30.0, "dot": 8.0, "full": 200.0, "hyena_bf16": 0.5}
@@ -30,8 +30,7 @@ def result(row: Case, milliseconds: Mapping[str, float] | None = None) -> dict[s
     record: dict[str, Any] = {"row": asdict(row), "skipped": {}}
     ms = {**MS, **READS, **(milliseconds or {})}
     record["times"] = {
-        name: timing(1e-3 * ms.get(name.removesuffix(BARE), 1.0), _tokens(row, name))
-        for name in row.contenders
+        name: timing(1e-3 * ms.get(name, 1.0), _tokens(row, name)) for name in row.contenders
     }
     checked = [name for name in row.contenders if name not in READS]
     record["errors"] = {name: 1e-7 for name in checked}

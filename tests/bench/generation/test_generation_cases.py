@@ -3,7 +3,6 @@
 import pytest
 
 from hyena.bench.generation.cases import (
-    BARE,
     CONTENDERS,
     DOUBLING,
     POSITIONS,
@@ -11,7 +10,6 @@ from hyena.bench.generation.cases import (
     cases,
     key,
     quick,
-    with_bare,
 )
 
 SUITES = {"usual": cases(), "large": cases(large=True), "quick": quick()}
@@ -24,7 +22,7 @@ def test_rows_have_names_of_their_own_and_known_contenders(suite: str) -> None:
     for row in found:
         assert row.contenders
         if row.kind not in ("growth", "positions"):
-            assert {name.removesuffix(BARE) for name in row.contenders} <= set(CONTENDERS)
+            assert set(row.contenders) <= set(CONTENDERS)
 
 
 def test_each_kind_is_in_the_quick_cases() -> None:
@@ -36,15 +34,6 @@ def test_the_large_rows_are_more_of_the_preset() -> None:
     assert {row.preset for row in more} == {"125M"}
     assert max(row.context for row in more if row.batch == 1) == 65536
     assert max(row.context for row in more if row.batch == 8) == 16384
-
-
-def test_every_mixer_is_timed_without_its_projections_too() -> None:
-    assert with_bare("a", "b") == ("a", "a_bare", "b", "b_bare")
-    for row in cases():
-        if row.kind == "planned":
-            assert {f"{name}{BARE}" for name in row.contenders if BARE not in name} <= set(
-                row.contenders
-            )
 
 
 def test_sizes_that_the_goals_speak_of() -> None:

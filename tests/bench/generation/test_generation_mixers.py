@@ -9,11 +9,9 @@ from torch import Tensor
 
 from hyena.bench.generation import mixers
 from hyena.bench.generation.baselines import CachedDotProduct
-from hyena.bench.generation.cases import Case, with_bare
+from hyena.bench.generation.cases import Case
 from hyena.bench.generation.mixers import (
-    Given,
     build_attention,
-    build_mixer,
     build_operator,
     fill_cache,
     full_attention,
@@ -22,12 +20,11 @@ from hyena.bench.generation.mixers import (
     prefill,
     random_inputs,
     rewound,
-    without_projections,
 )
 from hyena.bench.generation.run import measure
 from hyena.mixers import HyenaOperator
 
-MIXERS = (*with_bare("hyena", "distilled", "attention", "dot"), "full")
+MIXERS = ("hyena", "distilled", "attention", "dot", "full")
 PLANNED = Case("planned", MIXERS, 3, 40, tokens=150, width=8, repeats=1)
 GROWN = replace(PLANNED, kind="grown", context=150, tokens=10)
 
@@ -47,9 +44,9 @@ def test_every_mixer_is_checked_and_timed(row: Case) -> None:
     every = 150
     few = min(row.tokens, 32)
     assert tokens == {
-        **dict.fromkeys(with_bare("hyena"), every),
-        **dict.fromkeys(with_bare("dot"), few if row is PLANNED else every),
-        **dict.fromkeys(with_bare("distilled", "attention"), few),
+        "hyena": every,
+        "dot": few if row is PLANNED else every,
+        **dict.fromkeys(("distilled", "attention"), few),
         "full": 2,
     }
 
@@ -81,29 +78,6 @@ def test_one_wrong_token_among_many_is_seen(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(HyenaOperator, "step", step)
     assert times_of(replace(GROWN, contenders=("hyena",)))["failed"].startswith("hyena: ")
-
-
-def test_without_projections_the_rest_is_the_same() -> None:
-    u = random_inputs(2, 30, 8)
-    mixers: list = [build_mixer(name, 8, 30) for name in ("hyena", "distilled", "attention")]
-    mixers.append(CachedDotProduct(build_operator(8, 30), 30))
-    for mixer in mixers:
-        with torch.no_grad():
-            tokens = u[:, 20:].transpose(0, 1)
-            bare = without_projections(mixer, mixer.in_proj(tokens))
-            states = []
-            for _ in range(2):
-                left = mixer.prefill(u[:, :20])
-                states.append(left[1] if isinstance(left, tuple) else left)
-            for token in tokens:
-                expected, _ = mixer.step(token, states[0])
-                between, _ = bare.step(torch.zeros_like(token), states[1])
-                torch.testing.assert_close(mixer.out_proj(between), expected)
-
-
-def test_what_was_given_comes_back_in_order() -> None:
-    given = Given(torch.arange(3.0)[:, None])
-    assert [float(given(torch.zeros(1))) for _ in range(3)] == [0.0, 1.0, 2.0]
 
 
 def test_a_filled_cache_is_that_of_a_prefill_and_can_be_taken_back() -> None:

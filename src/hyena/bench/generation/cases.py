@@ -32,9 +32,6 @@ CONTENDERS = {
 }
 """Ours and the baselines, and what a table calls them."""
 
-BARE = "_bare"
-"""Ends the name of a mixer that is timed without its projections."""
-
 TOKENS = 256  # T
 WIDTH, LAYERS = 256, 6
 CONTEXTS = (2048, 8192, 16384, 65536)
@@ -82,12 +79,11 @@ def key(kind: Kind, context: int, batch: int = 1, preset: str | None = None) -> 
 
 def cases(*, large: bool = False) -> list[Case]:
     """What the goals need and other contexts beside; with ``large`` the preset at long ones too."""
-    bare = with_bare("hyena", "distilled", "attention")
-    found = [Case("planned", (*bare, *with_bare("dot")), 1, P) for P in CONTEXTS]
-    found += [Case("planned", bare, BATCH, P) for P in BATCHED_CONTEXTS]
-    grown = ("hyena", "hyena_bare", "distilled", "attention", "dot")
+    common = ("hyena", "distilled", "attention")
+    found = [Case("planned", (*common, "dot"), 1, P) for P in CONTEXTS]
+    found += [Case("planned", common, BATCH, P) for P in BATCHED_CONTEXTS]
     for P in CONTEXTS:
-        names = (*grown, "full") if P == RECOMPUTED else grown
+        names = (*common, "dot", "full") if P == RECOMPUTED else (*common, "dot")
         found.append(Case("grown", names, 1, P, repeats=3 if P <= SUMMED else 2))
     for P in BATCHED_CONTEXTS:
         found.append(Case("grown", ("hyena", "attention"), BATCH, P, repeats=2))
@@ -95,10 +91,9 @@ def cases(*, large: bool = False) -> list[Case]:
     found.append(Case("growth", lengths, 1, DOUBLING[-1], repeats=2))
     places = tuple(f"t={t}" for t in POSITIONS)
     found.append(Case("positions", places, 1, POSITIONS[-1], repeats=9))
-    models = ("hyena", "distilled", "attention")
     for B in (1, BATCH):
         for P in BATCHED_CONTEXTS:
-            found.append(Case("model", models, B, P, layers=LAYERS, repeats=3))
+            found.append(Case("model", common, B, P, layers=LAYERS, repeats=3))
     reads = ("hyena", "hyena_bf16", "read_sum", "read_mv")
     found.append(Case("weights", reads, 1, PRESET_CONTEXT, preset=PRESET, repeats=3))
     if large:
@@ -110,16 +105,15 @@ def cases(*, large: bool = False) -> list[Case]:
 
 def quick() -> list[Case]:
     """A little of everything, in seconds: to see that the benchmark runs."""
-    mixers = with_bare("hyena", "distilled", "attention", "dot")
-    models = ("hyena", "distilled", "attention")
+    common = ("hyena", "distilled", "attention")
     reads = ("hyena", "hyena_bf16", "read_sum", "read_mv")
     small = partial(Case, tokens=80, width=64, repeats=2)
     return [
-        small("planned", mixers, 2, 100),
-        small("grown", (*mixers, "full"), 1, 200),
+        small("planned", (*common, "dot"), 2, 100),
+        small("grown", (*common, "dot", "full"), 1, 200),
         small("growth", ("L=70", "L=140"), 1, 140),
         small("positions", ("t=1", "t=300"), 1, 300),
-        small("model", models, 2, 100, layers=2),
+        small("model", common, 2, 100, layers=2),
         small("weights", reads, 1, 100, layers=2),
     ]
 
@@ -141,8 +135,3 @@ def chosen(contexts: Sequence[int] | None, *, small: bool, large: bool) -> list[
             f"no row of the suite generate has lengths {json.dumps(contexts)}; leave them out"
         )
     return found
-
-
-def with_bare(*names: str) -> tuple[str, ...]:
-    """Mixers, each followed by itself without projections."""
-    return tuple(x for name in names for x in (name, name + BARE))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hyena.bench.generation.cases import BARE, CONTENDERS
+from hyena.bench.generation.cases import CONTENDERS
 from hyena.bench.goals import Results
 from hyena.plots import draw_lengths
 
@@ -24,9 +24,8 @@ def draw(results: Results, out: Path) -> Path | None:
         title = f"{_TITLES[row['kind']]}, {what}batch {row['batch']}"
         curves = panels.setdefault(title, {})
         for name, its in result["times"].items():
-            if not name.endswith(BARE):
-                point = (float(row["context"]), 1e3 * its["median"])
-                curves.setdefault(CONTENDERS[name], []).append(point)
+            point = (float(row["context"]), 1e3 * its["median"])
+            curves.setdefault(CONTENDERS[name], []).append(point)
     panels = {
         title: curves
         for title, curves in sorted(panels.items())

@@ -6,9 +6,9 @@ Sizes: B batch, D width, P context, T tokens, H heads, E head size, R compared r
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hyena.bench import reference
 from hyena.bench.generation.baselines import CachedDotProduct, DotState
-from hyena.bench.generation.cases import BARE, SUMMED, Case
+from hyena.bench.generation.cases import SUMMED, Case
 from hyena.bench.generation.held import held_bytes
 from hyena.bench.generation.tokens import Course, Step, compared
 from hyena.bench.reference import ATTENTION_TOLERANCE, OPERATOR_TOLERANCE, head_size, seeded
@@ -27,26 +27,6 @@ STATE = 64  # numbers in the state of a channel of the recurrent filter
 RECURRENT_TOLERANCE = 2e-5  # several times what rounding the decays comes to
 FEWEST = 32  # tokens of a contender whose tokens all cost alike
 _ROWS = 32  # positions at which attention's truth is computed at a time
-
-Mixer = HyenaOperator | CausalSelfAttention | CachedDotProduct
-
-
-class Given(nn.Module):
-    """In the place of a projection: hands out, call by call, what that has made before."""
-
-    def __init__(self, z: Iterable[Tensor]) -> None:
-        super().__init__()
-        self.z = iter(z)
-
-    def forward(self, u: Tensor) -> Tensor:
-        return next(self.z)
-
-
-def without_projections(mixer: Mixer, z: Iterable[Tensor]) -> Mixer:
-    """The mixer between its projections; z (B, C), what the first of them would give, by token."""
-    bare = copy.copy(mixer)
-    bare._modules = {**mixer._modules, "in_proj": Given(z), "out_proj": nn.Identity()}
-    return bare
 
 
 def build_mixer(name: str, width: int, max_length: int) -> HyenaOperator | CausalSelfAttention:
@@ -127,7 +107,7 @@ def full_attention(wide: CausalSelfAttention, u: Tensor, first: int) -> Tensor:
 class Way:
     """How a mixer generates the tokens after some first ones."""
 
-    mixer: Mixer
+    mixer: HyenaOperator | CausalSelfAttention | CachedDotProduct
     start: Any
     """Its state after the first ones."""
     again: Callable[[Any], Any]
@@ -138,24 +118,16 @@ class Way:
     all: bool
     """Whether it has to do all of them, since they do not cost alike."""
 
-    def course(self, u: Tensor, *, bare: bool = False) -> Course:
-        """Through u (tokens, B, D), with or without projections."""
-        tokens, project = u.unbind(), self.mixer.out_proj if bare else None
-        z = self.mixer.in_proj(u).unbind() if bare else None
+    def course(self, u: Tensor) -> Course:
+        """Through u (tokens, B, D)."""
+        tokens = u.unbind()
 
         def begin() -> Step:
             state = self.again(self.start)
-            mixer: Any = self.mixer if z is None else without_projections(self.mixer, z)
-
-            def step(i: int) -> Tensor:
-                y: Tensor = mixer.step(tokens[i], state)[0]
-                return y
-
-            return step
+            return lambda i: self.mixer.step(tokens[i], state)[0]
 
         def check(got: Tensor) -> float:
-            """Of outputs (tokens done, R, D), or of what the output projection makes of them."""
-            got = got if project is None else project(got)
+            """Of outputs (tokens done, R, D)."""
             return reference.relative_error(got, self.truth[:, : len(got)].transpose(0, 1))
 
         fewest = None if self.all else FEWEST
@@ -171,21 +143,20 @@ class _Mixers:
         self.u = random_inputs(case.batch, self.length, case.width)
         self.operator = build_operator(case.width, self.length)
         self.truth = full_forward(copy.deepcopy(self.operator).double(), compared(self.u))
-        self.way = cache(self._way)
 
     def course(self, name: str) -> Course:
-        P, T, base = self.case.context, self.case.tokens, name.removesuffix(BARE)
+        P, T = self.case.context, self.case.tokens
         if name == "full":
             return self._recomputed()
-        whole = base == "hyena" or (base == "dot" and P <= SUMMED)
+        whole = name == "hyena" or (name == "dot" and P <= SUMMED)
         first, tokens = (1, P) if self.case.kind == "grown" and whole else (P, T)
-        return self.way(base, first, tokens).course(self.tokens(first, tokens), bare=base != name)
+        return self.way(name, first, tokens).course(self.tokens(first, tokens))
 
     def tokens(self, first: int, count: int) -> Tensor:
         """(count, B, D)"""
         return self.u[:, first : first + count].transpose(0, 1).contiguous()
 
-    def _way(self, name: str, first: int, tokens: int) -> Way:
+    def way(self, name: str, first: int, tokens: int) -> Way:
         u, mixer = self.u[:, :first], self.operator
         truth = self.truth[:, first:]
         if name == "hyena":

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from hyena.bench.generation.cases import BARE, CONTENDERS, KINDS
+from hyena.bench.generation.cases import CONTENDERS, KINDS
 from hyena.bench.generation.goals import goals, share_of_limit
 from hyena.bench.goals import Results
 from hyena.bench.report import Table, bullets, goal_rows, ms, not_measured, time
@@ -48,22 +48,14 @@ def _sections(results: Results) -> Iterator[tuple[str, Table]]:
 
 
 def mixer_rows(found: Sequence[Result]) -> Table:
-    """A line for each mixer, with its time without projections beside it."""
-    rows = [
-        [
-            *["B", "context", "mixer", "tokens", "ms a token", "p99", "worst"],
-            *["without projections: ms", "p99", "× exact", "state, MiB", "error"],
-        ]
-    ]
+    heading = ["B", "context", "mixer", "tokens", "ms a token", "p99", "worst"]
+    rows = [[*heading, "× exact", "state, MiB", "error"]]
     for result in found:
         row, times = result["row"], result["times"]
         for name in _names(row, times):
-            if name.endswith(BARE) and name.removesuffix(BARE) in times:
-                continue
-            its, bare = times[name], times.get(name + BARE)
-            line = [str(row["batch"]), str(row["context"]), _label(name), str(its["tokens"])]
+            its = times[name]
+            line = [str(row["batch"]), str(row["context"]), CONTENDERS[name], str(its["tokens"])]
             line += [time(its), *(ms(its[x]) for x in ("p99", "worst"))]
-            line += ["", ""] if bare is None else [time(bare), ms(bare["p99"])]
             rows.append([*line, _ratio(times, name), _state(result, name), _error(result, name)])
     return rows
 
@@ -117,7 +109,7 @@ def model_rows(found: Sequence[Result]) -> Table:
         model = row["preset"] or f"D={row['width']}, {row['layers']} layers"
         for name in _names(row, times):
             its = times[name]
-            line = [model, str(row["batch"]), str(row["context"]), _label(name)]
+            line = [model, str(row["batch"]), str(row["context"]), CONTENDERS[name]]
             line.append(str(facts[name]["parameters"]) if name in facts else "")
             line += [str(its["tokens"]), f"{row['batch'] / its['median']:.4g}", time(its)]
             line += [ms(its["p99"]), ms(its["worst"]), _ratio(times, name)]
@@ -139,11 +131,6 @@ _TABLES = {
 
 def _names(row: Mapping[str, Any], times: Mapping[str, Any]) -> list[str]:
     return [name for name in row["contenders"] if name in times]
-
-
-def _label(name: str) -> str:
-    base = name.removesuffix(BARE)
-    return CONTENDERS[base] + (", without projections" if base != name else "")
 
 
 def _ratio(times: Mapping[str, Any], name: str) -> str:
