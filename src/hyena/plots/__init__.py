@@ -1,9 +1,11 @@
-"""Drawings as PNG files: loss and learning curves, learned filters, figures over lengths."""
+"""Drawings as PNG files: loss and learning curves, learned filters, figures over lengths.
 
+Each function returns the path of the file that it writes. It raises ValueError if there is nothing
+to draw, ImportError if matplotlib is not installed, and OSError if the file cannot be written.
+"""
+
+from hyena.plots.curves import Point, draw_intervals, draw_learning, draw_lengths
 from hyena.plots.filters import draw_filters
-from hyena.plots.intervals import Point, draw_intervals
-from hyena.plots.learning import draw_learning
-from hyena.plots.lengths import draw_lengths
 from hyena.plots.loss import draw_loss
 
 __all__ = [

@@ -26,10 +26,7 @@ def draw_filters(model: nn.Module, path: str | Path, *, length: int | None = Non
         path: the PNG to write.
         length: L, the input length to draw them for; none takes each filter's max_length.
 
-    Returns: ``path``.
-
-    Raises: ValueError if the model has no such filter, or its length policy refuses ``length``;
-        ImportError if matplotlib is not installed; OSError if the file cannot be written.
+    Returns, Raises: see `hyena.plots`; ValueError also if the length policy refuses ``length``.
     """
     rows = []
     for name, module in model.named_modules():

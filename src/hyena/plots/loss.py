@@ -19,10 +19,7 @@ def draw_loss(records: Sequence[Mapping[str, float]], path: str | Path) -> Path:
             "loss", "validation_loss" or both, in nats per token.
         path: the PNG to write.
 
-    Returns: ``path``.
-
-    Raises: ValueError if no record has a loss; ImportError if matplotlib is not installed;
-        OSError if the file cannot be written.
+    Returns, Raises: see `hyena.plots`.
     """
     curves = {name: _curve(records, name) for name in ("loss", "validation_loss")}
     if not any(len(tokens) for tokens, _ in curves.values()):
