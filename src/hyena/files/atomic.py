@@ -36,7 +36,7 @@ def sync_tree(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replaces a file by UTF-8 text; see `write_files`."""
-    write_file(path, lambda temporary: _write(temporary, text))
+    write_file(path, lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -114,8 +114,3 @@ def remove_temporary(folder: Path, *names: str) -> None:
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)

@@ -2,154 +2,76 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from hyena.training.metrics import Record
 
-if TYPE_CHECKING:
-    from rich.progress import TaskID
 
+class Progress:
+    """A line about the latest step.
 
-def open_progress(first: int, steps: int, stream: TextIO | None = None) -> Progress:
-    """A display fit for the stream.
+    A terminal shows it anew after each step, in place. Elsewhere it is printed every few seconds,
+    at each evaluation and at the end.
 
     Args:
         first: finished steps at the start, for the time left.
         steps: steps of the whole run.
         stream: where to write; none means standard error.
-
-    Raises: ImportError if rich is missing and the stream is a terminal.
+        interval: seconds between two lines, where they are printed.
     """
-    stream = sys.stderr if stream is None else stream
-    return (
-        LiveProgress(first, steps, stream)
-        if stream.isatty()
-        else LineProgress(first, steps, stream)
-    )
 
-
-class SilentProgress:
-    """Shows nothing: the display of all processes but the first."""
-
-    def update(self, record: Record) -> None:
-        """Do nothing."""
-
-    def message(self, text: str) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-class LineProgress:
-    """Prints a line every few seconds and at each evaluation."""
-
-    def __init__(self, first: int, steps: int, stream: TextIO, interval: float = 5.0) -> None:
-        self._left = _TimeLeft(first, steps)
-        self._steps = steps
-        self._stream = stream
-        self._interval = interval
+    def __init__(
+        self, first: int, steps: int, stream: TextIO | None = None, interval: float = 5.0
+    ) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._live = self._stream.isatty()
+        self._first, self._steps, self._interval = first, steps, interval
+        self._start = time.monotonic()
         self._printed = -interval
         self._pending: str | None = None
+        self._validation: Record = {}
 
     def update(self, record: Record) -> None:
-        """Print the record if the last line is old enough, or if it holds an evaluation."""
-        step = int(record["step"])
-        line = (
-            f"step {step}/{self._steps}  {_figures(record)}  "
-            f"{_duration(self._left.seconds(step))} left"
-        )
+        """Shows the record, or keeps it until the last line is old enough."""
+        line = self._line(record)
         now = time.monotonic()
         due = now - self._printed >= self._interval
-        if due or "validation_loss" in record or step == self._steps:
+        self._pending = line
+        if self._live:
+            width = shutil.get_terminal_size().columns - 1  # a full one would begin the next line
+            self._stream.write(f"\r{line:{width}.{width}}")
+            self._stream.flush()
+        elif due or "validation_loss" in record or record["step"] == self._steps:
             self._printed = now
-            self._pending = None
-            print(line, file=self._stream, flush=True)
-        else:
-            self._pending = line
+            self.close()
 
     def message(self, text: str) -> None:
-        """Print a line, after the last record."""
+        """Prints a line, after the last record."""
         self.close()
         print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Print the last record if it has not been."""
+        """Prints the last record if it has not been, or leaves its line as it is."""
         if self._pending is not None:
-            print(self._pending, file=self._stream, flush=True)
+            print("" if self._live else self._pending, file=self._stream, flush=True)
             self._pending = None
 
-
-class LiveProgress:
-    """A bar that is redrawn in place."""
-
-    def __init__(self, first: int, steps: int, stream: TextIO) -> None:
-        try:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-            from rich.progress import Progress as RichProgress
-        except ImportError as error:
-            raise ImportError(
-                "the progress display needs rich; pip install 'hyena[train]'"
-            ) from error
-        self._left = _TimeLeft(first, steps)
-        self._bar = RichProgress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}  {task.fields[left]} left"),
-            console=Console(file=stream),
-        )
-        self._task: TaskID = self._bar.add_task(
-            "training", total=steps, completed=first, figures="", left="?"
-        )
-        self._validation: Record = {}
-        self._bar.start()
-
-    def update(self, record: Record) -> None:
-        """Redraw."""
+    def _line(self, record: Record) -> str:
+        """With the last validation loss in a terminal, where the line of it is gone."""
         step = int(record["step"])
+        text = f"step {step}/{self._steps}  loss {record['loss']:.4f}"
         if "validation_loss" in record:
-            self._validation = {"validation_loss": record["validation_loss"]}
-        self._bar.update(
-            self._task,
-            completed=step,
-            figures=_figures({**self._validation, **record}),
-            left=_duration(self._left.seconds(step)),
-        )
-
-    def message(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._bar.console.print(text, markup=False, highlight=False)
-
-    def close(self) -> None:
-        """Stop redrawing."""
-        self._bar.stop()
-
-
-Progress = LineProgress | LiveProgress | SilentProgress
-
-
-class _TimeLeft:
-    """Extrapolates from the steps of this process, evaluation and checkpoints included."""
-
-    def __init__(self, first: int, steps: int) -> None:
-        self._first = first
-        self._steps = steps
-        self._start = time.monotonic()
-
-    def seconds(self, step: int) -> float:
-        done = max(1, step - self._first)
-        return (time.monotonic() - self._start) / done * (self._steps - step)
-
-
-def _figures(record: Record) -> str:
-    text = f"loss {record['loss']:.4f}"
-    if "validation_loss" in record:
-        text += f"  validation {record['validation_loss']:.4f}"
-    return f"{text}  {record['tokens_per_s']:,.0f} tokens/s"
+            self._validation = record
+        validated = self._validation if self._live else record
+        if "validation_loss" in validated:
+            text += f"  validation {validated['validation_loss']:.4f}"
+        # Of this process's steps, evaluation and checkpoints included.
+        seconds = (time.monotonic() - self._start) / max(1, step - self._first)
+        left = _duration(seconds * (self._steps - step))
+        return f"{text}  {record['tokens_per_s']:,.0f} tokens/s  {left} left"
 
 
 def _duration(seconds: float) -> str:

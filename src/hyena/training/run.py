@@ -39,7 +39,7 @@ from hyena.training.loop import (
 from hyena.training.loss import mean_loss, window_loss
 from hyena.training.metrics import FILE, Metrics, Record
 from hyena.training.optimizer import adamw
-from hyena.training.progress import Progress, SilentProgress, open_progress
+from hyena.training.progress import Progress
 from hyena.training.run_folder import Start, opened, tidy
 from hyena.training.schedule import learning_rate
 from hyena.training.signals import StopRequest, stop_on_signal
@@ -116,7 +116,7 @@ def train_process(config: TrainConfig, ready: Callable[[], None]) -> TrainResult
         tidy(config, start)
         with written(config.out / FILE, checkpoints_of(config.out)):
             metrics = Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
-        progress = open_progress(start.state.step, config.steps)
+        progress = Progress(start.state.step, config.steps)
         try:
             if data.note:
                 progress.message(data.note)
@@ -173,7 +173,7 @@ class _Run:
         progress: Progress | None = None,
     ) -> None:
         self.config, self.data, self.fabric = config, data, fabric
-        self.metrics, self.progress = metrics, progress or SilentProgress()
+        self.metrics, self.progress = metrics, progress
         self.state = start.state
         self.checkpoints = checkpoints_of(config.out)
         self.saved = start.checkpoint
@@ -186,7 +186,8 @@ class _Run:
         self.wrapped = fabric.setup_module(self.model)
         if start.checkpoint is not None:
             restore_optimizer(start.checkpoint, self.optimizer)
-            self.progress.message(f"resuming from {start.checkpoint}")
+            if progress is not None:
+                progress.message(f"resuming from {start.checkpoint}")
 
     def train(self, request: StopRequest) -> TrainResult:
         """Goes on until its steps are done, or a signal stops it."""
@@ -208,7 +209,7 @@ class _Run:
                 f"{error} at step {state.step + 1} (lr {self._learning_rate():.2g}); {good}. Try a "
                 "lower optimizer.lr, a longer schedule.warmup_steps, a smaller clip or another seed"
             ) from error
-        if self.signal and self.metrics is not None:
+        if self.signal and self.progress is not None:
             self.progress.message(f"stopped at step {state.step}; saved {self.saved}")
         assert self.saved is not None or self.metrics is None
         return TrainResult(
@@ -258,7 +259,8 @@ class _Run:
         ):
             with written(config.out / FILE, self.checkpoints):
                 self.metrics.write(record)
-        self.progress.update(record)
+        if self.progress is not None:
+            self.progress.update(record)
         due = config.checkpoint.every and step % config.checkpoint.every == 0
         if self.metrics is not None and (due or improved or self.is_over()):
             self._save(self.metrics)
