@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from hyena.cli.options import REPEATED, REPEATED_NUMBERS, parse
+from hyena.cli.options import REPEATED, parse
 from hyena.cli.values import OPTIONS_OF, UsageError, option_names
 
 
@@ -53,7 +53,7 @@ class RunConfig:
     stop: str | None = None
     prompts: list[str] = field(default_factory=list)
     text: list[str] | str = field(default="", metadata=REPEATED)
-    ids: list[int] | int = field(default_factory=list, metadata=REPEATED_NUMBERS)
+    ids: list[int] | int = field(default_factory=list, metadata=REPEATED)
     parts: list[Part] = field(default_factory=list)
     model: ModelConfig = field(default_factory=ModelConfig)
 

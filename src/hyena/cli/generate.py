@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from hyena.cli.continuations import print_beams, print_stream
-from hyena.cli.options import REPEATED, REPEATED_NUMBERS
+from hyena.cli.options import REPEATED
 from hyena.cli.saved_model import load_model
 from hyena.data import Tokenizer
 from hyena.data.utf8 import decode_utf8
@@ -50,7 +50,7 @@ class Config:
     stop: list[str] | str = field(default_factory=list, metadata=REPEATED)
     """A text ends where this string appears. May be given several times; the first to appear
     counts."""
-    stop_tokens: list[int] | int = field(default_factory=list, metadata=REPEATED_NUMBERS)
+    stop_tokens: list[int] | int = field(default_factory=list, metadata=REPEATED)
     """A token id that ends a text, as the end of text does, or several as in [10,13]. May be given
     several times."""
     beam_width: int | None = None

@@ -1,15 +1,16 @@
 """Options of a command from the fields of its dataclass, and wrong options as one clear line.
 
-Words and files are read and checked here; jsonargparse merges them, in order, with the defaults,
-and prints help and configuration.
+Words and files are read, checked and merged here; jsonargparse puts the defaults beside them, makes
+the dataclasses, and prints help and configuration.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, set_loader, set_parsing_settings
@@ -18,9 +19,9 @@ from hyena.cli.values import (
     UsageError,
     arms,
     check,
-    check_options,
     hint_of,
     option_names,
+    put,
     required,
     unknown,
 )
@@ -28,13 +29,9 @@ from hyena.cli.yaml_reader import read_file, read_text
 
 Config = TypeVar("Config")
 
-REPEATED: Mapping[str, str] = {"repeated": "texts"}
-"""Metadata of a field of texts, whose option may be given several times: each is one more text,
-taken as it is."""
-
-REPEATED_NUMBERS: Mapping[str, str] = {"repeated": "numbers"}
-"""Metadata of a field of numbers, whose option may be given several times: each is one more number,
-or several as in [10,13]."""
+REPEATED: Mapping[str, bool] = {"repeated": True}
+"""Metadata of a field of texts or numbers, whose option may be given several times: each is one
+more text, taken as it is; or one more number, or several as in [10,13]."""
 
 # The help of an option is the docstring that stands under its field.
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -77,23 +74,22 @@ def parse(
         ValueError: the values were of the right types, but the dataclass refused them.
     """
     kind: Any = config_type  # mypy takes a type variable's type for unhashable
-    parser = _parser(command, summary, kind, positional)
     try:
         if positional == "config" and not words:
             raise UsageError("expected a file of options first")
-        read = _Words(kind, positional, words)
-        if {"-h", "--help"} & {*read.flags}:
+        parser = _parser(command, summary, kind, positional)
+        given = _Given(parser, kind, positional, words)
+        if {"-h", "--help"} & {*given.flags}:
             print(parser.format_help(), end="")  # argparse prints it, but hides a full disk
             return None
-        if read.flags:
-            parser.parse_args([*read.words(parser), *read.flags])
-        if lacking := required(kind, read.given):
+        if not given.flags and (lacking := required(kind, given.options)):
             raise UsageError(f"required and not given: {', '.join(f'--{n}' for n in lacking)}")
-        values = parser.instantiate(parser.parse_args(read.words(parser))).as_dict()
+        whole = parser.parse_args([f"--config={json.dumps(given.options)}", *given.flags])
+        values = parser.instantiate(whole).as_dict()
     except (UsageError, ArgumentError) as problem:
         message = " ".join(str(problem).split())
         raise UsageError(f"{message} (see hyena {command} --help)") from problem
-    except SystemExit as end:  # --help and --print_config end the program when they have printed
+    except SystemExit as end:  # --print_config ends the program when it has printed
         if end.code:
             raise
         return None
@@ -120,71 +116,56 @@ def _parser(
     return parser
 
 
-class _Words:
-    """The words of a command line, each option checked.
+class _Given:
+    """What a command line and its files give: ``options``, checked, as one file would have them.
 
-    ``given`` are the names of the options that the words and the files give, ``flags`` what asks
-    for help or for the configuration instead.
+    ``flags`` are the words that ask for help or for the configuration instead.
     """
 
-    def __init__(self, config_type: Any, positional: str | None, words: Sequence[str]) -> None:
+    def __init__(
+        self, parser: ArgumentParser, config_type: Any, positional: str | None, words: Sequence[str]
+    ) -> None:
+        self.parser = parser
         self.config_type = config_type
         self.names = option_names(config_type)
         hints = get_type_hints(config_type)
         self.free_fields = {name for name, hint in hints.items() if get_origin(hint) is dict}
-        self.repeated = {f.name: f.metadata.get("repeated") for f in fields(config_type)}
-        self.given: set[str] = set()
-        self.once: set[str] = set()
+        self.repeated = [f.name for f in fields(config_type) if f.metadata.get("repeated")]
+        self.options: dict[str, Any] = {}
         self.flags: list[str] = []
-        self.found: list[tuple[str, str]] = []  # the option, and its value for jsonargparse
+        self.once: set[str] = set()
         self.several: dict[str, list[Any]] = {}
         self.free: dict[str, dict[str, Any]] = {}
-        for option, text in self._pairs(positional, words):
+        first = positional if words and not words[0].startswith("-") else None
+        pairs = list(self._pairs(words[1:] if first else words))
+        if first:  # a file before the other options, a value after all files, over which it wins
+            pairs.insert(0 if first == "config" else len(pairs), (first, words[0]))
+        for option, text in pairs:
             self._take(option, text)
+        for field, free in self.free.items():  # which win over the files, and come last
+            kept = {k: v for k, v in self.options.get(field, {}).items() if k not in free}
+            self.options[field] = {**kept, **free}
 
-    def words(self, parser: ArgumentParser) -> list[str]:
-        """The same for jsonargparse.
-
-        What was given of a field of free options is put into the whole field, which comes last, so
-        it wins over the files and the field's own: the parser would put one in the place of all.
-        """
-        found = [f"--{option}={value}" for option, value in self.found]
-        said: Any = parser.parse_args(found) if self.free else None
-        for field, options in self.free.items():
-            whole = dict(said[field])
-            for name, value in options.items():
-                whole.pop(name, None)  # to come last
-                whole[name] = value
-            found.append(f"--{field}={json.dumps(whole)}")
-        return found
-
-    def _pairs(self, positional: str | None, words: Sequence[str]) -> list[tuple[str, str]]:
-        """The options by name with their values, in order."""
-        pairs: list[tuple[str, str]] = []
-        last: list[tuple[str, str]] = []
-        if positional and words and not words[0].startswith("-"):
-            # Later ones win: a value comes after the files, and a file before the other options.
-            (pairs if positional == "config" else last).append((positional, words[0]))
-            words = words[1:]
+    def _pairs(self, words: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """The options by name with their values."""
         left = iter(words)
         for word in left:
             option, equals, text = word.partition("=")
-            if word in ("-h", "--help") or option == "--print_config" or option.endswith(".help"):
+            if word in ("-h", "--help") or option == "--print_config":
                 self.flags.append(word)
                 continue
             name = option[2:]
             if option[:2] != "--" or not name:
                 word = " ".join([word, *takewhile(lambda other: other[:2] != "--", left)])[:80]
-                texts = [name for name, kind in self.repeated.items() if kind == "texts"]
-                advice = f'; did you mean --{texts[0]} "{word}"?' if texts else ""
+                into = self.repeated[:1]
+                advice = f'; did you mean --{into[0]} "{word}"?' if into else ""
                 raise UsageError(f'unexpected argument "{word}"{advice}')
             name = self._known(name)
             if not equals:
                 text = next(left, "--")
                 if text[:2] == "--" and " " not in text:
                     raise UsageError(f"{name}: expected a value after it")
-            pairs.append((name, text))
-        return pairs + last
+            yield name, text
 
     def _known(self, name: str) -> str:
         """The option's name as it is written in the dataclass: --top-k as top_k."""
@@ -200,75 +181,65 @@ class _Words:
 
     def _take(self, option: str, text: str) -> None:
         if option == "config":
-            self._take_file(text)
+            put(self.config_type, _file(text), self.options)
             return
         name = option.removesuffix("+")
-        if option in self.once and name == option and not self.repeated.get(name):
+        if option in self.once and name == option and name not in self.repeated:
             raise UsageError(f"{name} was given twice; leave one of them out")
         self.once.add(option)
-        self.given.add(name)
         field, dot, inner = name.partition(".")
         if dot and field in self.free_fields:
             if not text:
                 raise UsageError(f"{name}: expected a value after it")
-            options = self.free.setdefault(field, {})
-            value = _value(name, text)
+            value = _yaml(name, text)
             check(field, {inner: value}, hint_of(self.config_type, field))
-            options.update(_dotted(inner, value))
+            self.free.setdefault(field, {}).update(_dotted(inner, value))
             return
-        value = self._value_of(option, text)
-        self.found.append((option, value))
-
-    def _take_file(self, text: str) -> None:
-        try:
-            tree = read_file(text)
-        except ValueError as problem:
-            raise UsageError(f"config: {problem}") from problem
-        if not isinstance(tree, dict):
-            got = f'got "{tree!s:.40}"' if tree is not None else "it is empty"
-            raise UsageError(f'config: {text} has no options: expected lines "name: value", {got}')
-        self.given.update(check_options(self.config_type, tree))
-        self.found.append(("config", json.dumps(tree)))
-
-    def _value_of(self, option: str, text: str) -> str:
-        """An option's value as jsonargparse reads it, which is YAML but for texts."""
-        name = option.removesuffix("+")
         hint = hint_of(self.config_type, name)
-        kinds = arms(hint)
-        if option != name:
-            check(name, [text if str in get_args(hint) else _value(name, text)], hint)
-            return text
-        if Path in kinds and not text:
-            raise UsageError(f'{name}: expected a path, got ""; "." is the working directory')
-        if kind := self.repeated.get(name):
-            self.found = [
-                (o, v) for o, v in self.found if o != name
-            ]  # it stands where its last did
-            items = self.several.setdefault(name, [])
-            items += [text] if kind == "texts" else _numbers(name, text)
-            check(name, items, hint)
-            return json.dumps(items)
-        if str in kinds or Path in kinds:
-            listed = any(get_origin(kind) is list for kind in kinds) and text[:1] == "["
-            if not listed:
-                check(name, None if text == "null" and type(None) in kinds else text, hint)
-                return text
-        if is_dataclass(hint):
-            value = read_file(text) if Path(text).is_file() else _value(name, text)
-            if isinstance(value, dict):
-                self.given.update(check_options(hint, value, f"{name}."))
-                return json.dumps(value)
-        value = text if text in _choices(hint) else _value(name, text)
-        check(name, value, hint)
-        return text if isinstance(value, str) else json.dumps(value)
+        if name in self.repeated:
+            value = self.several.setdefault(name, [])
+            value += [text] if str in arms(hint) else _numbers(name, text)
+        elif name != option:
+            value = [*self._now(name), text if str in get_args(hint) else _yaml(name, text)]
+        else:
+            value = _value(name, text, hint)
+        for part in reversed(name.split(".")):
+            value = {part: value}
+        put(self.config_type, value, self.options)
+
+    def _now(self, name: str) -> list[Any]:
+        """The list to which --name+ adds an item."""
+        options: Any = self.options
+        for part in name.split("."):
+            options = (options or {}).get(part)
+        return (self.parser.get_default(name) or []) if options is None else options
 
 
-def _choices(hint: Any) -> tuple[Any, ...]:
-    """The texts that a field of fixed choices may be."""
-    return tuple(choice for kind in arms(hint) for choice in get_args(kind))
+def _value(name: str, text: str, hint: Any) -> Any:
+    """An option's value, which is YAML but for texts, paths and choices."""
+    kinds = arms(hint)
+    listed = text[:1] == "[" and list in [get_origin(kind) for kind in kinds]
+    if (str in kinds or Path in kinds) and not listed:
+        return None if text == "null" and NoneType in kinds else text
+    if any(text in get_args(kind) for kind in kinds):  # of a choice, such as '32'
+        return text
+    if is_dataclass(hint) and Path(text).is_file():
+        return _file(text)
+    return _yaml(name, text)
 
 
-def _value(name: str, text: str) -> Any:
+def _file(path: str) -> dict[str, Any]:
+    try:
+        tree = read_file(path)
+    except ValueError as problem:
+        raise UsageError(f"config: {problem}") from problem
+    if not isinstance(tree, dict):
+        got = f'got "{tree!s:.40}"' if tree is not None else "it is empty"
+        raise UsageError(f'config: {path} has no options: expected lines "name: value", {got}')
+    return tree
+
+
+def _yaml(name: str, text: str) -> Any:
     try:
         return read_text(text) if text else text
     except ValueError as problem:
@@ -278,9 +249,8 @@ def _value(name: str, text: str) -> Any:
 def _numbers(name: str, text: str) -> list[Any]:
     """Numbers that may stand in brackets, alone or between commas."""
     inside = text.strip()
-    if inside[:1] == "[" and inside[-1:] == "]":
-        return list(_value(name, inside))
-    return list(_value(name, f"[{inside}]")) if inside else [text]  # so that it is refused
+    listed = inside if inside[:1] == "[" else f"[{inside}]"
+    return list(_yaml(name, listed)) if inside else [text]  # so that it is refused
 
 
 def _dotted(name: str, value: Any) -> list[tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """Whether a value is what the type of an option's field asks for, in one line if it is not."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -35,29 +35,27 @@ def hint_of(config_type: Any, name: str) -> Any:
     return hint_of(hint, rest) if rest else hint
 
 
-def check_options(config_type: Any, tree: Any, prefix: str = "") -> Iterator[str]:
-    """Checks options that stand in a mapping. Yields: their dotted names."""
+def put(config_type: Any, given: dict[str, Any], options: dict[str, Any], prefix: str = "") -> None:
+    """Checks the options that stand in a mapping, and puts them into another, where they win."""
     hints = get_type_hints(config_type)
-    for key, value in tree.items():
+    for key, value in given.items():
         name = f"{prefix}{key}"
         if key not in hints:
             raise UsageError(unknown(name, option_names(config_type, prefix)))
-        if value is None and key in required(config_type, set()):
-            continue  # as --print_config writes it
-        yield name
         if is_dataclass(hints[key]) and isinstance(value, dict):
-            yield from check_options(hints[key], value, f"{name}.")
-        else:
+            put(hints[key], value, options.setdefault(key, {}), f"{name}.")
+        elif value is not None or key not in required(config_type, ()):
             check(name, value, hints[key])
+            options[key] = value  # but for a null that --print_config writes for what is required
 
 
-def required(config_type: Any, given: set[str]) -> list[str]:
+def required(config_type: Any, given: Container[str]) -> list[str]:
     """The options that have no default and are not given."""
-    lacking = []
-    for field in fields(config_type):
-        if field.default is field.default_factory is MISSING and field.name not in given:
-            lacking.append(field.name)
-    return lacking
+    return [
+        field.name
+        for field in fields(config_type)
+        if field.default is field.default_factory is MISSING and field.name not in given
+    ]
 
 
 def arms(hint: Any) -> tuple[Any, ...]:
@@ -69,43 +67,43 @@ def check(name: str, value: Any, hint: Any) -> None:
     """Raises UsageError if the value of an option is none of its type's, or no finite number."""
     kinds = arms(hint)
     for kind in kinds:
-        origin = get_origin(kind)
+        origin, inside = get_origin(kind), get_args(kind)
         if isinstance(value, list) and origin in (list, tuple):
-            return _check_items(name, value, kind)
+            of_any_number = origin is list or Ellipsis in inside
+            hints = inside[:1] * len(value) if of_any_number else inside
+            if len(value) != len(hints):
+                raise UsageError(
+                    f"{name}: expected {len(hints)} values in brackets, got {len(value)}"
+                )
+            for item, of_item in zip(value, hints, strict=True):
+                check(name, item, of_item)
+            return
         if isinstance(value, dict) and origin is dict:
             for key, item in value.items():
-                check(
-                    f"{name}.{key}" if get_args(kind)[1] is Any else name, item, get_args(kind)[1]
-                )
-            return None
+                check(f"{name}.{key}" if inside[1] is Any else name, item, inside[1])
+            return
         if isinstance(value, dict) and is_dataclass(kind):
-            return _check_item(name, value, kind)
+            _check_item(name, value, kind)
+            return
         if _is(value, kind):
-            return _check_size(name, value)
+            _check_size(name, value)
+            return
+    if value == "" and Path in kinds:
+        raise UsageError(f'{name}: expected a path, got ""; "." is the working directory')
     got = f'"{value!s:.80}"'
     if str in kinds and value is not None:
         got += "; write it in quotes"  # a file tells text from numbers and the like
     raise UsageError(f"{name}: expected {_expected(kinds)}, got {got}")
 
 
-def _check_items(name: str, items: list[Any], kind: Any) -> None:
-    inside = get_args(kind)
-    if get_origin(kind) is tuple and Ellipsis not in inside:
-        if len(items) != len(inside):
-            raise UsageError(f"{name}: expected {len(inside)} values in brackets, got {len(items)}")
-    else:
-        inside = inside[:1] * len(items)
-    for item, hint in zip(items, inside, strict=True):
-        check(name, item, hint)
-
-
 def _check_item(name: str, value: dict[str, Any], kind: Any) -> None:
     """One of a list of options, such as a row of a sweep."""
+    found: dict[str, Any] = {}
     try:
-        lacking = required(kind, set(check_options(kind, value)))
+        put(kind, value, found)
     except UsageError as problem:
         raise UsageError(f"{name}: {problem}") from None
-    if lacking:
+    if lacking := required(kind, found):
         raise UsageError(f"{name}: required and not given: {', '.join(lacking)}")
 
 
@@ -114,13 +112,11 @@ def _is(value: Any, kind: Any) -> bool:
         return True
     if get_origin(kind) is Literal:
         return value in get_args(kind) and type(value) in map(type, get_args(kind))
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, bool):  # which Python takes for a number
+        return kind is bool
     if kind is Path:
-        return isinstance(value, str)
-    return isinstance(kind, type) and isinstance(value, kind)
+        return isinstance(value, str) and value != ""
+    return isinstance(kind, type) and isinstance(value, int | float if kind is float else kind)
 
 
 def _check_size(name: str, value: Any) -> None:
