@@ -19,7 +19,6 @@ def timing(median: float, tokens: int = 256) -> dict[str, float]:
         "upper": 1.1 * median,
         "samples": 3,
         "tokens": tokens,
-        "middle": median,
         "p99": 2 * median,
         "worst": 3 * median,
     }

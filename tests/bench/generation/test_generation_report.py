@@ -6,15 +6,9 @@ from typing import Any
 import pytest
 from fake_generation import result, results
 
-from hyena.bench.generation.cases import KINDS, Case, cases, quick
+from hyena.bench.generation.cases import KINDS, Case, Kind, cases, quick
 from hyena.bench.generation.drawings import draw
-from hyena.bench.generation.report import (
-    growth_rows,
-    mixer_rows,
-    model_rows,
-    position_rows,
-    report,
-)
+from hyena.bench.generation.report import report, time_rows
 
 SETTING = {"processor": "a processor", "threads": 2, "allocator": "the system's default"}
 
@@ -48,41 +42,41 @@ def test_what_was_left_out_or_failed_is_told(found: dict[str, Any]) -> None:
 
 def test_a_line_for_each_mixer() -> None:
     row = Case("planned", ("hyena", "dot"), 8, 2048)
-    heading, hyena, dot = mixer_rows([result(row)])
+    heading, hyena, dot = time_rows([result(row)])
+    assert heading[2:] == [
+        *["context", "contender", "tokens", "tokens/s"],
+        *["ms a token", "p99", "worst", "× exact", "state, MiB", "error"],
+    ]
     assert hyena == [
-        *["8", "2048", "Hyena, exact", "256", "1 (0.9–1.1)", "2", "3"],
-        *["", "1", "1.0e-07"],
+        *["D=256, layers=1", "8", "2048", "Hyena, exact", "256", "8000"],
+        *["1 (0.9–1.1)", "2", "3", "", "1", "1.0e-07"],
     ]
-    assert dot[2:] == [
-        *["Hyena, cached dot products", "256", "8 (7.2–8.8)", "16", "24"],
-        *["8", "0.5", "1.0e-07"],
+    assert dot[3:] == [
+        *["Hyena, cached dot products", "256", "1000"],
+        *["8 (7.2–8.8)", "16", "24", "8", "0.5", "1.0e-07"],
     ]
-    assert {len(heading), len(hyena), len(dot)} == {10}
 
 
-def test_growth_compares_whole_times() -> None:
-    row = Case("growth", ("L=100", "L=200"), 1, 200)
-    _, first, second = growth_rows([result(row, {"L=200": 1.5})])
-    assert first == ["100", "0.1", "1 (0.9–1.1)", "2", "3", "", "1.0e-07"]
-    assert second == ["200", "0.3", "1.5 (1.35–1.65)", "3", "4.5", "3", "1.0e-07"]
+@pytest.mark.parametrize(("kind", "names"), [("growth", ("L=2", "L=4")), ("positions", ("t=9",))])
+def test_lengths_and_positions_are_contenders_without_a_context(
+    kind: Kind, names: tuple[str, ...]
+) -> None:
+    heading, *lines = time_rows([result(Case(kind, names, 1, 9))])
+    assert "context" not in heading
+    assert "× exact" not in heading
+    assert [line[heading.index("contender")] for line in lines] == list(names)
 
 
-def test_positions() -> None:
-    row = Case("positions", ("t=1", "t=9"), 1, 9)
-    assert position_rows([result(row)])[2] == ["9", "1 (0.9–1.1)", "2", "3", "524288", "1.0e-07"]
-
-
-def test_models_have_tokens_a_second_of_all_rows_and_their_share_of_the_limit() -> None:
+def test_models_have_parameters_and_tokens_a_second_of_all_rows() -> None:
     row = Case("model", ("hyena", "attention"), 8, 100, layers=2)
-    _, hyena, _ = model_rows([result(row, {"hyena": 2.0})])
+    _, hyena, _ = time_rows([result(row, {"hyena": 2.0})])
     assert hyena[:8] == [
-        *["D=256, 2 layers", "8", "100", "Hyena, exact", "524288", "256", "4000"],
+        *["D=256, layers=2", "8", "100", "Hyena, exact", "524288", "256", "4000"],
         "2 (1.8–2.2)",
     ]
-    assert hyena[11] == ""
     row = Case("weights", ("hyena", "read_sum"), 1, 100, preset="125M")
-    _, hyena, read = model_rows([result(row)])
-    assert (hyena[0], hyena[11], read[4], read[11]) == ("125M", "80%", "", "")
+    _, hyena, read = time_rows([result(row)])
+    assert (hyena[0], read[4], read[-1]) == ("125M", "", "")
 
 
 def test_a_panel_for_each_setting_with_more_than_one_context(

@@ -1,12 +1,9 @@
 """The goals of generation, each with how it is read off the results."""
 
-from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
 from hyena.bench.generation.cases import (
     BATCH,
-    CONTENDERS,
     CONTEXTS,
     DOUBLING,
     POSITIONS,
@@ -57,25 +54,10 @@ def goals() -> list[Goal]:
         measure = faster(key(kind, _SHORT), "distilled", "hyena")
         add(8, text, f"context {_SHORT}, {how}", 1.0, measure)
     text = "whole model, float32, tokens/s against the limit of reading its weights"
-    add(9, text, f"{PRESET}, batch 1", 0.75, _share_of_limit)
+    add(9, text, f"{PRESET}, batch 1", 0.75, faster(_WEIGHTS, "hyena", "read_sum", "read_mv"))
     text = "whole model, tokens/s with bf16 weights against float32"
     add(10, text, f"{PRESET}, batch 1", 1.7, faster(_WEIGHTS, "hyena_bf16", "hyena"))
     return rows
-
-
-def share_of_limit(result: Mapping[str, Any], name: str) -> Measured | None:
-    """How near a model's tokens/s come to those of reading its weights the faster way.
-
-    Args: the result of a case of weights, whose reads are of the model with the most bytes; for
-        another one the limit is taken as many times higher as its weights have fewer bytes.
-    Returns: a share, 1 at most but for noise; None if it was not measured.
-    """
-    times, facts = result.get("times", {}), result.get("facts", {})
-    reads = [read for read in ("read_sum", "read_mv") if read in times]
-    if name not in times or name not in facts or not reads:
-        return None
-    bytes = facts[name]["read_bytes"] / max(its["read_bytes"] for its in facts.values())
-    return min(ratio(times, read, name) for read in reads).scaled(bytes)
 
 
 def _growth(results: Results) -> Measured | None:
@@ -107,8 +89,3 @@ def _flat_time(results: Results) -> Measured | None:
 def _flat_memory(results: Results) -> Measured | None:
     held = results.get(key("positions", POSITIONS[-1]), {}).get("held", {})
     return Measured(max(held.values()) / min(held.values())) if held else None
-
-
-def _share_of_limit(results: Results) -> Measured | None:
-    found = share_of_limit(results.get(_WEIGHTS, {}), "hyena")
-    return None if found is None else found._replace(note=CONTENDERS[found.note])

@@ -55,7 +55,6 @@ class PerToken(NamedTuple):
     upper: float  # quartile
     samples: int  # repetitions
     tokens: int  # in each of them
-    middle: float  # median of all tokens
     p99: float  # of all tokens
     worst: float
 
@@ -130,8 +129,7 @@ def per_token(repetitions: list[list[float]]) -> PerToken:
     lower, median, upper = quartiles(means)
     tokens = sorted(time for times in repetitions for time in times)
     p99 = tokens[min(len(tokens) - 1, math.ceil(0.99 * len(tokens)) - 1)]
-    middle = tokens[len(tokens) // 2]
-    return PerToken(median, lower, upper, len(means), len(repetitions[0]), middle, p99, tokens[-1])
+    return PerToken(median, lower, upper, len(means), len(repetitions[0]), p99, tokens[-1])
 
 
 def _count(course: Course, share: float, clock: Clock) -> int:
