@@ -14,9 +14,11 @@ STAMP := .venv/.installed
 
 NATIVE := CMakeLists.txt $(wildcard csrc/*)  # the kernel is built again when one of them changes
 
-# The suites: all tests are in one of them. These need the extras, or are about what does.
+# The suites: all tests are in one of them. These need the extras, are about what does, or compile
+# the kernel anew.
 EXTRAS := training experiments tasks bench cli plots distillation evaluation fuzz \
-    test_demo.py test_configs.py test_readme.py test_docs.py test_docs_code.py
+    test_demo.py test_configs.py test_readme.py test_docs.py test_docs_code.py \
+    ops/native/test_sanitizers.py
 EXTRAS := $(addprefix tests/,$(EXTRAS))
 
 .PHONY: venv test test-extras lint format types docs demo recall sanitize fuzz wheel clean

@@ -290,8 +290,9 @@ def test_the_batch_and_the_channels_do_not_matter() -> None:
 
 
 @pytest.mark.usefixtures("isa")
-@pytest.mark.parametrize("J", [0, 3])
-@pytest.mark.parametrize("L", [66000, 66001])  # with rows that begin where vectors do, and not
+@pytest.mark.parametrize(
+    ("L", "J"), [(66000, 3), (66001, 0)]
+)  # rows that begin at a vector, or not
 def test_outputs_too_large_for_the_caches(L: int, J: int) -> None:
     """Are written past them, in vectors from other positions on than in a quarter of them."""
     D, parts = 64, 4
