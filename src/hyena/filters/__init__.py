@@ -2,8 +2,9 @@
 
 from hyena.filters.diagonal_ssm import DiagonalSSM
 from hyena.filters.explicit import ExplicitTaps
+from hyena.filters.filter import LengthPolicy
 from hyena.filters.fourier import FourierTaps
-from hyena.filters.hyena import HyenaFilter, LengthPolicy
+from hyena.filters.hyena import HyenaFilter
 from hyena.filters.long import LongFilter, Taps
 from hyena.filters.transfer_function import TransferFunctionTaps
 

@@ -17,12 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from hyena.filters.plain import PLAIN, is_hooked
-from hyena.ops import Backend, FilterSpectrum, filter_spectrum
-from hyena.ops.arguments import WIDEST, check_size
-from hyena.ops.backend import resolve_backend
-from hyena.ops.native import library
-from hyena.ops.stepping.online import OnlineFilter
-from hyena.ops.stepping.recurrence import Recurrence
 
 T = TypeVar("T")
 
@@ -40,10 +34,15 @@ class _Entry(NamedTuple):
 
 class ParameterCache:
     """The latest value of each name, made again when its key or the content of its sources is
-    another."""
+    another.
+
+    Attributes: ``compared``, whether what was asked for last was compared with its sources; else it
+        is made whenever it is asked for.
+    """
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
+        self.compared = False
 
     def get(
         self, name: str, key: Hashable, sources: Sequence[Tensor] | None, make: Callable[[], T]
@@ -52,6 +51,7 @@ class ParameterCache:
 
         Without sources (see `sources_of`) it is made each time. No gradients are recorded.
         """
+        self.compared = sources is not None
         if sources is None:
             with torch.no_grad():
                 return make()
@@ -77,86 +77,6 @@ class ParameterCache:
         return ParameterCache, ()
 
 
-class KeptFilter:
-    """Filters of a module, kept until one of its parameters or buffers changes.
-
-    Attributes: ``compared``, whether what was asked for last is, with the parameters; else it is
-        made whenever it is asked for.
-    """
-
-    def __init__(self) -> None:
-        self._cache = ParameterCache()
-        self.compared = False
-
-    def online(
-        self,
-        module: Any,
-        room: int,
-        *,
-        block: int,
-        backend: Backend,
-        settings: Hashable = (),
-    ) -> OnlineFilter:
-        """What generation of ``room`` tokens reads of the filters.
-
-        Args: the module, called with a length, and its ``skip`` and ``limit``; block and backend as
-            in `hyena.ops.stepping.online.OnlineFilter`; what else the taps depend on.
-        """
-        resolve_backend(backend)
-        check_size("online", "room", room)
-        check_size("online", "block", block, 1)
-        if block > WIDEST or block & (block - 1):
-            raise ValueError(
-                f"online: expected a power of two up to {WIDEST} as block, got {block}"
-            )
-        limit = module.limit
-        key = (limit, block, backend, library.isa(), settings)
-        filter = self._cache.get(
-            "online", key, self._sources(module), lambda: OnlineFilter(limit, backend, block)
-        )
-        filter.prepare(room, module, lambda: module.skip)
-        return filter
-
-    def recurrence(self, module: nn.Module, make: Callable[[], Recurrence]) -> Recurrence:
-        """The filters as a recurrence, which ``make`` makes."""
-        return self._cache.get("recurrence", (), self._sources(module), make)
-
-    def spectra(
-        self,
-        module: Any,
-        length: int,
-        *,
-        causal: bool,
-        backend: Backend,
-        settings: Hashable = (),
-    ) -> tuple[FilterSpectrum, ...] | None:
-        """The spectrum of each filter with its skip (F, D); None where a gradient of them may be
-        asked for, or where they cannot be kept."""
-        if module.training or (
-            torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
-        ):
-            return None
-        sources = self._sources(module)
-        if sources is None:
-            return None
-
-        def make() -> tuple[FilterSpectrum, ...]:
-            h = module(length)
-            direct = module.skip.to(h.dtype)
-            return tuple(
-                filter_spectrum(h[i], length, direct[i], causal=causal, backend=backend)
-                for i in range(h.shape[0])
-            )
-
-        key = (length, backend, library.isa(), settings)
-        return self._cache.get("spectra", key, sources, make)
-
-    def _sources(self, module: nn.Module) -> list[Tensor] | None:
-        sources = sources_of(module)
-        self.compared = sources is not None
-        return sources
-
-
 def clear_cache(module: nn.Module) -> None:
     """Forgets what the filters in a module keep, which frees its memory.
 
@@ -164,9 +84,8 @@ def clear_cache(module: nn.Module) -> None:
     for. Only a state of generation asks for it every 64 steps, and after this at its next one.
     """
     for part in module.modules():
-        kept = part.__dict__.get("kept")
-        if isinstance(kept, KeptFilter | ParameterCache):
-            part.__dict__["kept"] = type(kept)()
+        if isinstance(part.__dict__.get("kept"), ParameterCache):
+            part.__dict__["kept"] = ParameterCache()
 
 
 def sources_of(module: nn.Module) -> list[Tensor] | None:

@@ -5,30 +5,26 @@ Sizes: D channels, F filters a channel (order − 1), L length, W width of the n
 
 import math
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hyena.filters.cache import KeptFilter, clear_cache
 from hyena.filters.encoding import Grid, KeptEncoding, encode, read_table
+from hyena.filters.filter import Filter, LengthPolicy
 from hyena.filters.flops import FilterFlops
 from hyena.filters.network import sine_network
 from hyena.filters.plain import call_in, matrix_of
 from hyena.filters.precision import wide, without_autocast
 from hyena.filters.window import Window, windowed
-from hyena.ops import Backend, FilterSpectrum
 from hyena.ops.arguments import DEEPEST, LONGEST, check_numbers, check_size, check_sizes
-from hyena.ops.stepping.online import BLOCK, OnlineFilter
-
-LengthPolicy = Literal["error", "extrapolate", "interpolate"]
 
 _POLICIES = ("error", "extrapolate", "interpolate")
 _LARGE = 1e30  # settings that float32 holds
 _WINDOW_FLOOR = 0.01  # what the window has decayed to at t = slow_decay … fast_decay
 
 
-class HyenaFilter(nn.Module):
+class HyenaFilter(Filter):
     r"""Filters as a function of position (Poli et al. 2023, arXiv:2302.10866, eq. 7 and App. D.3).
 
     .. math:: h_t = \mathrm{Window}(t) \cdot \mathrm{FFN}(\mathrm{Encoding}(t))
@@ -140,7 +136,6 @@ class HyenaFilter(nn.Module):
             self.register_parameter("encoding", None)
             self.time = None
         self._encoding_kept = KeptEncoding()
-        self.kept = KeptFilter()
 
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length), or (F, D, 2·length − 1)."""
@@ -148,19 +143,11 @@ class HyenaFilter(nn.Module):
         with without_autocast(self.skip):
             return self._filters(length, scale)
 
-    def online(self, room: int, *, block: int = BLOCK, backend: Backend = "auto") -> OnlineFilter:
-        """What generation of ``room`` tokens reads of the filters, kept between calls in
-        evaluation; see `hyena.ops.stepping.online`."""
-        return self.kept.online(self, room, block=block, backend=backend, settings=self._settings())
-
     @property
     def limit(self) -> int | None:
-        """The longest that a sequence can grow to; None if there is no end."""
-        endless = self.length_policy == "extrapolate" and self.encoding is None
-        return None if endless else self.max_length
+        return super().limit if self.encoding is None else self.max_length
 
     def check_growth(self, length: int) -> None:
-        """Raises ValueError if a sequence cannot grow to this length, token by token."""
         if self.length_policy == "interpolate" and length > self.max_length:
             raise ValueError(
                 f"length {length} exceeds max_length {self.max_length}: with "
@@ -168,30 +155,6 @@ class HyenaFilter(nn.Module):
                 'cannot grow past max_length; stop there or choose length_policy "extrapolate"'
             )
         self._scale(length)
-
-    def spectra(
-        self, length: int, *, backend: Backend = "auto"
-    ) -> tuple[FilterSpectrum, ...] | None:
-        """The spectrum of each of the F filters, skip included, kept between calls.
-
-        None while training or while gradients of the filter may be asked for: then take `forward`.
-        """
-        return self.kept.spectra(
-            self,
-            length,
-            causal=not self.bidirectional,
-            backend=backend,
-            settings=self._settings(),
-        )
-
-    def clear_cache(self) -> None:
-        """Forgets the kept filters; see `hyena.LanguageModel.clear_cache`."""
-        clear_cache(self)
-
-    def train(self, mode: bool = True) -> "HyenaFilter":
-        if mode:
-            clear_cache(self)
-        return super().train(mode)
 
     def flops(self, length: int) -> FilterFlops:
         """Operations of the filters for inputs of this length, the skip's with them."""
@@ -277,7 +240,6 @@ class HyenaFilter(nn.Module):
         return (self.max_length - 1) / (length - 1)
 
     def _settings(self) -> tuple[object, ...]:
-        """What the filters depend on beside parameters and buffers."""
         shape = (self.max_length, self.length_policy, self.bidirectional)
         return (*shape, self.window, self.shift, self.normalized)
 

@@ -8,13 +8,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from hyena.filters.cache import KeptFilter, clear_cache
+from hyena.filters.cache import sources_of
+from hyena.filters.filter import Filter
 from hyena.filters.flops import FilterFlops
 from hyena.filters.plain import is_hooked
 from hyena.filters.precision import without_autocast
-from hyena.ops import Backend, FilterSpectrum
 from hyena.ops.arguments import LONGEST, check_size, check_sizes
-from hyena.ops.stepping.online import BLOCK, OnlineFilter
 from hyena.ops.stepping.recurrence import Recurrence, recurrence_of
 
 
@@ -36,7 +35,7 @@ class RecurrentTaps(Protocol):
         """What the inputs u (B, D, L) leave behind: (B, F, D, n/2) complex."""
 
 
-class LongFilter(nn.Module):
+class LongFilter(Filter):
     """Filters for `hyena.HyenaOperator` made by another module than a `hyena.HyenaFilter`.
 
     Args:
@@ -78,17 +77,12 @@ class LongFilter(nn.Module):
         self.channels, self.filters, self.max_length = channels, filters, max_length
         self.length_policy = length_policy
         self.skip = nn.Parameter(torch.randn(filters, channels, device=device, dtype=dtype))
-        self.kept = KeptFilter()
 
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length)."""
         self._check(length)
         with without_autocast(self.skip):
             return self.taps(length)
-
-    def online(self, room: int, *, block: int = BLOCK, backend: Backend = "auto") -> OnlineFilter:
-        """As of `hyena.HyenaFilter`: what generation of ``room`` tokens reads of the filters."""
-        return self.kept.online(self, room, block=block, backend=backend)
 
     @property
     def recurrent(self) -> bool:
@@ -101,36 +95,20 @@ class LongFilter(nn.Module):
     def recurrence(self) -> Recurrence:
         """What generation reads of filters that are recurrences, kept like `online`."""
         taps = self._recurrent_taps()
-        return self.kept.recurrence(self, lambda: recurrence_of(*taps.recurrence(), self.skip))
+        return self.kept.get(
+            "recurrence",
+            (),
+            sources_of(self),
+            lambda: recurrence_of(*taps.recurrence(), self.skip),
+        )
 
     def state_after(self, u: Tensor, part: int) -> Tensor:
         """What the inputs u (B, D, L) of filter ``part``, a recurrence, leave of it behind:
         (B, D, n/2, 2), real and imaginary parts."""
         return torch.view_as_real(self._recurrent_taps().state_after(u)[:, part])
 
-    @property
-    def limit(self) -> int | None:
-        """The longest that a sequence can grow to; None if there is no end."""
-        return None if self.length_policy == "extrapolate" else self.max_length
-
     def check_growth(self, length: int) -> None:
-        """Raises ValueError if a sequence cannot grow to this length, token by token."""
         self._check(length)
-
-    def spectra(
-        self, length: int, *, backend: Backend = "auto"
-    ) -> tuple[FilterSpectrum, ...] | None:
-        """As of `hyena.HyenaFilter`: kept spectra, None where gradients may be asked for."""
-        return self.kept.spectra(self, length, causal=True, backend=backend)
-
-    def clear_cache(self) -> None:
-        """Forgets the kept filters; see `hyena.LanguageModel.clear_cache`."""
-        clear_cache(self)
-
-    def train(self, mode: bool = True) -> "LongFilter":
-        if mode:
-            clear_cache(self)
-        return super().train(mode)
 
     def flops(self, length: int) -> FilterFlops:
         """Operations of the filters for inputs of this length, the skip's with them.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hyena.filters import HyenaFilter, LongFilter
-from hyena.filters.cache import KeptFilter
+from hyena.filters.cache import ParameterCache
 from hyena.mixers.checks import wrong_state
 from hyena.ops import Backend
 from hyena.ops.stepping.online import OnlineState
@@ -47,7 +47,7 @@ class HyenaState(State):
             latest_first = short.flip(2).permute(2, 0, 1).contiguous()
             self._none = short.new_empty(*short.shape[:2], 0)
         self.before = deque(latest_first.unbind(), maxlen=short.shape[2])
-        self.kept: KeptFilter | None = None
+        self.kept: ParameterCache | None = None
         self.ready = 0
         self.route: Any = None
 

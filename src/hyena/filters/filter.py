@@ -1,0 +1,110 @@
+"""What an operator asks of a long filter, whatever makes its taps, kept between calls.
+
+Sizes: D channels, F filters a channel, L length.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hyena.filters.cache import ParameterCache, clear_cache, sources_of
+from hyena.ops import Backend, FilterSpectrum, filter_spectrum
+from hyena.ops.arguments import WIDEST, check_size
+from hyena.ops.backend import resolve_backend
+from hyena.ops.native import library
+from hyena.ops.stepping.online import BLOCK, OnlineFilter
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+LengthPolicy = Literal["error", "extrapolate", "interpolate"]
+
+
+class Filter(nn.Module):
+    """The filters of a `hyena.HyenaOperator`: called with a length L, (F, D, L) of them, or
+    (F, D, 2L − 1) if bidirectional.
+
+    Attributes: ``channels`` D; ``filters`` F; ``max_length``; ``bidirectional``; ``length_policy``;
+        ``skip`` (F, D), the weight of the direct path beside each filter.
+    """
+
+    channels: int
+    filters: int
+    max_length: int
+    bidirectional: bool
+    length_policy: LengthPolicy
+    skip: nn.Parameter
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = ParameterCache()
+
+    def online(self, room: int, *, block: int = BLOCK, backend: Backend = "auto") -> OnlineFilter:
+        """What generation of ``room`` tokens reads of the filters, kept between calls in
+        evaluation; see `hyena.ops.stepping.online`."""
+        resolve_backend(backend)
+        check_size("online", "room", room)
+        check_size("online", "block", block, 1)
+        if block > WIDEST or block & (block - 1):
+            raise ValueError(
+                f"online: expected a power of two up to {WIDEST} as block, got {block}"
+            )
+        limit = self.limit
+        key = (limit, block, backend, library.isa(), self._settings())
+        filter = self.kept.get(
+            "online", key, sources_of(self), lambda: OnlineFilter(limit, backend, block)
+        )
+        filter.prepare(room, self, lambda: self.skip)
+        return filter
+
+    @property
+    def limit(self) -> int | None:
+        """The longest that a sequence can grow to; None if there is no end."""
+        return None if self.length_policy == "extrapolate" else self.max_length
+
+    def spectra(
+        self, length: int, *, backend: Backend = "auto"
+    ) -> tuple[FilterSpectrum, ...] | None:
+        """The spectrum of each of the F filters, skip included, kept between calls.
+
+        None while training, while gradients of the filter may be asked for, or where it cannot be
+        kept: then take `forward`.
+        """
+        if self.training or (
+            torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        ):
+            return None
+        sources = sources_of(self)
+        if sources is None:
+            return None
+
+        def make() -> tuple[FilterSpectrum, ...]:
+            h: Tensor = self(length)
+            direct, causal = self.skip.to(h.dtype), not self.bidirectional
+            return tuple(
+                filter_spectrum(h[i], length, direct[i], causal=causal, backend=backend)
+                for i in range(h.shape[0])
+            )
+
+        key = (length, backend, library.isa(), self._settings())
+        return self.kept.get("spectra", key, sources, make)
+
+    def clear_cache(self) -> None:
+        """Forgets the kept filters; see `hyena.LanguageModel.clear_cache`."""
+        clear_cache(self)
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            clear_cache(self)
+        return super().train(mode)
+
+    def check_growth(self, length: int) -> None:
+        """Raises ValueError if a sequence cannot grow to this length, token by token."""
+        raise NotImplementedError
+
+    def _settings(self) -> tuple[Any, ...]:
+        """What the filters depend on beside parameters and buffers."""
+        return ()
