@@ -6,7 +6,7 @@ from comparison import assert_all_close, assert_close, with_gradients
 from torch import Tensor
 
 from hyena.filters import network, parts
-from hyena.filters.network import Recomputed, sine_network
+from hyena.filters.network import sine_network
 
 L = 1100
 
@@ -62,7 +62,7 @@ def test_keeps_only_its_inputs_when_long(monkeypatch: pytest.MonkeyPatch) -> Non
     for limit, recomputed in ((bytes_kept, False), (bytes_kept - 1, True)):
         monkeypatch.setattr(network, "KEPT_BYTES", limit)
         y = sine_network(torch.ones(3, L), [(weight, bias)])
-        assert (type(y.grad_fn) is Recomputed._backward_cls) == recomputed
+        assert (type(y.grad_fn) is parts.ByParts._backward_cls) == recomputed
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # PyTorch's own use

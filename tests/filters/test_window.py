@@ -6,7 +6,7 @@ from comparison import assert_all_close, assert_close, with_gradients
 from torch import Tensor
 
 from hyena.filters import parts
-from hyena.filters.window import Windowed, windowed
+from hyena.filters.window import windowed
 
 L = 1100
 
@@ -113,7 +113,7 @@ def test_a_long_window_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     for size, by_parts in ((3 * 2048, False), (3 * 512, True)):
         monkeypatch.setattr(parts, "PART_ELEMENTS", size)
         h = windowed(weight, x, torch.ones(3), torch.arange(float(L)), 0.0, even=True)
-        assert (type(h.grad_fn) is Windowed._backward_cls) == by_parts
+        assert (type(h.grad_fn) is parts.ByParts._backward_cls) == by_parts
 
 
 @pytest.mark.parametrize("mapped", [(0, None, None), (None, None, 0), (0, 1, 0)])

@@ -16,7 +16,7 @@ from hyena.filters.flops import FilterFlops
 from hyena.filters.network import sine_network
 from hyena.filters.plain import call_in, matrix_of
 from hyena.filters.precision import wide, without_autocast
-from hyena.filters.window import Window, windowed
+from hyena.filters.window import window, windowed
 from hyena.ops.arguments import DEEPEST, LONGEST, check_numbers, check_size, check_sizes
 
 _POLICIES = ("error", "extrapolate", "interpolate")
@@ -194,7 +194,7 @@ class HyenaFilter(Filter):
         if last is None or last[1] is not None or len(biased) < len(inner):
             h = self._called(x, freq)
             if decay is not None:
-                h = h * Window(decay, time, self.shift, even=even)(slice(0, h.shape[1]))
+                h = h * window(decay, time, self.shift)
         else:
             # Channels first throughout, and the sine's frequency folded into the weights:
             # sin(freq·x) of a whole layer is then one matrix product and one sine.
