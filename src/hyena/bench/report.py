@@ -27,18 +27,25 @@ def goal_rows(wanted: Sequence[Goal], results: Results, labels: Mapping[str, str
     return rows
 
 
-def bullets(lines: Sequence[str]) -> str:
+def lines(found: Sequence[Mapping[str, str]]) -> Table:
+    """Lines by column; a column that is empty in all of them is left out."""
+    every = dict.fromkeys(column for line in found for column in line)
+    columns = [column for column in every if any(line.get(column) for line in found)]
+    return [columns, *([line.get(column, "") for column in columns] for line in found)]
+
+
+def bullets(items: Sequence[str]) -> str:
     """A list."""
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {item}" for item in items)
 
 
-def not_measured(lines: Sequence[str], results: Results) -> list[str]:
+def not_measured(why: Sequence[str], results: Results) -> list[str]:
     """The section on what there are no figures of; nothing if there are of all.
 
-    Args: lines on contenders; results, of which cases that failed are named too.
+    Args: why contenders were left out; results, of which cases that failed are named too.
     """
-    lines = [*lines, *(f"{key}: {x['failed']}" for key, x in results.items() if "failed" in x)]
-    return ["## Not measured", bullets(lines)] if lines else []
+    why = [*why, *(f"{key}: {x['failed']}" for key, x in results.items() if "failed" in x)]
+    return ["## Not measured", bullets(why)] if why else []
 
 
 def figure(value: float) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from fake_results import result, results, timing
 
-from hyena.bench.convolution import cases, paper
+from hyena.bench.convolution import cases
 from hyena.bench.convolution.cases import Case
 from hyena.bench.convolution.drawings import draw
 from hyena.bench.convolution.goals import goals
-from hyena.bench.convolution.report import limit_rows, paper_rows, report, time_rows
+from hyena.bench.convolution.report import contender_rows, limit_rows, report, time_rows
 from hyena.bench.report import goal_rows
 from hyena.files.markdown import table
 
@@ -32,14 +32,13 @@ def test_the_report_has_every_row_and_every_mode(found: dict[str, Any]) -> None:
     assert "GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in text
     for heading in (
         "## Goals",
-        "## The paper's claim",
         "## How near ours comes to the machine",
         "## Gated convolution, forward, default allocator: ms (goals)",
         "## Gated convolution, forward + backward, tuned allocator: ms (goals)",
         "## Gated convolution, forward, default allocator: peak memory in MiB (sweep)",
         "## Whole operator under bfloat16 autocast, forward, default allocator: ms (sweep)",
         "## Ours at two lengths, forward + backward, tuned allocator (goals)",
-        "## Errors against float64 (goals)",
+        "## Errors against float64, forward + backward, default allocator (goals)",
     ):
         assert heading in text.splitlines()
     for line in text.splitlines():
@@ -64,18 +63,6 @@ def test_a_goal_is_met_missed_or_not_measured(found: dict[str, Any]) -> None:
     assert by_where["9", "L=512 … 131072"][3:] == ["≤ 4.0e-07", "3.0e-07 (k, L=512)", "", "met"]
     empty = goal_rows(goals(), {}, {})
     assert {row[4] for row in empty[1:]} == {"not measured"}
-
-
-def test_the_papers_claim_stands_beside_its_figure_and_ours(found: dict[str, Any]) -> None:
-    rows = {row[0]: row[1:] for row in paper_rows(found)}
-    assert rows[""] == ["1k", "2k", "4k", "8k", "16k", "32k", "64k"]
-    assert rows["the paper's abstract"] == ["", "", "", "2×", "", "", "100×"]
-    flash = rows["its Figure 4.3, against FlashAttention"]
-    assert (flash[3], flash[6]) == ("1.4×", "11.4×")
-    assert rows["its Figure 4.3, against attention"][6] == ""  # out of memory
-    assert rows["here: gated convolution against SDPA"] == ["100×"] * 7
-    assert rows["here: whole operator against the attention block"] == ["50×"] * 7
-    assert max(paper.speedups(paper.FLASH_ATTENTION).values()) < paper.CLAIM[65536]
 
 
 def test_each_length_beside_the_machines_limits() -> None:
@@ -106,6 +93,21 @@ def test_times_with_quartiles_modes_and_what_was_left_out() -> None:
         ],
         ["2", "8", "1 (0.9–1.1)", "2 (1.8–2.2)", "500 (once)", "2×", "500×"],
         ["2", "16", "4 (3.6–4.4)", "2 (1.8–2.2)", "left out", "0.5×", ""],  # a length where we lose
+    ]
+
+
+def test_what_has_no_rivals_in_time_has_a_line_for_each_contender() -> None:
+    kind = ("goals", "two_lengths", "training", "tuned", 2, 8)
+    both = Case(*kind, ("L=8", "L=16"), beside=16, memory=("L=16",))  # type: ignore[arg-type]
+    assert contender_rows([result(both)]) == [
+        ["D", "L", "contender", "ms", "peak memory, MiB", "y"],
+        ["2", "8, 16", "L=8", "8 (7.2–8.8)", "", "1.0e-07"],
+        ["2", "8, 16", "L=16", "16 (14.4–17.6)", "1024 / 2048", "1.0e-07"],
+    ]
+    error = Case("goals", "error", "training", "default", 2, 8, ("ours",))
+    assert contender_rows([result(error)]) == [
+        ["D", "L", "contender", "y", "z", "k", "skip"],
+        ["2", "8", "ours", "1.0e-07", "2.0e-07", "3.0e-07", "1.0e-07"],
     ]
 
 

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hyena.bench.allocator import describe
-from hyena.bench.convolution import paper
 from hyena.bench.convolution.cases import CONTENDERS, MODES
 from hyena.bench.convolution.goals import goals
 from hyena.bench.convolution.limits import least_traffic, nominal_flops
 from hyena.bench.goals import Results, ratio
-from hyena.bench.report import Table, bullets, figure, goal_rows, ms, not_measured, time
+from hyena.bench.report import Table, bullets, figure, goal_rows, lines, ms, not_measured, time
 from hyena.files.markdown import table
 
 _DIRECTIONS = {"forward": "forward", "training": "forward + backward"}
@@ -37,7 +36,6 @@ def report(results: Results, setting: Mapping[str, Any], limits: Mapping[str, fl
     parts = ["# Long convolution", _setting(setting, limits)]
     if any(result["cell"]["suite"] == "goals" for result in results.values()):
         parts += ["## Goals", table(goal_rows(goals(), results, CONTENDERS))]
-        parts += ["## The paper's claim", _PAPER, table(paper_rows(results))]
     near = limit_rows(results, limits)
     if len(near) > 1:
         parts += ["## How near ours comes to the machine", _NEAR, table(near)]
@@ -46,12 +44,6 @@ def report(results: Results, setting: Mapping[str, Any], limits: Mapping[str, fl
     return "\n\n".join([*parts, *not_measured([], results)]) + "\n"
 
 
-_PAPER = (
-    "The abstract of Poli et al. 2023 (arXiv:2302.10866) claims 2 times the speed of optimised "
-    "attention at length 8K and 100 times at 64K. The data of its own Figure 4.3 (a GPU, batch 64) "
-    "show less. Below them, as many times faster than attention, what was measured here on a CPU "
-    "at batch 1, D = 256."
-)
 _NEAR = (
     "Mode (b), spectrum cached. GFLOP/s by the usual count of two real transforms of size 2L, "
     "10·L·log2(2L) + 9·L a channel, which is not what the kernel executes; GB/s of what must be "
@@ -59,40 +51,16 @@ _NEAR = (
 )
 
 
-def paper_rows(results: Results) -> Table:
-    """The paper's claim, the figure's data, and ours; times faster than attention, by length."""
-    ours = {
-        "here: whole operator against the attention block": ("operator", "ours_out", "block"),
-        "here: gated convolution against SDPA": ("gated_conv", "ours", "sdpa"),
-    }
-    lines: dict[str, Mapping[int, float]] = {
-        "the paper's abstract": paper.CLAIM,
-        "its Figure 4.3, against FlashAttention": paper.speedups(paper.FLASH_ATTENTION),
-        "its Figure 4.3, against attention": paper.speedups(paper.ATTENTION),
-    }
-    for name, (work, mine, baseline) in ours.items():
-        lines[name] = {
-            cell["length"]: ratio(times, baseline, mine).value
-            for cell, times in _timed(results, work, "forward", "default")
-            if cell["width"] == 256 and {baseline, mine} <= set(times)
-        }
-    rows = [["", *(_length(length) for length in paper.LENGTHS)]]
-    for name, found in lines.items():
-        values = [found.get(length) for length in paper.LENGTHS]
-        rows.append([name, *("" if x is None else f"{figure(x)}×" for x in values)])
-    return rows
-
-
 def limit_rows(results: Results, limits: Mapping[str, float]) -> Table:
     """The rate of our forward pass at each size, and its share of what the machine can do."""
     rows = [["D", "L", "ms", "GFLOP/s", "of the mix", "GB/s", "of the triad"]]
-    seen = set()
-    for cell, times in _timed(results, "gated_conv", "forward", "tuned"):
-        size = (cell["width"], cell["length"])
-        if "ours" not in times or size in seen or not limits:
-            continue
-        seen.add(size)
-        seconds = times["ours"]["median"]
+    kind = {"work": "gated_conv", "direction": "forward", "allocator": "tuned"}
+    found = {
+        (cell["width"], cell["length"]): result["times"]["ours"]["median"]
+        for result in sorted(results.values(), key=lambda x: str(x["cell"]["suite"]), reverse=True)
+        if kind.items() <= (cell := result["cell"]).items() and "ours" in result.get("times", {})
+    }  # where both suites have a size, of the goals
+    for size, seconds in sorted(found.items()) if limits else ():
         flops, traffic = nominal_flops(*size) / seconds, least_traffic(*size) / seconds
         mix = limits.get("multiply_add")
         rows.append(
@@ -140,11 +108,8 @@ def _sections(results: Results) -> Iterator[tuple[str, Table]]:
     for (suite, work, direction, allocator), found in sorted(kinds.items()):
         found.sort(key=lambda result: (result["cell"]["width"], result["cell"]["length"]))
         name = f"{_WORKS[work]}, {_DIRECTIONS[direction]}"
-        if work == "error":
-            yield f"## {_WORKS[work]} ({suite})", _error_rows(found)
-            continue
-        if work == "two_lengths":
-            yield f"## {name}, {allocator} allocator ({suite})", _two_length_rows(found)
+        if work in ("error", "two_lengths"):
+            yield f"## {name}, {allocator} allocator ({suite})", contender_rows(found)
             continue
         if any("times" in result for result in found):
             yield f"## {name}, {allocator} allocator: ms ({suite})", time_rows(found)
@@ -164,60 +129,34 @@ def _memory(cases: Sequence[Mapping[str, Any]]) -> Table:
     return rows
 
 
-def _error_rows(cases: Sequence[Mapping[str, Any]]) -> Table:
-    names = _names(cases, "errors")
-    tensors = list(next(iter(cases[0]["errors"].values()))) if cases[0].get("errors") else []
-    rows = [["D", "L", *(f"{CONTENDERS[name]}: {t}" for name in names for t in tensors)]]
-    for result in cases:
-        errors = result.get("errors", {})
-        row = [str(result["cell"]["width"]), str(result["cell"]["length"])]
-        for name in names:
-            row += [f"{errors[name][t]:.1e}" if name in errors else "" for t in tensors]
-        rows.append(row)
-    return rows
-
-
-def _two_length_rows(cases: Sequence[Mapping[str, Any]]) -> Table:
-    """Ours at L and at a second length M, timed in turns."""
-    rows = [["D", "L", "M", "L: ms", "M: ms", "time(M)/time(L)", "L/M per element", "M: peak, MiB"]]
-    for result in cases:
-        cell, times = result["cell"], result.get("times", {})
-        first, second = cell["length"], cell["beside"]
-        row = [str(cell["width"]), str(first), str(second)]
-        names = (f"L={first}", f"L={second}")
-        row += [_time(result, name) for name in names]
-        ratios = ["", ""]
-        if set(names) <= set(times):
-            growth = ratio(times, names[1], names[0]).value
-            ratios = [figure(growth), figure(second / first / growth)]
-        rows.append([*row, *ratios, _peak(result.get("memory", {}).get(names[1]))])
-    return rows
+def contender_rows(cases: Sequence[Mapping[str, Any]]) -> Table:
+    """A line for each contender: its time, its peak memory, and its errors by tensor."""
+    return lines(
+        [
+            {
+                "D": str(result["cell"]["width"]),
+                "L": _both(result["cell"]),
+                "contender": CONTENDERS.get(name, name),
+                "ms": _time(result, name),
+                "peak memory, MiB": _peak(result.get("memory", {}).get(name)),
+                **{x: f"{e:.1e}" for x, e in result.get("errors", {}).get(name, {}).items()},
+            }
+            for result in cases
+            for name in result["cell"]["contenders"]
+        ]
+    )
 
 
 def _setting(setting: Mapping[str, Any], limits: Mapping[str, float]) -> str:
-    lines = [f"{name}: {value}" for name, value in setting.items()]
-    lines += [f"mode ({mode}): {meaning}" for mode, meaning in MODES.items()]
-    lines += [f"{name} allocator: {describe(name)}" for name in ("default", "tuned")]
+    said = [f"{name}: {value}" for name, value in setting.items()]
+    said += [f"mode ({mode}): {meaning}" for mode, meaning in MODES.items()]
+    said += [f"{name} allocator: {describe(name)}" for name in ("default", "tuned")]
     known = [(_LIMITS[name], value) for name, value in limits.items() if name in _LIMITS]
-    lines += [f"{name}: {value / unit:.1f} {word}" for (name, unit, word), value in known]
-    lines.append(
+    said += [f"{name}: {value / unit:.1f} {word}" for (name, unit, word), value in known]
+    said.append(
         "times are medians with quartiles; ratios are of medians, to the first column of ours"
     )
-    return bullets(lines)
-
-
-def _timed(
-    results: Results, work: str, direction: str, allocator: str
-) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Case and times of one kind; where both suites have a size, the goals' comes first."""
-    for result in sorted(
-        results.values(),
-        key=lambda r: (r["cell"]["width"], r["cell"]["length"], r["cell"]["suite"]),
-    ):
-        cell = result["cell"]
-        kind = (cell["work"], cell["direction"], cell["allocator"])
-        if kind == (work, direction, allocator) and "times" in result:
-            yield cell, result["times"]
+    return bullets(said)
 
 
 def _names(cases: Sequence[Mapping[str, Any]], field: str) -> list[str]:
@@ -250,7 +189,3 @@ def _peak(found: Mapping[str, Any] | None) -> str:
     if "call" not in found:
         return str(found.get("why_not", found.get("failed")))
     return f"{found['call'] / 2**20:.0f} / {found['process'] / 2**20:.0f}"
-
-
-def _length(length: int) -> str:
-    return f"{length // 1024}k" if length % 1024 == 0 else str(length)

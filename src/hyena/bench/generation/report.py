@@ -6,7 +6,7 @@ from typing import Any
 from hyena.bench.generation.cases import CONTENDERS, KINDS
 from hyena.bench.generation.goals import goals
 from hyena.bench.goals import Results
-from hyena.bench.report import Table, bullets, figure, goal_rows, ms, not_measured, time
+from hyena.bench.report import Table, bullets, figure, goal_rows, lines, ms, not_measured, time
 from hyena.files.markdown import table
 
 Result = Mapping[str, Any]
@@ -22,8 +22,8 @@ _NOTES = (
 
 def report(results: Results, setting: Mapping[str, Any]) -> str:
     """The whole report. Args: results by key; what was the same for all of them."""
-    lines = [*(f"{name}: {value}" for name, value in setting.items()), *_NOTES]
-    parts = ["# Generation", bullets(lines)]
+    said = [*(f"{name}: {value}" for name, value in setting.items()), *_NOTES]
+    parts = ["# Generation", bullets(said)]
     wanted = goals()
     if any(goal.measure(results) is not None for goal in wanted):
         parts += ["## Goals", table(goal_rows(wanted, results, CONTENDERS))]
@@ -41,15 +41,15 @@ def report(results: Results, setting: Mapping[str, Any]) -> str:
 
 
 def time_rows(found: Sequence[Result]) -> Table:
-    """A line for each contender; a column that would be empty is left out."""
-    lines = [
-        _line(result, name)
-        for result in found
-        for name in result["row"]["contenders"]
-        if name in result["times"]
-    ]
-    columns = [column for column in lines[0] if any(line[column] for line in lines)]
-    return [columns, *([line[column] for column in columns] for line in lines)]
+    """A line for each contender."""
+    return lines(
+        [
+            _line(result, name)
+            for result in found
+            for name in result["row"]["contenders"]
+            if name in result["times"]
+        ]
+    )
 
 
 def _line(result: Result, name: str) -> dict[str, str]:
