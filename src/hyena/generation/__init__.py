@@ -1,11 +1,10 @@
 """Text from a language model, token by token, exactly as the full forward would have it."""
 
 from hyena.generation.beam_search import Beam, beam_search
-from hyena.generation.generate import generate
 from hyena.generation.results import Event, Generation, SequenceState
 from hyena.generation.sampling import Sampling, distribution, sample
 from hyena.generation.state_file import load_state, save_state
-from hyena.generation.stream import Stream, stream
+from hyena.generation.stream import Stream, generate, stream
 
 __all__ = [
     "Beam",

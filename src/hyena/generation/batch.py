@@ -1,7 +1,5 @@
 """Sequences that are advanced together, and the drawing of their next tokens."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from hyena.data.arguments import check_number, whole_number
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
-from hyena.generation.continuation import Continuation
-from hyena.generation.ending import Ending
+from hyena.generation.continuation import Continuation, Ending
 from hyena.generation.model import Model, check_model, device_of
 from hyena.generation.prompts import (
     Prompts,

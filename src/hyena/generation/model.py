@@ -1,7 +1,5 @@
 """What generation asks of a language model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """Prompts as token ids, the room that a model has for them, and a batch of them."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any

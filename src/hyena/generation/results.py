@@ -1,7 +1,5 @@
 """What generation hands out: an event a token, the result, and where a sequence stands."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

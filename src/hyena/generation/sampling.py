@@ -1,7 +1,5 @@
 """From logits to log-probabilities and tokens. Sizes: B sequences, V vocabulary."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A layer's state has tensors and numbers, see `hyena.mixers.state.MixerState`. Th
 tensors as ``layers.I.NAME``, and the numbers in its metadata, with a digest of everything.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import Any, cast
+import inspect
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, ParamSpec, cast
 
 from torch import nn
 
@@ -11,13 +12,14 @@ from hyena.data.arguments import several, whole_number
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.generation.batch import begin
-from hyena.generation.continuation import Continuation
-from hyena.generation.ending import Ending
+from hyena.generation.continuation import Continuation, Ending
 from hyena.generation.model import Model, check_model
 from hyena.generation.prompts import Prompts, check_room, prompt_ids, require_tokens
 from hyena.generation.results import Event, Generation, SequenceState
 from hyena.generation.sampling import Sampling, check_alternatives
 from hyena.generation.state import ModelState
+
+_Arguments = ParamSpec("_Arguments")
 
 
 class Stream:
@@ -106,6 +108,58 @@ def stream(
     if known:
         check_room(model.config, max(known), max_new_tokens, feed_last=return_state)
     return Stream(_events(model, rows, sampling, ending, alternatives, return_state), rows)
+
+
+def _as_stream(
+    of: Callable[_Arguments, Stream],
+) -> Callable[[Callable[..., list[Generation]]], Callable[_Arguments, list[Generation]]]:
+    """For a function that passes its arguments on: types and `help` show those of `stream`."""
+
+    def shown(function: Callable[..., list[Generation]]) -> Callable[_Arguments, list[Generation]]:
+        returned = inspect.signature(function).return_annotation
+        signature = inspect.signature(of).replace(return_annotation=returned)
+        function.__signature__ = signature  # type: ignore[attr-defined]
+        return function
+
+    return shown
+
+
+@_as_stream(stream)
+def generate(*arguments: Any, **options: Any) -> list[Generation]:
+    """Continues each prompt; prompts of different lengths run as one batch.
+
+    A sequence that has ended leaves the batch. Each draws from a random generator of its own, so
+    that a seed gives the same tokens alone and beside others, as far as the logits are the same: in
+    float32 batches of other shapes differ by rounding, which now and then tips a draw.
+
+    Args:
+        model: in evaluation mode for the duration of the call, whatever its mode before.
+        prompts: a text, texts, or sequences of token ids. A text is preceded by the tokenizer's
+            end of text, which begins every document of the training data, so it may be empty.
+        tokenizer: needed for texts and for ``stop``; ends a sequence at its end of text.
+        max_new_tokens: at most so many tokens a prompt.
+        temperature, top_k, top_p, min_p, repetition_penalty: see `Sampling`. The penalty is for the
+            tokens of the prompt and those generated, but for none that end a sequence.
+        seed: one for each prompt, or one number: the prompt of index i then has seed + i.
+        stop: a text, or texts, each of which ends a sequence when it appears in what is generated;
+            not part of the text returned. The one that is complete first counts.
+        stop_tokens: an id, or ids, that end a sequence as the end of text does; not returned.
+        alternatives: so many of the likeliest tokens are listed beside each.
+        state: for each prompt where it goes on, such as the ``state`` of an earlier `Generation`;
+            it is not changed. The prompts are then what follows, with nothing put before a text,
+            and may be empty; they are read in a step a token.
+        return_state: give each `Generation` its state, which takes one more step, and memory that
+            grows with the sequence.
+
+    Returns: one `Generation` a prompt, in order.
+    Raises: TypeError if it is no model; ValueError on an empty prompt of token ids or one that
+        holds something else, a missing tokenizer, a prompt too long for the model's max_length
+        under its length policy, or options out of range or of another kind.
+    """
+    with stream(*arguments, **options) as events:
+        for _ in events:
+            pass
+    return events.generations
 
 
 def _events(
