@@ -199,7 +199,7 @@ def test_a_dataset_may_keep_its_own_splits(folder, monkeypatch):
         return iter([{"text": f"{split} {i}"} for i in range(sizes[split])])
 
     module = types.ModuleType("datasets")
-    module.__spec__ = types.SimpleNamespace(name="datasets")
+    module.__spec__ = types.SimpleNamespace(name="datasets", origin=None)
     module.load_dataset = load_dataset
     monkeypatch.setitem(sys.modules, "datasets", module)
     done = prepare(config(folder, source="hf:x", split_by="source"))

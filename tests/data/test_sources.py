@@ -286,7 +286,7 @@ def fake_datasets(monkeypatch):
         return iter([{"text": f"{split} {i}"} for i in range(2)])
 
     module = types.ModuleType("datasets")
-    module.__spec__ = types.SimpleNamespace(name="datasets")
+    module.__spec__ = types.SimpleNamespace(name="datasets", origin=None)
     module.load_dataset = load_dataset
     monkeypatch.setitem(sys.modules, "datasets", module)
     return calls

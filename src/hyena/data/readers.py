@@ -1,17 +1,15 @@
 """The kinds of files that hold text, and how each is read: documents, one at a time."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from .documents import Document
-from .packages import Traversable
 from .utf8 import decode_utf8, utf8
 
 Kind = Literal["text", "jsonl", "json", "csv", "tsv", "fasta"]
@@ -35,9 +33,7 @@ def kind_of(name: str) -> Kind | None:
     return next((kind for kind, ends in SUFFIXES.items() if name.endswith(ends)), None)
 
 
-def read(
-    file: Traversable, shown: str, kind: Kind, field: str, notes: list[str]
-) -> Iterator[Document]:
+def read(file: Path, shown: str, kind: Kind, field: str, notes: list[str]) -> Iterator[Document]:
     """The documents of a file.
 
     A text is one document; so is the text in ``field`` of each row of JSON Lines, of a JSON array,

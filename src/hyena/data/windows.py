@@ -1,7 +1,5 @@
 """Training windows: each batch a pure function of (seed, step, rank, world)."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from typing import Any, NamedTuple, Protocol
 
