@@ -6,8 +6,8 @@ from typing import Any, get_args
 import pytest
 
 from hyena.model import FilterConfig, ModelConfig
+from hyena.model.build import without_effect
 from hyena.model.config import MIXERS, FilterKind, SSMConfig
-from hyena.model.reads import without_effect
 
 
 @pytest.mark.parametrize(

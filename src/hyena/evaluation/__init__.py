@@ -1,6 +1,5 @@
 """Perplexity and bits per byte: how well a language model predicts whole documents."""
 
-from .evaluate import Evaluation, evaluate
-from .sliding_windows import Window, sliding_windows
+from .evaluate import Evaluation, Window, evaluate, sliding_windows
 
 __all__ = ["Evaluation", "Window", "evaluate", "sliding_windows"]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from hyena.files.records import flatten, to_plain
 from hyena.model import ModelConfig
-from hyena.model.reads import without_effect
+from hyena.model.build import without_effect
 from hyena.tasks import Task, TaskConfig, build_task
 from hyena.training import OptimizerConfig
 from hyena.training.limits import (

@@ -3,9 +3,8 @@
 Their state dicts say nothing of the filter's window and normalisation, so the caller does.
 """
 
-from __future__ import annotations
-
 import pickle
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -23,6 +22,7 @@ from hyena.interop.safari_operator import (
     to_ours,
 )
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
+from hyena.model.checkpoint import some
 
 # What torch.load raises on bytes that are no checkpoint: its unpickler checks little on the way.
 _DAMAGED = (RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError)
@@ -95,19 +95,21 @@ def load_safari(
     model = LanguageModel(config, device="meta", dtype=dtype)
     ours = {}
     for name, expected in model.state_dict().items():
-        value = state[names[name]]
-        try:
-            ours[name] = to_ours(
+        value, found = state[names[name]], None
+        with suppress(RuntimeError, IndexError):  # its dimensions cannot be split or merged so
+            found = to_ours(
                 name.split(".mixer.")[-1],
                 value,
                 depth=depth,
                 filters=filters,
                 layout=layout or "order_major",
-            ).to(dtype, copy=True)
-        except (RuntimeError, IndexError) as error:  # its dimensions cannot be split or merged so
-            raise ValueError(_misshapen(names[name], value)) from error
-        if ours[name].shape != expected.shape or not value.is_floating_point():
-            raise ValueError(_misshapen(names[name], value))
+            )
+        if found is None or found.shape != expected.shape or not value.is_floating_point():
+            raise ValueError(
+                f"the checkpoint does not fit: {names[name]}, {tuple(value.shape)} of "
+                f"{value.dtype}, is not what the sizes of its other tensors make it"
+            )
+        ours[name] = found.to(dtype, copy=True)
     model.load_state_dict(ours, assign=True)
     return model.eval()
 
@@ -178,8 +180,7 @@ def _config(
         )
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(
-            f"this is no safari language model: missing or misshapen: {error}; found "
-            f"{_some(sorted(state))}"
+            f"this is no safari language model: missing or misshapen: {error}; found {some(state)}"
         ) from error
 
 
@@ -218,7 +219,8 @@ def _check_names(state: dict[str, Tensor], names: dict[str, str], config: ModelC
     unknown = sorted(set(state) - set(names.values()) - set(repeats) - {_HEAD})
     if missing or unknown:
         raise ValueError(
-            f"the checkpoint does not fit: missing {_all(missing)}; unknown {_all(unknown)}"
+            f"the checkpoint does not fit: missing {', '.join(missing) or 'none'}; "
+            f"unknown {', '.join(unknown) or 'none'}"
         )
 
 
@@ -245,18 +247,3 @@ def _check_untrained(state: dict[str, Tensor], config: ModelConfig) -> None:
                 f'{name} was trained, so positions="computed" would change the model; '
                 'use positions="file"'
             )
-
-
-def _misshapen(name: str, value: Tensor) -> str:
-    return (
-        f"the checkpoint does not fit: {name}, {tuple(value.shape)} of {value.dtype}, is not what "
-        "the sizes of its other tensors make it"
-    )
-
-
-def _all(names: list[str]) -> str:
-    return ", ".join(names) if names else "none"
-
-
-def _some(names: list[str], limit: int = 5) -> str:
-    return _all(names) if len(names) <= limit else f"{_all(names[:limit])} and {len(names)} in all"

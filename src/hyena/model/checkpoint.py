@@ -3,9 +3,8 @@
 Never a pickle: nothing in a checkpoint can run code.
 """
 
-from __future__ import annotations
-
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,23 +51,17 @@ def load(
         config = dataclasses.replace(config, length_policy=cast(LengthPolicy, length_policy))
     weights = read_weights(path / WEIGHTS, device)
     model = LanguageModel(config, device="meta")
-    expected, got = set(model.state_dict()), set(weights)
-    if expected != got:
-        raise ValueError(
-            f"{path / WEIGHTS} does not fit its config: missing {_some(expected - got)}; "
-            f"unknown {_some(got - expected)}"
-        )
+    misfit = f"{path / WEIGHTS} does not fit its config: "
+    expected, found = set(model.state_dict()), set(weights)
+    if expected != found:
+        missing, unknown = some(expected - found), some(found - expected)
+        raise ValueError(f"{misfit}missing {missing}; unknown {unknown}")
     for name, value in model.state_dict().items():
-        if value.shape != weights[name].shape:
-            raise ValueError(
-                f"{path / WEIGHTS} does not fit its config: {name} should be "
-                f"{tuple(value.shape)}, but is {tuple(weights[name].shape)}"
-            )
-        if not weights[name].is_floating_point():
-            raise ValueError(
-                f"{path / WEIGHTS} does not fit its config: {name} should be of floating point, "
-                f"but is {weights[name].dtype}"
-            )
+        size, got = tuple(value.shape), weights[name]
+        if got.shape != size:
+            raise ValueError(f"{misfit}{name} should be {size}, but is {tuple(got.shape)}")
+        if not got.is_floating_point():
+            raise ValueError(f"{misfit}{name} should be of floating point, but is {got.dtype}")
     read = (CONFIG,) if device.type == "meta" else (CONFIG, WEIGHTS)
     digests.check(path, read, advice="restore it from a copy")
     model.load_state_dict(weights, assign=True)
@@ -134,7 +127,8 @@ def _device(device: torch.device | str | None) -> torch.device:
         ) from error
 
 
-def _some(names: set[str], limit: int = 5) -> str:
+def some(names: Collection[str], limit: int = 5) -> str:
+    """Names in a message: the first of them, if they are many."""
     if not names:
         return "none"
     shown = ", ".join(sorted(names)[:limit])

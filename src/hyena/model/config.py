@@ -1,7 +1,5 @@
 """What a language model is made of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from operator import attrgetter

@@ -20,9 +20,6 @@ MLP's GELU and residuals.
 Sizes: B batch, L length, D width, N order, V vocabulary.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import log2
 
@@ -87,10 +84,11 @@ def paper_flops(config: ModelConfig, length: int, batch: int = 1) -> ModelFlops:
 
     The logarithm is that of ``length``, and the leading factor 2 applies to every term, as printed.
     """
-    D, N = config.width, config.order
+    executed = executed_flops(config, length, batch)
+    D, N, positions = config.width, config.order, batch * length
 
-    def by_paper(name: str, executed: LayerFlops) -> LayerFlops:
-        parts, positions = dict(executed.parts), batch * length
+    def by_paper(name: str, layer: LayerFlops) -> LayerFlops:
+        parts = dict(layer.parts)
         if name == "attention":
             parts["rotation"] = 0
         elif name == "hyena":
@@ -99,10 +97,11 @@ def paper_flops(config: ModelConfig, length: int, batch: int = 1) -> ModelFlops:
                 "short_conv": 2 * N * D * positions * _PAPER_SHORT_WIDTH,
                 "long_conv": 2 * 5 * (N - 1) * D * positions * log2(length),
                 "output": 2 * D * D * positions,
+                "mlp": parts["mlp"],
             }
-        return replace(executed, parts=parts)
+        return replace(layer, parts=parts)
 
-    return _model(config, length, batch, by_paper)
+    return replace(executed, layers=tuple(map(by_paper, config.layer_mixers(), executed.layers)))
 
 
 def executed_flops(config: ModelConfig, length: int, batch: int = 1) -> ModelFlops:
@@ -112,17 +111,9 @@ def executed_flops(config: ModelConfig, length: int, batch: int = 1) -> ModelFlo
     ``filter_…`` fall away after the first call. Packed documents are convolved each at its own
     length, which costs about as much. With ``block_causal`` nothing is kept.
     """
-    return _model(config, length, batch, lambda name, executed: executed)
 
-
-def _model(
-    config: ModelConfig,
-    length: int,
-    batch: int,
-    count: Callable[[str, LayerFlops], LayerFlops],
-) -> ModelFlops:
     def block(name: str) -> LayerFlops:
-        mixer = count(name, build_mixer(config, name, device="meta").flops(length, batch))
+        mixer = build_mixer(config, name, device="meta").flops(length, batch)
         mlp = 2 * 2 * config.width * config.hidden * batch * length
         return replace(mixer, parts={**mixer.parts, "mlp": mlp})
 

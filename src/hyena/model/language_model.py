@@ -3,8 +3,7 @@
 Sizes: B batch, L length, D width, V vocabulary.
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -170,10 +169,7 @@ class LanguageModel(nn.Module):
                 state.whole = i == 0
                 raise
         state.length, state.whole = state.length + 1, True
-        weight = self._head_weight(x.device)
-        return product_of_step(
-            normalize(self.norm, x, self.embedding).to(weight.dtype), weight
-        ), state
+        return self._head(x, product_of_step), state
 
     generate = generation.generate
 
@@ -241,9 +237,9 @@ class LanguageModel(nn.Module):
         x = self.embedding(input_ids)
         return x.to(torch.promote_types(x.dtype, torch.float32))
 
-    def _head(self, x: Tensor) -> Tensor:
+    def _head(self, x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = F.linear) -> Tensor:
         weight = self._head_weight(x.device)
-        return F.linear(normalize(self.norm, x, self.embedding).to(weight.dtype), weight)
+        return product(normalize(self.norm, x, self.embedding).to(weight.dtype), weight)
 
     def _head_weight(self, device: torch.device) -> Tensor:
         """The rows that the embedding gives, (V, D): an adapter around it counts here too."""
