@@ -3,8 +3,6 @@
 Sizes: L length, V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

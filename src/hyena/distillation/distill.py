@@ -3,8 +3,6 @@
 Sizes: D channels, F long convolutions a layer, L lags, n numbers in a channel's state.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 from collections.abc import Callable

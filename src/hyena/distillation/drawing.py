@@ -1,7 +1,5 @@
 """Why filters are easy or hard to distil, as a picture."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

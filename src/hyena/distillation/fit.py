@@ -3,8 +3,6 @@
 Sizes: C filters, K taps (of the lags 1 … K), m modes, p rows of a Hankel matrix.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

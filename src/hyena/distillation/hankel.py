@@ -15,8 +15,6 @@ Sizes: C filters, K taps (of the lags 1 … K), p rows and columns, k values tha
 m modes.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

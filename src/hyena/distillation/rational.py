@@ -3,8 +3,6 @@
 Sizes: C filters, m modes, N = 2m degree.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
