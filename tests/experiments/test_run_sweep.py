@@ -20,7 +20,6 @@ from hyena.experiments import (
     read_standings,
     run_cell,
     run_sweep,
-    worker,
 )
 from hyena.experiments import sweep as sweep_module
 from hyena.experiments.cell import plain
@@ -204,7 +203,7 @@ def test_a_worker_saves_and_ends_when_its_parent_is_gone(tmp_path: Path) -> None
     log = tmp_path / "log.txt"
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "hyena.experiments.worker"],
+            [sys.executable, "-c", "from hyena.experiments.sweep import work; work()"],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
@@ -221,5 +220,5 @@ def test_a_worker_saves_and_ends_when_its_parent_is_gone(tmp_path: Path) -> None
 def test_a_worker_without_a_cell_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "read", lambda descriptor, size: b"")
     with pytest.raises(SystemExit) as ended:
-        worker.main()
+        sweep_module.work()
     assert ended.value.code == 1

@@ -83,7 +83,7 @@ FAILING = """
 import os, sys
 from pathlib import Path
 
-from hyena.training import train, worker
+from hyena.training import train
 from tiny_runs import tiny_config
 
 data, folder = Path(sys.argv[1]), Path(sys.argv[2])

@@ -2,8 +2,8 @@
 
 A cell is one model trained on one task from one seed (``cell``). `run_cell` (``run``) trains it
 through its phases (``curriculum``, ``loss``, ``checkpoint``), measures and records it (``measure``,
-``record``). A sweep is a table of cells (``plan``), each run in a process of its own (``sweep``,
-``worker``), and written up beside the paper's figures (``report``, ``table``, ``paper``).
+``record``). A sweep is a table of cells (``plan``), each run in a process of its own (``sweep``),
+and written up beside the paper's figures (``report``, ``table``, ``paper``).
 """
 
 from hyena.experiments.cell import CellConfig, TaskTraining

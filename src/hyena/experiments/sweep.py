@@ -10,15 +10,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGTERM
 
 from hyena.experiments.cell import CellConfig, plain
 from hyena.experiments.measure import with_interval
 from hyena.experiments.plan import Group, write_plan
 from hyena.experiments.record import FAILED, Result, choose, find_finished, read_result
+from hyena.experiments.run import run_cell
 from hyena.files import atomic
 from hyena.files.kinds import SWEEP, refuse_other
 from hyena.files.lock import locked
-from hyena.training.child import start
+from hyena.files.records import from_plain
+from hyena.training.child import read_request, start
 from hyena.training.signals import stop_on_signal
 
 LOG = "log.txt"
@@ -179,6 +182,22 @@ def _run_cells(
     return cells.end()
 
 
+def work() -> None:
+    """What the cell's process does; it saves and ends when the one that started it is gone.
+
+    Raises: SystemExit with 1 if the cell failed, with 128 + n if signal n stopped it.
+    """
+    request = read_request(orphaned=lambda: os.kill(os.getpid(), SIGTERM))
+    try:
+        end = run_cell(from_plain(CellConfig, request), say=lambda line: print(line, flush=True))
+    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as problem:
+        raise SystemExit(
+            f"error: {' '.join(str(problem).split()) or type(problem).__name__}"
+        ) from problem
+    if end.signal:
+        raise SystemExit(128 + end.signal)
+
+
 def _start(cell: CellConfig) -> subprocess.Popen[bytes]:
     """Starts the cell's process."""
     cell.out.mkdir(parents=True, exist_ok=True)
@@ -188,7 +207,7 @@ def _start(cell: CellConfig) -> subprocess.Popen[bytes]:
         environment["OMP_NUM_THREADS"] = str(cell.threads)
     with open(cell.out / LOG, "ab") as log:
         return start(
-            "hyena.experiments.worker",
+            "hyena.experiments.sweep.work",
             plain(cell),
             stdout=log,
             stderr=log,

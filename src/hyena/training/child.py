@@ -18,16 +18,18 @@ from typing import IO, Any
 
 
 def start(
-    module: str,
+    work: str,
     request: object,
     *,
     stdout: IO[bytes] | int,
     stderr: IO[bytes],
     environment: Mapping[str, str],
 ) -> subprocess.Popen[bytes]:
-    """Starts ``python -m module`` and hands it a request, of JSON's types."""
+    """Starts a process for a function without arguments, such as "hyena.training.run.work", and
+    hands it a request, of JSON's types."""
+    module, _, function = work.rpartition(".")
     process = subprocess.Popen(
-        [sys.executable, "-m", module],
+        [sys.executable, "-c", f"from {module} import {function}; {function}()"],
         stdin=subprocess.PIPE,
         stdout=stdout,
         stderr=stderr,

@@ -1,7 +1,7 @@
 """The processes of a data-parallel run.
 
 A launcher such as torchrun or srun starts every process itself, and is left to it. Without one,
-`launched` starts the missing processes of this machine as ``python -m hyena.training.worker`` and
+`launched` starts the missing processes of this machine, which do `hyena.training.run.work`, and
 hands them the configuration through a pipe, so a run behaves the same from the command line, a
 script, a notebook or a test. (Fabric's own launcher would run the whole command line once more in
 every process, which only a command-line program survives.)
@@ -30,15 +30,6 @@ if TYPE_CHECKING:
     from lightning_fabric.fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-_VARIABLES = (
-    "LOCAL_RANK",
-    "NODE_RANK",
-    "WORLD_SIZE",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-    "OMP_NUM_THREADS",
-)
-
 
 @contextmanager
 def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]:
@@ -59,7 +50,7 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
         from lightning_fabric.fabric import Fabric
     except ImportError as error:
         raise ImportError("training needs lightning-fabric; pip install 'hyena[train]'") from error
-    environment = {name: os.environ.get(name) for name in _VARIABLES}
+    environment = dict(os.environ)
     threads = torch.get_num_threads()
     logger = logging.getLogger("lightning_fabric")
     level = logger.level
@@ -95,11 +86,9 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
             torch.distributed.destroy_process_group()
         for worker in workers:
             worker.end()
-        for name, value in environment.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
         torch.set_num_threads(threads)
         logger.setLevel(level)
 
@@ -176,7 +165,7 @@ class _Worker:
         self.local_rank = local_rank
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
         self.process = start(
-            "hyena.training.worker",
+            "hyena.training.run.work",
             to_plain(config),
             stdout=subprocess.PIPE,
             stderr=self._output,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hyena.data import TokenFile, Tokenizer, Windows, WindowSampler, open_tokens, read_manifest
-from hyena.files.records import to_plain, write_record
+from hyena.files.records import from_plain, to_plain, write_record
 from hyena.model import LanguageModel, load
 from hyena.model.saved import checkpoints_of, list_checkpoints
 from hyena.training.checkpoint import (
@@ -26,16 +28,10 @@ from hyena.training.checkpoint import (
     write_checkpoint,
     written,
 )
+from hyena.training.child import read_request
 from hyena.training.config import TrainConfig, check_config
 from hyena.training.launch import is_first, launched
-from hyena.training.loop import (
-    NotFiniteError,
-    Step,
-    Update,
-    reproducible,
-    seed_of,
-    train_steps,
-)
+from hyena.training.loop import NotFiniteError, Step, Update, reproducible, seed_of, train_steps
 from hyena.training.loss import mean_loss, window_loss
 from hyena.training.metrics import FILE, Metrics, Record
 from hyena.training.optimizer import adamw
@@ -124,6 +120,26 @@ def train_process(config: TrainConfig, ready: Callable[[], None]) -> TrainResult
         finally:
             progress.close()
             metrics.close()
+
+
+def work() -> None:
+    """A further process of a data-parallel run, which `hyena.training.launch` starts."""
+
+    def report_ready() -> None:
+        os.write(1, b".")
+        os.dup2(2, 1)  # nobody reads the pipe any more
+
+    request = read_request(orphaned=lambda: os._exit(1))
+    status = 0
+    try:
+        train_process(from_plain(TrainConfig, request), report_ready)
+    except Exception as error:
+        print(error, file=sys.stderr)
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # No interpreter shutdown: gloo's threads sometimes abort in it.
+    os._exit(status)
 
 
 def _open_data(config: TrainConfig) -> _Data:
