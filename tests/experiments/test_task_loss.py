@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hyena.experiments.curriculum import micro_batches
-from hyena.experiments.loss import TaskLoss
+from hyena.experiments.measure import TaskLoss
 from hyena.tasks import IGNORE, Batch
 from hyena.training.loop import OneProcess, Step, backward
 

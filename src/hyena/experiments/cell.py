@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from hyena.files import records
 from hyena.files.records import flatten, to_plain
 from hyena.model import ModelConfig
 from hyena.model.build import without_effect
@@ -161,9 +162,8 @@ class TaskTraining:
         """Sequences in a step of sequences of ``length`` tokens."""
         if self.batch is not None:
             return self.batch
-        return max(
-            1, round(self.tokens_per_step / length)
-        )  # a length of 1,026 has as many as 1,024
+        # A length of 1,026 has as many as 1,024.
+        return max(1, round(self.tokens_per_step / length))
 
     def own_steps(self, length: int) -> int:
         """Steps after the stages, of sequences of ``length`` tokens."""
@@ -267,21 +267,12 @@ def _parts(model: ModelConfig) -> list[str]:
 
 def plain(config: CellConfig) -> dict[str, Any]:
     """The cell as it stands in a JSON file."""
-    return dict(json.loads(json.dumps(to_plain(config))))
+    return dict(to_plain(config))
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What tells two plain cells apart, apart from `FREE` fields; one string a field.
-
-    A field that is missing, since a later version added it, is at its default.
-    """
-    defaults = flatten(plain(CellConfig(Path())))
-    old, new = {**defaults, **flatten(before)}, {**defaults, **flatten(now)}
-    return [
-        f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if name not in FREE and old.get(name) != new.get(name)
-    ]
+    """What tells two plain cells apart; see `hyena.files.records.differences`."""
+    return records.differences(before, now, CellConfig(Path()), FREE)
 
 
 def options(config: CellConfig) -> list[str]:

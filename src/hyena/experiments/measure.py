@@ -1,18 +1,20 @@
-"""What a model gets right: accuracy with its interval, or squared error beside least squares."""
+"""What a model gets right: its loss in training, and on held-out sequences its accuracy with an
+interval, or its squared error beside that of least squares."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hyena.experiments.curriculum import Stream, generator, micro_batches
 from hyena.filters.evaluation_mode import evaluation_mode
-from hyena.tasks import Batch, Task, exact_match, least_squares_errors
+from hyena.tasks import IGNORE, Batch, Task, exact_match, least_squares_errors
 
 Z = 1.959964  # of the normal distribution: 95% lie within ± Z standard deviations
 
@@ -130,7 +132,7 @@ def measure(
     return _shares(measure_of(task), torch.cat(rows))
 
 
-def _rows(model: nn.Module, task: Task, batch: Batch) -> torch.Tensor:
+def _rows(model: nn.Module, task: Task, batch: Batch) -> Tensor:
     """What is known of each sequence: of tokens (B, 3), how many answers it has, how many are
     right, and whether all are; of numbers (B, n, 1 or 2), the squared errors and, where there is
     such a thing, those of least squares."""
@@ -146,7 +148,7 @@ def _rows(model: nn.Module, task: Task, batch: Batch) -> torch.Tensor:
     return torch.stack(columns, dim=2)
 
 
-def _shares(name: Measure, rows: torch.Tensor) -> Measurement:
+def _shares(name: Measure, rows: Tensor) -> Measurement:
     sequences = len(rows)
     answers, right, exact = (int(total) for total in rows.sum(dim=0))
     # The answers within a sequence depend on each other, so only sequences are counted as trials:
@@ -163,7 +165,7 @@ def _shares(name: Measure, rows: torch.Tensor) -> Measurement:
     return Measurement(name, value, wilson(value, sequences), sequences, details)
 
 
-def _errors(rows: torch.Tensor) -> Measurement:
+def _errors(rows: Tensor) -> Measurement:
     """Of rows (B, n, 1 or 2): by the number of examples, 0 to n − 1."""
     mean = rows.mean(dim=0)
     each = rows[:, :, 0].mean(dim=1)
@@ -178,3 +180,45 @@ def _errors(rows: torch.Tensor) -> Measurement:
         details["least_squares_mean"] = float(mean[:, 1].mean())
     interval = (max(0.0, value - half), value + half)
     return Measurement("squared error", value, interval, len(rows), details)
+
+
+class TaskLoss:
+    """The loss of the parts of a batch, each its share of the mean over all targets of the batch.
+
+    Cross-entropy in nats a token, or squared error where the targets are numbers. Each target
+    counts the same, whichever part it is in.
+
+    Args: the parts that it is going to be asked for.
+
+    Attributes:
+        right: answers so far that were right; 0 if the targets are numbers.
+        answers: that were asked for so far.
+
+    Raises: ValueError if there is no target at all.
+    """
+
+    def __init__(self, parts: Sequence[Batch]) -> None:
+        self._targets = sum(int(_has_target(part.targets).sum()) for part in parts)
+        if not self._targets:
+            raise ValueError("the task gave a batch without a single target; is it too short?")
+        self.right = self.answers = 0
+
+    def __call__(self, model: nn.Module, part: Batch) -> Tensor:
+        """A scalar."""
+        outputs, targets = model(part.inputs), part.targets
+        self.answers += int(part.answers.sum())
+        if targets.is_floating_point():
+            kept = _has_target(targets)
+            loss = F.mse_loss(outputs[kept], targets[kept], reduction="sum")
+        else:
+            found = outputs.detach()[part.answers].argmax(-1)
+            self.right += int((found == targets[part.answers]).sum())
+            loss = F.cross_entropy(
+                outputs.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum"
+            )
+        return loss / self._targets
+
+
+def _has_target(targets: Tensor) -> Tensor:
+    """Where there is a loss, (B, T) bool."""
+    return ~targets.isnan() if targets.is_floating_point() else targets != IGNORE

@@ -13,7 +13,7 @@ from typing import Any
 
 from hyena.experiments.cell import FREE, CellConfig, model_config, options, plain, word
 from hyena.experiments.curriculum import build_phases
-from hyena.files.records import from_plain, read_versioned, write_record
+from hyena.files.records import flatten, from_plain, read_versioned, write_record
 from hyena.tasks import TaskConfig
 from hyena.training.limits import check, check_least
 
@@ -98,14 +98,7 @@ class SweepConfig:
 
 def flat(settings: Settings) -> Settings:
     """The same options with dotted names only, without hyphens."""
-    found: Settings = {}
-    for name, value in settings.items():
-        name = name.replace("-", "_")
-        if isinstance(value, dict):
-            found.update({f"{name}.{inner}": v for inner, v in flat(value).items()})
-        else:
-            found[name] = value
-    return found
+    return {name.replace("-", "_"): value for name, value in flatten(settings).items()}
 
 
 FILE, CELLS = "sweep.json", "cells"

@@ -174,14 +174,15 @@ def choose(results: Sequence[Result | None]) -> int | None:
     shorter sequences comes after all that came further. Of equal ones the one that took fewer steps
     to get there.
     """
-    best: int | None = None
-    for i, result in enumerate(results):
-        if result is None or not result.curve:
-            continue
-        other = results[best] if best is not None else None
-        if other is None or _precedes(result, other):
-            best = i
-    return best
+    finished = {i: r for i, r in enumerate(results) if r is not None and r.curve}
+    return min(finished, key=lambda i: _rank(finished[i]), default=None)
+
+
+def _rank(result: Result) -> tuple[int, float, int]:
+    """The least is the best."""
+    value, step = reached(result)
+    loss = value if result.test.measure == "squared error" else -value
+    return -result.curve[-1]["length"], loss, step
 
 
 def reached(result: Result) -> tuple[float, int]:
@@ -193,16 +194,6 @@ def reached(result: Result) -> tuple[float, int]:
         if same_length and not better(measure, value, point["value"]):
             return value, point["step"]
     return value, result.steps
-
-
-def _precedes(one: Result, other: Result) -> bool:
-    length, other_length = one.curve[-1]["length"], other.curve[-1]["length"]
-    if length != other_length:
-        return bool(length > other_length)
-    (value, step), (other_value, other_step) = reached(one), reached(other)
-    if value != other_value:
-        return better(one.test.measure, value, other_value)
-    return step < other_step
 
 
 def pooled(results: Sequence[Result]) -> tuple[float, float, float]:
@@ -259,8 +250,7 @@ RECORDS = "results.json"
 
 def write_records(folder: Path, standings: Sequence[Standing]) -> None:
     """Writes all that a table is made of, so that it can be made again, and others with it."""
-    content = [_plain(standing) for standing in standings]
-    atomic.write_text(folder / RECORDS, json.dumps(content, indent=1) + "\n")
+    atomic.write_text(folder / RECORDS, json.dumps(to_plain(list(standings)), indent=1) + "\n")
 
 
 def read_records(folder: Path) -> list[Standing]:
@@ -278,21 +268,13 @@ def read_records(folder: Path) -> list[Standing]:
         ) from error
 
 
-def _plain(standing: Standing) -> dict[str, Any]:
-    found = dict(to_plain(standing))
-    if standing.tried[0] is not None:
-        del found["cell"]  # it is the configuration of this record
-    return found
-
-
 def _standing(row: Any) -> Standing:
+    # An older version left the cell out where it is the configuration of the first record.
     if isinstance(row, dict) and "cell" not in row and row.get("tried"):
         row = {**row, "cell": from_plain(dict[str, Any], row["tried"][0], "tried").get("config")}
     standing = from_plain(Standing, row)
     from_plain(TaskConfig, standing.cell.get("task"), "task")  # or no table could be made of it
-    if len(standing.tried) != len(standing.trials) or standing.best not in (
-        None,
-        *range(len(standing.trials)),
-    ):
+    chosen = (None, *range(len(standing.trials)))
+    if len(standing.tried) != len(standing.trials) or standing.best not in chosen:
         raise ValueError(f"{standing.row} has {len(standing.trials)} trials, which do not fit")
     return standing

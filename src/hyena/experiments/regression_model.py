@@ -5,8 +5,6 @@ Sizes: B batch, T positions, E features of a position, D width.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -25,33 +23,22 @@ class RegressionModel(nn.Module):
         config: the blocks; its vocab_size is of no meaning here.
         features: E.
         generator: where the initial weights come from; None means PyTorch's own.
-        device, dtype: of the parameters.
     """
 
     def __init__(
-        self,
-        config: ModelConfig,
-        features: int,
-        *,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, config: ModelConfig, features: int, *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.config = config
         self.features = features
-        self.read_in = nn.Linear(features, config.width, **place)
+        self.read_in = nn.Linear(features, config.width)
         self.positions = None
         if config.positions == "learned":
-            self.positions = nn.Embedding(config.max_length, config.width, **place)
-        self.blocks = nn.ModuleList(
-            [Block(config, mixer, **place) for mixer in config.layer_mixers()]
-        )
-        self.norm = nn.LayerNorm(config.width, **place)
-        self.head = nn.Linear(config.width, 1, **place)
-        if self.head.weight.device.type != "meta":
-            initialize(self, config.layers, generator, linear=config.initial)
+            self.positions = nn.Embedding(config.max_length, config.width)
+        self.blocks = nn.ModuleList([Block(config, mixer) for mixer in config.layer_mixers()])
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, 1)
+        initialize(self, config.layers, generator, linear=config.initial)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Predictions (B, T) from inputs (B, T, E).

@@ -27,8 +27,14 @@ from hyena.experiments.curriculum import (
     micro_batches,
     stream_seed,
 )
-from hyena.experiments.loss import TaskLoss
-from hyena.experiments.measure import Measurement, as_text, held_out, measure, with_interval
+from hyena.experiments.measure import (
+    Measurement,
+    TaskLoss,
+    as_text,
+    held_out,
+    measure,
+    with_interval,
+)
 from hyena.experiments.record import Result, Stopped, find_finished, write_result
 from hyena.experiments.regression_model import RegressionModel
 from hyena.files.kinds import CELL, refuse_other

@@ -100,6 +100,20 @@ def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def differences(before: Any, now: Any, default: object, free: frozenset[str]) -> list[str]:
+    """What tells two plain dataclasses apart, apart from ``free`` fields; one string a field.
+
+    A field that is missing, since a later version added it, is as in ``default``.
+    """
+    defaults = flatten(to_plain(default))
+    old, new = {**defaults, **flatten(before)}, {**defaults, **flatten(now)}
+    return [
+        f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if name not in free and old.get(name) != new.get(name)
+    ]
+
+
 def _built(kind: Any, plain: Any, name: str) -> Any:
     if kind is Any:
         return plain

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hyena.files.records import flatten, to_plain
+from hyena.files.records import differences, to_plain
 from hyena.model import ModelConfig
 from hyena.training.device import Accelerator, Precision
 from hyena.training.limits import (
@@ -193,17 +193,10 @@ def check_same_run(saved: dict[str, Any], config: TrainConfig, checkpoint: Path)
 
     Raises: ValueError naming each field that differs.
     """
-    before, now = flatten(saved), flatten(to_plain(config))
-    # A field that a later version added was at its default when the checkpoint was written.
-    defaults = flatten(to_plain(TrainConfig(data=config.data, out=config.out)))
-    differences = [
-        f"{key} was {before.get(key, defaults.get(key))!r}, is {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if key not in FREE_ON_RESUME
-        and before.get(key, defaults.get(key)) != now.get(key, defaults.get(key))
-    ]
-    if differences:
+    default = TrainConfig(data=config.data, out=config.out)
+    changed = differences(saved, to_plain(config), default, FREE_ON_RESUME)
+    if changed:
         raise ValueError(
             f"cannot resume from {checkpoint} with another configuration: "
-            f"{'; '.join(differences)}. Use the old values, or start a new run in another folder"
+            f"{'; '.join(changed)}. Use the old values, or start a new run in another folder"
         )
