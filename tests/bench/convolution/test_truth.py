@@ -20,7 +20,6 @@ def test_the_gated_convolution_and_its_gradients(
 ) -> None:
     if not by_definition:
         monkeypatch.setattr(truth, "NAIVE", 0)
-        monkeypatch.setattr(truth, "_CHUNK", 60)  # two channels at a time
     shapes = {"z": (2, 15, 13), "k": (5, 13), "skip": (5,), "taps": (15, 3), "bias": (15,)}
     names = list(shapes)[: None if short else 3]
     given = [torch.randn(shapes[name], generator=generator) for name in names]

@@ -28,8 +28,11 @@ def public_long_conv(u: Tensor, k: Tensor, skip: Tensor) -> Tensor:
     return y + u * skip[:, None]
 
 
-def public_gated_conv(z: Tensor, k: Tensor, skip: Tensor) -> Tensor:
-    """The public recipe between its gates; z (B, 3D, L) as in `hyena.ops.gated_conv`."""
+def public_gated_conv(z: Tensor, k: Tensor, skip: Tensor, *short: Tensor) -> Tensor:
+    """The public recipe between its gates; z (B, 3D, L) as in `hyena.ops.gated_conv`, and with a
+    short convolution first its taps (3D, J) and bias (3D,)."""
+    if short:
+        z = public_short_conv(z, *short)
     post, pre, value = z.split(z.shape[1] // 3, dim=1)
     return public_long_conv(value * pre, k, skip) * post
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hyena.bench import reference
 from hyena.bench.convolution import truth
-from hyena.bench.convolution.baselines import attention, public_gated_conv, public_short_conv
+from hyena.bench.convolution.baselines import attention, public_gated_conv
 from hyena.bench.convolution.contender import Contender, Outputs, infer, made, train
 from hyena.bench.reference import ATTENTION_TOLERANCE, BF16_TOLERANCE, CONV_TOLERANCE, head_size
 from hyena.ops import Backend, filter_spectrum, gated_conv
@@ -60,7 +60,7 @@ def convolutions(
         "ours": lambda: ours("auto"),
         "ours_recomputed": lambda: contender(_ours),
         "torch": lambda: ours("torch"),
-        "public": lambda: contender(_public),
+        "public": lambda: contender(public_gated_conv),
         "sdpa": lambda: _attention(B, D, L, torch.float32, training),
         "sdpa_bf16": lambda: _attention(B, D, L, torch.bfloat16, training),
     }
@@ -69,10 +69,6 @@ def convolutions(
 
 def _ours(z: Tensor, k: Tensor, skip: Tensor, *short: Tensor, backend: Backend = "auto") -> Tensor:
     return gated_conv(z, k, skip, short=(short[0], short[1]) if short else None, backend=backend)
-
-
-def _public(z: Tensor, k: Tensor, skip: Tensor, *short: Tensor) -> Tensor:
-    return public_gated_conv(public_short_conv(z, *short) if short else z, k, skip)
 
 
 def _errors(given: Sequence[Tensor], dy: Tensor | None) -> Callable[[Outputs], dict[str, float]]:

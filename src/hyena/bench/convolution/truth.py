@@ -3,19 +3,16 @@
 Sizes: B batch, D channels, L length, J taps of the short convolution.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from hyena.bench.convolution.baselines import public_gated_conv, public_short_conv
+from hyena.bench.convolution.baselines import public_gated_conv
 from hyena.ops import naive
 
 # Up to so many multiply-adds a channel pair the truth is the definition, a sum over lags.
 NAIVE = 1 << 25
 # Elements of (channels, L): of larger tensors, that many channels, spread evenly, are compared.
-ELEMENTS = 1 << 23
-_CHUNK = 1 << 21  # elements transformed at once
+ELEMENTS = 1 << 22
 
 ARGUMENTS = ("z", "k", "skip", "taps", "bias")
 """Names of the arguments of `gated_conv`."""
@@ -32,66 +29,28 @@ def of_channels(z: Tensor, channels: Tensor) -> Tensor:
     return z.unflatten(1, (3, -1))[:, :, channels].flatten(1, 2)
 
 
-def gated_conv(
-    z: Tensor,
-    k: Tensor,
-    skip: Tensor,
-    taps: Tensor | None = None,
-    bias: Tensor | None = None,
-    *,
-    dy: Tensor | None = None,
-) -> dict[str, Tensor]:
+def gated_conv(*given: Tensor, dy: Tensor | None = None) -> dict[str, Tensor]:
     """y, and if dy is given the gradients of sum(dy · y), in float64.
 
-    Args: z (B, 3D, L), k (D, L), skip (D,), and of a short convolution taps (3D, J) and bias (3D,);
-        dy (B, D, L).
+    Args: given, z (B, 3D, L), k (D, L), skip (D,), and of a short convolution taps (3D, J) and
+        bias (3D,); dy (B, D, L).
     Returns: "y", and the name of each argument for its gradient.
     """
-    D, L = k.shape
-    by_definition = D * L * L <= NAIVE
-    step = D if by_definition else max(1, _CHUNK // (L * z.shape[0]))
-    parts: list[dict[str, Tensor]] = []
-    for start in range(0, D, step):
-        some = torch.arange(start, min(start + step, D))
-        leaves = [x.double() for x in arguments_of(some, z, k, skip, taps, bias)]
-        if dy is not None:
-            leaves = [x.requires_grad_() for x in leaves]
-        y = _by_definition(*leaves) if by_definition else _by_transforms(*leaves)
-        part = {"y": y.detach()}
-        if dy is not None:
-            gradients = torch.autograd.grad(y, leaves, dy[:, some].double())
-            part.update(zip(ARGUMENTS, gradients, strict=False))
-        parts.append(part)
-    return {name: _of_all_channels(name, [part[name] for part in parts]) for name in parts[0]}
+    leaves = [x.double().requires_grad_(dy is not None) for x in given]
+    z, k, skip, *short = leaves
+    if k.numel() * k.shape[1] <= NAIVE:
+        y = naive.gated_conv(z, k, skip, short=(short[0], short[1]) if short else None)
+    else:
+        y = public_gated_conv(z, k, skip, *short)
+    if dy is None:
+        return {"y": y}
+    gradients = torch.autograd.grad(y, leaves, dy.double())
+    return {"y": y.detach(), **dict(zip(ARGUMENTS, gradients, strict=False))}
 
 
 def arguments_of(
-    channels: Tensor,
-    z: Tensor,
-    k: Tensor,
-    skip: Tensor,
-    taps: Tensor | None = None,
-    bias: Tensor | None = None,
+    channels: Tensor, z: Tensor, k: Tensor, skip: Tensor, *short: Tensor
 ) -> list[Tensor]:
     """What some channels have of each argument."""
-    found = [of_channels(z, channels), k[channels], skip[channels]]
-    for x in (taps, bias):
-        if x is not None:
-            found.append(of_channels(x[None], channels)[0])
-    return found
-
-
-def _by_definition(z: Tensor, k: Tensor, skip: Tensor, *short: Tensor) -> Tensor:
-    return naive.gated_conv(z, k, skip, short=(short[0], short[1]) if short else None)
-
-
-def _by_transforms(z: Tensor, k: Tensor, skip: Tensor, *short: Tensor) -> Tensor:
-    return public_gated_conv(public_short_conv(z, *short) if short else z, k, skip)
-
-
-def _of_all_channels(name: str, parts: Sequence[Tensor]) -> Tensor:
-    """The parts put together again; z, taps and bias hold three blocks of channels."""
-    if name in ("y", "k", "skip"):
-        return torch.cat(list(parts), dim=1 if name == "y" else 0)
-    dim = 1 if name == "z" else 0
-    return torch.cat([x.unflatten(dim, (3, -1)) for x in parts], dim=dim + 1).flatten(dim, dim + 1)
+    taps_and_bias = (of_channels(x[None], channels)[0] for x in short)
+    return [of_channels(z, channels), k[channels], skip[channels], *taps_and_bias]
