@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from difflib import get_close_matches
 from types import FrameType, ModuleType
 from typing import Any, TextIO, cast
@@ -81,13 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _open_streams()
         if arguments is not None:
-            code, lost = _answered(arguments), ""
+            code = _answered(arguments)
         else:
-            with _kept_errors() as errors:
-                code, lost = _answered(arguments), errors.lost
+            with redirect_stderr(cast(Any, _Errors(sys.stderr))) as errors:
+                code = _answered(arguments)
+            if errors.lost:
+                print(f"note: standard error: {errors.lost}; what the command said there is lost")
         if sys.stdout is not None:  # it is where the shell has closed it
-            if lost:
-                print(f"note: standard error: {lost}; what the command said there is lost")
             sys.stdout.flush()  # now rather than at exit, where Python would complain
         return code
     except BrokenPipeError:  # as in `hyena generate ... | head`
@@ -110,30 +110,19 @@ class _Errors:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        self._kept(lambda: self._stream.write(text))
-        return len(text)
+        return self._kept(self._stream.write, text) or len(text)
 
     def flush(self) -> None:
         self._kept(self._stream.flush)
 
-    def _kept(self, action: Callable[[], object]) -> None:
+    def _kept(self, action: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            action()
+            return action(*arguments)
         except BrokenPipeError:
             raise
         except OSError as problem:
             self.lost = _describe(problem)
             _drop(self._stream)
-
-
-@contextmanager
-def _kept_errors() -> Iterator[_Errors]:
-    before = sys.stderr
-    sys.stderr = errors = cast(Any, _Errors(before))
-    try:
-        yield errors
-    finally:
-        sys.stderr = before
 
 
 def _open_streams() -> None:
@@ -223,21 +212,20 @@ def _run(command: str, words: list[str], *, alone: bool) -> int:
 
 
 @contextmanager
-def _handled(number: int, usual: object, handler: Callable[..., None]) -> Iterator[None]:
+def _handled(number: int, usual: Any, handler: Callable[..., None]) -> Iterator[None]:
     """Within it a signal has this handler, unless it is ignored or has one of another program.
 
     Commands that end in their own way when asked to set handlers of their own meanwhile.
     """
     main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(number)
-    if not (main_thread and before is usual):
-        yield
-        return
-    signal.signal(number, handler)
+    ours = main_thread and signal.getsignal(number) is usual
+    if ours:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(number, before)
+        if ours:
+            signal.signal(number, usual)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
