@@ -1,9 +1,9 @@
 """`hyena bench`: the convolution, the operator and generation against their rivals."""
 
 import datetime
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +11,6 @@ import torch
 
 from hyena.bench import convolution as conv
 from hyena.bench import folder, generation
-from hyena.bench.convolution.cases import Case, Mode
-from hyena.bench.goals import Goal, Results
 from hyena.bench.reference import head_size
 from hyena.bench.report import goal_rows
 from hyena.cli.bar import bar
@@ -86,136 +84,58 @@ class Config:
 def run(config: Config) -> int:
     """Measures, writes the report and prints what became of the goals.
 
+    The convolution is measured in processes of its own, generation in this one.
+
     Returns: 0, or 1 if a case could not be measured.
     """
-    return _generation(config) if config.suite == "generate" else _convolution(config)
-
-
-def _convolution(config: Config) -> int:
-    """In processes of its own."""
-    cases = chosen(config)
-    threads = config.threads or torch.get_num_threads()
-    where = {**_where(), "threads": threads}
-    for name in ("seconds", "repeats"):  # so that cases timed otherwise are not taken for these
-        where[name] = getattr(config, name) or "those of the suite"
-    del where["allocator"]
-    out = _folder(config, "convolution", where)
-    small = _SMALL if config.suite == "quick" else None
-    with bar("rows") as report:
-        results = conv.run.run(
-            cases,
-            out,
-            where,
-            threads=threads,
-            seconds=config.seconds,
-            repeats=config.repeats or 100,
-            limits=small,
-            progress=lambda n: report(n, len(cases)),
-        )
-    limits, goals = folder.read_limits(out), conv.goals.goals()
-    document = {"setting": where, "limits": limits, "goals": [g.record(results) for g in goals]}
-    _write(out, {**document, "cells": results}, conv.report.report(results, where, limits))
-    conv.drawings.draw(results, out)
-    shown = goals if any(case.suite == "goals" for case in cases) else []
-    return _told(out, shown, conv.cases.CONTENDERS, results, cases)
-
-
-def _generation(config: Config) -> int:
-    """In this process."""
-    cases = generation.cases.chosen(config.lengths, small=config.quick, large=config.large)
-    seconds = config.seconds or generation.run.SECONDS
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads or before)
-    try:
-        where = {**_where(), **generation.run.setting(seconds, config.repeats)}
-        out = _folder(config, "generation", where)
-        with bar("rows") as report:
-            results = generation.run.run(
-                cases,
-                out,
-                where,
-                seconds=seconds,
-                repeats=config.repeats,
-                progress=lambda n: report(n, len(cases)),
-            )
-    finally:
-        torch.set_num_threads(before)
-    goals = generation.goals.goals()
-    document = {"setting": where, "goals": [goal.record(results) for goal in goals]}
-    _write(out, {**document, "rows": results}, generation.report.report(results, where))
-    generation.drawings.draw(results, out)
-    shown = [] if config.quick else goals
-    return _told(out, shown, generation.cases.CONTENDERS, results, cases)
-
-
-def _where() -> dict[str, Any]:
     resolve_backend("auto")  # a HYENA_ISA that cannot be is an error at once, not in every case
-    where = {**setting(), **convolution()}
+    before = torch.get_num_threads()
+    threads, seconds, repeats = config.threads or before, config.seconds, config.repeats
+    where = {**setting(), **convolution(), "threads": threads}
     del where["command"]
-    return where
-
-
-def _folder(config: Config, what: str, where: Mapping[str, Any]) -> Path:
-    """The folder of the results, empty if they are to be measured again."""
-    name = f"{what}_{hardware()}_{datetime.date.today():%Y-%m-%d}"
-    out = RESULTS / name if config.out is None else config.out
+    suite: Any  # one of the two modules, which have the same parts
+    cases: Sequence[folder.Case]
+    measure: Callable[..., dict[str, folder.Result]]
+    if config.suite == "generate":
+        suite, what = generation, "generation"
+        cases = generation.cases.chosen(config.lengths, small=config.quick, large=config.large)
+        seconds = seconds or generation.run.SECONDS
+        where |= generation.run.setting(seconds, repeats)
+        measure = partial(generation.run.run, seconds=seconds, repeats=repeats)
+        with_goals = not config.quick
+    else:
+        suite, what = conv, "convolution"
+        cases = conv.cases.chosen(config.suite, config.widths, config.lengths, config.modes)
+        del where["allocator"]
+        where["seconds"] = seconds or "those of the suite"  # cases timed otherwise are others
+        where["repeats"] = repeats or "those of the suite"
+        limits = _SMALL if config.suite == "quick" else None
+        measure = partial(conv.run.run, threads=threads, seconds=seconds, limits=limits)
+        measure = partial(measure, repeats=repeats or 100)
+        with_goals = config.suite in ("goals", "all")
+    out = config.out or RESULTS / f"{what}_{hardware()}_{datetime.date.today():%Y-%m-%d}"
     if config.fresh:
         folder.clear(out)
-    kernel = f"{where['backend']} backend, kernel {where['kernel']}"
-    print(f"ours: {kernel}; threads: {where['threads']}")
-    return out
-
-
-def _write(out: Path, document: Mapping[str, Any], text: str) -> None:
+    print(f"ours: {where['backend']} backend, kernel {where['kernel']}; threads: {threads}")
+    torch.set_num_threads(threads)
+    try:
+        with bar("rows") as report:
+            results = measure(cases, out, where, progress=lambda n: report(n, len(cases)))
+    finally:
+        torch.set_num_threads(before)
+    goals = suite.goals.goals()
+    document = {"setting": where, "goals": [goal.record(results) for goal in goals]}
+    if suite is conv:
+        found = folder.read_limits(out)
+        document |= {"limits": found, "cells": results}
+        text = conv.report.report(results, where, found)
+    else:
+        document["rows"] = results
+        text = generation.report.report(results, where)
     folder.write_json(out / "results.json", document)
     write_text(out / "table.md", text)
-
-
-def _told(
-    out: Path,
-    goals: Sequence[Goal],
-    labels: Mapping[str, str],
-    results: Results,
-    cases: Sequence[folder.Case],
-) -> int:
-    """Prints what became of the goals; 1 if a case that was asked for failed."""
-    if goals:
-        print(table(goal_rows(goals, results, labels)))
+    suite.drawings.draw(results, out)
+    if with_goals:
+        print(table(goal_rows(goals, results, suite.cases.CONTENDERS)))
     print(out)
     return int(any("failed" in results[case.key] for case in cases))
-
-
-def chosen(config: Config) -> list[Case]:
-    """The rows that a configuration asks for. Raises: ValueError if there are none."""
-    widths, lengths = config.widths, config.lengths
-    sizes: dict[str, Sequence[int]] = {} if widths is None else {"widths": widths}
-    sizes |= {} if lengths is None else {"lengths": lengths}
-    cases: list[Case] = []
-    if config.suite in ("goals", "all"):
-        cases += [
-            case
-            for case in conv.cases.goals()
-            if (widths is None or case.width in widths)
-            and (lengths is None or {case.length, case.beside} & {*lengths})
-        ]
-    if config.suite in ("sweep", "all"):
-        cases += conv.cases.sweep(**sizes)
-    if config.suite == "quick":
-        cases += conv.cases.quick(**sizes)
-    cases = [kept for case in cases if (kept := _in_modes(case, config.modes)).contenders]
-    if not cases:
-        asked = {**sizes, "modes": config.modes}
-        given = [f"{name} {json.dumps(values)}" for name, values in asked.items() if values]
-        raise ValueError(
-            f"no row of the suite {config.suite} has {' and '.join(given)}; leave some of them out"
-        )
-    return cases
-
-
-def _in_modes(case: Case, modes: Sequence[Mode]) -> Case:
-    """The case without the contenders of other modes; errors do not hang on the mode."""
-    if case.work == "error":
-        return case
-    kept = tuple(name for name in case.contenders if case.mode(name) in modes)
-    memory = tuple(name for name in case.memory if name in kept)
-    return replace(case, contenders=kept, memory=memory)

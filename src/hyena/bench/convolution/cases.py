@@ -3,10 +3,11 @@
 Sizes: B batch, D width, L length.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from hyena.bench.allocator import Allocator
 
@@ -199,6 +200,42 @@ def quick(widths: Sequence[int] = (8,), lengths: Sequence[int] = (64, 100)) -> l
             cases.append(_error("quick", width, length))
     cases = [replace(case, seconds=0.02) for case in cases]
     return [replace(cases[0], memory=_MEMORY[:1]), *cases[1:]]
+
+
+def chosen(
+    suite: str, widths: Sequence[int] | None, lengths: Sequence[int] | None, modes: Sequence[Mode]
+) -> list[Case]:
+    """The cases of a suite, or of "all", that are asked for.
+
+    Args: widths and lengths, none for those of the suite; modes, on which errors do not hang.
+    Raises: ValueError if there are none.
+    """
+    given = {"widths": widths, "lengths": lengths}
+    sizes: Any = {name: values for name, values in given.items() if values is not None}
+    cases: list[Case] = []
+    if suite in ("goals", "all"):
+        cases += [
+            case
+            for case in goals()
+            if (widths is None or case.width in widths)
+            and (lengths is None or {case.length, case.beside} & {*lengths})
+        ]
+    if suite in ("sweep", "all"):
+        cases += sweep(**sizes)
+    if suite == "quick":
+        cases += quick(**sizes)
+    found = []
+    for case in cases:
+        kept = tuple(x for x in case.contenders if case.work == "error" or case.mode(x) in modes)
+        if kept:
+            memory = tuple(name for name in case.memory if name in kept)
+            found.append(replace(case, contenders=kept, memory=memory))
+    if not found:
+        asked = [f"{name} {json.dumps(x)}" for name, x in {**sizes, "modes": modes}.items() if x]
+        raise ValueError(
+            f"no row of the suite {suite} has {' and '.join(asked)}; leave some of them out"
+        )
+    return found
 
 
 def _is_power_of_4(length: int) -> bool:
