@@ -4,21 +4,21 @@ import pytest
 import torch
 from comparison import assert_close
 from small_models import small_model, tokens
+from torch.export import Dim
 
-from hyena.ops import backends
+from hyena.ops.native import library
 
 # Dynamo makes an instance of the autograd function, of which PyTorch warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 
 
+@pytest.mark.parametrize("isa", ["none", library.isa()])
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # inside torch.export
-def test_exports() -> None:
-    """With the kernel for any batch; PyTorch's FFT goes over channels in as many pieces as fit."""
-    model, ids = small_model("hyena,attention", torch.float32, layers=2), tokens(2, 20)
-    any_batch = "native" in backends()
-    sizes = ({0: torch.export.Dim("batch", min=1, max=64)},) if any_batch else None
-    with torch.no_grad():
-        program = torch.export.export(model, (ids,), dynamic_shapes=sizes)
-        for batch in (1, 2, 5) if any_batch else (2,):
-            other = tokens(batch, 20, seed=1)
-            assert_close(program.module()(other), model(other), 1e-5)
+def test_an_exported_model_takes_any_batch_and_length(isa: str) -> None:
+    model = small_model("hyena,attention", torch.float32, layers=2, max_length=200)
+    sizes = {0: Dim("batch", min=1, max=64), 1: Dim("length", min=2, max=200)}
+    with torch.no_grad(), library.use(isa):
+        program = torch.export.export(model, (tokens(2, 20),), dynamic_shapes=(sizes,)).module()
+        for batch, length in ((1, 2), (2, 63), (5, 64), (2, 65), (1, 200)):
+            ids = tokens(batch, length, seed=1)
+            assert_close(program(ids), model(ids), 1e-5)
