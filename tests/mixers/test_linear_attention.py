@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyena.mixers import LinearAttention
-from hyena.mixers.rivals.linear_attention import chunked, features
+from hyena.mixers.rivals.linear_attention import features
+from hyena.mixers.rivals.scans.chunks import chunked
 
 D = 8
 

@@ -8,7 +8,8 @@ from comparison import assert_all_close, assert_close, with_gradients, with_modu
 from torch import Tensor
 from torch.nn import functional as F
 
-from hyena.mixers.rivals.mamba2 import Mamba2, ssd
+from hyena.mixers.rivals.mamba2 import CHUNK, Mamba2
+from hyena.mixers.rivals.scans.chunks import chunked
 
 D = 6
 
@@ -23,6 +24,15 @@ def make(**options: int) -> Mamba2:
 
 def draw(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def ssd(
+    x: Tensor, a: Tensor, write: Tensor, read: Tensor, ids: Tensor | None, size: int = CHUNK
+) -> tuple[Tensor, Tensor]:
+    """`chunked` with heads that share what is written and read, and the last state."""
+    heads = x.transpose(1, 2)
+    v, h = chunked(read[:, None], write[:, None], heads, ids, size, a.transpose(1, 2))
+    return v.transpose(1, 2), h[:, :, -1]
 
 
 def recurrence(x: Tensor, a: Tensor, write: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:

@@ -81,9 +81,9 @@ class Room(NamedTuple):
 class Mixer(nn.Module):
     """A layer on (B, L, D) that carries information along the sequence, causally.
 
-    A mixer writes `_mix`, `_prefill` and `_step`, on arguments that have been checked, the input
-    zero at padding; the shapes of its state, or if that has no fixed ones, `state_size` and
-    `_is_own`; and its `_flops`. Attributes: ``width`` D.
+    A mixer writes `_mix` and `_step`, on arguments that have been checked, the input zero at
+    padding; the shapes of its state, or if that has no fixed ones, `state_size` and `_is_own`; and
+    its `_flops`. Attributes: ``width`` D.
     """
 
     spec: ClassVar[Spec]
@@ -117,7 +117,7 @@ class Mixer(nn.Module):
         """
         u = self._checked(u, mask)
         segments = segments_of(self._name, document_ids, cu_seqlens, *u.shape[:2])
-        return self._mix(u, mask, segments)
+        return self._mix(u, mask, segments, None)[0]
 
     def prefill(
         self,
@@ -148,7 +148,7 @@ class Mixer(nn.Module):
             )
         check_left_padding(self._name, mask)
         check_future(self._name, future)
-        return self._prefill(u, mask, Room(future, keep_inputs))
+        return self._mix(u, mask, None, Room(future, keep_inputs))
 
     def step(self, u: Tensor, state: Any) -> tuple[Tensor, Any]:
         """One more token: u (B, D) → y (B, D) and the state after it.
@@ -180,12 +180,11 @@ class Mixer(nn.Module):
         check_size(f"{self._name}.flops", "batch", batch, 1)
         return self._flops(length, batch)
 
-    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        """`forward`; no segments mean that each row is one document."""
-        raise NotImplementedError
-
-    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, Any]:
-        """`prefill`."""
+    def _mix(
+        self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
+    ) -> tuple[Tensor, Any]:
+        """`forward`, and for a `prefill`, which alone has ``room``, the state; no segments mean
+        that each row is one document."""
         raise NotImplementedError
 
     def _step(self, u: Tensor, state: Any) -> tuple[Tensor, Any]:

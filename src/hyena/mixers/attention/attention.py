@@ -75,11 +75,22 @@ class CausalSelfAttention(Mixer):
         self.in_proj = nn.Linear(width, 3 * width, device=device, dtype=dtype)
         self.out_proj = nn.Linear(width, width, device=device, dtype=dtype)
 
-    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        return self._attend(u, mask, segments)[0]
-
-    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, AttentionState]:
-        y, k, v = self._attend(u, mask, None)
+    def _mix(
+        self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
+    ) -> tuple[Tensor, AttentionState | None]:
+        q, k, v = self._heads(u)
+        allowed = _allowed(mask, segments, u.shape[1], u.device)
+        y = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=allowed,
+            is_causal=allowed is None,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        y = self.out_proj(y.transpose(1, 2).flatten(2))
+        if room is None:
+            return y, None
         state = AttentionState(k.detach(), v.detach(), mask)
         state.reserve(state.length + (room.future or 0))  # out of z, which it would keep alive
         return y, state
@@ -134,21 +145,6 @@ class CausalSelfAttention(Mixer):
 
     def _is_own(self, state: AttentionState) -> bool:
         return state.sizes == (self.heads, self.head_dim)
-
-    def _attend(
-        self, u: Tensor, mask: Tensor | None, segments: Segments | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = self._heads(u)
-        allowed = _allowed(mask, segments, u.shape[1], u.device)
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=allowed,
-            is_causal=allowed is None,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        return self.out_proj(y.transpose(1, 2).flatten(2)), k, v
 
     def _heads(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys, rotated if they are to be, and values: (B, H, L, E) each."""

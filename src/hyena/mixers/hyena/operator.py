@@ -156,39 +156,36 @@ class HyenaOperator(Mixer):
             self.filter = filter
             self._state_sizes = (order + 1) * width, short_width - 1, order - 1, width
 
-    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        self._check_span(u.shape[1], mask, segments)
-        kernels = self._kernels(u.shape[1], segments)
-        dropout = self.training and self.dropout > 0
-        if mask is None and not dropout and is_plain(self._short, ShortConv):
+    def _mix(
+        self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
+    ) -> tuple[Tensor, HyenaState | None]:
+        L = u.shape[1]
+        self._check_span(L, mask, segments)
+        planned = 0 if room is None else planned_for(self.filter, L, room)
+        # A spectrum for this one length is not worth keeping beside a small state.
+        kernels = self._taps(L + planned) if planned else self._kernels(L, segments)
+        plain = mask is None and room is None and not (self.training and self.dropout > 0)
+        if plain and is_plain(self._short, ShortConv):
             layers = self.in_proj, self._short, self.out_proj
             y = fused(u, *layers, kernels, segments, **self._options())
-            return channels_last(self.out_proj, y)
+            return channels_last(self.out_proj, y), None
         # Definition 3.1: x⁰, …, x^{N−1} and v, (B, D, L) each; then v ← h * (xⁿ · v) from the last
-        *gates, v = self._short(self._projected(u, mask), segments).split(self.width, dim=1)
-        for gate, kernel in zip(reversed(gates[1:]), kernels, strict=True):
-            v = self._convolve(self._gated(v, gate, mask), kernel, segments)
-        return channels_last(self.out_proj, v * gates[0])
-
-    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, HyenaState]:
-        L = u.shape[1]
-        self._check_span(L, mask, None)
-        planned = planned_for(self.filter, L, room)
-        # A spectrum for this one length is not worth keeping beside a small state.
-        kernels = self._taps(L + planned) if planned else self._kernels(L, None)
-        inputs, pending = [], []
         z = self._projected(u, mask)
-        *gates, v = self.short_conv(z).split(self.width, dim=1)
+        *gates, v = self._short(z, segments).split(self.width, dim=1)
+        inputs, pending = [], []
         for gate, kernel in zip(reversed(gates[1:]), kernels, strict=True):
             v = self._gated(v, gate, mask)
-            inputs.append(v.detach())
+            if room is not None:
+                inputs.append(v.detach())
             if planned:  # zeros in place of the inputs to come
                 y = self._convolve(F.pad(v.to(wide(v.dtype)), (0, planned)), kernel, None)
                 v = y[..., :L].to(v.dtype)
                 pending.append(y[..., L:].detach())
             else:
-                v = self._convolve(v, kernel, None)
+                v = self._convolve(v, kernel, segments)
         y = channels_last(self.out_proj, v * gates[0])
+        if room is None:
+            return y, None
         return y, state_after(self.filter, z, self.short_width, inputs, pending, room)
 
     def _step(self, u: Tensor, state: HyenaState) -> tuple[Tensor, HyenaState]:

@@ -83,14 +83,15 @@ class AFTConv(Mixer):
         nn.init.zeros_(self.gain)
         nn.init.zeros_(self.offset)
 
-    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+    def _mix(
+        self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
+    ) -> tuple[Tensor, AFTConvState | None]:
         q, k, v = self._project(u, mask)
-        return self._gate(q, self._average(k, v, starts_of(segments))[0])
-
-    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, AFTConvState]:
+        y, totals, top = self._average(k, v, starts_of(segments))
+        y = self._gate(q, y)
+        if room is None:
+            return y, None
         L = u.shape[1]
-        q, k, v = self._project(u, mask)
-        y, totals, top = self._average(k, v, None)
         near = min(self.taps - 1, L)  # tokens that stay in the window of the next one
         missing = (0, 0, self.taps - 1 - near, 0)
         if near < L:
@@ -98,14 +99,9 @@ class AFTConv(Mixer):
             exponent = top[:, L - 1 - near].clone()
         else:
             before, exponent = torch.zeros_like(totals[:, :, 0]), torch.full_like(top[:, 0], EMPTY)
-        state = AFTConvState(
-            F.pad(k[:, L - near :], missing, value=EMPTY),
-            F.pad(v[:, L - near :], missing),
-            before[0],
-            before[1],
-            exponent,
-        )
-        return self._gate(q, y), state
+        keys = F.pad(k[:, L - near :], missing, value=EMPTY)
+        values = F.pad(v[:, L - near :], missing)
+        return y, AFTConvState(keys, values, before[0], before[1], exponent)
 
     def _step(self, u: Tensor, state: AFTConvState) -> tuple[Tensor, AFTConvState]:
         q, k, v = self._project(u, None)

@@ -90,13 +90,14 @@ class GSS(Mixer):
     def extra_repr(self) -> str:
         return f"width={self.width}, channels={self.channels}, state={self.state}"
 
-    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        return self._gated(u, self.filter(self._read(u, mask), segments=segments))
-
-    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, GSSState]:
-        carry: list[Tensor] = []
-        x = self.filter(self._read(u, mask), carry=carry)
-        return self._gated(u, x), GSSState(*carry)
+    def _mix(
+        self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
+    ) -> tuple[Tensor, GSSState | None]:
+        carry: list[Tensor] | None = None if room is None else []
+        read = zero_at_padding(self._reduced(u), mask)  # biases fill it
+        x = self.filter(read.transpose(1, 2), segments=segments, carry=carry)  # (B, H, L)
+        y = self.out_proj(channels_last(self.up_proj, x) * F.gelu(self.gate_proj(u)))
+        return y, GSSState(*carry) if carry else None
 
     def _step(self, u: Tensor, state: GSSState) -> tuple[Tensor, GSSState]:
         carry = [state.x]
@@ -110,11 +111,3 @@ class GSS(Mixer):
     def _reduced(self, u: Tensor) -> Tensor:
         """What the state spaces read: (…, D) → (…, H)."""
         return self.norm(F.gelu(apply_linear(self.in_proj, u)))
-
-    def _read(self, u: Tensor, mask: Tensor | None) -> Tensor:
-        """The same of a whole sequence, (B, H, L), zero at padding, which biases fill."""
-        return zero_at_padding(self._reduced(u), mask).transpose(1, 2)
-
-    def _gated(self, u: Tensor, x: Tensor) -> Tensor:
-        """u (B, L, D), and what comes out of the state spaces, (B, H, L) → (B, L, D)."""
-        return self.out_proj(channels_last(self.up_proj, x) * F.gelu(self.gate_proj(u)))

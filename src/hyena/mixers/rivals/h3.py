@@ -99,12 +99,19 @@ class H3(Mixer):
     def extra_repr(self) -> str:
         return f"width={self.width}, head_dim={self.head_dim}, state={self.state}"
 
-    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        return self._attend(u, mask, segments)[0]
-
-    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, H3State]:
-        carry: list[Tensor] = []
-        y, k = self._attend(u, mask, None, carry)
+    def _mix(
+        self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
+    ) -> tuple[Tensor, H3State | None]:
+        # The projection's bias fills padding. Shifted keys there are not zero, but values are.
+        z = zero_at_padding(channels_first(self.in_proj, u), mask, 1)
+        q, k, v = z.split(self.width, dim=1)
+        kv = self._products(self.shift(k, segments=segments), v)
+        repeated = _repeated(segments, self.head_dim**2)
+        carry: list[Tensor] | None = None if room is None else []
+        y = self._read(q, self.filter(kv, segments=repeated, carry=carry))
+        y = channels_last(self.out_proj, y)
+        if carry is None:
+            return y, None
         keep = self.state - 1
         keys = F.pad(k, (max(keep - k.shape[-1], 0), 0))
         return y, self._after(keys[..., keys.shape[-1] - keep :].contiguous(), carry)
@@ -124,22 +131,6 @@ class H3(Mixer):
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         n = self.state
         return (self.width, n - 1), (self.head_dim**2, self.heads, n // 2, 2)
-
-    def _attend(
-        self,
-        u: Tensor,
-        mask: Tensor | None,
-        segments: Segments | None,
-        carry: list[Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """y (B, L, D) and the keys (B, D, L)."""
-        # The projection's bias fills padding. Shifted keys there are not zero, but values are.
-        z = zero_at_padding(channels_first(self.in_proj, u), mask, 1)
-        q, k, v = z.split(self.width, dim=1)
-        kv = self._products(self.shift(k, segments=segments), v)
-        repeated = _repeated(segments, self.head_dim**2)
-        y = self._read(q, self.filter(kv, segments=repeated, carry=carry))
-        return channels_last(self.out_proj, y), k
 
     def _products(self, k: Tensor, v: Tensor) -> Tensor:
         """k_i · v_j for each pair of channels of a head: (B, D, L) twice → (B·E·E, H, L)."""

@@ -13,7 +13,7 @@ from hyena.filters.precision import wide, without_autocast
 from hyena.mixers.flops import LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
-from hyena.mixers.rivals.scans.scan import linear_scan
+from hyena.mixers.rivals.scans.chunks import chunked
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
 from hyena.ops.arguments import check_sizes
@@ -72,14 +72,16 @@ class LinearAttention(Mixer):
         self.in_proj = nn.Linear(width, 3 * width, device=device, dtype=dtype)
         self.out_proj = nn.Linear(width, width, device=device, dtype=dtype)
 
-    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        return self._attend(u, mask, None if segments is None else segments.ids)[0]
-
-    def _prefill(
-        self, u: Tensor, mask: Tensor | None, room: Room
-    ) -> tuple[Tensor, LinearAttentionState]:
-        y, sums = self._attend(u, mask, None)
-        return y, LinearAttentionState(sums[:, :, -1].clone())
+    def _mix(
+        self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
+    ) -> tuple[Tensor, LinearAttentionState | None]:
+        z = self.in_proj(u)
+        q, k, v = self._heads(z, mask)
+        ids = None if segments is None else segments.ids
+        with without_autocast(u):  # sums over the past are not for 16 bits
+            y, sums = chunked(q, k, v, ids, self._chunk)
+        y = self.out_proj(_divide(y).transpose(1, 2).flatten(2).to(z.dtype))
+        return y, None if room is None else LinearAttentionState(sums[:, :, -1].clone())
 
     def _step(self, u: Tensor, state: LinearAttentionState) -> tuple[Tensor, LinearAttentionState]:
         z = apply_linear(self.in_proj, u)
@@ -108,15 +110,6 @@ class LinearAttention(Mixer):
     def extra_repr(self) -> str:
         return f"width={self.width}, heads={self.heads}"
 
-    def _attend(self, u: Tensor, mask: Tensor | None, ids: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The output, and the sums up to each chunk's end, (B, H, n, E, E+1)."""
-        z = self.in_proj(u)
-        q, k, v = self._heads(z, mask)
-        with without_autocast(u):  # sums over the past are not for 16 bits
-            y, sums = chunked(q, k, v, ids, self._chunk)
-        y = _divide(y).transpose(1, 2).flatten(2)
-        return self.out_proj(y.to(z.dtype)), sums
-
     @property
     def _chunk(self) -> int:
         """C."""
@@ -137,43 +130,6 @@ class LinearAttention(Mixer):
 def features(x: Tensor) -> Tensor:
     """φ(x) = elu(x) + 1, which is e^x for negative x, without its rounding to zero below −17."""
     return x.clamp(max=0).exp() + x.relu()
-
-
-def chunked(
-    q: Tensor, k: Tensor, v: Tensor, ids: Tensor | None, size: int
-) -> tuple[Tensor, Tensor]:
-    r"""Σ_{s ≤ t} (q_t · k_s) v_s, in O(L·(C + E)·E), over the s in the document of t.
-
-    Args: q, k (B, H, L, E); v (B, H, L, F); ids (B, L) integers that increase from document to
-        document, or None; size C of a chunk.
-    Returns: the sums (B, H, L, F), and Σ k_s v_sᵀ over the chunks up to each, (B, H, n, E, F), of
-        the document that is open at the chunk's end.
-    """
-    L = q.shape[2]
-    q, k, v = (_cut(x, size) for x in (q, k, v))  # (B, H, n, C, ·)
-    scores = (q @ k.transpose(-1, -2)).tril()
-    keep = q.new_ones(1, 1, q.shape[2], 1)
-    if ids is not None:
-        # At the end of a chunk a document is open: of the chunk's keys the sums take those in it,
-        # and they keep what came before if it was open at the end of the chunk before. A query
-        # reads the sums of the chunk before if they are of its document.
-        ids = F.pad(ids, (0, -L % size), value=-1).unflatten(1, (-1, size))  # (B, n, C)
-        scores = scores.masked_fill((ids[..., :, None] != ids[..., None, :])[:, None], 0)
-        last = ids[..., -1:]
-        before = F.pad(last, (0, 0, 1, 0), value=-1)[:, :-1]
-        k = k.masked_fill((ids != last)[:, None, ..., None], 0)
-        q = q.masked_fill((ids != before)[:, None, ..., None], 0)
-        keep = (last == before).to(q.dtype)[:, None]
-    added = k.transpose(-1, -2) @ v  # (B, H, n, E, F)
-    sums = linear_scan(added.flatten(-2), keep).unflatten(-1, added.shape[-2:])
-    earlier = F.pad(sums, (0, 0, 0, 0, 1, 0))[:, :, :-1]
-    y = scores @ v + q @ earlier
-    return y.flatten(2, 3)[:, :, :L], sums
-
-
-def _cut(x: Tensor, size: int) -> Tensor:
-    """(B, H, L, ·) → (B, H, n, size, ·), filled up with zeros."""
-    return F.pad(x, (0, 0, 0, -x.shape[2] % size)).unflatten(2, (-1, size))
 
 
 def _divide(y: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from hyena.mixers.flops import NORM, SIGMOID, LayerFlops, rival_flops
 from hyena.mixers.hyena.short_conv import ShortConv
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
-from hyena.mixers.rivals.scans.scan import linear_scan
+from hyena.mixers.rivals.scans.chunks import chunked
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
 from hyena.ops.arguments import check_sizes
@@ -146,14 +146,27 @@ class Mamba2(Mixer):
     def extra_repr(self) -> str:
         return f"width={self.width}, heads={self.heads}, state={self.state}"
 
-    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        return self._all(u, mask, segments)[0]
-
-    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, Mamba2State]:
-        y, inputs, h = self._all(u, mask, None)
+    def _mix(
+        self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
+    ) -> tuple[Tensor, Mamba2State | None]:
+        z, inputs, step = self.in_proj(u).split(self.sizes, dim=-1)
+        inputs = inputs.transpose(1, 2).contiguous()
+        x, write, read = self._read(self.short_conv(inputs, segments).transpose(1, 2))
+        # Nothing decays and nothing is written at padding, whatever the convolution's bias is.
+        step, rate = self._steps(step, mask)
+        size = max(min(CHUNK, u.shape[1]), 1)
+        ids = None if segments is None else segments.ids
+        with without_autocast(u):
+            added, log_decay = (step[..., None] * x).transpose(1, 2), (step * rate).transpose(1, 2)
+            v, h = chunked(read[:, None], write[:, None], added, ids, size, log_decay)
+            v = v.transpose(1, 2) + self.skip.to(x.dtype)[:, None] * x
+        y = self.out_proj(self._gated(v, z))
+        if room is None:
+            return y, None
         keep = self.taps - 1
         inputs = F.pad(inputs, (max(keep - inputs.shape[-1], 0), 0))
-        return y, Mamba2State(inputs[..., inputs.shape[-1] - keep :].contiguous(), h)
+        inputs = inputs[..., inputs.shape[-1] - keep :].contiguous()
+        return y, Mamba2State(inputs, h[:, :, -1].clone())
 
     def _step(self, u: Tensor, state: Mamba2State) -> tuple[Tensor, Mamba2State]:
         z, now, step = apply_linear(self.in_proj, u).split(self.sizes, dim=-1)
@@ -169,21 +182,6 @@ class Mamba2(Mixer):
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         return (self.sizes[1], self.taps - 1), (self.heads, self.state, self.head_dim)
-
-    def _all(
-        self, u: Tensor, mask: Tensor | None, segments: Segments | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The output, the inputs of the short convolution (B, I + 2n, L), and the state after."""
-        z, inputs, step = self.in_proj(u).split(self.sizes, dim=-1)
-        inputs = inputs.transpose(1, 2).contiguous()
-        x, write, read = self._read(self.short_conv(inputs, segments).transpose(1, 2))
-        # Nothing decays and nothing is written at padding, whatever the convolution's bias is.
-        step, rate = self._steps(step, mask)
-        with without_autocast(u):
-            ids = None if segments is None else segments.ids
-            v, h = ssd(step[..., None] * x, step * rate, write, read, ids)
-            v = v + self.skip.to(x.dtype)[:, None] * x
-        return self.out_proj(self._gated(v, z)), inputs, h
 
     def _read(self, convolved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (…, H, P), and B and C (…, n), in float32 or wider, of (…, I + 2n)."""
@@ -203,51 +201,3 @@ class Mamba2(Mixer):
         if mask is not None:
             step = step.masked_fill(~mask[..., None], 0)
         return step, -self.log_decay.to(dtype).exp()
-
-
-def ssd(
-    x: Tensor, a: Tensor, write: Tensor, read: Tensor, ids: Tensor | None, size: int = CHUNK
-) -> tuple[Tensor, Tensor]:
-    r"""h_t = e^{a_t} h_{t−1} + write_t x_tᵀ and v_t = h_tᵀ read_t, over the document of t.
-
-    Sums of exponents are formed of the terms between two positions, not as the difference of two
-    running sums, and every exponent is at most zero: nothing cancels and nothing overflows.
-
-    Args: x (B, L, H, P); a (B, L, H), at most zero; write, read (B, L, n); ids (B, L) integers
-        that increase from document to document, or None; size S of a chunk.
-    Returns: v (B, L, H, P), and without ids h after the last position, (B, H, n, P).
-    """
-    B, L, H, P = x.shape
-    if x.numel() == 0:
-        return x, x.new_zeros(B, H, write.shape[-1], P)
-    size = min(size, L)
-    x, a = (_cut(t, size).movedim(3, 2) for t in (x, a[..., None]))  # (B, c, H, S, ·)
-    write, read = (_cut(t, size)[:, :, None] for t in (write, read))  # (B, c, 1, S, n)
-    earlier = torch.ones(size, size, dtype=torch.bool, device=x.device).tril(-1)
-    # Entry (t, s): Σ a over s < i ≤ t
-    between = a.expand(-1, -1, -1, -1, size).masked_fill(~earlier, 0).cumsum(-2)
-    alone = earlier.logical_not().triu(1)
-    since = a[..., 0].cumsum(-1)  # (B, c, H, S), from the beginning of the chunk
-    kept = since[..., -1].exp()  # (B, c, H)
-    if ids is not None:
-        # As in linear attention: a chunk hands on the document that is open at its end.
-        ids = F.pad(ids, (0, -L % size), value=-1).unflatten(1, (-1, size))  # (B, c, S)
-        last = ids[..., -1:]
-        before = F.pad(last, (0, 0, 1, 0), value=-1)[:, :-1]
-        alone = alone | (ids[..., :, None] != ids[..., None, :])[:, :, None]
-        since = since.masked_fill((ids != before)[:, :, None], -math.inf)
-        kept = kept * (last == before).to(kept.dtype)
-    decay = between.masked_fill(alone, -math.inf).exp()
-    v = (read @ write.transpose(-1, -2) * decay) @ x
-    added = (write * decay[..., -1, :, None]).transpose(-1, -2) @ x  # (B, c, H, n, P)
-    h = linear_scan(added.movedim(1, 2).flatten(-2), kept.movedim(1, 2)[..., None])
-    h = h.unflatten(-1, added.shape[-2:]).movedim(2, 1)
-    start = F.pad(h, (0, 0, 0, 0, 0, 0, 1, 0))[:, :-1]
-    v = v + (read * since.exp()[..., None]) @ start
-    return v.movedim(2, 3).flatten(1, 2)[:, :L], h[:, -1]
-
-
-def _cut(t: Tensor, size: int) -> Tensor:
-    """(B, L, …) → (B, c, size, …), filled up with zeros."""
-    padding = (0, 0) * (t.dim() - 2) + (0, -t.shape[1] % size)
-    return F.pad(t, padding).unflatten(1, (-1, size))

@@ -92,13 +92,20 @@ class RWKV(Mixer):
     def extra_repr(self) -> str:
         return f"width={self.width}"
 
-    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        return self._attend(u, mask, starts_of(segments))[0]
-
-    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, RWKVState]:
-        y, sums, exponents = self._attend(u, mask, None)
-        numerator, denominator = sums[:, :, -1].clone()
-        return y, RWKVState(u[:, -1].clone(), numerator, denominator, exponents[:, -1].clone())
+    def _mix(
+        self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
+    ) -> tuple[Tensor, RWKVState | None]:
+        # A real token after padding has zeros before it, like any first one.
+        starts = starts_of(segments)
+        r, k, v, decay, bonus = self._project(u, previous(u, starts))
+        if mask is not None:
+            k = k.masked_fill(~mask[..., None], EMPTY)
+        y, sums, exponents = wkv(k, v, decay, bonus, starts)
+        y = self._gate(r, y)
+        if room is None:
+            return y, None
+        last = (u[:, -1], *sums[:, :, -1], exponents[:, -1])
+        return y, RWKVState(*(x.clone() for x in last))
 
     def _step(self, u: Tensor, state: RWKVState) -> tuple[Tensor, RWKVState]:
         r, k, v, decay, bonus = self._project(u, state.input)
@@ -107,17 +114,6 @@ class RWKV(Mixer):
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         return ((self.width,),) * 4
-
-    def _attend(
-        self, u: Tensor, mask: Tensor | None, starts: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The output, and the sums and exponents of `wkv`."""
-        # A real token after padding has zeros before it, like any first one.
-        r, k, v, decay, bonus = self._project(u, previous(u, starts))
-        if mask is not None:
-            k = k.masked_fill(~mask[..., None], EMPTY)
-        y, sums, exponents = wkv(k, v, decay, bonus, starts)
-        return self._gate(r, y), sums, exponents
 
     def _project(self, u: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """r; and in float32 or wider k, v, decay and bonus."""

@@ -74,21 +74,18 @@ class S4D(Mixer):
     def extra_repr(self) -> str:
         return f"width={self.width}, state={self.state}"
 
-    def _mix(self, u: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        return self._gated(self.filter(u.transpose(1, 2), segments=segments))
-
-    def _prefill(self, u: Tensor, mask: Tensor | None, room: Room) -> tuple[Tensor, S4DState]:
-        carry: list[Tensor] = []
-        return self._gated(self.filter(u.transpose(1, 2), carry=carry)), S4DState(*carry)
+    def _mix(
+        self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
+    ) -> tuple[Tensor, S4DState | None]:
+        carry: list[Tensor] | None = None if room is None else []
+        y = F.gelu(self.filter(u.transpose(1, 2), segments=segments, carry=carry))
+        y = F.glu(channels_last(self.out_proj, y), dim=-1)  # (B, D, L) → (B, L, D)
+        return y, S4DState(*carry) if carry else None
 
     def _step(self, u: Tensor, state: S4DState) -> tuple[Tensor, S4DState]:
         carry = [state.x]
         y = F.gelu(self.filter(u[..., None], carry=carry)[..., 0])
         return F.glu(apply_linear(self.out_proj, y), dim=-1), S4DState(*carry)
-
-    def _gated(self, y: Tensor) -> Tensor:
-        """(B, D, L) → (B, L, D)."""
-        return F.glu(channels_last(self.out_proj, F.gelu(y)), dim=-1)
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         return ((self.width, self.state // 2, 2),)
