@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hyena.bench.generation.held import held_bytes
-from hyena.bench.generation.mixers import build_mixer, random_inputs
+from hyena.bench.generation.mixers import build_attention, build_operator, random_inputs
 from hyena.mixers import AttentionState, HyenaOperator
 
 FLOAT = 4
@@ -19,7 +19,7 @@ def state_of(mixer: Any, context: int, future: int) -> Any:
 
 def test_a_kv_cache_counts_with_the_room_it_has() -> None:
     for future in (8, 0):
-        state = state_of(build_mixer("attention", 8, 20), 12, future)
+        state = state_of(build_attention(8), 12, future)
         assert held_bytes(state) == 2 * 2 * 8 * (12 + future) * FLOAT
     assert held_bytes([state, state]) == held_bytes(state)
 
@@ -29,9 +29,9 @@ def test_all_that_a_view_keeps_alive_counts() -> None:
     assert held_bytes(AttentionState(k[:, :, :1], k[:, :, :1])) == 100 * 4 * FLOAT
 
 
-@pytest.mark.parametrize("name", ["hyena", "distilled"])
-def test_a_hyena_state_is_what_the_operator_says(name: str) -> None:
-    mixer = build_mixer(name, 8, 400)
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_a_hyena_state_is_what_the_operator_says(recurrent: bool) -> None:
+    mixer = build_operator(8, 400, recurrent=recurrent)
     state = state_of(mixer, 200, 100)
     assert held_bytes(state) == 2 * FLOAT * mixer.state_size(200, 100)
 

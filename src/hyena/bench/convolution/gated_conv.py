@@ -12,7 +12,7 @@ from torch import Tensor
 from hyena.bench import reference
 from hyena.bench.convolution import truth
 from hyena.bench.convolution.baselines import attention, public_gated_conv
-from hyena.bench.convolution.contender import Contender, Outputs, infer, made, train
+from hyena.bench.convolution.contender import Contender, Outputs, at_rows, infer, made, train
 from hyena.bench.reference import ATTENTION_TOLERANCE, BF16_TOLERANCE, CONV_TOLERANCE, head_size
 from hyena.ops import Backend, filter_spectrum, gated_conv
 
@@ -100,21 +100,13 @@ def _attention(B: int, D: int, L: int, dtype: torch.dtype, training: bool) -> Co
     generator = torch.Generator().manual_seed(0)
     q, k, v, dy = (torch.randn(B, D // E, L, E, generator=generator).to(dtype) for _ in range(4))
     leaves = [x.requires_grad_(training) for x in (q, k, v)]
-    rows = reference.compared_rows(L)
+
+    def call(dy: Tensor) -> Outputs:
+        return train(attention, leaves, leaves, dy) if training else infer(attention, leaves)
+
+    def truth(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        q, k, v = wide = [x.detach().double().requires_grad_(training) for x in leaves]
+        return reference.attention(q, k, v, rows), dict(zip("qkv", wide, strict=True))
+
     tolerance = ATTENTION_TOLERANCE if dtype == torch.float32 else BF16_TOLERANCE
-
-    def errors(got: Outputs) -> dict[str, float]:
-        wide = [x.detach().double().requires_grad_(training) for x in leaves]
-        y = reference.attention(wide[0], wide[1], wide[2], rows)
-        expected = [y.detach()]
-        if training:
-            expected += torch.autograd.grad(y, wide, dy[:, :, rows].double())
-        pairs = zip(("y", "q", "k", "v"), [got[0][:, :, rows], *got[1:]], expected, strict=False)
-        return {name: reference.relative_error(x, truth) for name, x, truth in pairs}
-
-    if not training:
-        return Contender(partial(infer, attention, leaves), errors, tolerance)
-    call = partial(train, attention, leaves, leaves)
-    # The truth of all gradients takes O(L²); that of a gradient of some positions only, O(L).
-    some = torch.zeros_like(dy).index_copy_(2, rows, dy[:, :, rows])
-    return Contender(partial(call, dy), errors, tolerance, partial(call, some))
+    return at_rows(call, dy, 2, truth, tolerance)

@@ -5,7 +5,6 @@ Sizes: B batch, D width, L length.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache, partial
 
 import torch
@@ -13,12 +12,11 @@ from torch import Tensor, nn
 
 from hyena.bench import reference
 from hyena.bench.convolution.baselines import AttentionBlock, PublicOperator
-from hyena.bench.convolution.contender import Contender, Outputs, infer, made, train
+from hyena.bench.convolution.contender import Contender, Outputs, at_rows, infer, made, train
 from hyena.bench.reference import ATTENTION_TOLERANCE, BF16_TOLERANCE, OPERATOR_TOLERANCE, seeded
 from hyena.mixers import HyenaOperator
 from hyena.ops import Backend
 
-Errors = Callable[[Outputs], dict[str, float]]
 _SHORT = "short_conv.weight"  # whose taps the two operators hold in opposite order
 
 
@@ -34,6 +32,7 @@ def operators(
     generator = torch.Generator().manual_seed(0)
     u, dy = (torch.randn(batch, length, width, generator=generator) for _ in range(2))
     u.requires_grad_(training)
+    dy = dy.bfloat16() if bf16 else dy  # like the outputs
     with seeded():
         operator = HyenaOperator(width, length)
         block = AttentionBlock(width)
@@ -42,8 +41,8 @@ def operators(
 
     def hyena(module: nn.Module, by_name: Mapping[str, Tensor], ours: bool) -> Contender:
         leaves = [u, *(by_name[name] for name in PublicOperator(operator).by_our_names())]
-        errors = partial(_errors, truth, ours)
-        return _contender(module, leaves, dy, training, bf16, errors, tolerance)
+        call = partial(_call, module.train(training), leaves, training, bf16, dy)
+        return Contender(call, partial(_errors, truth, ours), tolerance)
 
     def ours(backend: Backend = "auto") -> Contender:
         module = copy.deepcopy(operator)
@@ -72,28 +71,17 @@ def operators(
     return made(known, names, "the operator")
 
 
-def _contender(
-    module: nn.Module,
-    leaves: Sequence[Tensor],
-    dy: Tensor,
-    training: bool,
-    bf16: bool,
-    errors: Errors,
-    tolerance: float,
-) -> Contender:
-    """A module on leaves[0], timed as it is used: in evaluation without gradients, or trained."""
-    module.train(training)
+def _call(
+    module: nn.Module, leaves: Sequence[Tensor], training: bool, autocast: bool, dy: Tensor
+) -> Outputs:
+    """A module on leaves[0] as it is used: in evaluation without gradients, or trained."""
 
     def forward(u: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             y: Tensor = module(u)
         return y
 
-    call = partial(infer, forward, leaves[:1])
-    if training:
-        narrow = torch.bfloat16 if bf16 else leaves[0].dtype
-        call = partial(train, forward, leaves[:1], leaves, dy.to(narrow))
-    return Contender(call, errors, tolerance)
+    return train(forward, leaves[:1], leaves, dy) if training else infer(forward, leaves[:1])
 
 
 def _truth(
@@ -128,27 +116,15 @@ def _errors(truth: Callable[[], dict[str, Tensor]], ours: bool, got: Outputs) ->
 def _attention(
     block: AttentionBlock, u: Tensor, dy: Tensor, training: bool, autocast: bool
 ) -> Contender:
-    """The attention block, checked at some positions only, since its truth takes O(L) for each."""
-    rows = reference.compared_rows(u.shape[1])
-    leaves = {"u": u, **dict(block.named_parameters())}
-    some = torch.zeros_like(dy).index_copy_(1, rows, dy[:, rows])
-
-    def errors(got: Outputs) -> dict[str, float]:
+    def truth(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         wide = copy.deepcopy(block).double()
-        its = {"u": u.detach().double().requires_grad_(training), **dict(wide.named_parameters())}
+        leaf = u.detach().double().requires_grad_(training)
         with torch.set_grad_enabled(training):
-            y = reference.attention(*wide.heads(its["u"]), rows)
+            y = reference.attention(*wide.heads(leaf), rows)
             y = wide.out_proj(y.transpose(1, 2).flatten(2))
-        expected = [y.detach()]
-        if training:
-            expected += torch.autograd.grad(y, list(its.values()), dy[:, rows].double())
-        pairs = zip(["y", *its], [got[0][:, rows], *got[1:]], expected, strict=False)
-        return {name: reference.relative_error(x, truth) for name, x, truth in pairs}
+        return y, {"u": leaf, **dict(wide.named_parameters())}
 
+    leaves = [u, *block.parameters()]
+    call = partial(_call, block.train(training), leaves, training, autocast)
     narrow = autocast or u.dtype == torch.bfloat16
-    tolerance = BF16_TOLERANCE if narrow else ATTENTION_TOLERANCE
-    make = partial(_contender, block, list(leaves.values()), training=training, bf16=autocast)
-    timed = make(dy.to(u.dtype), errors=errors, tolerance=tolerance)
-    if not training:
-        return timed
-    return replace(timed, checked=make(some.to(u.dtype), errors=errors, tolerance=tolerance).call)
+    return at_rows(call, dy, 1, truth, BF16_TOLERANCE if narrow else ATTENTION_TOLERANCE)

@@ -29,13 +29,6 @@ FEWEST = 32  # tokens of a contender whose tokens all cost alike
 _ROWS = 32  # positions at which attention's truth is computed at a time
 
 
-def build_mixer(name: str, width: int, max_length: int) -> HyenaOperator | CausalSelfAttention:
-    """ "hyena", "distilled" or "attention", as the functions below make them."""
-    if name == "attention":
-        return build_attention(width)
-    return build_operator(width, max_length, recurrent=name == "distilled")
-
-
 def build_operator(width: int, max_length: int, *, recurrent: bool = False) -> HyenaOperator:
     """Order 2, the same weights each time, in evaluation mode.
 
