@@ -24,12 +24,7 @@ from hyena.files.records import from_plain, read_versioned, to_plain, write_reco
 from hyena.model import LanguageModel
 from hyena.model.checkpoint import read_weights
 from hyena.model.saved import WEIGHTS, list_checkpoints, step_of
-from hyena.training.checkpoint import (
-    prune,
-    remedy,
-    restore_optimizer,
-    write_checkpoint,
-)
+from hyena.training.checkpoint import prune, remedy, restore_optimizer, write_checkpoint
 
 FORMAT_VERSION = 1
 FOLDER, STATE = "checkpoints", "state.json"

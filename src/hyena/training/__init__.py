@@ -5,16 +5,8 @@
 """
 
 from hyena.model.saved import list_checkpoints
-from hyena.training.checkpoint import (
-    Best,
-    TrainingState,
-    read_training_state,
-)
-from hyena.training.config import (
-    CheckpointConfig,
-    EvaluationConfig,
-    TrainConfig,
-)
+from hyena.training.checkpoint import Best, TrainingState, read_training_state
+from hyena.training.config import CheckpointConfig, EvaluationConfig, TrainConfig
 from hyena.training.metrics import Record, read_metrics
 from hyena.training.optimizer import OptimizerConfig, ParameterRule, adamw, parameter_groups
 from hyena.training.run import TrainResult, train

@@ -20,11 +20,14 @@ from hyena.training.checkpoint import (
     FORMAT_VERSION,
     STATE,
     Best,
+    Start,
     config_yaml,
+    opened,
     point_to_best,
     prune,
     remedy,
     restore_optimizer,
+    tidy,
     write_checkpoint,
     written,
 )
@@ -36,7 +39,6 @@ from hyena.training.loss import mean_loss, window_loss
 from hyena.training.metrics import FILE, Metrics, Record
 from hyena.training.optimizer import adamw
 from hyena.training.progress import Progress
-from hyena.training.run_folder import Start, opened, tidy
 from hyena.training.schedule import learning_rate
 from hyena.training.signals import StopRequest, stop_on_signal
 
