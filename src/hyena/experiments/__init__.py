@@ -3,7 +3,7 @@
 A cell is one model trained on one task from one seed (``cell``). `run_cell` (``run``) trains it
 through its phases (``curriculum``, ``checkpoint``), measures and records it (``measure``,
 ``record``). A sweep is a table of cells (``plan``), each run in a process of its own (``sweep``),
-and written up beside the paper's figures (``report``, ``table``, ``paper``).
+and written up beside the paper's figures (``table``, ``paper``).
 """
 
 from hyena.experiments.cell import CellConfig, TaskTraining
@@ -12,9 +12,9 @@ from hyena.experiments.paper import paper_figure
 from hyena.experiments.plan import Group, Row, SweepConfig, make_plan
 from hyena.experiments.record import Result, Standing, read_result, read_standings
 from hyena.experiments.regression_model import RegressionModel
-from hyena.experiments.report import write_table
 from hyena.experiments.run import End, run_cell
 from hyena.experiments.sweep import SweepEnd, run_sweep
+from hyena.experiments.table import write_table
 
 __all__ = [
     "CellConfig",

@@ -1,9 +1,10 @@
-"""Sweeps as Markdown tables, in the shape of the paper's Tables 4.2, A.2 and C.1."""
+"""What is written of sweeps: Markdown tables in the shape of the paper's Tables 4.2, A.2 and C.1,
+figures, and all records."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,20 @@ from typing import Any
 from hyena.experiments.cell import word
 from hyena.experiments.measure import Measure, measure_of
 from hyena.experiments.paper import paper_figure
+from hyena.experiments.plan import FILE as SWEEP
 from hyena.experiments.plan import Settings
-from hyena.experiments.record import Result, Standing, pooled, reached
-from hyena.files import markdown
+from hyena.experiments.record import (
+    RECORDS,
+    Result,
+    Standing,
+    pooled,
+    reached,
+    read_records,
+    read_standings,
+    write_records,
+)
+from hyena.files import atomic, markdown
+from hyena.plots import Point, draw_intervals, draw_learning
 from hyena.tasks import TaskConfig, build_task
 from hyena.tasks.config import READS
 
@@ -30,6 +42,9 @@ AXES = {
     "copy_length": "copied tokens",
     "triggers": "triggers",
 }
+
+
+FILE = "table.md"
 
 
 @dataclass(frozen=True)
@@ -54,12 +69,30 @@ class Section:
     columns: list[int]
     at: dict[tuple[str, int], Standing]
 
-    def finished(self) -> Iterator[tuple[str, int, Standing]]:
-        """Row, column and standing of all figures, in order."""
-        for name, column in itertools.product(self.rows, self.columns):
-            standing = self.at.get((name, column))
-            if standing is not None and standing.seeds:
-                yield name, column, standing
+
+def write_table(folders: Sequence[Path], out: Path) -> Path:
+    """Writes ``table.md``, ``results.json`` (all records) and the figures.
+
+    Args: folders of sweeps, finished or not, or of tables; the folder to write to.
+
+    Returns: the table's path.
+    Raises: FileNotFoundError if there is neither in a folder; ValueError if files are damaged or
+        the sweeps do not fit into one table; OSError if the folder cannot be written.
+    """
+    standings = [standing for folder in folders for standing in _standings_of(folder)]
+    sections = lay_out(standings)
+    out.mkdir(parents=True, exist_ok=True)
+    write_records(out, standings)
+    drawings = _draw(sections, out)
+    atomic.write_text(out / FILE, table(sections, [path.name for path in drawings]))
+    return out / FILE
+
+
+def _standings_of(folder: Path) -> list[Standing]:
+    """A sweep's, or where there is none those of a table that was made elsewhere."""
+    if (folder / RECORDS).is_file() and not (folder / SWEEP).is_file():
+        return read_records(folder)
+    return read_standings(folder)
 
 
 def lay_out(standings: Sequence[Standing]) -> list[Section]:
@@ -221,19 +254,20 @@ def _runs(section: Section) -> list[list[str]]:
     """What each figure took, a row each."""
     heading = ["", AXES[section.axis], "protocol", "trials", "chosen", "seeds", "steps"]
     rows = [[*heading, "reached at", "tokens", "minutes", "minutes of trials", "parameters", ""]]
-    for name, column, standing in section.finished():
-        rows.append([name, f"{column:,}", *_run(standing)])
+    for name, column in itertools.product(section.rows, section.columns):
+        standing = section.at.get((name, column))
+        if standing is not None and standing.seeds and standing.best is not None:
+            rows.append([name, f"{column:,}", *_run(standing, standing.best)])
     return rows
 
 
-def _run(standing: Standing) -> list[str]:
-    assert standing.best is not None
+def _run(standing: Standing, best: int) -> list[str]:
     results = standing.seeds
     tried = [result for result in standing.tried if result is not None]
     return [
         str(results[0].config["training"]["protocol"]),
         f"{len(tried)} of {len(standing.trials)}",
-        _settings(standing.trials[standing.best]),
+        _settings(standing.trials[best]),
         f"{len(results)} of {standing.planned}",
         _each(f"{result.steps:,}" for result in results),
         _each(f"{reached(result)[1]:,}" for result in results),
@@ -291,35 +325,27 @@ def _by_examples(section: Section) -> list[str]:
             if standing is None or not standing.seeds:
                 continue
             details = [result.test.details for result in standing.seeds]
-            compared = "least_squares" in details[0]
+            own, best = _errors(details, "squared_error"), _errors(details, "least_squares")
             if not rows:
                 examples = [str(n) for n in details[0]["examples"]]
-                rows = [["examples", *examples, "mean", *(["ratio"] if compared else [])]]
-                if compared:
-                    rows.append(["least squares", *_errors(details, "least_squares"), ""])
-            ratio = [_ratio(details)] if compared else []
-            rows.append([name, *_errors(details, "squared_error"), *ratio])
+                rows = [["examples", *examples, "mean", *(["ratio"] if best else [])]]
+                rows += [["least squares", *_shown(best), ""]] if best else []
+            # Of the mean squared error to that of least squares on the same prompts.
+            ratio = [f"{sum(own) / sum(best):.3f}"] if best else []
+            rows.append([name, *_shown(own), *ratio])
         if rows:
             parts += [f"{AXES[section.axis].capitalize()} {column:,}:", markdown.table(rows)]
     return parts
 
 
-def _errors(details: list[dict[str, Any]], name: str) -> list[str]:
-    columns = [sum(column) / len(details) for column in _columns(details, name)]
-    return [f"{value:.3g}" for value in [*columns, sum(columns) / len(columns)]]
+def _errors(details: list[dict[str, Any]], name: str) -> list[float]:
+    """By the number of examples, the means over the seeds; empty if they have none such."""
+    seeds = [detail.get(name, []) for detail in details]
+    return [sum(column) / len(column) for column in zip(*seeds, strict=True)]
 
 
-def _ratio(details: list[dict[str, Any]]) -> str:
-    """Of the mean squared error to that of least squares on the same prompts."""
-    own, best = (
-        sum(map(sum, _columns(details, name))) for name in ("squared_error", "least_squares")
-    )
-    return f"{own / best:.3f}"
-
-
-def _columns(details: list[dict[str, Any]], name: str) -> list[tuple[float, ...]]:
-    """By the number of examples, the figures of the seeds."""
-    return list(zip(*(detail[name] for detail in details), strict=True))
+def _shown(errors: list[float]) -> list[str]:
+    return [f"{value:.3g}" for value in [*errors, sum(errors) / len(errors)]]
 
 
 def _failures(section: Section) -> str:
@@ -340,3 +366,70 @@ def _commands(section: Section) -> str:
         "Each figure's first seed, of the chosen trial, is run again by the following; where the "
         f"cell's folder is still there, with another --out.\n\n```sh\n{text}\n```"
     )
+
+
+def _draw(sections: Sequence[Section], out: Path) -> list[Path]:
+    """Draws ``TASK.png`` over the columns and ``TASK-learning.png`` for each task of which anything
+    is finished."""
+    drawn = []
+    for task in dict.fromkeys(section.task for section in sections):
+        its = [section for section in sections if section.task == task]
+        if not any(standing.seeds for section in its for standing in section.at.values()):
+            continue
+        measure = its[0].measure
+        percent, top = (1, None) if measure == "squared error" else (100, 100.0)
+        drawn += [
+            draw_intervals(
+                {section.title: _points(section, percent) for section in its},
+                out / f"{task}.png",
+                xlabel=AXES[its[0].axis],
+                ylabel=f"{_label(measure)}, test",
+                logarithmic=its[0].axis == "length",
+                top=top,
+            ),
+            draw_learning(
+                {title: runs for section in its for title, runs in _learning(section, percent)},
+                out / f"{task}-learning.png",
+                xlabel="training tokens, million",
+                ylabel=f"{_label(measure)}, validation",
+                top=top,
+            ),
+        ]
+    return drawn
+
+
+def _label(measure: Measure) -> str:
+    return measure if measure == "squared error" else f"{measure}, %"
+
+
+def _points(section: Section, percent: int) -> dict[str, list[Point]]:
+    """The figures of each row over the columns; beside errors those of least squares."""
+    curves: dict[str, list[Point]] = {name: [] for name in section.rows}
+    best: dict[int, float] = {}
+    for (name, column), standing in section.at.items():
+        if standing.seeds:
+            mean, low, high = pooled(standing.seeds)
+            curves[name].append(Point(column, percent * mean, percent * low, percent * high))
+            if "least_squares_mean" in standing.seeds[0].test.details:
+                best[column] = standing.seeds[0].test.details["least_squares_mean"]
+    if best:
+        curves["least squares"] = [Point(column, *3 * (best[column],)) for column in best]
+    return curves
+
+
+def _learning(
+    section: Section, percent: int
+) -> list[tuple[str, dict[str, list[list[tuple[float, float]]]]]]:
+    """A panel a column: its title, and the learning curves of each row's seeds."""
+    panels = []
+    for column in section.columns:
+        curves = {
+            name: [
+                [(point["tokens"] / 1e6, percent * point["value"]) for point in result.curve]
+                for result in section.at[name, column].seeds
+            ]
+            for name in section.rows
+            if (name, column) in section.at
+        }
+        panels.append((f"{section.title}, {AXES[section.axis]} {column:,}", curves))
+    return panels
