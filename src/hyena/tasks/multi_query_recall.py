@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hyena.ops.arguments import check_whole
 from hyena.tasks.batch import IGNORE, Batch
-from hyena.tasks.placement import interleaved
+from hyena.tasks.recall import interleaved
 from hyena.tasks.splits import DECIDING, Split, draw_split
 from hyena.tasks.words import letters, shortened
 

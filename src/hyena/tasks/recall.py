@@ -10,7 +10,6 @@ from torch import Tensor
 
 from hyena.ops.arguments import check_whole
 from hyena.tasks.batch import Batch
-from hyena.tasks.placement import interleaved
 from hyena.tasks.splits import DECIDING, Split, draw_split
 from hyena.tasks.words import letters, question
 
@@ -161,3 +160,8 @@ class PlainRecall(AssociativeRecall):
     name = "recall-plain"
     asks = "key-value pairs, then a key: answer its value"
     special = False
+
+
+def interleaved(keys: Tensor, values: Tensor) -> Tensor:
+    """key, value, key, value, …: (B, 2·P) from (B, P) each."""
+    return torch.stack([keys, values], dim=2).flatten(1)

@@ -9,12 +9,11 @@ import torch
 
 from hyena.tasks.addition import Addition
 from hyena.tasks.batch import Batch
-from hyena.tasks.counting import Counting
 from hyena.tasks.induction import InductionHead
 from hyena.tasks.linear_functions import LinearFunctions
-from hyena.tasks.majority import Majority
 from hyena.tasks.multi_query_recall import MultiQueryRecall
 from hyena.tasks.recall import AssociativeRecall, PlainRecall
+from hyena.tasks.repeated import Counting, Majority
 from hyena.tasks.splits import Split
 
 
