@@ -5,8 +5,9 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,16 +35,6 @@ REPORT, FIGURE = "distillation.json", "hankel.png"
 TOLERANCE, LARGEST = 0.01, 256  # if none are given
 Text = Callable[[], HeldOut]  # opens it; each pass over its documents needs it anew
 _SEQUENCES = 8  # that the logits are compared on
-
-
-class Settings(TypedDict):
-    """Arguments of `hyena.distillation.distill`."""
-
-    tolerance: float | None
-    state: int | None
-    largest: int
-    length: int | None
-    form: Form
 
 
 @dataclass
@@ -99,10 +90,10 @@ def run(config: Config) -> None:
     _refuse_folder(config.out)
     new_figure(1, 1)  # or it is missing at the end
     teacher, tokenizer, text = _found(config)
-    tolerance = config.tolerance
+    length, tolerance = teacher.config.max_length, config.tolerance
     if tolerance is None and config.state is None:
         tolerance = TOLERANCE
-    settings: Settings = {
+    settings: dict[str, Any] = {
         "tolerance": tolerance,
         "state": config.state,
         "largest": LARGEST if config.max_state is None else config.max_state,
@@ -110,9 +101,16 @@ def run(config: Config) -> None:
         "form": config.form,
     }
     check_settings(teacher, **settings)
+    evaluated = partial(
+        measure,
+        length=length,
+        stride=max(1, length // 2),
+        batch=config.batch,
+        documents=config.documents,
+    )
     with staged(config.out) as folder:
         # Now, so that a text which cannot be read to its end is known before the filters are.
-        before = None if text is None else _evaluated(config, teacher, text())
+        before = None if text is None else evaluated(teacher, text())
         with bar("filters") as report:
             distilled = distill(teacher, **settings, progress=report)
         student = distilled.model
@@ -120,13 +118,17 @@ def run(config: Config) -> None:
         if tokenizer is not None:
             tokenizer.save(folder)
         draw_distillation(distilled, folder / FIGURE, tolerance=tolerance)
-        lines, figures = _compared(config, teacher, student, text, before)
+        if text is None or before is None:
+            lines, figures = _compared_on_random_tokens(teacher, student)
+        else:
+            error = logit_error(teacher, student, _sequences(text(), length))
+            lines, figures = _compared(error, before, evaluated(student, whole := text()), whole)
         values = {
             "kind": "hyena distillation",
             "model": str(config.model),
             "tolerance": tolerance,
             "state": distilled.order,
-            "length": config.length or teacher.config.max_length,
+            "length": config.length or length,
             "form": config.form,
             **figures,
             "layers": [
@@ -144,7 +146,6 @@ def run(config: Config) -> None:
         _refuse_folder(config.out)  # of what has come meanwhile nothing is to be replaced
     # After all is written: nobody may be reading any longer.
     print(_filters(distilled, tolerance))
-    length = teacher.config.max_length
     print(
         f"state of generation after {length:,} tokens: {student.state_size(length):,} numbers a "
         f"sequence, before {teacher.state_size(length):,}"
@@ -216,61 +217,42 @@ def _filters(distilled: Distilled, tolerance: float | None) -> str:
     return "\n".join(lines)
 
 
-def _compared(
-    config: Config,
-    teacher: LanguageModel,
-    student: LanguageModel,
-    text: Text | None,
-    before: Evaluation | None,
+def _compared_on_random_tokens(
+    teacher: LanguageModel, student: LanguageModel
 ) -> tuple[list[str], dict[str, object]]:
     """How far the models' outputs are apart: for a reader, and for the report."""
-    length = teacher.config.max_length
-    if text is None or before is None:
-        generator = torch.Generator().manual_seed(0)
-        vocabulary = teacher.config.vocab_size
-        ids = torch.randint(vocabulary, (_SEQUENCES, length), generator=generator)
-        error = logit_error(teacher, student, ids)
-        line = f"logits: relative error {error:.2e} on random tokens; for text, give --data"
-        return [line], {"logit_error": error, "on": "random tokens"}
+    sizes = (_SEQUENCES, teacher.config.max_length)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(teacher.config.vocab_size, sizes, generator=generator)
+    error = logit_error(teacher, student, ids)
+    line = f"logits: relative error {error:.2e} on random tokens; for text, give --data"
+    return [line], {"logit_error": error, "on": "random tokens"}
 
-    whole = text()
-    name = whole.name
-    error = logit_error(teacher, student, _sequences(text(), length))
-    after = _evaluated(config, student, whole)
-    change = after.bits_per_byte - before.bits_per_byte
+
+def _compared(
+    error: float, before: Evaluation, after: Evaluation, text: HeldOut
+) -> tuple[list[str], dict[str, object]]:
+    """The same of a text."""
     lines = [
-        f"logits: relative error {error:.2e} on {name}",
+        f"logits: relative error {error:.2e} on {text.name}",
         f"bits per byte: {after.bits_per_byte:.4f}, before {before.bits_per_byte:.4f} "
-        f"({change:+.4f}) on {after.documents:,} documents, {after.bytes:,} bytes",
-        *(f"  note: {note}" for note in whole.notes()),
+        f"({after.bits_per_byte - before.bits_per_byte:+.4f}) on {after.documents:,} documents, "
+        f"{after.bytes:,} bytes",
+        *(f"  note: {note}" for note in text.notes()),
     ]
     return lines, {
         "logit_error": error,
-        "on": name,
+        "on": text.name,
         "bits_per_byte": after.bits_per_byte,
         "bits_per_byte_before": before.bits_per_byte,
     }
 
 
-def _evaluated(config: Config, model: LanguageModel, text: HeldOut) -> Evaluation:
-    length, stride = model.config.max_length, max(1, model.config.max_length // 2)
-    return measure(
-        model,
-        text,
-        length=length,
-        stride=stride,
-        batch=config.batch,
-        documents=config.documents,
-    )
-
-
 def _sequences(text: HeldOut, length: int) -> Iterator[Tensor]:
     """Tokens of the first documents, in pieces of the model's length."""
-    found = 0
-    for tokens, _ in text.documents:
-        for start in range(0, len(tokens) - 1, length):
-            if found == _SEQUENCES:
-                return
-            found += 1
-            piece = tokens[start : min(start + length, len(tokens) - 1)]
-            yield torch.tensor(piece.astype("int64"))
+    pieces = (
+        torch.tensor(tokens[:-1][start : start + length].astype("int64"))
+        for tokens, _ in text.documents
+        for start in range(0, len(tokens) - 1, length)
+    )
+    return islice(pieces, _SEQUENCES)

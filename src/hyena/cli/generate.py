@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hyena.cli.continuations import print_beams, print_stream
 from hyena.cli.options import REPEATED
@@ -17,6 +17,7 @@ from hyena.training.device import Accelerator
 
 POSITIONAL = "model"
 _NEW_TOKENS = 128
+_OF_DRAWING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 _PROMPTS = 1 << 26  # bytes of a file of prompts; a device has no end
 
 
@@ -81,35 +82,22 @@ def run(config: Config) -> None:
     prompts = _prompts(config)
     new = config.max_new_tokens
     new = _room(model, prompts, tokenizer) if new is None else new
+    common: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "max_new_tokens": new,
+        "stop": config.stop,
+        "stop_tokens": config.stop_tokens,
+        "alternatives": config.logprobs or 0,
+    }
     if config.beam_width is not None:
+        penalty = 1.0 if config.length_penalty is None else config.length_penalty
         beams = beam_search(
-            model,
-            prompts,
-            tokenizer=tokenizer,
-            max_new_tokens=new,
-            beam_width=config.beam_width,
-            length_penalty=1.0 if config.length_penalty is None else config.length_penalty,
-            stop=config.stop,
-            stop_tokens=config.stop_tokens,
-            alternatives=config.logprobs or 0,
+            model, prompts, beam_width=config.beam_width, length_penalty=penalty, **common
         )
         print_beams(prompts, beams, config.output, config.logprobs)
         return
-    with stream(
-        model,
-        prompts,
-        tokenizer=tokenizer,
-        max_new_tokens=new,
-        temperature=config.temperature,
-        top_k=config.top_k,
-        top_p=config.top_p,
-        min_p=config.min_p,
-        repetition_penalty=config.repetition_penalty,
-        seed=config.seed,
-        stop=config.stop,
-        stop_tokens=config.stop_tokens,
-        alternatives=config.logprobs or 0,
-    ) as events:
+    drawing: dict[str, Any] = {name: getattr(config, name) for name in _OF_DRAWING}
+    with stream(model, prompts, **common, **drawing) as events:
         print_stream(events, prompts, config.output, config.logprobs)
 
 
@@ -125,8 +113,7 @@ def _refuse_contradictions(config: Config) -> None:
         if config.length_penalty is not None:
             raise ValueError("length_penalty is of beam search; give beam_width too")
         return
-    drawing = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
-    for name in drawing:
+    for name in _OF_DRAWING:
         if getattr(config, name) != getattr(Config, name):
             raise ValueError(
                 f"{name} and beam_width were both given, but beam search draws nothing; leave out "

@@ -38,17 +38,14 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 def _load(text: str) -> Any:
-    """JSON, as which files and lists are handed over; or YAML, as within bounds everywhere.
-
-    A text such as "### " is no comment here, where it would be read as none.
-    """
+    """JSON, as which all options are handed over at once; their texts stay as they are."""
     try:
         return json.loads(text)
     except ValueError:
-        return text if text.lstrip().startswith("#") else read_text(text)
+        return text
 
 
-set_loader("yaml", _load, exceptions=(ValueError,))
+set_loader("yaml", _load)
 
 
 def parse(
