@@ -5,17 +5,20 @@ from operator import index
 from typing import Any, SupportsFloat
 
 
-def whole_number(name: str, value: Any) -> int:
+def whole_number(name: str, value: Any, least: int | None = None) -> int:
     """The value as an int, be it of NumPy or PyTorch.
 
-    Raises: ValueError if it is something else, a truth value too.
+    Raises: ValueError if it is something else, a truth value too, or below ``least``.
     """
     try:
         if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
             raise TypeError("a truth value")
-        return index(value)
+        number = index(value)
     except TypeError as error:
         raise ValueError(f"{name}: expected an integer, got {shown(value)}") from error
+    if least is not None and number < least:
+        raise ValueError(f"{name}: expected at least {least}, got {number}")
+    return number
 
 
 def several(value: Any) -> list[Any]:

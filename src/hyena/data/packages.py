@@ -7,12 +7,7 @@ from pathlib import Path
 def require(package: str, purpose: str, install: str) -> Path:
     """The folder of a package, which is not loaded (its imports may be slow).
 
-    Args:
-        package: name of the module.
-        purpose: what needs it, for the message.
-        install: what to give to ``pip install``.
-
-    Raises: ImportError in one line if it is not installed.
+    Raises: ImportError in one line, with the purpose and what to install, if it is not there.
     """
     try:
         spec = importlib.util.find_spec(package)

@@ -40,11 +40,7 @@ def read(file: Path, shown: str, kind: Kind, field: str, notes: list[str]) -> It
     or of CSV and TSV with a line of column names; and the sequence of each FASTA record, white
     space stripped. A row without text is a document without text.
 
-    Args:
-        file: a name that ends in .gz means that it is compressed.
-        shown: the name for messages.
-        notes: gets what else there is to say.
-
+    Args: shown: the name for messages; notes: gets what else there is to say.
     Raises: ValueError, naming the place, if it is not UTF-8 or not of the kind.
     """
     readers: dict[Kind, Callable[[IO[bytes]], Iterator[Document]]] = {

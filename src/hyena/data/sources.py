@@ -190,10 +190,7 @@ class Dataset:
         require("datasets", f"source 'hf:{name}'", "hyena[data]")
         self._name, self._fields = name, fields
         self.notes: list[str] = []
-
-    @property
-    def total_bytes(self) -> int | None:
-        return None
+        self.total_bytes = None
 
     def describe(self) -> dict[str, Any]:
         splits = list(self._fields.dataset_splits)

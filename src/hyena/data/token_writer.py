@@ -21,12 +21,7 @@ _BLOCK = 1 << 22  # tokens copied at a time
 
 
 class Spool:
-    """Collects tokenised documents in a file, in order.
-
-    Args:
-        file: where to write; created.
-        vocab_size: decides the type of the tokens.
-    """
+    """Collects tokenised documents in a new file, in order."""
 
     def __init__(self, file: Path, vocab_size: int) -> None:
         self.file = file
@@ -60,12 +55,7 @@ def write_splits(
 ) -> dict[str, SplitRecord]:
     """Deals the documents of a closed spool out to ``<split>.bin``; removes the spool.
 
-    Args:
-        folder: where to write.
-        spool: the documents.
-        splits: index into `SPLITS` of each document, (documents,).
-        end_of_text: written once more at the end of each split.
-
+    Args: splits (documents,): index into `SPLITS` of each document.
     Returns: the record of each split that has documents.
     """
     tokens = np.memmap(spool.file, dtype=spool.dtype, mode="r")

@@ -1,7 +1,7 @@
 """Training windows: each batch a pure function of (seed, step, rank, world)."""
 
 from collections import OrderedDict
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,17 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .arguments import whole_number
+from .token_file import TokenFile
 
 # B batch, L length of a window.
-
-
-class TokenStream(Protocol):
-    """What a `WindowSampler` reads; a `TokenFile` is one."""
-
-    @property
-    def tokens(self) -> NDArray[Any]: ...
-    @property
-    def document_starts(self) -> NDArray[np.int64]: ...
 
 
 class Windows(NamedTuple):
@@ -46,7 +38,7 @@ class WindowSampler:
     may straddle epochs.
 
     Args:
-        tokens: the stream, such as a `TokenFile`.
+        tokens: the stream, a `TokenFile` or what has its ``tokens`` and ``document_starts``.
         length: inputs of a window, 1 or more.
         batch: windows of a batch over all ranks, 1 or more.
         seed: 0 or more.
@@ -58,7 +50,7 @@ class WindowSampler:
 
     def __init__(
         self,
-        tokens: TokenStream,
+        tokens: TokenFile,
         length: int,
         batch: int,
         seed: int,
@@ -92,10 +84,8 @@ class WindowSampler:
 
         Raises: ValueError if an argument is out of range or ``world`` does not divide the batch.
         """
-        for name, value in (("step", step), ("rank", rank), ("world", world)):
-            whole_number(f"WindowSampler.batch: {name}", value)
-        if step < 0:
-            raise ValueError(f"WindowSampler.batch: step: expected at least 0, got {step}")
+        for name, value, least in (("step", step, 0), ("rank", rank, None), ("world", world, None)):
+            whole_number(f"WindowSampler.batch: {name}", value, least)
         if world < 1 or not 0 <= rank < world:
             raise ValueError(f"WindowSampler.batch: rank {rank} is not one of {world} ranks")
         if self.batch_size % world:

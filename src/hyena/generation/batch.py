@@ -1,7 +1,7 @@
 """Sequences that are advanced together, and the drawing of their next tokens."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,30 +15,20 @@ from hyena.generation.state import ModelState
 
 
 class Batch:
-    """Sequences at one position of the model; those that finish are dropped.
-
-    Args:
-        model, rows: the model and the sequences.
-        state, logits: of the model, after the tokens that the rows have read.
-        never_penalized: tokens that the repetition penalty leaves alone.
+    """Sequences at one position of the model, with its state and logits after what they have read.
 
     Attributes: ``rows``, the sequences that are still growing.
     """
 
     def __init__(
-        self,
-        model: Model,
-        rows: Sequence[Continuation],
-        state: ModelState,
-        logits: Tensor,
-        never_penalized: Iterable[int],
+        self, model: Model, rows: Sequence[Continuation], state: ModelState, logits: Tensor
     ) -> None:
         self.rows = list(rows)
         self._model, self._state, self._logits = model, state, logits
         self._read = torch.zeros_like(logits, dtype=torch.bool)
         for row, read in zip(rows, self._read, strict=True):
             read[list(row.tokens)] = True
-        self._read[:, list(never_penalized)] = False
+        self._read[:, list(rows[0].ending.last_tokens())] = False  # which no penalty is for
 
     def draw(self, sampling: Sampling, alternatives: int) -> list[tuple[int, float, Alternatives]]:
         """For each row its next token, the token's log-probability, and the likeliest tokens."""
@@ -82,37 +72,26 @@ class Batch:
 
 
 @torch.no_grad()
-def begin(
-    model: Model,
-    rows: Sequence[Continuation],
-    new: int,
-    *,
-    return_state: bool,
-    never_penalized: Iterable[int],
-) -> list[Batch]:
-    """The batches of rows that begin anew, and of rows that go on from a state.
-
-    Args:
-        new: tokens to be fed at most, after those of the prompts.
-        return_state: the states will be gone on from, however far.
-    """
+def begin(model: Model, rows: Sequence[Continuation], return_state: bool) -> list[Batch]:
+    """The batches of rows that begin anew, and of rows that go on from a state."""
     device = device_of(model)
     fresh = [row for row in rows if row.start is None]
     begun = []
     for places in batches(model.config, [row.prompt for row in fresh]):
         own = [fresh[i] for i in places]
         ids, mask = pad_left([row.prompt for row in own], device)
+        future = own[0].ending.max_new_tokens - (not return_state)
         logits, state = model.prefill(
-            ids, mask=mask, future=new, keep_inputs=return_state, last_only=True
+            ids, mask=mask, future=future, keep_inputs=return_state, last_only=True
         )
-        begun.append(Batch(model, own, state, logits[:, -1], never_penalized))
+        begun.append(Batch(model, own, state, logits[:, -1]))
     together = defaultdict(list)
     for row in rows:
         if row.start is not None:
             together[row.start.model.length, len(row.prompt)].append((row, row.start))
     for group in together.values():
         for part, state in _joined([start.model.to(device) for _, start in group]):
-            begun.append(_continued(model, [group[i] for i in part], state, never_penalized))
+            begun.append(_continued(model, [group[i] for i in part], state))
     return begun
 
 
@@ -125,10 +104,7 @@ def _joined(states: Sequence[ModelState]) -> list[tuple[Sequence[int], ModelStat
 
 
 def _continued(
-    model: Model,
-    rows: Sequence[tuple[Continuation, SequenceState]],
-    state: ModelState,
-    never_penalized: Iterable[int],
+    model: Model, rows: Sequence[tuple[Continuation, SequenceState]], state: ModelState
 ) -> Batch:
     """Rows with prompts of one length after the state of all of them, which is advanced."""
     device = device_of(model)
@@ -137,4 +113,4 @@ def _continued(
     if not rows[0][0].prompt:
         known = [start.logits for _, start in rows if start.logits is not None]
         logits = torch.stack([x.to(device) for x in known])
-    return Batch(model, [row for row, _ in rows], state, logits, never_penalized)
+    return Batch(model, [row for row, _ in rows], state, logits)

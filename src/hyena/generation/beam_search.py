@@ -85,9 +85,7 @@ def beam_search(
     ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, config.vocab_size)
     check_alternatives(alternatives, config.vocab_size)
     check_number("length_penalty", length_penalty)
-    beam_width = whole_number("beam_width", beam_width)
-    if beam_width < 1:
-        raise ValueError(f"beam_width: expected at least 1, got {beam_width}")
+    beam_width = whole_number("beam_width", beam_width, 1)
     if not 0 <= length_penalty < float("inf"):
         raise ValueError(f"length_penalty: expected at least 0, got {length_penalty}")
     if length_penalty > _LARGEST_PENALTY:
@@ -131,9 +129,7 @@ def _search(model: Model, prompts: list[list[int]], searches: list[_Search], mos
 
 
 def placed(parents: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[int]]:
-    """Rows for beams, such that as many as can stay where the beam is that they go on from.
-
-    Where each beam is gone on from once, nothing has to be copied, in whatever order they are.
+    """Rows for beams, such that as few as can be have to be copied.
 
     Args: for each beam of each search the row that it goes on from.
     Returns: for each beam of each search its row; for each row the one that it goes on from.

@@ -35,19 +35,13 @@ class Ending:
         tokenizer: Tokenizer | None,
         vocab_size: int,
     ) -> Ending:
-        """From the arguments of `hyena.generation.generate`.
-
-        Raises: ValueError if one is of another kind or out of range, or on a stop string without a
-            tokenizer.
-        """
+        """From the arguments of `hyena.generation.generate`. Raises: ValueError as that."""
         check_tokenizer(tokenizer)
         stops = tuple(several(stop))
         for text in stops:
             if not isinstance(text, str):
                 raise ValueError(f"stop: expected a text or several, got {shown(text)}")
-        max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
-        if max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
+        max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1)
         if stops and tokenizer is None:
             raise ValueError("stop= speaks of text: give the tokenizer too")
         if "" in stops:
@@ -74,22 +68,12 @@ class Ending:
 
 
 class Continuation:
-    """The tokens and the text after one prompt.
-
-    Args:
-        index: of the prompt.
-        prompt: token ids to be read first; those of ``start`` come before them.
-        start: where to go on from; none begins anew.
-        seed: of the sequence's own generator.
-        ending: what ends it.
+    """The tokens and the text after one prompt, whose ids come after those of ``start``.
 
     Attributes:
         read: tokens before the first new one.
-        generator: where its random numbers come from.
-        finished: why it ended, None while it grows.
         cancelled: it is to end as soon as possible.
         unread: the newest token, if the model has not been fed with it but is to be.
-        state: where it stands, once that is known.
         logprob: natural logarithm of the probability of all tokens taken, of one that ends it too.
     """
 
@@ -109,7 +93,7 @@ class Continuation:
         self.unread: int | None = None
         self.state: SequenceState | None = None
         self.logprob = 0.0
-        self._ending = ending
+        self.ending = ending
         self._stream = ending.text_stream(self.read)
         self._pieces: list[str] = []
         self._tokens: list[int] = []
@@ -124,7 +108,7 @@ class Continuation:
     def take(self, token: int, logprob: float, alternatives: Alternatives) -> Event:
         """The next token, which may end the sequence."""
         self.logprob += logprob
-        self.finished = self._ending.by_token(token)
+        self.finished = self.ending.by_token(token)
         self.unread = None
         text = ""
         if self.finished is None:
@@ -168,7 +152,7 @@ class Continuation:
         text = "" if self._stream is None else self._stream.feed(token)
         if self._stream is not None and self._stream.stopped:
             self.finished = "stop"
-        elif len(self._tokens) == self._ending.max_new_tokens:
+        elif len(self._tokens) == self.ending.max_new_tokens:
             self.finished = "length"
         return text
 

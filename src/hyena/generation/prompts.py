@@ -27,13 +27,7 @@ def check_tokenizer(tokenizer: Any) -> None:
 def prompt_ids(
     prompts: Prompts, tokenizer: Tokenizer | None, vocab_size: int, *, begin: bool = True
 ) -> list[list[int]]:
-    """The token ids of each prompt.
-
-    Args:
-        prompts: a text, texts, or sequences of ids.
-        tokenizer: for texts.
-        vocab_size: what the ids have to be below.
-        begin: put the tokenizer's end of text, which begins every document, before a text.
+    """The token ids of each prompt; ``begin`` puts the tokenizer's end of text before a text.
 
     Raises: ValueError on something else, or on a text without a tokenizer.
     """
@@ -75,9 +69,7 @@ def room(config: Config) -> int | None:
 def check_room(config: Config, known: int, new: int, *, feed_last: bool = False) -> None:
     """Raises ValueError if so many known tokens and new ones do not fit.
 
-    Args:
-        known, new: numbers of tokens.
-        feed_last: the last new token is fed as well, for the state after it.
+    Args: feed_last: the last new token is fed as well, for the state after it.
     """
     limit = room(config)
     if limit is None or known + new - (not feed_last) <= limit:

@@ -41,17 +41,15 @@ class Sampling:
     def __post_init__(self) -> None:
         check_number("temperature", self.temperature)
         check_number("repetition_penalty", self.repetition_penalty)
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature: expected at least 0, got {self.temperature}")
+        if self.top_k is not None:
+            whole_number("top_k", self.top_k, 1)
         for name, share in (("top_p", self.top_p), ("min_p", self.min_p)):
             if share is not None:
                 check_number(name, share)
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature: expected at least 0, got {self.temperature}")
-        if self.top_k is not None and whole_number("top_k", self.top_k) < 1:
-            raise ValueError(f"top_k: expected at least 1, got {self.top_k}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p: expected 0 < top_p ≤ 1, got {self.top_p}")
-        if self.min_p is not None and not 0 < self.min_p <= 1:
-            raise ValueError(f"min_p: expected 0 < min_p ≤ 1, got {self.min_p}")
+                if not 0 < share <= 1:
+                    raise ValueError(f"{name}: expected 0 < {name} ≤ 1, got {share}")
         if not 0 < self.repetition_penalty < math.inf:
             raise ValueError(
                 f"repetition_penalty: expected more than 0, got {self.repetition_penalty}"

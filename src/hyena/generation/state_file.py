@@ -100,7 +100,7 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelSta
         )
     try:
         return _state(metadata, tensors)
-    except _UnknownKindError as error:
+    except NotImplementedError as error:
         raise ValueError(
             f"{path} has a layer of the kind {error.args[0]!r}, which this hyena does not know; "
             "install the version of hyena that wrote it, or a newer one"
@@ -120,18 +120,15 @@ def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-class _UnknownKindError(Exception):
-    """A kind of layer that has no state here."""
-
-
 def _state(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> ModelState:
-    """The state of a file; KeyError, TypeError or ValueError if it is damaged."""
+    """The state of a file; KeyError, TypeError or ValueError if it is damaged, NotImplementedError
+    on a layer that is none of ours."""
     kinds, length = json.loads(metadata["layers"]), int(metadata["length"])
     settings = json.loads(metadata["settings"])
     layers = []
     for i, (kind, numbers) in enumerate(zip(kinds, settings, strict=True)):
         if kind not in SPECS:
-            raise _UnknownKindError(kind)
+            raise NotImplementedError(kind)
         name = f"layers.{i}."
         own = {k.removeprefix(name): x for k, x in tensors.items() if k.startswith(name)}
         try:

@@ -107,7 +107,7 @@ def stream(
     known = [len(row.prompt) + (row.start.model.length if row.start else 0) for row in rows]
     if known:
         check_room(model.config, max(known), max_new_tokens, feed_last=return_state)
-    return Stream(_events(model, rows, sampling, ending, alternatives, return_state), rows)
+    return Stream(_events(model, rows, sampling, alternatives, return_state), rows)
 
 
 def _as_stream(
@@ -166,20 +166,13 @@ def _events(
     model: Model,
     rows: list[Continuation],
     sampling: Sampling,
-    ending: Ending,
     alternatives: int,
     return_state: bool,
 ) -> Generator[Event, None, None]:
     """What a `Stream` iterates over. It does not refer to the stream, or would keep it alive."""
     try:
         with evaluation_mode(cast(nn.Module, model)):
-            batches = begin(
-                model,
-                rows,
-                ending.max_new_tokens - (not return_state),
-                return_state=return_state,
-                never_penalized=ending.last_tokens(),
-            )
+            batches = begin(model, rows, return_state)
             while batches:
                 for batch in batches:
                     drawn = batch.draw(sampling, alternatives)

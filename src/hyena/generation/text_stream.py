@@ -20,13 +20,8 @@ class TextStream:
     of the piece before it, and what their text has more is the next piece.
 
     A character cut in two by tokens is held back until it is whole, and so is whatever may still
-    become a stop string. The pieces laid end to end are the text before the stop string. Of
-    several stop strings the one that is complete first counts, and of those complete at the same
-    character the longest: where tokens are cut has no say.
-
-    Args:
-        tokenizer, stops: what decodes, and the stop strings.
-        before: the tokens that the text goes on from.
+    become a stop string. Of several stop strings the one that is complete first counts, and of
+    those complete at the same character the longest: where tokens are cut has no say.
 
     Attributes: ``stopped``, True once a stop string has come.
     """

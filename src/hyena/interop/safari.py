@@ -135,13 +135,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
     ):
         raise ValueError(f"{path} holds no state dict of tensors")
-    return {_without_prefix(name): value for name, value in state.items()}
-
-
-def _without_prefix(name: str) -> str:
-    for prefix in ("module.", "model."):
-        name = name.removeprefix(prefix)
-    return name
+    return {k.removeprefix("module.").removeprefix("model."): v for k, v in state.items()}
 
 
 def _config(
@@ -194,10 +188,9 @@ def _names(config: ModelConfig) -> dict[str, str]:
     mixer = hyena_names(config.filter.depth, config.filter.train_encoding)
     for i in range(config.layers):
         ours, theirs = f"blocks.{i}.", f"backbone.layers.{i}."
-        for norm in ("norm1", "norm2"):
-            for part in ("weight", "bias"):
-                names[f"{ours}{norm}.{part}"] = f"{theirs}{norm}.{part}"
         for part in ("weight", "bias"):
+            names[f"{ours}norm1.{part}"] = f"{theirs}norm1.{part}"
+            names[f"{ours}norm2.{part}"] = f"{theirs}norm2.{part}"
             names[f"{ours}mlp.up.{part}"] = f"{theirs}mlp.fc1.{part}"
             names[f"{ours}mlp.down.{part}"] = f"{theirs}mlp.fc2.{part}"
         for a, b in mixer.items():

@@ -47,14 +47,7 @@ def repeated_frequencies(depth: int) -> list[str]:
 
 
 def to_ours(name: str, value: Tensor, *, depth: int, filters: int, layout: FilterLayout) -> Tensor:
-    """A tensor of the public code in our shape.
-
-    Args:
-        name: ours.
-        value: the public code's.
-        depth: layers of the filter network.
-        filters: N − 1.
-        layout: of their channels.
+    """A tensor of the public code in our shape, by our name of it.
 
     Linear in ``value``, but for the decay, whose sign is dropped.
     """

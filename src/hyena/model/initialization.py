@@ -43,14 +43,10 @@ def initialize(
     *,
     linear: Literal["normal", "pytorch"] = "normal",
 ) -> None:
-    """Draws every random parameter of ``model`` in the order of its modules.
+    """Draws every random parameter of a model of so many layers in the order of its modules.
 
-    Args:
-        model: whose parameters are drawn.
-        layers: its number of blocks.
-        generator: where randomness comes from; none means PyTorch's own.
-        linear: layers as in the table, or weight and bias U(−1/√fan_in, 1/√fan_in) as PyTorch has
-            them.
+    Args: linear: layers as in the table, or weight and bias U(−1/√fan_in, 1/√fan_in) as PyTorch
+        has them.
     """
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and linear == "pytorch":

@@ -46,13 +46,8 @@ def write_model(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]
 
 
 def find_model(path: Path) -> Path:
-    """The folder of a saved model: the path itself, or a checkpoint of the run in it.
-
-    Args:
-        path: a folder written by ``LanguageModel.save``, one checkpoint of a run, or the run.
-
-    Returns: a folder with the model's config. Of a run, the checkpoint with the best validation
-    loss is taken, or the newest one if the run never evaluated.
+    """The folder of a saved model: the path itself, or of a run the checkpoint with the best
+    validation loss, the newest one if the run never evaluated.
 
     Raises: FileNotFoundError if there is no model; ValueError if best.json is damaged.
     """
