@@ -47,8 +47,8 @@ def test_a_shipped_configuration_takes_a_step(config: Path, data: Path, tmp_path
 def test_the_paper_s_configurations_are_its_models(capsys: pytest.CaptureFixture[str]) -> None:
     import yaml
 
-    from hyena.model import LanguageModel
-    from hyena.model.checkpoint import config_from
+    from hyena.files.records import from_plain
+    from hyena.model import LanguageModel, ModelConfig
 
     counts = {
         "wikitext103": 133_029_120,
@@ -59,7 +59,7 @@ def test_the_paper_s_configurations_are_its_models(capsys: pytest.CaptureFixture
         if path.stem == "demo":
             continue
         plain = yaml.safe_load(path.read_text())["model"]
-        model = LanguageModel(config_from(plain, path), device="meta")
+        model = LanguageModel(from_plain(ModelConfig, plain, "model"), device="meta")
         # The paper counts at length 2,048; the encoding has a row a position, in each layer.
         shorter = (2048 - model.config.max_length) * 33 * model.config.layers
         assert model.parameter_count() + shorter == counts[path.stem]

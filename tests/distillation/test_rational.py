@@ -4,7 +4,7 @@ import torch
 from comparison import assert_close
 
 from hyena.distillation import Modes
-from hyena.distillation.rational import rational
+from hyena.distillation.modes import rational
 from hyena.filters import TransferFunctionTaps
 
 

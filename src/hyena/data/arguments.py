@@ -32,8 +32,7 @@ def several(value: Any) -> list[Any]:
 def token_ids(name: str, ids: Any, vocab_size: int, advice: str = "") -> list[int]:
     """The ids of tokens, be they of NumPy or PyTorch.
 
-    Raises: ValueError, which ends with ``advice``, if they are no integers one after the other;
-        ValueError if one is outside the vocabulary.
+    Raises: ValueError, which ends with ``advice`` if they are no integers one after the other.
     """
     try:
         values = [x if type(x) is int else whole_number(name, x) for x in ids]  # most are

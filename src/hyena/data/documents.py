@@ -71,10 +71,7 @@ def with_tokens(
 
 
 def _encode(document: Document, tokenizer: Tokenizer) -> TokenDocument | None:
-    """Tokens of one document; None if it has no text, or nothing but white space.
-
-    Raises: ValueError, naming the document, for text that is not valid Unicode.
-    """
+    """Tokens of one document; None if it has no text, or nothing but white space."""
     if not document.text.strip():
         return None
     try:

@@ -25,15 +25,10 @@ class TextFields:
     """How to find documents inside a source.
 
     Args:
-        field: the field of a row (JSON Lines, JSON, CSV, TSV, data set) that holds the text.
-        separator: cuts each text file into documents at this string; without it a file is one
-            document. The escapes \\n, \\r, \\t and \\\\ may be written out, as a shell passes them
-            on; a line end matches those of Windows as well.
-        document_start: a regular expression; a row in which it is found starts a document and the
-            rows after it are joined to it. Without it each row is a document.
-        dataset_config: configuration of a Hugging Face dataset, such as wikitext-103-raw-v1.
+        field, document_start, dataset_config, kind: as in `PrepareConfig`.
+        separator: as there; \\n, \\r, \\t and \\\\ may be written out, as a shell passes them on; a
+            line end matches those of Windows as well.
         dataset_splits: which splits of a Hugging Face dataset to read.
-        kind: what the files are, whatever their names; of a folder, which files to read.
     """
 
     field: str = "text"

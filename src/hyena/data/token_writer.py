@@ -5,7 +5,6 @@ the tokens go to the disk twice.
 """
 
 from array import array
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +71,8 @@ def write_splits(
         last = chosen[np.concatenate([breaks - 1, [len(chosen) - 1]])]
         with tokens_file(folder, split).open("wb") as stream:
             for start, end in zip(ends[first] - lengths[first], ends[last], strict=True):
-                for block in _blocks(int(start), int(end)):
-                    stream.write(tokens[block].tobytes())
+                for at in range(int(start), int(end), _BLOCK):
+                    stream.write(tokens[at : min(at + _BLOCK, end)].tobytes())
             stream.write(np.asarray([end_of_text], dtype=spool.dtype).tobytes())
         table = np.empty((len(chosen), 2), dtype="<i8")
         table[:, 0] = np.cumsum(lengths[chosen]) - lengths[chosen]
@@ -90,10 +89,6 @@ def write_splits(
     del tokens  # an open map would keep the spool from being removed on Windows
     spool.file.unlink()
     return records
-
-
-def _blocks(start: int, end: int) -> Iterable[slice]:
-    return (slice(a, min(a + _BLOCK, end)) for a in range(start, end, _BLOCK))
 
 
 def check_fractions(validation: float, test: float) -> None:

@@ -95,7 +95,8 @@ class WindowSampler:
             )
         rows = self.batch_size // world
         first = step * self.batch_size + rank * rows
-        starts = [self._start(first + row) for row in range(rows)]
+        places = (divmod(first + row, self.windows_per_epoch) for row in range(rows))
+        starts = [int(self._epoch(epoch)[index]) for epoch, index in places]
         stream = self._stream.tokens
         windows = np.stack([stream[s : s + self.length + 1] for s in starts]).astype(np.int64)
         if self.cross_documents:
@@ -107,11 +108,6 @@ class WindowSampler:
             torch.from_numpy(windows[:, 1:].copy()),
             torch.from_numpy(ids),
         )
-
-    def _start(self, window: int) -> int:
-        """First token of the ``window``-th window since the start of training."""
-        epoch, index = divmod(window, self.windows_per_epoch)
-        return int(self._epoch(epoch)[index])
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
         """First tokens of an epoch's windows in order of their visit. The last two are kept."""

@@ -1,7 +1,6 @@
 """Generation in constant memory: filters turned into small recurrences."""
 
-from hyena.distillation.comparison import logit_error
-from hyena.distillation.distill import Distilled, Form, Layer, distill
+from hyena.distillation.distill import Distilled, Form, Layer, distill, logit_error
 from hyena.distillation.drawing import draw_distillation
 from hyena.distillation.fit import Fit, fit
 from hyena.distillation.hankel import Hankel, hankel

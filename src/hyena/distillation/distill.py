@@ -1,25 +1,24 @@
-"""A model whose Hyena layers are recurrences, made from one whose filters are not.
+"""A model whose Hyena layers are recurrences, made from one whose filters are not; how near it is.
 
-Sizes: D channels, F long convolutions a layer, L lags, n numbers in a channel's state.
+Sizes: D channels, F long convolutions a layer, L lags, n numbers in a channel's state, V token ids.
 """
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from hyena.distillation.fit import Fit, check_order, fit
-from hyena.distillation.modes import Modes
-from hyena.distillation.rational import rational
+from hyena.distillation.modes import Modes, rational
 from hyena.filters import DiagonalSSM, HyenaFilter, LongFilter, TransferFunctionTaps
 from hyena.filters.precision import wide
 from hyena.mixers import HyenaOperator
 from hyena.model import FilterConfig, LanguageModel
 from hyena.model.language_model import check_model
-from hyena.ops.arguments import check_numbers, check_whole
+from hyena.ops.arguments import check_numbers, check_tensor, check_whole, shown
 
 Form = Literal["modal", "rational"]
 
@@ -205,10 +204,7 @@ def check_settings(
     length: int | None,
     form: str,
 ) -> None:
-    """Raises ValueError or TypeError if `distill`, whose arguments these are, would refuse them.
-
-    Whether a rational form can be stepped is known only when there is one.
-    """
+    """Raises ValueError or TypeError if `distill` would refuse these before it begins."""
     check_model("distill", model)
     if not _operators(model):
         raise ValueError("distill: the model has no Hyena layer, so there is nothing to distil")
@@ -245,3 +241,36 @@ def _operators(model: LanguageModel) -> dict[int, HyenaOperator]:
     """By the index of their blocks."""
     mixers = {i: block.mixer for i, block in enumerate(model.blocks)}
     return {i: mixer for i, mixer in mixers.items() if isinstance(mixer, HyenaOperator)}
+
+
+@torch.no_grad()
+def logit_error(teacher: LanguageModel, student: LanguageModel, inputs: Iterable[Tensor]) -> float:
+    """‖z′ − z‖/‖z‖ over the logits z of one model and z′ of the other at all positions.
+
+    A constant added to the logits of a position changes no probability, so the mean over the
+    vocabulary is taken out of each first.
+
+    Args:
+        teacher, student: the models, on one device, in evaluation mode.
+        inputs: token ids (L,), a tensor a sequence.
+
+    Returns: the relative error, 0 if the teacher's logits are all alike.
+    Raises: TypeError if one is no `hyena.LanguageModel`; TypeError or ValueError on other inputs.
+    """
+    for model in (teacher, student):
+        check_model("logit_error", model)
+    if not isinstance(inputs, Iterable):
+        raise TypeError(f"logit_error: expected inputs, tensors of ids, got {shown(inputs)}")
+    device, V = teacher.embedding.weight.device, teacher.config.vocab_size
+    apart = whole = 0.0
+    for ids in inputs:
+        check_tensor("logit_error", "inputs", ids)
+        if ids.is_meta:
+            raise ValueError("logit_error: an input is on meta, without values; put it on the CPU")
+        z, other = (
+            model(ids[None].to(device))[..., :V].double().cpu() for model in (teacher, student)
+        )
+        z, other = (x - x.mean(-1, keepdim=True) for x in (z, other))
+        apart += float((other - z).square().sum())
+        whole += float(z.square().sum())
+    return (apart / whole) ** 0.5 if whole else 0.0

@@ -40,7 +40,10 @@ def solve_weights(rate: Tensor, frequency: Tensor, taps: Tensor) -> tuple[Modes,
     weight = torch.empty(rate.shape, dtype=taps.dtype.to_complex())
     for part in _groups(len(taps), min(len(lags), _BLOCK), 2 * rate.shape[1] + 1):
         found = _Problem.of(rate[part], frequency[part], taps[part], lags, slopes=False)
-        weight[part] = found.from_lag_0()
+        real, imaginary = (found.weight / 2).chunk(2, dim=1)
+        # The waves count from lag 1, and modes from lag 0.
+        shift = torch.exp(torch.complex(found.rate, -found.frequency))
+        weight[part] = torch.complex(real, imaginary) * shift
     modes = Modes(rate, frequency, weight)
     return modes, (modes.taps(len(lags) + 1)[:, 1:] - taps).norm(dim=1)
 
@@ -127,11 +130,6 @@ class _Problem(NamedTuple):
         error = R[:, waves:, -1].norm(dim=-1)
         full = torch.full_like(error, length)
         return _Problem(rate, frequency, R, weight[..., 0], error, full)
-
-    def from_lag_0(self) -> Tensor:
-        """The weights of `Modes`, which count from lag 0; the waves here count from lag 1."""
-        real, imaginary = (self.weight / 2).chunk(2, dim=1)
-        return torch.complex(real, imaginary) * torch.exp(torch.complex(self.rate, -self.frequency))
 
     def stepped(self, damping: Tensor) -> tuple[Tensor, Tensor]:
         """Rates and frequencies after a damped Gauss–Newton step."""

@@ -168,9 +168,8 @@ class _Search:
         self._length = 0
 
     def extend(self, table: Tensor, rows: Sequence[int]) -> list[int]:
-        """Continues the beams by a token.
+        """Continues the beams, in ``rows`` of a table (B, V) of log-probabilities, by a token.
 
-        Args: table (B, V), log-probabilities of the batch's next tokens; the rows of the beams.
         Returns: the rows that the new beams go on from, in the beams' order.
         """
         if not self.beams:

@@ -62,10 +62,6 @@ class Ending:
         end = set() if self.tokenizer is None else {self.tokenizer.end_of_text}
         return end | self.stop_tokens
 
-    def text_stream(self, before: Sequence[int]) -> TextStream | None:
-        """What turns the tokens after others into text; None without a tokenizer."""
-        return None if self.tokenizer is None else TextStream(self.tokenizer, self.stops, before)
-
 
 class Continuation:
     """The tokens and the text after one prompt, whose ids come after those of ``start``.
@@ -94,7 +90,9 @@ class Continuation:
         self.state: SequenceState | None = None
         self.logprob = 0.0
         self.ending = ending
-        self._stream = ending.text_stream(self.read)
+        self._stream = None
+        if ending.tokenizer is not None:
+            self._stream = TextStream(ending.tokenizer, ending.stops, self.read)
         self._pieces: list[str] = []
         self._tokens: list[int] = []
         self._logprobs: list[float] = []
@@ -116,7 +114,12 @@ class Continuation:
             self._tokens.append(token)
             self._logprobs.append(logprob)
             self._alternatives.append(alternatives)
-            text = self._text_of(token)
+            if self._stream is not None:
+                text = self._stream.feed(token)
+            if self._stream is not None and self._stream.stopped:
+                self.finished = "stop"
+            elif len(self._tokens) == self.ending.max_new_tokens:
+                self.finished = "length"
         if self.finished is not None:
             text += self._rest_of_text()
         self._pieces.append(text)
@@ -147,14 +150,6 @@ class Continuation:
         other._pieces, other._tokens = [*self._pieces], [*self._tokens]
         other._logprobs, other._alternatives = [*self._logprobs], [*self._alternatives]
         return other
-
-    def _text_of(self, token: int) -> str:
-        text = "" if self._stream is None else self._stream.feed(token)
-        if self._stream is not None and self._stream.stopped:
-            self.finished = "stop"
-        elif len(self._tokens) == self.ending.max_new_tokens:
-            self.finished = "length"
-        return text
 
     def _rest_of_text(self) -> str:
         return "" if self._stream is None else self._stream.close()

@@ -115,10 +115,7 @@ def distribution(logits: Tensor, sampling: Sampling, seen: Tensor | None = None)
 
 
 def _widened(logits: Tensor) -> Tensor:
-    """The logits in float64; those on a device that has no float64 on the CPU.
-
-    Raises: ValueError if they are not finite.
-    """
+    """The logits in float64, checked; those on a device that has no float64 on the CPU."""
     check_tensor("distribution", "logits", logits)
     if not logits.is_floating_point() or logits.is_meta:
         raise ValueError(

@@ -72,7 +72,11 @@ def load_safari(
             "load_safari: window=True needs shift=, which the file does not say; "
             "0.0 in safari's configs, 0.05 in HyenaDNA's"
         )
-    config = _config(state, window, normalized, shift or 0.0, positions == "file")
+    table = positions == "file"
+    of_filter = FilterConfig(
+        window=window, normalized=normalized, shift=shift or 0.0, train_encoding=table
+    )
+    config = _config(state, of_filter)
     if vocab_size is not None:
         rows = config.vocab_size
         if not 1 <= vocab_size <= rows:
@@ -138,14 +142,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     return {k.removeprefix("module.").removeprefix("model."): v for k, v in state.items()}
 
 
-def _config(
-    state: dict[str, Tensor],
-    window: bool,
-    normalized: bool,
-    shift: float,
-    train_encoding: bool,
-) -> ModelConfig:
-    """What the shapes say."""
+def _config(state: dict[str, Tensor], of_filter: FilterConfig) -> ModelConfig:
+    """What the shapes say, besides what the caller said of the filters."""
     mixer = "backbone.layers.0.mixer."
     filter = mixer + "filter_fn.implicit_filter."
     try:
@@ -162,14 +160,11 @@ def _config(
             max_length=z.shape[1],
             order=state[mixer + "in_proj.weight"].shape[0] // width - 1,
             short_width=state[mixer + "short_filter.weight"].shape[2],
-            filter=FilterConfig(
+            filter=replace(
+                of_filter,
                 emb_dim=z.shape[2],
                 width=state[filter + "0.weight"].shape[0],
                 depth=max(indices) // 2 + 1,
-                window=window,
-                shift=shift,
-                normalized=normalized,
-                train_encoding=train_encoding,
             ),
         )
     except (KeyError, ValueError, IndexError) as error:
@@ -199,17 +194,11 @@ def _names(config: ModelConfig) -> dict[str, str]:
 
 
 def _check_names(state: dict[str, Tensor], names: dict[str, str], config: ModelConfig) -> None:
-    repeats = [
-        f"backbone.layers.{i}.mixer.{name}"
-        for i in range(config.layers)
-        for name in [
-            *repeated_frequencies(config.filter.depth),
-            "filter_fn.pos_emb.z",
-            "filter_fn.pos_emb.t",
-        ]
-    ]
+    own = repeated_frequencies(config.filter.depth)
+    own += ["filter_fn.pos_emb.z", "filter_fn.pos_emb.t"]
+    repeats = {f"backbone.layers.{i}.mixer.{name}" for i in range(config.layers) for name in own}
     missing = sorted(set(names.values()) - set(state))
-    unknown = sorted(set(state) - set(names.values()) - set(repeats) - {_HEAD})
+    unknown = sorted(set(state) - set(names.values()) - repeats - {_HEAD})
     if missing or unknown:
         raise ValueError(
             f"the checkpoint does not fit: missing {', '.join(missing) or 'none'}; "

@@ -15,13 +15,7 @@ from hyena.ops import Segments
 
 
 class Block(nn.Module):
-    """``x + mixer(norm(x))``, then ``x + mlp(norm(x))``, on (B, L, D), in the dtype of x.
-
-    Args:
-        config: the model's.
-        mixer: its name.
-        place: device and dtype of the parameters.
-    """
+    """``x + mixer(norm(x))``, then ``x + mlp(norm(x))``, on (B, L, D), in the dtype of x."""
 
     def __init__(self, config: ModelConfig, mixer: str, **place: Any) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ Never a pickle: nothing in a checkpoint can run code.
 import dataclasses
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -86,15 +86,10 @@ def read_config(path: Path) -> ModelConfig:
             f"{file} has format version {version!r}, but this hyena reads version "
             f"{FORMAT_VERSION}; install the version of hyena that wrote it, or a newer one"
         )
-    return config_from(description.get("model"), file)
-
-
-def config_from(values: Any, source: Path) -> ModelConfig:
-    """A ModelConfig from plain values; unknown or wrong fields are named with their source."""
     try:
-        return from_plain(ModelConfig, values, "model")
+        return from_plain(ModelConfig, description.get("model"), "model")
     except ValueError as error:
-        raise ValueError(f"{source} is damaged: {error}; restore it from a copy") from error
+        raise ValueError(f"{file} is damaged: {error}; restore it from a copy") from error
 
 
 def read_weights(file: Path, device: torch.device | None = None) -> dict[str, torch.Tensor]:

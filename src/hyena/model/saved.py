@@ -26,10 +26,7 @@ BEST = "best.json"
 
 
 def write_model(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
-    """Writes a model, each file under another name first.
-
-    Raises: OSError if the folder cannot be written; an older model is whole then.
-    """
+    """Writes a model. Raises: OSError if that cannot be done; an older model is whole then."""
     tensors = {name: value.detach().contiguous() for name, value in weights.items()}
     description = {
         "kind": KIND,
