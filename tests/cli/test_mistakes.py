@@ -87,9 +87,9 @@ Output = pytest.CaptureFixture[str]
         ),
         ("tasks table absent", 1, "absent holds no sweep: it has no sweep.json"),
         (
-            "bench goals --lengths [3] --modes [a] --out out",
+            "bench goals --lengths [3] --out out",
             1,
-            'no row of the suite goals has lengths [3] and modes ["a"]; leave some of them out',
+            "no row of the suite goals has lengths [3]; leave some of them out",
         ),
         ("bench quick --threads 0 --out out", 1, "threads: expected at least 1, got 0"),
         ("bench quick --seconds=-1 --out out", 1, "seconds: expected more than 0, got -1.0"),
@@ -105,16 +105,10 @@ Output = pytest.CaptureFixture[str]
         ),
         ("bench sweep --widths [96] --out out", 1, "attention has heads of 64, but width is 96"),
         ("bench slow --out out", 2, "expected one of 'goals', 'sweep', 'all', 'quick'"),
-        ("bench quick --modes [d] --out out", 2, "modes"),
         (
             "bench generate --widths [64] --out out",
             1,
             "the suite generate has no widths; leave --widths out",
-        ),
-        (
-            "bench generate --modes [a] --out out",
-            1,
-            "the suite generate has no modes; leave --modes out",
         ),
         (
             "bench generate --lengths [3] --out out",

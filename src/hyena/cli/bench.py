@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -39,9 +39,6 @@ class Config:
     lengths: list[int] | None = None
     """Lengths L of the sweep; none takes powers of two from 256 to 1M, 1000, 10007 and 100003. Of
     the goals, those of these lengths only; of generation, contexts."""
-    modes: list[Literal["a", "b", "c"]] = field(default_factory=lambda: ["a", "b", "c"])
-    """Fresh tensors under the default allocator (a) and under a tuned one (b); ours with reused
-    outputs and workspaces (c)."""
     threads: int | None = None
     """Threads; none takes PyTorch's number."""
     seconds: float | None = None
@@ -73,9 +70,8 @@ class Config:
         for width in self.widths or []:
             head_size(width)
         generation = self.suite == "generate"
-        for name, default in (("widths", None), ("modes", ["a", "b", "c"])):
-            if generation and getattr(self, name) != default:
-                raise ValueError(f"the suite generate has no {name}; leave --{name} out")
+        if generation and self.widths is not None:
+            raise ValueError("the suite generate has no widths; leave --widths out")
         for name in ("quick", "large"):
             if getattr(self, name) and not generation:
                 raise ValueError(f"{name} is of the suite generate, not of {self.suite}")
@@ -105,7 +101,7 @@ def run(config: Config) -> int:
         with_goals = not config.quick
     else:
         suite, what = conv, "convolution"
-        cases = conv.cases.chosen(config.suite, config.widths, config.lengths, config.modes)
+        cases = conv.cases.chosen(config.suite, config.widths, config.lengths)
         del where["allocator"]
         where["seconds"] = seconds or "those of the suite"  # cases timed otherwise are others
         where["repeats"] = repeats or "those of the suite"

@@ -1,12 +1,10 @@
 """The rows, and that the goals can be read off them."""
 
-from collections.abc import Sequence
-
 import pytest
 from fake_results import results
 
 from hyena.bench.convolution import cases
-from hyena.bench.convolution.cases import CONTENDERS, MODES, Case
+from hyena.bench.convolution.cases import CONTENDERS, MODES, Case, chosen
 from hyena.bench.convolution.goals import goals
 
 SUITES = {"goals": cases.goals, "sweep": cases.sweep, "quick": cases.quick}
@@ -71,15 +69,6 @@ def test_the_sweep_goes_from_short_to_long() -> None:
     assert set(lengths.values()) == {300}
 
 
-def chosen(
-    suite: str,
-    widths: list[int] | None = None,
-    lengths: list[int] | None = None,
-    modes: Sequence[cases.Mode] = ("a", "b", "c"),
-) -> list[cases.Case]:
-    return cases.chosen(suite, widths, lengths, modes)
-
-
 def test_the_goals_can_be_narrowed() -> None:
     whole, some = chosen("goals"), chosen("goals", widths=[256], lengths=[2048])
     assert [cell.key for cell in whole] == [cell.key for cell in cases.goals()]
@@ -93,12 +82,3 @@ def test_the_sweep_takes_its_sizes_from_the_options() -> None:
     assert {(cell.width, cell.length) for cell in cells} == {(64, 300), (64, 500)}
     both = chosen("all")
     assert {cell.suite for cell in both} == {"goals", "sweep"}
-
-
-@pytest.mark.parametrize("mode", ["a", "b", "c"])
-def test_only_the_modes_asked_for(mode: cases.Mode) -> None:
-    cells = chosen("goals", modes=[mode])
-    assert {cell.mode(n) for cell in cells for n in cell.contenders if cell.work != "error"} == {
-        mode
-    }
-    assert any(cell.work == "error" for cell in cells)  # which are the same in every mode

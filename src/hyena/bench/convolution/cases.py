@@ -203,11 +203,10 @@ def quick(widths: Sequence[int] = (8,), lengths: Sequence[int] = (64, 100)) -> l
 
 
 def chosen(
-    suite: str, widths: Sequence[int] | None, lengths: Sequence[int] | None, modes: Sequence[Mode]
+    suite: str, widths: Sequence[int] | None = None, lengths: Sequence[int] | None = None
 ) -> list[Case]:
-    """The cases of a suite, or of "all", that are asked for.
+    """The cases of a suite, or of "all", of these widths and lengths; none for the suite's.
 
-    Args: widths and lengths, none for those of the suite; modes, on which errors do not hang.
     Raises: ValueError if there are none.
     """
     given = {"widths": widths, "lengths": lengths}
@@ -224,18 +223,10 @@ def chosen(
         cases += sweep(**sizes)
     if suite == "quick":
         cases += quick(**sizes)
-    found = []
-    for case in cases:
-        kept = tuple(x for x in case.contenders if case.work == "error" or case.mode(x) in modes)
-        if kept:
-            memory = tuple(name for name in case.memory if name in kept)
-            found.append(replace(case, contenders=kept, memory=memory))
-    if not found:
-        asked = [f"{name} {json.dumps(x)}" for name, x in {**sizes, "modes": modes}.items() if x]
-        raise ValueError(
-            f"no row of the suite {suite} has {' and '.join(asked)}; leave some of them out"
-        )
-    return found
+    if not cases:
+        asked = " and ".join(f"{name} {json.dumps(values)}" for name, values in sizes.items())
+        raise ValueError(f"no row of the suite {suite} has {asked}; leave some of them out")
+    return cases
 
 
 def _is_power_of_4(length: int) -> bool:
