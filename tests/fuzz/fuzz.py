@@ -12,7 +12,8 @@ refused     one line of error that hyena raises itself, or too little memory for
 outside     another library refused what hyena only passed on, and says what: no fault, but counted.
             A TypeError or ValueError of one line that shows the argument, by its name or its value;
             or says which type it expected and which it got, at most one call below the one made.
-            And a RuntimeError of one line that names the other device that a tensor is on
+            And a RuntimeError of one line that names the other device that a tensor is on, or says
+            that a text names no device
 foreign     any other exception from inside another library. It speaks of what its user never saw
 message     hyena's own error without a message, or of several lines; a failed command without one
 traceback   an exception of a kind that is no answer to a mistake, such as AttributeError or

@@ -62,9 +62,12 @@ def _of_exception(error: BaseException, given: Mapping[str, Any]) -> Outcome:
 
 
 def _of_devices(error: BaseException, given: Mapping[str, Any]) -> bool:
-    """Whether PyTorch says that a hostile tensor is on another device than what it meets."""
+    """Whether PyTorch says that a hostile tensor is on another device than what it meets, or that a
+    text names none."""
     devices = {x.device.type for x in given.values() if isinstance(x, torch.Tensor)}
     message = str(error)
+    if isinstance(given.get("device"), str) and "device string: " in message:
+        return True
     return (
         isinstance(error, RuntimeError)
         and "\n" not in message

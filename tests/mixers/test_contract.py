@@ -111,6 +111,17 @@ def test_a_state_that_would_round_what_follows_is_refused(
 
 
 @each_mixer
+@torch.no_grad()
+def test_a_token_of_another_dtype_than_the_weights_is_refused(name: str) -> None:
+    mixer = build(name)
+    _, state = mixer.prefill(torch.zeros(2, 5, D, dtype=torch.float64))
+    for dtype in (torch.float32, torch.bfloat16, torch.float8_e4m3fn):
+        message = f"{type(mixer).__name__}: u is {dtype} but the weights are torch.float64; convert"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)} one"):
+            mixer.step(torch.zeros(2, D, dtype=dtype), state)
+
+
+@each_mixer
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # of PyTorch's kernel
 def test_gradients_of_each_row_by_vmap(name: str, generator: torch.Generator) -> None:
     mixer, u = build(name), draw(generator, 3, 7, D)

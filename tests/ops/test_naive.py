@@ -123,3 +123,12 @@ of_any: Any = naive  # arguments of any kind
 def test_arguments_that_are_none(call: Callable[[Tensor], object], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         call(torch.ones(1, 3, 3) if "gated" in message else torch.ones(1, 2, 3))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_taps_that_no_row_holds_cost_nothing(causal: bool) -> None:
+    """A loop over all of these would never end."""
+    u = torch.ones(1, 1, 5)
+    taps = torch.ones(1, 1).expand(1, 2**40 + 1)
+    y = naive.long_conv(u, taps, causal=causal)
+    assert y.flatten().tolist() == ([1, 2, 3, 4, 5] if causal else [5] * 5)

@@ -17,6 +17,11 @@ def check_input(name: str, u: Tensor, width: int, dtype: torch_dtype | None = No
     check_tensor(name, "u", u)
     if u.dim() != 3 or u.shape[-1] != width:
         raise ValueError(f"{name}: expected u (B, L, {width}), got {tuple(u.shape)}")
+    check_dtype(name, u, dtype)
+
+
+def check_dtype(name: str, u: Tensor, dtype: torch_dtype | None) -> None:
+    """Raises ValueError if u is not of the weights' dtype, and autocast does not convert it."""
     if dtype not in (None, u.dtype) and not is_autocast_enabled(u.device.type):
         raise ValueError(
             f"{name}: u is {u.dtype} but the weights are {dtype}; convert one of them with .to(...)"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.mixers.checks import (
+    check_dtype,
     check_future,
     check_input,
     check_left_padding,
@@ -157,12 +158,14 @@ class Mixer(nn.Module):
         is given may be written to: copy it first to go on in two ways.
 
         Raises: TypeError on what is no tensor; ValueError on a state of another mixer, or one less
-            precise than u.
+            precise than u, and on a u of another dtype than the weights'.
         """
         if not (isinstance(state, self.spec.state) and self._is_own(state)):
             self._check_generates("step")
             raise wrong_state(self._name, state)
         check_token(self._name, u, self.width, state)
+        if u.dtype is not state.dtype:
+            check_dtype(self._name, u, self._dtype())
         return self._step(u, state)
 
     def state_size(self, length: int, future: int | None = None) -> int:

@@ -62,9 +62,9 @@ def long_conv(
     dtype = torch.promote_types(u.dtype, k.dtype)
     wide = u.to(dtype)
     y = torch.zeros_like(wide)
-    for tap, lag in enumerate(lags(k.shape[1], causal)):
-        if abs(lag) < u.shape[-1]:
-            y = y + k[:, tap, None] * shift(wide, lag, segments)
+    L, reach = u.shape[-1], lags(k.shape[1], causal)
+    for lag in range(max(reach.start, 1 - L), min(reach.stop, L)):  # a row holds no others
+        y = y + k[:, lag - reach.start, None] * shift(wide, lag, segments)
     if skip is not None:
         y = y + skip[:, None] * wide
     return y.to(u.dtype)
