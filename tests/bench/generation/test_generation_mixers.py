@@ -15,7 +15,6 @@ from hyena.bench.generation.mixers import (
     build_operator,
     fill_cache,
     full_attention,
-    growth_courses,
     mixer_courses,
     prefill,
     random_inputs,
@@ -133,7 +132,7 @@ def test_growth_goes_to_each_length() -> None:
     assert "failed" not in found
     tokens = {name: times["tokens"] for name, times in found["times"].items()}
     assert tokens == {"L=70": 70, "L=140": 140}
-    assert {course.fewest for course in growth_courses(row).values()} == {None}
+    assert {course.fewest for course in mixer_courses(row).values()} == {None}
 
 
 @pytest.mark.parametrize("courses", [mixer_courses, lambda row: times_of(row)["failed"]])

@@ -1,12 +1,11 @@
 """What the machine can do at most, measured in the same run as the convolutions."""
 
 import math
-import time
 from collections.abc import Callable
 
 import torch
 
-from hyena.bench.timing import Timing, time_in_turns
+from hyena.bench.timing import time_in_turns
 from hyena.ops.native import library
 
 SIZE = 1 << 28  # bytes of a tensor, several times a last-level cache
@@ -19,8 +18,8 @@ def limits(*, seconds: float = 4.0, size: int = SIZE, matrix: int = MATRIX) -> d
     - ``copy``, ``triad``: a = b and a = b + s·c, counted as 2 and 3 passes over the tensors. The
       read of a line before it is written, which some processors do, is not counted.
     - ``matmul``, ``matmul_bf16``: square products.
-    - ``multiply_add``: what the kernel's butterflies would reach with no memory at all, from a
-      native measurement; absent where there is none.
+    - ``multiply_add``: what the kernel's butterflies would reach with no memory at all: its mix of
+      multiplications, additions and multiply-adds, all in registers; absent without the kernel.
     """
     n = max(1, size // 4)
     a, b, c = (torch.full((n,), float(i)) for i in range(3))
@@ -34,22 +33,11 @@ def limits(*, seconds: float = 4.0, size: int = SIZE, matrix: int = MATRIX) -> d
     }
     work = {"copy": 8.0 * n, "triad": 12.0 * n, "matmul": 2.0 * matrix**3}
     work["matmul_bf16"] = work["matmul"]
-    times: dict[str, Timing] = time_in_turns(
-        calls, seconds=seconds, repeats=50, clock=time.perf_counter
-    )
+    times = time_in_turns(calls, seconds=seconds, repeats=50)
     found = {name: work[name] / times[name].median for name in calls}
-    rate = multiply_add_rate()
-    return found if rate is None else {**found, "multiply_add": rate}
-
-
-def multiply_add_rate() -> float | None:
-    """FLOP/s of the kernel's mix of multiplications, additions and multiply-adds, all in registers.
-
-    None without the kernel.
-    """
-    if library.kernel() is None:
-        return None
-    return library.multiply_add_rate(torch.get_num_threads())
+    if library.kernel() is not None:
+        found["multiply_add"] = library.multiply_add_rate(torch.get_num_threads())
+    return found
 
 
 def nominal_flops(width: int, length: int) -> float:

@@ -20,11 +20,11 @@ _WORKS = {
     "error": "Errors against float64",
 }
 _LIMITS = {
-    "copy": ("copy", 1e9, "GB/s"),
-    "triad": ("triad", 1e9, "GB/s"),
-    "matmul": ("float32 matrix product", 1e9, "GFLOP/s"),
-    "matmul_bf16": ("bfloat16 matrix product", 1e9, "GFLOP/s"),
-    "multiply_add": ("the kernel's multiply-add mix", 1e9, "GFLOP/s"),
+    "copy": ("copy", "GB/s"),
+    "triad": ("triad", "GB/s"),
+    "matmul": ("float32 matrix product", "GFLOP/s"),
+    "matmul_bf16": ("bfloat16 matrix product", "GFLOP/s"),
+    "multiply_add": ("the kernel's multiply-add mix", "GFLOP/s"),
 }
 
 
@@ -151,8 +151,8 @@ def _setting(setting: Mapping[str, Any], limits: Mapping[str, float]) -> str:
     said = [f"{name}: {value}" for name, value in setting.items()]
     said += [f"mode ({mode}): {meaning}" for mode, meaning in MODES.items()]
     said += [f"{name} allocator: {describe(name)}" for name in ("default", "tuned")]
-    known = [(_LIMITS[name], value) for name, value in limits.items() if name in _LIMITS]
-    said += [f"{name}: {value / unit:.1f} {word}" for (name, unit, word), value in known]
+    known = [(*_LIMITS[name], value) for name, value in limits.items() if name in _LIMITS]
+    said += [f"{name}: {value / 1e9:.1f} {unit}" for name, unit, value in known]
     said.append(
         "times are medians with quartiles; ratios are of medians, to the first column of ours"
     )

@@ -139,6 +139,9 @@ class _Mixers:
 
     def course(self, name: str) -> Course:
         P, T = self.case.context, self.case.tokens
+        if name.startswith("L="):  # exact generation of L tokens after one
+            L = int(name.removeprefix("L="))
+            return self.way("hyena", 1, L).course(self.tokens(1, L))
         if name == "full":
             return self._recomputed()
         whole = name == "hyena" or (name == "dot" and P <= SUMMED)
@@ -188,16 +191,6 @@ class _Mixers:
 
 @torch.no_grad()
 def mixer_courses(case: Case) -> dict[str, Course]:
-    """The contenders of a case of one layer. Raises: ValueError on a name that is unknown."""
+    """The contenders of a case of one layer, also "L=…". Raises: ValueError on another name."""
     mixers = _Mixers(case)
     return {name: mixers.course(name) for name in case.contenders}
-
-
-@torch.no_grad()
-def growth_courses(case: Case) -> dict[str, Course]:
-    """Exact generation of L tokens after one, for contenders "L=…"."""
-    mixers, found = _Mixers(case), {}
-    for name in case.contenders:
-        L = int(name.removeprefix("L="))
-        found[name] = mixers.way("hyena", 1, L).course(mixers.tokens(1, L))
-    return found

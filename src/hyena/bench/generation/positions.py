@@ -9,6 +9,7 @@ n numbers in the state of a channel.
 import copy
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -34,9 +35,9 @@ def position_courses(case: Case) -> dict[str, Course]:
     (u,) = chunks(case.tokens, case.width, seed=2)
     found = {}
     for name in case.contenders:
-        before = chunks(int(name.removeprefix("t=")), case.width)
-        recent: deque[Tensor] = deque(maxlen=_KEPT)
-        start = state_after(operator, _noted(before, recent))
+        before = partial(chunks, int(name.removeprefix("t=")), case.width)
+        start = state_after(operator, before())
+        recent = deque(before(), maxlen=_KEPT)
         truth = full_forward(wide, torch.cat([*recent, u])[None])[:, -case.tokens :]
         way = Way(operator, start, HyenaState.copy, truth, RECURRENT_TOLERANCE, True)
         found[name] = way.course(u[:, None])
@@ -68,9 +69,3 @@ def state_after(operator: HyenaOperator, inputs: Iterator[Tensor]) -> HyenaState
         length += u.shape[0]
     parts = torch.view_as_real(x).float()
     return HyenaState(before, RecurrentState(parts), length)
-
-
-def _noted(inputs: Iterator[Tensor], recent: deque[Tensor]) -> Iterator[Tensor]:
-    for u in inputs:
-        recent.append(u)
-        yield u

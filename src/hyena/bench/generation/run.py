@@ -10,7 +10,7 @@ from typing import Any
 from hyena.bench import folder
 from hyena.bench.folder import Result
 from hyena.bench.generation.cases import Case
-from hyena.bench.generation.mixers import growth_courses, mixer_courses
+from hyena.bench.generation.mixers import mixer_courses
 from hyena.bench.generation.models import model_courses, need
 from hyena.bench.generation.positions import position_courses
 from hyena.bench.generation.tokens import Course, time_tokens
@@ -19,13 +19,6 @@ from hyena.ops.stepping.online import BLOCK
 
 SECONDS = 6.0
 """Budget of a contender of a case that need not do all its tokens."""
-
-_COURSES = {
-    "planned": mixer_courses,
-    "grown": mixer_courses,
-    "growth": growth_courses,
-    "positions": position_courses,
-}
 
 
 def setting(seconds: float, repeats: int | None) -> dict[str, Any]:
@@ -80,8 +73,9 @@ def measure(case: Case, *, seconds: float, repeats: int | None = None) -> Result
     record: Result = {"row": asdict(case), "skipped": {}}
     try:
         case = replace(case, repeats=repeats or case.repeats)
-        if case.kind in _COURSES:
-            return {**record, **_timed(case, _COURSES[case.kind](case), seconds)}
+        if case.kind not in ("model", "weights"):
+            make = position_courses if case.kind == "positions" else mixer_courses
+            return {**record, **_timed(case, make(case), seconds)}
         for name in case.contenders:
             why = too_large(need(case, name))
             if why:
