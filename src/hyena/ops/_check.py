@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from torch import Tensor, float64
-from torch.compiler import is_exporting
+from torch import Tensor, compiler, float64, strided
 
 from hyena.ops._convolution import Convolution
 from hyena.ops._filter import FilterSpectrum, crop
@@ -33,31 +32,57 @@ def convolution(
     """
     if not isinstance(backend, str) or backend not in NAMES:
         raise unknown(backend)
-    check_tensor(op, _name(parts), z)
+    if not isinstance(z, Tensor) or z.layout is not strided:
+        check_tensor(op, _name(parts), z)
     if block_causal and not causal:
         raise ValueError(
             f"{op}: block_causal=True keeps the future out, but causal=False asks for it; "
             "drop one of them"
         )
-    taps, bias = (None, None) if short is None else _pair(op, short)
-    n, lead, short_lead, layout = 0, 0, 0, ""
-    filter: Tensor | None = None
+    if segments is not None and z.dim() == 3:
+        check_segments(op, parts, z, segments)
+        segments = None if segments.trivial else segments
+    filter, taps, bias, n, lead, short_lead, layout = None, None, None, 0, 0, 0, ""
+    given: tuple[tuple[Any, Any, str], ...] = ()
     if isinstance(k, FilterSpectrum):
         _check_spectrum(op, parts, z, k, skip, causal, segments, block_causal, backend)
         filter, n, lead, layout = k.values, k.n, k.lead, k.layout
     elif k is not None or short is None:
-        lead = _lead(op, parts, z, k, "skip", skip, causal)
-        assert k is not None
-        filter = k
-        # A program that is exported may take any length, so that all taps are part of it.
-        if not is_exporting() and (L := z.shape[2]) < k.shape[1] - lead:
-            filter, lead = crop(k, lead, max(L, 1))
+        given = ((k, skip, "skip"),)
     if short is not None:
-        place = op if k is None else f"{op}: short"
-        short_lead = _lead(place, parts, z, taps, "bias", bias, causal)
-    if segments is not None:
-        check_segments(op, parts, z, segments)
-        segments = None if segments.trivial else segments
+        taps, bias = _pair(op, short)
+        given = (*given, (taps, bias, "bias"))
+    for h, beside, called in given:
+        if not (  # what `_check_fit` asks, in as many words as it takes to answer yes
+            isinstance(h, Tensor)
+            and h.layout is strided
+            and z.dim() == 3
+            and h.dim() == 2
+            and (h.shape[0] if called == "bias" else parts * h.shape[0]) == z.shape[1]
+            and (h.shape[1] > 0 if causal else h.shape[1] % 2)
+            and z.is_floating_point()
+            and h.is_floating_point()
+            and h.device == z.device
+            and (
+                beside is None
+                or (
+                    isinstance(beside, Tensor)
+                    and beside.layout is strided
+                    and beside.shape == h.shape[:1]
+                    and beside.is_floating_point()
+                    and beside.device == h.device
+                )
+            )
+        ):
+            place = f"{op}: short" if called == "bias" and k is not None else op
+            _check_fit(place, parts, z, h, called, beside, causal)
+        if called == "bias":
+            short_lead = 0 if causal else (h.shape[1] - 1) // 2
+            continue
+        filter, lead = h, 0 if causal else (h.shape[1] - 1) // 2
+        # A program that is exported may take any length, so that all taps are part of it.
+        if not compiler._is_exporting_flag and (L := z.shape[2]) < h.shape[1] - lead:
+            filter, lead = crop(h, lead, max(L, 1))
     return Convolution(
         z,
         parts,
@@ -107,11 +132,11 @@ def check_filter(
         )
 
 
-def _lead(
+def _check_fit(
     op: str, parts: int, z: Tensor, k: Any, called: str, beside: Tensor | None, causal: bool
-) -> int:
-    """How many taps of k have negative lags, if it fits the input: the short convolution's, whose
-    ``beside`` is ``called`` bias, has all channels of the input."""
+) -> None:
+    """Whether k fits the input: the short convolution's, whose ``beside`` is ``called`` bias, has
+    all channels of the input. Raises: as above."""
     check_tensor(op, "k", k)
     of = parts if called == "skip" else 1
     if z.dim() != 3 or k.dim() != 2 or of * k.shape[0] != z.shape[1]:
@@ -129,7 +154,6 @@ def _lead(
             f"{op}: {_name(parts)} is on {z.device} but k is on {k.device}; move one of them"
         )
     check_filter(op, k, beside, causal, called)
-    return 0 if causal else (k.shape[1] - 1) // 2
 
 
 def _name(parts: int) -> str:
@@ -194,9 +218,7 @@ def _check_spectrum(
         raise ValueError(
             f"{op}: the FilterSpectrum was made with causal={k.causal}, got causal={causal}"
         )
-    if segments is not None:
-        check_segments(op, parts, z, segments)
-    if skip is not None or (segments is not None and not segments.trivial):
+    if skip is not None or segments is not None:
         raise ValueError(
             f"{op}: a FilterSpectrum holds its skip already and knows one length only; "
             "got skip or packed segments with it: pass the filter k instead"

@@ -6,6 +6,7 @@ A test compares every field with the header, which has the comments.
 import ctypes
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
 from enum import IntEnum
+from typing import Any
 
 import torch
 
@@ -28,107 +29,67 @@ DTYPES = {
 MOST_SHORT_TAPS = 64  # HYENA_MOST_SHORT_TAPS
 
 
+def _fields(declarations: str, **structures: type[ctypes.Structure]) -> list[tuple[str, Any]]:
+    """Fields as C declares them: "int64 first, second; pointer third"; the name of a structure
+    stands for a pointer to it."""
+    kinds = {"int32": c_int32, "int64": c_int64, "pointer": c_void_p}
+    kinds |= {name: POINTER(structure) for name, structure in structures.items()}
+    lists = (declaration.split(maxsplit=1) for declaration in declarations.split(";"))
+    return [(name.strip(), kinds[kind]) for kind, names in lists for name in names.split(",")]
+
+
 class Row(ctypes.Structure):
     """hyena_row"""
 
-    _fields_ = [("batch", c_int64), ("start", c_int64), ("length", c_int64)]
+    _fields_ = _fields("int64 batch, start, length")
 
 
 class Conv(ctypes.Structure):
     """hyena_conv"""
 
-    _fields_ = [
-        ("channels", c_int64),
-        ("rows", c_int64),
-        ("row", POINTER(Row)),
-        ("n", c_int64),
-        ("dtype", c_int32),
-        ("parts", c_int32),
-        ("z", c_void_p),
-        ("z_batch_stride", c_int64),
-        ("z_channel_stride", c_int64),
-        ("offset", c_void_p),
-        ("short_k", c_void_p),
-        ("short_bias", c_void_p),
-        ("short_taps", c_int32),
-        ("short_lead", c_int32),
-        ("spectrum", c_void_p),
-        ("k", c_void_p),
-        ("k_stride", c_int64),
-        ("taps", c_int64),
-        ("lead", c_int64),
-        ("skip", c_void_p),
-        ("y", c_void_p),
-        ("y_batch_stride", c_int64),
-        ("y_channel_stride", c_int64),
-    ]
+    _fields_ = _fields(
+        """int64 channels, rows; row row; int64 n; int32 dtype, parts;
+        pointer z; int64 z_batch_stride, z_channel_stride;
+        pointer offset, short_k, short_bias; int32 short_taps, short_lead;
+        pointer spectrum, k; int64 k_stride, taps, lead; pointer skip;
+        pointer y; int64 y_batch_stride, y_channel_stride""",
+        row=Row,
+    )
 
 
 class Gradients(ctypes.Structure):
     """hyena_gradients"""
 
-    _fields_ = [
-        ("z", c_void_p),
-        ("z_batch_stride", c_int64),
-        ("z_channel_stride", c_int64),
-        ("k", c_void_p),
-        ("skip", c_void_p),
-        ("short_k", c_void_p),
-        ("short_bias", c_void_p),
-    ]
+    _fields_ = _fields(
+        """pointer z; int64 z_batch_stride, z_channel_stride;
+        pointer k, skip, short_k, short_bias"""
+    )
 
 
 class Linear(ctypes.Structure):
     """hyena_linear"""
 
-    _fields_ = [
-        ("batch", c_int64),
-        ("inputs", c_int64),
-        ("outputs", c_int64),
-        ("dtype", c_int32),
-        ("x_dtype", c_int32),
-        ("y_dtype", c_int32),
-        ("x", c_void_p),
-        ("weight", c_void_p),
-        ("bias", c_void_p),
-        ("y", c_void_p),
-    ]
+    _fields_ = _fields(
+        """int64 batch, inputs, outputs; int32 dtype, x_dtype, y_dtype;
+        pointer x, weight, bias, y"""
+    )
 
 
 class Online(ctypes.Structure):
     """hyena_online"""
 
-    _fields_ = [
-        ("input", c_void_p),
-        ("due", c_void_p),
-        ("taps", c_void_p),
-        ("x", c_void_p),
-        ("decay", c_void_p),
-        ("weight", c_void_p),
-        ("skip", c_void_p),
-        ("modes", c_int64),
-    ]
+    _fields_ = _fields("pointer input, due, taps, x, decay, weight, skip; int64 modes")
 
 
 class Step(ctypes.Structure):
     """hyena_step"""
 
-    _fields_ = [
-        ("batch", c_int64),
-        ("channels", c_int64),
-        ("order", c_int32),
-        ("short_taps", c_int32),
-        ("z", c_void_p),
-        ("before", c_void_p),
-        ("taps", c_void_p),
-        ("bias", c_void_p),
-        ("conv", POINTER(Online)),
-        ("rest", c_int64),
-        ("row_stride", c_int64),
-        ("y", c_void_p),
-        ("in_proj", POINTER(Linear)),
-        ("out_proj", POINTER(Linear)),
-    ]
+    _fields_ = _fields(
+        """int64 batch, channels; int32 order, short_taps; pointer z, before, taps, bias;
+        online conv; int64 rest, row_stride; pointer y; linear in_proj, out_proj""",
+        online=Online,
+        linear=Linear,
+    )
 
 
 class Functions(ctypes.Structure):

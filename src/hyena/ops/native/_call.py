@@ -28,7 +28,7 @@ def spectrum(k: Tensor, skip: Tensor | None, lead: int, length: int) -> Tensor:
     """Spectra of the filters k (D, K) for rows of up to ``length``, in the kernel's own order."""
     kernel = _loaded()
     D, n = k.shape[0], _size(kernel.isa, length)
-    k, skip = _in_order(k), None if skip is None else _in_order(skip)
+    k, skip = in_order(k), None if skip is None else in_order(skip)
     values = torch.empty(kernel.spectrum_floats(D, n), dtype=torch.float32, device="cpu")
     conv = Conv(channels=D, n=n, parts=1, lead=lead, k=k.data_ptr(), taps=k.shape[1])
     conv.k_stride, conv.skip = conv.taps, None if skip is None else skip.data_ptr()
@@ -48,61 +48,61 @@ def forward(c: Convolution, *, out: Tensor | None = None, offset: Tensor | None 
     if y is None:
         B, channels, L = c.z.shape
         y = c.z.new_empty((B, channels // c.parts, L))
-    conv, _keep = _describe(c, y, offset)
-    for conv.n, conv.rows, conv.row in _calls(c, kernel.isa):
+    conv, calls, _keep = _describe(c, y, kernel.isa, offset)
+    for conv.n, conv.rows, conv.row in calls:
         if kernel.forward(conv):
             raise _no_memory()
     return y
 
 
-def backward(dy: Tensor, c: Convolution, need: Sequence[bool]) -> tuple[Tensor | None, ...]:
+def backward(dy: Tensor, c: Convolution, need: Sequence[bool]) -> Sequence[Tensor | None]:
     """Gradients of sum(dy · y) in z, filter, skip, taps and bias; None where not needed."""
     kernel = library.outcome.kernel or _loaded()
     if dy.is_neg() or (dy.stride(2) != 1 and dy.shape[2] != 1):
-        dy = _in_order(dy)
-    conv, _keep = _describe(c, dy)
+        dy = in_order(dy)
+    conv, calls, _keep = _describe(c, dy, kernel.isa)
     _, channels, L = c.z.shape
-    total: list[Tensor | None] = []
-    for conv.n, conv.rows, conv.row in _calls(c, kernel.isa):
-        found: list[Tensor | None] = []
-        addresses = []
-        for x, needed in zip(c.tensors, need, strict=True):
-            d = None
-            if total and x is c.z:
-                d = total[0]  # of which each call writes its own rows
-            elif needed and x is not None:
-                d = torch.empty_like(x, memory_format=torch.contiguous_format)
-            found.append(d)
-            addresses.append(0 if d is None else d.data_ptr())
-        to, *sums = addresses
-        if kernel.backward(conv, Gradients(to, channels * L, L, *sums)):
+    found = [
+        torch.empty_like(x, memory_format=torch.contiguous_format)
+        if needed and x is not None
+        else None
+        for x, needed in zip(c.tensors, need, strict=True)
+    ]
+    to = found
+    for conv.n, conv.rows, conv.row in calls:
+        addresses = [None if x is None else x.data_ptr() for x in to]
+        if kernel.backward(conv, Gradients(addresses[0], channels * L, L, *addresses[1:])):
             raise _no_memory()
-        for x, more in zip(total[1:], found[1:], strict=False):
-            if x is not None and more is not None:
+        for x, more in zip(found[1:], to[1:], strict=True):
+            if x is not None and more is not None and more is not x:
                 x += more
-        total = total or found
-    return tuple(total)
+        if len(calls) > 1:  # each writes rows of its own of the input's gradient, and other sums
+            to = [found[0], *(None if x is None else torch.empty_like(x) for x in found[1:])]
+    return found
 
 
-def _describe(c: Convolution, y: Tensor, offset: Tensor | None = None) -> tuple[Conv, Any]:
-    """The struct without its rows and size, and what its pointers need kept alive."""
+def _describe(
+    c: Convolution, y: Tensor, isa: str, offset: Tensor | None = None
+) -> tuple[Conv, Sequence[tuple[int, int, Any]], Any]:
+    """The struct; what it lacks, (size of the transform, number of rows, rows) of each call; and
+    what its pointers need kept alive."""
     z, k = c.z, c.filter
     if z.is_neg() or (z.stride(2) != 1 and z.shape[2] != 1):
-        z = _in_order(z)
+        z = in_order(z)
     spectrum, taps, k_stride, K = 0, 0, 0, 0
     if c.n:
         k = _spectrum_values(c)
         spectrum = k.data_ptr()
     elif k is not None:
         if k.is_neg() or (k.stride(1) != 1 and k.shape[1] != 1):
-            k = _in_order(k)
+            k = in_order(k)
         taps, k_stride, K = k.data_ptr(), k.stride(0), k.shape[1]
     keep, addresses = [z, k], []
     for x in (offset, c.taps, c.bias, c.skip):
         if x is not None and (x.is_neg() or not x.is_contiguous()):
-            x = _in_order(x)
+            x = in_order(x)
             keep.append(x)
-        addresses.append(0 if x is None else x.data_ptr())
+        addresses.append(None if x is None else x.data_ptr())
     *beside, skip = addresses
     batch, channel, _ = z.stride()
     y_batch, y_channel, _ = y.stride()
@@ -113,17 +113,12 @@ def _describe(c: Convolution, y: Tensor, offset: Tensor | None = None) -> tuple[
         *(spectrum, taps, k_stride, K, c.lead, skip),
         *(y.data_ptr(), y_batch, y_channel),
     )
-    return conv, keep
-
-
-def _calls(c: Convolution, isa: str) -> Sequence[tuple[int, int, Any]]:
-    """(size of the transform, number of rows, rows) of each call."""
-    if c.segments is None:
-        B, _, L = c.z.shape
-        return ((c.n or (0 if c.filter is None else _size(isa, L)), B, _every_row(B, L)),)
-    if c.filter is None:
-        return c.segments.once(_every_document)
-    return c.segments.once(_groups, isa)
+    if c.segments is not None:
+        calls = c.segments.once(_every_document) if k is None else c.segments.once(_groups, isa)
+    else:
+        B, _, L = z.shape
+        calls = [(c.n or (0 if k is None else _size(isa, L)), B, _every_row(B, L))]
+    return conv, calls, keep
 
 
 def _groups(segments: Segments, isa: str) -> list[tuple[int, int, Any]]:
@@ -192,6 +187,6 @@ def _no_memory() -> MemoryError:
     return MemoryError("the native kernel found no memory for its scratch space")
 
 
-def _in_order(x: Tensor) -> Tensor:
+def in_order(x: Tensor) -> Tensor:
     """Contiguous, and its memory as its values say."""
     return x.resolve_neg().contiguous()

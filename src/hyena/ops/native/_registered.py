@@ -42,23 +42,16 @@ def differentiable(c: Convolution) -> Tensor:
 
 # The ops. A tensor that is not wanted comes back empty, since an op's outputs are all tensors.
 
+_ARGUMENTS = (
+    "Tensor z, SymInt parts, Tensor? filter, SymInt n, Tensor? skip, Tensor? taps, Tensor? bias, "
+    "SymInt lead, SymInt short_lead, Tensor? ids, bool native"
+)
 
-@torch.library.custom_op("hyena::conv", mutates_args=())
-def _conv(
-    z: Tensor,
-    parts: int,
-    filter: Tensor | None,
-    n: int,
-    skip: Tensor | None,
-    taps: Tensor | None,
-    bias: Tensor | None,
-    lead: int,
-    short_lead: int,
-    ids: Tensor | None,
-    native: bool = True,
-) -> Tensor:
-    c = _checked("hyena::conv", z, parts, filter, n, skip, taps, bias, lead, short_lead, ids)
-    return _call.forward(c) if _takes(c, native) else _torch.forward(c).contiguous()
+
+@torch.library.custom_op("hyena::conv", mutates_args=(), schema=f"({_ARGUMENTS}=True) -> Tensor")
+def _conv(*arguments: Any) -> Tensor:
+    c, native = _checked("hyena::conv", *arguments)
+    return _call.forward(c) if native else _torch.forward(c).contiguous()
 
 
 @_conv.register_fake
@@ -66,25 +59,15 @@ def _(z: Tensor, parts: int, *rest: Any) -> Tensor:
     return z.new_empty((z.shape[0], z.shape[1] // parts, z.shape[2]))
 
 
-@torch.library.custom_op("hyena::conv_backward", mutates_args=())
-def _conv_backward(
-    dy: Tensor,
-    z: Tensor,
-    parts: int,
-    filter: Tensor | None,
-    n: int,
-    skip: Tensor | None,
-    taps: Tensor | None,
-    bias: Tensor | None,
-    lead: int,
-    short_lead: int,
-    ids: Tensor | None,
-    native: bool,
-    need: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    op = "hyena::conv_backward"
-    c = _checked(op, z, parts, filter, n, skip, taps, bias, lead, short_lead, ids)
-    shape = (z.shape[0], z.shape[1] // parts, z.shape[2])
+@torch.library.custom_op(
+    "hyena::conv_backward",
+    mutates_args=(),
+    schema=f"(Tensor dy, {_ARGUMENTS}, bool[] need) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def _conv_backward(dy: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    op, need = "hyena::conv_backward", arguments[-1]
+    c, native = _checked(op, *arguments[:-1])
+    z, shape = c.z, (c.z.shape[0], c.z.shape[1] // c.parts, c.z.shape[2])
     if dy.shape != shape or dy.dtype != z.dtype or dy.device != z.device:
         raise ValueError(
             f"{op}: expected dy {shape} of {z.dtype} on {z.device}, got {tuple(dy.shape)} of "
@@ -92,27 +75,23 @@ def _conv_backward(
         )
     if len(need) != 5:
         raise ValueError(f"{op}: expected need to be 5 truth values, got {len(need)}")
-    if n and need[1]:
+    if c.n and need[1]:
         raise ValueError(f"{op}: a spectrum has no gradient; pass the filter and n = 0 instead")
-    found = (_call if _takes(c, native) else _torch).backward(dy, c, need)
+    found = (_call if native else _torch).backward(dy, c, need)
     empty = torch.empty(0, dtype=torch.float32, device=z.device)
-    dz, dk, dskip, dtaps, dbias = (empty.clone() if x is None else x for x in found)
-    return dz, dk, dskip, dtaps, dbias
+    return tuple(empty.clone() if x is None else x for x in found)
 
 
 @_conv_backward.register_fake
-def _(
-    dy: Tensor, z: Tensor, parts: int, filter: Tensor | None, n: int, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    skip, taps, bias, *_, need = rest
+def _(dy: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    z, _, filter, _, skip, taps, bias, *_, need = arguments
 
     def like(x: Tensor | None, needed: bool) -> Tensor:  # contiguous, whatever the strides of x
         if x is None or not needed:
             return z.new_empty(0, dtype=torch.float32)
         return x.new_empty(x.shape)
 
-    dz, dk, dskip, dtaps, dbias = map(like, (z, filter, skip, taps, bias), need)
-    return dz, dk, dskip, dtaps, dbias
+    return tuple(map(like, (z, filter, skip, taps, bias), need))
 
 
 def _takes(c: Convolution, native: bool) -> bool:
@@ -128,7 +107,10 @@ def _takes(c: Convolution, native: bool) -> bool:
         return True
     if not (native and c.z.is_cpu and c.z.dtype in DTYPES):
         return False
-    return all(x is None or x.dtype is torch.float32 for x in c.tensors[1:])
+    for x in (c.filter, c.skip, c.taps, c.bias):
+        if x is not None and x.dtype is not torch.float32:
+            return False
+    return True
 
 
 def _checked(
@@ -143,8 +125,10 @@ def _checked(
     lead: int,
     short_lead: int,
     ids: Tensor | None,
-) -> Convolution:
-    """Anyone can call a registered op, and the kernel believes its arguments.
+    native: bool = True,
+) -> tuple[Convolution, bool]:
+    """The convolution, and whether the kernel computes it: anyone can call a registered op, and
+    the kernel believes its arguments.
 
     Raises: ValueError on shapes, dtypes, devices or numbers that do not fit together.
     """
@@ -196,9 +180,11 @@ def _checked(
     segments = None if ids is None else Segments(ids)
     if segments is not None and segments.trivial:
         segments = None
-    return Convolution(
-        z, parts, filter, n, skip, taps, bias, lead, short_lead, segments, layout="native" * (n > 0)
+    layout = "native" * (n > 0)
+    c = Convolution(
+        z, parts, filter, n, skip, taps, bias, lead, short_lead, segments, layout=layout
     )
+    return c, _takes(c, native)
 
 
 # Gradients, shared by the op and by eager code. A function whose context is set up apart, as an op
