@@ -168,3 +168,14 @@ def test_one_that_was_changed(backend: Backend, L: int, generator: torch.Generat
         if bad is not None:
             with pytest.raises(ValueError, match=r"take it as filter_spectrum returned it$"):
                 long_conv(u, bad, backend=backend)
+
+
+@pytest.mark.parametrize("backend", [b for b in backends() if b != "naive"])
+def test_beside_narrow_taps(backend: Backend, generator: torch.Generator) -> None:
+    """Filters of 16 bits are widened for the kernel, a spectrum of complex numbers stays one."""
+    z = torch.randn(2, 9, 33, generator=generator)
+    _, k, skip = draw(generator, 1, 3, 33, 33, torch.float32)
+    short = torch.randn(9, 3, generator=generator).bfloat16(), None
+    kept = filter_spectrum(k, 33, skip, backend=backend)
+    expected = gated_conv(z, k, skip, short=short, backend="naive")
+    assert_close(gated_conv(z, kept, short=short), expected, 1e-6)

@@ -1,8 +1,10 @@
 """A convolution whose arguments fit together: what every way of computing it is given."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, float32
 
 from hyena.ops.segments import Segments
 
@@ -32,3 +34,11 @@ class Convolution(NamedTuple):
     def tensors(self) -> tuple[Tensor | None, ...]:
         """Input, filter, skip, taps and bias: what there may be gradients of."""
         return self.z, self.filter, self.skip, self.taps, self.bias
+
+    def narrow(self) -> Convolution:
+        """With the filters in float32, as the kernel takes them; a spectrum stays what it is."""
+        filter, *beside = self.tensors[1:]
+        if filter is not None and not self.n:
+            filter = filter.to(float32)
+        skip, taps, bias = (None if x is None else x.to(float32) for x in beside)
+        return self._replace(filter=filter, skip=skip, taps=taps, bias=bias)

@@ -44,7 +44,7 @@ def run(op: str, c: Convolution, backend: Backend) -> Tensor:
             if x.dtype is torch.float64:
                 fits = False
             else:
-                c = _narrow(c)
+                c = c.narrow()
                 break
     if c.layout or (backend == "native" and not fits):
         fits = _must_fit(op, c, backend, who, fits)
@@ -103,12 +103,6 @@ def _long(op: str, c: Convolution, backend: Backend) -> Tensor:
         return run(op, Convolution(u, 1, taps, 0, None, None, None, lead, 0, causal=False), backend)
 
     return by_halves(c.z, k, c.segments, short=short, two_sided=two_sided)
-
-
-def _narrow(c: Convolution) -> Convolution:
-    """With the filters in float32, as the kernel takes them, none of which is float64."""
-    filter, skip, taps, bias = (None if x is None else x.to(torch.float32) for x in c.tensors[1:])
-    return c._replace(filter=filter, skip=skip, taps=taps, bias=bias)
 
 
 def cannot_take(op: str, tensors: Sequence[Tensor | None]) -> ValueError:

@@ -124,10 +124,10 @@ class HyenaState(State):
             if isinstance(self.long, RecurrentState):
                 parts, width, numbers = found.sizes
                 fits = self.long.x.shape[1:] == (parts, width, numbers // 2, 2)
-                self.long.bind(found)
+                self.long.filter = found
         elif isinstance(self.long, OnlineState):
             fits, long = True, self.long
-            long.bind(filter.online(long.planned, block=long.block, backend=backend))
+            long.filter = filter.online(long.planned, block=long.block, backend=backend)
         if not fits:
             raise wrong_state("HyenaOperator", self)
         self.kept = filter.kept
@@ -148,5 +148,5 @@ class HyenaState(State):
         taps = 2 * max(self.length, room)
         with normal_tensors():
             h = filter(taps if limit is None else min(taps, limit))
-        long.bind(filter.online(room, block=long.block, backend=backend))
+        long.filter = filter.online(room, block=long.block, backend=backend)
         long.extend(h, room)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hyena.ops.native import library
 from hyena.ops.native._abi import DTYPES, Linear
+from hyena.ops.native._call import in_order
 from hyena.ops.observed import unobserved
 
 MOST_ROWS = 8  # with more, PyTorch's product of two matrices is as fast
@@ -78,12 +79,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if kernel.linear(ctypes.byref(argument)):
         raise MemoryError("the native kernel found no memory for a linear layer")
     return y
-
-
-def in_order(x: Tensor) -> Tensor:
-    """The same numbers one after the other in memory."""
-    x = x.contiguous()
-    return x.resolve_neg() if x.is_neg() else x
 
 
 def _readable(x: Tensor, dtype: torch.dtype) -> bool:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from hyena.ops import _check
-from hyena.ops._convolution import Convolution
 from hyena.ops._filter import FilterSpectrum
 from hyena.ops.native import _call, library
 from hyena.ops.native._abi import DTYPES, MOST_SHORT_TAPS
@@ -68,7 +67,7 @@ def run(
     first = (len(filters) - 1) * D  # of the gates x⁰, x¹, …, those not yet in use
     of_first = taps[first:], added[first:]
     c = _check.convolution("HyenaOperator", z[:, first:], *filters[0], of_first, parts=3, **options)
-    y = _call.forward(_narrow(c), out=z[:, first + 2 * D :], offset=shift[first:])
+    y = _call.forward(c.narrow(), out=z[:, first + 2 * D :], offset=shift[first:])
     if first:
         rest = z[:, :first] + shift[:first, None].to(dtype)
         c = _check.convolution(
@@ -77,7 +76,7 @@ def run(
         gates = _call.forward(c).split(D, dim=1)
         for gate, (k, skip) in zip(reversed(gates), filters[1:], strict=True):
             c = _check.convolution("HyenaOperator", y, k, skip, **options)
-            y = _call.forward(_narrow(c)).mul_(gate)
+            y = _call.forward(c.narrow()).mul_(gate)
     return y
 
 
@@ -107,15 +106,6 @@ def project(
         else:
             torch.addmm(bias[:, None], weight, row.t(), out=out)
     return z
-
-
-def _narrow(c: Convolution) -> Convolution:
-    """With filter and skip in float32."""
-    assert c.filter is not None
-    if c.filter.dtype == torch.float32 and (c.skip is None or c.skip.dtype == torch.float32):
-        return c
-    skip = None if c.skip is None else c.skip.to(torch.float32)
-    return c._replace(filter=c.filter.to(torch.float32), skip=skip)
 
 
 def _dtype(u: Tensor) -> torch.dtype:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from hyena.ops.native import library
 from hyena.ops.native._abi import DTYPES, Dtype, Linear, Online, Step
-from hyena.ops.native.linear import Layer, at_once, in_order
+from hyena.ops.native._call import in_order
+from hyena.ops.native.linear import Layer, at_once
 
 Layers = tuple[Layer, Layer]
 """Input and output projection of an operator, which the kernel takes."""
@@ -57,7 +58,7 @@ class _Step:
         kernel = library.kernel()
         assert kernel is not None
         (taps, inputs), wide = short[0].shape, Dtype.FLOAT32
-        self._call, self._keep = kernel.step, keep
+        self._call, self._keep = kernel.step, (short, keep)
         self._convolutions = (Online * len(convolutions))(*convolutions)
         self._before = (ctypes.c_void_p * (taps - 1))()
         self._step = Step(
@@ -65,10 +66,11 @@ class _Step:
             channels=width,
             order=len(convolutions) + 1,
             short_taps=taps,
+            taps=short[0].data_ptr(),
+            bias=short[1].data_ptr(),
             before=ctypes.addressof(self._before),
             conv=self._convolutions,
         )
-        self.read(*short)
         self._argument = ctypes.byref(self._step)
         self._z, self._y = (
             torch.empty(batch, size, dtype=torch.float32, device="cpu") for size in (inputs, width)
@@ -77,11 +79,6 @@ class _Step:
         self._first = Linear(batch, width, inputs, wide, wide, wide)
         self._last = Linear(batch, width, width, wide, wide, wide, self._y.data_ptr())
         self._layers: Layers | None = None  # what these two are set to
-
-    def read(self, taps: Tensor, bias: Tensor) -> None:
-        """Steps read these of the short convolution from now on, of the same shapes."""
-        self._short = taps, bias
-        self._step.taps, self._step.bias = taps.data_ptr(), bias.data_ptr()
 
     def _run(
         self, u: Tensor, before: Sequence[Tensor], layers: Layers | None

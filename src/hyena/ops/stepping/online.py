@@ -14,7 +14,7 @@ that are planned, S positions of a block, U of a tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from hyena.ops.arguments import check_size, check_tensor
 from hyena.ops.backend import Backend
 from hyena.ops.long import long_conv
-from hyena.ops.native.step import Layers, NativeStep, OnlineStep, takes
+from hyena.ops.native.step import NativeStep, OnlineStep, takes
 from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
 from hyena.ops.stepping.states import State, normal_tensors
 
@@ -165,7 +165,6 @@ class OnlineState(State):
                 f"{tuple(inputs.shape)}"
             )
         self.filter: OnlineFilter | None = None
-        self._native: OnlineStep | None = None
         self._recent = self._due = line[..., :0]
         self.parts, self.block = parts, block
         self._begin(line, inputs, position)
@@ -211,45 +210,34 @@ class OnlineState(State):
         now[self._row :].copy_(self._due[self._row : self._rows])
         return self._line
 
-    def bind(self, filter: OnlineFilter) -> None:
-        """Steps read this filter from now on."""
-        if filter is not self.filter:
-            self.filter, self._native = filter, None
-
     def step(self, part: int, gate: Tensor, value: Tensor) -> Tensor:
         """The output (B, D) of one of the convolutions, whose input is gate · value.
 
         Each takes its turn once; then comes `advance`, until which the output is valid.
         """
         assert self.filter is not None
-        entry, out, rest = self._views[self._row][part] or self._make_views(part)
-        near = self.filter.near(part, rest.shape[0])
+        entry, rest = self._recent[self._row, part], self._due[self._row : self._rows, part]
+        near = self.filter.near(part, self._rows - self._row)
         if torch._C._are_functorch_transforms_active():  # which have no rules for the others
             entry.copy_(value * gate)
             rest.add_(entry * near)
         else:
             torch.mul(value, gate, out=entry)
             rest.addcmul_(entry, near)
-        return out
+        return rest[0]
 
     def native(self, short: tuple[Tensor, Tensor]) -> NativeStep | None:
         """An operator's step at the current position in one call of the kernel, see `OnlineStep`;
-        None where it does not take this memory. It is good until another filter is bound.
+        None where it does not take this memory. It is good until there is another filter, or more
+        is planned.
 
         Args: the taps of the operator's short convolution, as of `OnlineStep`.
         """
         taps = None if self.filter is None else self.filter.taps
-        if self._native is not None:
-            self._native.read(*short)
-        elif taps is not None and takes(taps, self._due):
-            self._native = OnlineStep(short, taps, self._recent, self._due)
-        return None if self._native is None else self._native_step
-
-    def _native_step(
-        self, u: Tensor, before: Sequence[Tensor], layers: Layers | None
-    ) -> tuple[Tensor, Tensor]:
-        assert self._native is not None
-        return self._native(u, before, layers, self._row, self._rows - self._row)
+        if taps is None or not takes(taps, self._due):
+            return None
+        step = OnlineStep(short, taps, self._recent, self._due)
+        return lambda u, before, layers: step(u, before, layers, self._row, self._rows - self._row)
 
     def advance(self) -> None:
         """To the next position."""
@@ -285,13 +273,8 @@ class OnlineState(State):
         cls, tensors: Mapping[str, Tensor], settings: Mapping[str, int]
     ) -> OnlineState:
         """See `State.from_tensors`."""
-        return cls(
-            tensors["line"],
-            settings["parts"],
-            tensors.get("inputs"),
-            position=settings["position"],
-            block=settings["block"],
-        )
+        numbers = {name: settings[name] for name in ("parts", "position", "block")}
+        return cls(tensors["line"], inputs=tensors.get("inputs"), **numbers)
 
     def _follow(self, other: OnlineState) -> None:
         self.filter = other.filter
@@ -299,7 +282,6 @@ class OnlineState(State):
     def _begin(self, line: Tensor, inputs: Tensor | None, position: int) -> None:
         """In the middle of the block of this position."""
         self._line, self._inputs, self.position = line, inputs, position
-        self._native = None
         B, channels, planned = line.shape
         size = min(self.block, planned)
         with normal_tensors():
@@ -307,7 +289,6 @@ class OnlineState(State):
             # step reads and writes what lies side by side, in the line it does not.
             shape = (size, self.parts, B, channels // self.parts)
             self._recent, self._due = line.new_zeros(shape), line.new_zeros(shape)
-        self._views: list[list[_Views | None]] = [[None] * self.parts for _ in range(size)]
         self._open_block()
 
     def _now(self) -> Tensor:
@@ -335,17 +316,3 @@ class OnlineState(State):
             added = self.filter.tile(self._line[..., t - size : t])
             tile.add_(added[..., : tile.shape[-1]])
         self._open_block()
-
-    def _make_views(self, part: int) -> _Views:
-        """Of this position: the input, the output, and the outputs from here to the block's end."""
-        row = self._row
-        views = (
-            self._recent[row, part],
-            self._due[row, part],
-            self._due[row : self._rows, part],
-        )
-        self._views[row][part] = views
-        return views
-
-
-_Views = tuple[Tensor, Tensor, Tensor]

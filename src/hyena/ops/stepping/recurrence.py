@@ -73,7 +73,6 @@ class RecurrentState(State):
         if x.dim() != 5 or x.shape[-1] != 2:
             raise ValueError(f"RecurrentState: expected x (B, F, D, n/2, 2), got {tuple(x.shape)}")
         self.filter: Recurrence | None = None
-        self._native: RecurrentStep | None = None
         planes = x.permute(1, 4, 3, 0, 2).contiguous()
         self._planes = planes.clone() if planes.data_ptr() == x.data_ptr() else planes
 
@@ -92,11 +91,6 @@ class RecurrentState(State):
         """That of the states' parts."""
         return self._planes.dtype
 
-    def bind(self, filter: Recurrence) -> None:
-        """Steps read this filter from now on."""
-        if filter is not self.filter:
-            self.filter, self._native = filter, None
-
     def step(self, part: int, gate: Tensor, value: Tensor) -> Tensor:
         """The output (B, D) of one of the convolutions, whose input is gate · value.
 
@@ -113,11 +107,9 @@ class RecurrentState(State):
 
     def native(self, short: tuple[Tensor, Tensor]) -> NativeStep | None:
         """As of `hyena.ops.stepping.online.OnlineState`."""
-        if self._native is not None:
-            self._native.read(*short)
-        elif self.filter is not None and takes(*self.filter, self._planes):
-            self._native = RecurrentStep(short, *self.filter, self._planes)
-        return self._native
+        if self.filter is None or not takes(*self.filter, self._planes):
+            return None
+        return RecurrentStep(short, *self.filter, self._planes)
 
     def advance(self) -> None:
         """To the next position, for which there is nothing to do."""
