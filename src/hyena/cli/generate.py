@@ -1,16 +1,16 @@
 """`hyena generate`: continues prompts."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hyena.cli.continuations import print_beams, print_stream
 from hyena.cli.options import REPEATED
 from hyena.cli.saved_model import load_model
 from hyena.data import Tokenizer
 from hyena.data.utf8 import decode_utf8
 from hyena.filters import LengthPolicy
-from hyena.generation import beam_search, stream
+from hyena.generation import Beam, Generation, Stream, beam_search, stream
 from hyena.generation.prompts import prompt_ids, room
 from hyena.model import LanguageModel
 from hyena.training.device import Accelerator
@@ -94,11 +94,11 @@ def run(config: Config) -> None:
         beams = beam_search(
             model, prompts, beam_width=config.beam_width, length_penalty=penalty, **common
         )
-        print_beams(prompts, beams, config.output, config.logprobs)
+        _print_beams(beams, prompts, config)
         return
     drawing: dict[str, Any] = {name: getattr(config, name) for name in _OF_DRAWING}
     with stream(model, prompts, **common, **drawing) as events:
-        print_stream(events, prompts, config.output, config.logprobs)
+        _print_stream(events, prompts, config)
 
 
 def _refuse_contradictions(config: Config) -> None:
@@ -142,3 +142,61 @@ def _room(model: LanguageModel, prompts: list[str], tokenizer: Tokenizer) -> int
         return _NEW_TOKENS
     longest = max(map(len, prompt_ids(prompts, tokenizer, model.config.vocab_size)), default=0)
     return max(1, min(_NEW_TOKENS, limit - longest + 1))
+
+
+def _print_stream(events: Stream, prompts: list[str], config: Config) -> None:
+    """Text as it comes if there is one prompt, else in order as texts end; or a line of JSON for
+    each prompt as soon as it has ended. After Ctrl-C what there is so far."""
+    if config.output == "text" and len(prompts) == 1:
+        print(prompts[0], end="", flush=True)
+        printed = 0
+        try:
+            for event in events:
+                print(event.text, end="", flush=True)
+                printed += len(event.text or "")
+        finally:
+            events.close()
+            print((events.generations[0].text or "")[printed:], flush=True)
+        return
+    waiting = dict(enumerate(prompts))
+
+    def print_ended() -> None:
+        generations = events.generations
+        for index in list(waiting):
+            if generations[index].finished:
+                _print(index, waiting.pop(index), generations[index], config)
+            elif config.output == "text":
+                return  # those after it wait
+
+    try:
+        for event in events:
+            if event.finished:
+                print_ended()
+    finally:
+        events.close()
+        print_ended()
+
+
+def _print_beams(beams: list[list[Beam]], prompts: list[str], config: Config) -> None:
+    """The best beam of each prompt as text, or a line of JSON for every beam."""
+    for index, (prompt, found) in enumerate(zip(prompts, beams, strict=True)):
+        if config.output == "text" and len(prompts) == 1:
+            print(f"{prompt}{found[0].text}")
+            return
+        for rank, beam in enumerate(found if config.output == "jsonl" else found[:1]):
+            _print(index, prompt, beam, config, rank)
+
+
+def _print(
+    index: int, prompt: str, found: Generation | Beam, config: Config, rank: int | None = None
+) -> None:
+    if config.output == "text":
+        print(f"[{index + 1}] {prompt}{found.text}\n", flush=True)
+        return
+    names = ["text", "tokens", "finished"]
+    names += [] if rank is None else ["logprob", "score"]
+    names += [] if config.logprobs is None else ["logprobs"]
+    names += ["alternatives"] if config.logprobs else []
+    values = {name: getattr(found, name) for name in names}
+    of_beam = {} if rank is None else {"rank": rank}
+    print(json.dumps({"index": index, "prompt": prompt, **of_beam, **values}), flush=True)

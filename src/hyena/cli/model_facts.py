@@ -23,21 +23,20 @@ _PARTS = {
 def describe(model: LanguageModel, length: int, batch: int) -> str:
     """Configuration, parameters, generation state and operations, one block of text each.
 
-    Args:
-        model: of any device, meta included.
-        length: tokens, for the state and the operations.
-        batch: rows, over which the filters' operations are shared.
+    Args: a model of any device, meta included; tokens, for the state and the operations; rows,
+        over which the filters' operations are shared.
     """
-    parts = [
-        configuration(model.config),
-        parameters(model),
-        generation_state(model, length),
-        operations(model, length, batch),
-    ]
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        [
+            _configuration(model.config),
+            _parameters(model),
+            _generation_state(model, length),
+            _operations(model, length, batch),
+        ]
+    )
 
 
-def configuration(config: ModelConfig) -> str:
+def _configuration(config: ModelConfig) -> str:
     """Each field and its value."""
     values = asdict(config)
     for group in ("filter", "ssm"):
@@ -48,7 +47,7 @@ def configuration(config: ModelConfig) -> str:
     return "\n".join(["configuration", *_aligned(rows, "<")])
 
 
-def parameters(model: LanguageModel) -> str:
+def _parameters(model: LanguageModel) -> str:
     """How many there are, in all and in each part."""
     counts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
@@ -59,7 +58,7 @@ def parameters(model: LanguageModel) -> str:
     return "\n".join(["parameters", *_aligned(rows)])
 
 
-def generation_state(model: LanguageModel, length: int) -> str:
+def _generation_state(model: LanguageModel, length: int) -> str:
     """What generation keeps for one sequence, after some numbers of tokens."""
     dtype = model.embedding.weight.dtype
     rows: list[Row] = [("tokens", "numbers", "MiB")]
@@ -70,7 +69,7 @@ def generation_state(model: LanguageModel, length: int) -> str:
     return "\n".join([f"state of generation, for one sequence in {name}", *_aligned(rows)])
 
 
-def operations(model: LanguageModel, length: int, batch: int) -> str:
+def _operations(model: LanguageModel, length: int, batch: int) -> str:
     """Floating point operations a token, by the paper's formula and as executed."""
     table = model.flops(length, batch)
     paper, executed = table.paper, table.executed
