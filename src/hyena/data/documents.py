@@ -1,7 +1,5 @@
 """Documents, as text and as tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,6 +9,7 @@ from numpy.typing import NDArray
 from .tokenizer import Tokenizer
 from .utf8 import utf8
 
+SPLITS = ("train", "validation", "test")
 _ENOUGH = 1_000  # rows without text before any with, to know that there will be none
 
 
@@ -41,6 +40,44 @@ class TokenDocument(NamedTuple):
 
     tokens: NDArray[Any]
     n_bytes: int
+
+
+class WithoutText:
+    """The documents of a source in which there is no text.
+
+    Attributes: ``count``, their number; ``rows``, of them those that should hold some.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.rows = 0
+        self._first: list[str] = []
+        self._first_row: Document | None = None
+
+    def add(self, document: Document) -> None:
+        self.count += 1
+        self._first = [*self._first, document.name][:3]
+        if document.lacks is not None:
+            self.rows += 1
+            self._first_row = self._first_row or document
+
+    def notes(self) -> list[str]:
+        """Of the rows where a text was expected, a line if there were any."""
+        if self._first_row is None:
+            return []
+        return [
+            f"{self.rows:,} rows hold no text where some was expected, the first "
+            f"{self._first_row.name}: {self._first_row.lacks}"
+        ]
+
+    def nothing_else(self) -> str:
+        """The message if there is no other document."""
+        if not self._first:
+            return "the source has no documents"
+        for note in self.notes():
+            return f"there is no text in the source: {note}"
+        shown = ", ".join(self._first) + (", ..." if self.count > 3 else "")
+        return f"there is no text in the source: {shown} {'is' if self.count == 1 else 'are'} empty"
 
 
 def tokenize(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[TokenDocument]:
@@ -83,41 +120,3 @@ def _encode(document: Document, tokenizer: Tokenizer) -> TokenDocument | None:
         return None
     end = np.asarray([tokenizer.end_of_text], dtype=np.int64)
     return TokenDocument(np.concatenate([end, tokens, end]), n_bytes)
-
-
-class WithoutText:
-    """The documents of a source in which there is no text.
-
-    Attributes: ``count``, their number; ``rows``, of them those that should hold some.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.rows = 0
-        self._first: list[str] = []
-        self._first_row: Document | None = None
-
-    def add(self, document: Document) -> None:
-        self.count += 1
-        self._first = [*self._first, document.name][:3]
-        if document.lacks is not None:
-            self.rows += 1
-            self._first_row = self._first_row or document
-
-    def notes(self) -> list[str]:
-        """Of the rows where a text was expected, a line if there were any."""
-        if self._first_row is None:
-            return []
-        return [
-            f"{self.rows:,} rows hold no text where some was expected, the first "
-            f"{self._first_row.name}: {self._first_row.lacks}"
-        ]
-
-    def nothing_else(self) -> str:
-        """The message if there is no other document."""
-        if not self._first:
-            return "the source has no documents"
-        for note in self.notes():
-            return f"there is no text in the source: {note}"
-        shown = ", ".join(self._first) + (", ..." if self.count > 3 else "")
-        return f"there is no text in the source: {shown} {'is' if self.count == 1 else 'are'} empty"

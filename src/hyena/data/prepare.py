@@ -14,10 +14,10 @@ from hyena.files.kinds import what_is
 from hyena.files.records import write_record
 from hyena.files.staging import recover, staged, writing
 
-from .documents import WithoutText, with_tokens
+from .documents import SPLITS, WithoutText, with_tokens
 from .load_tokenizer import load_tokenizer
 from .readers import Kind
-from .sources import DATASET_PREFIX, DATASET_SPLITS, Source, TextFields, find_source
+from .sources import DATASET_PREFIX, Source, TextFields, find_source
 from .token_file import (
     FORMAT_VERSION,
     MANIFEST_FILE,
@@ -26,7 +26,7 @@ from .token_file import (
     open_tokens,
     read_manifest,
 )
-from .token_writer import SPLITS, Spool, assign_splits, check_fractions, write_splits
+from .token_writer import Spool, assign_splits, check_fractions, write_splits
 from .tokenizer import DESCRIPTION_FILE, Tokenizer
 
 Progress = Callable[[int, int, int | None], None]
@@ -115,7 +115,7 @@ class PrepareConfig:
             separator=self.separator,
             document_start=self.document_start,
             dataset_config=self.dataset_config,
-            dataset_splits=DATASET_SPLITS if by_source else (self.dataset_split,),
+            dataset_splits=SPLITS if by_source else (self.dataset_split,),
         )
 
     def identity(self, tokenizer: Tokenizer) -> dict[str, Any]:

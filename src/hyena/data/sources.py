@@ -16,7 +16,6 @@ from .packages import require
 from .readers import KNOWN, SUFFIXES, Kind, join_rows, kind_of, read, row
 
 DATASET_PREFIX = "hf:"
-DATASET_SPLITS = ("train", "validation", "test")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 
 

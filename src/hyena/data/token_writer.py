@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from hyena.files.digests import sha256_of
 
-from .documents import TokenDocument
+from .documents import SPLITS, TokenDocument
 from .token_file import SplitRecord, documents_file, token_dtype, tokens_file
 
-SPLITS = ("train", "validation", "test")
 _BLOCK = 1 << 22  # tokens copied at a time
 
 
@@ -26,27 +25,22 @@ class Spool:
         self.file = file
         self.dtype = token_dtype(vocab_size)
         self._stream = file.open("wb")
-        self._lengths = array("q")
-        self._bytes = array("q")
+        self.lengths, self.n_bytes = array("q"), array("q")  # of each document, as written
         self.total_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self.lengths)
 
     def add(self, document: TokenDocument) -> None:
         """Appends a document: its end_of_text and tokens, without the closing end_of_text."""
         self._stream.write(document.tokens[:-1].astype(self.dtype).tobytes())
-        self._lengths.append(len(document.tokens) - 1)
-        self._bytes.append(document.n_bytes)
+        self.lengths.append(len(document.tokens) - 1)
+        self.n_bytes.append(document.n_bytes)
         self.total_bytes += document.n_bytes
 
     def close(self) -> None:
         """Writes what is buffered. Safe to call twice."""
         self._stream.close()
-
-    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Of each document its tokens, end_of_text included, and its UTF-8 bytes: (documents,)."""
-        return np.asarray(self._lengths, np.int64), np.asarray(self._bytes, np.int64)
 
 
 def write_splits(
@@ -58,7 +52,7 @@ def write_splits(
     Returns: the record of each split that has documents.
     """
     tokens = np.memmap(spool.file, dtype=spool.dtype, mode="r")
-    lengths, n_bytes = spool.sizes()
+    lengths, n_bytes = (np.asarray(x, np.int64) for x in (spool.lengths, spool.n_bytes))
     ends = np.cumsum(lengths)
     records = {}
     for index, split in enumerate(SPLITS):

@@ -98,10 +98,8 @@ def distill(
 
         taps[i] = exact_taps(operator.filter, L)
         rows = taps[i].flatten(0, 1)[:, 1:]
-        if state is None:
-            fits[i] = fit(rows, tolerance=tolerance, largest=largest, progress=report)
-        else:
-            fits[i] = fit(rows, order=state, progress=report)
+        wanted = tolerance if state is None else None
+        fits[i] = fit(rows, tolerance=wanted, order=state, largest=largest, progress=report)
     order = max(2, *(int(found.order.max()) for found in fits.values()), state or 0)
     filters = {
         i: _filter(operator.filter, fits[i].modes.widened(order // 2), taps[i], form)
