@@ -60,7 +60,18 @@ class DiagonalSSM(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _check(channels, filters, state, dt_min, dt_max, initial)
+        check_sizes("DiagonalSSM", channels=channels, filters=filters, state=state)
+        check_numbers("DiagonalSSM", dt_min=dt_min, dt_max=dt_max)
+        if state % 2:
+            raise ValueError(
+                f"DiagonalSSM: expected an even state ≥ 2, since poles come in pairs, got {state}"
+            )
+        if not 0 < dt_min <= dt_max:
+            raise ValueError(
+                f"DiagonalSSM: expected 0 < dt_min ≤ dt_max, got dt_min={dt_min}, dt_max={dt_max}"
+            )
+        if not isinstance(initial, str) or initial not in ("lin", "inv"):
+            raise ValueError(f'DiagonalSSM: expected initial "lin" or "inv", got {initial!r}')
         self.channels, self.filters, self.state = channels, filters, state
         self.dt_min, self.dt_max, self.initial = dt_min, dt_max, initial
         place: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -137,20 +148,3 @@ def _frequencies(state: int, initial: str) -> list[float]:
     if initial == "lin":
         return [math.pi * i for i in range(state // 2)]
     return [state / math.pi * (state / (2 * i + 1) - 1) for i in range(state // 2)]
-
-
-def _check(
-    channels: int, filters: int, state: int, dt_min: float, dt_max: float, initial: str
-) -> None:
-    check_sizes("DiagonalSSM", channels=channels, filters=filters, state=state)
-    check_numbers("DiagonalSSM", dt_min=dt_min, dt_max=dt_max)
-    if state % 2:
-        raise ValueError(
-            f"DiagonalSSM: expected an even state ≥ 2, since poles come in pairs, got {state}"
-        )
-    if not 0 < dt_min <= dt_max:
-        raise ValueError(
-            f"DiagonalSSM: expected 0 < dt_min ≤ dt_max, got dt_min={dt_min}, dt_max={dt_max}"
-        )
-    if not isinstance(initial, str) or initial not in ("lin", "inv"):
-        raise ValueError(f'DiagonalSSM: expected initial "lin" or "inv", got {initial!r}')

@@ -90,8 +90,26 @@ class HyenaFilter(Filter):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _check(channels, max_length, filters, emb_dim, width, depth)
-        _check_numbers(fast_decay, slow_decay, sine_freq, shift)
+        check_sizes("HyenaFilter", channels=channels, filters=filters, width=width, emb_dim=emb_dim)
+        check_sizes("HyenaFilter", most=LONGEST, max_length=max_length)
+        check_sizes("HyenaFilter", most=DEEPEST, depth=depth)
+        if emb_dim < 3 or emb_dim % 2 == 0:
+            raise ValueError(
+                "HyenaFilter: emb_dim must be odd and at least 3 (time, cosines, sines), got "
+                f"{emb_dim}"
+            )
+        if depth < 2:
+            raise ValueError(f"HyenaFilter: expected depth ≥ 2 linear layers, got {depth}")
+        check_numbers("HyenaFilter", fast_decay=fast_decay, slow_decay=slow_decay)
+        check_numbers("HyenaFilter", sine_freq=sine_freq, shift=shift)
+        for name, value in (("sine_freq", sine_freq), ("shift", shift)):
+            if abs(value) > _LARGE:
+                raise ValueError(f"HyenaFilter: expected {name} up to {_LARGE}, got {value}")
+        if not 0 < fast_decay <= slow_decay:
+            raise ValueError(
+                "HyenaFilter: expected 0 < fast_decay ≤ slow_decay, got "
+                f"fast_decay={fast_decay}, slow_decay={slow_decay}"
+            )
         if not isinstance(length_policy, str) or length_policy not in _POLICIES:
             raise ValueError(
                 f"length_policy={length_policy!r} is unknown; expected {', '.join(_POLICIES)}"
@@ -244,35 +262,3 @@ class HyenaFilter(Filter):
     def _settings(self) -> tuple[object, ...]:
         shape = (self.max_length, self.length_policy, self.bidirectional)
         return (*shape, self.window, self.shift, self.normalized)
-
-
-def _check(
-    channels: int,
-    max_length: int,
-    filters: int,
-    emb_dim: int,
-    width: int,
-    depth: int,
-) -> None:
-    check_sizes("HyenaFilter", channels=channels, filters=filters, width=width, emb_dim=emb_dim)
-    check_sizes("HyenaFilter", most=LONGEST, max_length=max_length)
-    check_sizes("HyenaFilter", most=DEEPEST, depth=depth)
-    if emb_dim < 3 or emb_dim % 2 == 0:
-        raise ValueError(
-            f"HyenaFilter: emb_dim must be odd and at least 3 (time, cosines, sines), got {emb_dim}"
-        )
-    if depth < 2:
-        raise ValueError(f"HyenaFilter: expected depth ≥ 2 linear layers, got {depth}")
-
-
-def _check_numbers(fast_decay: float, slow_decay: float, sine_freq: float, shift: float) -> None:
-    check_numbers("HyenaFilter", fast_decay=fast_decay, slow_decay=slow_decay)
-    check_numbers("HyenaFilter", sine_freq=sine_freq, shift=shift)
-    for name, value in (("sine_freq", sine_freq), ("shift", shift)):
-        if abs(value) > _LARGE:
-            raise ValueError(f"HyenaFilter: expected {name} up to {_LARGE}, got {value}")
-    if not 0 < fast_decay <= slow_decay:
-        raise ValueError(
-            "HyenaFilter: expected 0 < fast_decay ≤ slow_decay, got "
-            f"fast_decay={fast_decay}, slow_decay={slow_decay}"
-        )

@@ -8,7 +8,7 @@ from torch import bool as torch_bool
 from torch import dtype as torch_dtype
 
 from hyena.ops import Segments
-from hyena.ops.arguments import LARGEST, check_size, check_tensor, shown
+from hyena.ops.arguments import LARGEST, check_size, check_sizes, check_tensor, shown
 
 
 def check_input(name: str, u: Tensor, width: int, dtype: torch_dtype | None = None) -> None:
@@ -90,6 +90,23 @@ def check_dropout(name: str, dropout: Any) -> None:
     """Raises ValueError unless dropout is a probability below 1."""
     if not (isinstance(dropout, Real) and 0 <= float(dropout) < 1):
         raise ValueError(f"{name}: expected 0 ≤ dropout < 1, got {shown(dropout)}")
+
+
+def checked_head_dim(
+    name: str, width: int, head_dim: int | None, *, times: int = 1, even: bool = False
+) -> int:
+    """``head_dim``, or by default 64, or ``width`` if that is smaller. Raises ValueError unless it
+    divides ``times`` · width, and is even if it has to be."""
+    check_sizes(name, width=width)
+    head_dim = min(64, width) if head_dim is None else head_dim
+    check_sizes(name, head_dim=head_dim)
+    if times * width % head_dim or (even and head_dim % 2):
+        kind, whole = "an even" if even else "a", "width" if times == 1 else f"{times} · width"
+        raise ValueError(
+            f"{name}: expected {kind} head_dim that divides {whole}, got width={width}, "
+            f"head_dim={head_dim}"
+        )
+    return head_dim
 
 
 def check_token(name: str, u: Tensor, width: int, state: Any) -> None:

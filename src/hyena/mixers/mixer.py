@@ -83,8 +83,8 @@ class Mixer(nn.Module):
     """A layer on (B, L, D) that carries information along the sequence, causally.
 
     A mixer writes `_mix` and `_step`, on arguments that have been checked, the input zero at
-    padding; the shapes of its state, or if that has no fixed ones, `state_size` and `_is_own`; and
-    its `_flops`. Attributes: ``width`` D.
+    padding; the shapes of its state, or if that has no fixed ones, `_state_size` and `_is_own`;
+    and its `_flops`. Attributes: ``width`` D.
     """
 
     spec: ClassVar[Spec]
@@ -172,7 +172,7 @@ class Mixer(nn.Module):
         """Numbers that the state holds for one sequence after a `prefill` of ``length`` tokens,
         with ``future`` as given to it and without ``keep_inputs``."""
         check_lengths(self._name, length, future)
-        return sum(prod(shape) for shape in self._state_shapes())
+        return self._state_size(length, future)
 
     def flops(self, length: int, batch: int = 1) -> LayerFlops:
         """Floating point operations of `forward` on ``batch`` rows of ``length`` tokens.
@@ -197,6 +197,10 @@ class Mixer(nn.Module):
     def _flops(self, length: int, batch: int) -> LayerFlops:
         """`flops`."""
         raise NotImplementedError
+
+    def _state_size(self, length: int, future: int | None) -> int:
+        """`state_size`."""
+        return sum(prod(shape) for shape in self._state_shapes())
 
     def _state_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shape of each tensor of the state, for one sequence."""

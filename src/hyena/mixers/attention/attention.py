@@ -9,12 +9,11 @@ from torch.nn import functional as F
 
 from hyena.mixers.attention.rotary import rotate, turns
 from hyena.mixers.attention.state import AttentionState
-from hyena.mixers.checks import check_dropout, check_lengths, check_no_gradient
+from hyena.mixers.checks import check_dropout, check_no_gradient, checked_head_dim
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
 from hyena.ops import Segments
-from hyena.ops.arguments import check_sizes
 
 _FEWEST = 16  # tokens to make room for at least
 
@@ -61,14 +60,7 @@ class CausalSelfAttention(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("CausalSelfAttention", width=width)
-        head_dim = min(64, width) if head_dim is None else head_dim
-        check_sizes("CausalSelfAttention", head_dim=head_dim)
-        if head_dim % 2 or width % head_dim:
-            raise ValueError(
-                "CausalSelfAttention: expected an even head_dim that divides width, got "
-                f"width={width}, head_dim={head_dim}"
-            )
+        head_dim = checked_head_dim("CausalSelfAttention", width, head_dim, even=True)
         check_dropout("CausalSelfAttention", dropout)
         self.width, self.head_dim, self.heads = width, head_dim, width // head_dim
         self.rotary, self.rotary_base, self.dropout = rotary, rotary_base, dropout
@@ -117,10 +109,7 @@ class CausalSelfAttention(Mixer):
         )
         return apply_linear(self.out_proj, y.flatten(1).to(z.dtype)), state
 
-    def state_size(self, length: int, future: int | None = None) -> int:
-        """Numbers that `AttentionState` has room for, for one sequence of ``length`` tokens and,
-        if planned in `prefill`, ``future`` more."""
-        check_lengths(self._name, length, future)
+    def _state_size(self, length: int, future: int | None) -> int:
         return 2 * self.width * (length + (future or 0))
 
     def _flops(self, length: int, batch: int) -> LayerFlops:

@@ -14,18 +14,21 @@ from hyena.filters.cache import clear_cache
 from hyena.filters.flops import block_causal_convolution, convolution
 from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide
-from hyena.mixers.checks import check_dropout, check_lengths, check_no_gradient
+from hyena.mixers.checks import check_dropout, check_no_gradient
 from hyena.mixers.flops import LayerFlops
-from hyena.mixers.hyena.fused import Kernel, fused
 from hyena.mixers.hyena.generation import planned_for, state_after, step
 from hyena.mixers.hyena.short_conv import ShortConv
 from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
-from hyena.mixers.projections import channels_first, channels_last
-from hyena.ops import Backend, Segments, long_conv
+from hyena.mixers.projections import channels_first, channels_last, may_write_out
+from hyena.ops import Backend, FilterSpectrum, Segments, gated_conv, long_conv, short_conv
 from hyena.ops.arguments import check_sizes
 from hyena.ops.backend import resolve_backend
+from hyena.ops.native import operator
 from hyena.ops.stepping import online
+
+Kernel = tuple[Tensor | FilterSpectrum, Tensor | None]
+"""A long convolution's filter or its spectrum, and its skip if that is no part of it."""
 
 
 @mixer(
@@ -166,9 +169,7 @@ class HyenaOperator(Mixer):
         kernels = self._taps(L + planned) if planned else self._kernels(L, segments)
         plain = mask is None and room is None and not (self.training and self.dropout > 0)
         if plain and is_plain(self._short, ShortConv):
-            layers = self.in_proj, self._short, self.out_proj
-            y = fused(u, *layers, kernels, segments, **self._options())
-            return channels_last(self.out_proj, y), None
+            return channels_last(self.out_proj, self._fused(u, kernels, segments)), None
         # Definition 3.1: x⁰, …, x^{N−1} and v, (B, D, L) each; then v ← h * (xⁿ · v) from the last
         z = self._projected(u, mask)
         *gates, v = self._short(z, segments).split(self.width, dim=1)
@@ -188,6 +189,32 @@ class HyenaOperator(Mixer):
             return y, None
         return y, state_after(self.filter, z, self.short_width, inputs, pending, room)
 
+    def _fused(self, u: Tensor, kernels: list[Kernel], segments: Segments | None) -> Tensor:
+        """What the output projection is given, (B, D, L), in as few calls as it takes where neither
+        padding nor dropout comes between. Valid until the thread's next call.
+
+        The native kernel may make all of it. Without, the first long convolution is one op with its
+        gates and their short convolution.
+        """
+        weight, bias, causal = self._short.weight, self._short.bias, not self.bidirectional
+        direct = self.backend in ("auto", "native") and not self.block_causal
+        if direct and may_write_out(self.in_proj, u) and may_write_out(self.out_proj, u):
+            layers = (self.in_proj.weight, self.in_proj.bias), (weight, bias)
+            y = operator.run(u, *layers, kernels, causal=causal, segments=segments)
+            if y is not None:
+                return y
+        z = channels_first(self.in_proj, u)
+        (h, skip), *rest = kernels
+        later = len(rest) * self.width  # channels of the gates x⁰, x¹, … that come after the first
+        options: dict[str, Any] = {"causal": causal, "segments": segments, **self._options()}
+        y = gated_conv(z[:, later:], h, skip, short=(weight[later:], bias[later:]), **options)
+        if rest:
+            first = z[:, :later], weight[:later], bias[:later]
+            gates = short_conv(*first, causal=causal, segments=segments, backend=self.backend)
+            for gate, kernel in zip(reversed(gates.split(self.width, 1)), rest, strict=True):
+                y = self._convolve(y, kernel, segments) * gate
+        return y
+
     def _step(self, u: Tensor, state: HyenaState) -> tuple[Tensor, HyenaState]:
         check_no_gradient("HyenaOperator", self, u)
         return step(self._modules, self.backend, u, state)
@@ -196,9 +223,7 @@ class HyenaOperator(Mixer):
         """Forgets what is kept of the filter; see `hyena.LanguageModel.clear_cache`."""
         clear_cache(self)
 
-    def state_size(self, length: int, future: int | None = None) -> int:
-        """See `Mixer.state_size`."""
-        check_lengths(self._name, length, future)
+    def _state_size(self, length: int, future: int | None) -> int:
         D, convolutions = self.width, self.order - 1
         short = (self.order + 1) * D * (self.short_width - 1)
         if isinstance(self.filter, LongFilter) and self.filter.recurrent:

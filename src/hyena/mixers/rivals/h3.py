@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from hyena.filters.flops import convolution
 from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide, without_autocast
+from hyena.mixers.checks import checked_head_dim
 from hyena.mixers.flops import LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import apply_linear, channels_first, channels_last
@@ -71,12 +72,8 @@ class H3(Mixer):
         **ssm: Unpack[SSMOptions],
     ) -> None:
         super().__init__()
-        check_sizes("H3", width=width, head_dim=head_dim)
-        if width % head_dim:
-            raise ValueError(
-                "H3: expected a head_dim that divides width, got "
-                f"width={width}, head_dim={head_dim}"
-            )
+        check_sizes("H3", head_dim=head_dim)
+        checked_head_dim("H3", width, head_dim)
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.width, self.head_dim, self.heads = width, head_dim, width // head_dim
         self.in_proj = nn.Linear(width, 3 * width, **place)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide, without_autocast
+from hyena.mixers.checks import checked_head_dim
 from hyena.mixers.flops import NORM, SIGMOID, LayerFlops, rival_flops
 from hyena.mixers.hyena.short_conv import ShortConv
 from hyena.mixers.mixer import Mixer, Room, mixer
@@ -91,14 +92,8 @@ class Mamba2(Mixer):
     ) -> None:
         super().__init__()
         check_sizes("Mamba2", width=width, state=state, taps=taps)
-        head_dim = min(64, width) if head_dim is None else head_dim
-        check_sizes("Mamba2", head_dim=head_dim)
+        head_dim = checked_head_dim("Mamba2", width, head_dim, times=EXPANSION)
         inner = EXPANSION * width
-        if inner % head_dim:
-            raise ValueError(
-                f"Mamba2: expected a head_dim that divides {EXPANSION} · width, got "
-                f"width={width}, head_dim={head_dim}"
-            )
         if not 0 < dt_min <= dt_max:
             raise ValueError(
                 f"Mamba2: expected 0 < dt_min ≤ dt_max, got dt_min={dt_min}, dt_max={dt_max}"

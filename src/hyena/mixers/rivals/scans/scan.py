@@ -201,11 +201,7 @@ def _scan(
         if rows == 0:
             break
         a_now = trailing(a[..., place, :], rows)
-        factor = (
-            a_now.clone(memory_format=torch.contiguous_format)
-            if j == 0
-            else times(leading(factor, rows), a_now)
-        )
+        factor = _own(a_now) if j == 0 else times(leading(factor, rows), a_now)
         now = trailing(now, rows)
         step(now, factor, leading(carries, rows), out=now)
 
