@@ -1,14 +1,18 @@
 """Times and peak memory against the length, as log-log drawings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from hyena.bench.convolution.cases import CONTENDERS
+from hyena.bench.drawings import Point, panels_of
 from hyena.bench.goals import Results
 from hyena.plots import draw_lengths
 
-_WORKS = ("gated_conv", "operator", "operator_bf16")
+# Of each drawing: where its values stand in a result, their unit, and what they are.
+_DRAWN = {
+    "time": ("times", "median", 1e-3, "milliseconds"),
+    "memory": ("memory", "call", 2.0**20, "peak memory of a call beyond its inputs, MiB"),
+}
 
 
 def draw(results: Results, out: Path) -> list[Path]:
@@ -18,51 +22,25 @@ def draw(results: Results, out: Path) -> list[Path]:
     Returns: the files written. Raises: as `hyena.plots.draw_lengths`.
     """
     files = []
-    for work in _WORKS:
+    for work in ("gated_conv", "operator", "operator_bf16"):
         for direction in ("forward", "training"):
-            for what, ylabel, value in (
-                ("time", "milliseconds", _milliseconds),
-                ("memory", "peak memory of a call beyond its inputs, MiB", _mebibytes),
-            ):
-                panels = _panels(results, work, direction, value)
+            for what, (field, figure, unit, ylabel) in _DRAWN.items():
+                panels = panels_of(_points(results, work, direction, field, figure, unit))
                 if panels:
                     file = out / f"{what}_{work}_{direction}.png"
                     files.append(draw_lengths(panels, file, ylabel=ylabel))
     return files
 
 
-def _panels(
-    results: Results,
-    work: str,
-    direction: str,
-    value: Callable[[Mapping[str, Any], str], float | None],
-) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    found: dict[tuple[int, str], dict[str, dict[int, float]]] = {}
-    # Where both suites have a size, the sweep's, so that a curve is of one run.
-    for result in sorted(results.values(), key=lambda result: str(result["cell"]["suite"])):
+def _points(
+    results: Results, work: str, direction: str, field: str, figure: str, unit: float
+) -> Iterator[Point]:
+    """Where both suites have a size, the sweep's comes last, so that a curve is of one run."""
+    order = ("width", "allocator", "suite")
+    for result in sorted(results.values(), key=lambda x: [x["cell"][name] for name in order]):
         cell = result["cell"]
-        if (cell["work"], cell["direction"]) != (work, direction):
-            continue
-        curves = found.setdefault((cell["width"], cell["allocator"]), {})
-        for name in cell["contenders"]:
-            number = value(result, name)
-            if number:
-                curves.setdefault(CONTENDERS[name], {})[cell["length"]] = number
-    return {
-        f"D = {width}, {allocator} allocator": {
-            label: [(float(length), number) for length, number in points.items()]
-            for label, points in curves.items()
-        }
-        for (width, allocator), curves in sorted(found.items())
-        if len({length for points in curves.values() for length in points}) > 1
-    }
-
-
-def _milliseconds(result: Mapping[str, Any], name: str) -> float | None:
-    timing = result.get("times", {}).get(name)
-    return None if timing is None else 1e3 * timing["median"]
-
-
-def _mebibytes(result: Mapping[str, Any], name: str) -> float | None:
-    peak = result.get("memory", {}).get(name, {})
-    return peak["call"] / 2**20 if "call" in peak else None
+        if (cell["work"], cell["direction"]) == (work, direction):
+            panel = f"D = {cell['width']}, {cell['allocator']} allocator"
+            for name, found in result.get(field, {}).items():
+                if found.get(figure):
+                    yield panel, CONTENDERS[name], cell["length"], found[figure] / unit

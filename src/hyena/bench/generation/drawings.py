@@ -1,7 +1,9 @@
 """Time a token against the context, as a log-log drawing."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from hyena.bench.drawings import Point, panels_of
 from hyena.bench.generation.cases import CONTENDERS
 from hyena.bench.goals import Results
 from hyena.plots import draw_lengths
@@ -15,22 +17,18 @@ def draw(results: Results, out: Path) -> Path | None:
 
     Returns: the file. Raises: as `hyena.plots.draw_lengths`.
     """
-    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for result in results.values():
-        row = result["row"]
-        if row["kind"] not in _TITLES or "times" not in result:
-            continue
-        what = f"{row['preset']}, " if row["preset"] else ""
-        title = f"{_TITLES[row['kind']]}, {what}batch {row['batch']}"
-        curves = panels.setdefault(title, {})
-        for name, its in result["times"].items():
-            point = (float(row["context"]), 1e3 * its["median"])
-            curves.setdefault(CONTENDERS[name], []).append(point)
-    panels = {
-        title: curves
-        for title, curves in sorted(panels.items())
-        if len({x for points in curves.values() for x, _ in points}) > 1
-    }
+    panels = panels_of(sorted(_points(results)))
     if not panels:
         return None
     return draw_lengths(panels, out / "time_per_token.png", ylabel="milliseconds a token")
+
+
+def _points(results: Results) -> Iterator[Point]:
+    for result in results.values():
+        row = result["row"]
+        if row["kind"] in _TITLES and "times" in result:
+            what = f"{row['preset']}, " if row["preset"] else ""
+            panel = f"{_TITLES[row['kind']]}, {what}batch {row['batch']}"
+            for name in CONTENDERS.keys() & result["times"].keys():
+                median = result["times"][name]["median"]
+                yield panel, CONTENDERS[name], row["context"], 1e3 * median
