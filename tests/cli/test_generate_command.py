@@ -133,6 +133,12 @@ def test_files_without_prompts_are_one_clear_line(
     assert message in line
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without end")
+def test_prompts_without_end_are_one_line(folder: Path, capsys: Output) -> None:
+    assert main(["generate", str(folder), "--prompts=/dev/zero"]) == 1
+    assert capsys.readouterr().err == ("error: /dev/zero has more than 64 MiB of prompts; cut it\n")
+
+
 def test_text_is_that_of_a_tokenizer_with_blanks_before_its_words(
     tmp_path: Path, capsys: Output
 ) -> None:

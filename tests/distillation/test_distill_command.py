@@ -104,6 +104,27 @@ def test_every_file_is_in_the_list_of_digests(work: Path, tmp_path: Path) -> Non
     digests.check(out, advice="do")
 
 
+@pytest.mark.parametrize(
+    "words", [["--model.positions=learned"], ["--model.length_policy=interpolate"]]
+)
+def test_the_batch_changes_nothing_but_the_speed(
+    work: Path, tmp_path: Path, words: list[str]
+) -> None:
+    """Nor is it too large by itself where rows of different lengths cannot run together."""
+    run = f"{tmp_path}/run"
+    sizes = ["--model.width=8", "--model.layers=1", "--model.max_length=48", "--batch=2"]
+    words = [*sizes, *words, "--steps=1", *NEVER]
+    assert main(["train", "--data", f"{work}/data", "--out", run, *words]) == 0
+    found = []
+    for i, batch in enumerate(([], ["--batch=1"])):
+        out = tmp_path / f"out{i}"
+        words = ["--data", f"{work}/texts", "--state=2", *batch]
+        assert main(["distill", run, *words, "--out", str(out)]) == 0
+        found.append(json.loads((out / "distillation.json").read_text()))
+    for name in ("bits_per_byte", "bits_per_byte_before", "logit_error"):
+        assert found[0][name] == pytest.approx(found[1][name], rel=1e-6), name
+
+
 def files_of(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 

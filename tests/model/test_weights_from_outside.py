@@ -2,6 +2,7 @@
 and in a state between two steps after at most 64 of them, or one after `clear_cache`."""
 
 import copy
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from small_models import small_model, tokens
 from torch import Tensor, nn
 
 from hyena.model import FilterConfig, LanguageModel
+from hyena.model.config import MIXERS
 
 FILTERS = {
     "hyena": FilterConfig(emb_dim=5, width=6, sine_freq=3.0),
@@ -19,7 +21,7 @@ FILTERS = {
     "s4d": FilterConfig(kind="s4d"),
     "transfer-function": FilterConfig(kind="transfer-function", degree=4),
 }
-RIVALS = ["attention", "linear-attention", "rwkv", "aft-conv", "s4d", "h3", "gss"]
+RIVALS = [name for name in MIXERS if name != "hyena"]
 
 
 def through_data(model: LanguageModel) -> None:
@@ -160,6 +162,21 @@ def test_a_hook_on_the_norm_sees_the_embeddings_that_the_head_reads() -> None:
     with torch.no_grad():
         logits = model(ids)
         assert_close(seen[0] @ model.embedding.weight[: model.config.vocab_size].t(), logits, 1e-12)
+
+
+@pytest.mark.parametrize("kind", ["hyena", "s4d", "attention"])
+def test_a_model_with_every_linear_layer_quantised(kind: str) -> None:
+    filters = {"mixers": kind} if kind not in FILTERS else {"filter": FILTERS[kind]}
+    model, ids = small_model(dtype=torch.float32, **filters), tokens(2, 12)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchao is to take its place
+        quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    assert not any(type(module) is nn.Linear for module in quantised.modules())
+    with torch.no_grad():
+        logits = quantised(ids)
+        assert_close(logits, model(ids), 0.1)
+        assert not torch.equal(logits, model(ids))
+        assert_close(continued(quantised, ids, 5), logits, 0.1)  # activations are rounded anew
 
 
 class Wrapped(nn.Module):
