@@ -34,7 +34,7 @@ def load_tokenizer(spec: str | Path, *, end_of_text: str | None = None) -> Token
     if not file.is_file():
         raise FileNotFoundError(
             f"tokenizer {str(spec)!r} was asked for, but it is neither 'bytes' nor 'gpt2' nor an "
-            f"existing file, and no folder with {DESCRIPTION_FILE} or tokenizer.json"
+            f"existing file, nor a folder with {DESCRIPTION_FILE} or tokenizer.json"
         )
     name = file.parent.name if file.name == "tokenizer.json" else file.stem
     return HuggingFaceTokenizer(

@@ -116,7 +116,7 @@ def assign_splits(
         some = "1 document" if documents == 1 else f"{documents} documents"
         raise ValueError(
             f"{some} cannot fill {needed} splits; give more documents, cut the text at a "
-            f"separator, or set validation and test to 0"
+            r"separator (hyena prepare --separator '\n\n'), or set validation and test to 0"
         )
     n_validation = _count(validation, documents, documents - 1 - (test > 0))
     n_test = _count(test, documents, documents - 1 - n_validation)

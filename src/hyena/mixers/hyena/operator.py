@@ -78,8 +78,7 @@ class HyenaOperator(Mixer):
         block_causal: no input changes any earlier output, not even by rounding; see
             `hyena.ops.long_conv`. Slower. Not if bidirectional.
         filter: a `hyena.HyenaFilter` or `hyena.filters.LongFilter` instead of a `HyenaFilter` with
-            its defaults; then
-            ``length_policy`` is the filter's and must not be given.
+            its defaults; then ``length_policy`` is the filter's and must not be given.
         backend: of the long convolutions, see `hyena.ops.long_conv`.
         device, dtype: of the parameters.
 

@@ -30,7 +30,7 @@ class ShortConv(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.causal = causal
+        self.channels, self.taps, self.causal = channels, taps, causal
         self.weight = nn.Parameter(torch.empty(channels, taps, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
         bound = 1 / math.sqrt(taps)
@@ -51,6 +51,9 @@ class ShortConv(nn.Module):
         for tap, x in zip(others, before, strict=True):
             y = torch.addcmul(y, x, tap)
         return y if y.dtype == u.dtype else y.to(u.dtype)
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, taps={self.taps}, causal={self.causal}"
 
     def by_lag(self) -> tuple[Tensor, Tensor]:
         """Taps by lag, (K, C), and the bias, in float32 and without gradients."""
