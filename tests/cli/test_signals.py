@@ -11,7 +11,7 @@ import pytest
 from processes import started
 
 from hyena.cli import main
-from hyena.training.signals import stop_on_signal
+from hyena.training.processes import stop_on_signal
 
 Output = pytest.CaptureFixture[str]
 

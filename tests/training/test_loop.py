@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hyena.training import OptimizerConfig, adamw
 from hyena.training.loop import NotFiniteError, OneProcess, Step, Update, seed_of, train_steps
-from hyena.training.signals import StopRequest
+from hyena.training.processes import StopRequest
 
 
 @dataclass

@@ -6,8 +6,7 @@ import pytest
 from tiny_runs import MakeConfig
 
 from hyena.training import train
-from hyena.training.metrics import Record
-from hyena.training.progress import Progress
+from hyena.training.metrics import Progress, Record
 
 
 class Terminal(io.StringIO):

@@ -15,7 +15,7 @@ from tiny_runs import MakeConfig, differing, tiny_config
 from hyena.files import atomic
 from hyena.training import checkpoint, list_checkpoints, loop, read_metrics, run, train
 from hyena.training.metrics import Metrics
-from hyena.training.signals import stop_on_signal
+from hyena.training.processes import stop_on_signal
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Any) -> None:

@@ -28,7 +28,7 @@ from hyena.training import (
     train,
 )
 from hyena.training.device import check_device
-from hyena.training.loss import cross_entropy
+from hyena.training.run import cross_entropy
 
 
 def test_a_checkpoint_is_a_model_with_its_tokenizer_and_configuration(make: MakeConfig) -> None:

@@ -50,7 +50,7 @@ from hyena.training.loop import (
     train_steps,
 )
 from hyena.training.optimizer import adamw
-from hyena.training.signals import StopRequest, stop_on_signal
+from hyena.training.processes import StopRequest, stop_on_signal
 
 # Seed of the validation sequences: the same ones whatever the cell's seed, so that cells compare.
 _VALIDATION_SEED = 0

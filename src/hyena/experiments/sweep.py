@@ -21,8 +21,7 @@ from hyena.files import atomic
 from hyena.files.kinds import SWEEP, refuse_other
 from hyena.files.lock import locked
 from hyena.files.records import from_plain
-from hyena.training.child import read_request, start
-from hyena.training.signals import stop_on_signal
+from hyena.training.processes import read_request, start, stop_on_signal
 
 LOG = "log.txt"
 _LOOK_EVERY = 0.05  # seconds

@@ -22,9 +22,9 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 
 from hyena.files.records import to_plain
-from hyena.training.child import start
 from hyena.training.config import TrainConfig
 from hyena.training.device import check_device, find_device
+from hyena.training.processes import start
 
 if TYPE_CHECKING:
     from lightning_fabric.fabric import Fabric

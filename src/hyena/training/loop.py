@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.training.optimizer import scale_learning_rates
-from hyena.training.signals import StopRequest
+from hyena.training.processes import StopRequest
 
 if TYPE_CHECKING:
     from lightning_fabric.fabric import Fabric

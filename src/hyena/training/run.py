@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from hyena.data import TokenFile, Tokenizer, Windows, WindowSampler, open_tokens, read_manifest
 from hyena.files.records import from_plain, to_plain, write_record
+from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.model import LanguageModel, load
 from hyena.model.saved import checkpoints_of, list_checkpoints
 from hyena.training.checkpoint import (
@@ -31,16 +34,13 @@ from hyena.training.checkpoint import (
     write_checkpoint,
     written,
 )
-from hyena.training.child import read_request
 from hyena.training.config import TrainConfig, check_config
 from hyena.training.launch import is_first, launched
 from hyena.training.loop import NotFiniteError, Step, Update, reproducible, seed_of, train_steps
-from hyena.training.loss import mean_loss, window_loss
-from hyena.training.metrics import FILE, Metrics, Record
+from hyena.training.metrics import FILE, Metrics, Progress, Record
 from hyena.training.optimizer import adamw
-from hyena.training.progress import Progress
+from hyena.training.processes import StopRequest, read_request, stop_on_signal
 from hyena.training.schedule import learning_rate
-from hyena.training.signals import StopRequest, stop_on_signal
 
 if TYPE_CHECKING:
     from lightning_fabric.fabric import Fabric
@@ -349,3 +349,45 @@ def _model(config: TrainConfig, start: Start) -> LanguageModel:
         model.double()
     model.activation_checkpointing = config.activation_checkpointing
     return model
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean loss in nats per token, in float32 or wider.
+
+    Args:
+        logits: (B, L, V), any floating dtype; half precision is widened first.
+        targets: (B, L), int64.
+
+    Returns: a scalar, float64 for float64 logits and float32 otherwise.
+    """
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def window_loss(model: Any, windows: Windows, device: torch.device) -> Tensor:
+    """Loss of a model on windows.
+
+    Args:
+        model: maps (B, L) ids and ``document_ids`` to logits (B, L, V).
+        windows: inputs, targets and document_ids, each (B, L), on the CPU.
+        device: where the model is.
+
+    Returns: a scalar, see `cross_entropy`.
+    """
+    inputs, targets, documents = windows
+    # Ids never decrease within a window, so the two ends tell whether there is a boundary in it.
+    # Without one the model takes its cheaper path.
+    within_one = bool((documents[:, 0] == documents[:, -1]).all())
+    logits = model(
+        inputs.to(device, non_blocking=True),
+        document_ids=None if within_one else documents.to(device, non_blocking=True),
+    )
+    return cross_entropy(logits, targets.to(device, non_blocking=True))
+
+
+def mean_loss(model: torch.nn.Module, batches: Iterable[Windows], device: torch.device) -> float:
+    """Mean loss over batches of equal size, without gradients and in evaluation mode."""
+    with evaluation_mode(model), torch.no_grad():
+        losses = [window_loss(model, batch, device) for batch in batches]
+    return float(torch.stack(losses).mean())
