@@ -1,7 +1,7 @@
 """Experiments on the tasks: one model on one task, sweeps over many, tables and figures.
 
 A cell is one model trained on one task from one seed (``cell``). `run_cell` (``run``) trains it
-through its phases (``curriculum``, ``checkpoint``), measures and records it (``measure``,
+through its phases (``curriculum``), measures and records it (``measure``,
 ``record``). A sweep is a table of cells (``plan``), each run in a process of its own (``sweep``),
 and written up beside the paper's figures (``table``, ``paper``).
 """

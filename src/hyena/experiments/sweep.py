@@ -144,19 +144,9 @@ def run_sweep(
     Raises: OSError if the folder cannot be written; RuntimeError if another sweep is using it.
     """
     refuse_other(out, SWEEP)
-    with locked(out):
+    with locked(out), stop_on_signal() as request:
         write_plan(out, groups)
-        return _run_cells(groups, jobs, say, progress)
-
-
-def _run_cells(
-    groups: Sequence[Group],
-    jobs: int,
-    say: Callable[[str], None],
-    progress: Callable[[int, int], None] | None,
-) -> SweepEnd:
-    cells = _Cells(groups, say)
-    with stop_on_signal() as request:
+        cells = _Cells(groups, say)
         try:
             while cells.waiting or cells.running:
                 while cells.waiting and len(cells.running) < jobs and not request.signal:
