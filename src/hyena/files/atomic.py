@@ -110,7 +110,12 @@ def remove_temporary(folder: Path, *names: str) -> None:
     """
     for name in names:
         for entry in folder.glob(name + TEMPORARY):
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink(missing_ok=True)
+            remove(entry)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a whole folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -27,9 +27,8 @@ def locked(folder: Path) -> Iterator[None]:
     """
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT, 0o666)
-    try:
-        lock(descriptor, f"another run is using {folder}; wait for it or stop it first")
+    taken = f"another run is using {folder}; wait for it or stop it first"
+    with held(folder / FILE, os.O_WRONLY | os.O_CREAT, taken):
         try:
             yield
         except BaseException:
@@ -38,15 +37,23 @@ def locked(folder: Path) -> Iterator[None]:
                     (folder / FILE).unlink()
                     folder.rmdir()
             raise
+
+
+@contextmanager
+def held(path: Path, flags: int, taken: str) -> Iterator[None]:
+    """Opens a file or folder and locks it meanwhile.
+
+    Raises: RuntimeError, with the message ``taken``, if another process holds it.
+    """
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        _lock(descriptor, taken)
+        yield
     finally:
         os.close(descriptor)
 
 
-def lock(descriptor: int, taken: str) -> None:
-    """Locks an open file or folder until it is closed or the process dies.
-
-    Raises: RuntimeError, with the message ``taken``, if another process holds it.
-    """
+def _lock(descriptor: int, taken: str) -> None:
     try:
         import fcntl
     except ImportError:  # Windows

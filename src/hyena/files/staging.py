@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from .atomic import sync, sync_tree
-from .lock import lock
+from .atomic import remove, sync, sync_tree
+from .lock import held
 
 
 @contextlib.contextmanager
@@ -30,11 +30,13 @@ def staged(directory: Path) -> Iterator[Path]:
     recover(directory)
     with writing(directory):
         temporary.mkdir(parents=True, exist_ok=True)
-    with _locked(temporary, directory):
+    taken = f"another process is writing {directory}; wait for it or choose another folder"
+    # Windows cannot open folders: two writers are not told apart there.
+    with contextlib.nullcontext() if os.name == "nt" else held(temporary, os.O_RDONLY, taken):
         try:
             with writing(directory):
                 for leftover in temporary.iterdir():
-                    _remove(leftover)
+                    remove(leftover)
             yield temporary
             with writing(directory):
                 sync_tree(temporary)
@@ -77,25 +79,3 @@ def recover(directory: Path) -> None:
 
 def _sibling(directory: Path, what: str) -> Path:
     return directory.parent / f".{directory.name}.{what}"
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-@contextlib.contextmanager
-def _locked(temporary: Path, directory: Path) -> Iterator[None]:
-    if os.name == "nt":  # which cannot open folders: two writers are not told apart there
-        yield
-        return
-    handle = os.open(temporary, os.O_RDONLY)
-    try:
-        lock(
-            handle, f"another process is writing {directory}; wait for it or choose another folder"
-        )
-        yield
-    finally:
-        os.close(handle)
