@@ -25,4 +25,4 @@ class Here:
     def poll(self) -> int:
         return self.returncode
 
-    wait = poll
+    wait = communicate = poll

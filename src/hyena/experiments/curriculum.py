@@ -146,14 +146,10 @@ class TrainingBatches:
         stage = self._phases[phase].stage
         if stage is None or keys is None:
             return self._phases[phase].task
-        return _task_of_few_keys(self._config, stage.length, keys)
-
-
-def _task_of_few_keys(config: CellConfig, length: int, keys: int) -> Task:
-    task = replace(config.task, length=length)
-    if config.training.few_keys == "random":
-        return build_task(replace(task, most_keys=keys))
-    return build_task(replace(task, alphabet=keys))
+        task = replace(self._config.task, length=stage.length)
+        if self._config.training.few_keys == "random":
+            return build_task(replace(task, most_keys=keys))
+        return build_task(replace(task, alphabet=keys))
 
 
 def rows(batch: Batch, index: torch.Tensor | slice) -> Batch:

@@ -94,8 +94,8 @@ def write_result(config: CellConfig, test: Measurement, **facts: Any) -> Result:
         test=test,
         **facts,
     )
-    text = records.as_json(result, FORMAT_VERSION)
-    digests.write_files(config.out, {FILE: lambda path: path.write_text(text, encoding="utf-8")})
+    write = {FILE: lambda path: records.write_record(path, result, FORMAT_VERSION)}
+    digests.write_files(config.out, write)
     (config.out / FAILED).unlink(missing_ok=True)
     return result
 

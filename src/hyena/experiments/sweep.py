@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import time
@@ -152,7 +151,10 @@ def run_sweep(
                 while cells.waiting and len(cells.running) < jobs and not request.signal:
                     cells.begin(cells.waiting.popleft())
                 if request.signal:
-                    _stop(list(cells.running.values()))
+                    for process in cells.running.values():
+                        process.terminate()  # it writes its checkpoint first
+                    for process in cells.running.values():
+                        process.wait()
                     say("interrupted; the same command goes on from here")
                     return cells.end(request.signal)
                 for job, process in list(cells.running.items()):
@@ -165,7 +167,7 @@ def run_sweep(
         finally:
             for process in cells.running.values():
                 process.kill()
-                _close(process)
+                process.communicate()
     if cells.there:
         say(f"{cells.there} of {cells.total} cells were there already")
     return cells.end()
@@ -204,25 +206,9 @@ def _start(cell: CellConfig) -> subprocess.Popen[bytes]:
         )
 
 
-def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Has the processes write their checkpoints and waits for them."""
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.wait()
-
-
-def _close(process: subprocess.Popen[bytes]) -> None:
-    """Ends our side of a process that has ended or is about to."""
-    with contextlib.suppress(BrokenPipeError):
-        assert process.stdin is not None
-        process.stdin.close()
-    process.wait()
-
-
 def _end(cell: CellConfig, process: subprocess.Popen[bytes]) -> Result | None:
     """The result of a process that has ended; None, and a note in its folder, if it failed."""
-    _close(process)
+    process.communicate()  # which closes our end of the pipe
     try:
         result = read_result(cell.out) if process.returncode == 0 else None
     except ValueError as error:

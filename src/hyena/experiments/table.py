@@ -383,7 +383,7 @@ def _draw(sections: Sequence[Section], out: Path) -> list[Path]:
                 {section.title: _points(section, percent) for section in its},
                 out / f"{task}.png",
                 xlabel=AXES[its[0].axis],
-                ylabel=f"{_label(measure)}, test",
+                ylabel=f"{_heading(measure)}, test",
                 logarithmic=its[0].axis == "length",
                 top=top,
             ),
@@ -391,15 +391,11 @@ def _draw(sections: Sequence[Section], out: Path) -> list[Path]:
                 {title: runs for section in its for title, runs in _learning(section, percent)},
                 out / f"{task}-learning.png",
                 xlabel="training tokens, million",
-                ylabel=f"{_label(measure)}, validation",
+                ylabel=f"{_heading(measure)}, validation",
                 top=top,
             ),
         ]
     return drawn
-
-
-def _label(measure: Measure) -> str:
-    return measure if measure == "squared error" else f"{measure}, %"
 
 
 def _points(section: Section, percent: int) -> dict[str, list[Point]]:

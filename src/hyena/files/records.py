@@ -62,12 +62,8 @@ def read_record(path: Path, kind: type[Kind], version: int, *, advice: str) -> K
 
 def write_record(path: Path, record: object, version: int) -> None:
     """Replaces a JSON file by a dataclass or a dict and its format version. Raises: OSError."""
-    atomic.write_text(path, as_json(record, version))
-
-
-def as_json(record: object, version: int) -> str:
-    """What `write_record` writes."""
-    return json.dumps({"format_version": version, **to_plain(record)}, indent=1) + "\n"
+    content = {"format_version": version, **to_plain(record)}
+    atomic.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def to_plain(value: object) -> Any:

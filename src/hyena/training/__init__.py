@@ -6,11 +6,16 @@
 
 from hyena.model.saved import list_checkpoints
 from hyena.training.checkpoint import Best, TrainingState, read_training_state
-from hyena.training.config import CheckpointConfig, EvaluationConfig, TrainConfig
+from hyena.training.config import (
+    CheckpointConfig,
+    EvaluationConfig,
+    ScheduleConfig,
+    TrainConfig,
+    learning_rate,
+)
 from hyena.training.metrics import Record, read_metrics
 from hyena.training.optimizer import OptimizerConfig, ParameterRule, adamw, parameter_groups
 from hyena.training.run import TrainResult, train
-from hyena.training.schedule import ScheduleConfig, learning_rate
 
 __all__ = [
     "Best",

@@ -195,13 +195,9 @@ class _Worker:
 
     def end(self) -> None:
         """Wait a moment for the worker to finish, then kill it."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()  # it need not finish anything any more
         try:
-            self.process.wait(timeout=10)
+            self.process.communicate(timeout=10)  # and close the pipe: it need not finish anything
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
+            self.process.communicate()
         self._output.close()

@@ -34,13 +34,12 @@ from hyena.training.checkpoint import (
     write_checkpoint,
     written,
 )
-from hyena.training.config import TrainConfig, check_config
+from hyena.training.config import TrainConfig, check_config, learning_rate
 from hyena.training.launch import is_first, launched
 from hyena.training.loop import NotFiniteError, Step, Update, reproducible, seed_of, train_steps
 from hyena.training.metrics import FILE, Metrics, Progress, Record
 from hyena.training.optimizer import adamw
 from hyena.training.processes import StopRequest, read_request, stop_on_signal
-from hyena.training.schedule import learning_rate
 
 if TYPE_CHECKING:
     from lightning_fabric.fabric import Fabric
