@@ -73,6 +73,9 @@ class Result:
     curve: list[dict[str, Any]]
     test: Measurement
 
+    def __post_init__(self) -> None:
+        from_plain(TaskConfig, self.config.get("task"), "config.task")  # or no table could be made
+
 
 def write_result(config: CellConfig, test: Measurement, **facts: Any) -> Result:
     """Writes the record into the cell's folder, atomically, and returns it.
@@ -127,13 +130,7 @@ def read_result(folder: Path) -> Result | None:
     path = folder / FILE
     if not path.is_file():
         return None
-    content = records.read_versioned(path, FORMAT_VERSION, advice=_AGAIN)
-    try:
-        result = records.from_plain(Result, content)
-        # Or no table could be made of it.
-        records.from_plain(TaskConfig, result.config.get("task"), "config.task")
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; {_AGAIN}") from error
+    result = records.read_record(path, Result, FORMAT_VERSION, advice=_AGAIN)
     digests.check(folder, (FILE,), advice=_AGAIN)
     return result
 

@@ -7,7 +7,7 @@ One checkpoint stays, the newest: ``checkpoints/step-00000200/`` with
 
 - ``model.safetensors``, and for models of tokens ``config.json``: what `hyena.load` reads;
 - ``optimizer.safetensors``: AdamW's moments and step counts, by parameter name;
-- ``state.json``: `State` and the cell's plain configuration.
+- ``state.json``: `State`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from hyena.experiments.regression_model import RegressionModel
 from hyena.files import atomic, digests
 from hyena.files.kinds import CELL, refuse_other
 from hyena.files.lock import locked
-from hyena.files.records import from_plain, read_versioned, to_plain, write_record
+from hyena.files.records import read_record, write_record
 from hyena.model import LanguageModel
 from hyena.model.checkpoint import read_weights
 from hyena.model.saved import WEIGHTS, list_checkpoints, step_of
@@ -95,6 +95,7 @@ class State:
     """Where a training stands, beside weights and moments.
 
     Attributes:
+        config: the plain cell.
         step: updates done.
         tokens: tokens of their batches.
         seconds: of the steps.
@@ -106,6 +107,7 @@ class State:
         place: where it stands among the phases.
     """
 
+    config: dict[str, Any]
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -197,7 +199,7 @@ class _Run:
         self.steps = most_steps(phases)
         self.model = build_model(config, phases)
         self.optimizer = adamw(self.model, config.training.optimizer)
-        self.state = State(place=begin(phases, 0))
+        self.state = State(plain(config), place=begin(phases, 0))
         self.batches = TrainingBatches(config, phases)
         self.stopped: Stopped | None = None  # why it ended
         self.saved = 0  # the step of the checkpoint on disk, 0 for none
@@ -397,8 +399,7 @@ def save(
         else:
             weights = {k: v.contiguous() for k, v in model.state_dict().items()}
             save_file(weights, temporary / WEIGHTS, {"format": "pt"})
-        content = {"config": plain(config), **to_plain(state)}
-        write_record(temporary / _STATE, content, _FORMAT)
+        write_record(temporary / _STATE, state, _FORMAT)
 
     folder.mkdir(parents=True, exist_ok=True)
     atomic.remove_temporary(folder, "step-*")
@@ -423,15 +424,10 @@ def restore(config: CellConfig, model: nn.Module, optimizer: torch.optim.Optimiz
             f"{checkpoint} is no checkpoint of a cell: it has no {_STATE}; use another folder, or "
             "restore it from a copy"
         )
-    content = read_versioned(path, _FORMAT, advice=advice)
-    before = content.pop("config", None)
-    try:
-        changed = differences(from_plain(dict[str, Any], before, "config"), plain(config))
-        state = from_plain(State, content)
-        if state.step != step_of(checkpoint):
-            raise ValueError(f"its step is {state.step}")
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; {advice}") from error
+    state = read_record(path, State, _FORMAT, advice=advice)
+    if state.step != step_of(checkpoint):
+        raise ValueError(f"{path} is damaged: its step is {state.step}; {advice}")
+    changed = differences(state.config, plain(config))
     if changed:
         raise ValueError(
             f"{config.out} holds another cell: {'; '.join(changed)}. Use the old values, or "
@@ -440,4 +436,5 @@ def restore(config: CellConfig, model: nn.Module, optimizer: torch.optim.Optimiz
     digests.check(checkpoint, advice=advice)
     model.load_state_dict(read_weights(checkpoint / WEIGHTS))
     restore_optimizer(checkpoint, optimizer)
+    state.config = plain(config)
     return state

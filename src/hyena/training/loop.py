@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hyena.training.optimizer import scale_learning_rates
 from hyena.training.processes import StopRequest
 
 if TYPE_CHECKING:
@@ -131,7 +130,8 @@ def train_steps(
     while not course.is_over():
         begin = time.perf_counter()
         step = course.step()
-        scale_learning_rates(optimizer, step.factor)
+        for group in optimizer.param_groups:
+            group["lr"] = step.factor * group["peak_lr"]
         torch.manual_seed(step.seed)
         own_loss = backward(model, step, fabric)
         own_norm = fabric.clip_gradients(

@@ -97,12 +97,6 @@ def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     )
 
 
-def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set each group's learning rate to ``factor`` times its own peak."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * factor
-
-
 def _built_in(name: str, parameter: nn.Parameter, config: OptimizerConfig) -> tuple[float, float]:
     if re.search(r"\.(two_sided_)?filter\.encoding$", name):
         return config.encoding_lr, 0.0

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hyena.data import TokenFile, Tokenizer, Windows, WindowSampler, open_tokens, read_manifest
+from hyena.data import Tokenizer, Windows, WindowSampler, open_tokens, read_manifest
 from hyena.files.records import from_plain, to_plain, write_record
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.model import LanguageModel, load
@@ -146,7 +146,10 @@ def work() -> None:
 def _open_data(config: TrainConfig) -> _Data:
     tokens = open_tokens(config.data, "train")
     tokens.check_vocabulary(config.model.vocab_size)
-    training = _sampler(tokens, config, config.window(), config.batch, config.seed)
+    across = config.cross_documents
+    training = WindowSampler(
+        tokens, config.window(), config.batch, config.seed, cross_documents=across
+    )
     validation, note = None, ""
     if config.evaluation.every:
         if "validation" not in read_manifest(config.data).splits:
@@ -158,7 +161,9 @@ def _open_data(config: TrainConfig) -> _Data:
         # Evaluation takes the memory of a training micro batch.
         batch = config.batch // config.accumulate
         length = min(config.window(), len(held_out) - 1)
-        validation = _sampler(held_out, config, length, batch, _VALIDATION_SEED)
+        validation = WindowSampler(
+            held_out, length, batch, _VALIDATION_SEED, cross_documents=across
+        )
         if length < config.window():
             note = (
                 f"the validation split has {len(held_out):,} tokens, fewer than a window of "
@@ -169,12 +174,6 @@ def _open_data(config: TrainConfig) -> _Data:
         if name in ("train", "validation"):
             fingerprint |= split.sha256
     return _Data(training, validation, tokens.load_tokenizer(), fingerprint, note)
-
-
-def _sampler(
-    tokens: TokenFile, config: TrainConfig, length: int, batch: int, seed: int
-) -> WindowSampler:
-    return WindowSampler(tokens, length, batch, seed, cross_documents=config.cross_documents)
 
 
 class _Run:
