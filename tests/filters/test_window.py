@@ -6,7 +6,7 @@ from comparison import assert_all_close, assert_close, with_gradients
 from torch import Tensor
 
 from hyena.filters import parts
-from hyena.filters.window import windowed
+from hyena.filters.network import windowed
 
 L = 1100
 

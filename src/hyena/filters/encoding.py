@@ -52,17 +52,7 @@ def read_table(encoding: Tensor, time: Tensor, grid: Grid) -> tuple[Tensor, Tens
     return mixed.t(), torch.lerp(time[low], time[high], weight)
 
 
-class _Encoded:
-    """What `encode` returned; an object that can be referred to weakly."""
-
-    def __init__(self, grid: Grid) -> None:
-        self.grid = grid
-        # Ordinary tensors, even if first asked for in inference mode.
-        with torch.inference_mode(False), torch.no_grad():
-            self.encoding, self.time = encode(grid)
-
-
-_shared: WeakValueDictionary[Grid, _Encoded] = WeakValueDictionary()
+_shared: WeakValueDictionary[Grid, Tensor] = WeakValueDictionary()
 
 
 class KeptEncoding:
@@ -73,7 +63,7 @@ class KeptEncoding:
     """
 
     def __init__(self) -> None:
-        self._latest: _Encoded | None = None
+        self._latest: tuple[Grid, Tensor] | None = None
 
     def get(self, grid: Grid, parameter: Tensor) -> tuple[Tensor, Tensor]:
         """What `encode` returns, for use beside ``parameter``."""
@@ -81,11 +71,15 @@ class KeptEncoding:
         if not plain or torch.compiler.is_compiling() or grid.device.type != "cpu":
             return encode(grid)
         latest = self._latest
-        if latest is None or latest.grid != grid:
-            latest = _shared.get(grid) or _Encoded(grid)
-            if _has_data(latest.encoding):
-                self._latest = _shared[grid] = latest
-        return latest.encoding, latest.time
+        if latest is None or latest[0] != grid:
+            encoding = _shared.get(grid)
+            if encoding is None:  # an ordinary tensor, even if first asked for in inference mode
+                with torch.inference_mode(False), torch.no_grad():
+                    encoding, _ = encode(grid)
+            latest = grid, encoding
+            if _has_data(encoding):
+                self._latest, _shared[grid] = latest, encoding
+        return latest[1], latest[1][0]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "KeptEncoding":
         return KeptEncoding()

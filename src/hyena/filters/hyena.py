@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from hyena.filters.encoding import Grid, KeptEncoding, encode, read_table
 from hyena.filters.filter import Filter, LengthPolicy
 from hyena.filters.flops import FilterFlops
-from hyena.filters.network import sine_network
+from hyena.filters.network import sine_network, window, windowed
 from hyena.filters.plain import call_in, matrix_of
 from hyena.filters.precision import wide, without_autocast
-from hyena.filters.window import window, windowed
 from hyena.ops.arguments import DEEPEST, LONGEST, check_numbers, check_size, check_sizes
 
 _POLICIES = ("error", "extrapolate", "interpolate")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hyena.filters import HyenaFilter, LongFilter
+from hyena.filters import LongFilter
+from hyena.filters.filter import Filter
 from hyena.filters.plain import Layer, hooks_of, is_plain
 from hyena.filters.precision import wide
 from hyena.mixers.hyena.short_conv import ShortConv
@@ -27,7 +28,7 @@ from hyena.ops.stepping.states import normal_tensors
 _MODULES = "in_proj", "short_conv", "out_proj"
 
 
-def planned_for(filter: HyenaFilter | LongFilter, length: int, room: Room) -> int:
+def planned_for(filter: Filter, length: int, room: Room) -> int:
     """Tokens whose outputs a prefill of ``length`` computes its part of: none for recurrences.
 
     Raises: ValueError if the filter's length policy has no room for them.
@@ -44,7 +45,7 @@ def planned_for(filter: HyenaFilter | LongFilter, length: int, room: Room) -> in
 
 
 def state_after(
-    filter: HyenaFilter | LongFilter,
+    filter: Filter,
     z: Tensor,
     taps: int,
     inputs: list[Tensor],
@@ -174,5 +175,5 @@ def _memory(one: Layer, other: Layer) -> tuple[object, ...]:
     )
 
 
-def _recurrent(filter: HyenaFilter | LongFilter) -> TypeGuard[LongFilter]:
+def _recurrent(filter: Filter) -> TypeGuard[LongFilter]:
     return isinstance(filter, LongFilter) and filter.recurrent

@@ -308,14 +308,11 @@ class HyenaOperator(Mixer):
 
     @property
     def _short(self) -> ShortConv:
-        short: ShortConv = self.centred_short_conv if self.bidirectional else self.short_conv
-        return short
+        return self.centred_short_conv if self.bidirectional else self.short_conv
 
     @property
     def _filter(self) -> HyenaFilter | LongFilter:
-        found: Any = self.two_sided_filter if self.bidirectional else self.filter
-        filter: HyenaFilter | LongFilter = found
-        return filter
+        return self.two_sided_filter if self.bidirectional else self.filter
 
     def _check_generates(self, what: str) -> None:
         if self.bidirectional:

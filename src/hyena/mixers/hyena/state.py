@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyena.filters import HyenaFilter, LongFilter
+from hyena.filters import LongFilter
 from hyena.filters.cache import ParameterCache
+from hyena.filters.filter import Filter
 from hyena.mixers.checks import wrong_state
 from hyena.ops import Backend
 from hyena.ops.stepping.online import OnlineState
@@ -62,7 +63,7 @@ class HyenaState(State):
         oldest_first = list(self.before)[::-1]
         return torch.stack(oldest_first, dim=-1) if oldest_first else self._none
 
-    def prepare(self, filter: HyenaFilter | LongFilter, backend: Backend) -> None:
+    def prepare(self, filter: Filter, backend: Backend) -> None:
         """Makes ready for more tokens of an operator with this filter, up to a length of ``ready``.
 
         What steps read of the filter is found at the first, and compared with its parameters every
@@ -116,7 +117,7 @@ class HyenaState(State):
         self.kept, self.ready = other.kept, other.ready
         self.long.filter = other.long.filter
 
-    def _bind(self, filter: HyenaFilter | LongFilter, backend: Backend) -> None:
+    def _bind(self, filter: Filter, backend: Backend) -> None:
         """Takes what steps read of the filter."""
         fits = False
         if isinstance(filter, LongFilter) and filter.recurrent:
@@ -132,9 +133,7 @@ class HyenaState(State):
             raise wrong_state("HyenaOperator", self)
         self.kept = filter.kept
 
-    def _extend(
-        self, long: OnlineState, filter: HyenaFilter | LongFilter, backend: Backend
-    ) -> None:
+    def _extend(self, long: OnlineState, filter: Filter, backend: Backend) -> None:
         """Plans for as many tokens as have come, from the inputs of all."""
         limit = filter.limit
         if not long.keeps_inputs:

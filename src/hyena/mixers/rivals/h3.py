@@ -103,9 +103,10 @@ class H3(Mixer):
         z = zero_at_padding(channels_first(self.in_proj, u), mask, 1)
         q, k, v = z.split(self.width, dim=1)
         kv = self._products(self.shift(k, segments=segments), v)
-        repeated = _repeated(segments, self.head_dim**2)
+        if segments is not None and self.head_dim > 1:  # a row for each pair of a head's channels
+            segments = Segments(segments.ids.repeat_interleave(self.head_dim**2, dim=0))
         carry: list[Tensor] | None = None if room is None else []
-        y = self._read(q, self.filter(kv, segments=repeated, carry=carry))
+        y = self._read(q, self.filter(kv, segments=segments, carry=carry))
         y = channels_last(self.out_proj, y)
         if carry is None:
             return y, None
@@ -180,10 +181,3 @@ class Shift(nn.Module):
             dtype = wide(self.weight.dtype)
             total = (window * self.weight.to(dtype).flip(1)).sum(-1)
             return (total + self.skip.to(dtype) * window[..., -1]).to(window.dtype)
-
-
-def _repeated(segments: Segments | None, times: int) -> Segments | None:
-    """The segments of a batch in which each row comes so many times in turn."""
-    if segments is None or times == 1:
-        return segments
-    return Segments(segments.ids.repeat_interleave(times, dim=0))
