@@ -1,6 +1,6 @@
 """The loop on a course of its own: what a newcomer trains by it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -61,6 +61,16 @@ def test_a_course_of_its_own_is_trained_until_it_is_over() -> None:
     assert torch.equal(model.weight, fit(again).weight)
     assert course.draws == again.draws
     assert len(set(map(float, course.draws))) == 60  # each step seeds it anew
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.25, 0.0])
+def test_an_update_is_as_large_as_its_factor_says(factor: float) -> None:
+    class Scaled(Line):
+        def step(self) -> Step[Tensor]:
+            return replace(super().step(), factor=factor)
+
+    weight = fit(Scaled(1)).weight.item()
+    assert weight == pytest.approx(0.5 * factor, rel=1e-5)  # Adam's first is the learning rate
 
 
 def test_a_signal_is_passed_on() -> None:

@@ -145,6 +145,7 @@ def train_steps(
         for what, value in (("loss", loss), ("gradient norm", norm)):
             if not math.isfinite(value):
                 raise NotFiniteError(what, value)
+        # Fabric has no part in it: no `Precision` scales gradients, and data parallel shards none.
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         course.updated(Update(loss, norm, time.perf_counter() - begin, signal))
