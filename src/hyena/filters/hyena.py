@@ -162,7 +162,8 @@ class HyenaFilter(Filter):
 
     @property
     def limit(self) -> int | None:
-        return super().limit if self.encoding is None else self.max_length
+        extrapolates = self.encoding is None and self.length_policy == "extrapolate"
+        return None if extrapolates else self.max_length
 
     def check_growth(self, length: int) -> None:
         if self.length_policy == "interpolate" and length > self.max_length:

@@ -66,7 +66,7 @@ class ShiftedSum(torch.autograd.Function):
         lags: tuple[int, ...],
     ) -> Any:
         size = info.batch_size
-        u = fold(to_front(u, in_dims[0], size))
+        u = fold(u, in_dims[0], size)
         k = to_front(k, in_dims[1], size).flatten(0, 1)
         return unfold(ShiftedSum.apply(u, k, ids, lags), size), 0
 

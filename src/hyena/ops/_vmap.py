@@ -8,9 +8,9 @@ def to_front(x: Tensor, dim: int | None, size: int) -> Tensor:
     return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
-def fold(x: Tensor) -> Tensor:
-    """(V, B, D, L) → (B, V·D, L)."""
-    return x.movedim(0, 1).flatten(1, 2)
+def fold(x: Tensor, dim: int | None, size: int) -> Tensor:
+    """(V, B, D, L) with V at ``dim`` → (B, V·D, L)."""
+    return to_front(x, dim, size).movedim(0, 1).flatten(1, 2)
 
 
 def unfold(x: Tensor, size: int) -> Tensor:

@@ -127,12 +127,11 @@ class Convolve(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], u: Tensor, k: Tensor, lead: int) -> Any:
         size = info.batch_size
-        u = to_front(u, in_dims[0], size)
         if in_dims[1] is None:
-            y = Convolve.apply(u.flatten(0, 1), k, lead)
+            y = Convolve.apply(to_front(u, in_dims[0], size).flatten(0, 1), k, lead)
             return y.unflatten(0, (size, -1)), 0
-        k = to_front(k, in_dims[1], size)
-        return unfold(Convolve.apply(fold(u), k.flatten(0, 1), lead), size), 0
+        u, k = fold(u, in_dims[0], size), to_front(k, in_dims[1], size).flatten(0, 1)
+        return unfold(Convolve.apply(u, k, lead), size), 0
 
 
 class Adjoint(torch.autograd.Function):
@@ -181,7 +180,7 @@ class Adjoint(torch.autograd.Function):
         need_k: bool,
     ) -> Any:
         size = info.batch_size
-        dy, u = fold(to_front(dy, in_dims[0], size)), fold(to_front(u, in_dims[1], size))
+        dy, u = fold(dy, in_dims[0], size), fold(u, in_dims[1], size)
         k = to_front(k, in_dims[2], size).flatten(0, 1)
         du, dk = Adjoint.apply(dy, u, k, lead, need_u, need_k)
         if du is not None:

@@ -44,9 +44,7 @@ class Segments:
         """
         check_tensor("Segments", "document_ids", document_ids)
         _check_integers("document_ids", "an integer tensor (B, L)", document_ids, 2)
-        change = torch.zeros_like(document_ids, dtype=torch.int64)
-        change[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
-        return Segments(change.cumsum(1))
+        return Segments(_begins(document_ids).cumsum(1) - 1)
 
     @staticmethod
     def from_cu_seqlens(cu_seqlens: Tensor, batch: int, length: int) -> Segments:

@@ -15,18 +15,17 @@ from torch import Tensor
 from hyena.ops._convolution import Convolution
 from hyena.ops.native import library
 from hyena.ops.native._abi import DTYPES, Conv, Gradients, Row
-from hyena.ops.native.library import Kernel
 from hyena.ops.segments import Segments
 
 
 def transform_size(length: int) -> int:
     """The transform's size for rows of this length."""
-    return _size(_loaded().isa, length)
+    return _size(library.loaded().isa, length)
 
 
 def spectrum(k: Tensor, skip: Tensor | None, lead: int, length: int) -> Tensor:
     """Spectra of the filters k (D, K) for rows of up to ``length``, in the kernel's own order."""
-    kernel = _loaded()
+    kernel = library.loaded()
     D, n = k.shape[0], _size(kernel.isa, length)
     k, skip = in_order(k), None if skip is None else in_order(skip)
     values = torch.empty(kernel.spectrum_floats(D, n), dtype=torch.float32, device="cpu")
@@ -44,7 +43,7 @@ def forward(c: Convolution, *, out: Tensor | None = None, offset: Tensor | None 
         out: y goes there, without autograd's notice; it is like z, positions side by side.
         offset: (P·D,) float32, added to z first.
     """
-    kernel, y = library.outcome.kernel or _loaded(), out
+    kernel, y = library.outcome.kernel or library.loaded(), out
     if y is None:
         B, channels, L = c.z.shape
         y = c.z.new_empty((B, channels // c.parts, L))
@@ -57,7 +56,7 @@ def forward(c: Convolution, *, out: Tensor | None = None, offset: Tensor | None 
 
 def backward(dy: Tensor, c: Convolution, need: Sequence[bool]) -> Sequence[Tensor | None]:
     """Gradients of sum(dy · y) in z, filter, skip, taps and bias; None where not needed."""
-    kernel = library.outcome.kernel or _loaded()
+    kernel = library.outcome.kernel or library.loaded()
     if dy.is_neg() or (dy.stride(2) != 1 and dy.shape[2] != 1):
         dy = in_order(dy)
     conv, calls, _keep = _describe(c, dy, kernel.isa)
@@ -148,7 +147,7 @@ def _every_row(B: int, L: int) -> Any:
 
 @lru_cache(maxsize=1024)
 def _size(isa: str, length: int) -> int:
-    size = _loaded().size(length)
+    size = library.loaded().size(length)
     if size == -1:
         raise ValueError(f"the native kernel has no transform for a row of {length} positions")
     if size < 0:
@@ -158,12 +157,12 @@ def _size(isa: str, length: int) -> int:
 
 @lru_cache(maxsize=64)
 def _spectrum_floats(isa: str, channels: int, n: int) -> int:
-    return _loaded().spectrum_floats(channels, n)
+    return library.loaded().spectrum_floats(channels, n)
 
 
 def _spectrum_values(c: Convolution) -> Tensor:
     """Those of a spectrum, if it is for such an input: the kernel would not notice."""
-    isa, x, D, L = _loaded().isa, c.filter, c.z.shape[1] // c.parts, c.z.shape[2]
+    isa, x, D, L = library.loaded().isa, c.filter, c.z.shape[1] // c.parts, c.z.shape[2]
     assert x is not None
     n = _size(isa, L)
     floats = _spectrum_floats(isa, D, n)
@@ -174,13 +173,6 @@ def _spectrum_values(c: Convolution) -> Tensor:
             "filter_spectrum returned it"
         )
     return x.resolve_neg().contiguous()
-
-
-def _loaded() -> Kernel:
-    kernel = library.outcome.kernel
-    if kernel is None:
-        raise RuntimeError(f"the native kernel is not loaded: {library.why_not()}")
-    return kernel
 
 
 def _no_memory() -> MemoryError:

@@ -157,15 +157,20 @@ def kernel() -> Kernel | None:
     return outcome.kernel
 
 
+def loaded() -> Kernel:
+    """The kernel in use. Raises: as `kernel`; RuntimeError if there is none."""
+    found = kernel()
+    if found is None:
+        raise RuntimeError(f"the native kernel is not loaded: {why_not()}")
+    return found
+
+
 def multiply_add_rate(threads: int) -> float:
     """Operations per second of the kernel's mix of multiplications and additions, in registers.
 
     What a transform could reach if memory took no time. Raises: RuntimeError without a kernel.
     """
-    found = kernel()
-    if found is None:
-        raise RuntimeError(f"the native kernel is not loaded: {why_not()}")
-    best = 0.0
+    best, found = 0.0, loaded()
     for _ in range(10):
         start = time.perf_counter()
         operations = found.butterflies(threads, 1_000_000)

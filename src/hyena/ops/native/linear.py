@@ -21,17 +21,6 @@ Layer = tuple[Tensor, Tensor | None]
 """Weight (O, I) and bias (O,), if there is one."""
 
 
-def at_once(x: Tensor, *beside: Tensor | None) -> bool:
-    """Whether the kernel is loaded and may take x with what is beside it: nobody looks on."""
-    return (
-        library.kernel() is not None
-        and x.is_cpu
-        and x.dtype in DTYPES
-        and not any(other is not None and other.dtype == torch.float64 for other in beside)
-        and unobserved(x, *beside)
-    )
-
-
 def takes(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether the kernel can compute this: it `fits`, with no gradient and nothing looking on."""
     loaded = library.kernel() is not None and x.is_cpu
@@ -48,11 +37,9 @@ def fits(x: Tensor, *layers: Layer) -> bool:
     if rows > MOST_ROWS:
         return False
     for weight, bias in layers:
-        if not _readable(weight, dtype) or weight.dim() != 2 or weight.shape[1] != inputs:
+        if not _readable(weight, dtype) or weight.shape[1:] != (inputs,):
             return False
-        if bias is not None and (
-            not _readable(bias, dtype) or bias.dim() != 1 or bias.shape[0] != weight.shape[0]
-        ):
+        if bias is not None and not (_readable(bias, dtype) and bias.shape == weight.shape[:1]):
             return False
     return True
 

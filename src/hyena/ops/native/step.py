@@ -16,7 +16,8 @@ from torch import Tensor
 from hyena.ops.native import library
 from hyena.ops.native._abi import DTYPES, Dtype, Linear, Online, Step
 from hyena.ops.native._call import in_order
-from hyena.ops.native.linear import Layer, at_once
+from hyena.ops.native.linear import Layer
+from hyena.ops.observed import unobserved
 
 Layers = tuple[Layer, Layer]
 """Input and output projection of an operator, which the kernel takes."""
@@ -25,10 +26,11 @@ NativeStep = Callable[[Tensor, Sequence[Tensor], Layers | None], tuple[Tensor, T
 """One position of an operator, as `OnlineStep` at a known row."""
 
 
-def takes(u: Tensor, *memory: Tensor) -> bool:
-    """Whether the kernel takes a step with this input, and this memory as it is: its addresses
-    say nothing of the dtype or the device."""
-    return at_once(u, *memory) and all(x.dtype == torch.float32 and x.is_cpu for x in memory)
+def takes(*memory: Tensor) -> bool:
+    """Whether the kernel takes a step with this memory as it is: its addresses say nothing of the
+    dtype or the device."""
+    fits = all(x.dtype == torch.float32 and x.is_cpu for x in memory)
+    return library.kernel() is not None and fits and unobserved(*memory)
 
 
 def reads(z: Tensor) -> bool:
@@ -55,10 +57,8 @@ class _Step:
         convolutions: list[Online],
         *keep: Tensor,
     ) -> None:
-        kernel = library.kernel()
-        assert kernel is not None
         (taps, inputs), wide = short[0].shape, Dtype.FLOAT32
-        self._call, self._keep = kernel.step, (short, keep)
+        self._call, self._keep = library.loaded().step, (short, keep)
         self._convolutions = (Online * len(convolutions))(*convolutions)
         self._before = (ctypes.c_void_p * (taps - 1))()
         self._step = Step(
