@@ -5,7 +5,6 @@ from pathlib import Path
 
 from hyena.cli.held_out import Split, held_out, measure
 from hyena.cli.saved_model import load_model
-from hyena.evaluation import Evaluation
 from hyena.filters import LengthPolicy
 from hyena.training.device import Accelerator
 
@@ -45,15 +44,12 @@ def run(config: Config) -> None:
     stride = max(1, length // 2) if config.stride is None else config.stride
     text = held_out(config.data, config.split, model, tokenizer)
     result = measure(model, text, length=length, stride=stride, batch=config.batch)
-    notes = [f"  note: {note}" for note in text.notes()]
-    print("\n".join([_summary(result, text.name, length, stride), *notes]))
-
-
-def _summary(result: Evaluation, name: str, length: int, stride: int) -> str:
-    return (
-        f"{name}: {result.documents:,} documents, {result.tokens:,} tokens, {result.bytes:,} bytes,"
-        f" in windows of {length} tokens with stride {stride}\n"
-        f"  bits per byte  {result.bits_per_byte:.4f}\n"
-        f"  perplexity     {result.perplexity:.4f} per token\n"
-        f"  loss           {result.loss_nats_per_token:.4f} nats per token"
-    )
+    lines = [
+        f"{text.name}: {result.documents:,} documents, {result.tokens:,} tokens, "
+        f"{result.bytes:,} bytes, in windows of {length} tokens with stride {stride}",
+        f"  bits per byte  {result.bits_per_byte:.4f}",
+        f"  perplexity     {result.perplexity:.4f} per token",
+        f"  loss           {result.loss_nats_per_token:.4f} nats per token",
+        *(f"  note: {note}" for note in text.notes()),
+    ]
+    print("\n".join(lines))

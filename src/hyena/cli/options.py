@@ -168,11 +168,10 @@ class _Given:
         """The option's name as it is written in the dataclass: --top-k as top_k."""
         plain = name.replace("-", "_")
         field, dot, inner = plain.partition(".")
-        if field in self.free_fields and dot and not inner:
+        free = field in self.free_fields and dot
+        if free and not inner:
             raise UsageError(f"{field}.: expected the name of an option after the dot")
-        if plain.removesuffix("+") in (*self.names, "config") or (
-            field in self.free_fields and dot
-        ):
+        if free or plain.removesuffix("+") in (*self.names, "config"):
             return plain
         raise UsageError(unknown(name, self.names))
 

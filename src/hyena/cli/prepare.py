@@ -1,7 +1,7 @@
 """`hyena prepare`: text to token files."""
 
 from hyena.cli.bar import bar
-from hyena.data import PrepareConfig, Prepared, prepare
+from hyena.data import PrepareConfig, prepare
 
 Config = PrepareConfig
 POSITIONAL = "source"
@@ -11,10 +11,6 @@ def run(config: PrepareConfig) -> None:
     """Writes the token files and prints what is in them."""
     with bar() as report:
         prepared = prepare(config, progress=lambda n, done, of: report(done, of, n))
-    print(_summary(prepared))
-
-
-def _summary(prepared: Prepared) -> str:
     manifest = prepared.manifest
     state = "written" if prepared.fresh else "there already, made the same way: nothing to do"
     lines = [f"{prepared.directory}: {state} (tokenizer {manifest.tokenizer.name})"]
@@ -25,4 +21,4 @@ def _summary(prepared: Prepared) -> str:
         )
     if manifest.skipped:
         lines.append(f"  {manifest.skipped:,} documents without text were left out")
-    return "\n".join([*lines, *(f"  note: {note}" for note in prepared.notes)])
+    print("\n".join([*lines, *(f"  note: {note}" for note in prepared.notes)]))

@@ -20,6 +20,7 @@ from types import FrameType, ModuleType
 from typing import Any, TextIO, cast
 
 from hyena import __version__
+from hyena.cli.values import UsageError
 
 COMMANDS = {
     "prepare": "turn text into token files, split into train, validation and test",
@@ -158,12 +159,20 @@ def _answered(arguments: Sequence[str] | None) -> int:
             print(_help(command, commands))
             return 0 if words else USAGE
         if words[0] not in commands:
-            return _error(_unknown_command(words[0], commands), USAGE)
+            close = get_close_matches(words[0], commands, n=1)
+            hint = f'did you mean "{close[0]}"?' if close else f"choose from {', '.join(commands)}"
+            return _error(f'unknown command "{words[0]}"; {hint}', USAGE)
         command = f"{command} {words.pop(0)}".lstrip()
         commands = GROUPS.get(command, {})
     try:
         with _handled(signal.SIGTERM, signal.SIG_DFL, _terminate):
-            return _run(command, words, alone=arguments is None)
+            alone = signal.default_int_handler if arguments is None else None
+            with _handled(signal.SIGINT, alone, _end):  # in a process of its own
+                module, parse = _loaded(command)
+            config = parse(command, programs()[command], module.Config, module.POSITIONAL, words)
+            return 0 if config is None else module.run(config) or 0
+    except UsageError as problem:
+        return _error(str(problem), USAGE)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -192,23 +201,16 @@ def module_of(command: str) -> ModuleType:
     return importlib.import_module("hyena.cli." + command.replace(" ", "."))
 
 
-def _run(command: str, words: list[str], *, alone: bool) -> int:
-    """Loads a command and runs it; ``alone`` in a process of its own, where Ctrl-C may end it."""
+def _loaded(command: str) -> tuple[ModuleType, Callable[..., Any]]:
+    """The module of a command, and what reads its options."""
     try:
-        with _handled(signal.SIGINT, signal.default_int_handler if alone else None, _end):
-            from hyena.cli.options import parse
-            from hyena.cli.values import UsageError
+        from hyena.cli.options import parse
 
-            module = module_of(command)
+        return module_of(command), parse
     except ModuleNotFoundError as missing:
         raise ImportError(
             f"the command line needs the package {missing.name}: pip install 'hyena[train]'"
         ) from missing
-    try:
-        config = parse(command, programs()[command], module.Config, module.POSITIONAL, words)
-    except UsageError as problem:
-        return _error(str(problem), USAGE)
-    return 0 if config is None else module.run(config) or 0
 
 
 @contextmanager
@@ -248,12 +250,6 @@ def _help(group: str, commands: Mapping[str, str]) -> str:
         f"usage: {program} COMMAND [options]\n\n{summary[0].upper()}{summary[1:]}.\n\n"
         f"commands:\n{lines}\n\n`{program} COMMAND --help` lists a command's options."
     ) + ("" if group else _FOR_ALL)
-
-
-def _unknown_command(word: str, commands: Mapping[str, str]) -> str:
-    close = get_close_matches(word, commands, n=1)
-    hint = f'did you mean "{close[0]}"?' if close else f"choose from {', '.join(commands)}"
-    return f'unknown command "{word}"; {hint}'
 
 
 def _describe(problem: Exception) -> str:

@@ -1,6 +1,7 @@
 """Whether a value is what the type of an option's field asks for, in one line if it is not."""
 
 import math
+import re
 from collections.abc import Container, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
@@ -12,7 +13,7 @@ OPTIONS_OF = "options_of"
 """Metadata of a field of free options by name: the dataclass whose options they are."""
 
 
-class UsageError(Exception):
+class UsageError(ValueError):
     """The command line or the file given to --config is wrong; the message is one line."""
 
 
@@ -93,7 +94,7 @@ def check(name: str, value: Any, hint: Any) -> None:
     got = f'"{value!s:.80}"'
     if str in kinds and value is not None:
         got += "; write it in quotes"  # a file tells text from numbers and the like
-    raise UsageError(f"{name}: expected {_expected(kinds)}, got {got}")
+    raise UsageError(f"{name}: expected {' or '.join(map(_expected, kinds))}, got {got}")
 
 
 def _check_item(name: str, value: dict[str, Any], kind: Any) -> None:
@@ -127,33 +128,21 @@ def _check_size(name: str, value: Any) -> None:
         raise UsageError(f"{name}: expected a number below {limit:,}, got {value!s:.40}")
     if isinstance(value, str) and "\0" in value:
         raise UsageError(f"{name}: expected text, got a zero byte in {value!r:.80}")
-    if isinstance(value, str) and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as problem:  # such as a file's name in another encoding
-            raise UsageError(
-                f"{name}: expected UTF-8, got {value!r:.80}; write or rename it so"
-            ) from problem
+    if isinstance(value, str) and re.search(r"[\ud800-\udfff]", value):
+        # such as a file's name in another encoding
+        raise UsageError(f"{name}: expected UTF-8, got {value!r:.80}; write or rename it so")
 
 
-def _expected(kinds: Sequence[Any]) -> str:
-    found = []
-    for kind in kinds:
-        if get_origin(kind) is Literal:
-            found.append("one of " + ", ".join(map(repr, get_args(kind))))
-        elif is_dataclass(kind) or get_origin(kind) is dict:
-            found.append("options, {name: value}")
-        elif get_origin(kind) in (list, tuple):
-            inside = get_args(kind)[0]
-            of_options = is_dataclass(inside) or get_origin(inside) is dict
-            found.append(
-                "a list of options, [{name: value}]" if of_options else "a list in brackets"
-            )
-        else:
-            found.append(
-                {NoneType: "null", Path: "a path"}.get(kind, getattr(kind, "__name__", ""))
-            )
-    return " or ".join(found)
+def _expected(kind: Any) -> str:
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, inside))
+    if is_dataclass(kind) or origin is dict:
+        return "options, {name: value}"
+    if origin in (list, tuple):
+        of_options = is_dataclass(inside[0]) or get_origin(inside[0]) is dict
+        return "a list of options, [{name: value}]" if of_options else "a list in brackets"
+    return {NoneType: "null", Path: "a path"}.get(kind, getattr(kind, "__name__", ""))
 
 
 def check_at_least(least: int, **values: int | None) -> None:
@@ -164,19 +153,17 @@ def check_at_least(least: int, **values: int | None) -> None:
 
 
 def unknown(name: str, names: Sequence[str]) -> str:
-    """What is said of an option that there is not."""
-    return f'unknown option "{name}"; {_instead(name, names)}'
+    """What is said of an option that there is not.
 
-
-def _instead(name: str, names: Sequence[str]) -> str:
-    """The nearest option; or those of its group if there is one, or all that are in none."""
-    near = _nearest(name, names)
-    if near and not name.startswith(f"{near}."):
-        return f'did you mean "{near}"?'
-    group = name.rpartition(".")[0]
+    It names the nearest option; or those of its group if there is one, or all that are in none.
+    """
+    near, group = _nearest(name, names), name.rpartition(".")[0]
     beside = [known for known in names if group and known.rpartition(".")[0] == group]
     beside = beside or [known for known in names if "." not in known]
-    return f"choose from {', '.join(beside)}" if beside else "there are none"
+    advice = f"choose from {', '.join(beside)}" if beside else "there are none"
+    if near and not name.startswith(f"{near}."):
+        advice = f'did you mean "{near}"?'
+    return f'unknown option "{name}"; {advice}'
 
 
 def _nearest(name: str, names: Sequence[str]) -> str | None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from hyena.cli.bar import bar
 from hyena.cli.options import parse
 from hyena.cli.tasks.table import shown
-from hyena.cli.values import UsageError
 from hyena.experiments import CellConfig, SweepConfig, make_plan, run_sweep, write_table
 
 Config = SweepConfig
@@ -28,10 +27,7 @@ def run(config: SweepConfig) -> int:
 
 def read_cell(words: Sequence[str]) -> CellConfig:
     """A cell from the words after ``hyena tasks run``. Raises: ValueError if they are wrong."""
-    try:
-        config = parse("tasks run", "a cell", CellConfig, None, words)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
+    config = parse("tasks run", "a cell", CellConfig, None, words)
     if config is None:
         raise ValueError("help and print_config are no options of a cell")
     return config
