@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from finished_run import finished_run
 
 import hyena
 from hyena.cli import main
@@ -23,17 +24,7 @@ SHORT = ["--steps=4", "--evaluation.every=2", "--evaluation.batches=1", "--check
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with texts, their token files in ``data`` and a finished run in ``run``."""
-    folder = tmp_path_factory.mktemp("work")
-    (folder / "texts").mkdir()
-    for i in range(6):
-        text = f"Speech number {i}. " + "The state of the union is strong. " * 10
-        (folder / "texts" / f"{i}.txt").write_text(text)
-    split = ["--validation=0.2", "--test=0.2"]
-    assert main(["prepare", f"{folder}/texts", "--out", f"{folder}/data", *split]) == 0
-    words = ["train", "--data", f"{folder}/data", "--out", f"{folder}/run", *TINY, *SHORT]
-    assert main(words) == 0
-    return folder
+    return finished_run(tmp_path_factory.mktemp("work"), *TINY, *SHORT)
 
 
 def test_prepare_says_what_it_wrote_and_that_it_was_there(work: Path, capsys: Output) -> None:

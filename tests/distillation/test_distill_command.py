@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finished_run import finished_run
 
 import hyena
 from hyena.cli import main
@@ -22,17 +23,7 @@ NEVER = ["--evaluation.every=0", "--checkpoint.every=0"]
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with token files in ``data`` and a finished run in ``run``."""
-    folder = tmp_path_factory.mktemp("work")
-    (folder / "texts").mkdir()
-    for i in range(6):
-        text = f"Speech number {i}. " + "The state of the union is strong. " * 10
-        (folder / "texts" / f"{i}.txt").write_text(text)
-    split = ["--validation=0.2", "--test=0.2"]
-    assert main(["prepare", f"{folder}/texts", "--out", f"{folder}/data", *split]) == 0
-    words = ["train", "--data", f"{folder}/data", "--out", f"{folder}/run", *MODEL, *NEVER]
-    assert main(words) == 0
-    return folder
+    return finished_run(tmp_path_factory.mktemp("work"), *MODEL, *NEVER)
 
 
 def test_a_run_becomes_a_model_of_constant_state(
@@ -138,6 +129,10 @@ def files_of(folder: Path) -> list[str]:
         (["--length=49"], "distill: 49 lags exceed max_length 48, where the filters end; give no"),
         (["--state=4", "--tolerance=0.1"], "state and tolerance were both given, but a state says"),
         (["--state=4", "--max_state=8"], "state and max_state were both given, but a state says"),
+        (["--state=5"], "an order of 5 was asked for"),
+        (["--tolerance=0"], "distill: expected a tolerance above 0"),
+        (["--documents=0"], "documents: expected at least 1, got 0"),
+        (["--max_state=7"], "distill: expected an even largest state ≥ 2, got 7"),
         (["--state=26"], "an order of 26 was asked for, but filters of 48 taps have even orders f"),
     ],
 )
@@ -245,23 +240,3 @@ def test_longer_filters_by_the_length_policy(work: Path, tmp_path: Path) -> None
     assert main(["distill", f"{work}/run", *words, "--out", str(tmp_path / "out")]) == 0
     report = json.loads((tmp_path / "out/distillation.json").read_text())
     assert report["length"] == 60
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--state=5"], "an order of 5 was asked for"),
-        (["--tolerance=0"], "distill: expected a tolerance above 0"),
-        (["--documents=0"], "documents: expected at least 1, got 0"),
-        (["--max_state=7"], "distill: expected an even largest state ≥ 2, got 7"),
-    ],
-)
-def test_mistakes_are_one_line(
-    work: Path, tmp_path: Path, words: list[str], message: str, capsys: Output
-) -> None:
-    out = tmp_path / "out"
-    assert main(["distill", f"{work}/run", *words, "--out", str(out)]) != 0
-    error = capsys.readouterr().err
-    assert error.startswith(f"error: {message}")
-    assert error.count("\n") == 1
-    assert not out.exists()

@@ -31,6 +31,6 @@ def save_png(figure: Figure, path: str | Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", dpi=120)
     except (OSError, ValueError) as error:  # ValueError of a name that no file can have
-        reason = getattr(error, "strerror", None) or error
-        raise OSError(f"{path!s:.80} cannot be written: {reason}; choose another folder") from error
+        why = getattr(error, "strerror", None) or error
+        raise OSError(f"{path!s:.200} cannot be written: {why}; choose another folder") from error
     return path
