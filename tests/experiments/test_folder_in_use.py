@@ -7,7 +7,7 @@ import pytest
 from tiny_cells import cell
 
 from hyena.experiments import CellConfig, Group, read_result, run_cell, run_sweep
-from hyena.files.lock import locked
+from hyena.files.folder import locked
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hyena.files.lock import locked
+from hyena.files.folder import locked
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
 
@@ -18,7 +18,7 @@ def refusal(folder: Path) -> str:
 
 def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     program = (
-        "import pathlib, sys; from hyena.files.lock import locked\n"
+        "import pathlib, sys; from hyena.files.folder import locked\n"
         "with locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(

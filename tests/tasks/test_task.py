@@ -9,9 +9,8 @@ import torch
 from task_solvers import SOLVERS, check_answers
 
 from hyena.tasks import IGNORE, TASKS, Batch, Task, TaskConfig, build_task
-from hyena.tasks.config import READS
 from hyena.tasks.splits import in_test
-from hyena.tasks.task import CLASSES
+from hyena.tasks.task import CLASSES, READS
 
 SIZES: list[dict[str, Any]] = [
     *(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hyena.tasks import TaskConfig, build_task
-from hyena.tasks.config import READS
+from hyena.tasks.task import READS
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from tiny_runs import MakeConfig
 
 from hyena.data import PrepareConfig, prepare, read_manifest
-from hyena.files.lock import locked
+from hyena.files.folder import locked
 from hyena.files.records import from_plain, to_plain
 from hyena.training import (
     CheckpointConfig,

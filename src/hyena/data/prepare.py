@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena.files import digests
-from hyena.files.kinds import what_is
+from hyena.files.folder import what_is
 from hyena.files.records import write_record
 from hyena.files.staging import recover, staged, writing
 

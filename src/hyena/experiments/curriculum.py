@@ -15,7 +15,7 @@ import torch
 
 from hyena.experiments.cell import CellConfig, Stage
 from hyena.tasks import Batch, Task, build_task
-from hyena.tasks.config import READS
+from hyena.tasks.task import READS
 from hyena.training.loop import seed_of
 
 

@@ -47,8 +47,7 @@ from hyena.experiments.measure import (
 from hyena.experiments.record import Result, Stopped, find_finished, write_result
 from hyena.experiments.regression_model import RegressionModel
 from hyena.files import atomic, digests
-from hyena.files.kinds import CELL, refuse_other
-from hyena.files.lock import locked
+from hyena.files.folder import CELL, locked, refuse_other
 from hyena.files.records import read_record, write_record
 from hyena.model import LanguageModel
 from hyena.model.checkpoint import read_weights

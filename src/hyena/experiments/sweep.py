@@ -17,8 +17,7 @@ from hyena.experiments.plan import Group, write_plan
 from hyena.experiments.record import FAILED, Result, choose, find_finished, read_result
 from hyena.experiments.run import run_cell
 from hyena.files import atomic
-from hyena.files.kinds import SWEEP, refuse_other
-from hyena.files.lock import locked
+from hyena.files.folder import SWEEP, locked, refuse_other
 from hyena.files.records import from_plain
 from hyena.training.processes import read_request, start, stop_on_signal
 

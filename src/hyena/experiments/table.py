@@ -27,7 +27,7 @@ from hyena.experiments.record import (
 from hyena.files import atomic, markdown
 from hyena.plots import Point, draw_intervals, draw_learning
 from hyena.tasks import TaskConfig, build_task
-from hyena.tasks.config import READS
+from hyena.tasks.task import READS
 
 # Fields of a task that can be the columns of a table, the first of those that vary, and their
 # names in print.

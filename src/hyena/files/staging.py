@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .atomic import remove, sync, sync_tree
-from .lock import held
+from .folder import held
 
 
 @contextlib.contextmanager

@@ -27,8 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hyena.files import atomic, digests, records
-from hyena.files.kinds import RUN, refuse_other
-from hyena.files.lock import locked
+from hyena.files.folder import RUN, locked, refuse_other
 from hyena.files.records import to_plain
 from hyena.model.saved import BEST, checkpoints_of, list_checkpoints, step_of
 from hyena.training.config import TrainConfig, check_same_run
