@@ -116,6 +116,16 @@ def with_a_parametrisation(op: HyenaOperator) -> None:
     op.in_proj.parametrizations.weight.original0.data.mul_(2)
 
 
+def with_another_filter(op: HyenaOperator) -> None:
+    op.filter = make(3, torch.float32).filter
+    op.filter.skip.data.add_(1)
+
+
+def with_another_convolution(op: HyenaOperator) -> None:
+    op.short_conv = make(3, torch.float32).short_conv
+    op.short_conv.weight.data.add_(1)
+
+
 def without_the_kernel(op: HyenaOperator) -> None:
     op.backend = "torch"
 
@@ -131,6 +141,8 @@ def without_the_kernel(op: HyenaOperator) -> None:
         with_a_hooked_convolution,
         with_a_forward_of_its_own,
         with_a_parametrisation,
+        with_another_filter,
+        with_another_convolution,
         without_the_kernel,
     ],
 )
@@ -141,13 +153,25 @@ def test_a_change_between_two_steps_counts_at_the_next(
     op, u = make(3, torch.float32), draw(2, M, D, dtype=torch.float32)
     _, state = op.prefill(u[:, :5])
     before = steps(op, u, state, 5, 9)
-    kept = state.copy()  # has found nothing yet of what a step may do
+    kept = copy.deepcopy(state)  # has found nothing yet of what a step may do
     change(op)
     found = steps(op, u, state, 9, 20)
     assert torch.equal(found, steps(op, u, kept, 9, 20))
     if change is not without_the_kernel:
         again = steps(op, u, op.prefill(u[:, :5])[1], 5, 9)
         assert float((again - before).norm()) > 0.01 * float(before.norm())
+
+
+@torch.no_grad()
+def test_a_step_under_autocast_is_that_of_the_modules() -> None:
+    op, u = make(dtype=torch.float32), draw(2, M, D, dtype=torch.float32)
+    _, state = op.prefill(u[:, :5])
+    steps(op, u, state, 5, 9)
+    kept = copy.deepcopy(state)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = op.step(u[:, 9], state)[0]
+        assert found.dtype == torch.bfloat16
+        assert torch.equal(found, op.step(u[:, 9], kept)[0])
 
 
 @pytest.mark.parametrize("order", [2, 3, 4])
