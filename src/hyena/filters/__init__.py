@@ -2,7 +2,7 @@
 
 from hyena.filters.diagonal_ssm import DiagonalSSM
 from hyena.filters.explicit import ExplicitTaps
-from hyena.filters.filter import LengthPolicy
+from hyena.filters.filter import Filter, LengthPolicy
 from hyena.filters.fourier import FourierTaps
 from hyena.filters.hyena import HyenaFilter
 from hyena.filters.long import LongFilter, Taps
@@ -11,6 +11,7 @@ from hyena.filters.transfer_function import TransferFunctionTaps
 __all__ = [
     "DiagonalSSM",
     "ExplicitTaps",
+    "Filter",
     "FourierTaps",
     "HyenaFilter",
     "LengthPolicy",

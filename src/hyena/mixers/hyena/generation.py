@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hyena.filters import LongFilter
-from hyena.filters.filter import Filter
+from hyena.filters import Filter, LongFilter
 from hyena.filters.plain import Layer, hooks_of, is_plain
 from hyena.filters.precision import wide
 from hyena.mixers.hyena.short_conv import ShortConv

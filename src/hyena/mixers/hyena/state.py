@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyena.filters import LongFilter
+from hyena.filters import Filter, LongFilter
 from hyena.filters.cache import ParameterCache
-from hyena.filters.filter import Filter
 from hyena.mixers.checks import wrong_state
 from hyena.ops import Backend
 from hyena.ops.stepping.online import OnlineState
