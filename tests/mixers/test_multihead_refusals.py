@@ -127,8 +127,8 @@ def test_integer_masks_are_refused(name: str) -> None:
     mha, u = adapter(causal=True), source()
     shape = (LENGTH, LENGTH) if name == "attn_mask" else (3, LENGTH)
     with refuses(
-        f"MultiheadAttentionAdapter: {name} must be bool (True = ignore) or float "
-        "(-inf = ignore), got torch.int64"
+        f"MultiheadAttentionAdapter: expected {name} of bool (True = ignore) or float (-inf = "
+        "ignore), got torch.int64; mask.bool() makes it one"
     ):
         mha(u, u, u, **{name: torch.zeros(shape, dtype=torch.int64)}, need_weights=False)
 

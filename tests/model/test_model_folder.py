@@ -299,11 +299,11 @@ def test_a_field_that_is_not_given_has_its_default(folder: Path) -> None:
         ),
         (
             lambda w: w.update({"norm.bias": torch.zeros(13)}),
-            "norm.bias should be (12,), but is (13,)",
+            "expected norm.bias (12,), got (13,)",
         ),
         (
             lambda w: w.update({"norm.bias": torch.zeros(12, dtype=torch.int64)}),
-            "norm.bias should be of floating point, but is torch.int64",
+            "expected norm.bias of floats, got torch.int64",
         ),
     ],
 )

@@ -206,9 +206,7 @@ class HyenaFilter(Filter):
             x, time = read_table(self.encoding.to(dtype), self.time.to(dtype), grid)
         freq = self.sine_freq.to(dtype)
         decay = self.decay.to(dtype).abs().flatten() if self.window else None
-        # Blocks of even times would hold a recorded program to its length.
-        recorded = torch.compiler.is_compiling()
-        even = self.encoding is None and not self.bidirectional and not recorded
+        even = self.encoding is None and not self.bidirectional
         *inner, last = [matrix_of(layer) for layer in self.layers]
         biased = [(w, b) for w, b in filter(None, inner) if b is not None]
         if last is None or last[1] is not None or len(biased) < len(inner):

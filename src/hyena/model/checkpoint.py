@@ -59,9 +59,9 @@ def load(
     for name, value in model.state_dict().items():
         size, got = tuple(value.shape), weights[name]
         if got.shape != size:
-            raise ValueError(f"{misfit}{name} should be {size}, but is {tuple(got.shape)}")
+            raise ValueError(f"{misfit}expected {name} {size}, got {tuple(got.shape)}")
         if not got.is_floating_point():
-            raise ValueError(f"{misfit}{name} should be of floating point, but is {got.dtype}")
+            raise ValueError(f"{misfit}expected {name} of floats, got {got.dtype}")
     read = (CONFIG,) if device.type == "meta" else (CONFIG, WEIGHTS)
     digests.check(path, read, advice="restore it from a copy")
     model.load_state_dict(weights, assign=True)

@@ -171,8 +171,8 @@ def _seen(mask: Tensor, name: str) -> Tensor:
         return ~mask
     if not mask.is_floating_point():
         raise ValueError(
-            f"MultiheadAttentionAdapter: {name} must be bool (True = ignore) or float "
-            f"(-inf = ignore), got {mask.dtype}"
+            f"MultiheadAttentionAdapter: expected {name} of bool (True = ignore) or float (-inf = "
+            f"ignore), got {mask.dtype}; mask.bool() makes it one"
         )
     seen = mask == 0
     if not _holds(seen | (mask == -torch.inf)):
