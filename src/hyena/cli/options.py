@@ -196,7 +196,11 @@ class _Given:
             value = self.several.setdefault(name, [])
             value += [text] if str in arms(hint) else _numbers(name, text)
         elif name != option:
-            value = [*self._now(name), text if str in get_args(hint) else _yaml(name, text)]
+            listed = list in [
+                get_origin(kind) for kind in arms(hint)
+            ]  # or the check refuses a list
+            item = text if str in get_args(hint) else _yaml(name, text)
+            value = [*self._now(name), item] if listed else [item]
         else:
             value = _value(name, text, hint)
         for part in reversed(name.split(".")):
@@ -208,7 +212,8 @@ class _Given:
         options: Any = self.options
         for part in name.split("."):
             options = (options or {}).get(part)
-        return (self.parser.get_default(name) or []) if options is None else options
+        now = self.parser.get_default(name) if options is None else options
+        return [now] if isinstance(now, str) else now or []
 
 
 def _value(name: str, text: str, hint: Any) -> Any:
