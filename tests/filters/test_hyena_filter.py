@@ -191,8 +191,8 @@ def test_one_frequency_vector_serves_all_layers() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"emb_dim": 4}, r"emb_dim must be odd and at least 3 \(time, cosines, sines\), got 4"),
-        ({"emb_dim": 1}, r"emb_dim must be odd and at least 3 .*, got 1"),
+        ({"emb_dim": 4}, r"expected an odd emb_dim ≥ 3 \(time, cosines, sines\), got 4"),
+        ({"emb_dim": 1}, r"expected an odd emb_dim ≥ 3 .*, got 1"),
         ({"depth": 1}, r"expected depth ≥ 2 linear layers, got 1"),
         ({"width": 0}, r"expected a whole number from 1 to 1048576 as width, got 0"),
         ({"filters": 0}, r"expected a whole number from 1 to 1048576 as filters, got 0"),

@@ -85,7 +85,7 @@ def test_a_bad_value_is_one_clear_line(values: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"filter": FilterConfig(emb_dim=4)}, "emb_dim must be odd and at least 3"),
+        ({"filter": FilterConfig(emb_dim=4)}, "expected an odd emb_dim ≥ 3"),
         ({"filter": FilterConfig(depth=1)}, "expected depth ≥ 2 linear layers, got 1"),
         ({"filter": FilterConfig(width=0)}, "filter.width: expected at least 1, got 0"),
         ({"filter": FilterConfig(fast_decay=2.0)}, "expected 0 < fast_decay ≤ slow_decay"),

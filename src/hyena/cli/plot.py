@@ -5,7 +5,7 @@ from pathlib import Path
 
 import hyena
 from hyena.cli.values import check_at_least
-from hyena.filters import HyenaFilter, LongFilter
+from hyena.filters import Filter
 from hyena.model.saved import find_model
 from hyena.plots import draw_filters, draw_loss
 from hyena.training.metrics import FILE as METRICS
@@ -27,6 +27,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_at_least(1, length=self.length)
+        if self.out is not None and self.out.suffix in (".png", ".svg", ".pdf"):
+            raise ValueError(f"out: expected a folder for both drawings, got the file {self.out}")
 
 
 def run(config: Config) -> None:
@@ -35,7 +37,7 @@ def run(config: Config) -> None:
     if (config.run / METRICS).is_file():
         print(draw_loss(read_metrics(config.run / METRICS), out / "loss.png"))
     model = hyena.load(find_model(config.run))
-    if any(isinstance(module, HyenaFilter | LongFilter) for module in model.modules()):
+    if any(isinstance(module, Filter) for module in model.modules()):
         print(draw_filters(model, out / "filters.png", length=config.length))
     else:
         print("the model has no Hyena layer, so there are no filters to draw")

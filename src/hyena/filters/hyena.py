@@ -94,8 +94,7 @@ class HyenaFilter(Filter):
         check_sizes("HyenaFilter", most=DEEPEST, depth=depth)
         if emb_dim < 3 or emb_dim % 2 == 0:
             raise ValueError(
-                "HyenaFilter: emb_dim must be odd and at least 3 (time, cosines, sines), got "
-                f"{emb_dim}"
+                f"HyenaFilter: expected an odd emb_dim ≥ 3 (time, cosines, sines), got {emb_dim}"
             )
         if depth < 2:
             raise ValueError(f"HyenaFilter: expected depth ≥ 2 linear layers, got {depth}")

@@ -101,9 +101,13 @@ class OneProcess:
         """Nobody waits for it."""
         return nullcontext()
 
-    def clip_gradients(self, module: Any, optimizer: Any, max_norm: float, **_: Any) -> Tensor:
+    def clip_gradients(
+        self, module: Any, optimizer: Any, *, max_norm: float, error_if_nonfinite: bool
+    ) -> Tensor:
         """Clips it, and returns its norm."""
-        return nn.utils.clip_grad_norm_(module.parameters(), max_norm)
+        return nn.utils.clip_grad_norm_(
+            module.parameters(), max_norm, error_if_nonfinite=error_if_nonfinite
+        )
 
 
 def train_steps(
