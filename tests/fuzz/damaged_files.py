@@ -197,7 +197,8 @@ def draw(rng: random.Random, sound: Path) -> tuple[str, Callable[[], Outcome]]:
 
     def read() -> Outcome:
         outcome, out = case.read()
-        if outcome.kind == "taken" and case.compared and out != expected:
+        # Without its record a cell is tested again, says so, and ends with the same lines.
+        if outcome.kind == "taken" and case.compared and not out.endswith(expected):
             return Outcome("silent", f"{out[:150]!r} for {expected[:150]!r}", file.name)
         return outcome
 

@@ -46,7 +46,9 @@ def _load_saved(directory: Path, end_of_text: str | None) -> Tokenizer:
     file = directory / DESCRIPTION_FILE
     advice = "restore it from a copy"
     description = read_record(file, Description, FORMAT_VERSION, advice=advice)
-    digests.check(directory, (DESCRIPTION_FILE, "tokenizer.json"), advice=advice)
+    # A tokenizer may have been put beside a model afterwards.
+    names = {DESCRIPTION_FILE, "tokenizer.json"} & set(digests.listed(directory))
+    digests.check(directory, names, advice=advice)
     if description.kind == "bytes":
         tokenizer: Tokenizer = BytesTokenizer()
     elif description.kind == "hugging_face":

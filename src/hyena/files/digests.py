@@ -41,7 +41,7 @@ def complete(folder: Path, *known: Mapping[str, str]) -> None:
 
     Args: the folder; digests by name that are known, as are those in an earlier list.
     """
-    found = {name: digest for some in (_listed(folder), *known) for name, digest in some.items()}
+    found = {name: digest for some in (listed(folder), *known) for name, digest in some.items()}
     for file in sorted(folder.iterdir()):
         if file.is_file() and file.name != FILE and file.name not in found:
             found[file.name] = sha256_of(file)
@@ -53,28 +53,36 @@ def check(folder: Path, names: Iterable[str] | None = None, *, advice: str) -> N
 
     Args:
         folder: where they are.
-        names: of those to be checked; without them all of the list. What the list has not is
-            passed over, and so is a folder without a list.
+        names: of those to be checked; without them all of the list. A folder without a list is
+            passed over.
         advice: what to do.
 
-    Raises: ValueError, in one line, if one is damaged or missing, or the list is.
+    Raises: ValueError, in one line, if one is damaged, missing or not listed, or the list is
+        damaged.
     """
-    listed = _listed(folder)
-    for name in listed if names is None else names:
-        if name not in listed:
-            continue
+    known = listed(folder)
+    for name in known if names is None else names:
         file = folder / name
+        if name not in known:
+            if known and file.is_file():
+                raise ValueError(
+                    f"{folder / FILE} does not list {name}, so it is another folder's; {advice}"
+                )
+            continue
         if not file.is_file():
             raise ValueError(f"{file} is missing, though {FILE} lists it; {advice}")
-        if sha256_of(file) != listed[name]:
+        if sha256_of(file) != known[name]:
             raise ValueError(
                 f"{file} is damaged: its SHA-256 is not that in {FILE}; {advice} (if the change "
                 f"was yours, remove {FILE})"
             )
 
 
-def _listed(folder: Path) -> dict[str, str]:
-    """The list of a folder, by name; empty if there is none."""
+def listed(folder: Path) -> dict[str, str]:
+    """The list of a folder, by name; empty if there is none.
+
+    Raises: ValueError, in one line, if it is damaged.
+    """
     file = folder / FILE
     if not file.is_file():
         return {}
@@ -84,6 +92,8 @@ def _listed(folder: Path) -> dict[str, str]:
         if match is None or "/" in match[2]:
             raise ValueError(f"{file} is damaged: {line!r:.60}; restore it from a copy")
         found[match[2]] = match[1]
+    if not found:
+        raise ValueError(f"{file} is damaged: it is empty; restore it from a copy")
     return found
 
 
