@@ -1,6 +1,7 @@
 """The shape of the package: who may import whom, how long a file may be, what the core needs."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -198,6 +199,14 @@ def test_an_allowed_import_passes(file: str, source: str) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
 def test_a_file_is_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) < LINES
+
+
+def test_one_file_asks_pytorch_who_looks_on() -> None:
+    asked = re.compile(
+        r"torch\._C\._(?!_)|compiler\.(_?is_\w+)|_global_(for|back)ward|_has_any_global_hook"
+    )
+    found = [path for path in FILES if asked.search(path.read_text(encoding="utf-8"))]
+    assert found == [PACKAGE / "ops" / "observed.py"]
 
 
 def test_the_core_needs_no_extra() -> None:

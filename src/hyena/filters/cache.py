@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hyena.filters.plain import PLAIN, is_hooked
+from hyena.ops.observed import PLAIN, is_hooked, observer
 
 T = TypeVar("T")
 
@@ -91,12 +91,7 @@ def clear_cache(module: nn.Module) -> None:
 def sources_of(module: nn.Module) -> list[Tensor] | None:
     """Parameters and buffers, if what the module computes follows from them alone and they can be
     compared: no hooks, nothing that records or transforms ops, plain tensors."""
-    if (
-        torch.compiler.is_compiling()
-        or torch._C._is_tracing()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-    ):
+    if observer(()) not in ("nobody", "autograd"):
         return None
     sources: list[Tensor] = []
     for part in module.modules():

@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from hyena.ops.observed import observer
 
 
 class Grid(NamedTuple):
@@ -59,7 +61,8 @@ class KeptEncoding:
     """The encoding that a filter used last, one for all filters that use the same.
 
     It depends on no parameter, so it is no part of a filter's state. On accelerators, where it is
-    cheap and a captured graph may own it, it is computed each time; so it is while tracing.
+    cheap and a captured graph may own it, it is computed each time; so it is where anything but
+    autograd looks on, so that no tracer's stand-in is kept.
     """
 
     def __init__(self) -> None:
@@ -67,8 +70,7 @@ class KeptEncoding:
 
     def get(self, grid: Grid, parameter: Tensor) -> tuple[Tensor, Tensor]:
         """What `encode` returns, for use beside ``parameter``."""
-        plain = type(parameter) in (Tensor, nn.Parameter)  # not a tracer's stand-in
-        if not plain or torch.compiler.is_compiling() or grid.device.type != "cpu":
+        if grid.device.type != "cpu" or observer((parameter,)) not in ("nobody", "autograd"):
             return encode(grid)
         latest = self._latest
         if latest is None or latest[0] != grid:
@@ -76,9 +78,8 @@ class KeptEncoding:
             if encoding is None:  # an ordinary tensor, even if first asked for in inference mode
                 with torch.inference_mode(False), torch.no_grad():
                     encoding, _ = encode(grid)
-            latest = grid, encoding
-            if _has_data(encoding):
-                self._latest, _shared[grid] = latest, encoding
+            latest = self._latest = grid, encoding
+            _shared[grid] = encoding
         return latest[1], latest[1][0]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "KeptEncoding":
@@ -86,11 +87,3 @@ class KeptEncoding:
 
     def __reduce__(self) -> tuple[type["KeptEncoding"], tuple[()]]:
         return KeptEncoding, ()
-
-
-def _has_data(x: Tensor) -> bool:
-    """Whether it is more than a tracer's stand-in."""
-    try:
-        return type(x) is Tensor and x.data_ptr() != 0
-    except RuntimeError:
-        return False

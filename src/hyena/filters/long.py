@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from hyena.filters.cache import sources_of
 from hyena.filters.filter import Filter
 from hyena.filters.flops import FilterFlops
-from hyena.filters.plain import is_hooked
 from hyena.filters.precision import without_autocast
 from hyena.ops.arguments import LONGEST, check_size, check_sizes
+from hyena.ops.observed import is_hooked
 from hyena.ops.stepping.recurrence import Recurrence, recurrence_of
 
 

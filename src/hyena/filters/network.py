@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from hyena.filters.parts import BLOCK, by_parts, parts
+from hyena.ops.observed import compiling
 
 # Up to this size the layers' values are kept for the backward pass; beyond, they are recomputed.
 KEPT_BYTES = 1 << 26
@@ -18,7 +19,7 @@ def sine_network(x: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
     flat = [tensor for layer in layers for tensor in layer]
     widths, length = [bias.shape[0] for _, bias in layers], x.shape[1]
     kept = 2 * sum(widths) * length * x.element_size()
-    if torch.compiler.is_compiling() or (torch.is_grad_enabled() and kept <= KEPT_BYTES):
+    if compiling() or (torch.is_grad_enabled() and kept <= KEPT_BYTES):
         return _sines(x, *flat)
     return by_parts(_sines, parts(length, max(widths), x.device), 1, x, *flat)
 
@@ -44,13 +45,13 @@ def windowed(
     Returns: (C, L). Differentiable in weight, x and decay, twice, in forward mode and under
         torch.func.
     """
-    compiling = torch.compiler.is_compiling()  # which fuses the exponential with the product
-    fine = [time[:BLOCK]] if even and not compiling else []
+    whole = compiling()  # which fuses the exponential with the product
+    fine = [time[:BLOCK]] if even and not whole else []
 
     def piece(x: Tensor, time: Tensor, weight: Tensor, decay: Tensor, *fine: Tensor) -> Tensor:
         return weight @ x * window(decay, time, shift, *fine)
 
-    slices = [] if compiling else parts(x.shape[1], weight.shape[0], x.device)
+    slices = [] if whole else parts(x.shape[1], weight.shape[0], x.device)
     if len(slices) < 2:
         return piece(x, time, weight, decay, *fine)
     return by_parts(piece, slices, 2, x, time, weight, decay, *fine)

@@ -24,6 +24,7 @@ from hyena.model.initialization import initialize
 from hyena.model.saved import write_model
 from hyena.ops import Segments
 from hyena.ops.arguments import check_tensor
+from hyena.ops.observed import compiling, mapped
 
 
 class LanguageModel(nn.Module):
@@ -260,8 +261,8 @@ class LanguageModel(nn.Module):
         if (
             input_ids.device.type == "cpu"
             and input_ids.numel()
-            and not torch.compiler.is_compiling()
-            and not _is_mapped(input_ids)
+            and not compiling()
+            and not mapped(input_ids)
         ):
             low, high = _range(input_ids)
             if low < 0 or high >= self.config.vocab_size:
@@ -295,16 +296,6 @@ def check_model(name: str, model: object) -> None:
             f"{name}: expected a LanguageModel, got {type(model).__name__}; hyena.load reads one "
             "from its folder"
         )
-
-
-def _is_mapped(x: Tensor) -> bool:
-    """Whether `torch.func.vmap` runs over it, so that it has no values of its own."""
-    functorch = torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(x):
-        if functorch.is_batchedtensor(x):
-            return True
-        x = functorch.get_unwrapped(x)
-    return False
 
 
 def _range(ids: Tensor) -> tuple[int, int]:

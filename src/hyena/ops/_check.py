@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from torch import Tensor, compiler, float64, strided
+from torch import Tensor, float64, strided
 
 from hyena.ops._convolution import Convolution
 from hyena.ops._filter import FilterSpectrum, crop
 from hyena.ops.arguments import check_tensor
 from hyena.ops.backend import NAMES, unknown
+from hyena.ops.observed import exporting
 from hyena.ops.segments import Segments
 
 
@@ -81,7 +82,7 @@ def convolution(
             continue
         filter, lead = h, 0 if causal else (h.shape[1] - 1) // 2
         # A program that is exported may take any length, so that all taps are part of it.
-        if not compiler._is_exporting_flag and (L := z.shape[2]) < h.shape[1] - lead:
+        if not exporting() and (L := z.shape[2]) < h.shape[1] - lead:
             filter, lead = crop(h, lead, max(L, 1))
     return Convolution(
         z,

@@ -13,7 +13,7 @@ from hyena.ops.backend import Backend, kernel_for
 from hyena.ops.block_causal import by_halves
 from hyena.ops.native import _call, _registered, library
 from hyena.ops.native._abi import DTYPES, MOST_SHORT_TAPS
-from hyena.ops.observed import Observer, observer
+from hyena.ops.observed import Observer, compiling, exporting, observer
 from hyena.ops.segments import Segments
 
 
@@ -126,8 +126,7 @@ def _must_fit(op: str, c: Convolution, backend: Backend, who: Observer, fits: bo
         raise cannot_take(op, c.tensors)
     if c.layout == "fft" and backend != "native":
         return False
-    compiling = torch.compiler.is_compiling()
-    if torch.compiler.is_exporting() or (who == "program" and not compiling):
+    if exporting() or (who == "program" and not compiling()):
         raise ValueError(
             f"{op}: a FilterSpectrum of the native kernel fits this processor alone, so a program "
             "that may run elsewhere cannot hold it; pass the filter k instead"

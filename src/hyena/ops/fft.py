@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hyena.ops._vmap import fold, to_front, unfold
+from hyena.ops.observed import exporting
 
 # Elements of (B, chunk of channels, FFT size) worked on at once: 512k float32 is 2 MiB, about an
 # L2 cache. On accelerators, where launches cost more than cache misses, everything in one go.
@@ -36,7 +37,7 @@ def fft_length(length: int, taps: int, lead: int) -> int:
     """FFT size at which a circular convolution equals the linear one on the first L outputs."""
     least = length + max(lead, taps - 1 - lead)
     # A program that is exported may take any length, of which no loop could be recorded.
-    return (least + 1) // 2 * 2 if torch.compiler.is_exporting() else fast_length(least)
+    return (least + 1) // 2 * 2 if exporting() else fast_length(least)
 
 
 def compute_dtype(u: Tensor, k: Tensor) -> torch.dtype:
@@ -58,7 +59,7 @@ def spectrum(k: Tensor, n: int, lead: int, dtype: torch.dtype) -> Tensor:
 def chunks(u: Tensor, n: int) -> list[slice]:
     """Channel slices of u (B, D, L) that keep B · channels · n near the chunk size."""
     B, D, _ = u.shape
-    if torch.compiler.is_exporting():
+    if exporting():
         return [slice(0, D)]
     budget = CHUNK_ELEMENTS if u.device.type == "cpu" else CHUNK_ELEMENTS_DEVICE
     width = max(1, budget // max(1, B * n))

@@ -1,16 +1,17 @@
-"""Who looks on: every question that is asked of PyTorch's modes, compilers and tracers.
+"""Who looks on: every question that is asked of PyTorch's modes, compilers, tracers and hooks.
 
 The kernel reads and writes addresses, of which none of these would notice anything.
 """
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.modules import module as of_all
 
-PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN = (Tensor, nn.Parameter)
 
 Observer = Literal["nobody", "autograd", "ops", "program", "transform"]
 """Who has to be served: nobody; autograd; what must see each op, a mode or a tensor of its own
@@ -50,9 +51,59 @@ def records_program() -> bool:
     return torch.compiler.is_compiling() or torch._C._is_tracing()
 
 
+def compiling() -> bool:
+    """Whether `torch.compile` or `torch.export` records a program."""
+    return torch.compiler.is_compiling()
+
+
+def exporting() -> bool:
+    """Whether `torch.export` does, whose program may take any length and run anywhere."""
+    return torch.compiler._is_exporting_flag
+
+
 def transformed() -> bool:
     """Whether torch.func transforms what is computed: vmap, grad, jvp and so on."""
     return torch._C._are_functorch_transforms_active()
+
+
+def mapped(x: Tensor) -> bool:
+    """Whether `torch.func.vmap` runs over it, so that it has no values of its own."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            return True
+        x = functorch.get_unwrapped(x)
+    return False
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a call does more than the class's forward: hooks, its own or those of all modules, or
+    a forward of the instance."""
+    return has_hooks(module) or bool(of_all._has_any_global_hook())
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether it has hooks of its own, or a forward of the instance."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
+    )
+
+
+def hooks_of(*modules: nn.Module) -> list[Mapping[int, Any]]:
+    """Where calls of these modules find their hooks, now and later: all are empty if there are
+    none. A forward of the instance is not among them."""
+    return [
+        of_all._global_forward_hooks,
+        of_all._global_forward_pre_hooks,
+        of_all._global_backward_hooks,
+        of_all._global_backward_pre_hooks,
+        *(hooks for x in modules for hooks in (x._forward_hooks, x._forward_pre_hooks)),
+        *(hooks for x in modules for hooks in (x._backward_hooks, x._backward_pre_hooks)),
+    ]
 
 
 def applied(function: type[torch.autograd.Function]) -> object:

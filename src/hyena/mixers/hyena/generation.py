@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyena.filters import Filter, LongFilter
-from hyena.filters.plain import Layer, hooks_of, is_plain
+from hyena.filters.plain import Layer, is_plain
 from hyena.filters.precision import wide
 from hyena.mixers.hyena.short_conv import ShortConv
 from hyena.mixers.hyena.state import HyenaState
@@ -18,7 +18,7 @@ from hyena.mixers.mixer import Room
 from hyena.mixers.projections import layers_of_step
 from hyena.ops import Backend
 from hyena.ops.native.step import reads
-from hyena.ops.observed import observer
+from hyena.ops.observed import hooks_of, observer
 from hyena.ops.stepping import online
 from hyena.ops.stepping.online import OnlineState
 from hyena.ops.stepping.recurrence import RecurrentState

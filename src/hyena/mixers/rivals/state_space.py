@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from hyena.filters import DiagonalSSM
 from hyena.filters.flops import convolution
-from hyena.filters.plain import has_hooks
 from hyena.filters.precision import without_autocast
 from hyena.ops import Segments, long_conv
+from hyena.ops.observed import has_hooks
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -24,6 +24,7 @@ import torch
 
 from hyena.ops.native import _abi
 from hyena.ops.native._abi import Conv, Gradients
+from hyena.ops.observed import compiling
 
 if sys.platform == "win32":
     FILE = "hyena_kernel.dll"
@@ -218,7 +219,7 @@ def warn_if_missing() -> None:
     there is none; nothing where HYENA_ISA=none asked for that."""
     global _warned
     wanted = outcome.kernel is None and not outcome.declined
-    if not wanted or _warned or torch.compiler.is_compiling():
+    if not wanted or _warned or compiling():
         return
     _warned = True
     warnings.warn(

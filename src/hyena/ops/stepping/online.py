@@ -24,6 +24,7 @@ from hyena.ops.arguments import check_size, check_tensor
 from hyena.ops.backend import Backend
 from hyena.ops.long import long_conv
 from hyena.ops.native.step import NativeStep, OnlineStep, takes
+from hyena.ops.observed import transformed
 from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
 from hyena.ops.stepping.states import State, normal_tensors
 
@@ -218,7 +219,7 @@ class OnlineState(State):
         assert self.filter is not None
         entry, rest = self._recent[self._row, part], self._due[self._row : self._rows, part]
         near = self.filter.near(part, self._rows - self._row)
-        if torch._C._are_functorch_transforms_active():  # which have no rules for the others
+        if transformed():  # which have no rules for the others
             entry.copy_(value * gate)
             rest.add_(entry * near)
         else:
