@@ -208,7 +208,7 @@ def test_a_real_process_measures_answers_and_may_end(tmp_path: Path) -> None:
         answer = process.ask(
             {"do": "times", "cell": wrong, "options": {"seconds": 1, "repeats": 1}}
         )
-        assert answer["failed"].startswith("ValueError: the gated convolution has ours, ")
+        assert answer["failed"].startswith("ValueError: gated_conv has ours, ")
         process._process.kill()
         answer = process.ask(request)
         assert answer["ended"]

@@ -10,73 +10,80 @@ from torch import Tensor
 from hyena.bench.reference import compared_rows, relative_error
 
 Outputs = Sequence[Tensor]
+"""An output, and in training the gradients in the leaves."""
 
 
 @dataclass(frozen=True)
 class Contender:
     """Attributes:
-    call: what is timed. Returns the output; in training also the gradients.
-    errors: relative L2 errors against float64 of what a call returned, by name.
+    call: what is timed.
+    truth: what is compared of the outputs, in float64, by name.
     tolerance: the largest error at which it is timed.
+    compared: of outputs, what is compared, in the order of the truth; all if not given.
     checked: what is checked in place of ``call``, where the truth of that would take too long.
     """
 
     call: Callable[[], Outputs]
-    errors: Callable[[Outputs], dict[str, float]]
+    truth: Callable[[], Mapping[str, Tensor]]
     tolerance: float
+    compared: Callable[[Outputs], Outputs] | None = None
     checked: Callable[[], Outputs] | None = None
 
+    def errors(self, got: Outputs) -> dict[str, float]:
+        """Relative L2 errors of outputs, by name."""
+        pairs = zip(self.truth().items(), self.compared(got) if self.compared else got, strict=True)
+        return {name: relative_error(x, right) for (name, right), x in pairs}
 
-def infer(f: Callable[..., Tensor], inputs: Iterable[Tensor]) -> Outputs:
-    """f(*inputs), with nothing kept for gradients."""
-    with torch.no_grad():
-        return [f(*inputs)]
+
+Makers = dict[str, Callable[[], Contender]]
+"""By the names of the contenders, what makes them."""
 
 
-def train(
-    f: Callable[..., Tensor], inputs: Iterable[Tensor], leaves: Sequence[Tensor], dy: Tensor
+def outputs(
+    f: Callable[..., Tensor], inputs: Iterable[Tensor], leaves: Iterable[Tensor], dy: Tensor | None
 ) -> Outputs:
-    """f(*inputs) and the gradients of sum(dy · f) in the leaves."""
-    y = f(*inputs)
-    return [y, *torch.autograd.grad(y, leaves, dy)]
+    """f(*inputs); in training, which is where dy is given, also the gradients of sum(dy · f)."""
+    with torch.set_grad_enabled(dy is not None):
+        y = f(*inputs)
+    return [y] if dy is None else [y, *torch.autograd.grad(y, [*leaves], dy)]
+
+
+def in_float64(
+    f: Callable[..., Tensor],
+    inputs: Iterable[Tensor],
+    leaves: Mapping[str, Tensor],
+    dy: Tensor | None,
+) -> dict[str, Tensor]:
+    """The same by name, "y" and those of the leaves, all in float64."""
+    found = outputs(f, inputs, leaves.values(), None if dy is None else dy.double())
+    return {name: x.detach() for name, x in zip(["y", *leaves], found, strict=False)}
 
 
 def at_rows(
-    call: Callable[[Tensor], Outputs],
-    dy: Tensor,
+    call: Callable[[Tensor | None], Outputs],
+    length: int,
     dim: int,
-    truth: Callable[[Tensor], tuple[Tensor, Mapping[str, Tensor]]],
+    dy: Tensor | None,
+    truth: Callable[[Tensor, Tensor | None], Mapping[str, Tensor]],
     tolerance: float,
 ) -> Contender:
     """Attention, compared at some positions only, since the truth takes O(L) for each.
 
     Args:
-        call: of dy, the output and in training the gradients.
-        dy: of the shape of the output, whose dimension ``dim`` is the length.
-        truth: of positions (R,), the output there in float64, and the leaves by name.
+        call: of dy, the outputs.
+        length, dim: L, and the dimension of the output that it is.
+        dy: of the shape of the output, in training.
+        truth: of positions (R,) and dy there, the truth there.
         tolerance: the largest error at which it is timed.
     """
-    rows = compared_rows(dy.shape[dim])
-    its = dy.index_select(dim, rows)
-    some = torch.zeros_like(dy).index_copy_(dim, rows, its)
+    rows = compared_rows(length)
+    its = some = None
+    if dy is not None:
+        its = dy.index_select(dim, rows)
+        some = torch.zeros_like(dy).index_copy_(dim, rows, its)
 
-    def errors(got: Outputs) -> dict[str, float]:
-        y, leaves = truth(rows)
-        expected = [y.detach()]
-        if len(got) > 1:
-            expected += torch.autograd.grad(y, list(leaves.values()), its.double())
-        parts = [got[0].index_select(dim, rows), *got[1:]]
-        pairs = zip(["y", *leaves], parts, expected, strict=False)
-        return {name: relative_error(x, right) for name, x, right in pairs}
+    def compared(got: Outputs) -> Outputs:
+        return [got[0].index_select(dim, rows), *got[1:]]
 
-    return Contender(partial(call, dy), errors, tolerance, partial(call, some))
-
-
-def made(
-    known: Mapping[str, Callable[[], Contender]], names: Sequence[str], work: str
-) -> dict[str, Contender]:
-    """Contenders by name. Raises: ValueError on a name that is unknown."""
-    for name in names:
-        if name not in known:
-            raise ValueError(f"{work} has {', '.join(known)}, but not {name}")
-    return {name: known[name]() for name in names}
+    known = partial(truth, rows, its)
+    return Contender(partial(call, dy), known, tolerance, compared, partial(call, some))

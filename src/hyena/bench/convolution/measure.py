@@ -19,22 +19,18 @@ _WARM_UP_LENGTH = 256
 def build(case: Case, names: Sequence[str]) -> dict[str, Contender]:
     """The contenders of a case by name. Raises: ValueError on a name that is unknown."""
     training = case.direction == "training"
-    if case.work in ("operator", "operator_bf16"):
-        return operators(
-            names,
-            batch=case.batch,
-            width=case.width,
-            length=case.length,
-            training=training,
-            bf16=case.work == "operator_bf16",
-        )
     sizes: dict[str, Any] = {"batch": case.batch, "width": case.width, "training": training}
     if case.work == "two_lengths":
-        return {
-            name: convolutions(["ours"], length=int(name.removeprefix("L=")), **sizes)["ours"]
-            for name in names
-        }
-    return convolutions(names, length=case.length, short=case.work == "error", **sizes)
+        lengths = {name: int(name.removeprefix("L=")) for name in names}
+        return {name: convolutions(length=L, **sizes)["ours"]() for name, L in lengths.items()}
+    if case.work.startswith("operator"):
+        known = operators(length=case.length, bf16=case.work == "operator_bf16", **sizes)
+    else:
+        known = convolutions(length=case.length, short=case.work == "error", **sizes)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{case.work} has {', '.join(known)}, but not {name}")
+    return {name: known[name]() for name in names}
 
 
 def measure(case: Case, *, seconds: float, repeats: int) -> Result:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hyena.bench.convolution.baselines import public_gated_conv
+from hyena.bench.convolution.contender import in_float64
 from hyena.ops import naive
 
 # Up to so many multiply-adds a channel pair the truth is the definition, a sum over lags.
@@ -37,15 +38,12 @@ def gated_conv(*given: Tensor, dy: Tensor | None = None) -> dict[str, Tensor]:
     Returns: "y", and the name of each argument for its gradient.
     """
     leaves = [x.double().requires_grad_(dy is not None) for x in given]
-    z, k, skip, *short = leaves
-    if k.numel() * k.shape[1] <= NAIVE:
-        y = naive.gated_conv(z, k, skip, short=(short[0], short[1]) if short else None)
-    else:
-        y = public_gated_conv(z, k, skip, *short)
-    if dy is None:
-        return {"y": y}
-    gradients = torch.autograd.grad(y, leaves, dy.double())
-    return {"y": y.detach(), **dict(zip(ARGUMENTS, gradients, strict=False))}
+    f = _by_definition if given[1].numel() * given[1].shape[1] <= NAIVE else public_gated_conv
+    return in_float64(f, leaves, dict(zip(ARGUMENTS, leaves, strict=False)), dy)
+
+
+def _by_definition(z: Tensor, k: Tensor, skip: Tensor, *short: Tensor) -> Tensor:
+    return naive.gated_conv(z, k, skip, short=(short[0], short[1]) if short else None)
 
 
 def arguments_of(
