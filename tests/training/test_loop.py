@@ -84,7 +84,7 @@ def test_nothing_is_updated_by_what_is_not_finite() -> None:
     course = Line(5)
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, torch.inf)
-    with pytest.raises(NotFiniteError, match=r"^loss is inf$") as caught:
+    with pytest.raises(NotFiniteError, match=r"^loss is inf$"):
         train_steps(
             course,
             model,
@@ -93,6 +93,5 @@ def test_nothing_is_updated_by_what_is_not_finite() -> None:
             request=StopRequest(),
             fabric=OneProcess(),
         )
-    assert (caught.value.what, caught.value.value) == ("loss", torch.inf)
     assert course.updates == []
     assert model.weight == torch.inf

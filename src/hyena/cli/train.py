@@ -1,5 +1,6 @@
 """`hyena train`: a run from its first step, or from its newest checkpoint."""
 
+from hyena.cli.bar import bar
 from hyena.training import TrainConfig, train
 
 Config = TrainConfig
@@ -11,7 +12,8 @@ def run(config: TrainConfig) -> int:
 
     Returns: 0, or 128 + n if signal n stopped the run, so that a script does not go on with it.
     """
-    result = train(config)
+    with bar("steps") as report:
+        result = train(config, progress=report)
     if result.rank == 0:
         print(result.checkpoint)
     if result.rank == 0 and result.step < result.steps:

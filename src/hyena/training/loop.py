@@ -77,14 +77,7 @@ class Course(Protocol[Part]):
 
 
 class NotFiniteError(RuntimeError):
-    """A loss or gradient that is not finite; the weights are those before it.
-
-    Attributes: ``what`` is not finite, and its ``value``.
-    """
-
-    def __init__(self, what: str, value: float) -> None:
-        super().__init__(f"{what} is {value}")
-        self.what, self.value = what, value
+    """A loss or gradient that is not finite; the weights are those before it."""
 
 
 class OneProcess:
@@ -148,7 +141,7 @@ def train_steps(
         loss, norm, signal = _agree(fabric, own_loss, own_norm, request)
         for what, value in (("loss", loss), ("gradient norm", norm)):
             if not math.isfinite(value):
-                raise NotFiniteError(what, value)
+                raise NotFiniteError(f"{what} is {value}")
         # Fabric has no part in it: no `Precision` scales gradients, and data parallel shards none.
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -174,12 +167,10 @@ def _agree(
     All processes get the same answer, so that all of them stop at the same step.
     """
     if fabric.world_size > 1:
-        shared = torch.tensor(
-            [float(loss), float(request.signal)], dtype=torch.float64, device=fabric.device
-        )
+        own = [float(loss), float(request.signal)]
+        shared = torch.tensor(own, dtype=torch.float64, device=fabric.device)
         total, signals = fabric.all_reduce(shared, reduce_op="sum").tolist()  # type: ignore[union-attr]
-        signal = request.signal or int(signals)
-        return total / fabric.world_size, float(norm), signal
+        return total / fabric.world_size, float(norm), request.signal or int(signals)
     # One transfer from the device for both.
     mean, size = torch.stack([loss, norm.to(loss.dtype)]).tolist()
     return mean, size, request.signal

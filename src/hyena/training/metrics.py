@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import time
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from hyena.files import atomic
 
 FILE = "metrics.jsonl"
 Record = dict[str, int | float]
+Report = Callable[[int, int], None]
+"""Is told the steps done and those of the whole run."""
 
 
 class Metrics:
@@ -73,66 +76,54 @@ def read_metrics(path: str | Path) -> list[Record]:
 
 
 class Progress:
-    """A line about the latest step.
-
-    A terminal shows it anew after each step, in place. Elsewhere it is printed every few seconds,
-    at each evaluation and at the end.
+    """What is shown of a run, on standard error: a line every few seconds, at each evaluation and
+    at the end.
 
     Args:
         first: finished steps at the start, for the time left.
         steps: steps of the whole run.
-        stream: where to write; none means standard error.
-        interval: seconds between two lines, where they are printed.
+        report: called after each step with the steps done and those of the whole run.
+        interval: seconds between two lines.
     """
 
     def __init__(
-        self, first: int, steps: int, stream: TextIO | None = None, interval: float = 5.0
+        self, first: int, steps: int, report: Report | None = None, interval: float = 5.0
     ) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._live = self._stream.isatty()
-        self._first, self._steps, self._interval = first, steps, interval
+        self._first, self._steps, self._report, self._interval = first, steps, report, interval
         self._start = time.monotonic()
         self._printed = -interval
         self._pending: str | None = None
-        self._validation: Record = {}
 
     def update(self, record: Record) -> None:
-        """Shows the record, or keeps it until the last line is old enough."""
-        line = self._line(record)
+        """Prints the record, or keeps it until the last line is old enough."""
+        step = int(record["step"])
+        self._pending = self._line(step, record)
         now = time.monotonic()
         due = now - self._printed >= self._interval
-        self._pending = line
-        if self._live:
-            width = shutil.get_terminal_size().columns - 1  # a full one would begin the next line
-            self._stream.write(f"\r{line:{width}.{width}}")
-            self._stream.flush()
-        elif due or "validation_loss" in record or record["step"] == self._steps:
+        if due or "validation_loss" in record or step == self._steps:
             self._printed = now
             self.close()
+        if self._report is not None:
+            self._report(step, self._steps)
 
     def message(self, text: str) -> None:
         """Prints a line, after the last record."""
         self.close()
-        print(text, file=self._stream, flush=True)
+        print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Prints the last record if it has not been, or leaves its line as it is."""
+        """Prints the last record if it has not been."""
         if self._pending is not None:
-            print("" if self._live else self._pending, file=self._stream, flush=True)
+            print(self._pending, file=sys.stderr, flush=True)
             self._pending = None
 
-    def _line(self, record: Record) -> str:
-        """With the last validation loss in a terminal, where the line of it is gone."""
-        step = int(record["step"])
+    def _line(self, step: int, record: Record) -> str:
         text = f"step {step}/{self._steps}  loss {record['loss']:.4f}"
         if "validation_loss" in record:
-            self._validation = record
-        validated = self._validation if self._live else record
-        if "validation_loss" in validated:
-            text += f"  validation {validated['validation_loss']:.4f}"
+            text += f"  validation {record['validation_loss']:.4f}"
         # Of this process's steps, evaluation and checkpoints included.
         seconds = (time.monotonic() - self._start) / max(1, step - self._first)
-        left = _duration(seconds * (self._steps - step))
+        left = timedelta(seconds=round(seconds * (self._steps - step)))
         return f"{text}  {record['tokens_per_s']:,.0f} tokens/s  {left} left"
 
 
@@ -152,9 +143,3 @@ def _summary_writer(folder: Path, step: int) -> Any:
             "pip install tensorboard, or leave it false (metrics.jsonl is always written)"
         ) from error
     return SummaryWriter(str(folder), purge_step=step + 1)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

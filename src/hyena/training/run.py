@@ -37,7 +37,7 @@ from hyena.training.checkpoint import (
 from hyena.training.config import TrainConfig, check_config, learning_rate
 from hyena.training.launch import is_first, launched
 from hyena.training.loop import NotFiniteError, Step, Update, reproducible, seed_of, train_steps
-from hyena.training.metrics import FILE, Metrics, Progress, Record
+from hyena.training.metrics import FILE, Metrics, Progress, Record, Report
 from hyena.training.optimizer import adamw
 from hyena.training.processes import StopRequest, read_request, stop_on_signal
 
@@ -78,7 +78,7 @@ class _Data:
     note: str
 
 
-def train(config: TrainConfig) -> TrainResult:
+def train(config: TrainConfig, *, progress: Report | None = None) -> TrainResult:
     """Train a language model, or go on training it.
 
     Writes checkpoints, ``metrics.jsonl`` and (optionally) TensorBoard events into ``config.out``.
@@ -87,6 +87,7 @@ def train(config: TrainConfig) -> TrainResult:
 
     Args:
         config: see `TrainConfig`.
+        progress: called after each step with the steps done and those of the whole run.
 
     Returns: where the run stands.
     Raises: ValueError for a configuration that cannot work or is not the resumed run's;
@@ -95,10 +96,12 @@ def train(config: TrainConfig) -> TrainResult:
         process of the run stops, or another run uses the folder; ImportError for a missing
         package. After any of them the checkpoints written before are intact.
     """
-    return train_process(config, ready=lambda: None)
+    return train_process(config, lambda: None, progress)
 
 
-def train_process(config: TrainConfig, ready: Callable[[], None]) -> TrainResult:
+def train_process(
+    config: TrainConfig, ready: Callable[[], None], report: Report | None = None
+) -> TrainResult:
     """One process of `train`; ``ready`` is called when only the other processes are missing."""
     check_config(config)
     data = _open_data(config)
@@ -113,7 +116,7 @@ def train_process(config: TrainConfig, ready: Callable[[], None]) -> TrainResult
         tidy(config, start)
         with written(config.out / FILE, checkpoints_of(config.out)):
             metrics = Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
-        progress = Progress(start.state.step, config.steps)
+        progress = Progress(start.state.step, config.steps, report)
         try:
             if data.note:
                 progress.message(data.note)
