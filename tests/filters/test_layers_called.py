@@ -23,9 +23,10 @@ class Adapted(nn.Module):
         self.base = linear
         self.down = nn.Parameter(torch.randn(2, linear.in_features, dtype=linear.weight.dtype))
         self.up = nn.Parameter(torch.randn(linear.out_features, 2, dtype=linear.weight.dtype))
+        self.scaling = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.base(x) + x @ self.down.t() @ self.up.t()
+        return self.base(x) + self.scaling * (x @ self.down.t() @ self.up.t())
 
 
 def adapted(linear: nn.Linear) -> nn.Module:
@@ -151,6 +152,25 @@ def test_an_operator_reads_them_as_they_are_now(
             step, state = op.step(u[:, t], state)
             steps.append(step)
         assert_close(torch.cat([first, torch.stack(steps, dim=1)], dim=1), y, 1e-12)
+
+
+def test_an_adapter_may_be_switched_off_and_scaled(generator: torch.Generator) -> None:
+    """Which no parameter shows."""
+    filter = changed(adapted, torch.float64)
+    op = HyenaOperator(D, M, 3, filter=filter, dtype=torch.float64).eval()
+    u = torch.randn(2, M, D, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        seen = []
+        for scaling in (1.0, 0.0, 2.0):
+            for layer in filter.layers:
+                assert isinstance(layer, Adapted)
+                layer.scaling = scaling
+            seen.append(op(u))
+            with torch.enable_grad():  # for which nothing is kept
+                assert_close(seen[-1], op(u), 1e-12)
+            _, state = op.prefill(u[:, :-1], future=1)
+            assert_close(op.step(u[:, -1], state)[0], seen[-1][:, -1], 1e-12)
+    assert not torch.allclose(seen[0], seen[1])
 
 
 def test_quantised_layers_are_called() -> None:

@@ -55,7 +55,7 @@ class Filter(nn.Module):
         limit = self.limit
         key = (limit, block, backend, library.isa(), self._settings())
         filter = self.kept.get(
-            "online", key, sources_of(self), lambda: OnlineFilter(limit, backend, block)
+            "online", key, self._sources(), lambda: OnlineFilter(limit, backend, block)
         )
         filter.prepare(room, self, lambda: self.skip)
         return filter
@@ -77,7 +77,7 @@ class Filter(nn.Module):
             torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
         ):
             return None
-        sources = sources_of(self)
+        sources = self._sources()
         if sources is None:
             return None
 
@@ -104,6 +104,10 @@ class Filter(nn.Module):
     def check_growth(self, length: int) -> None:
         """Raises ValueError if a sequence cannot grow to this length, token by token."""
         raise NotImplementedError
+
+    def _sources(self) -> list[Tensor] | None:
+        """The tensors that the filters follow from alone, see `sources_of`; None if not alone."""
+        return sources_of(self)
 
     def _settings(self) -> tuple[Any, ...]:
         """What the filters depend on beside parameters and buffers."""

@@ -256,6 +256,11 @@ class HyenaFilter(Filter):
             return 1.0
         return (self.max_length - 1) / (length - 1)
 
+    def _sources(self) -> list[Tensor] | None:
+        # What a layer that is called depends on nobody knows: an adapter can be switched off.
+        plain = all(matrix_of(layer) is not None for layer in self.layers)
+        return super()._sources() if plain else None
+
     def _settings(self) -> tuple[object, ...]:
         shape = (self.max_length, self.length_policy, self.bidirectional)
         return (*shape, self.window, self.shift, self.normalized)

@@ -8,7 +8,6 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from hyena.filters.cache import sources_of
 from hyena.filters.filter import Filter
 from hyena.filters.flops import FilterFlops
 from hyena.filters.precision import without_autocast
@@ -98,7 +97,7 @@ class LongFilter(Filter):
         return self.kept.get(
             "recurrence",
             (),
-            sources_of(self),
+            self._sources(),
             lambda: recurrence_of(*taps.recurrence(), self.skip),
         )
 
