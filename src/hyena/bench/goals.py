@@ -1,6 +1,6 @@
 """What a benchmark is to reach, and how that is read off its results."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -78,5 +78,24 @@ def faster(key: str, ours: str, *baselines: str) -> Measure:
             return None
         found = min(ratio(times, baseline, ours) for baseline in baselines)
         return found if len(baselines) > 1 else found._replace(note="")
+
+    return measure
+
+
+def growth(pairs: Sequence[tuple[str, int, int]], factor: float = 1.0) -> Measure:
+    """So many times the time of a second length against that of a first; of several the worst.
+
+    Args: pairs, the key of a case and two lengths L, of which it has contenders "L=…".
+    """
+
+    def measure(results: Results) -> Measured | None:
+        found = []
+        for key, first, second in pairs:
+            times = times_of(results, key)
+            if not {f"L={first}", f"L={second}"} <= set(times):
+                return None
+            its = ratio(times, f"L={second}", f"L={first}").scaled(factor)
+            found.append(its._replace(note=f"L={first} to {second}" if len(pairs) > 1 else ""))
+        return max(found)
 
     return measure

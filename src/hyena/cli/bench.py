@@ -130,7 +130,7 @@ def run(config: Config) -> int:
         text = generation.report.report(results, where)
     folder.write_json(out / "results.json", document)
     write_text(out / "table.md", text)
-    suite.drawings.draw(results, out)
+    suite.report.draw(results, out)
     if with_goals:
         print(table(goal_rows(goals, results, suite.cases.CONTENDERS)))
     print(out)

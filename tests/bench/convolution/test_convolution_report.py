@@ -9,9 +9,8 @@ from fake_results import result, results, timing
 
 from hyena.bench.convolution import cases
 from hyena.bench.convolution.cases import Case
-from hyena.bench.convolution.drawings import draw
 from hyena.bench.convolution.goals import goals
-from hyena.bench.convolution.report import contender_rows, limit_rows, report, time_rows
+from hyena.bench.convolution.report import contender_rows, draw, limit_rows, report, time_rows
 from hyena.bench.report import goal_rows
 from hyena.files.markdown import table
 
@@ -133,7 +132,7 @@ def test_times_and_memory_are_drawn_against_the_length(
         if value["cell"]["length"] in (1024, 4096) and value["cell"]["width"] == 256
     }
     with monkeypatch.context() as patched:
-        drawing = "hyena.bench.convolution.drawings.draw_lengths"
+        drawing = "hyena.bench.drawings.draw_lengths"
         patched.setattr(drawing, lambda panels, path, ylabel: path)
         files = draw(small, tmp_path)
     assert sorted(file.name for file in files) == [

@@ -1,5 +1,5 @@
 """The long convolution and the Hyena operator against what they replace."""
 
-from hyena.bench.convolution import cases, drawings, goals, report, run
+from hyena.bench.convolution import cases, goals, report, run
 
-__all__ = ["cases", "drawings", "goals", "report", "run"]
+__all__ = ["cases", "goals", "report", "run"]

@@ -1,12 +1,14 @@
-"""Results as Markdown: the goals, and every time, ratio, error and peak behind them."""
+"""Results as Markdown and as drawings: the goals, and all times, errors and peaks behind them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hyena.bench.allocator import describe
 from hyena.bench.convolution.cases import CONTENDERS, MODES
 from hyena.bench.convolution.goals import goals
 from hyena.bench.convolution.limits import least_traffic, nominal_flops
+from hyena.bench.drawings import Point, draw_points
 from hyena.bench.goals import Results, ratio
 from hyena.bench.report import Table, bullets, figure, goal_rows, lines, ms, not_measured, time
 from hyena.files.markdown import table
@@ -25,6 +27,12 @@ _LIMITS = {
     "matmul": ("float32 matrix product", "GFLOP/s"),
     "matmul_bf16": ("bfloat16 matrix product", "GFLOP/s"),
     "multiply_add": ("the kernel's multiply-add mix", "GFLOP/s"),
+}
+
+# Of each drawing: where its values stand in a result, their unit, and what they are.
+_DRAWN = {
+    "time": ("times", "median", 1e-3, "milliseconds"),
+    "memory": ("memory", "call", 2.0**20, "peak memory of a call beyond its inputs, MiB"),
 }
 
 
@@ -79,23 +87,21 @@ def limit_rows(results: Results, limits: Mapping[str, float]) -> Table:
 def time_rows(cases: Sequence[Mapping[str, Any]]) -> Table:
     """Medians with quartiles in ms of cases of one kind, and what ours gains on each baseline."""
     names = _names(cases, "times")
-    own = [name for name in names if name.startswith("ours")]
-    baselines = [name for name in names if name not in own]
-    labels = {name: f"{CONTENDERS.get(name, name)} ({_mode(cases, name)})" for name in names}
-    rows = [["D", "L", *(labels[name] for name in names)]]
-    rows[0] += [f"{CONTENDERS[baseline]} / ours" for baseline in baselines if own]
+    # Ours as the goals have it: with workspaces of its own, where it is there.
+    best = next((name for name in names if name.startswith("ours")), "")
+    found = []
     for result in cases:
-        cell, times = result["cell"], result.get("times", {})
-        row = [str(cell["width"]), _both(cell)]
-        row += [_time(result, name) for name in names]
-        if own:
-            # Ours as the goals have it: with workspaces of its own, where it is there.
-            best = own[0]
-            for baseline in baselines:
-                known = {baseline, best} <= set(times)
-                row.append(f"{figure(ratio(times, baseline, best).value)}×" if known else "")
-        rows.append(row)
-    return rows
+        times = result.get("times", {})
+        line = _sizes(result)
+        for name in names:
+            line[f"{CONTENDERS.get(name, name)} ({_mode(cases, name)})"] = _time(result, name)
+        for name in names if best else ():
+            if not name.startswith("ours"):
+                known = {name, best} <= set(times)
+                gain = f"{figure(ratio(times, name, best).value)}×" if known else ""
+                line[f"{CONTENDERS[name]} / ours"] = gain
+        found.append(line)
+    return lines(found)
 
 
 def _sections(results: Results) -> Iterator[tuple[str, Table]]:
@@ -120,13 +126,13 @@ def _sections(results: Results) -> Iterator[tuple[str, Table]]:
 
 def _memory(cases: Sequence[Mapping[str, Any]]) -> Table:
     names = _names(cases, "memory")
-    rows = [["D", "L", *(CONTENDERS.get(name, name) for name in names)]]
-    for result in cases:
-        found = result.get("memory")
-        if found:
-            peaks = [_peak(found.get(name)) for name in names]
-            rows.append([str(result["cell"]["width"]), _both(result["cell"]), *peaks])
-    return rows
+    return lines(
+        [
+            _sizes(result) | {CONTENDERS.get(x, x): _peak(result["memory"].get(x)) for x in names}
+            for result in cases
+            if result.get("memory")
+        ]
+    )
 
 
 def contender_rows(cases: Sequence[Mapping[str, Any]]) -> Table:
@@ -134,8 +140,7 @@ def contender_rows(cases: Sequence[Mapping[str, Any]]) -> Table:
     return lines(
         [
             {
-                "D": str(result["cell"]["width"]),
-                "L": _both(result["cell"]),
+                **_sizes(result),
                 "contender": CONTENDERS.get(name, name),
                 "ms": _time(result, name),
                 "peak memory, MiB": _peak(result.get("memory", {}).get(name)),
@@ -173,8 +178,10 @@ def _mode(cases: Sequence[Mapping[str, Any]], name: str) -> str:
     return next(str(result["modes"][name]) for result in cases if name in result["modes"])
 
 
-def _both(cell: Mapping[str, Any]) -> str:
-    return str(cell["length"]) + ("" if cell["beside"] is None else f", {cell['beside']}")
+def _sizes(result: Mapping[str, Any]) -> dict[str, str]:
+    cell = result["cell"]
+    lengths = [cell["length"]] if cell["beside"] is None else [cell["length"], cell["beside"]]
+    return {"D": str(cell["width"]), "L": ", ".join(map(str, lengths))}
 
 
 def _time(result: Mapping[str, Any], name: str) -> str:
@@ -189,3 +196,32 @@ def _peak(found: Mapping[str, Any] | None) -> str:
     if "call" not in found:
         return str(found.get("why_not", found.get("failed")))
     return f"{found['call'] / 2**20:.0f} / {found['process'] / 2**20:.0f}"
+
+
+def draw(results: Results, out: Path) -> list[Path]:
+    """Draws ``time_<work>_<direction>.png`` and ``memory_…``, with a panel for each width and
+    allocator; nothing where a panel would have one length only.
+
+    Returns: the files written. Raises: as `hyena.plots.draw_lengths`.
+    """
+    files = []
+    for work in ("gated_conv", "operator", "operator_bf16"):
+        for direction in ("forward", "training"):
+            for what, (field, of_it, unit, ylabel) in _DRAWN.items():
+                points = _points(results, work, direction, field, of_it, unit)
+                files += draw_points(points, out / f"{what}_{work}_{direction}.png", ylabel)
+    return files
+
+
+def _points(
+    results: Results, work: str, direction: str, field: str, of_it: str, unit: float
+) -> Iterator[Point]:
+    """Where both suites have a size, the sweep's comes last, so that a curve is of one run."""
+    order = ("width", "allocator", "suite")
+    for result in sorted(results.values(), key=lambda x: [x["cell"][name] for name in order]):
+        cell = result["cell"]
+        if (cell["work"], cell["direction"]) == (work, direction):
+            panel = f"D = {cell['width']}, {cell['allocator']} allocator"
+            for name, found in result.get(field, {}).items():
+                if found.get(of_it):
+                    yield panel, CONTENDERS[name], cell["length"], found[of_it] / unit

@@ -1,5 +1,5 @@
 """Generation, token by token, against what it replaces."""
 
-from hyena.bench.generation import cases, drawings, goals, report, run
+from hyena.bench.generation import cases, goals, report, run
 
-__all__ = ["cases", "drawings", "goals", "report", "run"]
+__all__ = ["cases", "goals", "report", "run"]

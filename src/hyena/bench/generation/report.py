@@ -1,8 +1,10 @@
-"""Results of generation as Markdown: the goals, and what is behind them."""
+"""Results of generation as Markdown and as a drawing: the goals, and what is behind them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from hyena.bench.drawings import Point, draw_points
 from hyena.bench.generation.cases import CONTENDERS, KINDS
 from hyena.bench.generation.goals import goals
 from hyena.bench.goals import Results
@@ -10,6 +12,9 @@ from hyena.bench.report import Table, bullets, figure, goal_rows, lines, ms, not
 from hyena.files.markdown import table
 
 Result = Mapping[str, Any]
+
+_TITLES = {"planned": "after a prefill", "grown": "token by token", "model": "whole model"}
+"""Of the panels that are drawn."""
 
 _NOTES = (
     "ms a token: the median over the repetitions of each one's mean, with quartiles; p99, the "
@@ -73,3 +78,24 @@ def _line(result: Result, name: str) -> dict[str, str]:
         "state, MiB": "" if state is None else figure(state / 2**20),
         "error": "" if error is None else f"{error:.1e}",
     }
+
+
+def draw(results: Results, out: Path) -> list[Path]:
+    """Draws ``time_per_token.png``, time a token against the context, with a panel for each
+    setting and batch that has more than one context; nothing if there is none.
+
+    Returns: the files written. Raises: as `hyena.plots.draw_lengths`.
+    """
+    file = out / "time_per_token.png"
+    return draw_points(sorted(_points(results)), file, "milliseconds a token")
+
+
+def _points(results: Results) -> Iterator[Point]:
+    for result in results.values():
+        row = result["row"]
+        if row["kind"] in _TITLES and "times" in result:
+            what = f"{row['preset']}, " if row["preset"] else ""
+            panel = f"{_TITLES[row['kind']]}, {what}batch {row['batch']}"
+            for name in CONTENDERS.keys() & result["times"].keys():
+                median = result["times"][name]["median"]
+                yield panel, CONTENDERS[name], row["context"], 1e3 * median
