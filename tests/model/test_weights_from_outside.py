@@ -1,5 +1,6 @@
-"""Weights that something outside of the model changed: they count at the next forward or prefill,
-and in a state between two steps after at most 64 of them, or one after `clear_cache`."""
+"""Weights that something outside of the model changed: they count at the next forward or prefill.
+In a state between two steps a change of all that PyTorch counts does so at the next one, of a
+single tensor after as many as there are, any other after at most 64, or one after `clear_cache`."""
 
 import copy
 import warnings
@@ -35,6 +36,23 @@ def a_fused_step(model: LanguageModel) -> None:
     model(tokens(1, 9)).square().mean().backward()
     optimizer.step()
     optimizer.zero_grad()
+
+
+def an_optimizer_step(model: LanguageModel) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def loaded_weights(model: LanguageModel) -> None:
+    model.load_state_dict({name: 1.1 * x for name, x in model.state_dict().items()})
+
+
+def copied_weights(model: LanguageModel) -> None:
+    for parameter in model.parameters():
+        parameter.copy_(1.1 * parameter)
 
 
 each_change = pytest.mark.parametrize("change", [through_data, a_fused_step])
@@ -74,28 +92,75 @@ def test_forward_prefill_and_steps_are_those_of_a_fresh_model(
         assert_close(continued(model, ids, 5), expected, 2e-5)
 
 
+def cleared(model: LanguageModel) -> None:
+    through_data(model)
+    model.clear_cache()
+
+
+def goes_on(model: LanguageModel, change: Callable[[LanguageModel], None], late: int) -> None:
+    """A state that has taken a step goes on with the weights of now, so many steps after."""
+    ids = tokens(1, 160)
+    _, state = model.prefill(ids[:, :9], future=150)
+    _, state = model.step(ids[:, 9], state)
+    change(model)
+    for t in range(10, 10 + late):
+        _, state = model.step(ids[:, t], state)
+    # What a fresh model makes of the same state: the past as it is, the weights as they are.
+    other, copied = fresh(model), copy.deepcopy(state)
+    for t in range(state.length, 30 + late):
+        logits, state = model.step(ids[:, t], state)
+        expected, copied = other.step(ids[:, t], copied)
+        assert_close(logits, expected, 1e-5)
+
+
 @pytest.mark.parametrize("native", [True, False], ids=["native", "modules"])
-@pytest.mark.parametrize("cleared", [True, False])
+@pytest.mark.parametrize(
+    ("change", "late"),
+    [
+        (an_optimizer_step, 0),
+        (loaded_weights, 0),
+        (copied_weights, 0),
+        (cleared, 0),
+        (through_data, 65),
+    ],
+)
 @pytest.mark.parametrize("kind", ["hyena", "s4d"])
-def test_a_state_goes_on_with_the_weights_of_now(kind: str, cleared: bool, native: bool) -> None:
+@torch.no_grad()
+def test_a_state_goes_on_with_the_weights_of_now(
+    kind: str, change: Callable[[LanguageModel], None], late: int, native: bool
+) -> None:
+    dtype = torch.float32 if native else torch.float64
+    goes_on(small_model(dtype=dtype, filter=FILTERS[kind], max_length=200), change, late)
+
+
+@pytest.mark.parametrize("mixer", RIVALS)
+@torch.no_grad()
+def test_a_state_of_another_mixer_goes_on_with_the_weights_of_now(mixer: str) -> None:
+    goes_on(small_model(dtype=torch.float32, mixers=mixer, max_length=200), through_data, 0)
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["native", "modules"])
+@pytest.mark.parametrize("kind", ["hyena", "s4d"])
+@torch.no_grad()
+def test_a_change_of_one_tensor_is_seen_after_as_many_steps_as_there_are(
+    kind: str, native: bool
+) -> None:
     dtype = torch.float32 if native else torch.float64
     model = small_model(dtype=dtype, filter=FILTERS[kind], max_length=200)
-    ids = tokens(1, 160)
-    with torch.no_grad():
-        _, state = model.prefill(ids[:, :9], future=150)
-        _, state = model.step(ids[:, 9], state)
-        through_data(model)
-        if cleared:
-            model.clear_cache()
-        else:
-            for t in range(10, 75):
-                _, state = model.step(ids[:, t], state)
-        # What a fresh model makes of the same state: the past as it is, the weights as they are.
-        other, copied = fresh(model), copy.deepcopy(state)
-        for t in range(state.length, 100):
-            logits, state = model.step(ids[:, t], state)
-            expected, copied = other.step(ids[:, t], copied)
-            assert_close(logits, expected, 1e-5)
+
+    def read(model: LanguageModel) -> list[Tensor]:
+        parts = model.blocks[0].mixer.filter, model.blocks[0].mixer.short_conv
+        return [x for part in parts for x in (*part.parameters(), *part.buffers())]
+
+    for i in range(len(read(model))):
+        goes_on(copy.deepcopy(model), lambda model, i=i: read(model)[i].mul_(1.5), len(read(model)))
+
+
+@torch.inference_mode()
+def test_a_state_of_tensors_without_versions_sees_a_change_after_64_steps() -> None:
+    model = small_model(dtype=torch.float32, max_length=200)
+    assert all(parameter.is_inference() for parameter in model.parameters())
+    goes_on(model, copied_weights, 65)
 
 
 def doubled(module: nn.Module) -> None:

@@ -1,9 +1,9 @@
 """What is derived from parameters and kept until one of them changes, whatever changed it.
 
 A filter's spectra and what generation reads of it cost more than a convolution. Version counters
-do not tell when they are out of date: ``p.data.mul_()`` and fused optimizers move none. So the
-parameters and buffers themselves are kept beside each value and compared, byte by byte, when it is
-asked for. That misses nothing, costs as much memory as the filter's parameters, and takes some
+do not always tell when they are out of date: ``p.data.mul_()`` and fused optimizers move none. So
+the parameters and buffers themselves are kept beside each value and compared, byte by byte, when it
+is asked for. That misses nothing, costs as much memory as the filter's parameters, and takes some
 15 µs for a `hyena.HyenaFilter` of 61,000 numbers, 0.5 ms for each million of taps. On accelerators
 it is one comparison that the host waits for.
 """
@@ -81,7 +81,8 @@ def clear_cache(module: nn.Module) -> None:
     """Forgets what the filters in a module keep, which frees its memory.
 
     It is needed for nothing else: what is kept is compared with the parameters whenever it is asked
-    for. Only a state of generation asks for it every 64 steps, and after this at its next one.
+    for. Only a state of generation asks for it every 64 steps, or where one sees a change of
+    version, and after this at its next one.
     """
     for part in module.modules():
         if isinstance(part.__dict__.get("kept"), ParameterCache):
@@ -107,6 +108,17 @@ def sources_of(module: nn.Module) -> list[Tensor] | None:
     if sources[0].is_cuda and torch.cuda.is_current_stream_capturing():
         return None  # a graph has to compute the filters anew whenever it is run
     return sources
+
+
+def versions_of(*modules: nn.Module) -> list[tuple[Tensor, int]]:
+    """Parameters and buffers with their version counters, which most changes move; without tensors
+    that have none."""
+    return [
+        (x, x._version)
+        for module in modules
+        for x in (*module.parameters(), *module.buffers())
+        if type(x) in PLAIN and not x.is_inference()
+    ]
 
 
 def _content(sources: Sequence[Tensor]) -> list[Tensor]:

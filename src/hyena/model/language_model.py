@@ -186,8 +186,8 @@ class LanguageModel(nn.Module):
         """Forgets what is kept of the filters between calls, which frees its memory.
 
         It is needed for nothing else: what is kept is compared with the weights, byte by byte, at
-        each `forward` and `prefill`. Only a state between two steps is compared every 64 of them,
-        and at the next one after this.
+        each `forward` and `prefill`. Only between two steps from a state some changes count up to
+        64 of them late, and at the next one after this.
         """
         clear_cache(self)
 

@@ -94,15 +94,12 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def hooks_of(*modules: nn.Module) -> list[Mapping[int, Any]]:
-    """Where calls of these modules find their hooks, now and later: all are empty if there are
-    none. A forward of the instance is not among them."""
+    """Where calls of these modules that record no gradient find their hooks, now and later: all are
+    empty if there are none. A forward of the instance is not among them."""
     return [
         of_all._global_forward_hooks,
         of_all._global_forward_pre_hooks,
-        of_all._global_backward_hooks,
-        of_all._global_backward_pre_hooks,
         *(hooks for x in modules for hooks in (x._forward_hooks, x._forward_pre_hooks)),
-        *(hooks for x in modules for hooks in (x._backward_hooks, x._backward_pre_hooks)),
     ]
 
 

@@ -49,6 +49,7 @@ class HyenaState(State):
         self.before = deque(latest_first.unbind(), maxlen=short.shape[2])
         self.kept: ParameterCache | None = None
         self.ready = 0
+        self.versions: list[tuple[Tensor, int]] = []  # of the weights, when steps read them
         self.route: Any = None
 
     @property
@@ -65,8 +66,9 @@ class HyenaState(State):
     def prepare(self, filter: Filter, backend: Backend) -> None:
         """Makes ready for more tokens of an operator with this filter, up to a length of ``ready``.
 
-        What steps read of the filter is found at the first, and compared with its parameters every
-        `CHECKED` tokens: more would cost as much as a small operator's step.
+        What steps read of the filter is found at the first, anew where a step sees that a weight
+        has another version, and compared with the parameters every `CHECKED` tokens: more would
+        cost as much as a small operator's step.
 
         Raises: ValueError if all tokens that were planned for have come and the inputs, which it
             takes to plan for more, were not kept; if the length policy has no room for one more.
@@ -113,7 +115,7 @@ class HyenaState(State):
         return HyenaState.from_tensors, (whole.tensors(), whole.settings())
 
     def _follow(self, other: HyenaState) -> None:
-        self.kept, self.ready = other.kept, other.ready
+        self.kept, self.ready, self.versions = other.kept, other.ready, other.versions
         self.long.filter = other.long.filter
 
     def _bind(self, filter: Filter, backend: Backend) -> None:
