@@ -6,8 +6,6 @@ Sizes: B batch, D width, P context, T tokens, H heads, E head size, R compared r
 """
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,8 +15,7 @@ from torch import Tensor, nn
 from hyena.bench import reference
 from hyena.bench.generation.baselines import CachedDotProduct, DotState
 from hyena.bench.generation.cases import SUMMED, Case
-from hyena.bench.generation.held import held_bytes
-from hyena.bench.generation.tokens import Course, Step, compared
+from hyena.bench.generation.tokens import Course, compared, stepping
 from hyena.bench.reference import ATTENTION_TOLERANCE, OPERATOR_TOLERANCE, head_size, seeded
 from hyena.filters import DiagonalSSM, LongFilter
 from hyena.mixers import AttentionState, CausalSelfAttention, HyenaOperator, HyenaState
@@ -96,35 +93,14 @@ def full_attention(wide: CausalSelfAttention, u: Tensor, first: int) -> Tensor:
     return wide.out_proj(y.transpose(1, 2).flatten(2))
 
 
-@dataclass(frozen=True)
-class Way:
-    """How a mixer generates the tokens after some first ones."""
+def checked_against(truth: Tensor, tolerance: float) -> dict[str, Any]:
+    """What a `Course` is to know of the truth (R, at least as many as the tokens, D), float64."""
 
-    mixer: HyenaOperator | CausalSelfAttention | CachedDotProduct
-    start: Any
-    """Its state after the first ones."""
-    again: Callable[[Any], Any]
-    """Of the start, a state to go on from that leaves it as it is."""
-    truth: Tensor
-    """(R, at least as many as the tokens, D) float64."""
-    tolerance: float
-    all: bool
-    """Whether it has to do all of them, since they do not cost alike."""
+    def check(got: Tensor) -> float:
+        """Of outputs (tokens done, R, D)."""
+        return reference.relative_error(got, truth[:, : len(got)].transpose(0, 1))
 
-    def course(self, u: Tensor) -> Course:
-        """Through u (tokens, B, D)."""
-        tokens = u.unbind()
-
-        def begin() -> Step:
-            state = self.again(self.start)
-            return lambda i: self.mixer.step(tokens[i], state)[0]
-
-        def check(got: Tensor) -> float:
-            """Of outputs (tokens done, R, D)."""
-            return reference.relative_error(got, self.truth[:, : len(got)].transpose(0, 1))
-
-        fewest = None if self.all else FEWEST
-        return Course(begin, len(tokens), fewest, check, self.tolerance, held_bytes(self.start))
+    return {"check": check, "tolerance": tolerance}
 
 
 class _Mixers:
@@ -138,40 +114,36 @@ class _Mixers:
         self.truth = full_forward(copy.deepcopy(self.operator).double(), compared(self.u))
 
     def course(self, name: str) -> Course:
-        P, T = self.case.context, self.case.tokens
-        if name.startswith("L="):  # exact generation of L tokens after one
-            L = int(name.removeprefix("L="))
-            return self.way("hyena", 1, L).course(self.tokens(1, L))
+        P = self.case.context
+        first, count = P, self.case.tokens
         if name == "full":
             return self._recomputed()
-        whole = name == "hyena" or (name == "dot" and P <= SUMMED)
-        first, tokens = (1, P) if self.case.kind == "grown" and whole else (P, T)
-        return self.way(name, first, tokens).course(self.tokens(first, tokens))
-
-    def tokens(self, first: int, count: int) -> Tensor:
-        """(count, B, D)"""
-        return self.u[:, first : first + count].transpose(0, 1).contiguous()
-
-    def way(self, name: str, first: int, tokens: int) -> Way:
-        u, mixer = self.u[:, :first], self.operator
-        truth = self.truth[:, first:]
+        if name.startswith("L="):  # exact generation of L tokens after one
+            name, first, count = "hyena", 1, int(name.removeprefix("L="))
+        elif self.case.kind == "grown" and (name == "hyena" or (name == "dot" and P <= SUMMED)):
+            first, count = 1, P
+        u, mixer, truth = self.u[:, :first], self.operator, self.truth[:, first:]
+        tokens = self.u[:, first : first + count].transpose(0, 1).contiguous().unbind()
         if name == "hyena":
-            start = prefill(mixer, u, tokens)
-            return Way(mixer, start, HyenaState.copy, truth, OPERATOR_TOLERANCE, True)
+            exact = checked_against(truth, OPERATOR_TOLERANCE)
+            return stepping(mixer.step, prefill(mixer, u, count), HyenaState.copy, tokens, **exact)
         if name == "dot":
-            dot, all = CachedDotProduct(mixer, self.length), first < self.case.context
-            return Way(dot, dot.prefill(u), DotState.rewound, truth, OPERATOR_TOLERANCE, all)
+            dot, fewest = CachedDotProduct(mixer, self.length), None if first < P else FEWEST
+            exact = checked_against(truth, OPERATOR_TOLERANCE)
+            again = DotState.rewound
+            return stepping(dot.step, dot.prefill(u), again, tokens, fewest=fewest, **exact)
         if name == "distilled":
             mixer = build_operator(self.case.width, self.length, recurrent=True)
             truth = full_forward(copy.deepcopy(mixer).double(), compared(self.u))[:, first:]
-            start = prefill(mixer, u, tokens)
-            return Way(mixer, start, HyenaState.copy, truth, RECURRENT_TOLERANCE, False)
+            near = checked_against(truth, RECURRENT_TOLERANCE)
+            start = prefill(mixer, u, count)
+            return stepping(mixer.step, start, HyenaState.copy, tokens, fewest=FEWEST, **near)
         if name == "attention":
             attention = build_attention(self.case.width)
-            wide, again = copy.deepcopy(attention).double(), partial(rewound, length=first)
-            truth = full_attention(wide, compared(self.u), first)
-            start = fill_cache(attention, u, tokens)
-            return Way(attention, start, again, truth, ATTENTION_TOLERANCE, False)
+            truth = full_attention(copy.deepcopy(attention).double(), compared(self.u), first)
+            near = checked_against(truth, ATTENTION_TOLERANCE)
+            start, back = fill_cache(attention, u, count), partial(rewound, length=first)
+            return stepping(attention.step, start, back, tokens, fewest=FEWEST, **near)
         raise ValueError(f"mixers have hyena, distilled, attention, dot and full, but not {name}")
 
     def _recomputed(self) -> Course:

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from hyena.bench import reference
 from hyena.bench.generation.cases import Case
-from hyena.bench.generation.held import held_bytes
 from hyena.bench.generation.mixers import FEWEST, RECURRENT_TOLERANCE, STATE, rewound
-from hyena.bench.generation.tokens import Course, Step
+from hyena.bench.generation.tokens import Course, stepping
 from hyena.bench.reference import ATTENTION_TOLERANCE, BF16_TOLERANCE
 from hyena.mixers import AttentionState
 from hyena.model import LanguageModel, ModelConfig, ModelState, preset
@@ -109,18 +108,8 @@ def _course(model: LanguageModel, kind: str, case: Case) -> Course:
     else:
         _, one = model.prefill(prompt, future=case.tokens, last_only=True)
         start = one.select([0] * case.batch)
-
-    def begin() -> Step:
-        state = _again(start)
-
-        def step(i: int) -> Tensor:
-            logits, _ = model.step(tokens[i], state)
-            return logits
-
-        return step
-
     fewest = None if kind == "hyena" else FEWEST
-    return Course(begin, case.tokens, fewest, held=held_bytes(start.layers))
+    return stepping(model.step, start, _again, tokens, fewest=fewest)
 
 
 def random_cache(model: LanguageModel, batch: int, context: int, room: int) -> ModelState:

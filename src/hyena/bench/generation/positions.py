@@ -15,8 +15,13 @@ import torch
 from torch import Tensor
 
 from hyena.bench.generation.cases import Case
-from hyena.bench.generation.mixers import RECURRENT_TOLERANCE, Way, build_operator, full_forward
-from hyena.bench.generation.tokens import Course
+from hyena.bench.generation.mixers import (
+    RECURRENT_TOLERANCE,
+    build_operator,
+    checked_against,
+    full_forward,
+)
+from hyena.bench.generation.tokens import Course, stepping
 from hyena.filters import DiagonalSSM, LongFilter
 from hyena.mixers import HyenaOperator, HyenaState
 from hyena.ops.stepping.recurrence import RecurrentState
@@ -33,14 +38,14 @@ def position_courses(case: Case) -> dict[str, Course]:
     operator = build_operator(case.width, case.tokens, recurrent=True)
     wide = copy.deepcopy(operator).double()
     (u,) = chunks(case.tokens, case.width, seed=2)
-    found = {}
+    tokens, found = u[:, None].unbind(), {}
     for name in case.contenders:
         before = partial(chunks, int(name.removeprefix("t=")), case.width)
         start = state_after(operator, before())
         recent = deque(before(), maxlen=_KEPT)
         truth = full_forward(wide, torch.cat([*recent, u])[None])[:, -case.tokens :]
-        way = Way(operator, start, HyenaState.copy, truth, RECURRENT_TOLERANCE, True)
-        found[name] = way.course(u[:, None])
+        near = checked_against(truth, RECURRENT_TOLERANCE)
+        found[name] = stepping(operator.step, start, HyenaState.copy, tokens, **near)
     return found
 
 

@@ -7,13 +7,14 @@ one may have to wait.
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from hyena.bench.generation.held import held_bytes
 from hyena.bench.timing import Clock, quartiles, rounds, without_collector
 
 Step = Callable[[int], Tensor]
@@ -45,6 +46,30 @@ class Course:
     check: Callable[[Tensor], float] | None = None
     tolerance: float = math.inf
     held: int | None = None
+
+
+def stepping(
+    step: Callable[[Tensor, Any], tuple[Tensor, Any]],
+    start: Any,
+    again: Callable[[Any], Any],
+    tokens: Sequence[Tensor],
+    **more: Any,
+) -> Course:
+    """Through tokens with a step that advances its state in place.
+
+    Args:
+        step: of a mixer or a model.
+        start: the state before the first token.
+        again: of the start, a state to go on from that leaves it as it is.
+        tokens: T inputs of a step.
+        more: other attributes of the course.
+    """
+
+    def begin() -> Step:
+        state = again(start)
+        return lambda i: step(tokens[i], state)[0]
+
+    return Course(begin, len(tokens), held=held_bytes(start), **more)
 
 
 class PerToken(NamedTuple):
