@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.flops import FilterFlops
+from hyena.filters.lengths import first
 from hyena.filters.precision import wide
 from hyena.ops.arguments import check_size, check_sizes
 
@@ -48,8 +49,8 @@ class ExplicitTaps(nn.Module):
     def forward(self, length: int) -> Tensor:
         """The taps of lags 0 … length − 1: (F, D, length)."""
         check_size("ExplicitTaps", "length", length, 1)
-        taps = self.weight[..., :length].to(wide(self.weight.dtype))
-        return F.pad(taps, (0, length - taps.shape[-1]))
+        taps = self.weight.to(wide(self.weight.dtype))
+        return first(F.pad(taps, (0, length)), length)
 
     def flops(self, length: int) -> FilterFlops:
         """Operations of the taps for inputs of this length."""

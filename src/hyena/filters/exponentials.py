@@ -16,8 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hyena.filters.lengths import first
 from hyena.filters.precision import widest
+from hyena.ops.observed import exporting
 
+EXPORTED_BLOCK = 64
 # Numbers that `exponential_sum` makes at a time: 64 MiB of float32.
 _PART = 1 << 24
 
@@ -28,13 +31,12 @@ def sum_of_exponentials(weight: Tensor, exponent: Tensor, length: int) -> Tensor
     Args: weight and exponent (D, m) complex; length L ≥ 1.
     Returns: h (D, L) real.
     """
-    block = _block(length)
-    blocks = -(-length // block)
+    blocks, block = _blocks(length)
     starts = 2 * weight[:, None] * _powers(exponent, blocks, block)  # (D, blocks, m)
     within = _powers(exponent, block, 1)  # (D, P, m)
     # Re(a·b) is the inner product of (Re a, −Im a) and (Re b, Im b).
     h = _parts(starts.conj()) @ _parts(within).transpose(1, 2)  # (D, blocks, P)
-    return h.flatten(1)[:, :length]
+    return first(h.flatten(1), length)
 
 
 def exponential_sum(u: Tensor, exponent: Tensor) -> Tensor:
@@ -46,7 +48,7 @@ def exponential_sum(u: Tensor, exponent: Tensor) -> Tensor:
     Returns: x (B, D, m) complex.
     """
     B, D, L = u.shape
-    blocks = -(-L // _block(L))
+    blocks, _ = _blocks(L)
     largest = max(B, 1) * max(L, 2 * exponent.shape[1] * blocks)  # numbers of one channel
     channels = max(1, _PART // largest)
     if channels >= D:
@@ -57,8 +59,7 @@ def exponential_sum(u: Tensor, exponent: Tensor) -> Tensor:
 
 def _exponential_sum(u: Tensor, exponent: Tensor) -> Tensor:
     B, D, L = u.shape
-    block = _block(L)
-    blocks = -(-L // block)
+    blocks, block = _blocks(L)
     ages = F.pad(u.flip(-1), (0, blocks * block - L)).view(B, D, blocks, block)
     ages = ages.transpose(0, 1).reshape(D, B * blocks, block)
     within = ages @ _parts(_powers(exponent, block, 1))  # (D, B · blocks, 2m)
@@ -84,8 +85,12 @@ def step_exponent(decay: Tensor) -> Tensor:
     return torch.complex(modulus.log(), decay.angle())
 
 
-def _block(length: int) -> int:
-    return math.isqrt(length - 1) + 1
+def _blocks(length: int) -> tuple[int, int]:
+    """How many blocks, of how many positions."""
+    if exporting():  # of any length no root can be recorded, and one block is another program
+        return length // EXPORTED_BLOCK + 2, EXPORTED_BLOCK
+    block = math.isqrt(length - 1) + 1
+    return -(-length // block), block
 
 
 def _powers(exponent: Tensor, count: int, stride: int) -> Tensor:

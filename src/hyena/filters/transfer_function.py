@@ -18,9 +18,11 @@ from hyena.filters.exponentials import (
     sum_of_exponentials,
 )
 from hyena.filters.flops import RECIPROCAL, FilterFlops, real_fft, spectrum_product
+from hyena.filters.lengths import first
 from hyena.filters.precision import wide, widest, without_autocast
-from hyena.ops import fft
+from hyena.ops import fft, long_conv
 from hyena.ops.arguments import check_size, check_sizes
+from hyena.ops.observed import exporting
 
 # A pole so close to zero is moved out to this modulus: its powers vanish at once, and a weight is
 # the size of the second tap over that of the pole.
@@ -83,8 +85,8 @@ class TransferFunctionTaps(nn.Module):
             exact = torch.promote_types(self.reflection.dtype, widest(self.reflection.device))
             a = _denominator(self.reflection.to(exact)).flatten(0, 1)
             g: Tensor = _Reciprocal.apply(a, length)
-            b = self.numerator[..., :length].to(exact).flatten(0, 1)
-            h = fft.convolve(g[None], b, 0).to(wide(self.reflection.dtype))
+            b = self.numerator.to(exact).flatten(0, 1)
+            h = long_conv(g[None], b).to(wide(self.reflection.dtype))
         return h.view(self.numerator.shape[0], -1, length)
 
     def flops(self, length: int) -> FilterFlops:
@@ -241,12 +243,16 @@ def _reciprocal(a: Tensor, length: int) -> Tensor:
     """1/a at n points of the circle ρ, and back: the weights ρ^t cost a quarter of the digits."""
     n = reciprocal_length(length, a.shape[1] - 1)
     log_radius = -math.log(torch.finfo(a.dtype).eps) / n
-    t = torch.arange(max(length, a.shape[1]), dtype=a.dtype, device=a.device)
-    inward = torch.exp(-log_radius * t)
-    spectrum = torch.fft.rfft(a * inward[: a.shape[1]], n=n)
-    return torch.fft.irfft(spectrum.reciprocal(), n=n)[:, :length] / inward[:length]
+
+    def inward(count: int) -> Tensor:
+        return torch.exp(-log_radius * torch.arange(count, dtype=a.dtype, device=a.device))
+
+    spectrum = torch.fft.rfft(a * inward(a.shape[1]), n=n)
+    g = torch.fft.irfft(spectrum.reciprocal(), n=n)
+    return first(g, length) / inward(length)
 
 
 def reciprocal_length(length: int, degree: int) -> int:
     """Points at which a denominator is evaluated for so many taps."""
-    return fft.fast_length(max(4 * length, 2 * (degree + 1)))
+    least = max(4 * length, 2 * (degree + 1))
+    return 4 * length + 2 * (degree + 1) if exporting() else fft.fast_length(least)
