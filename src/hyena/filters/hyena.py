@@ -46,8 +46,9 @@ class HyenaFilter(Filter):
         emb_dim: size of the encoding, odd, ≥ 3.
         width, depth: of the FFN; depth counts its linear layers, ≥ 2.
         sine_freq, train_sine_freq: initial ``freq``, and whether it is trained. Higher is rougher.
-            With PyTorch's initial weights, which these are, 4 is as rough as the paper's 14 is with
-            the smaller ones of a `hyena.LanguageModel`; 14 would be noise.
+            The paper's are 14 for language models and 10 for recall, of which `hyena.FilterConfig`
+            has 14: right for the small initial weights of a `hyena.LanguageModel`. With PyTorch's,
+            which these are, 14 would be noise; 4 is about as rough as 14 is there.
         window: multiply by the window at all.
         shift: constant added to the window, so that it never closes.
         fast_decay, slow_decay, train_decay: the window's decays, and whether they are trained.

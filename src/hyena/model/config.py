@@ -37,7 +37,8 @@ class FilterConfig:
     depth: int = 4
     """Linear layers of the filter network."""
     sine_freq: float = 14.0
-    """Initial frequency of the sines; higher gives rougher filters."""
+    """Initial frequency of the sines; higher gives rougher filters. 14 is the paper's for language
+    models, right for their small initial weights; a bare `hyena.HyenaFilter` has others, and 4."""
     train_sine_freq: bool = True
     """Train the sine frequency."""
     window: bool = True
