@@ -26,7 +26,7 @@ INSIDE = {
     "evaluation": {"ops", "filters"},
     "generation": LAYERS | {"data", "files"},
     "model": LAYERS | {"files", "generation"},
-    "distillation": LAYERS | {"model", "plots"},
+    "distillation": LAYERS | {"generation", "model", "plots"},
     "interop": LAYERS | {"model"},
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},

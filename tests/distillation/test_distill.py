@@ -263,7 +263,7 @@ def test_what_cannot_be(model: Any, options: dict[str, Any], message: str) -> No
 
 
 def test_a_folder_is_no_model() -> None:
-    with pytest.raises(TypeError, match=r"^distill: expected a LanguageModel, got str; "):
+    with pytest.raises(TypeError, match=r"^distill: expected a LanguageModel, got 'runs/mine'; "):
         distill("runs/mine")  # type: ignore[arg-type]
 
 

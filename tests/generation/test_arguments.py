@@ -11,6 +11,7 @@ from generation_models import build
 
 from hyena.data import load_tokenizer
 from hyena.generation import Sampling, SequenceState, beam_search, generate, stream
+from hyena.generation.model import Model
 from hyena.model import LanguageModel
 
 BYTES = load_tokenizer("bytes")
@@ -115,6 +116,29 @@ def test_numbers_may_be_of_numpy() -> None:
 def test_what_is_no_model(call: Any, model: Any) -> None:
     with pytest.raises(TypeError, match=r"^model: expected a LanguageModel, got .*; hyena\.load"):
         call(model, [[1]])
+
+
+@pytest.mark.parametrize("name", ["prefill", "step"])
+def test_what_is_asked_of_a_model_is_what_it_takes(name: str) -> None:
+    assert inspect.signature(getattr(Model, name)) == inspect.signature(
+        getattr(LanguageModel, name)
+    )
+
+
+def test_a_compiled_model_and_one_in_a_wrapper_generate() -> None:
+    class Around(torch.nn.Module):
+        def __init__(self, model: LanguageModel) -> None:
+            super().__init__()
+            self.model = model
+
+        def __getattr__(self, name: str) -> Any:
+            inner = self.__dict__["_modules"]["model"]
+            return inner if name == "model" else getattr(inner, name)
+
+    model = build()
+    expected = generate(model, [[1]], max_new_tokens=3)
+    for other in (Around(model), torch.compile(model, backend="eager")):
+        assert generate(other, [[1]], max_new_tokens=3) == expected
 
 
 def test_a_model_generates_by_the_function_of_the_same_name() -> None:

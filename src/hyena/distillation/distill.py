@@ -15,9 +15,9 @@ from hyena.distillation.fit import Fit, check_order, fit
 from hyena.distillation.modes import Modes, rational
 from hyena.filters import DiagonalSSM, HyenaFilter, LongFilter, TransferFunctionTaps
 from hyena.filters.precision import wide
+from hyena.generation.model import check_model
 from hyena.mixers import HyenaOperator
 from hyena.model import FilterConfig, LanguageModel
-from hyena.model.language_model import check_model
 from hyena.ops.arguments import check_numbers, check_tensor, check_whole, shown
 
 Form = Literal["modal", "rational"]
@@ -203,7 +203,7 @@ def check_settings(
     form: str,
 ) -> None:
     """Raises ValueError or TypeError if `distill` would refuse these before it begins."""
-    check_model("distill", model)
+    check_model("distill", model, LanguageModel)
     if not _operators(model):
         raise ValueError("distill: the model has no Hyena layer, so there is nothing to distil")
     for name, value in (("largest", largest), ("length", length), ("state", state)):
@@ -256,7 +256,7 @@ def logit_error(teacher: LanguageModel, student: LanguageModel, inputs: Iterable
     Raises: TypeError if one is no `hyena.LanguageModel`; TypeError or ValueError on other inputs.
     """
     for model in (teacher, student):
-        check_model("logit_error", model)
+        check_model("logit_error", model, LanguageModel)
     if not isinstance(inputs, Iterable):
         raise TypeError(f"logit_error: expected inputs, tensors of ids, got {shown(inputs)}")
     device, V = teacher.embedding.weight.device, teacher.config.vocab_size

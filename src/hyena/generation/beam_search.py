@@ -80,7 +80,7 @@ def beam_search(
     Returns: for each prompt up to ``beam_width`` results, the best first.
     Raises: ValueError as `generate`.
     """
-    check_model(model)
+    check_model("model", model)
     config = model.config
     ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, config.vocab_size)
     check_alternatives(alternatives, config.vocab_size)

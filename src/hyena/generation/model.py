@@ -1,7 +1,7 @@
 """What generation asks of a language model."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,18 +30,27 @@ class Model(Protocol):
 
     @property
     def config(self) -> Config: ...
-    @property
-    def prefill(self) -> Callable[..., tuple[Tensor, ModelState]]: ...
+    def prefill(
+        self,
+        input_ids: Tensor,
+        *,
+        mask: Tensor | None = None,
+        future: int | None = None,
+        keep_inputs: bool = False,
+        last_only: bool = False,
+    ) -> tuple[Tensor, ModelState]: ...
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]: ...
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
-def check_model(model: Any) -> None:
-    """Raises TypeError unless it is a model that can be asked for tokens."""
+def check_model(name: str, model: object, kind: type[nn.Module] = nn.Module) -> None:
+    """Raises TypeError unless it can be asked for tokens and is of this kind, as one that is
+    compiled is of what it was."""
     needed = ("config", "parameters", "prefill", "step")  # which a wrapper may pass on
-    if not (isinstance(model, nn.Module) and all(hasattr(model, name) for name in needed)):
+    of_kind = isinstance(getattr(model, "_orig_mod", model), kind)
+    if not (of_kind and all(hasattr(model, attribute) for attribute in needed)):
         raise TypeError(
-            f"model: expected a LanguageModel, got {shown(model)}; hyena.load reads one from its "
+            f"{name}: expected a LanguageModel, got {shown(model)}; hyena.load reads one from its "
             "folder"
         )
 

@@ -90,7 +90,7 @@ def stream(
     Returns: an iterator of `Event`; its ``generations`` are what `generate` returns.
     Raises: as `generate`, at once where the arguments are wrong.
     """
-    check_model(model)
+    check_model("model", model)
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     vocabulary = model.config.vocab_size
     ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, vocabulary)

@@ -15,14 +15,15 @@ from safetensors.torch import load_file
 from hyena.files import digests
 from hyena.files.records import from_plain, read_json
 from hyena.filters import LengthPolicy
+from hyena.generation.model import check_model
 from hyena.model.config import ModelConfig
-from hyena.model.language_model import LanguageModel, check_model
+from hyena.model.language_model import LanguageModel
 from hyena.model.saved import CONFIG, FORMAT_VERSION, KIND, WEIGHTS, find_model
 
 
 def save(model: LanguageModel, directory: str | Path) -> None:
     """`LanguageModel.save`. Raises: as that; TypeError if it is no `LanguageModel`."""
-    check_model("save", model)
+    check_model("save", model, LanguageModel)
     model.save(directory)
 
 

@@ -289,15 +289,6 @@ class LanguageModel(nn.Module):
             )
 
 
-def check_model(name: str, model: object) -> None:
-    """Raises TypeError unless it is a `LanguageModel`, or stands for one as a compiled one does."""
-    if not isinstance(getattr(model, "_orig_mod", model), LanguageModel):
-        raise TypeError(
-            f"{name}: expected a LanguageModel, got {type(model).__name__}; hyena.load reads one "
-            "from its folder"
-        )
-
-
 def _range(ids: Tensor) -> tuple[int, int]:
     """The least and the largest."""
     if ids.dim() == 1:  # a few, of a step, for which two ops would take longer
