@@ -1,11 +1,14 @@
 """Where documents lie in a packed batch."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from hyena.ops import Backend, Segments, backends, gated_conv, long_conv
 
@@ -130,15 +133,29 @@ def test_segments_on_another_device() -> None:
         Segments.from_cu_seqlens(torch.tensor([0, 6], device="meta"), 2, 3)
 
 
-@pytest.mark.parametrize("backend", [name for name in backends() if name != "naive"])
-def test_the_tape_of_many_documents_is_as_long_as_that_of_few(backend: Backend) -> None:
-    """No node of autograd's graph is a document's own."""
+class Counted(TorchDispatchMode):
+    """How many ops run, and how many bytes they make; views make none."""
 
-    def nodes(documents: int) -> int:
-        ids = torch.arange(240).div(240 // documents, rounding_mode="floor")[None]
+    def __init__(self) -> None:
+        super().__init__()
+        self.ops = self.bytes = 0
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        y = op(*args, **(kwargs or {}))
+        self.ops += 1
+        if not any(x.alias_info for x in op._schema.returns):
+            self.bytes += sum(x.nbytes for x in tree_leaves(y) if isinstance(x, torch.Tensor))
+        return y
+
+
+def work_of(lengths: list[int], backend: Backend) -> tuple[int, int, int]:
+    """Nodes of autograd's graph; ops forward and backward; bytes that these make."""
+    L, D = sum(lengths), 8
+    ids = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))[None]
+    z, k = torch.ones(1, 3 * D, L, requires_grad=True), torch.ones(D, L, requires_grad=True)
+    taps = torch.ones(3 * D, 3, requires_grad=True)
+    with Counted() as counted:
         segments = Segments.from_document_ids(ids)
-        z, k = torch.zeros(1, 6, 240, requires_grad=True), torch.zeros(2, 240, requires_grad=True)
-        taps = torch.zeros(6, 3, requires_grad=True)
         y = gated_conv(z, k, short=(taps, None), segments=segments, backend=backend)
         found, ahead = set(), [y.grad_fn]
         while ahead:
@@ -146,6 +163,25 @@ def test_the_tape_of_many_documents_is_as_long_as_that_of_few(backend: Backend) 
             if node is not None and node not in found:
                 found.add(node)
                 ahead += [before for before, _ in node.next_functions]
-        return len(found)
+        y.sum().backward()
+    return len(found), counted.ops, counted.bytes
 
-    assert nodes(120) == nodes(2)
+
+@pytest.mark.parametrize("backend", [name for name in backends() if name != "naive"])
+def test_many_documents_are_as_much_work_as_few(backend: Backend) -> None:
+    """No node, op or copy of the batch is a document's own; the kernel itself is one op in this."""
+    *few, bytes_of_few = work_of([120, 120], backend)
+    *many, bytes_of_many = work_of([2] * 120, backend)
+    assert many == few
+    assert bytes_of_many < 1.25 * bytes_of_few
+
+
+@pytest.mark.parametrize("backend", [name for name in backends() if name != "naive"])
+def test_documents_of_many_lengths_are_work_in_proportion(backend: Backend) -> None:
+    lengths = list(range(1, 16))  # 120 positions
+    *once, bytes_once = work_of(lengths, backend)
+    *often, bytes_often = work_of(8 * lengths, backend)
+    assert often == once
+    assert bytes_often < 8.5 * bytes_once
+    *longer, _ = work_of(list(range(16, 100)), backend)  # lengths that are near go together
+    assert all(x < 2 * y for x, y in zip(longer, once, strict=True))
