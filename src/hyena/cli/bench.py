@@ -97,7 +97,8 @@ def run(config: Config) -> int:
         cases = generation.cases.chosen(config.lengths, small=config.quick, large=config.large)
         seconds = seconds or generation.run.SECONDS
         where |= generation.run.setting(seconds, repeats)
-        measure = partial(generation.run.run, seconds=seconds, repeats=repeats)
+        one = partial(generation.run.measure, seconds=seconds, repeats=repeats)
+        measure = partial(folder.run, measure=lambda case, _: one(case))
         with_goals = not config.quick
     else:
         suite, what = conv, "convolution"
@@ -112,11 +113,12 @@ def run(config: Config) -> int:
     out = config.out or RESULTS / f"{what}_{hardware()}_{datetime.date.today():%Y-%m-%d}"
     if config.fresh:
         folder.clear(out)
+    folder.open_folder(out, where)
     print(f"ours: {where['backend']} backend, kernel {where['kernel']}; threads: {threads}")
     torch.set_num_threads(threads)
     try:
         with bar("rows") as report:
-            results = measure(cases, out, where, progress=lambda n: report(n, len(cases)))
+            results = measure(cases, out, progress=lambda n: report(n, len(cases)))
     finally:
         torch.set_num_threads(before)
     goals = suite.goals.goals()

@@ -18,7 +18,6 @@ from hyena.bench.processes import Worker
 A = Case("quick", "gated_conv", "forward", "default", 4, 16, ("ours", "public"))
 B = replace(A, length=32)
 TUNED = replace(A, allocator="tuned", contenders=("ours",))
-SETTING = {"threads": 1, "kernel": "none"}
 Request = dict[str, Any]
 
 
@@ -62,7 +61,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Pretended:
 
 def go(cells: list[Case], out: Path, **more: Any) -> tuple[Any, list[str]]:
     lines: list[str] = []
-    return run(cells, out, SETTING, threads=1, say=lines.append, **more), lines
+    return run(cells, out, threads=1, say=lines.append, **more), lines
 
 
 def test_each_row_is_a_file_and_each_allocator_a_process(worker: Pretended, tmp_path: Path) -> None:
@@ -126,11 +125,14 @@ def test_an_interruption_keeps_what_is_done(worker: Pretended, tmp_path: Path) -
 
 
 def test_results_of_another_setting_are_refused(worker: Pretended, tmp_path: Path) -> None:
+    setting = {"threads": 1, "kernel": "none"}
+    folder.open_folder(tmp_path, setting)
     go([A], tmp_path)
     with pytest.raises(ValueError, match="another setting: threads is 2 now and was 1 there"):
-        run([A], tmp_path, {**SETTING, "threads": 2}, threads=1)
+        folder.open_folder(tmp_path, {**setting, "threads": 2})
     folder.clear(tmp_path)
-    run([A], tmp_path, {**SETTING, "threads": 2}, threads=1, say=lambda line: None)
+    folder.open_folder(tmp_path, {**setting, "threads": 2})
+    assert read(tmp_path) == {}
 
 
 def test_a_damaged_file_is_named(worker: Pretended, tmp_path: Path) -> None:

@@ -7,43 +7,38 @@ from typing import Any
 import pytest
 from fake_generation import result
 
-from hyena.bench.folder import CELLS, outcome, read
+from hyena.bench.folder import CELLS, outcome, read, run
 from hyena.bench.generation.cases import Case, chosen, quick
 from hyena.bench.generation.goals import goals
-from hyena.bench.generation.run import run, setting
+from hyena.bench.generation.run import setting
 from hyena.cli import main
 
 Output = pytest.CaptureFixture[str]
 A = Case("planned", ("hyena", "attention"), 1, 16)
 B = Case("grown", ("hyena", "attention"), 1, 16)
-SETTING = {"threads": 1}
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
-    rows: list[Case] = []
+def asked() -> list[Case]:
+    return []
 
-    def measure(row: Case, **options: Any) -> dict[str, Any]:
-        rows.append(row)
+
+def go(asked: list[Case], rows: list[Case], out: Path, **more: Any) -> tuple[Any, list[str]]:
+    def measure(row: Case, _: object) -> dict[str, Any]:
+        asked.append(row)
         return result(row)
 
-    monkeypatch.setattr("hyena.bench.generation.run.measure", measure)
-    return rows
-
-
-def go(rows: list[Case], out: Path, **more: Any) -> tuple[dict[str, Any], list[str]]:
     lines: list[str] = []
-    found = run(rows, out, more.pop("where", SETTING), seconds=1.0, say=lines.append, **more)
-    return found, lines
+    return run(rows, out, measure, say=lines.append, **more), lines
 
 
 def test_each_row_is_a_file_and_is_not_measured_again(asked: list[Case], tmp_path: Path) -> None:
     seen: list[int] = []
-    found, lines = go([A], tmp_path, progress=seen.append)
+    found, lines = go(asked, [A], tmp_path, progress=seen.append)
     assert found == read(tmp_path)
     assert found[A.key]["times"] == result(A)["times"]
     assert lines == ["planned, D=256, batch 1, context 16: hyena 1 ms, attention 30 ms"]
-    found, lines = go([A, B], tmp_path, progress=seen.append)
+    found, lines = go(asked, [A, B], tmp_path, progress=seen.append)
     assert asked == [A, B]
     assert lines[0] == "1 of 2 cases are there already"
     assert set(found) == {A.key, B.key}
@@ -54,19 +49,13 @@ def test_each_row_is_a_file_and_is_not_measured_again(asked: list[Case], tmp_pat
 def test_what_failed_or_has_fewer_contenders_is_measured_again(
     asked: list[Case], tmp_path: Path
 ) -> None:
-    go([Case("planned", ("hyena",), 1, 16)], tmp_path)
-    go([A], tmp_path)
+    go(asked, [Case("planned", ("hyena",), 1, 16)], tmp_path)
+    go(asked, [A], tmp_path)
     assert asked[1:] == [A]
     file = tmp_path / CELLS / f"{A.key}.json"
     file.write_text(json.dumps({**result(A), "failed": "why"}))
-    go([A], tmp_path)
+    go(asked, [A], tmp_path)
     assert asked[2:] == [A]
-
-
-def test_results_of_another_setting_are_refused(asked: list[Case], tmp_path: Path) -> None:
-    go([A], tmp_path)
-    with pytest.raises(ValueError, match="another setting: threads is 2 now and was 1 there"):
-        go([A], tmp_path, where={"threads": 2})
 
 
 def test_an_outcome_in_a_line() -> None:

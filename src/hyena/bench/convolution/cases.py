@@ -4,15 +4,16 @@ Sizes: B batch, D width, L length.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, Literal
 
 from hyena.bench.allocator import Allocator
 
 Work = Literal["gated_conv", "operator", "operator_bf16", "two_lengths", "error"]
 Direction = Literal["forward", "training"]
+Kind = tuple[Work, Direction, Allocator]
 Mode = Literal["a", "b", "c"]
 Suite = Literal["goals", "sweep", "quick"]
 
@@ -39,8 +40,9 @@ them."""
 
 # Contenders by work, direction and allocator. Attention's time does not hang on the allocator, so
 # it stands beside one of them only.
+_BF16: Kind = ("operator_bf16", "forward", "default")
 _FORWARD = ("ours", "ours_recomputed", "torch", "public")
-_LINEUP: dict[tuple[Work, Direction, Allocator], tuple[str, ...]] = {
+_LINEUP: dict[Kind, tuple[str, ...]] = {
     ("gated_conv", "forward", "default"): (*_FORWARD, "sdpa", "sdpa_bf16"),
     ("gated_conv", "forward", "tuned"): _FORWARD,
     ("gated_conv", "training", "default"): ("ours", "torch", "public", "sdpa", "sdpa_bf16"),
@@ -49,7 +51,7 @@ _LINEUP: dict[tuple[Work, Direction, Allocator], tuple[str, ...]] = {
     ("operator", "forward", "tuned"): ("ours", "torch", "public"),
     ("operator", "training", "default"): ("ours", "torch", "public", "block"),
     ("operator", "training", "tuned"): ("ours", "torch", "public", "block"),
-    ("operator_bf16", "forward", "default"): ("ours_out", "public", "block_autocast", "block_bf16"),
+    _BF16: ("ours_out", "public", "block_autocast", "block_bf16"),
     ("operator_bf16", "training", "tuned"): ("ours", "public", "block_autocast", "block_bf16"),
 }
 
@@ -63,8 +65,9 @@ CONV_WIDTH, GROWTH_WIDTH, ERROR_WIDTH, ERROR_BATCH = 256, 64, 64, 2
 
 # Seconds a call that the sweep waits for; the goals wait as long as it takes.
 _PATIENCE = 5.0
-# The whole operator is swept in the modes of the goals, and up to this length.
-_TRAINED_UNDER: dict[Direction, Allocator] = {"forward": "default", "training": "tuned"}
+# The allocators of the goals: that of inference and that of training. The whole operator is swept
+# under them, and up to this length.
+_UNDER: dict[Direction, Allocator] = {"forward": "default", "training": "tuned"}
 _LONGEST_OPERATOR = 1 << 17
 # Peak memory is measured of these, at powers of four: each figure needs a process of its own.
 _MEMORY = ("ours", "torch", "public", "sdpa")
@@ -115,45 +118,28 @@ class Case:
 
 def goals() -> list[Case]:
     """What the goals need, and the modes beside theirs."""
-    conv = ("ours", "torch", "public")
-    operator = ("ours_out", "public", "block")
-    cases: list[Case] = []
+    D, public, block = CONV_WIDTH, ("ours", "torch", "public"), ("ours", "public", "block")
+    some, every = ([(D, L) for L in lengths] for lengths in (CONV_LENGTHS, EVERY_LENGTH))
+    trained = OPERATOR_SIZES[:2]
 
-    def add(
-        work: Work,
-        direction: Direction,
-        allocator: Allocator,
-        width: int,
-        lengths: Sequence[int],
-        contenders: tuple[str, ...],
-    ) -> None:
-        for length in lengths:
-            cases.append(Case("goals", work, direction, allocator, width, length, contenders))
+    def of(kind: Kind, sizes: Iterable[tuple[int, int]], names: tuple[str, ...]) -> list[Case]:
+        return [Case("goals", *kind, width, length, names) for width, length in sizes]
 
-    add("gated_conv", "forward", "default", CONV_WIDTH, CONV_LENGTHS, (*conv, "sdpa"))
-    add("gated_conv", "training", "default", CONV_WIDTH, CONV_LENGTHS, conv)
-    for width, length in OPERATOR_SIZES:
-        add("operator", "forward", "default", width, [length], operator)
-    for width, length in OPERATOR_SIZES[:2]:
-        add("operator", "training", "default", width, [length], ("ours", "public", "block"))
-    bf16 = _LINEUP["operator_bf16", "forward", "default"]
-    add("operator_bf16", "forward", "default", 768, [8192], bf16)
-    for odd, power in ODD_LENGTHS:
-        cases.append(_two_lengths("goals", "forward", "default", CONV_WIDTH, odd, power))
-    for length in EVERY_LENGTH:
-        cases.append(_error("goals", ERROR_WIDTH, length))
-
-    add("gated_conv", "forward", "tuned", CONV_WIDTH, EVERY_LENGTH, conv)
-    add("gated_conv", "training", "tuned", CONV_WIDTH, EVERY_LENGTH, conv)
-    for width, length in OPERATOR_SIZES:
-        add("operator", "forward", "tuned", width, [length], ("ours", "public"))
-    for width, length in OPERATOR_SIZES[:2]:
-        add("operator", "training", "tuned", width, [length], ("ours", "public", "block"))
-    for odd, power in ODD_LENGTHS:
-        cases.append(_two_lengths("goals", "training", "tuned", CONV_WIDTH, odd, power))
-    for length, double in pairwise(GROWTH_LENGTHS):
-        cases.append(_two_lengths("goals", "training", "tuned", GROWTH_WIDTH, length, double))
-    return cases
+    return [
+        *of(("gated_conv", "forward", "default"), some, (*public, "sdpa")),
+        *of(("gated_conv", "training", "default"), some, public),
+        *of(("operator", "forward", "default"), OPERATOR_SIZES, ("ours_out", "public", "block")),
+        *of(("operator", "training", "default"), trained, block),
+        *of(_BF16, [(768, 8192)], _LINEUP[_BF16]),
+        *(_two_lengths("goals", "forward", D, *pair) for pair in ODD_LENGTHS),
+        *(_error("goals", ERROR_WIDTH, length) for length in EVERY_LENGTH),
+        *of(("gated_conv", "forward", "tuned"), every, public),
+        *of(("gated_conv", "training", "tuned"), every, public),
+        *of(("operator", "forward", "tuned"), OPERATOR_SIZES, ("ours", "public")),
+        *of(("operator", "training", "tuned"), trained, block),
+        *(_two_lengths("goals", "training", D, *pair) for pair in ODD_LENGTHS),
+        *(_two_lengths("goals", "training", GROWTH_WIDTH, *x) for x in pairwise(GROWTH_LENGTHS)),
+    ]
 
 
 def sweep(
@@ -161,30 +147,19 @@ def sweep(
 ) -> list[Case]:
     """Every contender over all lengths, shortest first, as far as patience and memory go."""
     cases = []
-    for (work, direction, allocator), contenders in _LINEUP.items():
+    for kind, contenders in _LINEUP.items():
+        work, direction, allocator = kind
         conv = work == "gated_conv"
-        if not conv and allocator != _TRAINED_UNDER[direction]:
+        if not conv and allocator != _UNDER[direction]:
             continue
-        for width in widths:
-            for length in sorted(lengths):
-                if not conv and length > _LONGEST_OPERATOR:
-                    continue
-                with_memory = conv and allocator == "default" and width == max(widths)
-                memory = tuple(name for name in _MEMORY if name in contenders)
-                cases.append(
-                    Case(
-                        "sweep",
-                        work,
-                        direction,
-                        allocator,
-                        width,
-                        length,
-                        contenders,
-                        memory=memory if with_memory and _is_power_of_4(length) else (),
-                        seconds=2.0,
-                        patience=_PATIENCE,
-                    )
-                )
+        peaks = tuple(name for name in _MEMORY if name in contenders)
+        for width, length in product(widths, sorted(lengths)):
+            if not conv and length > _LONGEST_OPERATOR:
+                continue
+            case = Case("sweep", *kind, width, length, contenders, seconds=2.0, patience=_PATIENCE)
+            if conv and allocator == "default" and width == max(widths) and _is_power_of_4(length):
+                case = replace(case, memory=peaks)
+            cases.append(case)
     return cases
 
 
@@ -192,12 +167,11 @@ def quick(widths: Sequence[int] = (8,), lengths: Sequence[int] = (64, 100)) -> l
     """A little of everything, in seconds: to see that the benchmark runs."""
     cases = []
     for width in widths:
-        for (work, direction, allocator), contenders in _LINEUP.items():
-            for length in lengths:
-                cases.append(Case("quick", work, direction, allocator, width, length, contenders))
+        for kind, contenders in _LINEUP.items():
+            cases += [Case("quick", *kind, width, length, contenders) for length in lengths]
         for length in lengths:
-            cases.append(_two_lengths("quick", "training", "default", width, length, 2 * length))
-            cases.append(_error("quick", width, length))
+            two = _two_lengths("quick", "training", width, length, 2 * length)
+            cases += [replace(two, allocator="default"), _error("quick", width, length)]
     cases = [replace(case, seconds=0.02) for case in cases]
     return [replace(cases[0], memory=_MEMORY[:1]), *cases[1:]]
 
@@ -233,20 +207,12 @@ def _is_power_of_4(length: int) -> bool:
     return length >= 1024 and length & (length - 1) == 0 and length.bit_length() % 2 == 1
 
 
-def _two_lengths(
-    suite: Suite,
-    direction: Direction,
-    allocator: Allocator,
-    width: int,
-    length: int,
-    beside: int,
-) -> Case:
+def _two_lengths(suite: Suite, direction: Direction, width: int, length: int, beside: int) -> Case:
     """Ours alone at two lengths, for the ratio of their times; in training the second's memory."""
+    kind: Kind = ("two_lengths", direction, _UNDER[direction])
     names = (f"L={length}", f"L={beside}")
     memory = names[1:] if direction == "training" and suite == "goals" else ()
-    return Case(
-        suite, "two_lengths", direction, allocator, width, length, names, beside, memory=memory
-    )
+    return Case(suite, *kind, width, length, names, beside, memory=memory)
 
 
 def _error(suite: Suite, width: int, length: int) -> Case:

@@ -4,12 +4,9 @@ import math
 from collections.abc import Iterable
 from itertools import pairwise
 
-from hyena.bench.allocator import Allocator
 from hyena.bench.convolution import cases
-from hyena.bench.convolution.cases import Case, Direction, Work
+from hyena.bench.convolution.cases import Case, Kind
 from hyena.bench.goals import Goal, Measure, Measured, Results, faster, growth
-
-_Kind = tuple[Work, Direction, Allocator]
 
 
 def goals() -> list[Goal]:
@@ -28,7 +25,7 @@ def goals() -> list[Goal]:
     def add_faster(
         number: int,
         text: str,
-        kind: _Kind,
+        kind: Kind,
         names: tuple[str, ...],
         sizes: Iterable[tuple[int, int]],
         targets: Iterable[float],
@@ -39,18 +36,18 @@ def goals() -> list[Goal]:
     D, public = cases.CONV_WIDTH, ("ours", "public")
     conv, every = ([(D, L) for L in some] for some in (cases.CONV_LENGTHS, cases.EVERY_LENGTH))
     forward, training = "gated conv forward", "gated conv forward + backward"
-    fresh: _Kind = ("gated_conv", "forward", "default")
-    trained: _Kind = ("gated_conv", "training", "tuned")
+    fresh: Kind = ("gated_conv", "forward", "default")
+    trained: Kind = ("gated_conv", "training", "tuned")
     text = f"{forward}, both in mode (a), spectrum cached, against the public recipe"
     add_faster(1, text, fresh, public, conv, (5.0, 7.0, 20.0))
     tuned = "both in mode (b), against the public recipe"
     add_faster(2, f"{training}, {tuned}", trained, public, conv, (4.5, 5.5, 16.0))
-    kind: _Kind = ("gated_conv", "forward", "tuned")
+    kind: Kind = ("gated_conv", "forward", "tuned")
     add_faster(3, f"{forward}, {tuned}", kind, public, every, [4.0] * len(every))
     add_faster(3, f"{training}, {tuned}", trained, public, every, [3.5] * len(every))
     text = f"{forward}, both in mode (a), spectrum cached, against SDPA"
     add_faster(4, text, fresh, ("ours", "sdpa"), conv, (27.0, 80.0, 550.0))
-    operator: _Kind = ("operator", "forward", "default")
+    operator: Kind = ("operator", "forward", "default")
     names, sizes = ("ours_out", "public"), cases.OPERATOR_SIZES[:4]
     text = "whole operator forward, in mode (c), against the public operator in (a)"
     add_faster(5, text, operator, names, sizes, (2.5, 2.5, 5.5, 2.5))
@@ -60,7 +57,7 @@ def goals() -> list[Goal]:
     text = "bf16 autocast operator forward, in mode (c), against the faster bf16 attention block"
     blocks = ("ours_out", "block_autocast", "block_bf16")
     add_faster(7, text, ("operator_bf16", "forward", "default"), blocks, [(768, 8192)], [7.0])
-    two: tuple[tuple[str, _Kind], ...] = (
+    two: tuple[tuple[str, Kind], ...] = (
         (forward, ("two_lengths", "forward", "default")),
         (training, ("two_lengths", "training", "tuned")),
     )
@@ -81,7 +78,7 @@ def goals() -> list[Goal]:
     return rows
 
 
-def _key(kind: _Kind, width: int, length: int, beside: int | None = None) -> str:
+def _key(kind: Kind, width: int, length: int, beside: int | None = None) -> str:
     return Case("goals", *kind, width, length, (), beside).key
 
 

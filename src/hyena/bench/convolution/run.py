@@ -33,7 +33,6 @@ _GROWTH_OF_FFT = 1.3
 def run(
     cases: Sequence[Case],
     out: Path,
-    setting: Mapping[str, Any],
     *,
     threads: int,
     seconds: float | None = None,
@@ -46,16 +45,14 @@ def run(
 
     Args:
         cases: in any order; they are measured allocator by allocator.
-        out: the folder.
-        setting: what the folder's results must have in common.
+        out: the folder, opened by `hyena.bench.folder.open_folder`.
         threads: of each process.
         seconds: budget of each case's samples; none takes the case's own.
         repeats: samples of a contender at most.
         limits: options of `hyena.bench.convolution.limits.limits`.
 
-    Raises: ValueError if the folder's results are of another setting, or a file is damaged.
+    Raises: ValueError if a file of the folder is damaged.
     """
-    folder.open_folder(out, setting)
     workers = Workers(threads)
     try:
         if not (out / folder.LIMITS).is_file():

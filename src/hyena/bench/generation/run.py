@@ -1,13 +1,10 @@
 """Cases of generation measured in this process, and what is said of them all."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from hyena.bench import folder
 from hyena.bench.folder import Result
 from hyena.bench.generation.cases import Case
 from hyena.bench.generation.mixers import mixer_courses
@@ -35,27 +32,6 @@ def setting(seconds: float, repeats: int | None) -> dict[str, Any]:
         "seconds": seconds,
         "repeats": repeats or "those of the rows",
     }
-
-
-def run(
-    cases: Sequence[Case],
-    out: Path,
-    setting: Mapping[str, Any],
-    *,
-    seconds: float,
-    repeats: int | None = None,
-    progress: Callable[[int], None] | None = None,
-    say: Callable[[str], None] = print,
-) -> dict[str, Result]:
-    """Measures the cases that a folder does not hold yet; see `hyena.bench.folder.run`.
-
-    Args: ``setting``, what the folder's results must have in common; ``seconds`` and ``repeats`` as
-        of `measure`.
-    Raises: ValueError if the folder's results are of another setting, or a file is damaged.
-    """
-    folder.open_folder(out, setting)
-    one = partial(measure, seconds=seconds, repeats=repeats)
-    return folder.run(cases, out, lambda case, _: one(case), progress=progress, say=say)
 
 
 def measure(case: Case, *, seconds: float, repeats: int | None = None) -> Result:
