@@ -99,16 +99,17 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelSta
             "copy, or read the prompt anew"
         )
     try:
-        return _state(metadata, tensors)
-    except NotImplementedError as error:
-        raise ValueError(
-            f"{path} has a layer of the kind {error.args[0]!r}, which this hyena does not know; "
-            "install the version of hyena that wrote it, or a newer one"
-        ) from error
+        state, unknown = _state(metadata, tensors)
     except KeyError as error:
         raise ValueError(f"{path} is damaged: {error} is missing") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+    if unknown:
+        raise ValueError(
+            f"{path} has a layer of the kind {unknown[0]!r}, which this hyena does not know; "
+            "install the version of hyena that wrote it, or a newer one"
+        )
+    return state
 
 
 def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
@@ -120,19 +121,22 @@ def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _state(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> ModelState:
-    """The state of a file; KeyError, TypeError or ValueError if it is damaged, NotImplementedError
-    on a layer that is none of ours."""
+def _state(
+    metadata: Mapping[str, str], tensors: Mapping[str, Tensor]
+) -> tuple[ModelState, list[str]]:
+    """The state of a file, without layers that are none of ours, and the kinds of these; KeyError,
+    TypeError or ValueError if it is damaged."""
     kinds, length = json.loads(metadata["layers"]), int(metadata["length"])
     settings = json.loads(metadata["settings"])
-    layers = []
+    layers, unknown = [], []
     for i, (kind, numbers) in enumerate(zip(kinds, settings, strict=True)):
         if kind not in SPECS:
-            raise NotImplementedError(kind)
+            unknown.append(kind)
+            continue
         name = f"layers.{i}."
         own = {k.removeprefix(name): x for k, x in tensors.items() if k.startswith(name)}
         try:
             layers.append(SPECS[kind].state.from_tensors(own, numbers))
         except KeyError as error:
             raise KeyError(f"{name}{error.args[0]}") from error
-    return ModelState(layers, length)
+    return ModelState(layers, length), unknown
