@@ -199,6 +199,7 @@ def test_help_shows_the_fields_and_their_docstrings(capsys: pytest.CaptureFixtur
         ("d extra", 'unexpected argument "extra"; did you mean --text "extra"?'),
         ("d a few --steps 3", 'unexpected argument "a few"; did you mean --text "a few"?'),
         ("d --steps+=3", 'steps: expected int, got "[3]"'),
+        (f"d --model {'x' * 5000}", f'model: expected options, {{name: value}}, got "{"x" * 80}"'),
         ("d --model+=3", 'model: expected options, {name: value}, got "[3]"'),
         ("d --ids x", 'ids: expected int, got "x"'),
         ("d --ids=", 'ids: expected int, got ""'),

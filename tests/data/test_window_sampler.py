@@ -117,6 +117,8 @@ def test_the_smallest_stream():
         ({"length": 0}, "length: expected at least 1, got 0"),
         ({"batch": 0}, "batch: expected at least 1, got 0"),
         ({"seed": -1}, "seed: expected at least 0, got -1"),
+        ({"seed": 2**63}, "seed: expected at most 9223372036854775807, got 9223372036854775808"),
+        ({"seed": torch.zeros(2)}, r"seed: expected an integer, got tensor\(\[0., 0.\]\)"),
     ],
 )
 def test_bad_settings_of_the_sampler(arguments, message):
@@ -132,3 +134,12 @@ def test_bad_batches():
         sampler.batch(0, rank=2, world=2)
     with pytest.raises(ValueError, match="step: expected at least 0, got -1"):
         sampler.batch(-1)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int64, torch.tensor])
+def test_sizes_may_be_of_numpy_and_pytorch(kind):
+    expected = WindowSampler(stream(2000), 100, batch=4, seed=3).batch(60, 1, 2)
+    sampler = WindowSampler(stream(2000), kind(100), batch=kind(4), seed=kind(3))
+    assert [type(x) for x in (sampler.length, sampler.batch_size, sampler.seed)] == [int] * 3
+    for found, known in zip(sampler.batch(kind(60), kind(1), kind(2)), expected, strict=True):
+        assert torch.equal(found, known)

@@ -3,8 +3,10 @@
 import itertools
 import math
 import re
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from comparison import assert_close
@@ -188,7 +190,7 @@ def test_the_ladder() -> None:
         (
             torch.full((2, 30), math.nan),
             {"order": 2},
-            "fit: the taps of a filter are not finite; did its training diverge?",
+            "fit: the taps of a filter, or their squares, are not finite; did its training ",
         ),
         (
             torch.ones(2, 30),
@@ -203,3 +205,12 @@ def test_the_ladder() -> None:
 def test_what_cannot_be(taps: Tensor, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         fit(taps.double(), **options)
+
+
+@pytest.mark.parametrize("tolerance", [2**64, Fraction(10), np.float32(10)])
+def test_a_tolerance_of_another_kind_is_its_float(tolerance: Any) -> None:
+    taps = torch.randn(2, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found, expected = fit(taps, tolerance=tolerance), fit(taps, tolerance=10.0)
+    for one, other in zip(found.modes, expected.modes, strict=True):
+        assert torch.equal(one, other)
+    assert fit(taps, order=np.int8(2)).order.tolist() == [2, 2]

@@ -137,3 +137,12 @@ def test_sizes_that_are_none(value: Any) -> None:
         fit(taps, tolerance=0.1, largest=value)
     with pytest.raises(ValueError, match=r"^fit: expected a tolerance above 0, got -1$"):
         fit(taps, tolerance=-1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e200])
+def test_taps_that_are_not_finite(value: float) -> None:
+    taps = torch.ones(2, 12, dtype=torch.float64)
+    taps[1, 3] = value
+    for call in (lambda: hankel(taps, 2), lambda: fit(taps, order=2)):
+        with pytest.raises(ValueError, match=r"^(hankel|fit): the taps of a filter, or their"):
+            call()

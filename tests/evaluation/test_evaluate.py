@@ -257,3 +257,41 @@ def test_arguments_of_another_kind():
         evaluate(Bigram(), [3], length=4, stride=2)
     with pytest.raises(ValueError, match=r'^evaluate: expected a device such as "cpu" or "cuda:0"'):
         evaluate(Bigram(), documents([3]), length=4, stride=2, device="x")
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        2**31,
+        1.5,
+        None,
+        "text",
+        [END, 1.5, END],
+        [END, -100, END],  # which PyTorch's loss would leave out
+        [END, 2**64, END],
+        [[END, 1], [2]],
+        {END: 1, 1: 2},
+        torch.tensor(3),
+        torch.zeros(3),
+        np.zeros((3, 2), dtype=np.int64),
+    ],
+)
+def test_what_are_no_token_ids(tokens):
+    with pytest.raises(ValueError, match=r"^evaluate: expected token ids, 0 or more, got [^\n]*$"):
+        evaluate(Bigram(), [(tokens, 9)], length=4, stride=4)
+
+
+@pytest.mark.parametrize("wrong", [3, 1.5, None])
+def test_what_are_no_documents(wrong):
+    with pytest.raises(ValueError, match=r"^evaluate: expected documents \(tokens, bytes of the"):
+        evaluate(Bigram(), wrong, length=4, stride=2)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, torch.tensor, lambda x: np.array(x, np.uint16)])
+def test_tokens_and_sizes_of_any_kind(kind):
+    tokens = [END, 1, 2, 3, 2, 1, 2, END]
+    small = np.uint8(3)
+    expected = evaluate(Bigram(), [(np.array(tokens), 6)], length=3, stride=3, batch=3)
+    assert evaluate(Bigram(), [(kind(tokens), np.uint8(6))], length=small, stride=small) == expected
+    ends = [window.end for window in sliding_windows(300, length=small, stride=small)]
+    assert ends[-1] == 300

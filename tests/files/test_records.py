@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from hyena.files.records import from_plain, read_json, read_record, to_plain, write_record
@@ -76,3 +77,9 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         path.write_text(json.dumps({**to_plain(WHOLE), "format_version": version}))
         with pytest.raises(ValueError, match=message):
             read_record(path, Outer, 4, advice="do")
+
+
+def test_numbers_of_numpy_are_plain() -> None:
+    plain = to_plain({"a": np.int64(3), "b": [np.float32(0.5), True, 2, 1.5], "c": np.float64(2)})
+    assert plain == {"a": 3, "b": [0.5, True, 2, 1.5], "c": 2.0}
+    assert json.dumps(plain) == '{"a": 3, "b": [0.5, true, 2, 1.5], "c": 2.0}'

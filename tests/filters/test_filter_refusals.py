@@ -3,7 +3,9 @@
 import re
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from hyena.filters import (
@@ -55,3 +57,30 @@ def test_more_modes_than_the_period_has() -> None:
     message = "FourierTaps: max_length 9 has 5 modes, but 6 were asked for; lower modes"
     with pytest.raises(ValueError, match=f"^{message}$"):
         FourierTaps(3, 6, 9)
+
+
+@each_filter
+def test_sizes_may_be_of_numpy(kind: type[nn.Module], sizes: dict[str, Any]) -> None:
+    small = {k: np.int8(v) if isinstance(v, int) else v for k, v in sizes.items()}
+    found, expected = kind(**small), kind(**sizes)
+    for name in sizes.keys() - {"taps"}:
+        assert type(getattr(found, name, 0)) in (int, type(getattr(expected, name, 0)))
+    shapes = [tuple(parameter.shape) for parameter in expected.parameters()]
+    assert [tuple(parameter.shape) for parameter in found.parameters()] == shapes
+    assert found(9).shape == expected(9).shape
+
+
+@each_filter
+def test_devices_and_dtypes_that_cannot_be(kind: type[nn.Module], sizes: dict[str, Any]) -> None:
+    for wrong, expected in (
+        ({"device": "é\ud800"}, "a device such as"),
+        ({"device": 2**64}, "a device such as"),
+        ({"dtype": torch.int64}, "a dtype"),
+        ({"dtype": "float32"}, "a dtype"),
+    ):
+        with pytest.raises(ValueError, match=f"^{kind.__name__}: expected {expected}"):
+            kind(**sizes, **wrong)
+
+
+def test_a_shift_beyond_64_bits_is_its_float() -> None:
+    assert bool(HyenaFilter(3, 20, shift=2**64)(9).isfinite().all())

@@ -2,6 +2,8 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import fields
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,7 @@ def test_arguments_of_drawing(arguments: dict[str, Any], message: str) -> None:
     ("arguments", "message"),
     [
         ({"beam_width": 1.5}, "beam_width: expected an integer, got 1.5"),
+        ({"beam_width": 10**19}, "beam_width: expected at most 65536, got 1" + 19 * "0"),
         ({"length_penalty": "1"}, "length_penalty: expected a number, got '1'"),
     ],
 )
@@ -164,3 +167,32 @@ def test_a_model_generates_by_the_function_of_the_same_name() -> None:
 def test_prompts_that_are_no_tokens_are_known_at_once(call: Any, ids: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^prompts: {message}"):
         call(build(), ids)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, torch.tensor])
+def test_whole_numbers_may_be_of_any_library(kind: Callable[[int], Any]) -> None:
+    model = build()
+    options = {"max_new_tokens": 3, "alternatives": 2}
+    given = {name: kind(value) for name, value in options.items()}
+    expected = generate(model, [[1], [2]], seed=4, top_k=9, **options)
+    assert generate(model, [[1], [2]], seed=kind(4), top_k=kind(9), **given) == expected
+    beams = beam_search(model, [[1]], beam_width=kind(2), length_penalty=kind(1), **given)
+    assert beams == beam_search(model, [[1]], beam_width=2, length_penalty=1, **options)
+
+
+def test_a_sampling_keeps_plain_numbers() -> None:
+    drawn = Sampling(torch.tensor(2), np.uint8(9), np.float32(0.5), Fraction(1, 2), 2**64)
+    assert drawn == Sampling(2.0, 9, 0.5, 0.5, 2.0**64)
+    kinds = [type(getattr(drawn, field.name)) for field in fields(drawn)]
+    assert kinds == [float, int, float, float, float]
+    for name in ("temperature", "repetition_penalty", "top_p", "min_p"):
+        for wrong in (10**400, torch.zeros(2), "1"):
+            with pytest.raises(ValueError, match=f"^{name}: expected a number, got [^\\n]*$"):
+                Sampling(**{name: wrong})
+
+
+@pytest.mark.parametrize("name", ["temperature", "repetition_penalty"])
+def test_a_number_beyond_64_bits_is_as_good_as_its_float(name: str) -> None:
+    model = build()
+    (found,) = generate(model, [[1, 2]], max_new_tokens=3, **{name: 2**64})
+    assert found == generate(model, [[1, 2]], max_new_tokens=3, **{name: 2.0**64})[0]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mixer_cases import CASES, D, M, build, each_mixer
@@ -189,3 +190,26 @@ def test_sizes_that_do_not_divide(name: str, options: dict[str, int], message: s
         message += f", got width={D}, head_dim={options['head_dim']}"
     with pytest.raises(ValueError, match=f"^{kind.__name__}: expected {message}$"):
         kind(**{"width": D, **options})
+
+
+@each_mixer
+def test_devices_and_dtypes_that_cannot_be(name: str) -> None:
+    for wrong, expected in (
+        ({"device": "é\ud800"}, "a device such as"),
+        ({"device": 2**64}, "a device such as"),
+        ({"dtype": torch.int64}, "a dtype"),
+        ({"dtype": "float32"}, "a dtype"),
+    ):
+        with pytest.raises(ValueError, match=rf"^\w+: expected {expected} [^\n]*, got [^\n]*$"):
+            CASES[name](**wrong)
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_sizes_may_be_of_numpy(name: str) -> None:
+    kind, more = SPECS[name].type, {"max_length": 20} if name == "hyena" else {}
+    if name == "aft-conv":
+        more = {"taps": 3}
+    found = kind(np.int8(64), **{k: np.int8(v) for k, v in more.items()})
+    expected = kind(64, **more)
+    assert repr(found) == repr(expected)
+    assert found.flops(np.int64(9)) == expected.flops(9)

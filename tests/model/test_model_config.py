@@ -1,9 +1,12 @@
 """What a configuration means and which ones are refused."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import hyena
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
 from hyena.model.config import MIXERS, SSMConfig
 
@@ -101,3 +104,13 @@ def test_what_a_layer_refuses_is_refused_with_its_words(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         LanguageModel(ModelConfig(**values), device="meta")
+
+
+def test_numbers_may_be_of_numpy_and_are_saved(tmp_path: Path) -> None:
+    filter = FilterConfig(width=np.int8(4), emb_dim=np.int8(5), sine_freq=np.float32(2))
+    small = {"vocab_size": 100, "width": 100, "layers": 2, "max_length": 20, "vocab_multiple": 8}
+    config = ModelConfig(**{k: np.int8(v) for k, v in small.items()}, filter=filter)
+    assert (config.padded_vocab, config.hidden, type(config.filter.width)) == (104, 400, int)
+    model = LanguageModel(config)
+    model.save(tmp_path / "model")
+    assert hyena.load(tmp_path / "model").config == config

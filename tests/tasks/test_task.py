@@ -4,11 +4,12 @@ import dataclasses
 import inspect
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from task_solvers import SOLVERS, check_answers
 
-from hyena.tasks import IGNORE, TASKS, Batch, Task, TaskConfig, build_task
+from hyena.tasks import IGNORE, TASKS, Batch, Task, TaskConfig, build_task, exact_match
 from hyena.tasks.splits import in_test
 from hyena.tasks.task import CLASSES, READS
 
@@ -202,3 +203,19 @@ def test_a_shown_prompt_is_one_line_with_its_answer(name: str, long: bool) -> No
     assert 20 < len(line) < 800
     if sizes and name != "multi-query-recall":
         assert ("…" in line) == long
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float32, torch.complex64])
+def test_answers_that_are_no_tokens_are_refused(dtype: torch.dtype) -> None:
+    batch = sample(build_task(TaskConfig(name="recall", length=8, vocab_size=6)), 2, "train")
+    predicted = torch.zeros(batch.targets.shape).to(dtype)
+    with pytest.raises(ValueError, match=rf"^exact_match: expected a predicted .* of {dtype}$"):
+        exact_match(predicted, batch)
+
+
+@every_size
+def test_sizes_may_be_of_numpy(sizes: dict[str, Any]) -> None:
+    small = {k: np.uint8(v) if type(v) is int and v < 256 else v for k, v in sizes.items()}
+    one, other = (sample(build_task(TaskConfig(**given)), 3, "train") for given in (small, sizes))
+    for found, expected in zip(one, other, strict=True):
+        assert torch.equal(found.nan_to_num(), expected.nan_to_num())

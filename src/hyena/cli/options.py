@@ -5,6 +5,7 @@ the dataclasses, and prints help and configuration.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
@@ -224,7 +225,7 @@ def _value(name: str, text: str, hint: Any) -> Any:
         return None if text == "null" and NoneType in kinds else text
     if any(text in get_args(kind) for kind in kinds):  # of a choice, such as '32'
         return text
-    if is_dataclass(hint) and Path(text).is_file():
+    if is_dataclass(hint) and os.path.isfile(text):  # False of a name that is too long
         return _file(text)
     return _yaml(name, text)
 

@@ -5,10 +5,11 @@ from operator import index
 from typing import Any, SupportsFloat
 
 
-def whole_number(name: str, value: Any, least: int | None = None) -> int:
-    """The value as an int, be it of NumPy or PyTorch.
+def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """The value as an int, be it of NumPy or PyTorch: what is kept, rather than the value itself.
 
-    Raises: ValueError if it is something else, a truth value too, or below ``least``.
+    Raises: ValueError if it is something else, a truth value too, below ``least`` or above
+        ``most``.
     """
     try:
         if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
@@ -18,6 +19,8 @@ def whole_number(name: str, value: Any, least: int | None = None) -> int:
         raise ValueError(f"{name}: expected an integer, got {shown(value)}") from error
     if least is not None and number < least:
         raise ValueError(f"{name}: expected at least {least}, got {number}")
+    if most is not None and number > most:
+        raise ValueError(f"{name}: expected at most {most}, got {number}")
     return number
 
 
@@ -47,10 +50,17 @@ def token_ids(name: str, ids: Any, vocab_size: int, advice: str = "") -> list[in
     return values
 
 
-def check_number(name: str, value: Any) -> None:
-    """Raises ValueError if the value is no number."""
-    if not isinstance(value, SupportsFloat):
-        raise ValueError(f"{name}: expected a number, got {shown(value)}")
+def number(name: str, value: Any) -> float:
+    """The value as a float, be it of NumPy or PyTorch: what is kept, rather than the value itself.
+
+    Raises: ValueError if it is no number, or one beyond the largest float.
+    """
+    try:
+        if isinstance(value, SupportsFloat):
+            return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # as of several numbers
+        pass
+    raise ValueError(f"{name}: expected a number, got {shown(value)}")
 
 
 def shown(value: Any) -> str:

@@ -57,9 +57,9 @@ class WindowSampler:
         *,
         cross_documents: bool = False,
     ) -> None:
-        for name, value, least in (("length", length, 1), ("batch", batch, 1), ("seed", seed, 0)):
-            if not least <= whole_number(f"WindowSampler: {name}", value) < 2**63:
-                raise ValueError(f"WindowSampler: {name}: expected at least {least}, got {value}")
+        length = whole_number("WindowSampler: length", length, 1, 2**63 - 1)
+        batch = whole_number("WindowSampler: batch", batch, 1, 2**63 - 1)
+        seed = whole_number("WindowSampler: seed", seed, 0, 2**63 - 1)
         n_targets = len(tokens.tokens) - 1
         if n_targets < length:
             raise ValueError(
@@ -84,8 +84,9 @@ class WindowSampler:
 
         Raises: ValueError if an argument is out of range or ``world`` does not divide the batch.
         """
-        for name, value, least in (("step", step, 0), ("rank", rank, None), ("world", world, None)):
-            whole_number(f"WindowSampler.batch: {name}", value, least)
+        step = whole_number("WindowSampler.batch: step", step, 0)
+        rank = whole_number("WindowSampler.batch: rank", rank)
+        world = whole_number("WindowSampler.batch: world", world)
         if world < 1 or not 0 <= rank < world:
             raise ValueError(f"WindowSampler.batch: rank {rank} is not one of {world} ranks")
         if self.batch_size % world:

@@ -208,7 +208,7 @@ def check_settings(
         raise ValueError("distill: the model has no Hyena layer, so there is nothing to distil")
     for name, value in (("largest", largest), ("length", length), ("state", state)):
         if name == "largest" or value is not None:
-            check_whole("distill", name, value, None)
+            check_whole(f"distill: {name}", value, None)
     if tolerance is not None:
         check_numbers("distill", tolerance=tolerance)
     if not isinstance(form, str) or form not in get_args(Form):

@@ -59,17 +59,16 @@ def fit(
     C, K = check_taps("fit", taps)
     if K < 4:
         raise ValueError(f"fit: expected 4 taps or more beside that of lag 0, got {K}")
-    if not bool(taps.isfinite().all()):
-        raise ValueError("fit: the taps of a filter are not finite; did its training diverge?")
     if (tolerance is None) == (order is None):
         raise ValueError("fit: expected a tolerance or an order, and not both")
-    check_whole("fit", "largest", largest)
+    largest = check_whole("fit: largest", largest)
     if tolerance is not None:
-        check_numbers("fit", tolerance=tolerance)
-        if tolerance <= 0:
+        (wanted,) = check_numbers("fit", tolerance=tolerance)
+        if wanted <= 0:
             raise ValueError(f"fit: expected a tolerance above 0, got {tolerance}")
+        tolerance = wanted
     if order is not None:
-        check_order(order, K)
+        order = check_order(order, K)
     most = min(largest, _limit(K)) if order is None else order
     found = []
     for part in torch.arange(C).split(_TOGETHER):
@@ -87,15 +86,17 @@ def fit(
     return Fit(all_modes, *others)
 
 
-def check_order(order: int, taps: int) -> None:
-    """Raises ValueError if filters with so many taps beside that of lag 0 cannot have the order."""
+def check_order(order: int, taps: int) -> int:
+    """The order as an int. Raises ValueError if filters with so many taps beside that of lag 0
+    cannot have it."""
     limit = _limit(taps)
-    check_whole("fit", "order", order, None)
+    order = check_whole("fit: order", order, None)
     if order < 2 or order % 2 or order > limit:
         raise ValueError(
             f"an order of {order} was asked for, but filters of {taps + 1} taps have even orders "
             f"from 2 to {limit}; choose one of these"
         )
+    return order
 
 
 def _limit(taps: int) -> int:

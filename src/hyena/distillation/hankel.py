@@ -62,8 +62,8 @@ def hankel(taps: Tensor, order: int, *, most: int = 512) -> Hankel:
     Raises: TypeError or ValueError on others.
     """
     C, K = check_taps("hankel", taps)
-    check_whole("hankel", "order", order)
-    check_whole("hankel", "most", most)
+    order = check_whole("hankel: order", order)
+    most = check_whole("hankel: most", most)
     if K < 2:
         raise ValueError(f"hankel: expected 2 taps or more, got {K}")
     half = K // 2
@@ -83,12 +83,18 @@ def hankel(taps: Tensor, order: int, *, most: int = 512) -> Hankel:
 
 
 def check_taps(name: str, taps: Tensor) -> tuple[int, int]:
-    """C and K. Raises: TypeError or ValueError unless taps are (C, K), C ≥ 1, of float64."""
+    """C and K. Raises: TypeError or ValueError unless taps are (C, K), C ≥ 1, of float64, with
+    finite squares."""
     check_tensor(name, "taps", taps)
     if taps.dim() != 2 or taps.dtype != torch.float64 or not len(taps) or taps.is_meta:
         raise ValueError(
             f"{name}: expected taps (C, K) of float64, got {tuple(taps.shape)} of {taps.dtype} on "
             f"{taps.device}"
+        )
+    if not bool(taps.square().sum(dim=1).isfinite().all()):
+        raise ValueError(
+            f"{name}: the taps of a filter, or their squares, are not finite; did its training "
+            "diverge?"
         )
     return taps.shape[0], taps.shape[1]
 

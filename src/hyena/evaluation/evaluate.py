@@ -71,9 +71,9 @@ def sliding_windows(targets: int, *, length: int, stride: int) -> Iterator[Windo
 
     Raises: ValueError unless 1 <= stride <= length.
     """
-    check_whole("evaluate", "length", length)
-    check_whole("evaluate", "stride", stride, None)
-    check_whole("evaluate", "targets", targets, 0, 2**63)
+    length = check_whole("evaluate: length", length)
+    stride = check_whole("evaluate: stride", stride, None)
+    targets = check_whole("evaluate: targets", targets, 0, 2**63)
     if not 1 <= stride <= length:
         raise ValueError(f"stride: expected 1 to length, got stride={stride}, length={length}")
     scored = 0
@@ -125,7 +125,7 @@ def evaluate(
     """
     if not callable(model):
         raise TypeError(f"evaluate: expected a model that can be called, got {model!r:.40}")
-    check_whole("evaluate", "batch", batch)
+    batch = check_whole("evaluate: batch", batch)
     next(sliding_windows(1, length=length, stride=stride))  # a bad stride is told before any work
     where = checked_device("evaluate", device) if device is not None else _device_of(model)
     n_documents = n_bytes = n_targets = 0
@@ -133,23 +133,12 @@ def evaluate(
 
     def items() -> Iterator[_Item]:
         nonlocal n_documents, n_bytes
-        for document in documents:
-            if not isinstance(document, tuple | list) or len(document) != 2:
-                raise ValueError(
-                    "evaluate: expected documents (tokens, bytes of the text), got "
-                    f"{shown(document)}"
-                )
-            tokens, size = document
-            check_whole("evaluate", "bytes of a text", size, 0, 2**63)
-            if len(tokens) < 2:
-                raise ValueError(
-                    f"evaluate: document {n_documents} has {len(tokens)} tokens; a document is "
-                    f"end_of_text, its tokens, end_of_text"
-                )
+        for document in _each(documents):
+            tokens, count, size = _checked(n_documents, document)
             n_documents += 1
-            n_bytes += int(size)
-            for window in sliding_windows(len(tokens) - 1, length=length, stride=stride):
-                piece = np.asarray(tokens[window.start : window.end + 1]).astype(np.int64)
+            n_bytes += size
+            for window in sliding_windows(count - 1, length=length, stride=stride):
+                piece = _token_ids(tokens, window.start, window.end + 1)
                 yield _Item(piece, window.score_from - window.start)
 
     mode = evaluation_mode(model) if isinstance(model, nn.Module) else nullcontext()
@@ -170,6 +159,52 @@ def evaluate(
         bytes=n_bytes,
         documents=n_documents,
     )
+
+
+def _each(documents: Any) -> Iterator[Any]:
+    try:
+        return iter(documents)
+    except TypeError as error:
+        raise _no_documents(documents) from error
+
+
+def _no_documents(found: object) -> ValueError:
+    return ValueError(
+        f"evaluate: expected documents (tokens, bytes of the text), got {shown(found)}"
+    )
+
+
+def _checked(index: int, document: Any) -> tuple[Any, int, int]:
+    """A document's tokens, how many they are, and the bytes of its text."""
+    if not isinstance(document, tuple | list) or len(document) != 2:
+        raise _no_documents(document)
+    tokens, size = document
+    size = check_whole("evaluate: bytes of a text", size, 0, 2**63)
+    try:
+        count = len(tokens)
+    except TypeError as error:
+        raise _no_tokens(tokens) from error
+    if count < 2:
+        raise ValueError(
+            f"evaluate: document {index} has {count} tokens; a document is end_of_text, its "
+            "tokens, end_of_text"
+        )
+    return tokens, count, size
+
+
+def _token_ids(tokens: Any, start: int, end: int) -> NDArray[np.int64]:
+    """Some of a document's. Raises: ValueError if they are no whole numbers from 0 on."""
+    try:
+        found = np.asarray(tokens[start:end])
+    except (TypeError, ValueError, RuntimeError) as error:  # such as rows of several lengths
+        raise _no_tokens(tokens) from error
+    if found.ndim != 1 or found.dtype.kind not in "iu" or found.min() < 0:
+        raise _no_tokens(tokens)
+    return found.astype(np.int64)
+
+
+def _no_tokens(found: object) -> ValueError:
+    return ValueError(f"evaluate: expected token ids, 0 or more, got {shown(found)}")
 
 
 def _of_one_length(items: Iterable[_Item], batch: int) -> Iterator[list[_Item]]:

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import types
 import typing
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,6 +75,10 @@ def to_plain(value: object) -> Any:
         return {name: to_plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)  # of NumPy, which JSON does not know
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return float(value)
     return str(value) if isinstance(value, Path) else value
 
 

@@ -4,7 +4,7 @@ Sizes: D channels, F filters a channel, n numbers in the state of a channel, L l
 """
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hyena.filters.exponentials import exponential_sum, step_factor, sum_of_exponentials
 from hyena.filters.flops import POWER, PRODUCT, FilterFlops
 from hyena.filters.precision import wide, without_autocast
-from hyena.ops.arguments import check_numbers, check_size, check_sizes
+from hyena.ops.arguments import check_numbers, check_size, check_sizes, placement
 
 _REAL_PART = -0.5  # of every pole at first
 
@@ -60,8 +60,10 @@ class DiagonalSSM(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("DiagonalSSM", channels=channels, filters=filters, state=state)
-        check_numbers("DiagonalSSM", dt_min=dt_min, dt_max=dt_max)
+        channels, filters, state = check_sizes(
+            "DiagonalSSM", channels=channels, filters=filters, state=state
+        )
+        dt_min, dt_max = check_numbers("DiagonalSSM", dt_min=dt_min, dt_max=dt_max)
         if state % 2:
             raise ValueError(
                 f"DiagonalSSM: expected an even state ≥ 2, since poles come in pairs, got {state}"
@@ -74,7 +76,7 @@ class DiagonalSSM(nn.Module):
             raise ValueError(f'DiagonalSSM: expected initial "lin" or "inv", got {initial!r}')
         self.channels, self.filters, self.state = channels, filters, state
         self.dt_min, self.dt_max, self.initial = dt_min, dt_max, initial
-        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        place = placement("DiagonalSSM", device, dtype)
         poles = (filters, channels, state // 2)
         self.log_step = nn.Parameter(torch.empty(filters, channels, **place))
         self.log_decay = nn.Parameter(torch.full(poles, math.log(-_REAL_PART), **place))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hyena.filters.flops import FilterFlops
 from hyena.filters.lengths import first
 from hyena.filters.precision import wide
-from hyena.ops.arguments import check_size, check_sizes
+from hyena.ops.arguments import check_size, check_sizes, placement
 
 
 class ExplicitTaps(nn.Module):
@@ -36,8 +36,11 @@ class ExplicitTaps(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("ExplicitTaps", channels=channels, taps=taps, filters=filters)
-        self.weight = nn.Parameter(torch.empty(filters, channels, taps, device=device, dtype=dtype))
+        channels, taps, filters = check_sizes(
+            "ExplicitTaps", channels=channels, taps=taps, filters=filters
+        )
+        place = placement("ExplicitTaps", device, dtype)
+        self.weight = nn.Parameter(torch.empty(filters, channels, taps, **place))
         self.draw()
 
     @torch.no_grad()

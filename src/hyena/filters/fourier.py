@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hyena.filters.flops import FilterFlops, real_fft
 from hyena.filters.lengths import first
 from hyena.filters.precision import wide, without_autocast
-from hyena.ops.arguments import LONGEST, check_size, check_sizes
+from hyena.ops.arguments import LONGEST, check_size, check_sizes, placement
 
 
 class FourierTaps(nn.Module):
@@ -44,17 +44,18 @@ class FourierTaps(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("FourierTaps", channels=channels, modes=modes, filters=filters)
-        check_sizes("FourierTaps", most=LONGEST, max_length=max_length)
+        channels, modes, filters = check_sizes(
+            "FourierTaps", channels=channels, modes=modes, filters=filters
+        )
+        (max_length,) = check_sizes("FourierTaps", most=LONGEST, max_length=max_length)
         if modes > max_length // 2 + 1:
             raise ValueError(
                 f"FourierTaps: max_length {max_length} has {max_length // 2 + 1} modes, but "
                 f"{modes} were asked for; lower modes"
             )
         self.max_length = max_length
-        self.weight = nn.Parameter(
-            torch.empty(filters, channels, modes, 2, device=device, dtype=dtype)
-        )
+        place = placement("FourierTaps", device, dtype)
+        self.weight = nn.Parameter(torch.empty(filters, channels, modes, 2, **place))
         self.draw()
 
     @torch.no_grad()

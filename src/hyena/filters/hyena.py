@@ -5,7 +5,6 @@ Sizes: D channels, F filters a channel (order − 1), L length, W width of the n
 
 import math
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from hyena.filters.flops import FilterFlops
 from hyena.filters.network import sine_network, window, windowed
 from hyena.filters.plain import call_in, matrix_of
 from hyena.filters.precision import wide, without_autocast
-from hyena.ops.arguments import DEEPEST, LONGEST, check_numbers, check_size, check_sizes
+from hyena.ops.arguments import DEEPEST, LONGEST, check_numbers, check_size, check_sizes, placement
 
 _POLICIES = ("error", "extrapolate", "interpolate")
 _LARGE = 1e30  # settings that float32 holds
@@ -90,17 +89,24 @@ class HyenaFilter(Filter):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("HyenaFilter", channels=channels, filters=filters, width=width, emb_dim=emb_dim)
-        check_sizes("HyenaFilter", most=LONGEST, max_length=max_length)
-        check_sizes("HyenaFilter", most=DEEPEST, depth=depth)
+        channels, filters, width, emb_dim = check_sizes(
+            "HyenaFilter", channels=channels, filters=filters, width=width, emb_dim=emb_dim
+        )
+        (max_length,) = check_sizes("HyenaFilter", most=LONGEST, max_length=max_length)
+        (depth,) = check_sizes("HyenaFilter", most=DEEPEST, depth=depth)
         if emb_dim < 3 or emb_dim % 2 == 0:
             raise ValueError(
                 f"HyenaFilter: expected an odd emb_dim ≥ 3 (time, cosines, sines), got {emb_dim}"
             )
         if depth < 2:
             raise ValueError(f"HyenaFilter: expected depth ≥ 2 linear layers, got {depth}")
-        check_numbers("HyenaFilter", fast_decay=fast_decay, slow_decay=slow_decay)
-        check_numbers("HyenaFilter", sine_freq=sine_freq, shift=shift)
+        fast_decay, slow_decay, sine_freq, shift = check_numbers(
+            "HyenaFilter",
+            fast_decay=fast_decay,
+            slow_decay=slow_decay,
+            sine_freq=sine_freq,
+            shift=shift,
+        )
         for name, value in (("sine_freq", sine_freq), ("shift", shift)):
             if abs(value) > _LARGE:
                 raise ValueError(f"HyenaFilter: expected {name} up to {_LARGE}, got {value}")
@@ -113,7 +119,7 @@ class HyenaFilter(Filter):
             raise ValueError(
                 f"length_policy={length_policy!r} is unknown; expected {', '.join(_POLICIES)}"
             )
-        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        place = placement("HyenaFilter", device, dtype)
         self.channels, self.filters, self.max_length = channels, filters, max_length
         self.emb_dim, self.window, self.shift = emb_dim, window, shift
         self.normalized, self.bidirectional = normalized, bidirectional
@@ -123,7 +129,7 @@ class HyenaFilter(Filter):
         self.layers = nn.ModuleList([nn.Linear(a, b, **place) for a, b in pairwise(sizes)])
         self.layers.append(nn.Linear(width, filters * channels, bias=False, **place))
         self.sine_freq = nn.Parameter(
-            torch.full((width,), float(sine_freq), **place), requires_grad=train_sine_freq
+            torch.full((width,), sine_freq, **place), requires_grad=train_sine_freq
         )
         self.skip = nn.Parameter(torch.randn(filters, channels, **place))
 

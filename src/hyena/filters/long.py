@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hyena.filters.filter import Filter
 from hyena.filters.flops import FilterFlops
 from hyena.filters.precision import without_autocast
-from hyena.ops.arguments import LONGEST, check_size, check_sizes
+from hyena.ops.arguments import LONGEST, check_size, check_sizes, placement
 from hyena.ops.observed import is_hooked
 from hyena.ops.stepping.recurrence import Recurrence, recurrence_of
 
@@ -65,8 +65,8 @@ class LongFilter(Filter):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("LongFilter", channels=channels, filters=filters)
-        check_sizes("LongFilter", most=LONGEST, max_length=max_length)
+        channels, filters = check_sizes("LongFilter", channels=channels, filters=filters)
+        (max_length,) = check_sizes("LongFilter", most=LONGEST, max_length=max_length)
         if not isinstance(length_policy, str) or length_policy not in ("error", "extrapolate"):
             raise ValueError(
                 f"LongFilter: length_policy={length_policy!r}, but filters of this kind know "
@@ -75,7 +75,8 @@ class LongFilter(Filter):
         self.taps = taps
         self.channels, self.filters, self.max_length = channels, filters, max_length
         self.length_policy = length_policy
-        self.skip = nn.Parameter(torch.randn(filters, channels, device=device, dtype=dtype))
+        place = placement("LongFilter", device, dtype)
+        self.skip = nn.Parameter(torch.randn(filters, channels, **place))
 
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length)."""

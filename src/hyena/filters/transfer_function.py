@@ -21,7 +21,7 @@ from hyena.filters.flops import RECIPROCAL, FilterFlops, real_fft, spectrum_prod
 from hyena.filters.lengths import first
 from hyena.filters.precision import wide, widest, without_autocast
 from hyena.ops import fft, long_conv
-from hyena.ops.arguments import check_size, check_sizes
+from hyena.ops.arguments import check_size, check_sizes, placement
 from hyena.ops.observed import exporting
 
 # A pole so close to zero is moved out to this modulus: its powers vanish at once, and a weight is
@@ -63,8 +63,10 @@ class TransferFunctionTaps(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("TransferFunctionTaps", channels=channels, degree=degree, filters=filters)
-        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        channels, degree, filters = check_sizes(
+            "TransferFunctionTaps", channels=channels, degree=degree, filters=filters
+        )
+        place = placement("TransferFunctionTaps", device, dtype)
         self.reflection = nn.Parameter(torch.empty(filters, channels, degree, **place))
         self.numerator = nn.Parameter(torch.empty(filters, channels, degree + 1, **place))
         self.kept = ParameterCache()

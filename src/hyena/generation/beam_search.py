@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from hyena.data.arguments import check_number, whole_number
+from hyena.data.arguments import number, whole_number
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.generation.continuation import Continuation, Ending
@@ -26,6 +26,7 @@ from hyena.generation.results import Finished
 from hyena.generation.sampling import Alternatives, check_alternatives, likeliest, logprobs
 
 _LARGEST_PENALTY = 20  # no power of a length with it overflows
+_MOST_BEAMS = 1 << 16  # more would take hours, not find more
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def beam_search(
     Args:
         model, prompts, tokenizer, max_new_tokens, stop, stop_tokens, alternatives: as in
             `generate`.
-        beam_width: beams of a prompt; with 1 the likeliest token is taken each time.
+        beam_width: beams of a prompt, at most 65,536; with 1 each token taken is the likeliest.
         length_penalty: exponent, at least 0, of the length in the score. 0 compares probabilities,
             which favours short texts; 1 compares mean log-probabilities a token.
 
@@ -83,12 +84,12 @@ def beam_search(
     check_model("model", model)
     config = model.config
     ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, config.vocab_size)
-    check_alternatives(alternatives, config.vocab_size)
-    check_number("length_penalty", length_penalty)
-    beam_width = whole_number("beam_width", beam_width, 1)
-    if not 0 <= length_penalty < float("inf"):
+    alternatives = check_alternatives(alternatives, config.vocab_size)
+    penalty = number("length_penalty", length_penalty)
+    beam_width = whole_number("beam_width", beam_width, 1, _MOST_BEAMS)
+    if not 0 <= penalty < float("inf"):
         raise ValueError(f"length_penalty: expected at least 0, got {length_penalty}")
-    if length_penalty > _LARGEST_PENALTY:
+    if penalty > _LARGEST_PENALTY:
         raise ValueError(
             f"length_penalty: expected at most {_LARGEST_PENALTY}, got {length_penalty}"
         )
@@ -98,7 +99,7 @@ def beam_search(
         return []
     most = ending.max_new_tokens
     check_room(config, max(map(len, ids)), most)
-    searches = [_Search(beam_width, length_penalty, ending, alternatives, own) for own in ids]
+    searches = [_Search(beam_width, penalty, ending, alternatives, own) for own in ids]
     with evaluation_mode(cast(nn.Module, model)):
         for places in batches(config, ids):
             _search(model, [ids[i] for i in places], [searches[i] for i in places], most)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyena.data.arguments import check_number, whole_number
+from hyena.data.arguments import number, whole_number
 from hyena.ops.arguments import check_tensor
 
 Alternatives = list[tuple[int, float]]
@@ -39,17 +39,17 @@ class Sampling:
     the token likelier, so that it becomes x · θ. Above 1 discourages repetition, 1 does nothing."""
 
     def __post_init__(self) -> None:
-        check_number("temperature", self.temperature)
-        check_number("repetition_penalty", self.repetition_penalty)
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
+            value = getattr(self, name)
+            if value is not None or name in ("temperature", "repetition_penalty"):
+                object.__setattr__(self, name, number(name, value))
         if not self.temperature >= 0:
             raise ValueError(f"temperature: expected at least 0, got {self.temperature}")
         if self.top_k is not None:
-            whole_number("top_k", self.top_k, 1)
+            object.__setattr__(self, "top_k", whole_number("top_k", self.top_k, 1))
         for name, share in (("top_p", self.top_p), ("min_p", self.min_p)):
-            if share is not None:
-                check_number(name, share)
-                if not 0 < share <= 1:
-                    raise ValueError(f"{name}: expected 0 < {name} ≤ 1, got {share}")
+            if share is not None and not 0 < share <= 1:
+                raise ValueError(f"{name}: expected 0 < {name} ≤ 1, got {share}")
         if not 0 < self.repetition_penalty < math.inf:
             raise ValueError(
                 f"repetition_penalty: expected more than 0, got {self.repetition_penalty}"
@@ -127,12 +127,14 @@ def _widened(logits: Tensor) -> Tensor:
     return (logits.cpu() if logits.device.type == "mps" else logits).detach().double()
 
 
-def check_alternatives(count: Any, vocab_size: int) -> None:
-    """Raises ValueError if so many likeliest tokens cannot be listed."""
-    if not 0 <= whole_number("alternatives", count) <= vocab_size:
+def check_alternatives(count: Any, vocab_size: int) -> int:
+    """``count`` as an int. Raises ValueError if so many likeliest tokens cannot be listed."""
+    count = whole_number("alternatives", count)
+    if not 0 <= count <= vocab_size:
         raise ValueError(
             f"alternatives: expected 0 to {vocab_size}, the size of the vocabulary, got {count}"
         )
+    return count
 
 
 def logprobs(logits: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ def stream(
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     vocabulary = model.config.vocab_size
     ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, vocabulary)
-    check_alternatives(alternatives, vocabulary)
+    alternatives = check_alternatives(alternatives, vocabulary)
     ids = prompt_ids(prompts, tokenizer, vocabulary, begin=state is None)
     starts = _starts(state, len(ids))
     require_tokens([p for p, s in zip(ids, starts, strict=True) if s is None])
@@ -106,7 +106,7 @@ def stream(
     # Rows that begin anew are padded to the longest; those with a state are not.
     known = [len(row.prompt) + (row.start.model.length if row.start else 0) for row in rows]
     if known:
-        check_room(model.config, max(known), max_new_tokens, feed_last=return_state)
+        check_room(model.config, max(known), ending.max_new_tokens, feed_last=return_state)
     return Stream(_events(model, rows, sampling, alternatives, return_state), rows)
 
 

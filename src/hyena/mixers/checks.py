@@ -86,27 +86,27 @@ def check_no_gradient(name: str, module: nn.Module, u: Tensor) -> None:
         )
 
 
-def check_dropout(name: str, dropout: Any) -> None:
-    """Raises ValueError unless dropout is a probability below 1."""
+def check_dropout(name: str, dropout: Any) -> float:
+    """``dropout`` as a float. Raises ValueError unless it is a probability below 1."""
     if not (isinstance(dropout, Real) and 0 <= float(dropout) < 1):
         raise ValueError(f"{name}: expected 0 ≤ dropout < 1, got {shown(dropout)}")
+    return float(dropout)
 
 
-def checked_head_dim(
+def check_heads(
     name: str, width: int, head_dim: int | None, *, times: int = 1, even: bool = False
-) -> int:
-    """``head_dim``, or by default 64, or ``width`` if that is smaller. Raises ValueError unless it
-    divides ``times`` · width, and is even if it has to be."""
-    check_sizes(name, width=width)
-    head_dim = min(64, width) if head_dim is None else head_dim
-    check_sizes(name, head_dim=head_dim)
+) -> tuple[int, int]:
+    """``width`` and ``head_dim``, by default 64, or ``width`` if that is smaller. Raises ValueError
+    unless it divides ``times`` · width, and is even if it has to be."""
+    (width,) = check_sizes(name, width=width)
+    (head_dim,) = check_sizes(name, head_dim=min(64, width) if head_dim is None else head_dim)
     if times * width % head_dim or (even and head_dim % 2):
         kind, whole = "an even" if even else "a", "width" if times == 1 else f"{times} · width"
         raise ValueError(
             f"{name}: expected {kind} head_dim that divides {whole}, got width={width}, "
             f"head_dim={head_dim}"
         )
-    return head_dim
+    return width, head_dim
 
 
 def check_token(name: str, u: Tensor, width: int, state: Any) -> None:

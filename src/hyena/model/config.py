@@ -1,12 +1,13 @@
 """What a language model is made of."""
 
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Real
 from operator import attrgetter
 from typing import Literal, get_args
 
 from hyena.filters import LengthPolicy
 from hyena.mixers import SPECS
+from hyena.ops.arguments import check_whole
 
 MIXERS = tuple(sorted(SPECS, key=lambda name: (name not in ("hyena", "attention"), name)))
 FilterKind = Literal["hyena", "explicit", "fourier", "s4d", "transfer-function"]
@@ -124,10 +125,13 @@ class ModelConfig:
             if not isinstance(value, kind):
                 raise ValueError(f"model.{name}: expected a {kind.__name__}, got {value!r}")
         for name, most in _COUNTS.items():
-            value = attrgetter(name)(self)
-            if name in ("mlp_width", "head_dim", "filter.state") and value is None:
+            part, _, last = name.rpartition(".")
+            owner = attrgetter(part)(self) if part else self
+            if name in ("mlp_width", "head_dim", "filter.state") and getattr(owner, last) is None:
                 continue
-            _check_count(name, value, 2 if name == "order" else 1, most)
+            count = getattr(owner, last)
+            least = 2 if name == "order" else 1
+            setattr(owner, last, check_whole(f"model.{name}", count, least, most))
         if not isinstance(self.dropout, Real) or not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout: expected 0 ≤ dropout < 1, got {self.dropout!r}")
         for name, value, choices in (
@@ -208,13 +212,3 @@ _COUNTS = {
     "filter.depth": _DEPTH,
     "ssm.state": _WIDTH,
 }
-
-
-def _check_count(name: str, value: object, least: int, most: int) -> None:
-    """Raises ValueError unless the value is a whole number from ``least`` to ``most``."""
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise ValueError(f"model.{name}: expected a whole number, got {value!r}")
-    if int(value) < least:
-        raise ValueError(f"model.{name}: expected at least {least}, got {value}")
-    if int(value) > most:
-        raise ValueError(f"model.{name}: expected at most {most}, got {value}")

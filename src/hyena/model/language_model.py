@@ -5,7 +5,7 @@ Sizes: B batch, L length, D width, V vocabulary.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from hyena.model.flops import FlopTable, flops
 from hyena.model.initialization import initialize
 from hyena.model.saved import write_model
 from hyena.ops import Segments
-from hyena.ops.arguments import check_tensor
+from hyena.ops.arguments import check_tensor, placement
 from hyena.ops.observed import compiling, mapped
 
 
@@ -54,7 +54,7 @@ class LanguageModel(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        place = placement("LanguageModel", device, dtype)
         self.config = config
         self.activation_checkpointing = False
         self.embedding = nn.Embedding(config.padded_vocab, config.width, **place)

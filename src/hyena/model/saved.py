@@ -4,7 +4,6 @@
 checkpoint can run code.
 """
 
-import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hyena.files import digests
-from hyena.files.records import read_json
+from hyena.files.records import read_json, to_plain
 from hyena.model.config import ModelConfig
 
 FORMAT_VERSION = 1
@@ -31,7 +30,7 @@ def write_model(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]
     description = {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
-        "model": dataclasses.asdict(config),
+        "model": to_plain(config),
     }
     text = json.dumps(description, indent=2) + "\n"
     metadata = {"format": "pt"}  # one entry: several are in any order, so that bytes would differ

@@ -1,7 +1,7 @@
 """What an argument of any kind must be; one clear line where it is not."""
 
+import math
 from numbers import Integral, Real
-from sys import float_info
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from hyena.ops.observed import records_program
 WIDEST = 2**20  # far beyond any layer, and products of three such sizes fit in 64 bits
 DEEPEST, LONGEST = 2**10, 2**31  # layers and positions, for the same reason
 LARGEST = 1 << 48  # positions: more than any memory holds, and sizes made of it still fit 64 bits
+_WEIGHTS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def not_a_tensor(op: str, name: str, x: object, optional: bool = False) -> TypeError:
@@ -49,48 +50,74 @@ def check_size(op: str, name: str, size: object, least: int = 0) -> None:
         raise ValueError(f"{op}: expected {name} from {least} to 2^48, got {size}")
 
 
-def check_sizes(name: str, *, most: int = WIDEST, **sizes: object) -> None:
-    """Raises ValueError unless each size is a whole number from 1 to ``most``."""
+def check_sizes(name: str, *, most: int = WIDEST, **sizes: Any) -> tuple[int, ...]:
+    """The sizes as ints; products of those of NumPy wrap around.
+
+    Raises: ValueError unless each is a whole number from 1 to ``most``.
+    """
     for argument, size in sizes.items():
         if isinstance(size, bool) or not (isinstance(size, Integral) and 1 <= int(size) <= most):
             raise ValueError(
                 f"{name}: expected a whole number from 1 to {most} as {argument}, got {shown(size)}"
             )
+    return tuple(map(int, sizes.values()))
 
 
-def check_whole(
-    name: str, argument: str, value: Any, least: int | None = 1, most: int = LONGEST
-) -> None:
-    """Raises ValueError unless the value is a whole number from ``least``, if any, to ``most``."""
+def check_whole(name: str, value: Any, least: int | None = 1, most: int = LONGEST) -> int:
+    """The value as an int.
+
+    Raises: ValueError unless it is a whole number from ``least``, if any, to ``most``.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ValueError(f"{name}: {argument}: expected a whole number, got {shown(value)}")
+        raise ValueError(f"{name}: expected a whole number, got {shown(value)}")
     value = int(value)
     if least is not None and value < least:
-        raise ValueError(f"{name}: {argument}: expected at least {least}, got {value}")
+        raise ValueError(f"{name}: expected at least {least}, got {value}")
     if value > most:
-        raise ValueError(f"{name}: {argument}: expected at most {most}, got {value}")
+        raise ValueError(f"{name}: expected at most {most}, got {value}")
+    return value
 
 
-def check_numbers(name: str, **values: object) -> None:
-    """Raises ValueError unless each value is a finite real number."""
+def check_numbers(name: str, **values: Any) -> tuple[float, ...]:
+    """The values as floats, since PyTorch takes no integer beyond 64 bits for a number.
+
+    Raises: ValueError unless each is a finite real number.
+    """
     for argument, value in values.items():
-        if not (isinstance(value, Real) and is_finite(value)):
+        if not (isinstance(value, Real) and _is_finite(value)):
             raise ValueError(f"{name}: expected a finite number as {argument}, got {shown(value)}")
+    return tuple(map(float, values.values()))
+
+
+def placement(name: str, device: Any, dtype: Any) -> dict[str, Any]:
+    """Where the parameters of a layer go and of which dtype they are, for PyTorch's functions; None
+    is PyTorch's default.
+
+    Raises: ValueError if there is no such device, or if weights cannot be of that dtype.
+    """
+    if dtype is not None and dtype not in _WEIGHTS:
+        raise ValueError(
+            f"{name}: expected a dtype of 16 bits or more such as torch.float32, got {shown(dtype)}"
+        )
+    return {"device": None if device is None else checked_device(name, device), "dtype": dtype}
 
 
 def checked_device(name: str, device: Any) -> torch.device:
     """The device so called. Raises: ValueError if there is none such."""
     try:
         return torch.device(device)
-    except (RuntimeError, TypeError, OverflowError) as error:
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f'{name}: expected a device such as "cpu" or "cuda:0", got {shown(device)}'
         ) from error
 
 
-def is_finite(value: Any) -> bool:
+def _is_finite(value: Real) -> bool:
     """Whether a number is finite, and no integer beyond the largest float."""
-    return bool(-float_info.max <= value <= float_info.max)
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def shown(value: object) -> str:

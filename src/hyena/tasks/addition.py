@@ -38,9 +38,8 @@ class Addition:
     features = 0
 
     def __init__(self, *, digits: int = 4) -> None:
-        check_whole(self.name, "digits", digits)
-        self.digits = digits
-        self.length = 3 * digits
+        self.digits = check_whole(f"{self.name}: digits", digits)
+        self.length = 3 * self.digits
 
     def sample(self, count: int, generator: torch.Generator, split: Split) -> Batch:
         """Draws ``count`` prompts. Raises: ValueError as `hyena.tasks.splits.draw_split`."""

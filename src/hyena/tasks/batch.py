@@ -38,12 +38,13 @@ def exact_match(predicted: Tensor, batch: Batch) -> Tensor:
         predicted: likeliest token at each position, (B, T).
         batch: the prompts, of tokens.
 
-    Raises: ValueError if the shapes differ.
+    Raises: ValueError if the shapes differ, or if they are no whole numbers.
     """
     check_tensor("exact_match", "predicted", predicted)
-    if predicted.shape != batch.targets.shape:
+    shape = tuple(batch.targets.shape)
+    if predicted.shape != shape or predicted.is_floating_point() or predicted.is_complex():
         raise ValueError(
-            f"exact_match: expected a predicted token at each position, "
-            f"{tuple(batch.targets.shape)}, got {tuple(predicted.shape)}"
+            f"exact_match: expected a predicted token at each position, {shape}, got "
+            f"{tuple(predicted.shape)} of {predicted.dtype}"
         )
     return ((predicted == batch.targets) | ~batch.answers).all(dim=1)

@@ -51,13 +51,10 @@ class InductionHead:
         copy_length: int = 1,
         triggers: int = 1,
     ) -> None:
-        for field, value, least in (
-            ("vocab_size", vocab_size, 3),
-            ("copy_length", copy_length, 1),
-            ("triggers", triggers, 1),
-            ("length", length, 1),
-        ):
-            check_whole(self.name, field, value, least)
+        vocab_size = check_whole(f"{self.name}: vocab_size", vocab_size, 3)
+        copy_length = check_whole(f"{self.name}: copy_length", copy_length)
+        triggers = check_whole(f"{self.name}: triggers", triggers)
+        length = check_whole(f"{self.name}: length", length)
         if length < triggers * (copy_length + 1):
             raise ValueError(
                 f"induction: length: expected at least {triggers * (copy_length + 1)}, for "

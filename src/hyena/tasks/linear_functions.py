@@ -41,11 +41,9 @@ class LinearFunctions:
     vocab_size = 0
 
     def __init__(self, *, dimension: int = 5, pairs: int | None = None) -> None:
-        for field, value in (("dimension", dimension), ("pairs", pairs)):
-            if field == "dimension" or value is not None:
-                check_whole(self.name, field, value)
-        self.dimension = dimension
-        self.pairs = 2 * dimension + 1 if pairs is None else pairs
+        dimension = check_whole(f"{self.name}: dimension", dimension)
+        pairs = 2 * dimension + 1 if pairs is None else check_whole(f"{self.name}: pairs", pairs)
+        self.dimension, self.pairs = dimension, pairs
         self.features = dimension + 1
         self.length = 2 * self.pairs - 1
 

@@ -49,8 +49,8 @@ class MultiQueryRecall:
     def __init__(
         self, *, length: int = 1024, vocab_size: int = 30, pairs: int | None = None
     ) -> None:
-        check_whole(self.name, "length", length, None)
-        check_whole(self.name, "vocab_size", vocab_size, None)
+        length = check_whole(f"{self.name}: length", length, None)
+        vocab_size = check_whole(f"{self.name}: vocab_size", vocab_size, None)
         if length < 4:
             raise ValueError(
                 f"multi-query-recall: length: expected at least 4, for a pair and a slot, "
@@ -64,7 +64,7 @@ class MultiQueryRecall:
         self.keys = (vocab_size - 1) // 2
         most = min(self.keys, length // 4)
         if pairs is not None:
-            check_whole(self.name, "pairs", pairs, None)
+            pairs = check_whole(f"{self.name}: pairs", pairs, None)
         if pairs is not None and not 1 <= pairs <= most:
             raise ValueError(
                 f"multi-query-recall: pairs: expected 1 to {most}, since vocab_size={vocab_size} "

@@ -51,8 +51,8 @@ class AssociativeRecall:
         most_keys: int | None = None,
         alphabet: int | None = None,
     ) -> None:
-        check_whole(self.name, "length", length, None)
-        check_whole(self.name, "vocab_size", vocab_size, None)
+        length = check_whole(f"{self.name}: length", length, None)
+        vocab_size = check_whole(f"{self.name}: vocab_size", vocab_size, None)
         if length < 2 or length % 2:
             raise ValueError(
                 f"{self.name}: length: expected an even number of at least 2, for pairs, got "
@@ -136,7 +136,7 @@ class AssociativeRecall:
         """Raises ValueError unless each is None or in 2 … keys, and most_keys in the alphabet."""
         for name, value in (("most_keys", most_keys), ("alphabet", alphabet)):
             if value is not None:
-                check_whole(self.name, name, value, None)
+                check_whole(f"{self.name}: {name}", value, None)
             if value is not None and not 2 <= value <= self.keys:
                 raise ValueError(
                     f"{self.name}: {name}: expected 2 to {self.keys}, since the vocabulary has "

@@ -38,10 +38,8 @@ class Majority:
     features = 0
 
     def __init__(self, *, length: int = 1024, vocab_size: int = 30) -> None:
-        check_whole(self.name, "length", length, 3)
-        check_whole(self.name, "vocab_size", vocab_size, 2)
-        self.vocab_size = vocab_size
-        self.length = length
+        self.length = check_whole(f"{self.name}: length", length, 3)
+        self.vocab_size = check_whole(f"{self.name}: vocab_size", vocab_size, 2)
 
     def sample(self, count: int, generator: torch.Generator, split: Split) -> Batch:
         """Draws ``count`` prompts. Raises: ValueError as `hyena.tasks.splits.draw_split`."""
@@ -91,8 +89,8 @@ class Counting:
     features = 0
 
     def __init__(self, *, length: int = 1024, vocab_size: int = 30) -> None:
-        check_whole(self.name, "length", length, 2)
-        check_whole(self.name, "vocab_size", vocab_size, None)
+        length = check_whole(f"{self.name}: length", length, 2)
+        vocab_size = check_whole(f"{self.name}: vocab_size", vocab_size, None)
         if vocab_size < 4:
             raise ValueError(
                 f"counting: vocab_size: expected at least 4, for two letters and two numbers, "

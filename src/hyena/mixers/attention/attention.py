@@ -9,11 +9,12 @@ from torch.nn import functional as F
 
 from hyena.mixers.attention.rotary import rotate, turns
 from hyena.mixers.attention.state import AttentionState
-from hyena.mixers.checks import check_dropout, check_no_gradient, checked_head_dim
+from hyena.mixers.checks import check_dropout, check_heads, check_no_gradient
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
 from hyena.ops import Segments
+from hyena.ops.arguments import check_numbers, placement
 
 _FEWEST = 16  # tokens to make room for at least
 
@@ -60,12 +61,18 @@ class CausalSelfAttention(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        head_dim = checked_head_dim("CausalSelfAttention", width, head_dim, even=True)
-        check_dropout("CausalSelfAttention", dropout)
+        width, head_dim = check_heads("CausalSelfAttention", width, head_dim, even=True)
+        dropout = check_dropout("CausalSelfAttention", dropout)
+        (rotary_base,) = check_numbers("CausalSelfAttention", rotary_base=rotary_base)
+        if rotary_base <= 0:
+            raise ValueError(
+                f"CausalSelfAttention: expected rotary_base above 0, got {rotary_base}"
+            )
         self.width, self.head_dim, self.heads = width, head_dim, width // head_dim
         self.rotary, self.rotary_base, self.dropout = rotary, rotary_base, dropout
-        self.in_proj = nn.Linear(width, 3 * width, device=device, dtype=dtype)
-        self.out_proj = nn.Linear(width, width, device=device, dtype=dtype)
+        place = placement("CausalSelfAttention", device, dtype)
+        self.in_proj = nn.Linear(width, 3 * width, **place)
+        self.out_proj = nn.Linear(width, width, **place)
 
     def _mix(
         self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None

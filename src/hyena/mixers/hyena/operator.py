@@ -22,7 +22,7 @@ from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import channels_first, channels_last, may_write_out
 from hyena.ops import Backend, FilterSpectrum, Segments, gated_conv, long_conv, short_conv
-from hyena.ops.arguments import check_sizes
+from hyena.ops.arguments import LONGEST, check_sizes, placement
 from hyena.ops.backend import resolve_backend
 from hyena.ops.native import operator
 from hyena.ops.stepping import online
@@ -103,11 +103,13 @@ class HyenaOperator(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("HyenaOperator", width=width, short_width=short_width, order=order)
-        check_sizes("HyenaOperator", most=2**31, max_length=max_length)
+        width, short_width, order = check_sizes(
+            "HyenaOperator", width=width, short_width=short_width, order=order
+        )
+        (max_length,) = check_sizes("HyenaOperator", most=LONGEST, max_length=max_length)
         if order < 2:
             raise ValueError(f"HyenaOperator: expected order ≥ 2, got {order}")
-        check_dropout("HyenaOperator", dropout)
+        dropout = check_dropout("HyenaOperator", dropout)
         resolve_backend(backend)  # an unknown one, or one that is not there, is an error already
         if bidirectional and short_width % 2 == 0:
             raise ValueError(
@@ -119,7 +121,7 @@ class HyenaOperator(Mixer):
                 "HyenaOperator: block_causal keeps the future out, but bidirectional asks for it; "
                 "drop one of them"
             )
-        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        place = placement("HyenaOperator", device, dtype)
         sizes = (width, order - 1, max_length, bidirectional)
         if filter is None:
             policy: Any = "error" if length_policy is None else length_policy

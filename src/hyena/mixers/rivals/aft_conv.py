@@ -17,7 +17,7 @@ from hyena.mixers.rivals.scans.scan import EMPTY, linear_scan, previous, running
 from hyena.mixers.rivals.scans.windowed_sum import windowed_sum
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
-from hyena.ops.arguments import check_sizes
+from hyena.ops.arguments import check_sizes, placement
 
 
 @tensor_state
@@ -67,13 +67,14 @@ class AFTConv(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("AFTConv", width=width, taps=taps)
+        width, taps = check_sizes("AFTConv", width=width, taps=taps)
+        place = placement("AFTConv", device, dtype)
         self.width, self.taps = width, taps
-        self.in_proj = nn.Linear(width, 3 * width, device=device, dtype=dtype)
-        self.out_proj = nn.Linear(width, width, device=device, dtype=dtype)
-        self.direction = nn.Parameter(torch.empty(width, taps, device=device, dtype=dtype))
-        self.gain = nn.Parameter(torch.zeros(width, device=device, dtype=dtype))
-        self.offset = nn.Parameter(torch.zeros(width, device=device, dtype=dtype))
+        self.in_proj = nn.Linear(width, 3 * width, **place)
+        self.out_proj = nn.Linear(width, width, **place)
+        self.direction = nn.Parameter(torch.empty(width, taps, **place))
+        self.gain = nn.Parameter(torch.zeros(width, **place))
+        self.offset = nn.Parameter(torch.zeros(width, **place))
         self.draw()
 
     @torch.no_grad()

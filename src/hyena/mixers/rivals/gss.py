@@ -5,7 +5,7 @@ Sizes: B batch, L length, D width, H = D/4 channels of the state space, n number
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from hyena.mixers.projections import apply_linear, channels_last
 from hyena.mixers.rivals.state_space import OPTIONS, SSMOptions, StateSpace
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
-from hyena.ops.arguments import check_sizes
+from hyena.ops.arguments import check_sizes, placement
 
 _REDUCTION = 4  # the state space has so many times fewer channels than the model
 _EXPANSION = 4  # and what is gated has so many times more
@@ -67,10 +67,10 @@ class GSS(Mixer):
         **ssm: Unpack[SSMOptions],
     ) -> None:
         super().__init__()
-        check_sizes("GSS", width=width)
+        (width,) = check_sizes("GSS", width=width)
         if width % _REDUCTION:
             raise ValueError(f"GSS: expected a width that {_REDUCTION} divides, got {width}")
-        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        place = placement("GSS", device, dtype)
         self.width, self.channels = width, width // _REDUCTION
         self.in_proj = nn.Linear(width, self.channels, **place)
         self.gate_proj = nn.Linear(width, _EXPANSION * width, **place)

@@ -15,14 +15,14 @@ from torch.nn import functional as F
 from hyena.filters.flops import convolution
 from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide, without_autocast
-from hyena.mixers.checks import checked_head_dim
+from hyena.mixers.checks import check_heads
 from hyena.mixers.flops import LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import apply_linear, channels_first, channels_last
 from hyena.mixers.rivals.state_space import OPTIONS, SSMOptions, StateSpace
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments, long_conv
-from hyena.ops.arguments import check_sizes
+from hyena.ops.arguments import check_sizes, placement
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -73,8 +73,8 @@ class H3(Mixer):
     ) -> None:
         super().__init__()
         check_sizes("H3", head_dim=head_dim)
-        checked_head_dim("H3", width, head_dim)
-        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        width, head_dim = check_heads("H3", width, head_dim)
+        place = placement("H3", device, dtype)
         self.width, self.head_dim, self.heads = width, head_dim, width // head_dim
         self.in_proj = nn.Linear(width, 3 * width, **place)
         self.filter = StateSpace(self.heads, **place, **ssm)

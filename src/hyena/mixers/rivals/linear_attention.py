@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide, without_autocast
-from hyena.mixers.checks import checked_head_dim
+from hyena.mixers.checks import check_heads
 from hyena.mixers.flops import LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
 from hyena.mixers.rivals.scans.chunks import chunked
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
+from hyena.ops.arguments import placement
 
 EPSILON = 1e-6  # added to denominators, as in the authors' code: features may vanish by rounding
 SHORTEST, LONGEST = 16, 128  # positions a chunk
@@ -60,10 +61,11 @@ class LinearAttention(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        head_dim = checked_head_dim("LinearAttention", width, head_dim)
+        width, head_dim = check_heads("LinearAttention", width, head_dim)
         self.width, self.head_dim, self.heads = width, head_dim, width // head_dim
-        self.in_proj = nn.Linear(width, 3 * width, device=device, dtype=dtype)
-        self.out_proj = nn.Linear(width, width, device=device, dtype=dtype)
+        place = placement("LinearAttention", device, dtype)
+        self.in_proj = nn.Linear(width, 3 * width, **place)
+        self.out_proj = nn.Linear(width, width, **place)
 
     def _mix(
         self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None

@@ -5,14 +5,14 @@ state of a channel, K taps of the short convolution; S positions a chunk, c chun
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.precision import wide, without_autocast
-from hyena.mixers.checks import checked_head_dim
+from hyena.mixers.checks import check_heads
 from hyena.mixers.flops import NORM, SIGMOID, LayerFlops, rival_flops
 from hyena.mixers.hyena.short_conv import ShortConv
 from hyena.mixers.mixer import Mixer, Room, mixer
@@ -20,7 +20,7 @@ from hyena.mixers.projections import apply_linear
 from hyena.mixers.rivals.scans.chunks import chunked
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
-from hyena.ops.arguments import check_sizes
+from hyena.ops.arguments import check_numbers, check_sizes, placement
 
 EXPANSION = 2  # channels inside for each of the model
 CHUNK = 64  # positions
@@ -91,14 +91,15 @@ class Mamba2(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("Mamba2", width=width, state=state, taps=taps)
-        head_dim = checked_head_dim("Mamba2", width, head_dim, times=EXPANSION)
+        state, taps = check_sizes("Mamba2", state=state, taps=taps)
+        width, head_dim = check_heads("Mamba2", width, head_dim, times=EXPANSION)
         inner = EXPANSION * width
+        dt_min, dt_max = check_numbers("Mamba2", dt_min=dt_min, dt_max=dt_max)
         if not 0 < dt_min <= dt_max:
             raise ValueError(
                 f"Mamba2: expected 0 < dt_min ≤ dt_max, got dt_min={dt_min}, dt_max={dt_max}"
             )
-        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        place = placement("Mamba2", device, dtype)
         self.width, self.head_dim, self.heads = width, head_dim, inner // head_dim
         self.state, self.taps, self.dt_min, self.dt_max = state, taps, dt_min, dt_max
         self.sizes = (inner, inner + 2 * state, self.heads)  # z; x, B and C; Δ

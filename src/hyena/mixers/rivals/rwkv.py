@@ -4,7 +4,7 @@ Sizes: B batch, L length, D width.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from hyena.mixers.projections import apply_linear
 from hyena.mixers.rivals.scans.scan import EMPTY, linear_scan, previous, running_max, starts_of
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
-from hyena.ops.arguments import check_sizes
+from hyena.ops.arguments import check_sizes, placement
 
 DEPTH = 0.5  # how far up in the model the layer stands for the initial values, from zero to one
 
@@ -65,9 +65,9 @@ class RWKV(Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes("RWKV", width=width)
+        (width,) = check_sizes("RWKV", width=width)
         self.width = width
-        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        place = placement("RWKV", device, dtype)
         self.receptance = nn.Linear(width, width, bias=False, **place)
         self.key = nn.Linear(width, width, bias=False, **place)
         self.value = nn.Linear(width, width, bias=False, **place)

@@ -5,7 +5,7 @@ Sizes: B batch, L length, D width, n numbers in a channel's state.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from hyena.mixers.projections import apply_linear, channels_last
 from hyena.mixers.rivals.state_space import OPTIONS, SSMOptions, StateSpace
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
-from hyena.ops.arguments import check_sizes
+from hyena.ops.arguments import check_sizes, placement
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -58,8 +58,8 @@ class S4D(Mixer):
         **ssm: Unpack[SSMOptions],
     ) -> None:
         super().__init__()
-        check_sizes("S4D", width=width)
-        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        (width,) = check_sizes("S4D", width=width)
+        place = placement("S4D", device, dtype)
         self.width = width
         self.filter = StateSpace(width, **place, **ssm)
         self.state = self.filter.taps.state

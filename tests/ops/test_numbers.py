@@ -1,0 +1,46 @@
+"""Numbers come out of their checks as ints and floats, and places of parameters as devices."""
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hyena.ops.arguments import check_numbers, check_sizes, check_whole, placement
+
+
+@pytest.mark.parametrize("kind", [int, np.int8, np.uint8, np.int64])
+def test_whole_numbers_are_ints(kind: Any) -> None:
+    sizes = check_sizes("layer", width=kind(100), depth=kind(3))
+    assert sizes == (100, 3)
+    assert [*map(type, sizes)] == [int, int]
+    whole = check_whole("step", kind(100))
+    assert (whole, type(whole)) == (100, int)
+    assert 3 * whole == 300  # rather than what is left of it in 8 bits
+
+
+@pytest.mark.parametrize("value", [2, 2**64, np.float32(0.5), np.int8(3), Fraction(1, 2), True])
+def test_numbers_are_floats(value: Any) -> None:
+    (found,) = check_numbers("layer", rate=value)
+    assert type(found) is float
+    assert found == value
+    assert bool((torch.zeros(1) <= found).all())
+
+
+def test_a_placement_is_what_pytorch_takes() -> None:
+    assert placement("layer", None, None) == {"device": None, "dtype": None}
+    made = torch.empty(1, **placement("layer", "meta", torch.bfloat16))
+    assert (made.device.type, made.dtype) == ("meta", torch.bfloat16)
+
+
+@pytest.mark.parametrize("device", ["x", "é\ud800", "\0", 2**64, True, 1.5, [], b"x", object()])
+def test_what_is_no_device_is_one_line(device: Any) -> None:
+    with pytest.raises(ValueError, match=r"^layer: expected a device such as [^\n]*, got [^\n]*$"):
+        placement("layer", device, None)
+
+
+@pytest.mark.parametrize("dtype", ["float32", torch.int64, torch.complex64, 3, [], float])
+def test_what_is_no_dtype_of_weights_is_one_line(dtype: Any) -> None:
+    with pytest.raises(ValueError, match=r"^layer: expected a dtype [^\n]*, got [^\n]*$"):
+        placement("layer", None, dtype)
