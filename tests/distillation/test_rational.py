@@ -14,11 +14,11 @@ def test_the_transfer_function_has_the_taps_of_the_modes() -> None:
     weight = torch.complex(torch.ones(3, 3), torch.full((3, 3), -0.5)).to(torch.complex128)
     weight[2, 1:] = 0  # modes that are not there
     modes, first = Modes(rate, frequency, weight), torch.tensor([0.3, -2.0, 0.0]).double()
-    found = rational(modes, first)
+    reflection, numerator = rational(modes, first)
     taps = TransferFunctionTaps(3, 6, dtype=torch.float64)
     with torch.no_grad():
-        taps.reflection.copy_(found.reflection[None])
-        taps.numerator.copy_(found.numerator[None])
+        taps.reflection.copy_(reflection[None])
+        taps.numerator.copy_(numerator[None])
     expected = modes.taps(60)
     expected[:, 0] = first
     assert_close(taps(60)[0], expected, 1e-9)
@@ -28,4 +28,4 @@ def test_the_transfer_function_has_the_taps_of_the_modes() -> None:
         h.append(2 * (weight * x).real.sum(-1))
         x = decay * x
     assert_close(torch.stack(h, dim=-1)[0], expected, 1e-9)
-    assert not bool(found.reflection[2, 2:].any())  # a single pair is of degree 2
+    assert not bool(reflection[2, 2:].any())  # a single pair is of degree 2

@@ -39,7 +39,7 @@ def run(
     out: Path,
     measure: Callable[[C, Mapping[str, Result]], Result],
     *,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] = lambda done: None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Result]:
     """Measures the cases that a folder does not hold yet.
@@ -59,13 +59,11 @@ def run(
     if len(todo) < len(cases):
         say(f"{len(cases) - len(todo)} of {len(cases)} cases are there already")
     for done, case in enumerate(todo, len(cases) - len(todo)):
-        if progress is not None:
-            progress(done)
+        progress(done)
         results[case.key] = measure(case, results)
         write_json(out / CELLS / f"{case.key}.json", results[case.key])
         say(f"{case}: {outcome(results[case.key])}")
-    if progress is not None:
-        progress(len(cases))
+    progress(len(cases))
     return read(out)
 
 

@@ -35,9 +35,9 @@ def peak_of(call: Callable[[], object]) -> Peak | str:
         _CLEAR.write_text("5")  # resets the high-water mark
     except OSError as error:
         return f"the high-water mark cannot be reset: {error.strerror}"
-    before = _bytes("VmRSS")
+    before = _field(_STATUS, "VmRSS")
     call()
-    peak = _bytes("VmHWM")
+    peak = _field(_STATUS, "VmHWM")
     return Peak(max(0, peak - before), peak)
 
 
@@ -46,7 +46,7 @@ def available() -> int | None:
     info = Path("/proc/meminfo")
     if not info.is_file():
         return None
-    return _field(info.read_text(), "MemAvailable")
+    return _field(info, "MemAvailable")
 
 
 def too_large(bytes: float) -> str:
@@ -57,13 +57,9 @@ def too_large(bytes: float) -> str:
     return f"may need {bytes / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB are free"
 
 
-def _bytes(name: str) -> int:
-    return _field(_STATUS.read_text(), name)
-
-
-def _field(text: str, name: str) -> int:
+def _field(file: Path, name: str) -> int:
     """In bytes; the system counts in KiB."""
-    lines = (line.split() for line in text.splitlines())
+    lines = (line.split() for line in file.read_text().splitlines())
     return next(1024 * int(line[1]) for line in lines if line[:1] == [f"{name}:"])
 
 

@@ -68,7 +68,9 @@ def time_in_turns(
         }
         for name in rounds(turns):
             samples[name].append(_sample(calls[name], inner[name], clock))
-    return {name: _summary(times, inner[name]) for name, times in samples.items()}
+    return {
+        name: Timing(*quartiles(times), len(times), inner[name]) for name, times in samples.items()
+    }
 
 
 def _warm_up(call: Call, first: float | None, share: float, clock: Clock) -> float:
@@ -109,17 +111,12 @@ def _sample(call: Call, inner: int, clock: Clock) -> float:
     return (clock() - begin) / inner
 
 
-def _summary(times: list[float], inner: int) -> Timing:
-    lower, median, upper = quartiles(times)
-    return Timing(median, lower, upper, len(times), inner)
-
-
 def quartiles(times: list[float]) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile of one time or more."""
+    """Median, lower quartile and upper quartile of one time or more."""
     if len(times) == 1:
         return times[0], times[0], times[0]
     lower, median, upper = statistics.quantiles(times, n=4, method="inclusive")
-    return lower, median, upper
+    return median, lower, upper
 
 
 @contextmanager

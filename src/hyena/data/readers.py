@@ -91,20 +91,20 @@ def join_rows(rows: Iterable[Document], start: str | None) -> Iterator[Document]
 
 def row(record: Any, field: str, name: str, split: str | None = None) -> Document:
     """The text in ``field`` of a row; without any if there is none."""
-    text = record.get(field) if isinstance(record, dict) else None
-    lacks = None
+    text, lacks = "", None
     if not isinstance(record, dict):
         lacks = f"expected an object with field {field!r}, got {record!r:.60}"
     elif field not in record:
         lacks = f"no field {field!r} among {', '.join(map(repr, record)):.200}"
-    elif not isinstance(text, str):
-        lacks = f"field {field!r} should hold text, but holds {type(text).__name__}"
+    elif not isinstance(record[field], str):
+        lacks = f"field {field!r} should hold text, but holds {type(record[field]).__name__}"
     else:
         try:
-            utf8(text)
+            utf8(record[field])
+            text = record[field]
         except ValueError as error:
             lacks = str(error)
-    return Document(name, text if lacks is None and text is not None else "", split, lacks)
+    return Document(name, text, split, lacks)
 
 
 def _text(stream: IO[bytes], shown: str) -> Iterator[Document]:

@@ -111,6 +111,7 @@ def documents_file(directory: Path, split: str) -> Path:
     return directory / f"{split}.documents.npy"
 
 
+@dataclass(frozen=True, eq=False)
 class TokenFile:
     """One split of a folder that `prepare` wrote. Made by `open_tokens`.
 
@@ -128,20 +129,12 @@ class TokenFile:
             end_of_text.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        split: str,
-        tokens: NDArray[Any],
-        table: NDArray[np.int64],
-        tokenizer: TokenizerRecord,
-    ) -> None:
-        self.directory = directory
-        self.split = split
-        self.tokens = tokens
-        self.document_starts: NDArray[np.int64] = np.ascontiguousarray(table[:, 0])
-        self.document_bytes: NDArray[np.int64] = np.ascontiguousarray(table[:, 1])
-        self.tokenizer = tokenizer
+    directory: Path
+    split: str
+    tokens: NDArray[Any]
+    document_starts: NDArray[np.int64]
+    document_bytes: NDArray[np.int64]
+    tokenizer: TokenizerRecord
 
     def __len__(self) -> int:
         """Number of tokens."""
@@ -204,9 +197,9 @@ def open_tokens(directory: str | Path, split: str, *, verify: bool = True) -> To
         raise ValueError(
             f"split {split!r} was asked for, but {folder} has {', '.join(manifest.splits)}"
         )
-    table = _check_split(folder, manifest, split, verify=verify)
+    starts, sizes = np.ascontiguousarray(_check_split(folder, manifest, split, verify=verify).T)
     tokens = np.memmap(tokens_file(folder, split), dtype=_dtype(manifest), mode="r")
-    return TokenFile(folder, split, tokens, table, manifest.tokenizer)
+    return TokenFile(folder, split, tokens, starts, sizes, manifest.tokenizer)
 
 
 def _check_split(

@@ -158,9 +158,9 @@ def _filter(old: HyenaFilter | LongFilter, modes: Modes, taps: Tensor, form: For
         skip = skip + taps[..., 0] - module(1)[..., 0].double()
     else:
         module = TransferFunctionTaps(D, n, filters=F_, dtype=dtype)
-        found = rational(modes, taps[..., 0].flatten())
-        module.reflection.copy_(found.reflection.view(F_, D, -1))
-        module.numerator.copy_(found.numerator.view(F_, D, -1))
+        reflection, numerator = rational(modes, taps[..., 0].flatten())
+        module.reflection.copy_(reflection.view(F_, D, -1))
+        module.numerator.copy_(numerator.view(F_, D, -1))
         if not _steppable(module):
             raise ValueError(
                 f"distill: the filters as ratios of polynomials of degree {n} are too "

@@ -45,15 +45,9 @@ def spread(filters: int, modes: int, length: int) -> tuple[Tensor, Tensor]:
     return rate, frequency.expand(filters, modes)
 
 
-class Rational(NamedTuple):
-    """What `hyena.filters.TransferFunctionTaps` is made of."""
-
-    reflection: Tensor  # (C, N)
-    numerator: Tensor  # (C, N + 1)
-
-
-def rational(modes: Modes, first: Tensor) -> Rational:
-    """The transfer function with the modes' taps from lag 1 on and ``first`` (C,) at lag 0.
+def rational(modes: Modes, first: Tensor) -> tuple[Tensor, Tensor]:
+    """The transfer function with the modes' taps from lag 1 on and ``first`` (C,) at lag 0: the
+    reflection (C, N) and the numerator (C, N + 1) of `hyena.filters.TransferFunctionTaps`.
 
     Many poles in one place make coefficients that cancel, so that some of the precision of the
     parameters is lost, or all of it: measure the taps.
@@ -73,7 +67,7 @@ def rational(modes: Modes, first: Tensor) -> Rational:
     h[:, 0] = first
     b = torch.stack([(a[:, : k + 1] * h[:, : k + 1].flip(1)).sum(1) for k in range(2 * m + 1)], 1)
     past = torch.arange(2 * m + 1) > degree[:, None]
-    return Rational(_reflection(a.masked_fill(past, 0)), b.masked_fill(past, 0))
+    return _reflection(a.masked_fill(past, 0)), b.masked_fill(past, 0)
 
 
 def _reflection(a: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def run(
     seconds: float | None = None,
     repeats: int = 100,
     limits: Mapping[str, Any] | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] = lambda done: None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Result]:
     """Measures the cases that a folder does not hold yet; see `hyena.bench.folder.run`.

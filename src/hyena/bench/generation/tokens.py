@@ -151,10 +151,9 @@ def turns(counts: Mapping[str, int], shift: int = 0) -> Iterator[tuple[str, int,
 def per_token(repetitions: list[list[float]]) -> PerToken:
     """The figures of some repetitions, each the seconds of its tokens."""
     means = [statistics.fmean(times) for times in repetitions]
-    lower, median, upper = quartiles(means)
     tokens = sorted(time for times in repetitions for time in times)
     p99 = tokens[min(len(tokens) - 1, math.ceil(0.99 * len(tokens)) - 1)]
-    return PerToken(median, lower, upper, len(means), len(repetitions[0]), p99, tokens[-1])
+    return PerToken(*quartiles(means), len(means), len(repetitions[0]), p99, tokens[-1])
 
 
 def _count(course: Course, share: float, clock: Clock) -> int:
