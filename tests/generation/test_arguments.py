@@ -85,11 +85,14 @@ def test_a_state_of_a_wrong_kind() -> None:
         ([two], rf"{expected}ModelState; SequenceState\(state\) makes one of it"),
         (first, f"{expected}Generation, which has it as .state if return_state=True was given"),
         ([first.state.logits], f"{expected}Tensor"),
-        (SequenceState(two), "state: expected the state of one sequence, got that of 2; ModelStat"),
     ]:
-        with pytest.raises(ValueError, match=f"^{message}"):
+        with pytest.raises(TypeError, match=f"^{message}"):
             generate(model, [[1]], state=state)
-    with pytest.raises(ValueError, match=r"^SequenceState: expected a ModelState, .* a SequenceSt"):
+    with pytest.raises(
+        ValueError, match=r"^state: expected the state of one sequence, got that of"
+    ):
+        generate(model, [[1]], state=SequenceState(two))
+    with pytest.raises(TypeError, match=r"^SequenceState: expected a ModelState, .* a SequenceSt"):
         SequenceState(first.state)
     one = SequenceState(two.select([1]))  # as the message says
     assert len(generate(model, [[1]], state=one, max_new_tokens=3)[0].tokens) == 3

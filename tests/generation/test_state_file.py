@@ -97,10 +97,12 @@ def test_half_a_step_is_not_saved(tmp_path):
 def test_what_is_no_state_of_a_model_is_not_saved(tmp_path):
     model = build()
     (result,) = generate(model, [[1]], max_new_tokens=2, return_state=True)
-    with pytest.raises(ValueError, match=r"^save_state: .* got a SequenceState; save its part of"):
+    with pytest.raises(TypeError, match=r"^save_state: .* got a SequenceState; save its part of"):
         save_state(result.state, tmp_path / "state")
-    with pytest.raises(ValueError, match=r"^save_state: expected a ModelState, got a Generation$"):
+    with pytest.raises(TypeError, match=r"^save_state: expected a ModelState, got a Generation$"):
         save_state(result, tmp_path / "state")
+    with pytest.raises(TypeError, match=r"^save_state: expected layers of hyena\.mixers, got int;"):
+        save_state(ModelState([3], 1), tmp_path / "state")
     assert not list(tmp_path.iterdir())
 
 

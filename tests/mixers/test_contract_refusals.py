@@ -129,16 +129,19 @@ def test_what_is_no_tensor_is_a_type_error(name: str) -> None:
 @each_mixer
 def test_the_state_of_another_mixer_is_refused(name: str) -> None:
     mixer, u = build(name), torch.zeros(2, 3, 2 * D, dtype=torch.float64)
-    message = rf"^{type(mixer).__name__}\.step: the state, a \w+, is that of a mixer of another"
+    cls = rf"^{type(mixer).__name__}\.step: "
     own = SPECS[name.split(",")[0]].state
     strangers = [build(other) for other in CASES if SPECS[other.split(",")[0]].state is not own]
     others = [stranger.prefill(u[..., :D])[1] for stranger in strangers]
     state = mixer.prefill(u[..., :D])[1]
-    if isinstance(state, tuple):  # of another size; those of other kinds have tests of their own
-        others.append(type(state)(*(x[..., None] for x in state)))
     for other in (*others, None, "state", {}):
-        with pytest.raises(ValueError, match=message):
+        message = f"{cls}expected {own.__name__}, got {type(other).__name__}; pass what prefill"
+        with pytest.raises(TypeError, match=message):
             mixer.step(u[:, 0, :D], other)
+    if isinstance(state, tuple):  # of another size; those of other kinds have tests of their own
+        message = rf"{cls}the state, a {own.__name__}, is that of a mixer of another kind or size"
+        with pytest.raises(ValueError, match=message):
+            mixer.step(u[:, 0, :D], type(state)(*(x[..., None] for x in state)))
 
 
 SIZES: dict[str, list[str]] = {

@@ -276,10 +276,15 @@ def test_the_state_of_another_model_is_refused() -> None:
     _, state = model.prefill(tokens(2, 3))
     with pytest.raises(ValueError, match="the state is of 2 layers, but the model has 3; pass wh"):
         small_model("hyena,attention", layers=3).step(tokens(2), state)
-    for changes in ({"mixers": "attention,hyena"}, {"order": 2}, {"short_width": 4}, {"width": 24}):
+    for changes in ({"order": 2}, {"short_width": 4}, {"width": 24}):
         other = small_model(**{"mixers": "hyena,attention", "layers": 2, **changes})
         with pytest.raises(ValueError, match="is that of a mixer of another kind or size; pass wh"):
             other.step(tokens(2), state)
+    with pytest.raises(
+        TypeError, match="expected AttentionState, got HyenaState; pass what prefill"
+    ):
+        small_model("attention,hyena", layers=2).step(tokens(2), state)
+    model.step(tokens(2), state)  # which no refusal has changed
 
 
 @torch.no_grad()

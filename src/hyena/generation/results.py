@@ -49,7 +49,7 @@ class SequenceState:
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, ModelState):
-            raise ValueError(
+            raise TypeError(
                 "SequenceState: expected a ModelState, as of LanguageModel.prefill or load_state, "
                 f"got a {type(self.model).__name__}"
             )

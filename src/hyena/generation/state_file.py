@@ -31,17 +31,23 @@ def save_state(state: ModelState, path: str | Path) -> None:
         state: of `hyena.LanguageModel.prefill` or ``step``.
         path: the file, in a folder that is there.
 
-    Raises: OSError if it cannot be written, which leaves an older file as it was; ValueError if it
-        is no `ModelState`, or one that an error left in the middle of a step.
+    Raises: OSError if it cannot be written, which leaves an older file as it was; TypeError if it
+        is no `ModelState` of our mixers; ValueError if an error left it in the middle of a step.
     """
     if not isinstance(state, ModelState):
         advice = ""
         if isinstance(state, SequenceState):
             advice = "; save its part of the model, state.model, and keep its tokens beside it"
-        raise ValueError(f"save_state: expected a ModelState, got a {type(state).__name__}{advice}")
+        raise TypeError(f"save_state: expected a ModelState, got a {type(state).__name__}{advice}")
     if not state.whole:
         raise ValueError("save_state: an error left this state in the middle of a step")
     names = {spec.state: name for name, spec in SPECS.items()}
+    for layer in state.layers:
+        if type(layer) not in names:
+            raise TypeError(
+                f"save_state: expected layers of hyena.mixers, got {type(layer).__name__}; "
+                "register its mixer with hyena.mixers.mixer.mixer"
+            )
     tensors: dict[str, Tensor] = {}
     for i, layer in enumerate(state.layers):
         tensors.update({f"layers.{i}.{name}": x for name, x in layer.tensors().items()})

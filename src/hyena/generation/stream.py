@@ -152,9 +152,9 @@ def generate(*arguments: Any, **options: Any) -> list[Generation]:
             grows with the sequence.
 
     Returns: one `Generation` a prompt, in order.
-    Raises: TypeError if it is no model; ValueError on an empty prompt of token ids or one that
-        holds something else, a missing tokenizer, a prompt too long for the model's max_length
-        under its length policy, or options out of range or of another kind.
+    Raises: TypeError if it is no model, or no state; ValueError on an empty prompt of token ids or
+        one that holds something else, a missing tokenizer, a prompt too long for the model's
+        max_length under its length policy, or options out of range or of another kind.
     """
     with stream(*arguments, **options) as events:
         for _ in events:
@@ -211,7 +211,7 @@ def _check_start(state: Any) -> None:
             advice = "; SequenceState(state) makes one of it"
         elif isinstance(state, Generation):
             advice = ", which has it as .state if return_state=True was given"
-        raise ValueError(
+        raise TypeError(
             "state: expected a SequenceState, such as the state of a Generation, got a "
             f"{type(state).__name__}{advice}"
         )

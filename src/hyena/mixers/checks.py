@@ -53,8 +53,13 @@ def check_left_padding(name: str, mask: Tensor | None) -> None:
         )
 
 
-def wrong_state(name: str, state: object) -> ValueError:
-    """The error for a state that is not one of this mixer's."""
+def wrong_state(name: str, state: object, kind: type[Any]) -> TypeError | ValueError:
+    """The error for a state that is not one of this mixer's, whose states are of this kind."""
+    if not isinstance(state, kind):
+        return TypeError(
+            f"{name}.step: expected {kind.__name__}, got {type(state).__name__}; pass what "
+            "prefill or step of this mixer returned"
+        )
     return ValueError(
         f"{name}.step: the state, a {type(state).__name__}, is that of a mixer of another kind or "
         "size; pass what prefill or step of this mixer returned"

@@ -157,12 +157,12 @@ class Mixer(nn.Module):
         Equals the last position of ``forward`` on the whole sequence, to rounding. The state that
         is given may be written to: copy it first to go on in two ways.
 
-        Raises: TypeError on what is no tensor; ValueError on a state of another mixer, or one less
-            precise than u, and on a u of another dtype than the weights'.
+        Raises: TypeError on what is no tensor, and on a state of another kind; ValueError on one of
+            other sizes, or less precise than u, and on a u of another dtype than the weights'.
         """
         if not (isinstance(state, self.spec.state) and self._is_own(state)):
             self._check_generates("step")
-            raise wrong_state(self._name, state)
+            raise wrong_state(self._name, state, self.spec.state)
         check_token(self._name, u, self.width, state)
         if u.dtype is not state.dtype:
             check_dtype(self._name, u, self._dtype())

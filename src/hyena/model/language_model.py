@@ -139,8 +139,8 @@ class LanguageModel(nn.Module):
 
         Returns: logits (B, V), equal to the full forward's to rounding, and the state.
         Raises: ValueError at the end of max_length, if the length policy is "error", after
-            ``future`` tokens (see `prefill`), on a state of another model, and where gradients
-            would be recorded.
+            ``future`` tokens (see `prefill`), on a state of a model of other sizes, and where
+            gradients would be recorded; TypeError on another state.
         """
         self._check_ids(input_ids, 1)
         if not isinstance(state, ModelState):
@@ -166,7 +166,7 @@ class LanguageModel(nn.Module):
         for i, block in enumerate(self._blocks()):
             try:
                 x, state.layers[i] = block.step(x, state.layers[i])
-            except ValueError:  # the layer refused the token, before it changed anything
+            except (TypeError, ValueError):  # the layer refused it, before it changed anything
                 state.whole = i == 0
                 raise
         state.length, state.whole = state.length + 1, True

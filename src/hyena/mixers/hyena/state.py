@@ -131,7 +131,7 @@ class HyenaState(State):
             fits, long = True, self.long
             long.filter = filter.online(long.planned, block=long.block, backend=backend)
         if not fits:
-            raise wrong_state("HyenaOperator", self)
+            raise wrong_state("HyenaOperator", self, HyenaState)
         self.kept = filter.kept
 
     def _extend(self, long: OnlineState, filter: Filter, backend: Backend) -> None:
