@@ -142,6 +142,10 @@ def test_an_attention_model_says_nothing_of_the_formula_for_hyena(
     assert main(["info", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "order projections" not in out
+    configuration = section(out, "configuration")
+    assert cells(configuration, "head_dim") == ["64"]
+    for unread in ("order", "filter.", "ssm.", "local_width"):
+        assert f"  {unread}" not in configuration
     assert "filters" not in section(out, "parameters")
 
 

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 
+from hyena.cli.values import option_names
 from hyena.model import LanguageModel, ModelConfig
+from hyena.model.build import option, unread
 
 Row = tuple[str, ...]
 
@@ -37,13 +38,12 @@ def describe(model: LanguageModel, length: int, batch: int) -> str:
 
 
 def _configuration(config: ModelConfig) -> str:
-    """Each field and its value."""
-    values = asdict(config)
-    for group in ("filter", "ssm"):
-        nested = values.pop(group)
-        values |= {f"{group}.{name}": value for name, value in nested.items()}
-    values["mlp_width"] = config.hidden
-    rows = [(name, str(value)) for name, value in values.items() if value is not None]
+    """Each field that the model reads, and its value."""
+    names = [name for name in option_names(ModelConfig) if name not in ("filter", "ssm")]
+    values = {name: option(config, name) for name in names}
+    values |= {"mlp_width": config.hidden, "head_dim": config.width // config.heads}
+    skipped = unread(config)
+    rows = [(n, str(v)) for n, v in values.items() if v is not None and n not in skipped]
     return "\n".join(["configuration", *_aligned(rows, "<")])
 
 

@@ -80,6 +80,12 @@ def option(config: ModelConfig, field: str | tuple[str, object]) -> object:
 def without_effect(config: ModelConfig) -> list[str]:
     """The options, dotted, that are not at their defaults and that no mixer or filter of the model
     reads."""
+    plain = ModelConfig()
+    return sorted(n for n in unread(config) if option(config, n) != option(plain, n))
+
+
+def unread(config: ModelConfig) -> set[str]:
+    """The options, dotted, that no mixer or filter of the model reads."""
     specs = [SPECS[name] for name in dict.fromkeys(config.layer_mixers())]
     read = {name for spec in specs for name in _read_by(spec)}
     if any(spec.long_filter for spec in specs):
@@ -89,10 +95,8 @@ def without_effect(config: ModelConfig) -> list[str]:
         read |= of_filter
     if config.positions == "learned":  # a table beside the embedding, whatever the mixers
         read.add("positions")
-    plain = ModelConfig()
     of_parts = {name for spec in SPECS.values() for name in _read_by(spec)}
-    of_parts.update(name for names in _FILTERS.values() for name in names)
-    return sorted(name for name in of_parts - read if option(config, name) != option(plain, name))
+    return of_parts.union(*_FILTERS.values()) - read
 
 
 def _read_by(spec: Spec) -> set[str]:
