@@ -69,7 +69,7 @@ def test_train_prints_the_newest_checkpoint_and_resumes_from_its_configuration(
 def test_a_stopped_run_has_the_exit_code_of_its_signal(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def stopped(config: TrainConfig) -> SimpleNamespace:
+    def stopped(config: TrainConfig, progress: object) -> SimpleNamespace:
         number = int(signal.SIGTERM)
         return SimpleNamespace(checkpoint=config.out, step=1, steps=2, signal=number, rank=0)
 

@@ -228,8 +228,6 @@ class _Run:
                 f"{error} at step {state.step + 1} (lr {self._learning_rate():.2g}); {good}. Try a "
                 "lower optimizer.lr, a longer schedule.warmup_steps, a smaller clip or another seed"
             ) from error
-        if self.signal and self.progress is not None:
-            self.progress.message(f"stopped at step {state.step}; saved {self.saved}")
         assert self.saved is not None or self.metrics is None
         return TrainResult(
             self.saved or self.checkpoints, state.step, config.steps, self.signal, rank
