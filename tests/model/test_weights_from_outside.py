@@ -221,6 +221,31 @@ def test_hooks_on_filters_fire(kind: str, where: str) -> None:
         assert_close(continued(model, ids, 5), expected, 1e-10)
 
 
+@torch.no_grad()
+def test_which_hooks_fire_when() -> None:
+    """The table in docs/training.md."""
+    model, ids = small_model("hyena,attention", layers=2, positions="learned"), tokens(2, 12)
+    fired: list[str] = []
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda module, inputs, output, name=name: fired.append(name))
+
+    def firing(run: Callable[[], object]) -> set[str]:
+        fired.clear()
+        run()
+        return set(fired)
+
+    whole = {"", *(f"blocks.{i}{part}" for i in range(2) for part in ("", ".mixer"))}
+    everything = {name for name, _ in model.named_modules()} - {"blocks"}
+    filters = {name for name in everything if ".filter" in name}
+    assert len(filters) > 1
+    everything -= {name for name in filters if isinstance(model.get_submodule(name), nn.ModuleList)}
+    assert firing(lambda: model(ids)) == everything
+    _, state = model.prefill(ids[:, :5])
+    assert firing(lambda: model.prefill(ids[:, :5])) == everything - whole
+    assert firing(lambda: model.step(ids[:, 5], state)) == everything - whole
+    assert firing(lambda: model.step(ids[:, 6], state)) == everything - whole - filters
+
+
 def test_a_hook_on_the_norm_sees_the_embeddings_that_the_head_reads() -> None:
     model, ids, seen = small_model(), tokens(2, 9), []
     model.norm.register_forward_hook(lambda module, inputs, output: seen.append(output))

@@ -84,7 +84,8 @@ class Mixer(nn.Module):
 
     A mixer writes `_mix` and `_step`, on arguments that have been checked, the input zero at
     padding; the shapes of its state, or if that has no fixed ones, `_state_size` and `_is_own`;
-    and its `_flops`. Attributes: ``width`` D.
+    and its `_flops`. Hooks on the mixer itself fire in `forward` alone, those on its parts in
+    `prefill` and `step` too. Attributes: ``width`` D.
     """
 
     spec: ClassVar[Spec]
