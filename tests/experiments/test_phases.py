@@ -15,7 +15,6 @@ from hyena.experiments.curriculum import (
     build_phases,
     generator,
     micro_batches,
-    stream_seed,
 )
 from hyena.tasks import Batch
 
@@ -140,7 +139,8 @@ def test_micro_batches_are_the_batch(tokens: int, sizes: list[int]) -> None:
 
 
 def test_streams_and_indices_have_seeds_of_their_own() -> None:
-    seeds = {stream_seed(s, stream, i) for s in (0, 1) for stream in Stream for i in (0, 1)}
+    draws = [generator(s, stream, i) for s in (0, 1) for stream in Stream for i in (0, 1)]
+    seeds = {draw.initial_seed() for draw in draws}
     assert len(seeds) == 4 * len(Stream)
     draws = [torch.rand(3, generator=generator(0, Stream.TEST, 2)) for _ in range(2)]
     assert torch.equal(*draws)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from hyena.files import records
-from hyena.files.records import flatten, to_plain
+from hyena.files.records import flatten, from_plain, to_plain
 from hyena.model import ModelConfig
 from hyena.model.build import without_effect
 from hyena.tasks import Task, TaskConfig, build_task
@@ -26,10 +27,6 @@ from hyena.training.limits import (
 
 Schedule = Literal["cosine", "constant", "linear"]
 FewKeys = Literal["random", "first"]
-
-
-def _optimizer() -> OptimizerConfig:
-    return OptimizerConfig(lr=2e-3)
 
 
 @dataclass
@@ -98,7 +95,7 @@ class TaskTraining:
     sequences at every step."""
     epochs: int | None = None
     """Times that the samples are gone through; needs samples, and steps=null."""
-    optimizer: OptimizerConfig = field(default_factory=_optimizer)
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-3))
     """AdamW and its parameter groups."""
     schedule: Schedule = "cosine"
     """Learning rate over the steps after the stages; at its peak in these."""
@@ -251,23 +248,27 @@ def model_config(config: CellConfig, tasks: list[Task]) -> ModelConfig:
         )
     unread = without_effect(model)
     if unread:
+        hyena = f"hyena with {model.filter.kind} filters"
+        mixers = dict.fromkeys(model.layer_mixers())
+        parts = ", ".join(hyena if name == "hyena" else name for name in mixers)
         raise ValueError(
-            f"model.{unread[0]} has no effect on a model of {', '.join(_parts(model))}; leave it "
-            "out, and in a sweep set it in the rows that read it"
+            f"model.{unread[0]} has no effect on a model of {parts}; leave it out, and in a sweep "
+            "set it in the rows that read it"
         )
     return replace(model, vocab_size=vocab, max_length=length)
-
-
-def _parts(model: ModelConfig) -> list[str]:
-    """Mixers, and the kind of filter in Hyena operators."""
-    mixers = list(dict.fromkeys(model.layer_mixers()))
-    kind = f"hyena with {model.filter.kind} filters"
-    return [kind if name == "hyena" else name for name in mixers]
 
 
 def plain(config: CellConfig) -> dict[str, Any]:
     """The cell as it stands in a JSON file."""
     return dict(to_plain(config))
+
+
+def task_of(config: Mapping[str, Any]) -> TaskConfig:
+    """The task of a plain cell; what an older record lacks is at its default.
+
+    Raises: ValueError if it is none.
+    """
+    return from_plain(TaskConfig, config.get("task"), "task")
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

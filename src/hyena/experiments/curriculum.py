@@ -31,14 +31,9 @@ class Stream(IntEnum):
     DROPOUT = 6
 
 
-def stream_seed(seed: int, stream: Stream, index: int = 0) -> int:
-    """A seed for a stream's ``index``-th draw, such as a step's."""
-    return seed_of(seed, stream, index)
-
-
 def generator(seed: int, stream: Stream, index: int = 0) -> torch.Generator:
-    """A generator for it."""
-    return torch.Generator().manual_seed(stream_seed(seed, stream, index))
+    """A generator for a stream's ``index``-th draw, such as a step's."""
+    return torch.Generator().manual_seed(seed_of(seed, stream, index))
 
 
 @dataclass(frozen=True)
@@ -64,34 +59,34 @@ def build_phases(config: CellConfig) -> list[Phase]:
     Raises: ValueError as `build_task`, or for a stage that the task cannot have.
     """
     _check(config)
-    own = build_task(config.task)
+    own, training = build_task(config.task), config.training
     found: list[Phase] = []
-    for number, stage in enumerate(config.training.stages, start=1):
-        try:
-            task = build_task(replace(config.task, length=stage.length))
-        except ValueError as error:
-            raise ValueError(f"training.stages: stage {number}: {error}") from error
+    for number, stage in enumerate(training.stages, start=1):
+        at = f"training.stages: stage {number}"
+        task = _of_length(config, stage.length, at)
         most = getattr(task, "keys", 0)
         if stage.keys is not None and stage.keys > most:
             raise ValueError(
-                f"training.stages: stage {number}: keys is {stage.keys}, but {config.task.name} "
-                f"has {most} with this vocabulary; give at most {most}, or a larger "
-                "task.vocab_size"
+                f"{at}: keys is {stage.keys}, but {config.task.name} has {most} with this "
+                f"vocabulary; give at most {most}, or a larger task.vocab_size"
             )
         if stage.until is not None and task.features:
             raise ValueError(
                 f"training.stages: until is a share of right answers, but {config.task.name} is "
                 "measured by its squared error; leave it out"
             )
-        sequences = config.training.sequences(task.length)
-        found.append(Phase(task, sequences, stage.steps, stage))
-    length = config.training.length
+        found.append(Phase(task, training.sequences(task.length), stage.steps, stage))
+    length = training.length
+    task = own if length is None else _of_length(config, length, "training.length")
+    last = Phase(task, training.sequences(task.length), training.own_steps(task.length))
+    return [*found, last]
+
+
+def _of_length(config: CellConfig, length: int, at: str) -> Task:
     try:
-        task = own if length is None else build_task(replace(config.task, length=length))
+        return build_task(replace(config.task, length=length))
     except ValueError as error:
-        raise ValueError(f"training.length: {error}") from error
-    steps = config.training.own_steps(task.length)
-    return [*found, Phase(task, config.training.sequences(task.length), steps)]
+        raise ValueError(f"{at}: {error}") from error
 
 
 def _check(config: CellConfig) -> None:
@@ -195,30 +190,25 @@ def begin(phases: list[Phase], number: int) -> Place:
 
 def advance(place: Place, phases: list[Phase], right: int, asked: int) -> Place:
     """The place after one more update, in whose batch so many answers were right."""
-    phase = phases[place.phase]
-    stage, step = phase.stage, place.step + 1
-    recent = _latest([*place.recent, (right, asked)]) if stage is not None else []
-    if stage is not None:
-        share = _share(recent)
-        if place.keys is not None:
-            if share is not None and share >= stage.more_keys_at:
-                more = place.keys + 1
-                all_keys = more >= getattr(phase.task, "keys", 0)
-                return _unless_over(Place(place.phase, step, None if all_keys else more), phases)
-        elif stage.until is not None and share is not None and share >= stage.until:
+    phase, after = phases[place.phase], replace(place, step=place.step + 1)
+    stage = phase.stage
+    if stage is None:
+        return after
+    after.recent = _latest([*place.recent, (right, asked)])
+    wanted = stage.until if place.keys is None else stage.more_keys_at
+    share = _share(after.recent)
+    if wanted is not None and share is not None and share >= wanted:
+        if place.keys is None:
             return begin(phases, place.phase + 1)
-    return _unless_over(Place(place.phase, step, place.keys, recent), phases)
+        more = place.keys + 1
+        after.keys = None if more >= getattr(phase.task, "keys", 0) else more
+        after.recent = []
+    return after if after.step < phase.steps else begin(phases, place.phase + 1)
 
 
 def is_over(place: Place, phases: list[Phase]) -> bool:
     """Whether no update is left."""
     return place.phase == len(phases) - 1 and place.step >= phases[-1].steps
-
-
-def _unless_over(place: Place, phases: list[Phase]) -> Place:
-    if place.step >= phases[place.phase].steps and place.phase + 1 < len(phases):
-        return begin(phases, place.phase + 1)
-    return place
 
 
 def _latest(recent: list[tuple[int, int]]) -> list[tuple[int, int]]:

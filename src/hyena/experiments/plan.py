@@ -11,10 +11,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hyena.experiments.cell import FREE, CellConfig, model_config, options, plain, word
+from hyena.experiments.cell import (
+    FREE,
+    CellConfig,
+    model_config,
+    options,
+    plain,
+    task_of,
+    word,
+)
 from hyena.experiments.curriculum import build_phases
-from hyena.files.records import flatten, from_plain, read_versioned, write_record
-from hyena.tasks import TaskConfig
+from hyena.files.records import flatten, read_record, write_record
 from hyena.training.limits import check, check_least
 
 Settings = dict[str, Any]
@@ -230,7 +237,7 @@ def write_plan(out: Path, groups: Sequence[Group]) -> None:
         for group in groups
     ]
     (out / CELLS).mkdir(parents=True, exist_ok=True)
-    write_record(out / FILE, {"groups": planned}, FORMAT_VERSION)
+    write_record(out / FILE, _Plan(planned), FORMAT_VERSION)
 
 
 @dataclass(frozen=True)
@@ -245,6 +252,14 @@ class PlannedGroup:
     seeds: list[int]
     folders: list[list[Path]]
 
+    def __post_init__(self) -> None:
+        task_of(self.cell)  # or no table could be made
+
+
+@dataclass(frozen=True)
+class _Plan:
+    groups: list[PlannedGroup]
+
 
 def read_plan(out: Path) -> list[PlannedGroup]:
     """The groups of a sweep's folder.
@@ -257,15 +272,8 @@ def read_plan(out: Path) -> list[PlannedGroup]:
             f"{out} holds no sweep: it has no {FILE}; give the folder that was --out of "
             "`hyena tasks sweep`"
         )
-    advice = "run the sweep again, which writes it"
-    content = read_versioned(path, FORMAT_VERSION, advice=advice)
-    try:
-        groups = from_plain(list[PlannedGroup], content.get("groups"), "groups")
-        for group in groups:
-            from_plain(TaskConfig, group.cell.get("task"), "task")  # or no table could be made
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; {advice}") from error
+    plan = read_record(path, _Plan, FORMAT_VERSION, advice="run the sweep again, which writes it")
     return [
         replace(group, folders=[[out / CELLS / name for name in t] for t in group.folders])
-        for group in groups
+        for group in plan.groups
     ]

@@ -17,13 +17,12 @@ from typing import Any, Literal
 import torch
 
 from hyena import __version__
-from hyena.experiments.cell import CellConfig, command, differences, plain
+from hyena.experiments.cell import CellConfig, command, differences, plain, task_of
 from hyena.experiments.measure import Measurement, better, wilson
 from hyena.experiments.plan import PlannedGroup, Settings, read_plan
 from hyena.files import atomic, digests, records
 from hyena.files.records import from_plain, to_plain
 from hyena.machine import convolution, setting
-from hyena.tasks import TaskConfig
 
 FILE = "result.json"
 FAILED = "failed.txt"
@@ -74,7 +73,7 @@ class Result:
     test: Measurement
 
     def __post_init__(self) -> None:
-        from_plain(TaskConfig, self.config.get("task"), "config.task")  # or no table could be made
+        task_of(self.config)  # or no table could be made
 
 
 def write_result(config: CellConfig, test: Measurement, **facts: Any) -> Result:
@@ -157,6 +156,12 @@ class Standing:
     seeds: list[Result]
     planned: int
     failures: list[str]
+
+    def __post_init__(self) -> None:
+        task_of(self.cell)  # or no table could be made
+        chosen = (None, *range(len(self.trials)))
+        if len(self.tried) != len(self.trials) or self.best not in chosen:
+            raise ValueError(f"{self.row} has {len(self.trials)} trials, which do not fit")
 
     @property
     def complete(self) -> bool:
@@ -257,7 +262,7 @@ def read_records(folder: Path) -> list[Standing]:
         content = json.loads(path.read_bytes())
         if not isinstance(content, list):
             raise ValueError("it is not a list")
-        return [_standing(row) for row in content]
+        return [from_plain(Standing, _with_cell(row)) for row in content]
     except (ValueError, RecursionError) as error:
         cause = " ".join(str(error).split())
         raise ValueError(
@@ -265,13 +270,8 @@ def read_records(folder: Path) -> list[Standing]:
         ) from error
 
 
-def _standing(row: Any) -> Standing:
-    # An older version left the cell out where it is the configuration of the first record.
+def _with_cell(row: Any) -> Any:
+    """An older version left the cell out where it is the configuration of the first record."""
     if isinstance(row, dict) and "cell" not in row and row.get("tried"):
-        row = {**row, "cell": from_plain(dict[str, Any], row["tried"][0], "tried").get("config")}
-    standing = from_plain(Standing, row)
-    from_plain(TaskConfig, standing.cell.get("task"), "task")  # or no table could be made of it
-    chosen = (None, *range(len(standing.trials)))
-    if len(standing.tried) != len(standing.trials) or standing.best not in chosen:
-        raise ValueError(f"{standing.row} has {len(standing.trials)} trials, which do not fit")
-    return standing
+        return {**row, "cell": from_plain(dict[str, Any], row["tried"][0], "tried").get("config")}
+    return row

@@ -34,7 +34,6 @@ from hyena.experiments.curriculum import (
     generator,
     is_over,
     micro_batches,
-    stream_seed,
 )
 from hyena.experiments.measure import (
     Measurement,
@@ -60,6 +59,7 @@ from hyena.training.loop import (
     Step,
     Update,
     reproducible,
+    seed_of,
     train_steps,
 )
 from hyena.training.optimizer import adamw
@@ -79,7 +79,7 @@ class End:
     Attributes:
         result: the record, if the cell is finished.
         step: updates done.
-        steps: those of the whole training.
+        steps: those of the whole training, if no stage ends early.
         signal: number of the signal that stopped the call, 0 if none did.
     """
 
@@ -143,10 +143,11 @@ def run_cell(
         if the folder cannot be written.
     """
     phases = build_phases(config)
+    steps = sum(phase.steps for phase in phases)
     refuse_other(config.out, CELL)
     result = find_finished(config)
     if result is not None:
-        return End(result, result.steps, most_steps(phases))
+        return End(result, result.steps, steps)
     if config.training.stop_at is not None and phases[-1].task.features:
         raise ValueError(
             f"training.stop_at is an accuracy, but {config.task.name} is measured by its squared "
@@ -157,7 +158,7 @@ def run_cell(
     next(held_out(build_task(config.task), 2, split="test", seed=config.seed))
     cpu = torch.device("cpu")
     with stop_on_signal() as request, reproducible(cpu, threads=config.threads):
-        run = _Run(config, phases, request, say, progress)
+        run = _Run(config, phases, steps, request, say, progress)
         with locked(config.out):
             return run.run()
 
@@ -176,11 +177,6 @@ def build_model(config: CellConfig, phases: list[Phase]) -> nn.Module:
     return LanguageModel(model, generator=draw)
 
 
-def most_steps(phases: list[Phase]) -> int:
-    """Updates of all phases, if no stage ends early."""
-    return sum(phase.steps for phase in phases)
-
-
 class _Run:
     """One call of `run_cell`."""
 
@@ -188,14 +184,14 @@ class _Run:
         self,
         config: CellConfig,
         phases: list[Phase],
+        steps: int,
         request: StopRequest,
         say: Callable[[str], None],
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        self.config, self.phases, self.request = config, phases, request
-        self.say, self.progress = say, progress
+        self.config, self.phases, self.steps = config, phases, steps
+        self.request, self.say, self.progress = request, say, progress
         self.training = config.training
-        self.steps = most_steps(phases)
         self.model = build_model(config, phases)
         self.optimizer = adamw(self.model, config.training.optimizer)
         self.state = State(plain(config), place=begin(phases, 0))
@@ -270,7 +266,7 @@ class _Run:
             parts,
             self.loss,
             factor=training.factor(state.step, own, self.phases[-1].steps),
-            seed=stream_seed(self.config.seed, Stream.DROPOUT, state.step),
+            seed=seed_of(self.config.seed, Stream.DROPOUT, state.step),
         )
 
     def updated(self, update: Update) -> None:
@@ -318,13 +314,10 @@ class _Run:
 
     def _validate(self) -> None:
         """Measures on validation sequences of the length that was trained last."""
-        state, training = self.state, self.training
-        began = state.place.step == 0  # the phase before has ended
-        phase = state.place.phase - began
+        state, count = self.state, self.training.validation_sequences
+        phase = state.place.phase - (state.place.step == 0)  # then the one before has ended
         task = self.phases[phase].task
-        found = self._measure(
-            held_out(task, training.validation_sequences, split="train", seed=_VALIDATION_SEED)
-        )
+        found = self._measure(held_out(task, count, split="train", seed=_VALIDATION_SEED))
         point = {
             "step": state.step,
             "phase": phase,

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hyena.experiments.cell import word
+from hyena.experiments.cell import task_of, word
 from hyena.experiments.measure import Measure, measure_of
 from hyena.experiments.paper import paper_figure
 from hyena.experiments.plan import FILE as SWEEP
@@ -26,7 +26,7 @@ from hyena.experiments.record import (
 )
 from hyena.files import atomic, markdown
 from hyena.plots import Point, draw_intervals, draw_learning
-from hyena.tasks import TaskConfig, build_task
+from hyena.tasks import build_task
 from hyena.tasks.task import READS
 
 # Fields of a task that can be the columns of a table, the first of those that vary, and their
@@ -130,7 +130,7 @@ def _section(task: str, title: str, axis: str, standings: list[Standing]) -> Sec
         at[place] = standing
     rows = list(dict.fromkeys(names))
     columns = sorted({column for _, column in at})
-    measure = measure_of(build_task(TaskConfig(**_task(standings[0]))))
+    measure = measure_of(build_task(task_of(standings[0].cell)))
     return Section(task, title, measure, axis, rows, columns, at)
 
 
@@ -161,12 +161,12 @@ def _size(standing: Standing, axis: str) -> int:
     if axis == "most_keys" and sizes["alphabet"] is not None:
         return int(sizes["alphabet"])
     taken = "keys" if axis in ("most_keys", "alphabet") else axis
-    return int(getattr(build_task(TaskConfig(**sizes)), taken, 0))
+    return int(getattr(build_task(task_of(standing.cell)), taken, 0))
 
 
 def _task(standing: Standing) -> dict[str, Any]:
-    """Its sizes; those that an older record lacks are at their defaults."""
-    return asdict(TaskConfig(**standing.cell["task"]))
+    """Its sizes."""
+    return asdict(task_of(standing.cell))
 
 
 RUNS = "## What was run"
@@ -239,7 +239,7 @@ def _config(standing: Standing) -> dict[str, Any]:
 def _is_extended(result: Result) -> bool:
     """Whether the model is tested on longer sequences than any that it was trained on."""
     longest = max((point["length"] for point in result.curve), default=0)
-    return 0 < longest < build_task(TaskConfig(**result.config["task"])).length
+    return 0 < longest < build_task(task_of(result.config)).length
 
 
 def _number(measure: Measure, value: float) -> str:

@@ -63,8 +63,10 @@ def check_sizes(name: str, *, most: int = WIDEST, **sizes: Any) -> tuple[int, ..
     return tuple(map(int, sizes.values()))
 
 
-def check_whole(name: str, value: Any, least: int | None = 1, most: int = LONGEST) -> int:
-    """The value as an int.
+def check_whole(
+    name: str, value: Any, least: int | None = 1, most: int = LONGEST, *, why: str = ""
+) -> int:
+    """The value as an int; ``why`` says what the least are for.
 
     Raises: ValueError unless it is a whole number from ``least``, if any, to ``most``.
     """
@@ -72,7 +74,8 @@ def check_whole(name: str, value: Any, least: int | None = 1, most: int = LONGES
         raise ValueError(f"{name}: expected a whole number, got {shown(value)}")
     value = int(value)
     if least is not None and value < least:
-        raise ValueError(f"{name}: expected at least {least}, got {value}")
+        why = f", for {why}" if why else ""
+        raise ValueError(f"{name}: expected at least {least}{why}, got {value}")
     if value > most:
         raise ValueError(f"{name}: expected at most {most}, got {value}")
     return value

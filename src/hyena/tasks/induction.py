@@ -54,13 +54,9 @@ class InductionHead:
         vocab_size = check_whole(f"{self.name}: vocab_size", vocab_size, 3)
         copy_length = check_whole(f"{self.name}: copy_length", copy_length)
         triggers = check_whole(f"{self.name}: triggers", triggers)
-        length = check_whole(f"{self.name}: length", length)
-        if length < triggers * (copy_length + 1):
-            raise ValueError(
-                f"induction: length: expected at least {triggers * (copy_length + 1)}, for "
-                f"triggers={triggers} each followed by copy_length={copy_length} tokens, "
-                f"got {length}"
-            )
+        why = f"triggers={triggers} each followed by copy_length={copy_length} tokens"
+        least = triggers * (copy_length + 1)
+        length = check_whole(f"{self.name}: length", length, least, why=why)
         self.vocab_size = vocab_size
         self.length = length + copy_length
         self.copy_length = copy_length

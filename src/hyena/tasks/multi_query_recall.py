@@ -49,18 +49,9 @@ class MultiQueryRecall:
     def __init__(
         self, *, length: int = 1024, vocab_size: int = 30, pairs: int | None = None
     ) -> None:
-        length = check_whole(f"{self.name}: length", length, None)
-        vocab_size = check_whole(f"{self.name}: vocab_size", vocab_size, None)
-        if length < 4:
-            raise ValueError(
-                f"multi-query-recall: length: expected at least 4, for a pair and a slot, "
-                f"got {length}"
-            )
-        if vocab_size < 3:
-            raise ValueError(
-                f"multi-query-recall: vocab_size: expected at least 3, for a key, a value and the "
-                f"no-op, got {vocab_size}"
-            )
+        length = check_whole(f"{self.name}: length", length, 4, why="a pair and a slot")
+        why = "a key, a value and the no-op"
+        vocab_size = check_whole(f"{self.name}: vocab_size", vocab_size, 3, why=why)
         self.keys = (vocab_size - 1) // 2
         most = min(self.keys, length // 4)
         if pairs is not None:

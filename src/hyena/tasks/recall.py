@@ -52,19 +52,15 @@ class AssociativeRecall:
         alphabet: int | None = None,
     ) -> None:
         length = check_whole(f"{self.name}: length", length, None)
-        vocab_size = check_whole(f"{self.name}: vocab_size", vocab_size, None)
         if length < 2 or length % 2:
             raise ValueError(
                 f"{self.name}: length: expected an even number of at least 2, for pairs, got "
                 f"{length}"
             )
+        why = "a key, a value and the two special tokens" if self.special else "a key and a value"
+        least = 2 + 2 * self.special
+        vocab_size = check_whole(f"{self.name}: vocab_size", vocab_size, least, why=why)
         ordinary = vocab_size - 2 * self.special
-        if ordinary < 2:
-            tokens = "a key, a value and the two special tokens"
-            raise ValueError(
-                f"{self.name}: vocab_size: expected at least {2 + 2 * self.special}, for "
-                f"{tokens if self.special else 'a key and a value'}, got {vocab_size}"
-            )
         self.vocab_size, self.pairs = vocab_size, length // 2
         self.length = length + 1 + self.special
         self.first = int(self.special)  # of the keys

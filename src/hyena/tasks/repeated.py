@@ -44,19 +44,12 @@ class Majority:
     def sample(self, count: int, generator: torch.Generator, split: Split) -> Batch:
         """Draws ``count`` prompts. Raises: ValueError as `hyena.tasks.splits.draw_split`."""
         least = self.length // 2 + 1
-        token, number, others = _draw_repeated(
-            count,
-            generator,
-            split,
-            tokens=self.vocab_size,
-            length=self.length,
-            numbers=(least, max(least, 3 * self.length // 4)),
-            task=self.name,
-        )
+        numbers = least, max(least, 3 * self.length // 4)
+        token, number, others = _draw(self, self.vocab_size, numbers, count, generator, split)
         order = torch.rand(count, self.length, dtype=torch.float64, generator=generator).argsort(1)
         here = torch.empty(order.shape, dtype=torch.bool)
         here.scatter_(1, order, torch.arange(self.length) < number)
-        return _asked_last(_placed(token, here, others), token)
+        return _prompts(token, here, others, answer=token)
 
     def show(self, batch: Batch, row: int) -> str:
         """Tokens as letters: ``a g g g e f g → g``."""
@@ -90,12 +83,8 @@ class Counting:
 
     def __init__(self, *, length: int = 1024, vocab_size: int = 30) -> None:
         length = check_whole(f"{self.name}: length", length, 2)
-        vocab_size = check_whole(f"{self.name}: vocab_size", vocab_size, None)
-        if vocab_size < 4:
-            raise ValueError(
-                f"counting: vocab_size: expected at least 4, for two letters and two numbers, "
-                f"got {vocab_size}"
-            )
+        why = "two letters and two numbers"
+        vocab_size = check_whole(f"{self.name}: vocab_size", vocab_size, 4, why=why)
         self.vocab_size = vocab_size
         self.length = length
         self.letters = vocab_size - vocab_size // 2
@@ -103,21 +92,13 @@ class Counting:
     def sample(self, count: int, generator: torch.Generator, split: Split) -> Batch:
         """Draws ``count`` prompts. Raises: ValueError as `hyena.tasks.splits.draw_split`."""
         most = min(self.vocab_size - self.letters, self.length)
-        letter, number, others = _draw_repeated(
-            count,
-            generator,
-            split,
-            tokens=self.letters,
-            length=self.length,
-            numbers=(1, most),
-            task=self.name,
-        )
+        letter, number, others = _draw(self, self.letters, (1, most), count, generator, split)
         order = torch.rand(count, self.length - 1, dtype=torch.float64, generator=generator)
         places = order.topk(most - 1, dim=1).indices  # of which a row uses number − 1
         here = torch.zeros(count, self.length, dtype=torch.bool)
         here[:, -1] = True
         here.scatter_(1, places, torch.arange(most - 1) < number - 1)
-        return _asked_last(_placed(letter, here, others), self.letters + number - 1)
+        return _prompts(letter, here, others, answer=self.letters + number - 1)
 
     def show(self, batch: Batch, row: int) -> str:
         """Letters, and the answer as a number: ``a b b b a c b → 4``."""
@@ -125,27 +106,22 @@ class Counting:
         return question(prompt, [str(int(batch.targets[row, -1]) - self.letters + 1)])
 
 
-def _draw_repeated(
+def _draw(
+    task: Majority | Counting,
+    tokens: int,
+    numbers: tuple[int, int],
     count: int,
     generator: torch.Generator,
     split: Split,
-    *,
-    tokens: int,
-    length: int,
-    numbers: tuple[int, int],
-    task: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draws a token, how often it occurs, and other tokens for the rest of a sequence.
-
-    The token is uniform among ``tokens``, the number of its occurrences in ``numbers``, both ends
-    included, and the others are uniform among the other tokens, with replacement. The token, the
-    number and the first 64 of the others decide on the split.
+    """Draws a token of ``tokens``, how often it occurs, in ``numbers``, and other tokens for the
+    rest of a sequence, all uniformly; of these the first 64 decide on the split, too.
 
     Returns: token (B, 1); number (B, 1); others (B, length − the least number).
     Raises: ValueError as `draw_split`.
     """
     least, most = numbers
-    room = length - least
+    room = task.length - least
     first = min(room, DECIDING)
 
     def other_than(token: Tensor, width: int) -> Tensor:
@@ -157,24 +133,18 @@ def _draw_repeated(
         number = torch.randint(least, most + 1, (rows, 1), generator=generator)
         others = other_than(token, first)
         # What no place is left for is not in the sequence, so it must not decide on its split.
-        used = others.masked_fill(torch.arange(first) >= length - number, -1)
+        used = others.masked_fill(torch.arange(first) >= task.length - number, -1)
         return torch.cat([token, number, used], dim=1), token, number, others
 
-    token, number, others = draw_split(candidates, count, split, task)
+    token, number, others = draw_split(candidates, count, split, task.name)
     return token, number, torch.cat([others, other_than(token, room - first)], dim=1)
 
 
-def _placed(token: Tensor, here: Tensor, others: Tensor) -> Tensor:
-    """``token`` (B, 1) where ``here`` (B, L) is true, elsewhere ``others`` (B, ≤ L) in their order.
-
-    A row uses as many of its others as it has places for them; there must be enough.
-    """
+def _prompts(token: Tensor, here: Tensor, others: Tensor, answer: Tensor) -> Batch:
+    """``token`` (B, 1) where ``here`` (B, L) is true, elsewhere ``others`` (B, ≤ L) in their order,
+    as many as there are places for; ``answer`` (B, 1) at the last position."""
     taken = (~here).cumsum(1) - 1  # which of the others stands here
-    return torch.where(here, token, others.gather(1, taken.clamp(min=0)))
-
-
-def _asked_last(inputs: Tensor, answer: Tensor) -> Batch:
-    """Prompts with an answer (B, 1) at their last position."""
+    inputs = torch.where(here, token, others.gather(1, taken.clamp(min=0)))
     targets = torch.full_like(inputs, IGNORE)
     targets[:, -1:] = answer
     return Batch(inputs, targets, targets != IGNORE)
