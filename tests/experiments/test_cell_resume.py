@@ -179,7 +179,7 @@ def test_another_cell_s_checkpoint_is_refused(
         (lambda text: "", r"state.json is damaged: .*; there is none before it: restore it"),
         (lambda text: "{}", r"state.json is damaged: it has no format_version; there"),
         (lambda text: text.replace('n": 1', 'n": 2', 1), "state.json has format version 2, but"),
-        (lambda text: text.replace('"step": 3', '"step": "3"', 1), "step is '3'; expected int"),
+        (lambda text: text.replace('"step": 3', '"step": "3"', 1), "step: expected int, got '3'"),
         (lambda text: text.replace('"step": 3', '"step": 2', 1), "damaged: its step is 2"),
         (lambda text: text.replace('"tokens": ', '"tokens": 1'), "damaged: its SHA-256 is not"),
         (None, "step-00000003 is no checkpoint of a cell: it has no state.json; use another"),

@@ -178,7 +178,7 @@ def test_other_data_are_refused(make: MakeConfig, tmp_path: Path) -> None:
         (
             "training.json",
             lambda text: text.replace('"step": 2,', '"step": "2",', 1),
-            "training.json is damaged: step is '2'; expected int; remove this checkpoint to resume",
+            "training.json is damaged: step: expected int, got '2'; remove this checkpoint",
         ),
         ("training.json", None, "is no checkpoint of `hyena train`: it has no training.json"),
         ("optimizer.safetensors", None, "has no optimizer.safetensors; remove this checkpoint"),

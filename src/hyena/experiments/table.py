@@ -109,11 +109,13 @@ def lay_out(standings: Sequence[Standing]) -> list[Section]:
         sizes = [name for name in AXES if name in READS[task]]
         axis = (varying or sizes)[0]
         others = [name for name in sizes if name != axis]
-        for values in sorted({tuple(_task(s)[name] or 0 for name in others) for s in of_task}):
-            there = [s for s in of_task if tuple(_task(s)[n] or 0 for n in others) == values]
-            given = [(n, v) for n, v in zip(others, values, strict=True) if v]
-            title = ", ".join([task, *(f"{AXES[name]} {value:,}" for name, value in given)])
-            sections.append(_section(task, title, axis, there))
+        tables: dict[tuple[int, ...], list[Standing]] = {}
+        for standing in of_task:
+            values = tuple(_task(standing)[name] or 0 for name in others)
+            tables.setdefault(values, []).append(standing)
+        for values in sorted(tables):
+            given = [f"{AXES[n]} {v:,}" for n, v in zip(others, values, strict=True) if v]
+            sections.append(_section(task, ", ".join([task, *given]), axis, tables[values]))
     return sections
 
 
@@ -144,11 +146,10 @@ def _names(axis: str, standings: list[Standing]) -> list[str]:
         for name in dict.fromkeys(name for standing in crowd for name in standing.point):
             if len({word(standing.point.get(name)) for standing in crowd}) > 1:
                 telling[name] = None
+    told = [{name: s.point[name] for name in telling if name in s.point} for s in standings]
     return [
-        ", ".join(
-            [s.row, *(f"{name}={word(s.point[name])}" for name in telling if name in s.point)]
-        )
-        for s in standings
+        f"{standing.row}, {_settings(own)}" if own else standing.row
+        for standing, own in zip(standings, told, strict=True)
     ]
 
 
@@ -184,39 +185,32 @@ def table(sections: Sequence[Section], drawings: Sequence[str] = ()) -> str:
     """The whole page. Args: the tables; the names of PNG files to show below them."""
     parts = ["# Recall and reasoning", _LEGEND]
     for section in sections:
-        parts += [
-            f"## {section.title}: {_heading(section.measure)}",
-            markdown.table(_values(section)),
-        ]
+        heading = f"## {section.title}: {_heading(section.measure)}"
+        parts += [heading, markdown.table(_values(section))]
         if section.measure == "squared error":
             parts += _by_examples(section)
     parts.append(RUNS)
     parts += [f"![{Path(name).stem}]({name})" for name in drawings]
     for section in sections:
         parts += [f"### {section.title}", markdown.table(_runs(section)), _trials(section)]
-        parts += [_failures(section)]
-        parts += [_commands(section)]
+        parts += [_failures(section), _commands(section)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _values(section: Section) -> list[list[str]]:
-    """A row each, with a column for the paper's figures beside each of ours that has any."""
-    paper = {place: paper_figure(_config(s)) for place, s in section.at.items()}
-    heading = [AXES[section.axis]]
-    rows = [[name] for name in section.rows]
+    """A row each, and a column of the paper's figures beside each of ours that has any."""
+    columns = [[AXES[section.axis], *section.rows]]
     for column in section.columns:
-        beside = [paper.get((name, column)) for name in section.rows]
-        heading += [f"{column:,}", *(["paper"] if any(v is not None for v in beside) else [])]
-        for name, row, figure in zip(section.rows, rows, beside, strict=True):
-            row.append(_figure(section.at.get((name, column)), section.measure))
-            if any(v is not None for v in beside):
-                row.append("" if figure is None else f"{figure:g}")
-    return [heading, *rows]
+        here = [section.at.get((name, column)) for name in section.rows]
+        ours = ["" if s is None else _figure(s, section.measure) for s in here]
+        paper = [None if s is None else paper_figure(_config(s)) for s in here]
+        columns.append([f"{column:,}", *ours])
+        if any(figure is not None for figure in paper):
+            columns.append(["paper", *("" if v is None else f"{v:g}" for v in paper)])
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _figure(standing: Standing | None, measure: Measure) -> str:
-    if standing is None:
-        return ""
+def _figure(standing: Standing, measure: Measure) -> str:
     marks = "" if standing.complete else "‡"
     if not standing.seeds:
         return "failed" if standing.failures else marks
@@ -288,10 +282,10 @@ def _trials(section: Section) -> str:
             if result is None or len(standing.trials) == 1:
                 continue
             value, step = reached(result)
-            shown = _number(section.measure, value)
-            shown = f"**{shown}**" if number == standing.best else shown
-            place, took = [name, f"{column:,}"], [f"{step:,}", f"{result.minutes:.1f}"]
-            rows.append([*place, _settings(settings), shown, *took])
+            bold = "**" if number == standing.best else ""
+            shown = f"{bold}{_number(section.measure, value)}{bold}"
+            took = [f"{step:,}", f"{result.minutes:.1f}"]
+            rows.append([name, f"{column:,}", _settings(settings), shown, *took])
     if len(rows) == 1:
         return ""
     return f"Trials, the chosen ones' figures in bold:\n\n{markdown.table(rows)}"

@@ -140,12 +140,12 @@ def _built(kind: Any, plain: Any, name: str) -> Any:
         return float(plain)
     elif type(plain) is kind:
         return plain
-    raise ValueError(f"{name} is {plain!r:.40}; expected {_shown(kind)}")
+    raise ValueError(f"{name}: expected {_shown(kind)}, got {plain!r:.40}")
 
 
 def _dataclass(kind: type, plain: Any, name: str) -> Any:
     if not isinstance(plain, dict):
-        raise ValueError(f"{name} is {plain!r:.40}; expected the fields of {kind.__name__}")
+        raise ValueError(f"{name}: expected the fields of {kind.__name__}, got {plain!r:.40}")
     hints = typing.get_type_hints(kind)
     fields = [field for field in dataclasses.fields(kind) if field.init]
     for key in plain:

@@ -41,11 +41,10 @@ def draw_lengths(panels: Mapping[str, Curves], path: str | Path, *, ylabel: str)
     Returns, Raises: see `hyena.plots`.
     """
     figure, axes = _panels(panels, 6.5, 5, sharey=True)
-    styles = _styles(panels)
-    for curves, panel in zip(panels.values(), axes, strict=True):
-        for label, points in curves.items():
+    for panel, curves in axes:
+        for style, points in curves:
             lengths, values = zip(*sorted(points), strict=True) if points else ((), ())
-            panel.plot(lengths, values, marker="o", markersize=3, **styles[label])
+            panel.plot(lengths, values, marker="o", markersize=3, **style)
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
         panel.set(xlabel="length L", ylabel=ylabel)
@@ -74,24 +73,23 @@ def draw_intervals(
     Returns, Raises: see `hyena.plots`.
     """
     figure, axes = _panels(panels, 4.5, 4.5, margin=1.5, columns=len(panels), sharey=True)
-    styles = _styles(panels)
-    for curves, panel in zip(panels.values(), axes, strict=True):
-        for label, points in curves.items():
+    for panel, curves in axes:
+        for style, points in curves:
             if not points:
                 continue
             x, value, low, high = zip(*sorted(points), strict=True)
             below = [v - end for v, end in zip(value, low, strict=True)]
             above = [end - v for v, end in zip(value, high, strict=True)]
             panel.errorbar(
-                x, value, yerr=[below, above], marker="o", markersize=3, capsize=2, **styles[label]
+                x, value, yerr=[below, above], marker="o", markersize=3, capsize=2, **style
             )
         if logarithmic:
             panel.set_xscale("log", base=2)
-        ticks = sorted({point.x for points in curves.values() for point in points})
+        ticks = sorted({point.x for _, points in curves for point in points})
         panel.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], rotation=30, ha="right")
         panel.set_xlabel(xlabel)
         panel.minorticks_off()
-    axes[0].set_ylabel(ylabel)
+    axes[0][0].set_ylabel(ylabel)
     return _with_legend(figure, axes, top, path)
 
 
@@ -117,54 +115,55 @@ def draw_learning(
         for title, curves in panels.items()
     }
     figure, axes = _panels(panels, 4.5, 3.5, margin=1.5)
-    styles = _styles(panels)
-    for curves, panel in zip(panels.values(), axes, strict=True):
-        for label, runs in curves.items():
+    for panel, curves in axes:
+        for style, runs in curves:
             for run in runs:
                 x, y = zip(*run, strict=True)
-                panel.plot(x, y, linewidth=1, marker=".", markersize=3, **styles[label])
+                panel.plot(x, y, linewidth=1, marker=".", markersize=3, **style)
         panel.set(xlabel=xlabel, ylabel=ylabel)
     return _with_legend(figure, axes, top, path)
 
 
 def _panels(
-    curves: Mapping[str, Mapping[str, Sequence[Any]]],
+    panels: Mapping[str, Mapping[str, Sequence[Any]]],
     width: float,
     height: float,
     *,
     margin: float = 0,
     columns: int = 3,
     sharey: bool = False,
-) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel of this size, in inches, for each title, and a margin for a legend."""
-    if not any(points for of_panel in curves.values() for points in of_panel.values()):
+) -> tuple[Figure, list[tuple[Axes, list[tuple[dict[str, Any], Any]]]]]:
+    """A figure with a panel of this size, in inches, for each title, and a margin for a legend.
+
+    Returns: the figure; the axes of each panel, with the style and the points of each curve.
+    """
+    if not any(points for curves in panels.values() for points in curves.values()):
         raise ValueError("curves were to be drawn, but there are no points")
-    names = list(curves)
-    columns = min(columns, len(names))
-    rows = -(-len(names) // columns)
-    figure = new_figure(margin + width * columns, height * rows)
-    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flatten())
-    for unused in panels[len(names) :]:
-        unused.remove()
-    for name, panel in zip(names, panels, strict=False):
-        panel.set_title(name)
-        panel.grid(alpha=0.3)
-    return figure, panels[: len(names)]
-
-
-def _styles(panels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Colour, line and label of each curve, by its label."""
     labels = dict.fromkeys(label for curves in panels.values() for label in curves)
-    return {
+    styles = {
         label: {"color": f"C{i % 10}", "linestyle": ("-", "--", ":")[i // 10 % 3], "label": label}
         for i, label in enumerate(labels)
     }
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = new_figure(margin + width * columns, height * rows)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).flatten()
+    for unused in axes[len(panels) :]:
+        unused.remove()
+    drawn = []
+    for (title, curves), panel in zip(panels.items(), axes, strict=False):
+        panel.set_title(title)
+        panel.grid(alpha=0.3)
+        drawn.append((panel, [(styles[label], points) for label, points in curves.items()]))
+    return figure, drawn
 
 
-def _with_legend(figure: Figure, panels: list[Axes], top: float | None, path: str | Path) -> Path:
+def _with_legend(
+    figure: Figure, axes: list[tuple[Axes, Any]], top: float | None, path: str | Path
+) -> Path:
     """Writes the figure with one legend beside all panels."""
     handles = {}
-    for panel in panels:
+    for panel, _ in axes:
         if top is not None:
             panel.set_ylim(0, 1.03 * top)
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):

@@ -194,13 +194,13 @@ def restore_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> Non
 
 
 def point_to_best(folder: Path, best: Best) -> None:
-    """Write best.json, atomically: the step, its loss and the name of its checkpoint."""
+    """Writes best.json, atomically: the step, its loss and the name of its checkpoint."""
     pointer = {"checkpoint": checkpoint_name(best.step), **asdict(best)}
     atomic.write_text(folder / BEST, json.dumps(pointer, indent=1) + "\n")
 
 
 def prune(folder: Path, keep: int, best: Best | None) -> None:
-    """Remove all checkpoints but the ``keep`` newest and the best."""
+    """Removes all checkpoints but the ``keep`` newest and the best."""
     for path in list_checkpoints(folder)[:-keep]:
         if best is None or step_of(path) != best.step:
             atomic.remove_folder(path)
@@ -222,7 +222,7 @@ class Start:
 
 
 def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
-    """Choose between a new run and the newest checkpoint; writes nothing.
+    """Chooses between a new run and the newest checkpoint; writes nothing.
 
     Args:
         config: says which folder, and whether to resume.

@@ -146,28 +146,14 @@ FREE_ON_RESUME = frozenset(
 
 
 def check_config(config: TrainConfig) -> None:
-    """Refuse a configuration that cannot work.
+    """Refuses a configuration that cannot work.
 
     Raises: ValueError naming the field, its value and what is expected.
     """
-    check_least(
-        config,
-        {
-            "steps": 1,
-            "batch": 1,
-            "length": 1,
-            "accumulate": 1,
-            "devices": 1,
-            "num_nodes": 1,
-            "log_every": 1,
-            "stop_after": 1,
-            "evaluation.every": 0,
-            "evaluation.batches": 1,
-            "checkpoint.every": 0,
-            "checkpoint.keep": 1,
-            "schedule.warmup_steps": 0,
-        },
-    )
+    least = dict.fromkeys(("steps", "batch", "length", "accumulate", "devices", "num_nodes"), 1)
+    least |= dict.fromkeys(("log_every", "stop_after", "evaluation.batches", "checkpoint.keep"), 1)
+    least |= dict.fromkeys(("evaluation.every", "checkpoint.every", "schedule.warmup_steps"), 0)
+    check_least(config, least)
     check_seed(config)
     check_choice(config, {"precision": Precision, "accelerator": Accelerator})
     check_positive(config, "optimizer.lr", "optimizer.eps", "clip")
@@ -194,7 +180,7 @@ def check_config(config: TrainConfig) -> None:
     if schedule.warmup(config.steps) > config.steps:
         raise ValueError(
             f"schedule.warmup_steps is {schedule.warmup_steps}, but the run has {config.steps} "
-            "steps; the warm-up cannot be longer than the run"
+            "steps; lower it or raise steps"
         )
     parts = config.devices * config.num_nodes * config.accumulate
     if config.batch % parts:
@@ -205,7 +191,7 @@ def check_config(config: TrainConfig) -> None:
 
 
 def check_same_run(saved: dict[str, Any], config: TrainConfig, checkpoint: Path) -> None:
-    """Refuse to continue a run with another configuration than it was started with.
+    """Refuses to continue a run with another configuration than it was started with.
 
     Args:
         saved: the plain configuration in the checkpoint.

@@ -31,7 +31,7 @@ def find_device(accelerator: Accelerator) -> torch.device:
 
 
 def check_device(precision: Precision, device_type: str) -> None:
-    """Refuse arithmetic that a device has not got.
+    """Refuses arithmetic that a device has not got.
 
     Args:
         precision: as in `TrainConfig`.

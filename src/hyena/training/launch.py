@@ -173,7 +173,7 @@ class _Worker:
         )
 
     def wait_until_ready(self) -> None:
-        """Wait until the worker is about to connect.
+        """Waits until the worker is about to connect.
 
         Without this a worker that stops early would be waited for until the connection times out.
 
@@ -194,7 +194,7 @@ class _Worker:
         return RuntimeError(f"process {self.local_rank} of the run stopped: {said}")
 
     def end(self) -> None:
-        """Wait a moment for the worker to finish, then kill it."""
+        """Waits a moment for the worker to finish, then kills it."""
         try:
             self.process.communicate(timeout=10)  # and close the pipe: it need not finish anything
         except subprocess.TimeoutExpired:

@@ -37,7 +37,7 @@ class Metrics:
         self._file = open(out / FILE, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
 
     def write(self, record: Record) -> None:
-        """Append a record, which has a "step"."""
+        """Appends a record, which has a "step"."""
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()  # a killed process loses no line; sync guards against a power cut
         if self._writer is not None:
@@ -46,11 +46,11 @@ class Metrics:
                     self._writer.add_scalar(name, value, int(record["step"]))
 
     def sync(self) -> None:
-        """Make the records durable; done before each checkpoint, so that it lacks none."""
+        """Makes the records durable; done before each checkpoint, so that it lacks none."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the files."""
+        """Closes the files."""
         self._file.close()
         if self._writer is not None:
             self._writer.close()

@@ -49,7 +49,7 @@ class OptimizerConfig:
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Sort the trainable parameters into groups of equal learning rate and weight decay.
+    """Sorts the trainable parameters into groups of equal learning rate and weight decay.
 
     The first match wins, in this order: the rules of the configuration; the filters' positional
     encodings (`encoding_lr`, no decay); the other parameters of the filters' networks and windows
@@ -118,7 +118,7 @@ def _compiled(rule: ParameterRule) -> re.Pattern[str]:
         return re.compile(rule.pattern)
     except re.error as error:
         raise ValueError(
-            f"optimizer rule {rule.pattern!r} is not a regular expression: {error}"
+            f"optimizer rule {rule.pattern!r} is not a regular expression: {error}; mend it"
         ) from error
 
 

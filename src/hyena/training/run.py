@@ -79,7 +79,7 @@ class _Data:
 
 
 def train(config: TrainConfig, *, progress: Report | None = None) -> TrainResult:
-    """Train a language model, or go on training it.
+    """Trains a language model, or goes on training it.
 
     Writes checkpoints, ``metrics.jsonl`` and (optionally) TensorBoard events into ``config.out``.
     The first SIGINT or SIGTERM ends the run after the current step with a checkpoint; the second
