@@ -71,7 +71,7 @@ class SweepConfig:
     def __post_init__(self) -> None:
         check_least(self, {"jobs": 1, "threads": 1})
         check(self, ["seeds"], lambda x: 0 < len(x) == len(set(x)), "one or more, all different")
-        check(self, ["points"], len, "one or more")
+        check(self, ["points"], bool, "one or more")
         for name, values in self.grid.items():
             words = [json.dumps(value) for value in values] if isinstance(values, list) else []
             if not 0 < len(words) == len(set(words)):
