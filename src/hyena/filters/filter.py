@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hyena.filters.cache import ParameterCache, clear_cache, sources_of
 from hyena.ops import Backend, FilterSpectrum, filter_spectrum
-from hyena.ops.arguments import WIDEST, check_size
+from hyena.ops.arguments import LONGEST, WIDEST, check_size, check_sizes
 from hyena.ops.backend import resolve_backend
 from hyena.ops.native import library
 from hyena.ops.stepping.online import BLOCK, OnlineFilter
@@ -38,8 +38,16 @@ class Filter(nn.Module):
     length_policy: LengthPolicy
     skip: nn.Parameter
 
-    def __init__(self) -> None:
+    _longer: tuple[LengthPolicy, ...] = ("extrapolate",)  # policies that allow more than max_length
+
+    def __init__(
+        self, channels: int, max_length: int, filters: int, length_policy: LengthPolicy
+    ) -> None:
         super().__init__()
+        name = type(self).__name__
+        self.channels, self.filters = check_sizes(name, channels=channels, filters=filters)
+        (self.max_length,) = check_sizes(name, most=LONGEST, max_length=max_length)
+        self.length_policy = length_policy
         self.kept = ParameterCache()
 
     def online(self, room: int, *, block: int = BLOCK, backend: Backend = "auto") -> OnlineFilter:
@@ -103,7 +111,20 @@ class Filter(nn.Module):
 
     def check_growth(self, length: int) -> None:
         """Raises ValueError if a sequence cannot grow to this length, token by token."""
-        raise NotImplementedError
+        self._check(length)
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, filters={self.filters}, max_length={self.max_length}"
+
+    def _check(self, length: int) -> None:
+        """Raises TypeError or ValueError unless there are filters of this length."""
+        check_size(type(self).__name__, "length", length, 1)
+        if length > self.max_length and self.length_policy == "error":
+            longer = " or ".join(f'"{policy}"' for policy in self._longer)
+            raise ValueError(
+                f"the input is {length} long but max_length is {self.max_length}; shorten it, or "
+                f"choose length_policy {longer}"
+            )
 
     def _sources(self) -> list[Tensor] | None:
         """The tensors that the filters follow from alone, see `sources_of`; None if not alone."""

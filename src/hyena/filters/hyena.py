@@ -5,6 +5,7 @@ Sizes: D channels, F filters a channel (order − 1), L length, W width of the n
 
 import math
 from itertools import pairwise
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,8 @@ from hyena.filters.flops import FilterFlops
 from hyena.filters.network import sine_network, window, windowed
 from hyena.filters.plain import call_in, matrix_of
 from hyena.filters.precision import wide, without_autocast
-from hyena.ops.arguments import DEEPEST, LONGEST, check_numbers, check_size, check_sizes, placement
+from hyena.ops.arguments import DEEPEST, check_numbers, check_sizes, placement
 
-_POLICIES = ("error", "extrapolate", "interpolate")
 _LARGE = 1e30  # settings that float32 holds
 _WINDOW_FLOOR = 0.01  # what the window has decayed to at t = slow_decay … fast_decay
 
@@ -65,6 +65,8 @@ class HyenaFilter(Filter):
     Raises: ValueError on settings that cannot be, and on a length that the policy refuses.
     """
 
+    _longer = "extrapolate", "interpolate"
+
     def __init__(
         self,
         channels: int,
@@ -88,11 +90,9 @@ class HyenaFilter(Filter):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        channels, filters, width, emb_dim = check_sizes(
-            "HyenaFilter", channels=channels, filters=filters, width=width, emb_dim=emb_dim
-        )
-        (max_length,) = check_sizes("HyenaFilter", most=LONGEST, max_length=max_length)
+        super().__init__(channels, max_length, filters, length_policy)
+        channels, filters, max_length = self.channels, self.filters, self.max_length
+        width, emb_dim = check_sizes("HyenaFilter", width=width, emb_dim=emb_dim)
         (depth,) = check_sizes("HyenaFilter", most=DEEPEST, depth=depth)
         if emb_dim < 3 or emb_dim % 2 == 0:
             raise ValueError(
@@ -115,15 +115,14 @@ class HyenaFilter(Filter):
                 "HyenaFilter: expected 0 < fast_decay ≤ slow_decay, got "
                 f"fast_decay={fast_decay}, slow_decay={slow_decay}"
             )
-        if not isinstance(length_policy, str) or length_policy not in _POLICIES:
+        if not isinstance(length_policy, str) or length_policy not in get_args(LengthPolicy):
             raise ValueError(
-                f"length_policy={length_policy!r} is unknown; expected {', '.join(_POLICIES)}"
+                f"length_policy={length_policy!r} is unknown; expected "
+                + ", ".join(get_args(LengthPolicy))
             )
         place = placement("HyenaFilter", device, dtype)
-        self.channels, self.filters, self.max_length = channels, filters, max_length
         self.emb_dim, self.window, self.shift = emb_dim, window, shift
         self.normalized, self.bidirectional = normalized, bidirectional
-        self.length_policy: LengthPolicy = length_policy
 
         sizes = [emb_dim] + [width] * (depth - 1)
         self.layers = nn.ModuleList([nn.Linear(a, b, **place) for a, b in pairwise(sizes)])
@@ -193,10 +192,7 @@ class HyenaFilter(Filter):
         return FilterFlops(2 * lags * products, 0, lags * (encoding + sines + rows * per_tap))
 
     def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, filters={self.filters}, max_length={self.max_length}, "
-            f"emb_dim={self.emb_dim}, bidirectional={self.bidirectional}"
-        )
+        return f"{super().extra_repr()}, emb_dim={self.emb_dim}, bidirectional={self.bidirectional}"
 
     def _grid(self, length: int, scale: float, dtype: torch.dtype) -> Grid:
         sizes = (length, scale, self.bidirectional, self.max_length, self.emb_dim)
@@ -245,14 +241,9 @@ class HyenaFilter(Filter):
     # Lengths and caches.
 
     def _scale(self, length: int) -> float:
-        check_size("HyenaFilter", "length", length, 1)
+        self._check(length)
         if length <= self.max_length:
             return 1.0
-        if self.length_policy == "error":
-            raise ValueError(
-                f"the input is {length} long but max_length is {self.max_length}; shorten it, or "
-                'choose length_policy "extrapolate" or "interpolate"'
-            )
         if self.length_policy == "extrapolate":
             if self.encoding is not None:
                 raise ValueError(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hyena.filters.filter import Filter
 from hyena.filters.flops import FilterFlops
 from hyena.filters.precision import without_autocast
-from hyena.ops.arguments import LONGEST, check_size, check_sizes, placement
+from hyena.ops.arguments import placement
 from hyena.ops.observed import is_hooked
 from hyena.ops.stepping.recurrence import Recurrence, recurrence_of
 
@@ -64,19 +64,15 @@ class LongFilter(Filter):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        channels, filters = check_sizes("LongFilter", channels=channels, filters=filters)
-        (max_length,) = check_sizes("LongFilter", most=LONGEST, max_length=max_length)
+        super().__init__(channels, max_length, filters, length_policy)
         if not isinstance(length_policy, str) or length_policy not in ("error", "extrapolate"):
             raise ValueError(
                 f"LongFilter: length_policy={length_policy!r}, but filters of this kind know "
                 '"error" and "extrapolate" only'
             )
         self.taps = taps
-        self.channels, self.filters, self.max_length = channels, filters, max_length
-        self.length_policy = length_policy
         place = placement("LongFilter", device, dtype)
-        self.skip = nn.Parameter(torch.randn(filters, channels, **place))
+        self.skip = nn.Parameter(torch.randn(self.filters, self.channels, **place))
 
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length)."""
@@ -107,9 +103,6 @@ class LongFilter(Filter):
         (B, D, n/2, 2), real and imaginary parts."""
         return torch.view_as_real(self._recurrent_taps().state_after(u)[:, part])
 
-    def check_growth(self, length: int) -> None:
-        self._check(length)
-
     def flops(self, length: int) -> FilterFlops:
         """Operations of the filters for inputs of this length, the skip's with them.
 
@@ -125,17 +118,6 @@ class LongFilter(Filter):
         skip = self.filters * self.channels * length
         return taps._replace(pointwise=taps.pointwise + skip)
 
-    def extra_repr(self) -> str:
-        return f"channels={self.channels}, filters={self.filters}, max_length={self.max_length}"
-
     def _recurrent_taps(self) -> RecurrentTaps:
         assert isinstance(self.taps, RecurrentTaps)
         return self.taps
-
-    def _check(self, length: int) -> None:
-        check_size("LongFilter", "length", length, 1)
-        if length > self.max_length and self.length_policy == "error":
-            raise ValueError(
-                f"the input is {length} long but max_length is {self.max_length}; shorten it, or "
-                'choose length_policy "extrapolate"'
-            )

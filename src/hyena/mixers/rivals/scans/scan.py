@@ -31,7 +31,7 @@ def linear_scan(x: Tensor, a: Tensor) -> Tensor:
 
     Returns: h, (…, L, D). Differentiable in x and a, twice.
     """
-    h: Tensor = _LinearScan.apply(x, a, False)
+    h: Tensor = _Scan.apply(x, a, False, False)
     return h
 
 
@@ -52,7 +52,7 @@ def running_max(keys: Tensor, starts: Tensor | None, decay: Tensor | None = None
     fall = keys.new_zeros(1) if decay is None else -decay.detach().to(keys.dtype)
     if starts is not None:
         fall = fall.masked_fill(starts, -math.inf)
-    m: Tensor = _RunningMax.apply(keys, fall.expand_as(keys))
+    m: Tensor = _Scan.apply(keys, fall.expand_as(keys), True, False)
     return m
 
 
@@ -74,58 +74,39 @@ def previous(x: Tensor, starts: Tensor | None, fill: float = 0.0) -> Tensor:
     return shifted if starts is None else shifted.masked_fill(starts, fill)
 
 
-class _RunningMax(torch.autograd.Function):
-    """(keys, fall) → m, without gradient."""
+class _Scan(torch.autograd.Function):
+    """(x, a) → h, the `linear_scan`, or the largest sum, which has no gradient; backwards in time
+    if ``reverse``."""
 
     @staticmethod
-    def forward(keys: Tensor, fall: Tensor) -> Tensor:
-        m = torch.empty_like(keys, memory_format=torch.contiguous_format)
-        _scan(keys, fall, m, False, _max_of_sum, torch.Tensor.add_)
-        return m
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.mark_non_differentiable(output)
-
-    @staticmethod
-    def backward(ctx: Any, dm: Tensor) -> tuple[None, None]:
-        return None, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], keys: Tensor, fall: Tensor) -> Any:
-        keys, fall = (_mapped(*x, info.batch_size) for x in zip((keys, fall), in_dims, strict=True))
-        return _RunningMax.apply(keys, fall), 0
-
-
-class _LinearScan(torch.autograd.Function):
-    """(x, a) → h; backwards in time if ``reverse``."""
-
-    @staticmethod
-    def forward(x: Tensor, a: Tensor, reverse: bool) -> Tensor:
+    def forward(x: Tensor, a: Tensor, largest: bool, reverse: bool) -> Tensor:
         h = torch.empty_like(x, memory_format=torch.contiguous_format)
-        _scan(x, a, h, reverse, _multiply_and_add, torch.Tensor.mul_)
+        if largest:
+            _scan(x, a, h, reverse, _max_of_sum, torch.Tensor.add_)
+        else:
+            _scan(x, a, h, reverse, _multiply_and_add, torch.Tensor.mul_)
         return h
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
-        _, a, ctx.reverse = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool, bool], output: Tensor) -> None:
+        _, a, _, ctx.reverse = inputs
         ctx.save_for_backward(a, output)
 
     @staticmethod
-    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         a, h = ctx.saved_tensors
         # What reaches x_t reaches h_{t+1} with the factor a_{t+1}: the same recurrence, run back.
-        dx = _LinearScan.apply(dh, _shifted(a, not ctx.reverse), not ctx.reverse)
+        dx = _Scan.apply(dh, _shifted(a, not ctx.reverse), False, not ctx.reverse)
         da = None
         if ctx.needs_input_grad[1]:
             da = (dx * _shifted(h, ctx.reverse)).sum_to_size(a.shape)
-        return dx, da, None
+        return dx, da, None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, a: Tensor, reverse: bool) -> Any:
-        x, a = (_mapped(t, dim, info.batch_size) for t, dim in zip((x, a), in_dims, strict=False))
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, a: Tensor, *how: bool) -> Any:
+        x, a = (_mapped(*t, info.batch_size) for t in zip((x, a), in_dims[:2], strict=True))
         a = a.reshape(a.shape[0], *[1] * (x.dim() - a.dim()), *a.shape[1:])  # what x has besides
-        return _LinearScan.apply(x, a, reverse), 0
+        return _Scan.apply(x, a, *how), 0
 
 
 def _mapped(x: Tensor, dim: int | None, size: int) -> Tensor:
