@@ -41,14 +41,18 @@ def test_version(capsys: Output) -> None:
     assert capsys.readouterr().out == f"hyena {hyena.__version__}\n"
 
 
-def test_help_and_version_need_no_pytorch() -> None:
+def test_help_version_and_prepare_need_no_pytorch(tmp_path: Path) -> None:
     program = """
 import sys
 from hyena.cli import main
 assert main(["--help"]) == main(["--version"]) == main(["tasks", "--help"]) == 0
+assert main(["prepare", "--help"]) == 0
+assert main(["prepare", "a.txt", "--separator", " ", "--out", "data"]) == 0
 assert "torch" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+    (tmp_path / "a.txt").write_text("one two three four")
+    words = [sys.executable, "-c", program]
+    subprocess.run(words, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
 
 
 def test_the_package_shows_its_public_names_its_submodules_and_no_more() -> None:

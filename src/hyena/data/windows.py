@@ -1,15 +1,18 @@
 """Training windows: each batch a pure function of (seed, step, rank, world)."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from .arguments import whole_number
 from .token_file import TokenFile
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # B batch, L length of a window.
 
@@ -84,6 +87,8 @@ class WindowSampler:
 
         Raises: ValueError if an argument is out of range or ``world`` does not divide the batch.
         """
+        import torch  # here, so that text is prepared without it
+
         step = whole_number("WindowSampler.batch: step", step, 0)
         rank = whole_number("WindowSampler.batch: rank", rank)
         world = whole_number("WindowSampler.batch: world", world)
