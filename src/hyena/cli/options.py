@@ -1,21 +1,25 @@
-"""Options of a command from the fields of its dataclass, and wrong options as one clear line."""
+"""Options of a command from the fields of its dataclass, and wrong options as one clear line.
 
+Words and files are read, checked and merged here; jsonargparse puts the defaults beside them, makes
+the dataclasses, and prints help and configuration.
+"""
+
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_loader, set_parsing_settings
 
-from hyena.cli.help import help_of
 from hyena.cli.values import (
     UsageError,
     arms,
     check,
-    defaults,
     hint_of,
     option_names,
     put,
@@ -23,13 +27,26 @@ from hyena.cli.values import (
     unknown,
 )
 from hyena.cli.yaml_reader import read_file, read_text
-from hyena.files.records import from_plain
 
 Config = TypeVar("Config")
 
 REPEATED: Mapping[str, bool] = {"repeated": True}
 """Metadata of a field of texts or numbers, whose option may be given several times: each is one
 more text, taken as it is; or one more number, or several as in [10,13]."""
+
+# The help of an option is the docstring that stands under its field.
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+def _load(text: str) -> Any:
+    """JSON, as which all options are handed over at once; their texts stay as they are."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+set_loader("yaml", _load)
 
 
 def parse(
@@ -58,21 +75,43 @@ def parse(
     try:
         if positional == "config" and not words:
             raise UsageError("expected a file of options first")
-        given = _Given(kind, positional, words)
+        parser = _parser(command, summary, kind, positional)
+        given = _Given(parser, kind, positional, words)
+        if {"-h", "--help"} & {*given.flags}:
+            print(parser.format_help(), end="")  # argparse prints it, but hides a full disk
+            return None
         if not given.flags and (lacking := required(kind, given.options)):
             raise UsageError(f"required and not given: {', '.join(f'--{n}' for n in lacking)}")
-    except UsageError as problem:
+        whole = parser.parse_args([f"--config={json.dumps(given.options)}", *given.flags])
+        values = parser.instantiate(whole).as_dict()
+    except (UsageError, ArgumentError) as problem:
         message = " ".join(str(problem).split())
         raise UsageError(f"{message} (see hyena {command} --help)") from problem
-    if {"-h", "--help"} & {*given.flags}:
-        print(help_of(command, summary, kind, positional))
+    except SystemExit as end:  # --print_config ends the program when it has printed
+        if end.code:
+            raise
         return None
-    whole = defaults(kind)
-    put(kind, given.options, whole)
-    if given.flags:
-        print(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True), end="")
-        return None
-    return from_plain(config_type, whole)
+    del values["config"]
+    return config_type(**values)
+
+
+@lru_cache(maxsize=1)  # it takes longer to make than to use, and a sweep reads hundreds of cells
+def _parser(
+    command: str, summary: str, config_type: type, positional: str | None
+) -> ArgumentParser:
+    usage = f"hyena {command} [--config FILE] [--print_config] [options]"
+    if positional:
+        usage = usage.replace(command, f"{command} [{positional.upper()}]", 1)
+    parser = ArgumentParser(
+        prog=f"hyena {command}",
+        usage=usage,
+        description=summary[0].upper() + summary[1:] + ".",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="a YAML file of options; later ones win")
+    parser.add_class_arguments(config_type)
+    return parser
 
 
 class _Given:
@@ -81,7 +120,10 @@ class _Given:
     ``flags`` are the words that ask for help or for the configuration instead.
     """
 
-    def __init__(self, config_type: Any, positional: str | None, words: Sequence[str]) -> None:
+    def __init__(
+        self, parser: ArgumentParser, config_type: Any, positional: str | None, words: Sequence[str]
+    ) -> None:
+        self.parser = parser
         self.config_type = config_type
         self.names = option_names(config_type)
         hints = get_type_hints(config_type)
@@ -107,7 +149,7 @@ class _Given:
         left = iter(words)
         for word in left:
             option, equals, text = word.partition("=")
-            if word in ("-h", "--help", "--print_config"):
+            if word in ("-h", "--help") or option == "--print_config":
                 self.flags.append(word)
                 continue
             name = option[2:]
@@ -130,17 +172,18 @@ class _Given:
         free = field in self.free_fields and dot
         if free and not inner:
             raise UsageError(f"{field}.: expected the name of an option after the dot")
-        if free or plain in (*self.names, "config"):
+        if free or plain.removesuffix("+") in (*self.names, "config"):
             return plain
         raise UsageError(unknown(name, self.names))
 
-    def _take(self, name: str, text: str) -> None:
-        if name == "config":
+    def _take(self, option: str, text: str) -> None:
+        if option == "config":
             put(self.config_type, _file(text), self.options)
             return
-        if name in self.once and name not in self.repeated:
+        name = option.removesuffix("+")
+        if option in self.once and name == option and name not in self.repeated:
             raise UsageError(f"{name} was given twice; leave one of them out")
-        self.once.add(name)
+        self.once.add(option)
         field, dot, inner = name.partition(".")
         if dot and field in self.free_fields:
             if not text:
@@ -153,11 +196,25 @@ class _Given:
         if name in self.repeated:
             value = self.several.setdefault(name, [])
             value += [text] if str in arms(hint) else _numbers(name, text)
+        elif name != option:
+            listed = list in [
+                get_origin(kind) for kind in arms(hint)
+            ]  # or the check refuses a list
+            item = text if str in get_args(hint) else _yaml(name, text)
+            value = [*self._now(name), item] if listed else [item]
         else:
             value = _value(name, text, hint)
         for part in reversed(name.split(".")):
             value = {part: value}
         put(self.config_type, value, self.options)
+
+    def _now(self, name: str) -> list[Any]:
+        """The list to which --name+ adds an item."""
+        options: Any = self.options
+        for part in name.split("."):
+            options = (options or {}).get(part)
+        now = self.parser.get_default(name) if options is None else options
+        return [now] if isinstance(now, str) else now or []
 
 
 def _value(name: str, text: str, hint: Any) -> Any:

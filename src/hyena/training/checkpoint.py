@@ -125,7 +125,7 @@ def config_yaml(config: dict[str, Any]) -> str:
     Raises: ImportError if PyYAML is missing.
     """
     try:
-        import yaml
+        import yaml  # comes with jsonargparse
     except ImportError as error:
         raise ImportError("training needs PyYAML; pip install 'hyena[train]'") from error
     lasting = {key: value for key, value in config.items() if key not in ("resume", "stop_after")}
