@@ -9,7 +9,7 @@ from mixer_definitions import rotary_attention
 from torch import Tensor
 
 from hyena.mixers import CausalSelfAttention
-from hyena.mixers.attention.rotary import rotate
+from hyena.mixers.attention.rotary import Turns
 
 D = 8
 
@@ -64,11 +64,11 @@ def test_the_order_of_the_past_matters(generator: torch.Generator) -> None:
 
 
 def test_scores_depend_on_the_distance_only(generator: torch.Generator) -> None:
-    op, x = make(), draw(generator, 1, 1, 1, 4)
-    y = draw(generator, 1, 1, 1, 4)
+    x, y = draw(generator, 1, 1, 4), draw(generator, 1, 1, 4)
+    turns = Turns(1008, make().rotary_base, x)
 
     def score(i: int, j: int) -> Tensor:
-        return (rotate(x, i, op.rotary_base) * rotate(y, j, op.rotary_base)).sum()
+        return (turns.turn(x, i) * turns.turn(y, j)).sum()
 
     assert_close(score(1007, 1003), score(7, 3), 1e-11)
     assert_close(score(5, 5), (x * y).sum(), 1e-12)

@@ -6,6 +6,7 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hyena.ops.observed import observer
 
@@ -22,16 +23,11 @@ class Grid(NamedTuple):
     device: torch.device
 
 
-def positions(grid: Grid) -> Tensor:
-    """n, from 0 or −(length − 1) to length − 1, rescaled."""
-    start = 1 - grid.length if grid.bidirectional else 0
-    n = torch.arange(start, grid.length, device=grid.device).to(grid.dtype)
-    return n if grid.scale == 1.0 else n * grid.scale
-
-
 def encode(grid: Grid) -> tuple[Tensor, Tensor]:
     """Encoding (emb_dim, positions) and time (positions,)."""
-    n = positions(grid)
+    start = 1 - grid.length if grid.bidirectional else 0
+    n = torch.arange(start, grid.length, device=grid.device).to(grid.dtype)
+    n = n if grid.scale == 1.0 else n * grid.scale
     time = n / max(grid.max_length - 1, 1)
     bands = (grid.emb_dim - 1) // 2
     f = torch.linspace(1e-4, bands - 1, bands, dtype=grid.dtype, device=grid.device)
@@ -46,12 +42,10 @@ def read_table(encoding: Tensor, time: Tensor, grid: Grid) -> tuple[Tensor, Tens
         first = middle - (grid.length - 1) if grid.bidirectional else 0
         rows = slice(first, middle + grid.length)
         return encoding[rows].t(), time[rows]
-    place = (positions(grid) + middle).clamp(0, encoding.shape[0] - 1)
-    low = place.floor().long().clamp(max=max(encoding.shape[0] - 2, 0))
-    weight = place - low
-    high = (low + 1).clamp(max=encoding.shape[0] - 1)
-    mixed = torch.lerp(encoding[low], encoding[high], weight[:, None])
-    return mixed.t(), torch.lerp(time[low], time[high], weight)
+    table = torch.cat([encoding.t(), time[None]])
+    size = 2 * grid.length - 1 if grid.bidirectional else grid.length
+    mixed = F.interpolate(table[None], size, mode="linear", align_corners=True)[0]
+    return mixed[:-1], mixed[-1]
 
 
 _shared: WeakValueDictionary[Grid, Tensor] = WeakValueDictionary()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.mixers.attention.rotary import rotate, turns
+from hyena.mixers.attention.rotary import Turns, turns
 from hyena.mixers.attention.state import AttentionState
 from hyena.mixers.checks import check_dropout, check_heads, check_no_gradient
 from hyena.mixers.flops import LayerFlops
@@ -150,7 +150,8 @@ class CausalSelfAttention(Mixer):
         )
         if not self.rotary:
             return q, k, v
-        return rotate(q, 0, self.rotary_base), rotate(k, 0, self.rotary_base), v
+        table = Turns(u.shape[1], self.rotary_base, q)
+        return table.turn(q).to(q.dtype), table.turn(k).to(k.dtype), v
 
 
 def _allowed(
