@@ -119,22 +119,24 @@ def test_sequences_are_dropped_repeated_and_joined(mixers: str, future: int | No
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("rows", "got"),
     [
-        ([2], r"expected rows from 0 to 1, got \[2\]"),
-        ([0, -1], r"expected rows from 0 to 1, got \[0, -1\]"),
-        (torch.tensor([5]), r"expected rows from 0 to 1, got tensor\(\[5\]\)"),
-        ([0.5], r"expected an integer, got 0\.5"),
-        ([True], "expected an integer, got True"),
-        ([[0]], r"expected an integer, got \[0\]"),
-        ("a", "expected an integer, got 'a'"),
-        (None, "expected an integer, got None"),
+        ([2], "2"),
+        ([0, -1], "-1"),
+        (torch.tensor([5]), "5"),
+        ([0.5], r"\[0\.5\]"),
+        ([True], r"\[True\]"),
+        ([[0]], r"\[\[0\]\]"),
+        (0, "0"),
+        ("a", "'a'"),
+        (None, "None"),
     ],
 )
 @torch.no_grad()
-def test_rows_that_are_not_there_are_one_line(rows: Any, message: str) -> None:
+def test_rows_that_are_not_there_are_one_line(rows: Any, got: str) -> None:
     _, state = small_model("hyena,attention").prefill(tokens(2, 5))
-    with pytest.raises(ValueError, match=rf"^ModelState\.select: {message}$"):
+    expected = r"^ModelState\.select: expected a list of indices below 2, the number of rows, got "
+    with pytest.raises(ValueError, match=rf"{expected}{got}$"):
         state.select(rows)
 
 

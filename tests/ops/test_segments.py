@@ -21,6 +21,7 @@ def test_spans_and_ids() -> None:
     segments = of_ids([5, 5, 2, 2, 2], [1, 1, 1, 1, 1])
     assert segments.spans == ((0, 0, 2), (0, 2, 5), (1, 0, 5))
     assert segments.ids.tolist() == [[0, 0, 1, 1, 1], [0, 0, 0, 0, 0]]
+    assert segments.columns.tolist() == [[0, 1, 0, 1, 2], [0, 1, 2, 3, 4]]
     assert segments.longest == 5
     assert not segments.trivial
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor
 
-from hyena.data.arguments import several, shown, whole_number
 from hyena.mixers.state import MixerState
-from hyena.ops.stepping.states import Rows
+from hyena.ops.stepping.states import Rows, index_of
 
 
 class ModelState:
@@ -33,15 +31,10 @@ class ModelState:
 
         To drop sequences that have ended, to split a batch, for beams.
 
-        Raises: ValueError if one is no integer from 0 to B − 1.
+        Raises: ValueError unless they are a list of integers from 0 to B − 1.
         """
-        given = several(rows.tolist() if isinstance(rows, Tensor) else rows)
-        chosen, B = [whole_number("ModelState.select", row) for row in given], self.layers[0].batch
-        if not all(0 <= row < B for row in chosen):
-            raise ValueError(
-                f"ModelState.select: expected rows from 0 to {B - 1}, got {shown(rows)}"
-            )
-        return self._with(layer.select(chosen) for layer in self.layers)
+        index = index_of("ModelState", rows, self.layers[0].batch, torch.device("cpu"))
+        return self._with(layer.select(index) for layer in self.layers)
 
     def to(self, device: torch.device | str) -> ModelState:
         """The same on a device; its layers are not copied where they are there already."""

@@ -22,7 +22,6 @@ import torch
 from torch import nn
 
 from hyena.filters import HyenaFilter, LongFilter
-from hyena.mixers.hyena.short_conv import ShortConv
 
 STD = 0.02
 
@@ -61,10 +60,6 @@ def initialize(
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=STD, generator=generator)
-        elif isinstance(module, ShortConv):
-            bound = 1 / math.sqrt(module.weight.shape[1])
-            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         elif isinstance(module, HyenaFilter | LongFilter):
             nn.init.normal_(module.skip, generator=generator)
         elif isinstance(module, Draws):

@@ -227,7 +227,8 @@ class LanguageModel(nn.Module):
                     "LanguageModel: learned positions count columns, so that padding would shift "
                     "them; run rows of one length without mask"
                 )
-            x = x + self.positions(_columns(segments, L, x.device)).to(x.dtype)
+            columns = torch.arange(L, device=x.device) if segments is None else segments.columns
+            x = x + self.positions(columns).to(x.dtype)
         return F.dropout(x, self.config.dropout, self.training), segments
 
     def _blocks(self) -> list[Block]:
@@ -296,13 +297,3 @@ def _range(ids: Tensor) -> tuple[int, int]:
         return min(values), max(values)
     low, high = ids.aminmax()
     return int(low), int(high)
-
-
-def _columns(segments: Segments | None, length: int, device: torch.device) -> Tensor:
-    """How many positions of the same document stand before each: (L,), or (B, L)."""
-    columns = torch.arange(length, device=device)
-    if segments is None:
-        return columns
-    begins = columns.expand_as(segments.ids).clone()
-    begins[:, 1:] *= segments.ids[:, 1:] != segments.ids[:, :-1]
-    return columns - begins.cummax(1).values

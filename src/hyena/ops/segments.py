@@ -110,12 +110,16 @@ class Segments:
         a row, but no more than ``limit``, and a run with a longer document raises RuntimeError."""
         if limit is None or not records_program() or self.ids.shape[1] <= limit:
             return self.longest
-        at = torch.arange(self.ids.shape[1], device=self.ids.device)
-        begins = torch.where(_begins(self.ids), at, 0).cummax(1).values
         torch._assert_async(
-            (at - begins < limit).all(), f"a packed document is longer than max_length {limit}"
+            (self.columns < limit).all(), f"a packed document is longer than max_length {limit}"
         )
         return limit
+
+    @property
+    def columns(self) -> Tensor:
+        """How many positions of the same document stand before each: (B, L) int64."""
+        at = torch.arange(self.ids.shape[1], device=self.ids.device)
+        return at - torch.where(_begins(self.ids), at, 0).cummax(1).values
 
     @property
     def trivial(self) -> bool:

@@ -33,9 +33,14 @@ class ShortConv(nn.Module):
         self.channels, self.taps, self.causal = channels, taps, causal
         self.weight = nn.Parameter(torch.empty(channels, taps, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
-        bound = 1 / math.sqrt(taps)
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        self.draw()
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator | None = None) -> None:
+        """Draws taps and bias anew."""
+        bound = 1 / math.sqrt(self.taps)
+        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
+        nn.init.uniform_(self.bias, -bound, bound, generator=generator)
 
     def forward(self, u: Tensor, segments: Segments | None = None) -> Tensor:
         return short_conv(u, self.weight, self.bias, causal=self.causal, segments=segments)
