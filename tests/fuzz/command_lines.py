@@ -60,6 +60,8 @@ FILES = (
     ".",
 )
 DRAWN = "drawn.yaml"
+# A sweep whose cells have no settings trains the defaults: minutes of work that was asked for.
+NO_SETTINGS, NO_STEPS = "{}", "{training: {steps: -1}}"
 _PATHS = ("config", "out")  # that are written or read at the end: no devices
 # Real files and folders of every kind, most of them of the wrong one for the option.
 REAL = (
@@ -157,7 +159,9 @@ def _spoiled(rng: random.Random, words: list[str], options: dict[str, Any]) -> l
         return [*words, "--config", rng.choice(FILES)]
     if kind < 0.18:
         names = [name for name in options if "." not in name or rng.random() < 0.3]
-        Path(DRAWN).write_bytes(options_file(rng, names, VALUES))
+        lines = options_file(rng, names, VALUES)
+        file = lines.replace(f"base: {NO_SETTINGS}".encode(), f"base: {NO_STEPS}".encode())
+        Path(DRAWN).write_bytes(file)
         return [*words, "--config", DRAWN]
     option = rng.choice(list(options))
     fits = rng.random() < 0.85
@@ -165,6 +169,8 @@ def _spoiled(rng: random.Random, words: list[str], options: dict[str, Any]) -> l
     last = option.rpartition(".")[2]
     if last in WORK and value not in SMALL and (value.isdigit() or value in ("null", "", "[]")):
         value = "-1"
+    if option == "base" and value == NO_SETTINGS:
+        value = NO_STEPS
     if last in _PATHS and value.startswith(("/", "..")):
         value = ""
     if kind < 0.2:  # a name that is not there
