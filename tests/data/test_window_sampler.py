@@ -116,6 +116,7 @@ def test_the_smallest_stream():
         ({"length": 10}, "windows of length 10 need 11 tokens, but the text has 10"),
         ({"length": 0}, "length: expected at least 1, got 0"),
         ({"batch": 0}, "batch: expected at least 1, got 0"),
+        ({"batch": 2**32}, "batch: expected at most 16777216, got 4294967296"),
         ({"seed": -1}, "seed: expected at least 0, got -1"),
         ({"seed": 2**63}, "seed: expected at most 9223372036854775807, got 9223372036854775808"),
         ({"seed": torch.zeros(2)}, r"seed: expected an integer, got tensor\(\[0., 0.\]\)"),

@@ -391,6 +391,8 @@ def test_arguments_that_do_not_fit() -> None:
         (r"the filter has no taps; expected k .* K ≥ 1, got \(64, 0\)$", (u, k[:, :0])),
         (r"expected floating point u, got torch.int64$", (u.long(), k)),
         (r"expected floating point k, got torch.int64$", (u, k.long())),
+        (r"expected floating point u, got torch.float8_e4m3fn$", (u.to(torch.float8_e4m3fn), k)),
+        (r"expected floating point k, got torch.float8_e5m2$", (u, k.to(torch.float8_e5m2))),
         (r"u is on cpu but k is on meta; move one of them$", (u, k.to("meta"))),
         (
             r"expected floating point skip of shape \(D,\) = \(64,\), got \(10,\) of torch\.float",

@@ -40,7 +40,9 @@ def test_what_is_no_device_is_one_line(device: Any) -> None:
         placement("layer", device, None)
 
 
-@pytest.mark.parametrize("dtype", ["float32", torch.int64, torch.complex64, 3, [], float])
+@pytest.mark.parametrize(
+    "dtype", ["float32", torch.int64, torch.complex64, 3, [], float, np.zeros(2)]
+)
 def test_what_is_no_dtype_of_weights_is_one_line(dtype: Any) -> None:
     with pytest.raises(ValueError, match=r"^layer: expected a dtype [^\n]*, got [^\n]*$"):
         placement("layer", None, dtype)

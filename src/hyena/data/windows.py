@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # B batch, L length of a window.
 
+_MOST_WINDOWS = 1 << 24  # of a batch: beyond what memory holds
+
 
 class Windows(NamedTuple):
     """One batch.
@@ -43,7 +45,7 @@ class WindowSampler:
     Args:
         tokens: the stream, a `TokenFile` or what has its ``tokens`` and ``document_starts``.
         length: inputs of a window, 1 or more.
-        batch: windows of a batch over all ranks, 1 or more.
+        batch: windows of a batch over all ranks, 1 to 2^24.
         seed: 0 or more.
         cross_documents: whether a token may see earlier documents of its window; if so,
             document_ids are all 0.
@@ -61,7 +63,7 @@ class WindowSampler:
         cross_documents: bool = False,
     ) -> None:
         length = whole_number("WindowSampler: length", length, 1, 2**63 - 1)
-        batch = whole_number("WindowSampler: batch", batch, 1, 2**63 - 1)
+        batch = whole_number("WindowSampler: batch", batch, 1, _MOST_WINDOWS)
         seed = whole_number("WindowSampler: seed", seed, 0, 2**63 - 1)
         n_targets = len(tokens.tokens) - 1
         if n_targets < length:

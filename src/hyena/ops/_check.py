@@ -6,7 +6,7 @@ from torch import Tensor, float64, strided
 
 from hyena.ops._convolution import Convolution
 from hyena.ops._filter import FilterSpectrum, crop
-from hyena.ops.arguments import check_tensor
+from hyena.ops.arguments import FLOATS, check_tensor
 from hyena.ops.backend import NAMES, unknown
 from hyena.ops.observed import exporting
 from hyena.ops.segments import Segments
@@ -61,8 +61,8 @@ def convolution(
             and h.dim() == 2
             and (h.shape[0] if called == "bias" else parts * h.shape[0]) == z.shape[1]
             and (h.shape[1] > 0 if causal else h.shape[1] % 2)
-            and z.is_floating_point()
-            and h.is_floating_point()
+            and z.dtype in FLOATS
+            and h.dtype in FLOATS
             and h.device == z.device
             and (
                 beside is None
@@ -70,7 +70,7 @@ def convolution(
                     isinstance(beside, Tensor)
                     and beside.layout is strided
                     and beside.shape == h.shape[:1]
-                    and beside.is_floating_point()
+                    and beside.dtype in FLOATS
                     and beside.device == h.device
                 )
             )
@@ -113,7 +113,7 @@ def check_filter(
         raise ValueError(
             f"{op}: the filter has no taps; expected k (D, K) with K ≥ 1, got {tuple(k.shape)}"
         )
-    if not k.is_floating_point():
+    if k.dtype not in FLOATS:
         raise ValueError(f"{op}: expected floating point k, got {k.dtype}")
     if not (causal or K % 2):
         raise ValueError(
@@ -122,7 +122,7 @@ def check_filter(
     if skip is None:
         return
     check_tensor(op, called, skip, optional=True)
-    if skip.shape != (D,) or not skip.is_floating_point():
+    if skip.shape != (D,) or skip.dtype not in FLOATS:
         raise ValueError(
             f"{op}: expected floating point {called} of shape (D,) = ({D},), got "
             f"{tuple(skip.shape)} of {skip.dtype}"
@@ -148,7 +148,7 @@ def _check_fit(
                 f"k has {k.shape[0]} channels but {_name(parts)} has {z.shape[1]}; {expected}"
             )
         raise ValueError(f"{op}: {expected}")
-    if not z.is_floating_point():
+    if z.dtype not in FLOATS:
         raise ValueError(f"{op}: expected floating point {_name(parts)}, got {z.dtype}")
     if k.device != z.device:
         raise ValueError(
@@ -211,7 +211,7 @@ def _check_spectrum(
             f"{op}: {setting} sums over the taps of a filter, but got a FilterSpectrum; "
             "pass the filter k instead"
         )
-    if z.dim() != 3 or not z.is_floating_point():
+    if z.dim() != 3 or z.dtype not in FLOATS:
         raise ValueError(
             f"{op}: expected floating point {name} {sizes}, got {tuple(z.shape)} of {z.dtype}"
         )

@@ -12,7 +12,7 @@ from hyena.ops.observed import records_program
 WIDEST = 2**20  # far beyond any layer, and products of three such sizes fit in 64 bits
 DEEPEST, LONGEST = 2**10, 2**31  # layers and positions, for the same reason
 LARGEST = 1 << 48  # positions: more than any memory holds, and sizes made of it still fit 64 bits
-_WEIGHTS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def not_a_tensor(op: str, name: str, x: object, optional: bool = False) -> TypeError:
@@ -98,7 +98,7 @@ def placement(name: str, device: Any, dtype: Any) -> dict[str, Any]:
 
     Raises: ValueError if there is no such device, or if weights cannot be of that dtype.
     """
-    if dtype is not None and dtype not in _WEIGHTS:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype in FLOATS):
         raise ValueError(
             f"{name}: expected a dtype of 16 bits or more such as torch.float32, got {shown(dtype)}"
         )

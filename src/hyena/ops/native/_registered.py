@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hyena.ops import _torch
 from hyena.ops._convolution import Convolution
+from hyena.ops.arguments import FLOATS
 from hyena.ops.native import _call, library
 from hyena.ops.native._abi import DTYPES, MOST_SHORT_TAPS
 from hyena.ops.observed import alive, applied, observer
@@ -134,7 +135,7 @@ def _checked(
     """
     if parts not in (1, 3):
         raise ValueError(f"{op}: expected parts = 1 or 3, got {parts}")
-    if z.dim() != 3 or z.shape[1] % parts or not z.is_floating_point():
+    if z.dim() != 3 or z.shape[1] % parts or z.dtype not in FLOATS:
         sizes = "(B, D, L)" if parts == 1 else f"(B, {parts}·D, L)"
         raise ValueError(
             f"{op}: expected floating point z {sizes}, got {tuple(z.shape)} of {z.dtype}"
@@ -173,7 +174,7 @@ def _checked(
         if x is not None and x.shape != (size,):
             raise ValueError(f"{op}: expected {name} ({size},), got {tuple(x.shape)}")
     for name, x in (("filter", filter), ("skip", skip), ("taps", taps), ("bias", bias)):
-        if x is not None and (not x.is_floating_point() or x.device != z.device):
+        if x is not None and (x.dtype not in FLOATS or x.device != z.device):
             raise ValueError(
                 f"{op}: expected floating point {name} on {z.device}, got {x.dtype} on {x.device}"
             )
