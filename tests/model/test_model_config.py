@@ -18,8 +18,10 @@ def test_a_pattern_repeats_from_the_first_layer() -> None:
 
 def test_derived_sizes() -> None:
     config = ModelConfig(vocab_size=50257, width=768)
-    assert (config.hidden, config.padded_vocab) == (3072, 50264)
+    assert (config.hidden, config.heads, config.padded_vocab) == (3072, 12, 50264)
     assert ModelConfig(mlp_width=7).hidden == 7
+    assert ModelConfig(width=32).heads == 1
+    assert ModelConfig(width=192, head_dim=32).heads == 6
     assert ModelConfig(vocab_size=256).padded_vocab == 256
 
 

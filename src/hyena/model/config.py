@@ -176,6 +176,11 @@ class ModelConfig:
         return 4 * self.width if self.mlp_width is None else self.mlp_width
 
     @property
+    def heads(self) -> int:
+        """Number of heads of an attention layer."""
+        return self.width // (min(64, self.width) if self.head_dim is None else self.head_dim)
+
+    @property
     def filter_state(self) -> int:
         """Numbers in the state of a channel of an s4d filter."""
         return self.ssm.state if self.filter.state is None else self.filter.state
