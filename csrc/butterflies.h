@@ -22,15 +22,30 @@ HYENA_INLINE C conjugate_times(C a, C b) {  // conj(a) b
     return {fma(a.im, b.im, a.re * b.re), fnma(a.im, b.re, a.re * b.im)};
 }
 
-// (x, y) <- (x + wy, x - wy), and the same with iw for w.
+// (x, y) <- (x + wy, x - wy), and the same with iw for w. Where a multiply-add is one instruction, six
+// of them do it: x - wy is 2x - (x + wy).
 HYENA_INLINE void split(C &x, C &y, C w) {
-    C t = w * y;
-    y = x - t, x = x + t;
+    if constexpr (FUSED) {
+        const V two = broadcast(2.0f);
+        const C sum = {
+            fnma(w.im, y.im, fma(w.re, y.re, x.re)), fma(w.im, y.re, fma(w.re, y.im, x.im))};
+        y = {fms(two, x.re, sum.re), fms(two, x.im, sum.im)}, x = sum;
+    } else {
+        const C t = w * y;
+        y = x - t, x = x + t;
+    }
 }
 HYENA_INLINE void split_i(C &x, C &y, C w) {
-    C t = w * y;
-    y = {x.re + t.im, x.im - t.re};
-    x = {x.re - t.im, x.im + t.re};
+    if constexpr (FUSED) {
+        const V two = broadcast(2.0f);
+        const C sum = {
+            fnma(w.im, y.re, fnma(w.re, y.im, x.re)), fnma(w.im, y.im, fma(w.re, y.re, x.im))};
+        y = {fms(two, x.re, sum.re), fms(two, x.im, sum.im)}, x = sum;
+    } else {
+        const C t = w * y;
+        y = {x.re + t.im, x.im - t.re};
+        x = {x.re - t.im, x.im + t.re};
+    }
 }
 // Their inverses, times two.
 HYENA_INLINE void join(C &x, C &y, C w) {

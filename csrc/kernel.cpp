@@ -206,7 +206,9 @@ void backward_unit(
     }
     clear_absent(u, unit, index), clear_absent(g, unit, index);
     const bool past_caches = is_large<T>(conv, conv.pre.data ? 3 : 1);
-    TapSums taps[3 * W] = {};
+    TapSums taps[3 * W];
+    if (to.short_k || to.short_bias)  // else nobody reads them, and they are larger than a short row
+        std::fill(taps, taps + 3 * unit.width, TapSums{});
     const Sums all{own.sums, taps};
     const Share rows{
         share_of(conv.rows, these.begin, groups).begin,

@@ -10,11 +10,13 @@ namespace {
 // Up to here channels lie side by side in a vector; beyond, the scratch of W rows leaves the cache.
 constexpr int64_t LONGEST_IN_LANES = 384;
 
-bool in_lanes(int64_t n) { return n <= LONGEST_IN_LANES; }
+// But for a row that is whole leaves, which stays in the first cache where W rows of wide vectors do
+// not.
+bool in_lanes(int64_t n) { return n <= LONGEST_IN_LANES && !(W > 4 && n == 256); }
 
 int64_t size_for(int64_t length) {
     const int64_t lanes = size_at_least(length, true, W, WIDEST_RADIX);
-    if (lanes == -2 || (lanes > 0 && in_lanes(lanes))) return lanes;
+    if (lanes == -2 || (lanes > 0 && lanes <= LONGEST_IN_LANES)) return lanes;
     const int64_t least = length > LONGEST_IN_LANES ? length : LONGEST_IN_LANES + 1;
     return size_at_least(least, false, W, WIDEST_RADIX);
 }
@@ -81,7 +83,9 @@ void visit(float *const *scratch, const Unit &unit, const Use &use) {
     visit_children(scratch, unit.plan, use, 0, 0);
 }
 
-void clear(float *to, int64_t count) { memset(to, 0, size_t(count) * sizeof(float)); }
+void clear(float *to, int64_t count) {
+    if (count > 0) memset(to, 0, size_t(count) * sizeof(float));  // a call costs more than a short row
+}
 
 // Zeros in those rows of the last unit that have no channel.
 void clear_absent(float *rows, const Unit &unit, int64_t index) {

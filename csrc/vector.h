@@ -25,6 +25,7 @@ namespace {
 
 constexpr int W = 16;
 constexpr int WIDEST_RADIX = 8;  // 16 of 32 registers hold data
+constexpr bool FUSED = true;     // a multiply-add is one instruction
 struct V {
     __m512 v;
 };
@@ -35,6 +36,7 @@ HYENA_INLINE V operator+(V a, V b) { return {_mm512_add_ps(a.v, b.v)}; }
 HYENA_INLINE V operator-(V a, V b) { return {_mm512_sub_ps(a.v, b.v)}; }
 HYENA_INLINE V operator*(V a, V b) { return {_mm512_mul_ps(a.v, b.v)}; }
 HYENA_INLINE V fma(V a, V b, V c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }    // ab + c
+HYENA_INLINE V fms(V a, V b, V c) { return {_mm512_fmsub_ps(a.v, b.v, c.v)}; }    // ab - c
 HYENA_INLINE V fnma(V a, V b, V c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }  // c - ab
 
 // Transposes 4 x 4 floats within each group of four lanes.
@@ -86,6 +88,7 @@ HYENA_INLINE void store_float16(uint16_t *p, V a) {
 
 constexpr int W = 8;
 constexpr int WIDEST_RADIX = 4;  // 8 of 16 registers hold data
+constexpr bool FUSED = true;
 struct V {
     __m256 v;
 };
@@ -96,6 +99,7 @@ HYENA_INLINE V operator+(V a, V b) { return {_mm256_add_ps(a.v, b.v)}; }
 HYENA_INLINE V operator-(V a, V b) { return {_mm256_sub_ps(a.v, b.v)}; }
 HYENA_INLINE V operator*(V a, V b) { return {_mm256_mul_ps(a.v, b.v)}; }
 HYENA_INLINE V fma(V a, V b, V c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+HYENA_INLINE V fms(V a, V b, V c) { return {_mm256_fmsub_ps(a.v, b.v, c.v)}; }
 HYENA_INLINE V fnma(V a, V b, V c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }
 
 HYENA_INLINE void transpose4(V &a, V &b, V &c, V &d) {
@@ -140,8 +144,10 @@ HYENA_INLINE void store_float16(uint16_t *p, V a) {
 constexpr int W = 4;
 #if defined(__GNUC__) && defined(__aarch64__)
 constexpr int WIDEST_RADIX = 8;
+constexpr bool FUSED = true;
 #else
 constexpr int WIDEST_RADIX = 4;
+constexpr bool FUSED = false;
 #endif
 #if defined(__GNUC__)
 typedef float Four __attribute__((vector_size(16)));
@@ -176,6 +182,7 @@ HYENA_INLINE V operator*(V a, V b) {
 }
 #endif
 HYENA_INLINE V fma(V a, V b, V c) { return a * b + c; }
+HYENA_INLINE V fms(V a, V b, V c) { return a * b - c; }
 HYENA_INLINE V fnma(V a, V b, V c) { return c - a * b; }
 HYENA_INLINE void transpose4(V &a, V &b, V &c, V &d) {
     V p{}, q{}, r{}, s{};

@@ -394,8 +394,8 @@ void check_long(const hyena_kernel &kernel, const Case &c) {
 // Shapes, each with the next of the dtypes, filters, short filters and so on.
 std::vector<Case> cases() {
     std::vector<std::vector<hyena_row>> packings;
-    for (int64_t L : {1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 63, 65, 100, 130, 257, 384, 385, 513, 700,
-                      1025, 1500})
+    for (int64_t L : {1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 63, 65, 100, 130, 256, 257, 384, 385, 513,
+                      700, 1025, 1500})
         packings.push_back({{0, 0, L}});
     packings.push_back({{0, 0, 70}, {1, 0, 70}, {2, 0, 70}});
     packings.push_back({{0, 0, 600}, {1, 0, 600}});

@@ -12,7 +12,7 @@ from hyena.ops import Segments, _check, filter_spectrum, gated_conv, long_conv, 
 from hyena.ops.native import _call
 
 DTYPES = [torch.float32, *NARROW]
-LENGTHS = [1, 3, 16, 100, 384, 385, 1000]
+LENGTHS = [1, 3, 16, 100, 256, 384, 385, 1000]
 
 
 def channels_last(x: Tensor) -> Tensor:

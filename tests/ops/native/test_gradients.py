@@ -34,6 +34,7 @@ SIZES = [  # B, D, L, K, J
     (1, 33, 31, 64, 2),  # K > L and K > n
     (4, 3, 97, 20, 5),
     (1, 9, 200, 199, 3),
+    (2, 17, 250, 256, 3),  # in rows where vectors are wide
     (2, 2, 384, 384, 4),  # the last size in lanes of channels
     (2, 3, 385, 380, 3),  # the first in rows
     (1, 1, 600, 1000, 7),
