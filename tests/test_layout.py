@@ -38,6 +38,7 @@ INSIDE = {
     "__main__": {"cli"},
 }
 INSIDE["cli"] = set(INSIDE) - {"__main__"}
+INSIDE = {part: others | {"arguments"} for part, others in INSIDE.items()} | {"arguments": set()}
 
 CORE = {"torch", "numpy", "safetensors"}
 # Which other packages each part may import; all of them come with an extra.

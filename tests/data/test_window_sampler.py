@@ -119,7 +119,7 @@ def test_the_smallest_stream():
         ({"batch": 2**32}, "batch: expected at most 16777216, got 4294967296"),
         ({"seed": -1}, "seed: expected at least 0, got -1"),
         ({"seed": 2**63}, "seed: expected at most 9223372036854775807, got 9223372036854775808"),
-        ({"seed": torch.zeros(2)}, r"seed: expected an integer, got tensor\(\[0., 0.\]\)"),
+        ({"seed": torch.zeros(2)}, r"seed: expected a whole number, got tensor\(\[0., 0.\]\)"),
     ],
 )
 def test_bad_settings_of_the_sampler(arguments, message):

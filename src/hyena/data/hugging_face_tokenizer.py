@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .arguments import token_ids
+from hyena.arguments import token_ids
+
 from .packages import require
 from .tokenizer import write_description
 from .utf8 import utf8

@@ -9,9 +9,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena.arguments import token_ids
 from hyena.files.records import write_record
 
-from .arguments import token_ids
 from .utf8 import utf8
 
 DESCRIPTION_FILE = "tokenizer.hyena.json"

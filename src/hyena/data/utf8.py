@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .arguments import shown
+from hyena.arguments import shown
 
 
 def read_text(file: Path) -> str:

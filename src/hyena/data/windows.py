@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .arguments import whole_number
+from hyena.arguments import check_whole
+
 from .token_file import TokenFile
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ class WindowSampler:
         *,
         cross_documents: bool = False,
     ) -> None:
-        length = whole_number("WindowSampler: length", length, 1, 2**63 - 1)
-        batch = whole_number("WindowSampler: batch", batch, 1, _MOST_WINDOWS)
-        seed = whole_number("WindowSampler: seed", seed, 0, 2**63 - 1)
+        length = check_whole("WindowSampler: length", length, 1, 2**63 - 1)
+        batch = check_whole("WindowSampler: batch", batch, 1, _MOST_WINDOWS)
+        seed = check_whole("WindowSampler: seed", seed, 0, 2**63 - 1)
         n_targets = len(tokens.tokens) - 1
         if n_targets < length:
             raise ValueError(
@@ -91,9 +92,9 @@ class WindowSampler:
         """
         import torch  # here, so that text is prepared without it
 
-        step = whole_number("WindowSampler.batch: step", step, 0)
-        rank = whole_number("WindowSampler.batch: rank", rank)
-        world = whole_number("WindowSampler.batch: world", world)
+        step = check_whole("WindowSampler.batch: step", step, 0, None)
+        rank = check_whole("WindowSampler.batch: rank", rank, None, None)
+        world = check_whole("WindowSampler.batch: world", world, None, None)
         if world < 1 or not 0 <= rank < world:
             raise ValueError(f"WindowSampler.batch: rank {rank} is not one of {world} ranks")
         if self.batch_size % world:

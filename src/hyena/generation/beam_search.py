@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from hyena.data.arguments import number, whole_number
+from hyena.arguments import check_whole, number
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.generation.continuation import Continuation, Ending
@@ -86,7 +86,7 @@ def beam_search(
     ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, config.vocab_size)
     alternatives = check_alternatives(alternatives, config.vocab_size)
     penalty = number("length_penalty", length_penalty)
-    beam_width = whole_number("beam_width", beam_width, 1, _MOST_BEAMS)
+    beam_width = check_whole("beam_width", beam_width, 1, _MOST_BEAMS)
     if not 0 <= penalty < float("inf"):
         raise ValueError(f"length_penalty: expected at least 0, got {length_penalty}")
     if penalty > _LARGEST_PENALTY:

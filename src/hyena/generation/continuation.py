@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from hyena.data.arguments import several, shown, token_ids, whole_number
+from hyena.arguments import check_whole, several, shown, token_ids
 from hyena.data.tokenizer import Tokenizer
 from hyena.generation.prompts import check_tokenizer
 from hyena.generation.results import Event, Finished, Generation, SequenceState
@@ -41,7 +41,7 @@ class Ending:
         for text in stops:
             if not isinstance(text, str):
                 raise ValueError(f"stop: expected a text or several, got {shown(text)}")
-        max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1)
+        max_new_tokens = check_whole("max_new_tokens", max_new_tokens, 1, None)
         if stops and tokenizer is None:
             raise ValueError("stop= speaks of text: give the tokenizer too")
         if "" in stops:

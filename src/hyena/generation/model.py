@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from hyena.data.arguments import shown
+from hyena.arguments import shown
 from hyena.generation.state import ModelState
 
 

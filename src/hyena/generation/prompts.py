@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyena.data.arguments import shown, token_ids
+from hyena.arguments import shown, token_ids
 from hyena.data.tokenizer import Tokenizer
 from hyena.generation.model import Config
 

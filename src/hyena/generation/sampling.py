@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyena.data.arguments import number, whole_number
+from hyena.arguments import check_whole, number
 from hyena.ops.arguments import check_tensor
 
 Alternatives = list[tuple[int, float]]
@@ -46,7 +46,7 @@ class Sampling:
         if not self.temperature >= 0:
             raise ValueError(f"temperature: expected at least 0, got {self.temperature}")
         if self.top_k is not None:
-            object.__setattr__(self, "top_k", whole_number("top_k", self.top_k, 1))
+            object.__setattr__(self, "top_k", check_whole("top_k", self.top_k, 1, None))
         for name, share in (("top_p", self.top_p), ("min_p", self.min_p)):
             if share is not None and not 0 < share <= 1:
                 raise ValueError(f"{name}: expected 0 < {name} ≤ 1, got {share}")
@@ -129,7 +129,7 @@ def _widened(logits: Tensor) -> Tensor:
 
 def check_alternatives(count: Any, vocab_size: int) -> int:
     """``count`` as an int. Raises ValueError if so many likeliest tokens cannot be listed."""
-    count = whole_number("alternatives", count)
+    count = check_whole("alternatives", count, None, None)
     if not 0 <= count <= vocab_size:
         raise ValueError(
             f"alternatives: expected 0 to {vocab_size}, the size of the vocabulary, got {count}"

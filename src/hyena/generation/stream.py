@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, cast
 
 from torch import nn
 
-from hyena.data.arguments import several, whole_number
+from hyena.arguments import check_whole, several
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.generation.batch import begin
@@ -225,7 +225,7 @@ def _check_start(state: Any) -> None:
 
 def _seeds(seed: Any, count: int) -> list[int]:
     given = several(seed)
-    seeds = [whole_number("seed", value) for value in given]
+    seeds = [check_whole("seed", value, None, None) for value in given]
     if len(given) == 1 and given[0] is seed:
         seeds = [seeds[0] + i for i in range(count)]
     if len(seeds) != count:

@@ -1,4 +1,7 @@
-"""What an argument of any kind must be; one clear line where it is not."""
+"""What a tensor, a size or a number of a layer must be; one clear line where it is not.
+
+`hyena.arguments` has what needs no PyTorch.
+"""
 
 import math
 from numbers import Integral, Real
@@ -7,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hyena.arguments import LONGEST as LONGEST
+from hyena.arguments import check_whole as check_whole
+from hyena.arguments import shown as shown
 from hyena.ops.observed import records_program
 
 WIDEST = 2**20  # far beyond any layer, and products of three such sizes fit in 64 bits
-DEEPEST, LONGEST = 2**10, 2**31  # layers and positions, for the same reason
+DEEPEST = 2**10  # layers, for the same reason
 LARGEST = 1 << 48  # positions: more than any memory holds, and sizes made of it still fit 64 bits
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -63,24 +69,6 @@ def check_sizes(name: str, *, most: int = WIDEST, **sizes: Any) -> tuple[int, ..
     return tuple(map(int, sizes.values()))
 
 
-def check_whole(
-    name: str, value: Any, least: int | None = 1, most: int = LONGEST, *, why: str = ""
-) -> int:
-    """The value as an int; ``why`` says what the least are for.
-
-    Raises: ValueError unless it is a whole number from ``least``, if any, to ``most``.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ValueError(f"{name}: expected a whole number, got {shown(value)}")
-    value = int(value)
-    if least is not None and value < least:
-        why = f", for {why}" if why else ""
-        raise ValueError(f"{name}: expected at least {least}{why}, got {value}")
-    if value > most:
-        raise ValueError(f"{name}: expected at most {most}, got {value}")
-    return value
-
-
 def check_numbers(name: str, **values: Any) -> tuple[float, ...]:
     """The values as floats, since PyTorch takes no integer beyond 64 bits for a number.
 
@@ -121,9 +109,3 @@ def _is_finite(value: Real) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
-
-
-def shown(value: object) -> str:
-    """A value of any kind in a message: one line, not long."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -1,27 +1,39 @@
-"""Arguments of a wrong kind, as one clear line."""
+"""What an argument of any kind but a tensor must be; one clear line where it is not.
+
+Needs no PyTorch, so that text can be prepared without it; `hyena.ops.arguments` is about tensors.
+"""
 
 import reprlib
 from operator import index
 from typing import Any, SupportsFloat
 
+LONGEST = 2**31  # positions, so that products of sizes fit in 64 bits
 
-def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
-    """The value as an int, be it of NumPy or PyTorch: what is kept, rather than the value itself.
+_BEGINNING = reprlib.Repr()  # of a value that may be very long; a message cuts it again
+_BEGINNING.maxlist = _BEGINNING.maxtuple = _BEGINNING.maxset = _BEGINNING.maxdict = 30
+_BEGINNING.maxstring = _BEGINNING.maxlong = _BEGINNING.maxother = 200
 
-    Raises: ValueError if it is something else, a truth value too, below ``least`` or above
-        ``most``.
+
+def check_whole(
+    name: str, value: Any, least: int | None = 1, most: int | None = LONGEST, *, why: str = ""
+) -> int:
+    """The value as an int, be it of NumPy or PyTorch; ``why`` says what the least are for.
+
+    Raises: ValueError unless it is a whole number from ``least`` to ``most``, where these are
+        given; a truth value is none.
     """
     try:
         if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
             raise TypeError("a truth value")
-        number = index(value)
+        value = index(value)  # an int
     except TypeError as error:
-        raise ValueError(f"{name}: expected an integer, got {shown(value)}") from error
-    if least is not None and number < least:
-        raise ValueError(f"{name}: expected at least {least}, got {number}")
-    if most is not None and number > most:
-        raise ValueError(f"{name}: expected at most {most}, got {number}")
-    return number
+        raise ValueError(f"{name}: expected a whole number, got {shown(value)}") from error
+    if least is not None and value < least:
+        why = f", for {why}" if why else ""
+        raise ValueError(f"{name}: expected at least {least}{why}, got {value}")
+    if most is not None and value > most:
+        raise ValueError(f"{name}: expected at most {most}, got {value}")
+    return value
 
 
 def several(value: Any) -> list[Any]:
@@ -38,7 +50,8 @@ def token_ids(name: str, ids: Any, vocab_size: int, advice: str = "") -> list[in
     Raises: ValueError, which ends with ``advice`` if they are no integers one after the other.
     """
     try:
-        values = [x if type(x) is int else whole_number(name, x) for x in ids]  # most are
+        # Most are ints.
+        values = [x if type(x) is int else check_whole(name, x, None, None) for x in ids]
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: expected token ids, got {shown(ids)}{advice}") from error
     for value in values:
@@ -63,6 +76,7 @@ def number(name: str, value: Any) -> float:
     raise ValueError(f"{name}: expected a number, got {shown(value)}")
 
 
-def shown(value: Any) -> str:
-    """A value in a line, the beginning of it if it is long."""
-    return " ".join(reprlib.repr(value).split())
+def shown(value: object) -> str:
+    """A value of any kind in a message: one line, not long."""
+    text = " ".join(_BEGINNING.repr(value).split())
+    return text if len(text) <= 60 else f"{text[:59]}…"
