@@ -1,4 +1,5 @@
-# Everything a fresh machine needs is installed into .venv by `make venv`, which the other targets run.
+# Everything a fresh machine needs is installed into .venv by `make venv`, which the other targets run;
+# `make demo` alone installs only what the demo needs.
 #
 #   PYTHON       the interpreter that makes the environment (3.10 or newer)
 #   TORCH_INDEX  an index of PyTorch wheels, for instance https://download.pytorch.org/whl/cpu for the
@@ -11,6 +12,7 @@ CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
+DEMO_STAMP := .venv/.installed-demo
 
 NATIVE := CMakeLists.txt $(wildcard csrc/*)  # the kernel is built again when one of them changes
 
@@ -25,12 +27,14 @@ EXTRAS := $(addprefix tests/,$(EXTRAS))
 
 venv: $(STAMP)
 
-$(STAMP): pyproject.toml $(CONSTRAINTS) $(NATIVE)
+$(STAMP): WHAT := test,lint,docs
+$(DEMO_STAMP): WHAT := demo
+$(STAMP) $(DEMO_STAMP): pyproject.toml $(CONSTRAINTS) $(NATIVE)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) --build-constraint $(CONSTRAINTS) \
-	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[test,lint,docs]'
-	touch $(STAMP)
+	$(BIN)/python -m pip install -c $(CONSTRAINTS) --build-constraint $(CONSTRAINTS) \
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[$(WHAT)]'
+	touch $@
 
 # One thread a process: the tests are small, and two processes share two cores.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
@@ -57,7 +61,8 @@ types: venv
 docs: venv
 	$(BIN)/sphinx-build -q -W --keep-going --fresh-env --builder html docs docs/_build/html
 
-demo: venv
+# It needs no tools for tests and docs; where `make venv` has put them, all is there.
+demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP))
 	$(BIN)/python examples/demo.py
 
 # Associative recall with each operator, at small sizes; goes on where it was interrupted.
