@@ -1,7 +1,10 @@
 """`hyena train`: a run from its first step, or from its newest checkpoint."""
 
+from shlex import quote
+
 from hyena.cli.bar import bar
 from hyena.training import TrainConfig, train
+from hyena.training.checkpoint import CONFIG
 
 Config = TrainConfig
 POSITIONAL = None
@@ -17,5 +20,6 @@ def run(config: TrainConfig) -> int:
     if result.rank == 0:
         print(result.checkpoint)
     if result.rank == 0 and result.step < result.steps:
-        print(f"stopped after step {result.step} of {result.steps}; --resume true goes on")
+        again = f"hyena train --config {quote(str(config.out / CONFIG))} --resume true"
+        print(f"stopped after step {result.step} of {result.steps}; go on with: {again}")
     return 128 + result.signal if result.signal else 0
