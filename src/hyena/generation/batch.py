@@ -44,31 +44,27 @@ class Batch:
 
         Args: return_state: finished rows get their state; whose last token is to be read, after it.
         """
-        if return_state:
-            self._give_state([row for row in self.rows if row.finished and row.unread is None])
-            self._keep([row for row in self.rows if row.unread is not None])
-        else:
-            self._keep([row for row in self.rows if not row.finished])
+        finished = [row for row in self.rows if row.finished]
+        read = [row for row in finished if row.unread is None]
+        self._drop(read if return_state else finished, return_state)
         if not self.rows:
             return
         tokens = torch.tensor([row.unread for row in self.rows], device=self._logits.device)
         self._logits, self._state = self._model.step(tokens, self._state)
         self._read.scatter_(-1, tokens[:, None], True)
-        finished = [row for row in self.rows if row.finished]
-        self._give_state(finished)
-        self._keep([row for row in self.rows if not row.finished])
+        self._drop([row for row in self.rows if row.finished], return_state)
 
-    def _give_state(self, rows: list[Continuation]) -> None:
-        for row in rows:
-            i = self.rows.index(row)
-            row.state = SequenceState(self._state.select([i]), self._logits[i].clone(), row.tokens)
-
-    def _keep(self, rows: list[Continuation]) -> None:
-        if rows and len(rows) < len(self.rows):
-            places = [self.rows.index(row) for row in rows]
-            self._state = self._state.select(places)
-            self._logits, self._read = self._logits[places], self._read[places]
-        self.rows = rows
+    def _drop(self, rows: list[Continuation], return_state: bool) -> None:
+        """Takes rows out; they get their state if it is asked for."""
+        stay = [i for i, row in enumerate(self.rows) if row not in rows]
+        for i, row in enumerate(self.rows):
+            if return_state and row in rows:
+                state = self._state.select([i])
+                row.state = SequenceState(state, self._logits[i].clone(), row.tokens)
+        if rows and stay:
+            self._state = self._state.select(stay)
+            self._logits, self._read = self._logits[stay], self._read[stay]
+        self.rows = [self.rows[i] for i in stay]
 
 
 @torch.no_grad()

@@ -94,14 +94,12 @@ class Continuation:
         if ending.tokenizer is not None:
             self._stream = TextStream(ending.tokenizer, ending.stops, self.read)
         self._pieces: list[str] = []
-        self._tokens: list[int] = []
-        self._logprobs: list[float] = []
-        self._alternatives: list[Alternatives] = []
+        self._taken: list[tuple[int, float, Alternatives]] = []
 
     @property
     def tokens(self) -> tuple[int, ...]:
         """Those read and those generated."""
-        return (*self.read, *self._tokens)
+        return (*self.read, *(token for token, _, _ in self._taken))
 
     def take(self, token: int, logprob: float, alternatives: Alternatives) -> Event:
         """The next token, which may end the sequence."""
@@ -111,14 +109,12 @@ class Continuation:
         text = ""
         if self.finished is None:
             self.unread = token
-            self._tokens.append(token)
-            self._logprobs.append(logprob)
-            self._alternatives.append(alternatives)
+            self._taken.append((token, logprob, alternatives))
             if self._stream is not None:
                 text = self._stream.feed(token)
             if self._stream is not None and self._stream.stopped:
                 self.finished = "stop"
-            elif len(self._tokens) == self.ending.max_new_tokens:
+            elif len(self._taken) == self.ending.max_new_tokens:
                 self.finished = "length"
         if self.finished is not None:
             text += self._rest_of_text()
@@ -135,11 +131,11 @@ class Continuation:
     def generation(self) -> Generation:
         """What there is of it."""
         return Generation(
-            list(self._tokens),
+            [token for token, _, _ in self._taken],
             None if self._stream is None else "".join(self._pieces),
             self.finished,
-            list(self._logprobs),
-            list(self._alternatives),
+            [logprob for _, logprob, _ in self._taken],
+            [alternatives for _, _, alternatives in self._taken],
             self.state,
         )
 
@@ -147,8 +143,7 @@ class Continuation:
         """The same, to go on with in another way; only the random numbers are shared."""
         other = copy.copy(self)
         other._stream = None if self._stream is None else self._stream.copy()
-        other._pieces, other._tokens = [*self._pieces], [*self._tokens]
-        other._logprobs, other._alternatives = [*self._logprobs], [*self._alternatives]
+        other._pieces, other._taken = [*self._pieces], [*self._taken]
         return other
 
     def _rest_of_text(self) -> str:

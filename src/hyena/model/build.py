@@ -57,17 +57,15 @@ def build_filter(config: ModelConfig, **place: Any) -> HyenaFilter | LongFilter:
             f"model.length_policy=interpolate is of hyena filters, but model.filter.kind is "
             f"{filter.kind}; choose error or extrapolate"
         )
-    taps: nn.Module
-    if filter.kind == "explicit":
-        taps = ExplicitTaps(config.width, filter.taps, **number)
-    elif filter.kind == "fourier":
-        taps = FourierTaps(config.width, filter.modes, config.max_length, **number)
-    elif filter.kind == "s4d":
-        settings = {**vars(config.ssm), "state": config.filter_state}
-        taps = DiagonalSSM(config.width, **settings, **number)
-    else:
-        taps = TransferFunctionTaps(config.width, filter.degree, **number)
-    return LongFilter(taps, config.width, config.max_length, **whole)
+    kinds: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
+        "explicit": (ExplicitTaps, {"taps": filter.taps}),
+        "fourier": (FourierTaps, {"modes": filter.modes, "max_length": config.max_length}),
+        "s4d": (DiagonalSSM, {**vars(config.ssm), "state": config.filter_state}),
+        "transfer-function": (TransferFunctionTaps, {"degree": filter.degree}),
+    }
+    taps, options = kinds[filter.kind]
+    made = taps(config.width, **options, **number)
+    return LongFilter(made, config.width, config.max_length, **whole)
 
 
 def option(config: ModelConfig, field: str | tuple[str, object]) -> object:
