@@ -9,7 +9,7 @@ from hyena.filters.cache import ParameterCache
 from hyena.ops.stepping.online import OnlineFilter
 from hyena.ops.stepping.recurrence import Recurrence
 
-_OF_THE_MODEL = (nn.Module, ParameterCache, OnlineFilter, Recurrence)
+_OF_THE_MODEL = (nn.Module, nn.Parameter, ParameterCache, OnlineFilter, Recurrence)
 
 
 def held_bytes(state: object) -> int:
