@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from tokenizer_kinds import KINDS
 
-import hyena.files.staging as staging
 from hyena.data import PrepareConfig, load_tokenizer, open_tokens, prepare
+from hyena.files import atomic
 
 TEXTS = [f"document {i}: {'é' * i}" for i in range(10)]
 
@@ -249,7 +249,7 @@ def test_a_full_disk_is_told_and_the_old_files_stay(folder, monkeypatch):
     def full(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(staging, "sync_tree", full)
+    monkeypatch.setattr(atomic, "sync_tree", full)
     with pytest.raises(OSError, match=r"cannot write .*out: No space left on device; it is as"):
         prepare(config(folder, seed=1, overwrite=True))
     assert contents(folder.parent / "out") == before
@@ -300,7 +300,7 @@ def test_a_replacement_cut_off_between_its_renames_is_undone(folder):
 def test_two_writers_of_one_folder(folder):
     pytest.importorskip("fcntl")
     with (
-        staging.staged(folder.parent / "out"),
+        atomic.staged(folder.parent / "out"),
         pytest.raises(RuntimeError, match="another process is writing"),
     ):
         prepare(config(folder))

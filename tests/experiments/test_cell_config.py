@@ -8,7 +8,7 @@ from tiny_cells import cell
 
 from hyena.cli.options import parse
 from hyena.experiments import CellConfig, TaskTraining
-from hyena.experiments.cell import command, differences, model_config, plain
+from hyena.experiments.cell import check_same_cell, command, model_config, plain
 from hyena.experiments.curriculum import build_phases
 from hyena.files.records import from_plain
 from hyena.model import FilterConfig, ModelConfig
@@ -80,14 +80,14 @@ def test_the_command_line_gives_the_same_cell(config: CellConfig) -> None:
 
 def test_only_what_decides_the_weights_tells_cells_apart() -> None:
     before = plain(cell(Path("x")))
-    assert differences(before, plain(cell(Path("y"), threads=3))) == []
-    other = plain(cell(Path("x"), training={"checkpoint_minutes": 1.0, "steps": 7}))
-    assert differences(before, other) == ["training.steps was 6, is 7"]
+    check_same_cell(before, cell(Path("y"), threads=3))
+    with pytest.raises(ValueError, match=r"^x holds another cell: training.steps was 6, is 7\. "):
+        check_same_cell(before, cell(Path("x"), training={"checkpoint_minutes": 1.0, "steps": 7}))
 
 
 def test_a_field_that_an_older_record_lacks_was_at_its_default() -> None:
-    before, now = plain(cell(Path("x"))), plain(cell(Path("x")))
+    before = plain(cell(Path("x")))
     del before["training"]["stop_at"]
-    assert differences(before, now) == []
-    now["training"]["stop_at"] = 0.5
-    assert differences(before, now) == ["training.stop_at was None, is 0.5"]
+    check_same_cell(before, cell(Path("x")))
+    with pytest.raises(ValueError, match=r"another cell: training.stop_at was None, is 0.5\. Use"):
+        check_same_cell(before, cell(Path("x"), training={"stop_at": 0.5}))

@@ -67,7 +67,7 @@ def test_a_finished_cell_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mo
     first = run_cell(config)
     monkeypatch.setattr(run, "build_model", None)
     assert run_cell(config).result == first.result
-    with pytest.raises(ValueError, match=r"another cell, which is finished: seed was 0, is 1"):
+    with pytest.raises(ValueError, match=r"another cell: seed was 0, is 1"):
         run_cell(cell(tmp_path / "cell", seed=1))
 
 

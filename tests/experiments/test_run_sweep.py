@@ -128,7 +128,7 @@ def test_a_record_of_another_cell_or_a_damaged_one_stops_no_other(tmp_path: Path
     lines.clear()
     end = run_sweep(plan, tmp_path, jobs=1, say=lines.append)
     assert (end.finished, end.failed) == (1, 2)
-    assert "holds another cell, which is finished: training.steps was 5, is 6. Use " in lines[0]
+    assert "holds another cell: training.steps was 5, is 6. Use " in lines[0]
     assert "result.json is damaged" in lines[1]
     assert len(read_standings(tmp_path)[0].failures) == 2
 

@@ -22,7 +22,7 @@ from hyena.distillation import Distilled, Form, distill, draw_distillation, logi
 from hyena.distillation.distill import check_settings
 from hyena.evaluation import Evaluation
 from hyena.files import digests
-from hyena.files.staging import staged
+from hyena.files.atomic import staged
 from hyena.filters import LengthPolicy
 from hyena.model import LanguageModel
 from hyena.model.saved import find_model

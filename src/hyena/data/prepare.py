@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena.files import digests
+from hyena.files.atomic import recover, staged, writing
 from hyena.files.folder import what_is
 from hyena.files.records import write_record
-from hyena.files.staging import recover, staged, writing
 
 from .documents import SPLITS, WithoutText, with_tokens
 from .load_tokenizer import load_tokenizer

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from hyena.files import records
-from hyena.files.records import flatten, from_plain, to_plain
+from hyena.files.records import differences, flatten, from_plain, to_plain
 from hyena.model import ModelConfig
 from hyena.model.build import without_effect
 from hyena.tasks import Task, TaskConfig, build_task
@@ -271,9 +270,19 @@ def task_of(config: Mapping[str, Any]) -> TaskConfig:
     return from_plain(TaskConfig, config.get("task"), "task")
 
 
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What tells two plain cells apart; see `hyena.files.records.differences`."""
-    return records.differences(before, now, CellConfig(Path()), FREE)
+def check_same_cell(saved: dict[str, Any], config: CellConfig) -> None:
+    """Refuses the folder of another cell.
+
+    Args: the plain cell that is saved in the folder; the one that is asked for now.
+
+    Raises: ValueError naming each field that differs: perhaps an option has got another default.
+    """
+    changed = differences(saved, plain(config), CellConfig(Path()), FREE)
+    if changed:
+        raise ValueError(
+            f"{config.out} holds another cell: {'; '.join(changed)}. Use the old values, or "
+            "another folder"
+        )
 
 
 def options(config: CellConfig) -> list[str]:

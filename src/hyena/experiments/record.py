@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 
 from hyena import __version__
-from hyena.experiments.cell import CellConfig, command, differences, plain, task_of
+from hyena.experiments.cell import CellConfig, check_same_cell, command, plain, task_of
 from hyena.experiments.measure import Measurement, better, wilson
 from hyena.experiments.plan import PlannedGroup, Settings, read_plan
 from hyena.files import atomic, digests, records
@@ -105,19 +105,12 @@ def write_result(config: CellConfig, test: Measurement, **facts: Any) -> Result:
 def find_finished(config: CellConfig) -> Result | None:
     """The cell's record, if it is finished; then no note in its folder says that it failed.
 
-    Raises: ValueError if the record is damaged, or of another cell: perhaps an option has got
-        another default.
+    Raises: ValueError if the record is damaged, or of another cell.
     """
     result = read_result(config.out)
-    if result is None:
-        return None
-    changed = differences(result.config, plain(config))
-    if changed:
-        raise ValueError(
-            f"{config.out} holds another cell, which is finished: {'; '.join(changed)}. Use "
-            "another folder, or remove this one"
-        )
-    (config.out / FAILED).unlink(missing_ok=True)
+    if result is not None:
+        check_same_cell(result.config, config)
+        (config.out / FAILED).unlink(missing_ok=True)
     return result
 
 

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from hyena.experiments.cell import CellConfig, differences, model_config, plain
+from hyena.experiments.cell import CellConfig, check_same_cell, model_config, plain
 from hyena.experiments.curriculum import (
     Phase,
     Place,
@@ -62,6 +62,7 @@ from hyena.training.loop import (
     seed_of,
     train_steps,
 )
+from hyena.training.metrics import Report
 from hyena.training.optimizer import adamw
 from hyena.training.processes import StopRequest, stop_on_signal
 
@@ -126,7 +127,7 @@ def run_cell(
     config: CellConfig,
     *,
     say: Callable[[str], None] = print,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Report | None = None,
 ) -> End:
     """Trains and measures a cell, goes on with an interrupted one, or finds it finished.
 
@@ -187,7 +188,7 @@ class _Run:
         steps: int,
         request: StopRequest,
         say: Callable[[str], None],
-        progress: Callable[[int, int], None] | None,
+        progress: Report | None,
     ) -> None:
         self.config, self.phases, self.steps = config, phases, steps
         self.request, self.say, self.progress = request, say, progress
@@ -419,12 +420,7 @@ def restore(config: CellConfig, model: nn.Module, optimizer: torch.optim.Optimiz
     state = read_record(path, State, _FORMAT, advice=advice)
     if state.step != step_of(checkpoint):
         raise ValueError(f"{path} is damaged: its step is {state.step}; {advice}")
-    changed = differences(state.config, plain(config))
-    if changed:
-        raise ValueError(
-            f"{config.out} holds another cell: {'; '.join(changed)}. Use the old values, or "
-            "another folder"
-        )
+    check_same_cell(state.config, config)
     digests.check(checkpoint, advice=advice)
     model.load_state_dict(read_weights(checkpoint / WEIGHTS))
     restore_optimizer(checkpoint, optimizer)

@@ -19,6 +19,7 @@ from hyena.experiments.run import run_cell
 from hyena.files import atomic
 from hyena.files.folder import SWEEP, locked, refuse_other
 from hyena.files.records import from_plain
+from hyena.training.metrics import Report
 from hyena.training.processes import read_request, start, stop_on_signal
 
 LOG = "log.txt"
@@ -123,7 +124,7 @@ def run_sweep(
     *,
     jobs: int,
     say: Callable[[str], None] = print,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Report | None = None,
 ) -> SweepEnd:
     """Runs the cells that are not finished yet.
 
