@@ -172,8 +172,10 @@ class TaskTraining:
     def factor(self, step: int, own: int | None, steps: int) -> float:
         """What the learning rates' peaks are multiplied by in the update after ``step`` updates.
 
-        Args: updates so far; those of them after the stages, None in a stage; all that are to be
-            done after them.
+        Args:
+            step: updates so far.
+            own: those of them after the stages, None in a stage.
+            steps: all that are to be done after them.
         """
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)  # not from 0, which would waste a step
@@ -225,9 +227,8 @@ class CellConfig:
 
 
 def model_config(config: CellConfig, tasks: list[Task]) -> ModelConfig:
-    """The cell's model with the figures that come from the task.
-
-    Args: the cell; its task at each of the lengths that it is trained at.
+    """The cell's model with the figures that come from its ``tasks``: its task at each of the
+    lengths that it is trained at.
 
     Raises: ValueError if a figure that is given does not fit the task, or an option has no effect.
     """
@@ -271,9 +272,7 @@ def task_of(config: Mapping[str, Any]) -> TaskConfig:
 
 
 def check_same_cell(saved: dict[str, Any], config: CellConfig) -> None:
-    """Refuses the folder of another cell.
-
-    Args: the plain cell that is saved in the folder; the one that is asked for now.
+    """Refuses the folder of another cell, whose plain form is ``saved`` there.
 
     Raises: ValueError naming each field that differs: perhaps an option has got another default.
     """

@@ -109,10 +109,7 @@ def _check(config: CellConfig) -> None:
 
 
 class TrainingBatches:
-    """The batch of each step: a pure function of the seed, the step, its phase and its keys.
-
-    Args: the cell and its phases.
-    """
+    """The batch of each step of a cell: a pure function of its seed, the step, phase and keys."""
 
     def __init__(self, config: CellConfig, phases: list[Phase]) -> None:
         self._config = config
@@ -126,7 +123,10 @@ class TrainingBatches:
     def batch(self, step: int, phase: int = 0, keys: int | None = None) -> Batch:
         """What the update after ``step`` updates is computed from.
 
-        Args: updates done; the phase's number; most different keys in a sequence, None for all.
+        Args:
+            step: updates done.
+            phase: its number.
+            keys: most different keys in a sequence, None for all.
         """
         seed, sequences = self._config.seed, self._phases[phase].sequences
         if self._samples is None:

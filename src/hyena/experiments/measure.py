@@ -188,7 +188,8 @@ class TaskLoss:
     Cross-entropy in nats a token, or squared error where the targets are numbers. Each target
     counts the same, whichever part it is in.
 
-    Args: the parts that it is going to be asked for.
+    Args:
+        parts: all that it is going to be asked for.
 
     Attributes:
         right: answers so far that were right; 0 if the targets are numbers.

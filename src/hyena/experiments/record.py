@@ -79,7 +79,10 @@ class Result:
 def write_result(config: CellConfig, test: Measurement, **facts: Any) -> Result:
     """Writes the record into the cell's folder, atomically, and returns it.
 
-    Args: the cell; the final measurement; the other fields of `Result` that are not of the machine.
+    Args:
+        config: the cell.
+        test: the final measurement.
+        facts: the other fields of `Result` that are not of the machine.
     """
     where = setting()
     result = Result(

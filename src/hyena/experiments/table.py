@@ -73,7 +73,9 @@ class Section:
 def write_table(folders: Sequence[Path], out: Path) -> Path:
     """Writes ``table.md``, ``results.json`` (all records) and the figures.
 
-    Args: folders of sweeps, finished or not, or of tables; the folder to write to.
+    Args:
+        folders: of sweeps, finished or not, or of tables.
+        out: the folder to write to.
 
     Returns: the table's path.
     Raises: FileNotFoundError if there is neither in a folder; ValueError if files are damaged or
@@ -182,7 +184,7 @@ figure of Poli et al. 2023 (arXiv:2302.10866), Tables 4.2, A.2 and C.1."""
 
 
 def table(sections: Sequence[Section], drawings: Sequence[str] = ()) -> str:
-    """The whole page. Args: the tables; the names of PNG files to show below them."""
+    """The whole page: the tables, and ``drawings``, names of PNG files, below them."""
     parts = ["# Recall and reasoning", _LEGEND]
     for section in sections:
         heading = f"## {section.title}: {_heading(section.measure)}"

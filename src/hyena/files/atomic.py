@@ -174,8 +174,8 @@ def remove_folder(path: Path) -> None:
 def remove_temporary(folder: Path, *names: str) -> None:
     """Removes what an interrupted write or removal of these names left in a folder.
 
-    Args: the folder; names or patterns such as ``"step-*"``. What bears another name is somebody
-        else's, and stays.
+    A name may be a pattern such as ``"step-*"``. What bears another one is somebody else's, and
+    stays.
     """
     for name in names:
         for entry in folder.glob(name + TEMPORARY):

@@ -39,7 +39,9 @@ def write_files(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> 
 def complete(folder: Path, *known: Mapping[str, str]) -> None:
     """Lists all files of a folder that nobody reads yet.
 
-    Args: the folder; digests by name that are known, as are those in an earlier list.
+    Args:
+        folder: where they are.
+        known: digests by name that need not be computed, as those in an earlier list need not.
     """
     found = {name: digest for some in (listed(folder), *known) for name, digest in some.items()}
     for file in sorted(folder.iterdir()):

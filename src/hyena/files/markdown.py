@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """A table. Args: its rows, the heading first."""
+    """A table of rows, the heading first."""
     heading, *others = rows
     lines = [heading, ["---"] * len(heading), *others]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

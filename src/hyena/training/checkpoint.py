@@ -265,8 +265,10 @@ def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
 def opened(config: TrainConfig, data: dict[str, Any], *, first: bool) -> Iterator[Start]:
     """Finds where a run begins, and meanwhile keeps other runs out of its folder.
 
-    Args: the run; a fingerprint of its data; whether this is its first process, which is the one
-        that keeps others out.
+    Args:
+        config: the run.
+        data: a fingerprint of its data.
+        first: whether this is its first process, which is the one that keeps others out.
 
     Raises: as `find_start`; OSError if the folder cannot be written; RuntimeError if another run
         is using it; FileExistsError if it is of another kind. Nothing has been changed then.

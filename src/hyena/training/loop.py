@@ -188,8 +188,10 @@ def reproducible(
 ) -> Iterator[None]:
     """Leaves the process's random state, choice of algorithms and threads as they were.
 
-    Args: where is trained; whether with deterministic algorithms only; with how many threads, None
-        for as many as there are.
+    Args:
+        device: where is trained.
+        deterministic: with deterministic algorithms only.
+        threads: to compute with, None for as many as there are.
     """
     threads_before = torch.get_num_threads()
     devices = [device.index or 0] if device.type == "cuda" else []

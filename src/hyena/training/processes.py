@@ -46,7 +46,7 @@ def start(
 
 
 def read_request(orphaned: Callable[[], object]) -> Any:
-    """What this process is to do. Args: what to do when the one that started it is gone.
+    """What this process is to do; ``orphaned`` is called when the one that started it is gone.
 
     Raises: SystemExit if it is gone already.
     """
