@@ -60,7 +60,7 @@ def test_a_place_is_the_innermost_of_hyena_and_says_whether_it_raises() -> None:
     refused = called(lambda: hyena.ModelConfig(width=0))
     assert (refused.kind, refused.where) == (
         "refused",
-        "ValueError at ops/arguments.py:check_whole",
+        "ValueError at arguments.py:check_whole",
     )
     attribute = called(lambda: hyena.LanguageModel(None))  # type: ignore[arg-type]
     assert attribute.kind in ("refused", "traceback")
