@@ -113,12 +113,8 @@ def sources_of(module: nn.Module) -> list[Tensor] | None:
 def versions_of(*modules: nn.Module) -> list[tuple[Tensor, int]]:
     """Parameters and buffers with their version counters, which most changes move; without tensors
     that have none."""
-    return [
-        (x, x._version)
-        for module in modules
-        for x in (*module.parameters(), *module.buffers())
-        if type(x) in PLAIN and not x.is_inference()
-    ]
+    tensors = (x for part in modules for x in (*part.parameters(), *part.buffers()))
+    return [(x, x._version) for x in tensors if type(x) in PLAIN and not x.is_inference()]
 
 
 def _content(sources: Sequence[Tensor]) -> list[Tensor]:

@@ -215,7 +215,7 @@ def _check_start(state: Any) -> None:
             "state: expected a SequenceState, such as the state of a Generation, got a "
             f"{type(state).__name__}{advice}"
         )
-    rows = next(iter(state.model.layers[0].tensors().values())).shape[0]
+    rows = state.model.layers[0].batch
     if rows != 1:
         raise ValueError(
             f"state: expected the state of one sequence, got that of {rows}; ModelState.select "

@@ -21,7 +21,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from hyena.filters import HyenaFilter, LongFilter
+from hyena.filters import Filter
 
 STD = 0.02
 
@@ -60,7 +60,7 @@ def initialize(
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=STD, generator=generator)
-        elif isinstance(module, HyenaFilter | LongFilter):
+        elif isinstance(module, Filter):
             nn.init.normal_(module.skip, generator=generator)
         elif isinstance(module, Draws):
             module.draw(generator)
