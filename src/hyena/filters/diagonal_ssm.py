@@ -111,15 +111,14 @@ class DiagonalSSM(nn.Module):
             exponent, weight = self._discrete()
             return step_factor(exponent), weight
 
-    def state_after(self, u: Tensor) -> Tensor:
-        """The x of that recurrence after the inputs u (B, D, L), L ≥ 1: (B, F, D, n/2) complex.
+    def state_after(self, u: Tensor, part: int) -> Tensor:
+        """The x of filter ``part`` after the inputs u (B, D, L), L ≥ 1: (B, D, n/2) complex.
 
-        In O(B·F·D·n·L) without a loop over the positions, and in memory that is bounded beside u.
+        In O(B·D·n·L) without a loop over the positions, and in memory that is bounded beside u.
         """
         with without_autocast(self.log_step):
             exponent, _ = self._discrete()
-            u = u.to(exponent.real.dtype)
-            return torch.stack([exponential_sum(u, one) for one in exponent], dim=1)
+            return exponential_sum(u.to(exponent.real.dtype), exponent[part])
 
     def flops(self, length: int) -> FilterFlops:
         """Operations of the taps for inputs of this length.

@@ -30,8 +30,8 @@ class RecurrentTaps(Protocol):
     def recurrence(self) -> tuple[Tensor, Tensor]:
         """decay and weight (F, D, n/2) complex, of the taps 2 Re Σ weight · decay^t."""
 
-    def state_after(self, u: Tensor) -> Tensor:
-        """What the inputs u (B, D, L) leave behind: (B, F, D, n/2) complex."""
+    def state_after(self, u: Tensor, part: int) -> Tensor:
+        """What the inputs u (B, D, L) of filter ``part`` leave behind: (B, D, n/2) complex."""
 
 
 class LongFilter(Filter):
@@ -101,7 +101,7 @@ class LongFilter(Filter):
     def state_after(self, u: Tensor, part: int) -> Tensor:
         """What the inputs u (B, D, L) of filter ``part``, a recurrence, leave of it behind:
         (B, D, n/2, 2), real and imaginary parts."""
-        return torch.view_as_real(self._recurrent_taps().state_after(u)[:, part])
+        return torch.view_as_real(self._recurrent_taps().state_after(u, part))
 
     def flops(self, length: int) -> FilterFlops:
         """Operations of the filters for inputs of this length, the skip's with them.

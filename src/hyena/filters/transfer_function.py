@@ -116,15 +116,14 @@ class TransferFunctionTaps(nn.Module):
         """
         return self.kept.get("recurrence", None, sources_of(self), self._recurrence)
 
-    def state_after(self, u: Tensor) -> Tensor:
-        """The x of that recurrence after the inputs u (B, D, L), L ≥ 1: (B, F, D, m) complex.
+    def state_after(self, u: Tensor, part: int) -> Tensor:
+        """The x of filter ``part`` after the inputs u (B, D, L), L ≥ 1: (B, D, m) complex.
 
-        In O(B·F·D·m·L) without a loop over the positions, and in memory that is bounded beside u.
+        In O(B·D·m·L) without a loop over the positions, and in memory that is bounded beside u.
         """
         with without_autocast(self.reflection):
-            exponent = step_exponent(self.recurrence()[0])
-            u = u.to(exponent.real.dtype)
-            return torch.stack([exponential_sum(u, one) for one in exponent], dim=1)
+            exponent = step_exponent(self.recurrence()[0][part])
+            return exponential_sum(u.to(exponent.real.dtype), exponent)
 
     @torch.no_grad()
     def _recurrence(self) -> tuple[Tensor, Tensor]:
