@@ -20,5 +20,5 @@ def run(config: PrepareConfig) -> None:
             f"{split.bytes:>14,} bytes"
         )
     if manifest.skipped:
-        lines.append(f"  {manifest.skipped:,} documents without text were left out")
+        lines.append(f"  documents without text, left out: {manifest.skipped:,}")
     print("\n".join([*lines, *(f"  note: {note}" for note in prepared.notes)]))

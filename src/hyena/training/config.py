@@ -66,7 +66,7 @@ class CheckpointConfig:
 
 @dataclass
 class TrainConfig:
-    """Configuration of `hyena.training.train`."""
+    """What to train, on what, and how."""
 
     data: Path
     """Folder of prepared tokens (written by `hyena prepare`)."""
