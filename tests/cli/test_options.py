@@ -166,10 +166,15 @@ def test_print_config_gives_back_the_same_configuration(
 def test_help_shows_the_fields_and_their_docstrings(capsys: pytest.CaptureFixture[str]) -> None:
     assert parse("run", "do it", RunConfig, "data", ["--help"]) is None
     text = capsys.readouterr().out
-    assert "hyena run [DATA]" in text
-    assert "Do it." in text
-    assert "--model.filter.width" in text
-    assert "Width of its network." in text
+    assert text.startswith("usage: hyena run DATA [options]\n\nDo it.\n")
+    assert "Number of blocks. (int, default: 2)" in text
+    assert "Width of its network. (int, default: 64)" in text
+
+
+def test_the_usage_says_what_has_to_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    for first, usage in ((None, "--data DATA"), ("steps", "[STEPS] --data DATA")):
+        assert parse("run", "do it", RunConfig, first, ["--help"]) is None
+        assert f"usage: hyena run {usage} [options]\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,8 @@ import torch
 
 import hyena
 from hyena.cli import main
-from hyena.cli.program import COMMANDS, GROUPS, programs
+from hyena.cli.program import COMMANDS, GROUPS, module_of, programs
+from hyena.cli.values import option_names
 
 Output = pytest.CaptureFixture[str]
 
@@ -87,6 +89,18 @@ def test_help_of_a_command(command: str, capsys: Output) -> None:
     assert out.startswith(f"usage: hyena {command} ")
     assert "--print_config" in out
     assert err == ""
+    # no word of Python's or jsonargparse's, and no option without a description
+    for word in ("class '", "Literal", "Optional", "str |", "PATHS_FILE", "None (", "\b"):
+        assert word not in out
+
+
+@pytest.mark.parametrize("command", ["train", "tasks run", "generate", "bench"])
+def test_the_help_of_a_command_names_the_options_that_it_takes(
+    command: str, capsys: Output
+) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    names = re.findall(r"^  --([\w.+]+)", capsys.readouterr().out, flags=re.MULTILINE)
+    assert {*names} == {*option_names(module_of(command).Config), "config", "print_config"}
 
 
 @pytest.mark.parametrize("command", programs())

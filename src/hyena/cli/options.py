@@ -6,6 +6,7 @@ the dataclasses, and prints help and configuration.
 
 import json
 import os
+from argparse import Action
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
@@ -14,12 +15,19 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentError, ArgumentParser, set_loader, set_parsing_settings
+from jsonargparse import (
+    ArgumentError,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    set_loader,
+    set_parsing_settings,
+)
 
 from hyena.cli.values import (
     UsageError,
     arms,
     check,
+    expected,
     hint_of,
     option_names,
     put,
@@ -99,19 +107,52 @@ def parse(
 def _parser(
     command: str, summary: str, config_type: type, positional: str | None
 ) -> ArgumentParser:
-    usage = f"hyena {command} [--config FILE] [--print_config] [options]"
-    if positional:
-        usage = usage.replace(command, f"{command} [{positional.upper()}]", 1)
+    needed = required(config_type, ())
+    words = [f"--{name} {name.upper()}" for name in needed if name != positional]
+    if positional == "config":
+        words = ["CONFIG"]  # which may hold all others
+    elif positional:
+        first = positional.upper()
+        words.insert(0, first if positional in needed else f"[{first}]")
     parser = ArgumentParser(
         prog=f"hyena {command}",
-        usage=usage,
+        usage=" ".join(["hyena", command, *words, "[options]"]),
         description=summary[0].upper() + summary[1:] + ".",
         exit_on_error=False,
         allow_abbrev=False,
+        formatter_class=_Help,
     )
-    parser.add_argument("--config", action="config", help="a YAML file of options; later ones win")
+    read = "read a YAML file of options; later ones win"
+    parser.add_argument("--config", action="config", metavar="FILE", help=read)
+    printing: Action = parser._option_string_actions["--print_config"]
+    printing.metavar, printing.help = "", "print the resulting options as such a file, and exit"
     parser.add_class_arguments(config_type)
     return parser
+
+
+class _Help(DefaultHelpFormatter):
+    """The help of jsonargparse in the words of our messages, with only what `_Given` takes."""
+
+    def add_argument(self, action: Action) -> None:
+        if not action.dest.endswith(".help"):
+            super().add_argument(action)
+
+    def _format_action_invocation(self, action: Action) -> str:
+        text = super()._format_action_invocation(action).replace(" | LIST_OF_PATHS_FILE | -", "")
+        return text.partition(f", {action.option_strings[0]}+")[0]
+
+    def _get_help_string(self, action: Action) -> str:
+        hint = getattr(action, "_typehint", action.type)
+        if action.metavar == "CONFIG":
+            return "A YAML file of these options."
+        if hint is None:
+            return action.help or ""
+        alone = [kind for kind in arms(hint) if get_origin(kind) is not list] or [hint]
+        remarks = [] if action.metavar else [" or ".join(map(expected, alone))]
+        text = isinstance(action.default, str) and action.default
+        default = text or json.dumps(action.default)
+        remarks.append("required" if action.required else f"default: {default}")
+        return f"{action.help} ({', '.join(remarks)})"
 
 
 class _Given:

@@ -94,7 +94,7 @@ def check(name: str, value: Any, hint: Any) -> None:
     got = f'"{value!s:.80}"'
     if str in kinds and value is not None:
         got += "; write it in quotes"  # a file tells text from numbers and the like
-    raise UsageError(f"{name}: expected {' or '.join(map(_expected, kinds))}, got {got}")
+    raise UsageError(f"{name}: expected {' or '.join(map(expected, kinds))}, got {got}")
 
 
 def _check_item(name: str, value: dict[str, Any], kind: Any) -> None:
@@ -133,7 +133,8 @@ def _check_size(name: str, value: Any) -> None:
         raise UsageError(f"{name}: expected UTF-8, got {value!r:.80}; write or rename it so")
 
 
-def _expected(kind: Any) -> str:
+def expected(kind: Any) -> str:
+    """What a value of a type that is no union is, for a person."""
     origin, inside = get_origin(kind), get_args(kind)
     if origin is Literal:
         return "one of " + ", ".join(map(repr, inside))
