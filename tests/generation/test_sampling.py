@@ -163,3 +163,10 @@ def test_narrow_logits_are_drawn_from_in_float64(dtype: torch.dtype) -> None:
 def test_values_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Sampling(**options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int64, torch.complex64])
+def test_logits_of_a_dtype_that_holds_none(dtype: torch.dtype) -> None:
+    logits = torch.zeros(2, 5).to(dtype)
+    with pytest.raises(ValueError, match=r"^distribution: expected logits \(B, V\) of floating po"):
+        sample(logits, Sampling(), [torch.Generator(), torch.Generator()])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hyena.arguments import check_whole, number
-from hyena.ops.arguments import check_tensor
+from hyena.ops.arguments import FLOATS, check_tensor
 
 Alternatives = list[tuple[int, float]]
 """Token ids with their log-probabilities, the likeliest first."""
@@ -117,7 +117,7 @@ def distribution(logits: Tensor, sampling: Sampling, seen: Tensor | None = None)
 def _widened(logits: Tensor) -> Tensor:
     """The logits in float64, checked; those on a device that has no float64 on the CPU."""
     check_tensor("distribution", "logits", logits)
-    if not logits.is_floating_point() or logits.is_meta:
+    if logits.dtype not in FLOATS or logits.is_meta:
         raise ValueError(
             "distribution: expected logits (B, V) of floating point, got "
             f"{logits.dtype} on {logits.device}"
