@@ -3,7 +3,8 @@
 The kernel reads and writes addresses, of which none of these would notice anything.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -56,9 +57,9 @@ def compiling() -> bool:
     return torch.compiler.is_compiling()
 
 
-def exporting() -> bool:
-    """Whether `torch.export` does, whose program may take any length and run anywhere."""
-    return torch.compiler._is_exporting_flag
+# Whether `torch.export` does, whose program may take any length and run anywhere. Each call of an
+# op asks this, so it is no Python function, which would be one more on the way.
+exporting: Callable[[], bool] = partial(getattr, torch.compiler, "_is_exporting_flag")
 
 
 def transformed() -> bool:
