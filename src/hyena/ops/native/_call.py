@@ -72,9 +72,10 @@ def backward(dy: Tensor, c: Convolution, need: Sequence[bool]) -> Sequence[Tenso
         addresses = [None if x is None else x.data_ptr() for x in to]
         if kernel.backward(conv, Gradients(addresses[0], channels * L, L, *addresses[1:])):
             raise _no_memory()
-        for x, more in zip(found[1:], to[1:], strict=True):
-            if x is not None and more is not None and more is not x:
-                x += more
+        if to is not found:
+            for x, more in zip(found[1:], to[1:], strict=True):
+                if x is not None and more is not None:
+                    x += more
         if len(calls) > 1:  # each writes rows of its own of the input's gradient, and other sums
             to = [found[0], *(None if x is None else torch.empty_like(x) for x in found[1:])]
     return found
