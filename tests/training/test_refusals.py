@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_runs import MakeConfig
 
 from hyena.data import PrepareConfig, prepare, read_manifest
@@ -28,6 +29,8 @@ from hyena.training import (
     ("changes", "message"),
     [
         ({"steps": 0}, "steps: expected at least 1, got 0"),
+        ({"steps": torch.tensor(2)}, r"steps: expected at least 1, got tensor\(2\)"),
+        ({"clip": torch.tensor(1.0)}, r"clip: expected a positive number, got tensor\(1.\)"),
         ({"batch": 0}, "batch: expected at least 1, got 0"),
         ({"length": 0}, "length: expected at least 1, got 0"),
         ({"stop_after": 0}, "stop_after: expected at least 1, got 0"),

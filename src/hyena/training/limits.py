@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from numbers import Real
 from operator import attrgetter, le
 from typing import Any, get_args
 
@@ -25,6 +26,13 @@ def check(
             raise ValueError(f"{of}{name}: expected {expected}, got {shown(value)}")
 
 
+def _check_number(
+    owner: object, names: Iterable[str], fits: Callable[[Any], bool], expected: str, of: str = ""
+) -> None:
+    """Refuses what is no number as well: a tensor of one compares like it, but no file holds it."""
+    check(owner, names, lambda x: isinstance(x, Real) and fits(x), expected, of)
+
+
 def _is_so(fits: Callable[[Any], bool], value: Any) -> bool:
     try:
         return bool(fits(value))
@@ -35,22 +43,22 @@ def _is_so(fits: Callable[[Any], bool], value: Any) -> bool:
 def check_least(owner: object, least: Mapping[str, int], of: str = "") -> None:
     """Refuses what is below its least value."""
     for name, bound in least.items():
-        check(owner, [name], partial(le, bound), f"at least {bound}", of)
+        _check_number(owner, [name], partial(le, bound), f"at least {bound}", of)
 
 
 def check_positive(owner: object, *names: str, of: str = "") -> None:
     """Refuses 0, what is below it, and what is not finite."""
-    check(owner, names, lambda x: math.isfinite(x) and x > 0, "a positive number", of)
+    _check_number(owner, names, lambda x: math.isfinite(x) and x > 0, "a positive number", of)
 
 
 def check_not_negative(owner: object, *names: str, of: str = "") -> None:
     """Refuses what is below 0 or not finite."""
-    check(owner, names, lambda x: math.isfinite(x) and x >= 0, "0 or a positive number", of)
+    _check_number(owner, names, lambda x: math.isfinite(x) and x >= 0, "0 or a positive number", of)
 
 
 def check_share(owner: object, *names: str, of: str = "") -> None:
     """Refuses what is no share, or none at all."""
-    check(owner, names, lambda x: 0 < x <= 1, "a share, above 0 up to 1", of)
+    _check_number(owner, names, lambda x: 0 < x <= 1, "a share, above 0 up to 1", of)
 
 
 def check_choice(owner: object, kinds: Mapping[str, Any], of: str = "") -> None:
@@ -62,4 +70,4 @@ def check_choice(owner: object, kinds: Mapping[str, Any], of: str = "") -> None:
 
 def check_seed(owner: object) -> None:
     """Refuses a seed that is not of 64 bits."""
-    check(owner, ["seed"], lambda seed: 0 <= seed < 2**64, "at least 0 and below 2^64")
+    _check_number(owner, ["seed"], lambda x: 0 <= x < 2**64, "at least 0 and below 2^64")
