@@ -109,7 +109,7 @@ typedef struct {
     int32_t (*step)(const hyena_step *step);
     int32_t (*linear)(const hyena_linear *linear);
     // For benchmarks, what the processor can do at best: butterflies in registers, `rounds` of them
-    // in each of `tasks`. Returns the number of additions and multiplications.
+    // down and up again in each of `tasks`. Returns the number of additions and multiplications.
     int64_t (*butterflies)(int64_t tasks, int64_t rounds);
 } hyena_kernel;
 

@@ -149,7 +149,8 @@ def test_info_describes_it(
     assert main(["info", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert f"{model.parameter_count():,}" in out
-    assert "ssm.state " in out
+    state_spaces = {"s4d", "gss", "h3", "mamba2"} & set(model.config.layer_mixers())
+    assert ("ssm.state " in out) == bool(state_spaces or model.config.filter.kind == "s4d")
     for mixer in model.config.layer_mixers():
         assert f"{mixer} block, of " in out
     rivals = set(model.config.layer_mixers()) - {"hyena", "attention"}

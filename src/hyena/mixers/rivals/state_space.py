@@ -82,7 +82,7 @@ class StateSpace(nn.Module):
             y, carry[0] = self._step(u[..., 0], carry[0])
             return y[..., None]
         if carry is not None:
-            carry.append(torch.view_as_real(self.taps.state_after(u, 0)))
+            carry.append(torch.view_as_real(self.taps.state_after(u, 0).contiguous()))
         span = u.shape[-1] if segments is None else segments.longest
         return long_conv(u, self.taps(max(span, 1))[0], self.skip, segments=segments)
 
