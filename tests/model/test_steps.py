@@ -224,18 +224,40 @@ def test_a_step_that_fails_half_way_is_not_gone_on_from() -> None:
         model.step(ids[:, 5], copy)
 
 
+@pytest.mark.parametrize("mixer", ["hyena", "attention"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, TypeError])
 @torch.no_grad()
-def test_a_step_interrupted_in_its_first_layer_is_not_gone_on_from() -> None:
-    model = small_model("hyena")
+def test_a_step_interrupted_in_its_first_layer_is_not_gone_on_from(
+    error: type[BaseException], mixer: str
+) -> None:
+    model = small_model(mixer)
     _, state = model.prefill(tokens(1, 3))
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise error
 
-    with model.blocks[0].mlp.register_forward_pre_hook(interrupt), pytest.raises(KeyboardInterrupt):
+    with model.blocks[0].mlp.register_forward_pre_hook(interrupt), pytest.raises(error):
         model.step(tokens(1, 1)[:, 0], state)  # its mixer has read the token
     with pytest.raises(ValueError, match=r"^LanguageModel.step: an error left this state in"):
         model.step(tokens(1, 1)[:, 0], state)
+
+
+@pytest.mark.parametrize("mixer", ["hyena", "attention"])
+@torch.no_grad()
+def test_a_step_that_its_first_layer_refused_may_be_taken_again(mixer: str) -> None:
+    model, ids = small_model(mixer), tokens(2, 6)
+    _, state = model.prefill(ids[:, :5])
+
+    def refuse(*_: object) -> None:
+        raise ValueError("before the mixer")
+
+    with (
+        model.blocks[0].norm1.register_forward_pre_hook(refuse),
+        pytest.raises(ValueError, match="b"),
+    ):
+        model.step(ids[:, 5], state)
+    logits, _ = model.step(ids[:, 5], state)
+    assert_close(logits, model(ids)[:, 5], 1e-10)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from hyena.filters.cache import clear_cache
 from hyena.generation.state import ModelState
 from hyena.mixers.checks import check_future, check_lengths, segments_of
 from hyena.mixers.projections import product_of_step
+from hyena.mixers.state import MixerState
 from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
@@ -163,11 +164,12 @@ class LanguageModel(nn.Module):
         if self.positions is not None:
             x = x + self.positions(torch.tensor(state.length, device=x.device)).to(x.dtype)
         state.whole = False  # an interruption may come at any time
+        before = _position(state.layers[0])
         for i, block in enumerate(self._blocks()):
             try:
                 x, state.layers[i] = block.step(x, state.layers[i])
-            except (TypeError, ValueError):  # the layer refused it, before it changed anything
-                state.whole = i == 0
+            except (TypeError, ValueError):  # which the first layer may have refused it with
+                state.whole = i == 0 and _position(state.layers[0]) == before
                 raise
         state.length, state.whole = state.length + 1, True
         return self._head(x, product_of_step), state
@@ -288,6 +290,12 @@ class LanguageModel(nn.Module):
                 f"model's max_length {limit}; plan for {max(limit - length, 0)}, or load the model "
                 'with length_policy "extrapolate"'
             )
+
+
+def _position(state: MixerState) -> int | None:
+    """Of a state that a step writes to; None of one that a step replaces by another."""
+    found: int | None = getattr(state, "length", None)
+    return found
 
 
 def _range(ids: Tensor) -> tuple[int, int]:
