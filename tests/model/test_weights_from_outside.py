@@ -1,6 +1,7 @@
 """Weights that something outside of the model changed: they count at the next forward or prefill.
-In a state between two steps a change of all that PyTorch counts does so at the next one, of a
-single tensor after as many as there are, any other after at most 64, or one after `clear_cache`."""
+In a state between two steps a change of all that is trained, if PyTorch counts it, does so at the
+next one; of a single tensor of these after as many as there are; any other after at most 64, or one
+after `clear_cache`."""
 
 import copy
 import warnings
@@ -12,7 +13,8 @@ from comparison import assert_close
 from small_models import small_model, tokens
 from torch import Tensor, nn
 
-from hyena.model import FilterConfig, LanguageModel
+from hyena.mixers.state import MixerState
+from hyena.model import FilterConfig, LanguageModel, ModelState
 from hyena.model.config import MIXERS
 
 FILTERS = {
@@ -41,7 +43,7 @@ def a_fused_step(model: LanguageModel) -> None:
 def an_optimizer_step(model: LanguageModel) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
     for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
     optimizer.step()
     optimizer.zero_grad()
 
@@ -97,17 +99,19 @@ def cleared(model: LanguageModel) -> None:
     model.clear_cache()
 
 
-def goes_on(model: LanguageModel, change: Callable[[LanguageModel], None], late: int) -> None:
+def goes_on(
+    model: LanguageModel, change: Callable[[LanguageModel], None], late: int, prompt: int = 9
+) -> None:
     """A state that has taken a step goes on with the weights of now, so many steps after."""
     ids = tokens(1, 160)
-    _, state = model.prefill(ids[:, :9], future=150)
-    _, state = model.step(ids[:, 9], state)
+    _, state = model.prefill(ids[:, :prompt], future=150)
+    _, state = model.step(ids[:, prompt], state)
     change(model)
-    for t in range(10, 10 + late):
+    for t in range(prompt + 1, prompt + 1 + late):
         _, state = model.step(ids[:, t], state)
     # What a fresh model makes of the same state: the past as it is, the weights as they are.
     other, copied = fresh(model), copy.deepcopy(state)
-    for t in range(state.length, 30 + late):
+    for t in range(state.length, prompt + 6 + late):
         logits, state = model.step(ids[:, t], state)
         expected, copied = other.step(ids[:, t], copied)
         assert_close(logits, expected, 1e-5)
@@ -139,6 +143,12 @@ def test_a_state_of_another_mixer_goes_on_with_the_weights_of_now(mixer: str) ->
     goes_on(small_model(dtype=torch.float32, mixers=mixer, max_length=200), through_data, 0)
 
 
+def read_in_a_state(model: LanguageModel) -> list[Tensor]:
+    """What the first layer's state reads of the weights once for many steps."""
+    parts = model.blocks[0].mixer.filter, model.blocks[0].mixer.short_conv
+    return [x for part in parts for x in (*part.parameters(), *part.buffers())]
+
+
 @pytest.mark.parametrize("native", [True, False], ids=["native", "modules"])
 @pytest.mark.parametrize("kind", ["hyena", "s4d"])
 @torch.no_grad()
@@ -148,12 +158,79 @@ def test_a_change_of_one_tensor_is_seen_after_as_many_steps_as_there_are(
     dtype = torch.float32 if native else torch.float64
     model = small_model(dtype=dtype, filter=FILTERS[kind], max_length=200)
 
-    def read(model: LanguageModel) -> list[Tensor]:
-        parts = model.blocks[0].mixer.filter, model.blocks[0].mixer.short_conv
-        return [x for part in parts for x in (*part.parameters(), *part.buffers())]
+    trained = sum(x.requires_grad for x in read_in_a_state(model))
 
-    for i in range(len(read(model))):
-        goes_on(copy.deepcopy(model), lambda model, i=i: read(model)[i].mul_(1.5), len(read(model)))
+    for i, x in enumerate(read_in_a_state(model)):
+
+        def change(model: LanguageModel, i: int = i) -> None:
+            read_in_a_state(model)[i].mul_(1.5)
+
+        goes_on(copy.deepcopy(model), change, trained if x.requires_grad else 65)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["all", "some frozen"])
+@torch.no_grad()
+def test_an_optimizers_step_counts_at_the_next_one_at_any_length(frozen: bool) -> None:
+    """Whichever tensor a step looks at: one that no optimizer moves would hide the change."""
+    model = small_model(dtype=torch.float32, filter=FILTERS["hyena"], max_length=200)
+    tensors = read_in_a_state(model)
+    if frozen:
+        model.blocks[0].mixer.filter.skip.requires_grad_(False)
+        model.blocks[0].mixer.short_conv.requires_grad_(False)
+    assert not all(x.requires_grad for x in tensors)  # a buffer at least
+    for prompt in range(9, 9 + len(tensors)):
+        goes_on(copy.deepcopy(model), an_optimizer_step, 0, prompt)
+
+
+@torch.no_grad()
+def test_weights_of_which_none_is_trained_count_like_trained_ones() -> None:
+    model = small_model(dtype=torch.float32, filter=FILTERS["hyena"], max_length=200)
+    model.requires_grad_(False)
+    for prompt in range(9, 9 + len(read_in_a_state(model))):
+        goes_on(copy.deepcopy(model), loaded_weights, 0, prompt)
+
+
+class Adapted(nn.Module):
+    """A layer of a filter beside an adapter, so that nobody knows what the filter depends on."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.scaling = layer, 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)
+        return y + self.scaling * y.square()
+
+
+def switched_off(model: LanguageModel) -> None:
+    for block in model.blocks:
+        block.mixer.filter.layers[1].scaling = 0.0
+
+
+@pytest.mark.parametrize("change", [through_data, switched_off])
+@torch.no_grad()
+def test_a_state_reads_a_filter_that_cannot_be_compared_again_after_64_steps(
+    change: Callable[[LanguageModel], None],
+) -> None:
+    model, ids = small_model(dtype=torch.float32, max_length=200), tokens(1, 160)
+    for block in model.blocks:
+        block.mixer.filter.layers[1] = Adapted(block.mixer.filter.layers[1])
+    _, state = model.prefill(ids[:, :9], future=150)
+    _, state = model.step(ids[:, 9], state)
+    change(model)
+    for t in range(10, 75):
+        _, state = model.step(ids[:, t], state)
+    other = copy.deepcopy(model)
+    copied = ModelState([forgetful(layer) for layer in state.layers], state.length)
+    for t in range(75, 85):
+        logits, state = model.step(ids[:, t], state)
+        expected, copied = other.step(ids[:, t], copied)
+        assert_close(logits, expected, 1e-5)
+
+
+def forgetful(layer: MixerState) -> MixerState:
+    """The same state, which has read no weights yet."""
+    return layer.from_tensors(layer.copy().tensors(), layer.settings())
 
 
 @torch.inference_mode()

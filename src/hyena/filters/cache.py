@@ -34,15 +34,10 @@ class _Entry(NamedTuple):
 
 class ParameterCache:
     """The latest value of each name, made again when its key or the content of its sources is
-    another.
-
-    Attributes: ``compared``, whether what was asked for last was compared with its sources; else it
-        is made whenever it is asked for.
-    """
+    another."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
-        self.compared = False
 
     def get(
         self, name: str, key: Hashable, sources: Sequence[Tensor] | None, make: Callable[[], T]
@@ -51,7 +46,6 @@ class ParameterCache:
 
         Without sources (see `sources_of`) it is made each time. No gradients are recorded.
         """
-        self.compared = sources is not None
         if sources is None:
             with torch.no_grad():
                 return make()
@@ -111,10 +105,12 @@ def sources_of(module: nn.Module) -> list[Tensor] | None:
 
 
 def versions_of(*modules: nn.Module) -> list[tuple[Tensor, int]]:
-    """Parameters and buffers with their version counters, which most changes move; without tensors
-    that have none."""
-    tensors = (x for part in modules for x in (*part.parameters(), *part.buffers()))
-    return [(x, x._version) for x in tensors if type(x) in PLAIN and not x.is_inference()]
+    """What is trained with its version counters, which most changes move: an optimizer moves all of
+    these. Parameters and buffers where nothing is trained; without tensors that have no counter."""
+    tensors = [x for part in modules for x in (*part.parameters(), *part.buffers())]
+    counted = [x for x in tensors if type(x) in PLAIN and not x.is_inference()]
+    trained = [x for x in counted if x.requires_grad]
+    return [(x, x._version) for x in trained or counted]
 
 
 def _content(sources: Sequence[Tensor]) -> list[Tensor]:

@@ -19,7 +19,7 @@ from hyena.mixers.mixer import Room
 from hyena.mixers.projections import layers_of_step
 from hyena.ops import Backend
 from hyena.ops.native.step import reads
-from hyena.ops.observed import hooks_of, observer
+from hyena.ops.observed import hooks_of, unobserved
 from hyena.ops.stepping import online
 from hyena.ops.stepping.online import OnlineState
 from hyena.ops.stepping.recurrence import RecurrentState
@@ -82,16 +82,18 @@ def step(
     one position.
     """
     filter = modules["filter"]  # not as an attribute: those of a module are slow to find
-    unseen, versions = observer((u,)) == "nobody", state.versions
-    if unseen and versions:  # of one tensor at a step: most changes are of all, which cost more
+    observed, versions = not unobserved(u), state.versions
+    if (
+        versions and not observed
+    ):  # of one tensor at a step: most changes are of all, which cost more
         x, version = versions[state.length % len(versions)]
         if x._version != version:
             state.ready = 0
     if state.length >= state.ready or state.kept is not filter.kept:
-        state.versions = versions_of(filter, modules["short_conv"]) if unseen else []
+        state.versions = [] if observed else versions_of(filter, modules["short_conv"])
         state.prepare(filter, backend)
     route = state.route
-    if not (unseen and u.is_cpu):
+    if observed or not u.is_cpu:
         route = None
     elif route is None or not route.stands(modules, backend, u):
         route = state.route = Route(modules, backend, u, state)

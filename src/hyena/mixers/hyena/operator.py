@@ -59,8 +59,8 @@ class HyenaOperator(Mixer):
     a state of one size, which knows no end. T steps cost O(D·T·(D + log² T)), or O(D·T·(D + n))
     with recurrences of n numbers; they advance the state in place and record no gradient. A state
     reads the filter and the short convolution at its first step, and anew where their weights are
-    found changed: at once if all of them are and PyTorch counts it, else within 64 steps; at the
-    next one after `clear_cache`. What earlier tokens left in it stays what it was.
+    found changed: at once if all that are trained are and PyTorch counts it, else within 64 steps;
+    at the next one after `clear_cache`. What earlier tokens left in it stays what it was.
 
     ``order`` N is the public code's: N gates, N + 1 projections and **N − 1 long convolutions**;
     order 2 has one. (The paper's Definition 3.1 counts N convolutions.)

@@ -6,7 +6,6 @@ channels.
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +21,7 @@ from hyena.ops.stepping.online import OnlineState
 from hyena.ops.stepping.recurrence import RecurrentState
 from hyena.ops.stepping.states import State, normal_tensors
 
-CHECKED = 64  # tokens between two comparisons of a filter with its parameters
+CHECKED = 64  # tokens after which a filter is compared with its parameters, or else read again
 _FEWEST = 256  # positions that a state which grows by itself plans for at least
 
 
@@ -67,8 +66,8 @@ class HyenaState(State):
         """Makes ready for more tokens of an operator with this filter, up to a length of ``ready``.
 
         What steps read of the filter is found at the first, anew where a step sees that a weight
-        has another version, and compared with the parameters every `CHECKED` tokens: more would
-        cost as much as a small operator's step.
+        has another version, and every `CHECKED` tokens compared with the parameters, or made again
+        where it cannot be compared: more would cost as much as a small operator's step.
 
         Raises: ValueError if all tokens that were planned for have come and the inputs, which it
             takes to plan for more, were not kept; if the length policy has no room for one more.
@@ -80,12 +79,12 @@ class HyenaState(State):
         long = self.long
         if isinstance(long, OnlineState) and long.full:
             self._extend(long, filter, backend)
-        ends = [self.length + CHECKED] if filter.kept.compared else []
+        ends = [self.length + CHECKED]
         if self.length < filter.max_length:
             ends.append(filter.max_length)
         if isinstance(long, OnlineState):
             ends.append(self.length + long.planned - long.position)
-        self.ready = min(ends, default=sys.maxsize)
+        self.ready = min(ends)
 
     def advance(self, z: Tensor) -> None:
         """To the next token, after one whose input of the short convolution was z (B, C), which
