@@ -102,6 +102,19 @@ def test_interpolating_a_table_trains_it() -> None:
     assert bool(filter.encoding.grad.any(1).all())
 
 
+def test_interpolating_a_table_has_a_deterministic_gradient() -> None:
+    """On CUDA too, where the backward of PyTorch's interpolation adds in another order each time
+    and is refused by `torch.use_deterministic_algorithms`."""
+    filter = make("interpolate", train_encoding=True)
+    nodes, seen = [filter(14).grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes += [following for following, _ in node.next_functions]
+    assert not [node for node in seen if node.name().startswith("Upsample")]
+
+
 def test_a_trained_table_cannot_be_extrapolated() -> None:
     filter = make("extrapolate", train_encoding=True)
     assert filter(M).shape == (2, 3, M)

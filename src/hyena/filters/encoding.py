@@ -6,7 +6,6 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hyena.ops.observed import observer
 
@@ -25,9 +24,7 @@ class Grid(NamedTuple):
 
 def encode(grid: Grid) -> tuple[Tensor, Tensor]:
     """Encoding (emb_dim, positions) and time (positions,)."""
-    start = 1 - grid.length if grid.bidirectional else 0
-    n = torch.arange(start, grid.length, device=grid.device).to(grid.dtype)
-    n = n if grid.scale == 1.0 else n * grid.scale
+    n = _positions(grid)
     time = n / max(grid.max_length - 1, 1)
     bands = (grid.emb_dim - 1) // 2
     f = torch.linspace(1e-4, bands - 1, bands, dtype=grid.dtype, device=grid.device)
@@ -42,10 +39,20 @@ def read_table(encoding: Tensor, time: Tensor, grid: Grid) -> tuple[Tensor, Tens
         first = middle - (grid.length - 1) if grid.bidirectional else 0
         rows = slice(first, middle + grid.length)
         return encoding[rows].t(), time[rows]
-    table = torch.cat([encoding.t(), time[None]])
-    size = 2 * grid.length - 1 if grid.bidirectional else grid.length
-    mixed = F.interpolate(table[None], size, mode="linear", align_corners=True)[0]
-    return mixed[:-1], mixed[-1]
+    # Not by `F.interpolate`, whose backward on CUDA adds in another order each time.
+    last = encoding.shape[0] - 1
+    place = (_positions(grid) + middle).clamp(0, last)
+    low = place.floor().long()
+    high = (low + 1).clamp(max=last)
+    weight = place - low
+    mixed = torch.lerp(encoding[low], encoding[high], weight[:, None])
+    return mixed.t(), torch.lerp(time[low], time[high], weight)
+
+
+def _positions(grid: Grid) -> Tensor:
+    start = 1 - grid.length if grid.bidirectional else 0
+    n = torch.arange(start, grid.length, device=grid.device).to(grid.dtype)
+    return n if grid.scale == 1.0 else n * grid.scale
 
 
 _shared: WeakValueDictionary[Grid, Tensor] = WeakValueDictionary()
