@@ -13,6 +13,8 @@ def test_its_taps_and_zeros_beyond(length: int) -> None:
     taps = ExplicitTaps(3, 5, filters=2, dtype=torch.float64)
     h = taps(length)
     assert h.shape == (2, 3, length)
+    assert h.is_contiguous()
+    assert h.untyped_storage().nbytes() <= max(h.nbytes, taps.weight.nbytes)
     for lag in range(length):
         expected = taps.weight[..., lag] if lag < 5 else torch.zeros(2, 3, dtype=torch.float64)
         assert torch.equal(h[..., lag], expected)

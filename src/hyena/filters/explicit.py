@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.flops import FilterFlops
-from hyena.filters.lengths import first
+from hyena.filters.lengths import truncate
 from hyena.filters.precision import wide
 from hyena.ops.arguments import check_size, check_sizes, placement
+from hyena.ops.observed import exporting
 
 
 class ExplicitTaps(nn.Module):
@@ -53,7 +54,9 @@ class ExplicitTaps(nn.Module):
         """The taps of lags 0 … length − 1: (F, D, length)."""
         check_size("ExplicitTaps", "length", length, 1)
         taps = self.weight.to(wide(self.weight.dtype))
-        return first(F.pad(taps, (0, length)), length)
+        if exporting():  # for any length, of which no program could tell which pads and which crops
+            return truncate(F.pad(taps, (0, length)), length)
+        return F.pad(taps, (0, length - taps.shape[-1]))
 
     def flops(self, length: int) -> FilterFlops:
         """Operations of the taps for inputs of this length."""

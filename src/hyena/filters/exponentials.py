@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hyena.filters.lengths import first
+from hyena.filters.lengths import truncate
 from hyena.filters.precision import widest
 from hyena.ops.observed import exporting
 
@@ -36,7 +36,7 @@ def sum_of_exponentials(weight: Tensor, exponent: Tensor, length: int) -> Tensor
     within = _powers(exponent, block, 1)  # (D, P, m)
     # Re(a·b) is the inner product of (Re a, −Im a) and (Re b, Im b).
     h = _parts(starts.conj()) @ _parts(within).transpose(1, 2)  # (D, blocks, P)
-    return first(h.flatten(1), length)
+    return truncate(h.flatten(1), length)
 
 
 def exponential_sum(u: Tensor, exponent: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.filters.flops import FilterFlops, real_fft
-from hyena.filters.lengths import first
+from hyena.filters.lengths import truncate
 from hyena.filters.precision import wide, without_autocast
 from hyena.ops.arguments import LONGEST, check_size, check_sizes, placement
 
@@ -69,7 +69,7 @@ class FourierTaps(nn.Module):
         with without_autocast(self.weight):
             weight = self.weight.to(wide(self.weight.dtype)).contiguous()
             h = torch.fft.irfft(torch.view_as_complex(weight), n=self.max_length)
-            return first(h.repeat(1, 1, length // self.max_length + 1), length)
+            return truncate(h.repeat(1, 1, length // self.max_length + 1), length)
 
     def flops(self, length: int) -> FilterFlops:
         """Operations of the taps for inputs of this length."""

@@ -6,7 +6,7 @@ from torch import Tensor
 from hyena.ops.observed import exporting
 
 
-def first(x: Tensor, length: int) -> Tensor:
+def truncate(x: Tensor, length: int) -> Tensor:
     """x (…, at least L) without what comes after L."""
     if exporting():  # which cannot prove that there are so many, and would fix the length
         return x.index_select(-1, torch.arange(length, device=x.device))

@@ -18,7 +18,7 @@ from hyena.filters.exponentials import (
     sum_of_exponentials,
 )
 from hyena.filters.flops import RECIPROCAL, FilterFlops, real_fft, spectrum_product
-from hyena.filters.lengths import first
+from hyena.filters.lengths import truncate
 from hyena.filters.precision import wide, widest, without_autocast
 from hyena.ops import fft, long_conv
 from hyena.ops.arguments import check_size, check_sizes, placement
@@ -88,7 +88,9 @@ class TransferFunctionTaps(nn.Module):
             a = _denominator(self.reflection.to(exact)).flatten(0, 1)
             g: Tensor = _Reciprocal.apply(a, length)
             b = self.numerator.to(exact).flatten(0, 1)
-            h = long_conv(g[None], b).to(wide(self.reflection.dtype))
+            # The op, which costs more, is what a program of any length can hold.
+            h = long_conv(g[None], b) if exporting() else fft.convolve(g[None], b[:, :length], 0)
+            h = h.to(wide(self.reflection.dtype))
         return h.view(self.numerator.shape[0], -1, length)
 
     def flops(self, length: int) -> FilterFlops:
@@ -250,7 +252,7 @@ def _reciprocal(a: Tensor, length: int) -> Tensor:
 
     spectrum = torch.fft.rfft(a * inward(a.shape[1]), n=n)
     g = torch.fft.irfft(spectrum.reciprocal(), n=n)
-    return first(g, length) / inward(length)
+    return truncate(g, length) / inward(length)
 
 
 def reciprocal_length(length: int, degree: int) -> int:
