@@ -3,11 +3,13 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from hyena.cli import main
+from hyena.cli.model_facts import describe
 from hyena.model import FilterConfig, LanguageModel, ModelConfig, preset
 from hyena.ops.native import library
 
@@ -86,6 +88,24 @@ def test_a_preset(capsys: Output) -> None:
     expected = [f"{way.per_token():,.0f}" for way in (count.paper, count.executed)]
     assert cells(table, "model") == expected
     assert "counts order projections where" in table
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({"mixers": "mamba2", "width": 64, "head_dim": 128}, ["128"]),
+        ({"mixers": "mamba2", "width": 96, "head_dim": 64}, ["64"]),
+        ({"mixers": "attention", "width": 32}, ["32"]),
+        ({"mixers": "attention", "width": 128}, ["64"]),
+        ({"mixers": "hyena", "width": 64, "head_dim": 128}, []),
+    ],
+)
+def test_the_width_of_a_head_is_the_one_that_the_mixers_take(
+    options: dict[str, Any], shown: list[str]
+) -> None:
+    model = LanguageModel(ModelConfig(layers=1, **options), device="meta")
+    configuration = section(describe(model, 8, 1), "configuration")
+    assert [line.split()[1] for line in configuration.splitlines() if "head_dim" in line] == shown
 
 
 def test_parts_add_up_to_the_total(capsys: Output) -> None:

@@ -41,7 +41,9 @@ def _configuration(config: ModelConfig) -> str:
     """Each field that the model reads, and its value."""
     names = [name for name in option_names(ModelConfig) if name not in ("filter", "ssm")]
     values = {name: option(config, name) for name in names}
-    values |= {"mlp_width": config.hidden, "head_dim": config.width // config.heads}
+    values["mlp_width"] = config.hidden
+    if config.head_dim is None:
+        values["head_dim"] = min(64, config.width)  # as the mixers take it
     skipped = unread(config)
     rows = [(n, str(v)) for n, v in values.items() if v is not None and n not in skipped]
     return "\n".join(["configuration", *_aligned(rows, "<")])
