@@ -269,6 +269,8 @@ def test_arguments_of_another_kind():
         [END, 1.5, END],
         [END, -100, END],  # which PyTorch's loss would leave out
         [END, 2**64, END],
+        np.array([END, 2**63, END], np.uint64),
+        np.array([END, 2**64 - 100, END], np.uint64),
         [[END, 1], [2]],
         {END: 1, 1: 2},
         torch.tensor(3),

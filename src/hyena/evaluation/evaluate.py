@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.arguments import check_whole, shown
 from hyena.filters.evaluation_mode import evaluation_mode
-from hyena.ops.arguments import check_whole, checked_device, shown
+from hyena.ops.arguments import checked_device
 
 # B batch, L length of its windows, V vocabulary.
 
@@ -198,9 +199,12 @@ def _token_ids(tokens: Any, start: int, end: int) -> NDArray[np.int64]:
         found = np.asarray(tokens[start:end])
     except (TypeError, ValueError, RuntimeError) as error:  # such as rows of several lengths
         raise _no_tokens(tokens) from error
-    if found.ndim != 1 or found.dtype.kind not in "iu" or found.min() < 0:
+    if found.ndim != 1 or found.dtype.kind not in "iu":
         raise _no_tokens(tokens)
-    return found.astype(np.int64)
+    ids = found.astype(np.int64)  # those of uint64 beyond 2^63 become negative
+    if ids.min() < 0:
+        raise _no_tokens(tokens)
+    return ids
 
 
 def _no_tokens(found: object) -> ValueError:
