@@ -1,12 +1,15 @@
 """What a run shows."""
 
 import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from tiny_runs import MakeConfig
 
 from hyena.cli.train import run
-from hyena.training import train
+from hyena.training import TrainConfig, TrainResult, train
 from hyena.training.metrics import Progress, Record
 
 Output = pytest.CaptureFixture[str]
@@ -69,3 +72,29 @@ def test_a_terminal_has_a_bar_below_the_lines(
     assert "6 steps" in shown
     assert "step 6/6  loss" in shown
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
+
+
+def test_of_the_processes_of_a_launcher_the_first_alone_has_a_bar(
+    make: MakeConfig, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    units: list[str] = []
+
+    @contextmanager
+    def bar(unit: str) -> Iterator[None]:
+        units.append(unit)
+        yield
+
+    def stopped(config: TrainConfig, progress: object) -> TrainResult:
+        return TrainResult(config.out, 1, 2, 0, int(os.environ["RANK"]))
+
+    monkeypatch.setattr("hyena.cli.train.bar", bar)
+    monkeypatch.setattr("hyena.cli.train.train", stopped)
+    said = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert run(make()) == 0
+        said.append(capsys.readouterr().out)
+    assert units == ["steps"]
+    assert said[1] == ""
+    # Not "hyena train", which would start one process.
+    assert "stopped after step 1 of 2; go on with: the same launcher and --config " in said[0]

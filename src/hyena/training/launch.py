@@ -69,7 +69,7 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
             # made float64 as a whole instead.
             precision="32" if config.precision == "64" else config.precision,
         )
-        if world > 1 and not _external():
+        if world > 1 and not has_launcher():
             workers = _start_workers(config)
         for worker in workers:
             worker.wait_until_ready()
@@ -104,8 +104,8 @@ def _data_parallel() -> DDPStrategy:
     return DDPStrategy(**options)
 
 
-def _external() -> bool:
-    """Whether something else starts the processes."""
+def has_launcher() -> bool:
+    """Whether something else starts the processes, such as torchrun."""
     return any(name in os.environ for name in ("LOCAL_RANK", "SLURM_NTASKS", "RANK"))
 
 
@@ -118,13 +118,13 @@ def is_first() -> bool:
 
 
 def _check_launcher(world: int, num_nodes: int) -> None:
-    if num_nodes > 1 and not _external():
+    if num_nodes > 1 and not has_launcher():
         raise ValueError(
             f"num_nodes is {num_nodes}, but nothing has started the processes on the other "
             "machines; start the command with torchrun or srun on each of them"
         )
     started = os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS"))
-    if _external() and started is not None and int(started) != world:
+    if has_launcher() and started is not None and int(started) != world:
         raise ValueError(
             f"the launcher started {started} processes, but devices x num_nodes is {world}; "
             "make them equal"
