@@ -61,8 +61,10 @@ types: venv
 docs: venv
 	$(BIN)/sphinx-build -q -W --keep-going --fresh-env --builder html docs docs/_build/html
 
-# It needs no tools for tests and docs; where `make venv` has put them, all is there.
-demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP))
+# It needs no tools for tests and docs; where `make venv` has put them, or another target that is
+# made at the same time does, all is there: two installations would disturb each other.
+ALL_TOOLS := $(wildcard $(STAMP)) $(filter-out demo clean wheel,$(MAKECMDGOALS))
+demo: $(if $(strip $(ALL_TOOLS)),$(STAMP),$(DEMO_STAMP))
 	$(BIN)/python examples/demo.py
 
 # Associative recall with each operator, at small sizes; goes on where it was interrupted.
