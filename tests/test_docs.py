@@ -1,5 +1,6 @@
 """The documentation names what there is."""
 
+import fnmatch
 import importlib
 import pkgutil
 import re
@@ -8,7 +9,9 @@ from pathlib import Path
 import hyena
 from hyena.cli.program import COMMANDS
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
 
 def test_the_api_reference_has_every_part_and_every_name_of_the_root() -> None:
@@ -23,3 +26,16 @@ def test_the_api_reference_has_every_part_and_every_name_of_the_root() -> None:
 def test_the_page_on_the_command_line_has_every_command() -> None:
     text = (DOCS / "cli.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `hyena (\w+)", text, flags=re.MULTILINE) == list(COMMANDS)
+
+
+def test_every_source_file_that_is_named_exists() -> None:
+    elsewhere = {"hyena.py", "standalone_hyena.py", "src/hyena/mixers/rivals/NAME.py"}
+    folders = ("src", "csrc", "tests", "benchmarks", "examples")
+    files = [f"/{p.relative_to(ROOT).as_posix()}" for f in folders for p in (ROOT / f).rglob("*.*")]
+    missing = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"`([\w./*-]+\.(?:py|cpp|h))`", text):
+            if name not in elsewhere and not fnmatch.filter(files, f"*/{name}"):
+                missing.append(f"{page.name}: {name}")
+    assert not missing
