@@ -104,13 +104,20 @@ def sources_of(module: nn.Module) -> list[Tensor] | None:
     return sources
 
 
-def versions_of(*modules: nn.Module) -> list[tuple[Tensor, int]]:
+class Version(NamedTuple):
+    """A tensor of a layer, and its version counter when it was read."""
+
+    tensor: Tensor
+    number: int
+
+
+def versions_of(*modules: nn.Module) -> list[Version]:
     """What is trained with its version counters, which most changes move: an optimizer moves all of
     these. Parameters and buffers where nothing is trained; without tensors that have no counter."""
     tensors = [x for part in modules for x in (*part.parameters(), *part.buffers())]
     counted = [x for x in tensors if type(x) in PLAIN and not x.is_inference()]
     trained = [x for x in counted if x.requires_grad]
-    return [(x, x._version) for x in trained or counted]
+    return [Version(x, x._version) for x in trained or counted]
 
 
 def _content(sources: Sequence[Tensor]) -> list[Tensor]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from hyena.bench.generation.held import held_bytes
+from hyena.bench.generation.held import held_bytes, tensors
 from hyena.bench.generation.mixers import build_attention, build_operator, random_inputs
 from hyena.mixers import AttentionState, HyenaOperator
 
@@ -45,3 +45,13 @@ def test_what_the_filter_keeps_for_all_sequences_does_not_count() -> None:
             operator.step(u, state)
     # Not the tiles' spectra (8 · 2 · 1024 numbers at least); little, if a step needs workspace.
     assert before <= held_bytes(state) < before + 8 * 1024 * FLOAT
+
+
+def test_the_layers_tensors_do_not_count_once_steps_have_read_them() -> None:
+    operator = HyenaOperator(8, 400).eval().requires_grad_(False)  # all of it is watched
+    state = state_of(operator, 200, 100)
+    with torch.no_grad():
+        _, state = operator.step(random_inputs(2, 1, 8)[:, 0], state)
+    assert state.versions  # it watches them
+    own = {x.data_ptr() for x in (*operator.parameters(), *operator.buffers())}
+    assert not [x.shape for x in tensors(state) if x.data_ptr() in own]

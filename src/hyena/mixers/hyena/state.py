@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hyena.filters import Filter, LongFilter
-from hyena.filters.cache import ParameterCache
+from hyena.filters.cache import ParameterCache, Version
 from hyena.mixers.checks import wrong_state
 from hyena.ops import Backend
 from hyena.ops.stepping.online import OnlineState
@@ -48,7 +48,7 @@ class HyenaState(State):
         self.before = deque(latest_first.unbind(), maxlen=short.shape[2])
         self.kept: ParameterCache | None = None
         self.ready = 0
-        self.versions: list[tuple[Tensor, int]] = []  # of the weights, when steps read them
+        self.versions: list[Version] = []  # of the weights, when steps read them
         self.route: Any = None
 
     @property
