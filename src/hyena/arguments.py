@@ -3,13 +3,24 @@
 Needs no PyTorch, so that text can be prepared without it; `hyena.ops.arguments` is about tensors.
 """
 
+import math
 import reprlib
 from operator import index
 from typing import Any, SupportsFloat
 
 LONGEST = 2**31  # positions, so that products of sizes fit in 64 bits
 
-_BEGINNING = reprlib.Repr()  # of a value that may be very long; a message cuts it again
+
+class _Beginning(reprlib.Repr):
+    """Of a value that may be very long; a message cuts it again."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write out an int of thousands of digits."""
+        digits = int(math.log10(abs(x) or 1)) + 1
+        return super().repr_int(x, level) if digits < 1000 else f"an int of some {digits} digits"
+
+
+_BEGINNING = _Beginning()
 _BEGINNING.maxlist = _BEGINNING.maxtuple = _BEGINNING.maxset = _BEGINNING.maxdict = 30
 _BEGINNING.maxstring = _BEGINNING.maxlong = _BEGINNING.maxother = 200
 
@@ -17,27 +28,38 @@ _BEGINNING.maxstring = _BEGINNING.maxlong = _BEGINNING.maxother = 200
 def check_whole(
     name: str, value: Any, least: int | None = 1, most: int | None = LONGEST, *, why: str = ""
 ) -> int:
-    """The value as an int, be it of NumPy or PyTorch; ``why`` says what the least are for.
+    """The value as an int, be it of NumPy or PyTorch; ``why`` says what the least is for.
 
     Raises: ValueError unless it is a whole number from ``least`` to ``most``, where these are
         given; a truth value is none.
     """
-    try:
-        if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
-            raise TypeError("a truth value")
-        value = index(value)  # an int
-    except TypeError as error:
-        raise ValueError(f"{name}: expected a whole number, got {shown(value)}") from error
-    if least is not None and value < least:
+    whole = as_whole(value)
+    if whole is None:
+        raise ValueError(f"{name}: expected a whole number, got {shown(value)}")
+    if least is not None and whole < least:
         why = f", for {why}" if why else ""
-        raise ValueError(f"{name}: expected at least {least}{why}, got {value}")
-    if most is not None and value > most:
-        raise ValueError(f"{name}: expected at most {most}, got {value}")
-    return value
+        raise ValueError(f"{name}: expected at least {least}{why}, got {shown(whole)}")
+    if most is not None and whole > most:
+        raise ValueError(f"{name}: expected at most {most}, got {shown(whole)}")
+    return whole
+
+
+def as_whole(value: Any) -> int | None:
+    """The value as an int, be it of NumPy or PyTorch; None if it is no whole number, such as a
+    truth value, or if it is not known, as on the device "meta"."""
+    try:
+        return None if is_truth(value) else index(value)
+    except (TypeError, RuntimeError):
+        return None
+
+
+def is_truth(value: Any) -> bool:
+    """Whether it is a truth value, be it of NumPy or PyTorch, or an array of them."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
 
 
 def several(value: Any) -> list[Any]:
-    """What is in a list or the like; a text, or what has nothing in it, as a list of itself."""
+    """The items of a list or the like; the value alone, in a list, if it is a text or no list."""
     try:
         return [value] if isinstance(value, str) else list(value)
     except TypeError:
@@ -57,8 +79,8 @@ def token_ids(name: str, ids: Any, vocab_size: int, advice: str = "") -> list[in
     for value in values:
         if not 0 <= value < vocab_size:
             raise ValueError(
-                f"{name}: token id {value} is outside the vocabulary of {vocab_size}; was the text "
-                "tokenized with another tokenizer?"
+                f"{name}: token id {shown(value)} is outside the vocabulary of {vocab_size}; "
+                "was the text tokenized with another tokenizer?"
             )
     return values
 

@@ -80,6 +80,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_numbers_of_numpy_are_plain() -> None:
-    plain = to_plain({"a": np.int64(3), "b": [np.float32(0.5), True, 2, 1.5], "c": np.float64(2)})
-    assert plain == {"a": 3, "b": [0.5, True, 2, 1.5], "c": 2.0}
-    assert json.dumps(plain) == '{"a": 3, "b": [0.5, true, 2, 1.5], "c": 2.0}'
+    numbers = [np.float32(0.5), True, 2, 1.5, np.False_]
+    plain = to_plain({"a": np.int64(3), "b": numbers, "c": np.float64(2)})
+    assert plain == {"a": 3, "b": [0.5, True, 2, 1.5, False], "c": 2.0}
+    assert json.dumps(plain) == '{"a": 3, "b": [0.5, true, 2, 1.5, false], "c": 2.0}'

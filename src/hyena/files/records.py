@@ -13,6 +13,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hyena.arguments import is_truth
+
 from . import atomic
 
 Kind = TypeVar("Kind")
@@ -75,9 +77,11 @@ def to_plain(value: object) -> Any:
         return {name: to_plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)  # of NumPy, which JSON does not know
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if is_truth(value):
+        return bool(value)  # of NumPy, which JSON does not know, as all below
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
         return float(value)
     return str(value) if isinstance(value, Path) else value
 
