@@ -1,5 +1,6 @@
 """Numbers come out of their checks as ints and floats, and places of parameters as devices."""
 
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from hyena.ops.arguments import check_numbers, check_sizes, check_whole, placement
+from hyena.arguments import check_whole
+from hyena.ops.arguments import check_numbers, check_sizes, placement
 
 
-@pytest.mark.parametrize("kind", [int, np.int8, np.uint8, np.int64])
+@pytest.mark.parametrize("kind", [int, np.int8, np.uint8, np.int64, torch.tensor])
 def test_whole_numbers_are_ints(kind: Any) -> None:
     sizes = check_sizes("layer", width=kind(100), depth=kind(3))
     assert sizes == (100, 3)
@@ -18,6 +20,27 @@ def test_whole_numbers_are_ints(kind: Any) -> None:
     whole = check_whole("step", kind(100))
     assert (whole, type(whole)) == (100, int)
     assert 3 * whole == 300  # rather than what is left of it in 8 bits
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (torch.tensor(3, device="meta"), "tensor(..., device='meta', size=(), dtype=torch.int64)"),
+        (10**5000, "an int of some 5001 digits"),
+        (-(10**5000), "an int of some 5001 digits"),
+        ([10**5000, 1], "[an int of some 5001 digits, 1]"),
+        (np.True_, repr(np.True_)),
+        (torch.tensor(True), "tensor(True)"),
+        (1.5, "1.5"),
+    ],
+    ids=["meta", "5001 digits", "negative", "list", "truth", "tensor of truth", "float"],
+)
+def test_what_is_no_size_is_one_line(value: Any, shown: str) -> None:
+    message = rf"^layer[^\n]*: expected [^\n]*, got {re.escape(shown)}$"
+    with pytest.raises(ValueError, match=message):
+        check_whole("layer: width", value)
+    with pytest.raises(ValueError, match=message):
+        check_sizes("layer", width=value)
 
 
 @pytest.mark.parametrize("value", [2, 2**64, np.float32(0.5), np.int8(3), Fraction(1, 2), True])

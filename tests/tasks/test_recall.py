@@ -1,5 +1,6 @@
 """Associative recall in both layouts."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -126,6 +127,21 @@ def test_sequences_of_an_alphabet(kind, generator) -> None:
 def test_a_number_of_keys_that_cannot_be(kind, name, keys) -> None:
     with pytest.raises(ValueError, match=rf"{name}: expected 2 to (9|10), since .* got (1|11)"):
         kind(length=60, vocab_size=20, **{name: keys})
+
+
+@both
+def test_numbers_of_8_bits_do_not_wrap_around(kind, generator) -> None:
+    of_8_bits, task = (
+        kind(length=60, vocab_size=600, most_keys=number(255), alphabet=number(255))
+        for number in (np.uint8, int)
+    )
+    assert [type(x) for x in (of_8_bits.most_keys, of_8_bits.alphabet)] == [int, int]
+    generators = (torch.Generator().manual_seed(1) for _ in range(2))
+    found, expected = (
+        t.sample(count, g, "test").inputs
+        for t, count, g in zip((of_8_bits, task), (np.uint8(200), 200), generators, strict=True)
+    )
+    assert torch.equal(found, expected)
 
 
 @both

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from hyena.arguments import check_whole, shown
 from hyena.distillation.fit import Fit, check_order, fit
 from hyena.distillation.modes import Modes, rational
 from hyena.filters import DiagonalSSM, HyenaFilter, LongFilter, TransferFunctionTaps
@@ -18,7 +19,7 @@ from hyena.filters.precision import wide
 from hyena.generation.model import check_model
 from hyena.mixers import HyenaOperator
 from hyena.model import FilterConfig, LanguageModel
-from hyena.ops.arguments import check_numbers, check_tensor, check_whole, shown
+from hyena.ops.arguments import check_numbers, check_tensor
 
 Form = Literal["modal", "rational"]
 

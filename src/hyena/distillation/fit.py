@@ -9,10 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hyena.arguments import check_whole
 from hyena.distillation.hankel import Hankel, check_taps, followed_by_zeros, hankel, realise
 from hyena.distillation.modes import Modes
 from hyena.distillation.refine import refine, solve_weights
-from hyena.ops.arguments import check_numbers, check_whole
+from hyena.ops.arguments import check_numbers
 
 Progress = Callable[[int, int], None]
 """Called with the number of filters that are done and of all there are."""

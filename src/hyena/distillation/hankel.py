@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hyena.arguments import check_whole
 from hyena.distillation.modes import spread
-from hyena.ops.arguments import check_tensor, check_whole
+from hyena.ops.arguments import check_tensor
 
 _RANK = 1e-13  # values below, relative to the largest, are rounding errors
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hyena.arguments import LONGEST
 from hyena.filters.cache import ParameterCache, clear_cache, sources_of
 from hyena.ops import Backend, FilterSpectrum, filter_spectrum
-from hyena.ops.arguments import LONGEST, WIDEST, check_size, check_sizes
+from hyena.ops.arguments import WIDEST, check_size, check_sizes
 from hyena.ops.backend import resolve_backend
 from hyena.ops.native import library
 from hyena.ops.stepping.online import BLOCK, OnlineFilter

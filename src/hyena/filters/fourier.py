@@ -8,10 +8,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from hyena.arguments import LONGEST
 from hyena.filters.flops import FilterFlops, real_fft
 from hyena.filters.lengths import truncate
 from hyena.filters.precision import wide, without_autocast
-from hyena.ops.arguments import LONGEST, check_size, check_sizes, placement
+from hyena.ops.arguments import check_size, check_sizes, placement
 
 
 class FourierTaps(nn.Module):

@@ -7,8 +7,9 @@ from torch import Tensor, float64, is_autocast_enabled, is_grad_enabled, nn, str
 from torch import bool as torch_bool
 from torch import dtype as torch_dtype
 
+from hyena.arguments import shown
 from hyena.ops import Segments
-from hyena.ops.arguments import LARGEST, check_size, check_sizes, check_tensor, shown
+from hyena.ops.arguments import LARGEST, check_size, check_sizes, check_tensor
 
 
 def check_input(name: str, u: Tensor, width: int, dtype: torch_dtype | None = None) -> None:

@@ -5,9 +5,9 @@ from numbers import Real
 from operator import attrgetter
 from typing import Literal, get_args
 
+from hyena.arguments import check_whole
 from hyena.filters import LengthPolicy
 from hyena.mixers import SPECS
-from hyena.ops.arguments import check_whole
 
 MIXERS = tuple(sorted(SPECS, key=lambda name: (name not in ("hyena", "attention"), name)))
 FilterKind = Literal["hyena", "explicit", "fourier", "s4d", "transfer-function"]

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyena.arguments import LONGEST as LONGEST
-from hyena.arguments import check_whole as check_whole
-from hyena.arguments import shown as shown
+from hyena.arguments import as_whole, shown
 from hyena.ops.observed import records_program
 
 WIDEST = 2**20  # far beyond any layer, and products of three such sizes fit in 64 bits
@@ -53,7 +51,7 @@ def check_size(op: str, name: str, size: object, least: int = 0) -> None:
         raise TypeError(f"{op}: expected an integer as {name}, got {type(size).__name__}")
     number: Any = size
     if not least <= number <= LARGEST:
-        raise ValueError(f"{op}: expected {name} from {least} to 2^48, got {size}")
+        raise ValueError(f"{op}: expected {name} from {least} to 2^48, got {shown(size)}")
 
 
 def check_sizes(name: str, *, most: int = WIDEST, **sizes: Any) -> tuple[int, ...]:
@@ -61,12 +59,15 @@ def check_sizes(name: str, *, most: int = WIDEST, **sizes: Any) -> tuple[int, ..
 
     Raises: ValueError unless each is a whole number from 1 to ``most``.
     """
+    checked = []
     for argument, size in sizes.items():
-        if isinstance(size, bool) or not (isinstance(size, Integral) and 1 <= int(size) <= most):
+        whole = as_whole(size)
+        if whole is None or not 1 <= whole <= most:
             raise ValueError(
                 f"{name}: expected a whole number from 1 to {most} as {argument}, got {shown(size)}"
             )
-    return tuple(map(int, sizes.values()))
+        checked.append(whole)
+    return tuple(checked)
 
 
 def check_numbers(name: str, **values: Any) -> tuple[float, ...]:

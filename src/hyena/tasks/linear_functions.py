@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hyena.ops.arguments import check_whole
+from hyena.arguments import check_whole
 from hyena.tasks.batch import Batch
 from hyena.tasks.splits import Split, draw_split
 from hyena.tasks.words import shortened

@@ -10,7 +10,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from hyena.ops.arguments import check_whole
+from hyena.arguments import check_whole
 from hyena.tasks.batch import IGNORE, Batch
 from hyena.tasks.recall import interleaved
 from hyena.tasks.splits import DECIDING, Split, draw_split

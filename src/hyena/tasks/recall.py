@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hyena.ops.arguments import check_whole
+from hyena.arguments import check_whole
 from hyena.tasks.batch import Batch
 from hyena.tasks.splits import DECIDING, Split, draw_split
 from hyena.tasks.words import letters, question
@@ -67,8 +67,13 @@ class AssociativeRecall:
         self.keys = ordinary // 2
         self.values = ordinary - self.keys
         self.prefix = vocab_size - 1  # the token =>, if there is one
-        self._check_few_keys(most_keys, alphabet)
-        self.most_keys, self.alphabet = most_keys, alphabet
+        self.most_keys = self._few_keys("most_keys", most_keys)
+        self.alphabet = self._few_keys("alphabet", alphabet)
+        if self.most_keys and self.alphabet and self.most_keys > self.alphabet:
+            raise ValueError(
+                f"{self.name}: most_keys: expected at most the {self.alphabet} keys of the "
+                f"alphabet, got {self.most_keys}"
+            )
 
     def sample(self, count: int, generator: torch.Generator, split: Split) -> Batch:
         """Draws ``count`` prompts. Raises: ValueError as `hyena.tasks.splits.draw_split`."""
@@ -128,21 +133,17 @@ class AssociativeRecall:
         number = token - self.first
         return letters(number) if number < self.keys else str(number - self.keys + 1)
 
-    def _check_few_keys(self, most_keys: int | None, alphabet: int | None) -> None:
-        """Raises ValueError unless each is None or in 2 … keys, and most_keys in the alphabet."""
-        for name, value in (("most_keys", most_keys), ("alphabet", alphabet)):
-            if value is not None:
-                check_whole(f"{self.name}: {name}", value, None)
-            if value is not None and not 2 <= value <= self.keys:
-                raise ValueError(
-                    f"{self.name}: {name}: expected 2 to {self.keys}, since the vocabulary has "
-                    f"{self.keys} keys, got {value}"
-                )
-        if most_keys is not None and alphabet is not None and most_keys > alphabet:
+    def _few_keys(self, name: str, value: int | None) -> int | None:
+        """The value as an int. Raises: ValueError unless it is None or in 2 … keys."""
+        if value is None:
+            return None
+        value = check_whole(f"{self.name}: {name}", value, None)
+        if not 2 <= value <= self.keys:
             raise ValueError(
-                f"{self.name}: most_keys: expected at most the {alphabet} keys of the alphabet, "
-                f"got {most_keys}"
+                f"{self.name}: {name}: expected 2 to {self.keys}, since the vocabulary has "
+                f"{self.keys} keys, got {value}"
             )
+        return value
 
 
 class PlainRecall(AssociativeRecall):

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from hyena.ops.arguments import check_whole
+from hyena.arguments import check_whole
 
 Split = Literal["train", "test"]
 
@@ -57,7 +57,7 @@ def draw_split(
     """
     if not isinstance(split, str) or split not in get_args(Split):
         raise ValueError(f"{task}: split: expected train or test, got {split!r}")
-    check_whole(f"{task}: count", count)
+    count = check_whole(f"{task}: count", count)
     share = TEST_SHARE if split == "test" else 1 - TEST_SHARE
     kept: list[tuple[Tensor, ...]] = []
     drawn = found = 0

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from hyena.ops.arguments import shown
+from hyena.arguments import shown
 from hyena.tasks.addition import Addition
 from hyena.tasks.batch import Batch
 from hyena.tasks.induction import InductionHead

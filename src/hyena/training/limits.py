@@ -13,7 +13,7 @@ from numbers import Real
 from operator import attrgetter, le
 from typing import Any, get_args
 
-from hyena.ops.arguments import shown
+from hyena.arguments import shown
 
 
 def check(

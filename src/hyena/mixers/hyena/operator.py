@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.arguments import LONGEST
 from hyena.filters import HyenaFilter, LengthPolicy, LongFilter
 from hyena.filters.cache import clear_cache
 from hyena.filters.flops import block_causal_convolution, convolution
@@ -22,7 +23,7 @@ from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import channels_first, channels_last, may_write_out
 from hyena.ops import Backend, FilterSpectrum, Segments, gated_conv, long_conv, short_conv
-from hyena.ops.arguments import LONGEST, check_sizes, placement
+from hyena.ops.arguments import check_sizes, placement
 from hyena.ops.backend import resolve_backend
 from hyena.ops.native import operator
 from hyena.ops.stepping import online

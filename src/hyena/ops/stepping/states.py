@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hyena.ops.arguments import shown
+from hyena.arguments import shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
