@@ -18,18 +18,20 @@ from hyena.mixers import SPECS, Mixer, Spec
 from hyena.model.config import FilterConfig, ModelConfig, SSMConfig
 
 _OF_OTHERS = ("kind", "taps", "modes", "degree", "state")
-OF_HYENA_FILTERS = tuple(
-    field.name for field in fields(FilterConfig) if field.name not in _OF_OTHERS
-)
-"""The fields of `FilterConfig` that are of `hyena.HyenaFilter`."""
+_HYENA = {
+    field.name: f"filter.{field.name}"
+    for field in fields(FilterConfig)
+    if field.name not in _OF_OTHERS
+}
+_SSM = {field.name: f"ssm.{field.name}" for field in fields(SSMConfig)}
 
-_SSM = tuple(f"ssm.{field.name}" for field in fields(SSMConfig))
-_FILTERS = {
-    "hyena": tuple(f"filter.{name}" for name in OF_HYENA_FILTERS),
-    "explicit": ("filter.taps",),
-    "fourier": ("filter.modes",),
-    "s4d": ("filter.state", *_SSM),
-    "transfer-function": ("filter.degree",),
+# What a filter, or its taps, is made by, and each argument with its option, dotted.
+_FILTERS: dict[str, tuple[type[nn.Module], dict[str, str]]] = {
+    "hyena": (HyenaFilter, _HYENA),
+    "explicit": (ExplicitTaps, {"taps": "filter.taps"}),
+    "fourier": (FourierTaps, {"modes": "filter.modes", "max_length": "max_length"}),
+    "s4d": (DiagonalSSM, {**_SSM, "state": "filter.state"}),  # ssm.state where that is not given
+    "transfer-function": (TransferFunctionTaps, {"degree": "filter.degree"}),
 }
 _OF_ALL = ("dropout", "max_length")  # which the model reads besides
 
@@ -46,26 +48,22 @@ def build_mixer(config: ModelConfig, name: str, **place: Any) -> Mixer:
 
 def build_filter(config: ModelConfig, **place: Any) -> HyenaFilter | LongFilter:
     """The filter of the model's Hyena operators."""
-    filter = config.filter
+    kind = config.filter.kind
+    made_by, arguments = _FILTERS[kind]
+    options: dict[str, Any] = {name: option(config, field) for name, field in arguments.items()}
     number = {"filters": config.order - 1, **place}
     whole = {**number, "length_policy": config.length_policy}
-    if filter.kind == "hyena":
-        settings = {name: getattr(filter, name) for name in OF_HYENA_FILTERS}
-        return HyenaFilter(config.width, config.max_length, **settings, **whole)
+    if kind == "hyena":
+        return HyenaFilter(config.width, config.max_length, **options, **whole)
     if config.length_policy == "interpolate":
         raise ValueError(
             f"model.length_policy=interpolate is of hyena filters, but model.filter.kind is "
-            f"{filter.kind}; choose error or extrapolate"
+            f"{kind}; choose error or extrapolate"
         )
-    kinds: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
-        "explicit": (ExplicitTaps, {"taps": filter.taps}),
-        "fourier": (FourierTaps, {"modes": filter.modes, "max_length": config.max_length}),
-        "s4d": (DiagonalSSM, {**vars(config.ssm), "state": config.filter_state}),
-        "transfer-function": (TransferFunctionTaps, {"degree": filter.degree}),
-    }
-    taps, options = kinds[filter.kind]
-    made = taps(config.width, **options, **number)
-    return LongFilter(made, config.width, config.max_length, **whole)
+    if kind == "s4d":
+        options["state"] = config.filter_state
+    taps = made_by(config.width, **options, **number)
+    return LongFilter(taps, config.width, config.max_length, **whole)
 
 
 def option(config: ModelConfig, field: str | tuple[str, object]) -> object:
@@ -87,14 +85,14 @@ def unread(config: ModelConfig) -> set[str]:
     specs = [SPECS[name] for name in dict.fromkeys(config.layer_mixers())]
     read = {name for spec in specs for name in _read_by(spec)}
     if any(spec.long_filter for spec in specs):
-        of_filter = set(_FILTERS[config.filter.kind])
-        if config.filter.state is not None:  # which takes the place of the other one
-            of_filter.discard("ssm.state")
-        read |= of_filter
+        read.update(_FILTERS[config.filter.kind][1].values())
+        if config.filter.kind == "s4d" and config.filter.state is None:
+            read.add("ssm.state")
     if config.positions == "learned":  # a table beside the embedding, whatever the mixers
         read.add("positions")
-    of_parts = {name for spec in SPECS.values() for name in _read_by(spec)}
-    return of_parts.union(*_FILTERS.values()) - read
+    of_mixers = {name for spec in SPECS.values() for name in _read_by(spec)}
+    of_filters = {field for _, options in _FILTERS.values() for field in options.values()}
+    return (of_mixers | of_filters).difference(read, _OF_ALL)
 
 
 def _read_by(spec: Spec) -> set[str]:

@@ -39,7 +39,7 @@ _in_use: WeakValueDictionary[tuple[object, ...], Turns] = WeakValueDictionary()
 
 
 def turns(length: int, base: float, like: Tensor) -> Turns:
-    """The same, kept for the steps of generation."""
+    """The `Turns` of these sizes, one for all layers whose states keep it for their steps."""
     key = length, like.shape[-1], base, like.dtype, like.device
     found = _in_use.get(key)
     if found is None:
