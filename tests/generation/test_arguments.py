@@ -32,6 +32,8 @@ BYTES = load_tokenizer("bytes")
         ({"stop_tokens": 257}, "stop_tokens: token id 257 is outside the vocabulary of 257"),
         ({"alternatives": 1.5}, "alternatives: expected a whole number, got 1.5"),
         ({"alternatives": -1}, "alternatives: expected 0 to 257, the size of the vocabulary"),
+        ({"alternatives": 10**5000}, "alternatives: .*, got an int of some 5001 digits"),
+        ({"stop_tokens": [10**5000]}, "stop_tokens: token id an int of some 5001 digits is out"),
         ({"tokenizer": "bytes"}, "such as hyena.data.load_tokenizer gives, got 'bytes'"),
         ({"prompts": 5}, "prompts: expected a text, texts or sequences of token ids, got 5"),
         ({"prompts": [[1.5] * 99]}, r"got \[1.5(, 1.5){11}…; a single"),

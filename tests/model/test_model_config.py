@@ -58,6 +58,11 @@ def test_derived_sizes() -> None:
         ({"vocab_size": None}, "model.vocab_size: expected a whole number, got None"),
         ({"local_width": 2.5}, "model.local_width: expected a whole number, got 2.5"),
         ({"mixers": 3}, "model.mixers: expected a str, got 3"),
+        ({"mixers": 10**5000}, "model.mixers: expected a str, got an int of some 5001 digits"),
+        (
+            {"dropout": 10**5000},
+            "model.dropout: expected 0 ≤ dropout < 1, got an int of some 5001 digits",
+        ),
         ({"filter": {"kind": "s4d"}}, "model.filter: expected a FilterConfig, got {'kind': 's4d'}"),
         ({"ssm": None}, "model.ssm: expected a SSMConfig, got None"),
         ({"dropout": "a"}, "model.dropout: expected 0 ≤ dropout < 1, got 'a'"),

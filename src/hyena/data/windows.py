@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena.arguments import check_whole
+from hyena.arguments import check_whole, shown
 
 from .token_file import TokenFile
 
@@ -96,11 +96,13 @@ class WindowSampler:
         rank = check_whole("WindowSampler.batch: rank", rank, None, None)
         world = check_whole("WindowSampler.batch: world", world, None, None)
         if world < 1 or not 0 <= rank < world:
-            raise ValueError(f"WindowSampler.batch: rank {rank} is not one of {world} ranks")
+            raise ValueError(
+                f"WindowSampler.batch: rank {shown(rank)} is not one of {shown(world)} ranks"
+            )
         if self.batch_size % world:
             raise ValueError(
                 f"WindowSampler.batch: a batch of {self.batch_size} windows cannot be divided "
-                f"among {world} ranks; make the batch a multiple of {world}"
+                f"among {shown(world)} ranks; make the batch a multiple of {world}"
             )
         rows = self.batch_size // world
         first = step * self.batch_size + rank * rows

@@ -76,7 +76,9 @@ def sliding_windows(targets: int, *, length: int, stride: int) -> Iterator[Windo
     stride = check_whole("evaluate: stride", stride, None)
     targets = check_whole("evaluate: targets", targets, 0, 2**63)
     if not 1 <= stride <= length:
-        raise ValueError(f"stride: expected 1 to length, got stride={stride}, length={length}")
+        raise ValueError(
+            f"stride: expected 1 to length, got stride={shown(stride)}, length={length}"
+        )
     scored = 0
     for start in range(0, targets, stride):
         end = min(start + length, targets)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyena.arguments import check_whole, number
+from hyena.arguments import check_whole, number, shown
 from hyena.ops.arguments import FLOATS, check_tensor
 
 Alternatives = list[tuple[int, float]]
@@ -132,7 +132,8 @@ def check_alternatives(count: Any, vocab_size: int) -> int:
     count = check_whole("alternatives", count, None, None)
     if not 0 <= count <= vocab_size:
         raise ValueError(
-            f"alternatives: expected 0 to {vocab_size}, the size of the vocabulary, got {count}"
+            f"alternatives: expected 0 to {vocab_size}, the size of the vocabulary, got "
+            f"{shown(count)}"
         )
     return count
 

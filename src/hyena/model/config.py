@@ -5,7 +5,7 @@ from numbers import Real
 from operator import attrgetter
 from typing import Literal, get_args
 
-from hyena.arguments import check_whole
+from hyena.arguments import check_whole, shown
 from hyena.filters import LengthPolicy
 from hyena.mixers import SPECS
 
@@ -123,7 +123,7 @@ class ModelConfig:
         for name, kind in (("mixers", str), ("filter", FilterConfig), ("ssm", SSMConfig)):
             value = getattr(self, name)
             if not isinstance(value, kind):
-                raise ValueError(f"model.{name}: expected a {kind.__name__}, got {value!r}")
+                raise ValueError(f"model.{name}: expected a {kind.__name__}, got {shown(value)}")
         for name, most in _COUNTS.items():
             part, _, last = name.rpartition(".")
             owner = attrgetter(part)(self) if part else self
@@ -133,7 +133,7 @@ class ModelConfig:
             least = 2 if name == "order" else 1
             setattr(owner, last, check_whole(f"model.{name}", count, least, most))
         if not isinstance(self.dropout, Real) or not 0 <= self.dropout < 1:
-            raise ValueError(f"model.dropout: expected 0 ≤ dropout < 1, got {self.dropout!r}")
+            raise ValueError(f"model.dropout: expected 0 ≤ dropout < 1, got {shown(self.dropout)}")
         for name, value, choices in (
             ("length_policy", self.length_policy, get_args(LengthPolicy)),
             ("positions", self.positions, get_args(Positions)),
@@ -143,7 +143,7 @@ class ModelConfig:
         ):
             if not isinstance(value, str) or value not in choices:
                 raise ValueError(
-                    f"model.{name}: expected one of {', '.join(choices)}, got {value!r}"
+                    f"model.{name}: expected one of {', '.join(choices)}, got {shown(value)}"
                 )
         if self.positions == "learned" and self.length_policy != "error":
             raise ValueError(

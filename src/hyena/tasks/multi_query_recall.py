@@ -10,7 +10,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from hyena.arguments import check_whole
+from hyena.arguments import check_whole, shown
 from hyena.tasks.batch import IGNORE, Batch
 from hyena.tasks.recall import interleaved
 from hyena.tasks.splits import DECIDING, Split, draw_split
@@ -59,7 +59,8 @@ class MultiQueryRecall:
         if pairs is not None and not 1 <= pairs <= most:
             raise ValueError(
                 f"multi-query-recall: pairs: expected 1 to {most}, since vocab_size={vocab_size} "
-                f"has {self.keys} keys and a pair takes 4 of the {length} tokens, got {pairs}"
+                f"has {self.keys} keys and a pair takes 4 of the {length} tokens, got "
+                f"{shown(pairs)}"
             )
         self.vocab_size = vocab_size
         self.length = length

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hyena.arguments import check_whole
+from hyena.arguments import check_whole, shown
 from hyena.tasks.batch import Batch
 from hyena.tasks.splits import DECIDING, Split, draw_split
 from hyena.tasks.words import letters, question
@@ -55,7 +55,7 @@ class AssociativeRecall:
         if length < 2 or length % 2:
             raise ValueError(
                 f"{self.name}: length: expected an even number of at least 2, for pairs, got "
-                f"{length}"
+                f"{shown(length)}"
             )
         why = "a key, a value and the two special tokens" if self.special else "a key and a value"
         least = 2 + 2 * self.special
@@ -141,7 +141,7 @@ class AssociativeRecall:
         if not 2 <= value <= self.keys:
             raise ValueError(
                 f"{self.name}: {name}: expected 2 to {self.keys}, since the vocabulary has "
-                f"{self.keys} keys, got {value}"
+                f"{self.keys} keys, got {shown(value)}"
             )
         return value
 

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from hyena.arguments import check_whole
+from hyena.arguments import check_whole, shown
 
 Split = Literal["train", "test"]
 
@@ -56,7 +56,7 @@ def draw_split(
     Raises: ValueError for a bad count or split, or when the split seems to have no prompts.
     """
     if not isinstance(split, str) or split not in get_args(Split):
-        raise ValueError(f"{task}: split: expected train or test, got {split!r}")
+        raise ValueError(f"{task}: split: expected train or test, got {shown(split)}")
     count = check_whole(f"{task}: count", count)
     share = TEST_SHARE if split == "test" else 1 - TEST_SHARE
     kept: list[tuple[Tensor, ...]] = []

@@ -109,7 +109,9 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or self.name not in READS:
-            raise ValueError(f"task.name: expected one of {', '.join(READS)}, got {self.name!r}")
+            raise ValueError(
+                f"task.name: expected one of {', '.join(READS)}, got {shown(self.name)}"
+            )
         read = ("name", *READS[self.name])
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
