@@ -28,6 +28,24 @@ def test_what_a_call_takes_at_its_peak_is_seen() -> None:
     assert small.call < 10 * MIB
 
 
+def test_a_device_counts_what_a_call_takes_beyond_its_inputs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = {"now": 5 * MIB, "peak": 90 * MIB}
+    counters = {
+        "memory_allocated": lambda: taken["now"],
+        "max_memory_allocated": lambda: taken["peak"],
+        "reset_peak_memory_stats": lambda: taken.update(peak=taken["now"]),
+        "synchronize": lambda: None,
+        "get_memory_info": lambda: (10 * MIB, 99 * MIB),
+    }
+    for name, counter in counters.items():
+        monkeypatch.setattr(f"torch.accelerator.{name}", counter)
+    assert peak_of(lambda: taken.update(peak=12 * MIB), "cuda") == Peak(7 * MIB, 12 * MIB)
+    assert memory.too_large(8 * MIB, "cuda") == ""
+    assert memory.too_large(9 * MIB, "cuda") == "may need 0.0 GiB, and 0.0 GiB are free"
+
+
 def test_a_system_without_proc_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
     assert peak_of(lambda: None) == (

@@ -1,10 +1,11 @@
 """Timing by a clock that the calls themselves set."""
 
 import gc
+import time
 
 import pytest
 
-from hyena.bench.timing import Timing, time_in_turns
+from hyena.bench.timing import DeviceClock, Timing, clock_of, time_in_turns
 
 
 class World:
@@ -80,6 +81,39 @@ def test_the_collector_is_off_meanwhile_and_on_afterwards() -> None:
     assert seen
     assert not any(seen)
     assert gc.isenabled()
+
+
+class FakeEvent:
+    """An event of a device whose queue is done when somebody waits for it."""
+
+    done = queued = 0.0  # seconds
+
+    def record(self) -> None:
+        self.at = type(self).queued
+
+    def synchronize(self) -> None:
+        type(self).done = max(self.done, self.at)
+
+    def elapsed_time(self, other: "FakeEvent") -> float:
+        assert self.done >= max(self.at, other.at), "nobody has waited for them"
+        return 1e3 * (other.at - self.at)
+
+
+def test_work_of_a_device_is_timed_by_its_events() -> None:
+    class Event(FakeEvent):
+        pass
+
+    def call() -> None:
+        Event.queued += 0.5
+
+    clock = DeviceClock(Event)  # type: ignore[arg-type]
+    times = time_in_turns({"call": call}, seconds=100, repeats=4, clock=clock)
+    assert times["call"] == pytest.approx((0.5, 0.5, 0.5, 4, 1))
+    assert clock() == Event.queued == Event.done
+
+
+def test_the_cpu_has_the_clock_of_python() -> None:
+    assert clock_of("cpu") is time.perf_counter
 
 
 @pytest.mark.parametrize(("count", "seconds", "repeats"), [(0, 1.0, 1), (1, 0.0, 1), (1, 1.0, 0)])

@@ -104,6 +104,8 @@ Output = pytest.CaptureFixture[str]
             "lengths: expected a list of numbers above 0, got [0]",
         ),
         ("bench sweep --widths [96] --out out", 1, "attention has heads of 64, but width is 96"),
+        ("bench goals --device tpu --out out", 2, "device: expected one of 'cpu', 'cuda', got"),
+        ("bench generate --device cuda --out out", 1, "the suite generate is measured on the CPU"),
         ("bench slow --out out", 2, "expected one of 'goals', 'sweep', 'all', 'quick'"),
         (
             "bench generate --widths [64] --out out",

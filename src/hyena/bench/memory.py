@@ -1,4 +1,4 @@
-"""How much memory one call takes at its peak, as the system counts it.
+"""How much memory one call takes at its peak, as the system or a device counts it.
 
 To be used in a fresh process: memory that a process has had before is not counted again.
 """
@@ -8,6 +8,8 @@ import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -22,11 +24,14 @@ class Peak(NamedTuple):
     process: int
 
 
-def peak_of(call: Callable[[], object]) -> Peak | str:
-    """The peak of resident memory during a call, outputs included; a line that says why if unknown.
+def peak_of(call: Callable[[], object], device: str = "cpu") -> Peak | str:
+    """The peak of memory during a call, outputs included; a line that says why if unknown.
 
-    Linux only: the system's high-water mark is reset through ``/proc/self/clear_refs`` first.
+    On the CPU that of resident memory, on Linux only: the system's high-water mark is reset through
+    ``/proc/self/clear_refs`` first. On another device that of PyTorch's tensors there.
     """
+    if device != "cpu":
+        return _peak_on_device(call)
     if not _STATUS.is_file():
         return "peak memory is read from /proc, which this system does not have"
     gc.collect()
@@ -41,6 +46,16 @@ def peak_of(call: Callable[[], object]) -> Peak | str:
     return Peak(max(0, peak - before), peak)
 
 
+def _peak_on_device(call: Callable[[], object]) -> Peak:
+    gc.collect()
+    torch.accelerator.reset_peak_memory_stats()
+    before = torch.accelerator.memory_allocated()
+    call()
+    torch.accelerator.synchronize()
+    peak = torch.accelerator.max_memory_allocated()
+    return Peak(peak - before, peak)
+
+
 def available() -> int | None:
     """Bytes that the system could still give; None if it does not say."""
     info = Path("/proc/meminfo")
@@ -49,9 +64,9 @@ def available() -> int | None:
     return _field(info, "MemAvailable")
 
 
-def too_large(bytes: float) -> str:
+def too_large(bytes: float, device: str = "cpu") -> str:
     """Why so many bytes are left out, one line; empty if they fit, or nobody knows."""
-    room = available()
+    room = available() if device == "cpu" else torch.accelerator.get_memory_info()[0]
     if room is None or bytes <= _SHARE * room:
         return ""
     return f"may need {bytes / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB are free"

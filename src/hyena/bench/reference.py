@@ -22,8 +22,8 @@ HEAD = 64
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
-    """‖got − expected‖ / ‖expected‖ in float64, NaN if a value of ``got`` is."""
-    got, expected = got.detach().double(), expected.detach().double()
+    """‖got − expected‖ / ‖expected‖ in float64 on the CPU, NaN if a value of ``got`` is."""
+    got, expected = (x.detach().cpu().double() for x in (got, expected))
     return float((got - expected).norm() / expected.norm())
 
 

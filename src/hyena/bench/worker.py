@@ -41,6 +41,8 @@ def main() -> None:
     # The report says which kernel is in use; not every process has to warn that there is none.
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="hyena")
     torch.set_num_threads(int(sys.argv[1]))
+    # Float32 is float32 on a GPU too, where cuDNN's convolutions would be in TF32.
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
     while True:

@@ -1,6 +1,7 @@
 """`hyena bench`: the convolution, the operator and generation against their rivals."""
 
 import datetime
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +20,13 @@ from hyena.files.atomic import write_text
 from hyena.files.markdown import table
 from hyena.machine import convolution, hardware, setting
 from hyena.ops.backend import resolve_backend
+from hyena.training.device import find_device
 
 POSITIONAL = "suite"
 RESULTS = Path("benchmarks/results")
-_SMALL = {"seconds": 0.1, "size": 1 << 20, "matrix": 64}  # limits of nothing, for the quick suite
+_MATRIX_ON_DEVICE = 8192  # rows of a product that keeps a GPU busy
+# Limits of nothing, for the quick suite.
+_SMALL: dict[str, Any] = {"seconds": 0.1, "size": 1 << 20, "matrix": 64}
 
 
 @dataclass
@@ -39,6 +43,9 @@ class Config:
     lengths: list[int] | None = None
     """Lengths L of the sweep; none takes powers of two from 256 to 1M, 1000, 10007 and 100003. Of
     the goals, those of these lengths only; of generation, contexts."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to measure, not generation. On "cuda" the suites goals, sweep and all are one: rivals
+    there, attention in bfloat16, at lengths from 2k to 1M."""
     threads: int | None = None
     """Threads; none takes PyTorch's number."""
     seconds: float | None = None
@@ -72,6 +79,8 @@ class Config:
         generation = self.suite == "generate"
         if generation and self.widths is not None:
             raise ValueError("the suite generate has no widths; leave --widths out")
+        if generation and self.device != "cpu":
+            raise ValueError("the suite generate is measured on the CPU; leave --device out")
         for name in ("quick", "large"):
             if getattr(self, name) and not generation:
                 raise ValueError(f"{name} is of the suite generate, not of {self.suite}")
@@ -83,12 +92,20 @@ def run(config: Config) -> int:
     The convolution is measured in processes of its own, generation in this one.
 
     Returns: 0, or 1 if a case could not be measured.
+    Raises: ValueError if the device is not there, or on results of another setting.
     """
+    find_device(config.device)
     resolve_backend("auto")  # a HYENA_ISA that cannot be is an error at once, not in every case
     before = torch.get_num_threads()
     threads, seconds, repeats = config.threads or before, config.seconds, config.repeats
-    where = {**setting(), **convolution(), "threads": threads}
+    where = {**setting(), **convolution(), "threads": threads, "device": "cpu"}
     del where["command"]
+    machine = hardware()
+    if config.device != "cpu":
+        name = torch.get_device_module(config.device).get_device_name()
+        where |= {"backend": "torch", "kernel": "none: it is the CPU's"}
+        where["device"] = f"{config.device}, {name}"
+        machine = "-".join(re.findall(r"[a-z0-9.]+", name.lower()))
     suite: Any  # one of the two modules, which have the same parts
     cases: Sequence[folder.Case]
     measure: Callable[..., dict[str, folder.Result]]
@@ -102,15 +119,17 @@ def run(config: Config) -> int:
         with_goals = not config.quick
     else:
         suite, what = conv, "convolution"
-        cases = conv.cases.chosen(config.suite, config.widths, config.lengths)
+        cases = conv.cases.chosen(config.suite, config.widths, config.lengths, config.device)
         del where["allocator"]
         where["seconds"] = seconds or "those of the suite"  # cases timed otherwise are others
         where["repeats"] = repeats or "those of the suite"
-        limits = _SMALL if config.suite == "quick" else None
+        limits = dict(_SMALL) if config.suite == "quick" else {}
+        if config.device != "cpu":
+            limits = {"matrix": _MATRIX_ON_DEVICE, **limits, "device": config.device}
         measure = partial(conv.run.run, threads=threads, seconds=seconds, limits=limits)
         measure = partial(measure, repeats=repeats or 100)
         with_goals = config.suite in ("goals", "all")
-    out = config.out or RESULTS / f"{what}_{hardware()}_{datetime.date.today():%Y-%m-%d}"
+    out = config.out or RESULTS / f"{what}_{machine}_{datetime.date.today():%Y-%m-%d}"
     if config.fresh:
         folder.clear(out)
     folder.open_folder(out, where)
@@ -121,7 +140,7 @@ def run(config: Config) -> int:
             results = measure(cases, out, progress=lambda n: report(n, len(cases)))
     finally:
         torch.set_num_threads(before)
-    goals = suite.goals.goals()
+    goals = suite.goals.goals() if config.device == "cpu" else conv.goals.goals(config.device)
     document = {"setting": where, "goals": [goal.record(results) for goal in goals]}
     if suite is conv:
         found = folder.read_limits(out)

@@ -1,5 +1,8 @@
 """The rows, and that the goals can be read off them."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 from fake_results import results
 
@@ -8,11 +11,19 @@ from hyena.bench.convolution.cases import CONTENDERS, MODES, Case, chosen
 from hyena.bench.convolution.goals import goals
 
 SUITES = {"goals": cases.goals, "sweep": cases.sweep, "quick": cases.quick}
+ON_DEVICE = {
+    "goals": partial(cases.on_device, "cuda"),
+    "quick": partial(cases.quick, device="cuda"),
+}
 
 
-@pytest.mark.parametrize("suite", SUITES)
-def test_rows_have_names_of_their_own_and_known_contenders(suite: str) -> None:
-    cells = SUITES[suite]()
+@pytest.mark.parametrize(
+    ("suite", "make"), [*SUITES.items(), *ON_DEVICE.items()], ids=lambda x: str(x)[:20]
+)
+def test_rows_have_names_of_their_own_and_known_contenders(
+    suite: str, make: Callable[[], list[Case]]
+) -> None:
+    cells = make()
     assert len({cell.key for cell in cells}) == len(cells)
     for cell in cells:
         assert cell.suite == suite
@@ -75,6 +86,23 @@ def test_the_goals_can_be_narrowed() -> None:
     assert some
     assert {(cell.width, cell.length) for cell in some} == {(256, 2048)}
     assert {cell.length for cell in chosen("goals", lengths=[131072])} == {100003, 65536, 131072}
+
+
+def test_on_another_device_nothing_is_about_the_cpu_and_lengths_go_from_2k_to_1m() -> None:
+    cells = chosen("goals", device="cuda")
+    assert {cell.device for cell in cells} == {"cuda"}
+    assert {cell.allocator for cell in cells} == {"default"}
+    names = {name for cell in cells for name in cell.contenders}
+    assert not names & {"ours_out", "torch", "sdpa", "block"}
+    convolutions = [cell for cell in cells if cell.work == "gated_conv"]
+    assert sorted({cell.length for cell in convolutions}) == [1 << a for a in range(11, 21)]
+    assert str(convolutions[0]) == "gated_conv forward, D=64, L=2048, cuda"
+    for suite in ("sweep", "all"):
+        assert chosen(suite, device="cuda") == cells
+    some = chosen("goals", widths=[128], lengths=[512], device="cuda")
+    assert {(cell.width, cell.length) for cell in some if cell.work != "error"} == {(128, 512)}
+    missing = [goal for goal in goals("cuda") if goal.measure(results(cells)) is None]
+    assert not missing
 
 
 def test_the_sweep_takes_its_sizes_from_the_options() -> None:

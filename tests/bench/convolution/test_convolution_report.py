@@ -1,5 +1,6 @@
 """The report and the drawings of results that are easy to reckon with."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,15 @@ def test_the_report_has_every_row_and_every_mode(found: dict[str, Any]) -> None:
         assert heading in text.splitlines()
     for line in text.splitlines():
         assert not line.startswith("|") or line.endswith("|")
+
+
+def test_of_another_device_the_report_names_it_and_has_the_goals_of_the_paper() -> None:
+    text = report(results(cases.on_device("cuda")), {"device": "cuda, a GPU"}, {})
+    assert "- device: cuda, a GPU\n- mode (a)" in text
+    assert "GLIBC" not in text
+    assert "mode (c)" not in text
+    goal = "against the faster bf16 attention block | D=768, L=65536 | ≥ 100×"
+    assert goal in re.sub(" +", " ", text)
 
 
 def test_a_goal_is_met_missed_or_not_measured(found: dict[str, Any]) -> None:

@@ -99,6 +99,17 @@ def test_memory_is_measured_in_a_fresh_process(worker: Pretended, tmp_path: Path
     assert found[A.key]["memory"]["public"] == {"call": 1, "process": 2}
 
 
+def test_memory_of_another_device_needs_no_fresh_process(
+    worker: Pretended, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.accelerator.get_memory_info", lambda: (1 << 30, 1 << 30))
+    found, lines = go([replace(A, memory=("ours",), device="cuda")], tmp_path)
+    assert worker.started == ["default"]
+    assert [request["cell"]["device"] for request in worker.requests] == ["cuda", "cuda"]
+    assert found[A.key]["cell"]["device"] == "cuda"
+    assert lines[0].startswith("gated_conv forward, D=4, L=16, cuda: ours ")
+
+
 def test_what_failed_is_told_and_tried_again(worker: Pretended, tmp_path: Path) -> None:
     worker.answer = lambda request: {"failed": "why", "ended": True}
     found, lines = go([A, B], tmp_path)

@@ -10,6 +10,8 @@ from hyena.bench.convolution import cases, gated_conv, measure
 from hyena.bench.convolution.cases import Case
 from hyena.bench.convolution.measure import build, measure_memory
 
+# What is compared on a GPU is built and checked here on the CPU.
+OF_DEVICE = [replace(cell, device="cpu") for cell in cases.on_device("cuda", "quick", [8], [20])]
 TINY = cases.quick([8], [20])
 CONV = Case("quick", "gated_conv", "forward", "default", 4, 12, ("ours", "public"))
 
@@ -18,7 +20,9 @@ def times_of(cell: Case) -> dict:
     return measure.measure(cell, seconds=0.001, repeats=2)
 
 
-@pytest.mark.parametrize("cell", TINY, ids=lambda cell: cell.key)
+@pytest.mark.parametrize(
+    "cell", [*TINY, *OF_DEVICE], ids=[f"{cell.key}-{i}" for i, cell in enumerate(TINY + OF_DEVICE)]
+)
 def test_every_contender_passes_its_check_and_is_timed(cell: Case) -> None:
     found = times_of(cell)
     assert "failed" not in found

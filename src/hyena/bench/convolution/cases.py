@@ -55,6 +55,17 @@ _LINEUP: dict[Kind, tuple[str, ...]] = {
     ("operator_bf16", "training", "tuned"): ("ours", "public", "block_autocast", "block_bf16"),
 }
 
+# On another device than the CPU glibc allocates nothing, and ours is PyTorch's FFT. Attention is in
+# bfloat16, for which PyTorch has FlashAttention.
+_LINEUP_ON_DEVICE: dict[Kind, tuple[str, ...]] = {
+    ("gated_conv", "forward", "default"): ("ours", "ours_recomputed", "public", "sdpa_bf16"),
+    ("gated_conv", "training", "default"): ("ours", "public", "sdpa_bf16"),
+    ("operator", "forward", "default"): ("ours", "public"),
+    ("operator", "training", "default"): ("ours", "public"),
+    _BF16: ("ours", "public", "block_autocast", "block_bf16"),
+    ("operator_bf16", "training", "default"): ("ours", "public", "block_autocast", "block_bf16"),
+}
+
 # Lengths of the goals.
 CONV_LENGTHS = (2048, 8192, 65536)
 EVERY_LENGTH = tuple(1 << a for a in range(9, 18))  # 512 … 128k
@@ -63,12 +74,17 @@ ODD_LENGTHS = ((1000, 1024), (10007, 16384), (100003, 131072))
 OPERATOR_SIZES = ((256, 2048), (256, 8192), (256, 65536), (768, 8192), (64, 65536))
 CONV_WIDTH, GROWTH_WIDTH, ERROR_WIDTH, ERROR_BATCH = 256, 64, 64, 2
 
+DEVICE_WIDTHS, DEVICE_LENGTHS = (64, 768), tuple(1 << a for a in range(11, 21))  # 2k … 1M
+
 # Seconds a call that the sweep waits for; the goals wait as long as it takes.
 _PATIENCE = 5.0
 # The allocators of the goals: that of inference and that of training. The whole operator is swept
 # under them, and up to this length.
 _UNDER: dict[Direction, Allocator] = {"forward": "default", "training": "tuned"}
 _LONGEST_OPERATOR = 1 << 17
+# On another device the whole operator is measured up to so many numbers D·L, since its truth is
+# computed on the CPU: 1M at width 64.
+_LARGEST_OPERATOR = 1 << 26
 # Peak memory is measured of these, at powers of four: each figure needs a process of its own.
 _MEMORY = ("ours", "torch", "public", "sdpa")
 
@@ -96,6 +112,8 @@ class Case:
     """Budget of the samples."""
     patience: float | None = None
     """Seconds that a call may be expected to take; a contender that needs more is left out."""
+    device: str = "cpu"
+    """Where the tensors are, as PyTorch calls it."""
 
     @property
     def key(self) -> str:
@@ -113,7 +131,8 @@ class Case:
     def __str__(self) -> str:
         lengths = f"L={self.length}" + ("" if self.beside is None else f" and {self.beside}")
         what = f"{self.work} {self.direction}"
-        return f"{what}, D={self.width}, {lengths}, {self.allocator} allocator"
+        where = f"{self.allocator} allocator" if self.device == "cpu" else self.device
+        return f"{what}, D={self.width}, {lengths}, {where}"
 
 
 def goals() -> list[Case]:
@@ -163,29 +182,58 @@ def sweep(
     return cases
 
 
-def quick(widths: Sequence[int] = (8,), lengths: Sequence[int] = (64, 100)) -> list[Case]:
+def on_device(
+    device: str,
+    suite: Suite = "goals",
+    widths: Sequence[int] = DEVICE_WIDTHS,
+    lengths: Sequence[int] = DEVICE_LENGTHS,
+) -> list[Case]:
+    """The contenders of another device over all lengths, as far as patience and memory go, and the
+    errors of the shorter ones."""
+    cases = [
+        Case(suite, *kind, width, length, names, memory=names, seconds=2.0, patience=_PATIENCE)
+        for (kind, names), width, length in product(
+            _LINEUP_ON_DEVICE.items(), widths, sorted(lengths)
+        )
+        if kind[0] == "gated_conv" or width * length <= _LARGEST_OPERATOR
+    ]
+    errors = [_error(suite, ERROR_WIDTH, length) for length in lengths if length in EVERY_LENGTH]
+    cases += [replace(case, contenders=("ours", "public")) for case in errors]
+    return [replace(case, device=device) for case in cases]
+
+
+def quick(
+    widths: Sequence[int] = (8,), lengths: Sequence[int] = (64, 100), device: str = "cpu"
+) -> list[Case]:
     """A little of everything, in seconds: to see that the benchmark runs."""
     cases = []
+    lineup = _LINEUP if device == "cpu" else _LINEUP_ON_DEVICE
     for width in widths:
-        for kind, contenders in _LINEUP.items():
+        for kind, contenders in lineup.items():
             cases += [Case("quick", *kind, width, length, contenders) for length in lengths]
         for length in lengths:
             two = _two_lengths("quick", "training", width, length, 2 * length)
             cases += [replace(two, allocator="default"), _error("quick", width, length)]
-    cases = [replace(case, seconds=0.02) for case in cases]
+    cases = [replace(case, seconds=0.02, device=device) for case in cases]
     return [replace(cases[0], memory=_MEMORY[:1]), *cases[1:]]
 
 
 def chosen(
-    suite: str, widths: Sequence[int] | None = None, lengths: Sequence[int] | None = None
+    suite: str,
+    widths: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
+    device: str = "cpu",
 ) -> list[Case]:
     """The cases of a suite, or of "all", of these widths and lengths; none for the suite's.
 
+    On another device than the CPU "goals", "sweep" and "all" are one suite, of any sizes.
     Raises: ValueError if there are none.
     """
     given = {"widths": widths, "lengths": lengths}
     sizes: Any = {name: values for name, values in given.items() if values is not None}
     cases: list[Case] = []
+    if device != "cpu" and suite != "quick":
+        return on_device(device, **sizes)
     if suite in ("goals", "all"):
         cases += [
             case
@@ -196,7 +244,7 @@ def chosen(
     if suite in ("sweep", "all"):
         cases += sweep(**sizes)
     if suite == "quick":
-        cases += quick(**sizes)
+        cases += quick(**sizes, device=device)
     if not cases:
         asked = " and ".join(f"{name} {json.dumps(values)}" for name, values in sizes.items())
         raise ValueError(f"no row of the suite {suite} has {asked}; leave some of them out")

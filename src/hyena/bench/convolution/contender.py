@@ -73,17 +73,18 @@ def at_rows(
         call: of dy, the outputs.
         length, dim: L, and the dimension of the output that it is.
         dy: of the shape of the output, in training.
-        truth: of positions (R,) and dy there, the truth there.
+        truth: of positions (R,) and dy there, the truth there; all on the CPU.
         tolerance: the largest error at which it is timed.
     """
     rows = compared_rows(length)
     its = some = None
     if dy is not None:
-        its = dy.index_select(dim, rows)
-        some = torch.zeros_like(dy).index_copy_(dim, rows, its)
+        there = rows.to(dy.device)
+        chosen = dy.index_select(dim, there)
+        its, some = chosen.cpu(), torch.zeros_like(dy).index_copy_(dim, there, chosen)
 
     def compared(got: Outputs) -> Outputs:
-        return [got[0].index_select(dim, rows), *got[1:]]
+        return [got[0].index_select(dim, rows.to(got[0].device)), *got[1:]]
 
     known = partial(truth, rows, its)
     return Contender(partial(call, dy), known, tolerance, compared, partial(call, some))

@@ -30,16 +30,22 @@ Gated = Callable[..., Tensor]
 
 
 def convolutions(
-    *, batch: int, width: int, length: int, training: bool, short: bool = False
+    *,
+    batch: int,
+    width: int,
+    length: int,
+    training: bool,
+    short: bool = False,
+    device: str = "cpu",
 ) -> Makers:
     """Contenders on one z (B, 3D, L), k (D, L) and skip (D,); with ``short`` also taps (3D, J) and
     bias (3D,) of a short convolution, for training.
 
     "ours" and "torch" have the filter's spectrum at hand in inference, and transform the filter in
-    training, where it needs a gradient.
+    training, where it needs a gradient. The truth is computed on the CPU, whatever the device.
     """
     B, D, L = batch, width, length
-    randn = partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    randn = partial(torch.randn, generator=torch.Generator(device).manual_seed(0), device=device)
     z, k, skip = randn(B, 3 * D, L), randn(D, L), randn(D)
     dy = randn(B, D, L) if training else None
     given = [z, k, skip, *((randn(3 * D, SHORT_TAPS), randn(3 * D)) if short else ())]
@@ -48,8 +54,8 @@ def convolutions(
 
     @cache
     def expected() -> dict[str, Tensor]:
-        some = truth.arguments_of(channels, *given)
-        return truth.gated_conv(*some, dy=None if dy is None else dy[:, channels])
+        some = [x.cpu() for x in truth.arguments_of(channels, *given)]
+        return truth.gated_conv(*some, dy=None if dy is None else dy[:, channels].cpu())
 
     def compared(got: Outputs) -> Outputs:
         y, *gradients = got
@@ -70,8 +76,8 @@ def convolutions(
         "ours_recomputed": lambda: contender(_ours),
         "torch": lambda: ours("torch"),
         "public": lambda: contender(public_gated_conv),
-        "sdpa": lambda: _attention(B, D, L, torch.float32, training),
-        "sdpa_bf16": lambda: _attention(B, D, L, torch.bfloat16, training),
+        "sdpa": lambda: _attention(B, D, L, torch.float32, training, device),
+        "sdpa_bf16": lambda: _attention(B, D, L, torch.bfloat16, training, device),
     }
 
 
@@ -79,15 +85,17 @@ def _ours(z: Tensor, k: Tensor, skip: Tensor, *short: Tensor, backend: Backend =
     return gated_conv(z, k, skip, short=(short[0], short[1]) if short else None, backend=backend)
 
 
-def _attention(B: int, D: int, L: int, dtype: torch.dtype, training: bool) -> Contender:
+def _attention(
+    B: int, D: int, L: int, dtype: torch.dtype, training: bool, device: str
+) -> Contender:
     """SDPA on fresh queries, keys and values of D channels in all."""
     E = head_size(D)
-    generator = torch.Generator().manual_seed(0)
-    q, k, v, dy = (torch.randn(B, D // E, L, E, generator=generator).to(dtype) for _ in range(4))
+    randn = partial(torch.randn, generator=torch.Generator(device).manual_seed(0), device=device)
+    q, k, v, dy = (randn(B, D // E, L, E).to(dtype) for _ in range(4))
     leaves = [x.requires_grad_(training) for x in (q, k, v)]
 
     def truth(rows: Tensor, dy: Tensor | None) -> dict[str, Tensor]:
-        wide = [x.detach().double().requires_grad_(training) for x in leaves]
+        wide = [x.detach().cpu().double().requires_grad_(training) for x in leaves]
         at = partial(reference.attention, rows=rows)
         return in_float64(at, wide, dict(zip("qkv", wide, strict=True)), dy)
 

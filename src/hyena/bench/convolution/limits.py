@@ -5,25 +5,28 @@ from collections.abc import Callable
 
 import torch
 
-from hyena.bench.timing import time_in_turns
+from hyena.bench.timing import clock_of, time_in_turns
 from hyena.ops.native import library
 
 SIZE = 1 << 28  # bytes of a tensor, several times a last-level cache
 MATRIX = 1536  # rows and columns
 
 
-def limits(*, seconds: float = 4.0, size: int = SIZE, matrix: int = MATRIX) -> dict[str, float]:
+def limits(
+    *, seconds: float = 4.0, size: int = SIZE, matrix: int = MATRIX, device: str = "cpu"
+) -> dict[str, float]:
     """Memory bandwidth in bytes/s, matrix products in FLOP/s, and the multiply-add mix if known.
 
     - ``copy``, ``triad``: a = b and a = b + s·c, counted as 2 and 3 passes over the tensors. The
       read of a line before it is written, which some processors do, is not counted.
     - ``matmul``, ``matmul_bf16``: square products.
     - ``multiply_add``: what the kernel's butterflies would reach with no memory at all: its mix of
-      multiplications, additions and multiply-adds, all in registers; absent without the kernel.
+      multiplications, additions and multiply-adds, all in registers; absent without the kernel and
+      on another device than the CPU.
     """
     n = max(1, size // 4)
-    a, b, c = (torch.full((n,), float(i)) for i in range(3))
-    x = torch.randn(matrix, matrix, generator=torch.Generator().manual_seed(0))
+    a, b, c = (torch.full((n,), float(i), device=device) for i in range(3))
+    x = torch.randn(matrix, matrix, generator=torch.Generator().manual_seed(0)).to(device)
     y = x.bfloat16()
     calls: dict[str, Callable[[], object]] = {
         "copy": lambda: a.copy_(b),
@@ -33,9 +36,9 @@ def limits(*, seconds: float = 4.0, size: int = SIZE, matrix: int = MATRIX) -> d
     }
     work = {"copy": 8.0 * n, "triad": 12.0 * n, "matmul": 2.0 * matrix**3}
     work["matmul_bf16"] = work["matmul"]
-    times = time_in_turns(calls, seconds=seconds, repeats=50)
+    times = time_in_turns(calls, seconds=seconds, repeats=50, clock=clock_of(device))
     found = {name: work[name] / times[name].median for name in calls}
-    if library.kernel() is not None:
+    if device == "cpu" and library.kernel() is not None:
         found["multiply_add"] = library.multiply_add_rate(torch.get_num_threads())
     return found
 

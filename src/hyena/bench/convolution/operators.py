@@ -27,15 +27,18 @@ from hyena.ops import Backend
 _SHORT = "short_conv.weight"  # whose taps the two operators hold in opposite order
 
 
-def operators(*, batch: int, width: int, length: int, training: bool, bf16: bool) -> Makers:
+def operators(
+    *, batch: int, width: int, length: int, training: bool, bf16: bool, device: str = "cpu"
+) -> Makers:
     """Contenders on one u (B, L, D), all operators with the same weights.
 
     Not training, they are in evaluation mode without gradients. With ``bf16`` all run under
-    bfloat16 autocast, and "block_bf16" with its weights and input in bfloat16 instead.
+    bfloat16 autocast, and "block_bf16" with its weights and input in bfloat16 instead. The truth is
+    computed on the CPU, whatever the device.
     Raises: ValueError on a width without heads of 64.
     """
-    generator = torch.Generator().manual_seed(0)
-    u, drawn = (torch.randn(batch, length, width, generator=generator) for _ in range(2))
+    randn = partial(torch.randn, generator=torch.Generator(device).manual_seed(0), device=device)
+    u, drawn = (randn(batch, length, width) for _ in range(2))
     u.requires_grad_(training)
     dy = (drawn.bfloat16() if bf16 else drawn) if training else None  # like the outputs
     with seeded():
@@ -47,8 +50,9 @@ def operators(*, batch: int, width: int, length: int, training: bool, bf16: bool
     def truth() -> dict[str, Tensor]:
         """Of the public operator."""
         wide = PublicOperator(copy.deepcopy(operator).double())
-        leaf = u.detach().double().requires_grad_(training)
-        return in_float64(wide, [leaf], {"u": leaf, **wide.by_our_names()}, dy)
+        leaf = u.detach().cpu().double().requires_grad_(training)
+        its = None if dy is None else dy.cpu()
+        return in_float64(wide, [leaf], {"u": leaf, **wide.by_our_names()}, its)
 
     def as_public(got: Outputs) -> Outputs:
         return [
@@ -57,14 +61,14 @@ def operators(*, batch: int, width: int, length: int, training: bool, bf16: bool
         ]
 
     def ours(backend: Backend = "auto") -> Contender:
-        module = copy.deepcopy(operator).train(training)
+        module = copy.deepcopy(operator).to(device).train(training)
         module.backend = backend
         by_name = dict(module.named_parameters())
         leaves = [u, *(by_name[name] for name in PublicOperator(operator).by_our_names())]
         return Contender(partial(_call, module, leaves, bf16, dy), truth, tolerance, as_public)
 
     def public() -> Contender:
-        module = PublicOperator(operator).train(training)
+        module = PublicOperator(operator).to(device).train(training)
         leaves = [u, *module.by_our_names().values()]
         return Contender(partial(_call, module, leaves, bf16, dy), truth, tolerance)
 
@@ -89,7 +93,7 @@ def _call(
     """A module on leaves[0] as it is used: in evaluation without gradients, or trained."""
 
     def forward(u: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        with torch.autocast(u.device.type, dtype=torch.bfloat16, enabled=autocast):
             y: Tensor = module(u)
         return y
 
@@ -99,7 +103,7 @@ def _call(
 def _attention(block: AttentionBlock, u: Tensor, dy: Tensor | None, autocast: bool) -> Contender:
     def truth(rows: Tensor, dy: Tensor | None) -> dict[str, Tensor]:
         wide = copy.deepcopy(block).double()
-        leaf = u.detach().double().requires_grad_(dy is not None)
+        leaf = u.detach().cpu().double().requires_grad_(dy is not None)
 
         def forward(u: Tensor) -> Tensor:
             y = reference.attention(*wide.heads(u), rows).transpose(1, 2).flatten(2)
@@ -107,7 +111,8 @@ def _attention(block: AttentionBlock, u: Tensor, dy: Tensor | None, autocast: bo
 
         return in_float64(forward, [leaf], {"u": leaf, **dict(wide.named_parameters())}, dy)
 
-    call = partial(_call, block.train(dy is not None), [u, *block.parameters()], autocast)
+    placed = copy.deepcopy(block).to(u.device).train(dy is not None)
+    call = partial(_call, placed, [u, *placed.parameters()], autocast)
     narrow = autocast or u.dtype == torch.bfloat16
     tolerance = BF16_TOLERANCE if narrow else ATTENTION_TOLERANCE
     return at_rows(call, u.shape[1], 1, dy, truth, tolerance)

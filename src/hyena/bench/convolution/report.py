@@ -43,7 +43,7 @@ def report(results: Results, setting: Mapping[str, Any], limits: Mapping[str, fl
     """
     parts = ["# Long convolution", _setting(setting, limits)]
     if any(result["cell"]["suite"] == "goals" for result in results.values()):
-        parts += ["## Goals", table(goal_rows(goals(), results, CONTENDERS))]
+        parts += ["## Goals", table(goal_rows(goals(_device(setting)), results, CONTENDERS))]
     near = limit_rows(results, limits)
     if len(near) > 1:
         parts += ["## How near ours comes to the machine", _NEAR, table(near)]
@@ -154,14 +154,22 @@ def contender_rows(cases: Sequence[Mapping[str, Any]]) -> Table:
 
 def _setting(setting: Mapping[str, Any], limits: Mapping[str, float]) -> str:
     said = [f"{name}: {value}" for name, value in setting.items()]
-    said += [f"mode ({mode}): {meaning}" for mode, meaning in MODES.items()]
-    said += [f"{name} allocator: {describe(name)}" for name in ("default", "tuned")]
+    if _device(setting) == "cpu":
+        said += [f"mode ({mode}): {meaning}" for mode, meaning in MODES.items()]
+        said += [f"{name} allocator: {describe(name)}" for name in ("default", "tuned")]
+    else:
+        said += [f"mode (a): {MODES['a']}", "default allocator: PyTorch's of the device"]
     known = [(*_LIMITS[name], value) for name, value in limits.items() if name in _LIMITS]
     said += [f"{name}: {value / 1e9:.1f} {unit}" for name, unit, value in known]
     said.append(
         "times are medians with quartiles; ratios are of medians, to the first column of ours"
     )
     return bullets(said)
+
+
+def _device(setting: Mapping[str, Any]) -> str:
+    """Where it was measured, as PyTorch calls it; older records are all of the CPU."""
+    return str(setting.get("device", "cpu")).partition(",")[0]
 
 
 def _names(cases: Sequence[Mapping[str, Any]], field: str) -> list[str]:

@@ -84,10 +84,10 @@ def _measure(
     }
     if case.allocator == "tuned" and why_not_tuned():
         return {**record, "failed": why_not_tuned()}
-    if too_large(need(case)):
+    if too_large(need(case), case.device):
         workers.close()  # what it holds is counted as taken
     for name in case.contenders:
-        why = _too_slow(case, name, results) or too_large(need(case, name))
+        why = _too_slow(case, name, results) or too_large(need(case, name), case.device)
         if why:
             record["skipped"][name] = why
     names = tuple(name for name in case.contenders if name not in record["skipped"])
@@ -98,8 +98,10 @@ def _measure(
     record |= workers.ask(case.allocator, {"do": "times", "cell": asked, "options": budget})
     if case.memory and "failed" not in record:
         memory = {"do": "memory", "cell": asked}
+        # The counters of another device are set back, so that no fresh process is needed.
+        ask = workers.ask_fresh if case.device == "cpu" else workers.ask
         record["memory"] = {
-            name: workers.ask_fresh(case.allocator, {**memory, "contender": name})
+            name: ask(case.allocator, {**memory, "contender": name})
             for name in case.memory
             if name in names
         }
