@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
-    """‖got − expected‖ / ‖expected‖, in float64."""
-    got, expected = got.detach().double(), expected.detach().double()
+    """‖got − expected‖ / ‖expected‖, in float64 on the CPU."""
+    got, expected = (x.detach().cpu().double() for x in (got, expected))
     return float((got - expected).norm() / expected.norm())
 
 
@@ -38,7 +38,7 @@ def with_gradients(f: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
     y = f(*leaves)
     dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return [y.detach(), *torch.autograd.grad(y, leaves, dy.to(y.dtype))]
+    return [y.detach(), *torch.autograd.grad(y, leaves, dy.to(y))]
 
 
 def assert_all_close(
@@ -65,4 +65,4 @@ def with_module_gradients(
     leaf = u.detach().clone().requires_grad_()
     y = f(leaf)
     dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return [y.detach(), *torch.autograd.grad(y, [leaf, *parameters], dy.to(y.dtype))]
+    return [y.detach(), *torch.autograd.grad(y, [leaf, *parameters], dy.to(y))]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import placing
 import pytest
 import torch
 from hypothesis import settings
@@ -13,6 +14,22 @@ torch.set_num_threads(1)
 # No test depends on the clock, and a failure comes back on the next run.
 settings.register_profile("hyena", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("hyena")
+
+
+def pytest_configure() -> None:
+    placing.check(placing.DEVICE)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if placing.DEVICE == "cpu":
+        return
+    placing.place(placing.DEVICE)
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        arguments = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        why = placing.why_not(item.path, item.function, arguments)
+        if why:
+            item.add_marker(pytest.mark.skip(reason=why))
 
 
 @pytest.fixture(autouse=True, scope="session")

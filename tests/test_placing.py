@@ -1,0 +1,78 @@
+"""Tests on another device: what moves there, what does not, and what is left out."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import placing
+import pytest
+import torch
+
+from hyena import HyenaOperator
+
+HERE = Path(__file__).parent
+
+
+def test_what_a_test_makes_is_on_the_device() -> None:
+    there = placing.Torch("meta")
+    made = there.randn(2, 3, requires_grad=True)
+    assert (made.device.type, made.requires_grad, made.is_leaf) == ("meta", True, True)
+    assert there.zeros(2, device="cpu").device.type == "cpu"
+    assert there.float32 is torch.float32
+    assert there.zeros_like(made).device == made.device
+
+
+def test_numbers_are_those_of_the_cpu() -> None:
+    a, b = (
+        x.randn(5, generator=torch.Generator().manual_seed(3))
+        for x in (torch, placing.Torch("cpu"))
+    )
+    assert torch.equal(a, b)
+
+
+def test_a_module_that_a_test_makes_is_moved() -> None:
+    init = placing._placed(HyenaOperator.__init__, "meta")
+    moved, named = (HyenaOperator.__new__(HyenaOperator) for _ in range(2))
+    init(moved, 4, 8)
+    assert {x.device.type for x in (*moved.parameters(), *moved.buffers())} == {"meta"}
+    init(named, 4, 8, device="cpu")
+    assert named.in_proj.weight.device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("ops/test_x.py", ""),
+        ("ops/native/test_x.py", "it is about the CPU, its kernel or files"),
+        ("model/test_model_folder.py", "it is about the CPU, its kernel or files"),
+        ("training/test_x.py", "HYENA_TEST_DEVICE is of the tests of ops, filters, mixers, model"),
+    ],
+)
+def test_what_is_left_out_says_why(path: str, why: str) -> None:
+    assert placing.why_not(HERE / path, placing.place) == why
+
+
+def test_a_test_of_the_native_backend_is_left_out() -> None:
+    why = placing.why_not(HERE / "ops" / "test_x.py", placing.place, [torch.ones(2), "native"])
+    assert why.startswith("it is about the CPU")
+
+
+def autocast() -> None:
+    torch.autocast("cpu")
+
+
+def test_a_test_that_names_the_cpu_is_left_out() -> None:
+    assert placing.why_not(HERE / "ops" / "test_x.py", autocast).startswith("it is about the CPU")
+
+
+def test_a_device_that_is_not_there_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(HERE / "test_placing.py")],
+        env={**os.environ, "HYENA_TEST_DEVICE": "nowhere"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: HYENA_TEST_DEVICE=nowhere: no such device here: " in done.stderr
+    assert "Traceback" not in done.stderr
