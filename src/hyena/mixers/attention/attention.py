@@ -3,10 +3,13 @@
 Sizes: B batch, L length, D width, H heads, E head_dim.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.mixers.attention.packing import packing_of
 from hyena.mixers.attention.rotary import Turns, turns
 from hyena.mixers.attention.state import AttentionState
 from hyena.mixers.checks import check_dropout, check_heads, check_no_gradient
@@ -15,6 +18,7 @@ from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
 from hyena.ops import Segments
 from hyena.ops.arguments import check_numbers, placement
+from hyena.ops.observed import observer
 
 _FEWEST = 16  # tokens to make room for at least
 
@@ -36,6 +40,11 @@ class CausalSelfAttention(Mixer):
     ``scaled_dot_product_attention``. A prefill makes room for its ``future`` tokens; without, or
     beyond them, room is made by doubling. A step advances the state in place and records no
     gradient, in O(D·(D + L)).
+
+    Padding and packed documents take memory in proportion to L: documents of like length are
+    attended as a batch of rows. Where their lengths cannot be read, a mask of B·L·L entries tells
+    them apart: in a compiled, exported or traced program, under a transform of torch.func or a
+    dispatch mode, and on meta.
 
     Args:
         width: D, a multiple of ``head_dim``.
@@ -78,15 +87,7 @@ class CausalSelfAttention(Mixer):
         self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
     ) -> tuple[Tensor, AttentionState | None]:
         q, k, v = self._heads(u)
-        allowed = _allowed(mask, segments, u.shape[1], u.device)
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=allowed,
-            is_causal=allowed is None,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        y = _attend(q, k, v, mask, segments, self.dropout if self.training else 0.0)
         y = self.out_proj(y.transpose(1, 2).flatten(2))
         if room is None:
             return y, None
@@ -154,12 +155,32 @@ class CausalSelfAttention(Mixer):
         return table.turn(q).to(q.dtype), table.turn(k).to(k.dtype), v
 
 
+def _attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    segments: Segments | None,
+    dropout: float,
+) -> Tensor:
+    """Real tokens look back at those of their own document: (B, H, L, E)."""
+    attend = partial(F.scaled_dot_product_attention, dropout_p=dropout)
+    if mask is None and segments is None:
+        return attend(q, k, v, is_causal=True)
+    if q.is_meta or observer((q, mask)) not in ("nobody", "autograd"):
+        # Lengths have no values, or a program that is recorded is to take any.
+        return attend(q, k, v, attn_mask=_allowed(mask, segments, q.shape[2], q.device))
+    packing = packing_of(mask, segments)
+    if packing is None:
+        return attend(q, k, v, is_causal=True)
+    groups = zip(packing.rows(q), packing.rows(k), packing.rows(v), strict=True)
+    return packing.put_back([attend(*rows, is_causal=True) for rows in groups])
+
+
 def _allowed(
     mask: Tensor | None, segments: Segments | None, length: int, device: torch.device
-) -> Tensor | None:
-    """(B, 1, L, L) bool: who may look at whom; None if the causal rule says it all."""
-    if mask is None and segments is None:
-        return None
+) -> Tensor:
+    """(B, 1, L, L) bool: who may look at whom."""
     allowed = torch.ones(length, length, dtype=torch.bool, device=device).tril()[None]
     if segments is not None:
         allowed = allowed & (segments.ids[:, :, None] == segments.ids[:, None, :])
