@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .tokenizer import Tokenizer
+from .tokenizer import Cuttable, Tokenizer
 from .utf8 import utf8
 
 SPLITS = ("train", "validation", "test")
@@ -27,6 +27,34 @@ class Document(NamedTuple):
     text: str
     split: str | None = None
     lacks: str | None = None
+
+
+class Piece(NamedTuple):
+    """A part of a document, of which the next part comes next.
+
+    Attributes:
+        document: the document, but with the text of this part alone.
+        more: whether there is a next part.
+    """
+
+    document: Document
+    more: bool
+
+
+class TokenPiece(NamedTuple):
+    """A part of a document as tokens.
+
+    Attributes:
+        document: as in `Piece`.
+        tokens: of this part, without any end_of_text: (n,), an integer type.
+        n_bytes: length of this part in UTF-8 bytes.
+        more: whether another part of the same document comes next.
+    """
+
+    document: Document
+    tokens: NDArray[Any]
+    n_bytes: int
+    more: bool
 
 
 class TokenDocument(NamedTuple):
@@ -93,30 +121,56 @@ def with_tokens(
     documents: Iterable[Document], tokenizer: Tokenizer, without: WithoutText
 ) -> Iterator[tuple[Document, TokenDocument]]:
     """As `tokenize`, beside the documents themselves; ``without`` gets those without text."""
+    end = np.asarray([tokenizer.end_of_text], dtype=np.int64)
+    pieces = (Piece(document, False) for document in documents)
+    for document, tokens, n_bytes, _ in encode_pieces(pieces, tokenizer, without):
+        yield document, TokenDocument(np.concatenate([end, tokens, end]), n_bytes)
+
+
+def encode_pieces(
+    pieces: Iterable[Piece], tokenizer: Tokenizer, without: WithoutText
+) -> Iterator[TokenPiece]:
+    """Tokens of each document with text in it, the same as of the document in one piece.
+
+    Memory holds a piece if the tokenizer is `Cuttable`, else a document. ``without`` gets the
+    documents without text. Raises as `tokenize`.
+    """
+    last_cut = tokenizer.last_cut if isinstance(tokenizer, Cuttable) else None
     found = False
-    for document in documents:
-        tokens = _encode(document, tokenizer)
-        if tokens is not None:
-            found = True
-            yield document, tokens
+    held: list[str] = []  # of the document, what has not been encoded yet
+    blank, begun, n_bytes = True, False, 0
+    for document, more in pieces:
+        text, rest = document.text, ""
+        blank = blank and (not text or text.isspace())
+        if more:
+            at = 0 if blank or last_cut is None else last_cut(text)
+            if not at:
+                held.append(text)
+                continue
+            text, rest = text[:at], text[at:]
+        if not blank:
+            tokens, size = _encode("".join([*held, text]) if held else text, document, tokenizer)
+            held = [rest] if rest else []
+            n_bytes += size
+            if tokens.size or begun:
+                yield TokenPiece(document, tokens, n_bytes, more)
+                found, begun, n_bytes = True, True, 0
+        if more:
             continue
-        without.add(document)
-        if not found and without.rows >= _ENOUGH:  # of what may be millions
-            break
+        if not begun:
+            without.add(document)
+            if not found and without.rows >= _ENOUGH:  # of what may be millions
+                break
+        held.clear()
+        blank, begun, n_bytes = True, False, 0
     if not found:
         raise ValueError(without.nothing_else())
 
 
-def _encode(document: Document, tokenizer: Tokenizer) -> TokenDocument | None:
-    """Tokens of one document; None if it has no text, or nothing but white space."""
-    if not document.text.strip():
-        return None
+def _encode(text: str, document: Document, tokenizer: Tokenizer) -> tuple[NDArray[np.int64], int]:
+    """The tokens of a text in a document, and its bytes."""
     try:
-        n_bytes = len(utf8(document.text))
-        tokens = tokenizer.encode(document.text)
+        n_bytes = len(utf8(text))
+        return tokenizer.encode(text), n_bytes
     except ValueError as error:
         raise ValueError(f"{document.name}: {error}") from error
-    if not tokens.size:
-        return None
-    end = np.asarray([tokenizer.end_of_text], dtype=np.int64)
-    return TokenDocument(np.concatenate([end, tokens, end]), n_bytes)

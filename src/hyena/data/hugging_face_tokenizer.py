@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,7 @@ class HuggingFaceTokenizer:
         decoder = parts.get("decoder") or {}
         kinds = [d.get("type") for d in decoder.get("decoders", [decoder])]
         self._falls_back = "ByteFallback" in kinds
+        self._reads_words = _reads_words(parts)
         self.fingerprint = self._fingerprint(vocabulary)
 
     def encode(self, text: str) -> NDArray[np.int64]:
@@ -86,6 +87,14 @@ class HuggingFaceTokenizer:
         except Exception as error:  # the library raises the bare class
             raise ValueError(f"tokenizer {self.name} cannot encode the text: {error}") from error
         return np.asarray(ids, dtype=np.int64)
+
+    def last_cut(self, text: str) -> int:
+        """As `hyena.data.tokenizer.Cuttable`: before a space between two words, or nowhere."""
+        at = len(text) - 1 if self._reads_words else 0
+        while (at := text.rfind(" ", 1, at)) > 0:
+            if text[at - 1].isalnum() and text[at + 1].isalnum():
+                return at
+        return 0
 
     def decode(self, ids: Iterable[int]) -> str:
         values = [i for i in token_ids("decode", ids, self.vocab_size) if i not in self._special]
@@ -145,6 +154,25 @@ def _load_backend(json_text: str, origin: str) -> Backend:
     backend.no_padding()
     backend.encode_special_tokens = True
     return backend
+
+
+def _reads_words(parts: dict[str, Any]) -> bool:
+    """Whether a ``tokenizer.json`` tells GPT-2's words apart first and encodes each on its own.
+
+    Such a word is white space, or white space and letters, digits or signs: a single space between
+    letters or digits begins one, whatever else is in the text. Tokens that are found in the text
+    before that, and merges left out at random, could change with a cut.
+    """
+    model, words = parts.get("model") or {}, parts.get("pre_tokenizer") or {}
+    return (
+        parts.get("normalizer") is None
+        and words.get("type") == "ByteLevel"
+        and words.get("add_prefix_space") is False
+        and words.get("use_regex", True) is True
+        and model.get("type") == "BPE"
+        and not model.get("dropout")
+        and all(token.get("special") for token in parts.get("added_tokens", []))
+    )
 
 
 def _with_characters(tokens: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from hyena.files.atomic import recover, staged, writing
 from hyena.files.folder import what_is
 from hyena.files.records import write_record
 
-from .documents import SPLITS, WithoutText, with_tokens
+from .documents import SPLITS, WithoutText, encode_pieces
 from .load_tokenizer import load_tokenizer
 from .readers import Kind
 from .sources import DATASET_PREFIX, Source, TextFields, find_source
@@ -30,8 +30,8 @@ from .token_writer import Spool, assign_splits, check_fractions, write_splits
 from .tokenizer import DESCRIPTION_FILE, Tokenizer
 
 Progress = Callable[[int, int, int | None], None]
-"""Called after each document with the documents and text bytes so far, and the size of the source
-in bytes if that is known."""
+"""Called after each document, and on the way through a long one, with the whole documents and text
+bytes so far, and the size of the source in bytes if that is known."""
 
 
 @dataclass
@@ -153,7 +153,9 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
     again on the same source with the same settings, it does nothing. Documents without text are
     left out and counted.
 
-    Memory holds the largest document and 16 bytes for each; the disk, for a while, twice the
+    Memory holds a part of a document, and 16 bytes for each. A document of a row is whole in
+    memory, and so is any with a tokenizer whose tokens could change if its text were cut: all but
+    "bytes" and those that tell words apart as GPT-2 does. The disk holds, for a while, twice the
     tokens.
 
     Raises: ValueError on a bad setting, a source without text, of no known kind or with bytes that
@@ -180,7 +182,7 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
         )
     with staged(out) as folder:
         with writing(out):
-            spool = Spool(folder / "spool", tokenizer.vocab_size)
+            spool = Spool(folder / "spool", tokenizer.vocab_size, tokenizer.end_of_text)
         try:
             origins, without = _fill(spool, source, tokenizer, config, progress)
         finally:
@@ -192,7 +194,7 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
                 len(spool), validation=config.validation, test=config.test, seed=config.seed
             )
         with writing(out):
-            records = write_splits(folder, spool, splits, end_of_text=tokenizer.end_of_text)
+            records = write_splits(folder, spool, splits)
             tokenizer.save(folder)
             manifest = Manifest(
                 tokenizer=TokenizerRecord(
@@ -261,10 +263,12 @@ def _fill(
     """Tokenises the source into ``spool``; the split each document came from, and those skipped."""
     origins, without = bytearray(), WithoutText()
     total = source.total_bytes if config.max_documents is None else None
-    for document, encoded in with_tokens(source.documents(), tokenizer, without):
+    for piece in encode_pieces(source.pieces(), tokenizer, without):
         with writing(Path(config.out)):
-            spool.add(encoded)
-        origins.append(SPLITS.index(document.split) if document.split in SPLITS else 0)
+            spool.add(piece)
+        if not piece.more:
+            split = piece.document.split
+            origins.append(SPLITS.index(split) if split in SPLITS else 0)
         if progress is not None:
             progress(len(spool), spool.total_bytes, total)
         if len(spool) == config.max_documents:

@@ -1,16 +1,18 @@
-"""The kinds of files that hold text, and how each is read: documents, one at a time."""
+"""The kinds of files that hold text, and how each is read: in blocks, by row or by line."""
 
 import csv
 import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
-from .documents import Document
-from .utf8 import decode_utf8, utf8
+from . import pieces
+from .documents import Document, Piece
+from .utf8 import decode_blocks, decode_utf8, utf8
 
 Kind = Literal["text", "jsonl", "json", "csv", "tsv", "fasta"]
 
@@ -33,31 +35,59 @@ def kind_of(name: str) -> Kind | None:
     return next((kind for kind, ends in SUFFIXES.items() if name.endswith(ends)), None)
 
 
-def read(file: Path, shown: str, kind: Kind, field: str, notes: list[str]) -> Iterator[Document]:
-    """The documents of a file.
+@contextmanager
+def opened(file: Path, shown: str) -> Iterator[IO[bytes]]:
+    """A file for reading, unpacked if its name ends in .gz.
 
-    A text is one document; so is the text in ``field`` of each row of JSON Lines, of a JSON array,
-    or of CSV and TSV with a line of column names; and the sequence of each FASTA record, white
-    space stripped. A row without text is a document without text.
-
-    Args: shown: the name for messages; notes: gets what else there is to say.
-    Raises: ValueError, naming the place, if it is not UTF-8 or not of the kind.
+    Args: shown: the name for messages.
+    Raises: ValueError, while it is read, if it is not gzip then.
     """
-    readers: dict[Kind, Callable[[IO[bytes]], Iterator[Document]]] = {
-        "text": lambda stream: _text(stream, shown),
-        "jsonl": lambda stream: _json_lines(lines(stream, shown), shown, field),
-        "json": lambda stream: _json(stream, shown, field),
-        "csv": lambda stream: _table(lines(stream, shown), shown, field, ","),
-        "tsv": lambda stream: _table(lines(stream, shown), shown, field, "\t"),
-        "fasta": lambda stream: _fasta(lines(stream, shown), shown, notes),
-    }
     try:
         with file.open("rb") as raw:
             packed = file.name.lower().endswith(".gz")
-            stream = gzip.GzipFile(fileobj=raw) if packed else raw
-            yield from readers[kind](cast(IO[bytes], stream))
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=raw) if packed else raw)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{shown} is not gzip, or damaged: {error}") from error
+
+
+def text_blocks(file: Path, shown: str) -> Iterator[str]:
+    """A file of text, in blocks. Raises ValueError, naming the place, if it is not UTF-8 text."""
+    with opened(file, shown) as stream:
+        characters = 0
+        blocks = decode_blocks(pieces.read_blocks(stream), shown)
+        for text in blocks:
+            if "\0" in text:
+                for _ in blocks:  # a byte that is not UTF-8 says more, wherever it is
+                    pass
+                raise ValueError(
+                    f"{shown} is not text: byte 0x00 at character {characters + text.index(chr(0))}"
+                    "; if it is UTF-16, convert it to UTF-8 first"
+                )
+            characters += len(text)
+            yield text
+
+
+def rows(file: Path, shown: str, kind: Kind, field: str) -> Iterator[Document]:
+    """The text in ``field`` of each row of JSON Lines, of a JSON array, or of CSV and TSV with a
+    line of column names. A row without text is a document without text.
+
+    Raises: ValueError, naming the place, if it is not UTF-8 or not of the kind.
+    """
+    with opened(file, shown) as stream:
+        if kind == "json":
+            yield from _json(stream, shown, field)
+        elif kind == "jsonl":
+            yield from _json_lines(lines(stream, shown), shown, field)
+        else:
+            yield from _table(lines(stream, shown), shown, field, "\t" if kind == "tsv" else ",")
+
+
+def fasta(file: Path, shown: str, notes: list[str]) -> Iterator[Piece]:
+    """The sequence of each FASTA record, white space stripped; ``notes`` gets what else there is
+    to say. Raises ValueError, naming the place, if it is not UTF-8 or no FASTA.
+    """
+    with opened(file, shown) as stream:
+        yield from _fasta(lines(stream, shown), shown, notes)
 
 
 def lines(stream: Iterable[bytes], shown: str) -> Iterator[str]:
@@ -107,16 +137,6 @@ def row(record: Any, field: str, name: str, split: str | None = None) -> Documen
     return Document(name, text, split, lacks)
 
 
-def _text(stream: IO[bytes], shown: str) -> Iterator[Document]:
-    text = decode_utf8(stream.read(), shown)
-    if "\0" in text:
-        raise ValueError(
-            f"{shown} is not text: byte 0x00 at character {text.index(chr(0))}; if it is UTF-16, "
-            "convert it to UTF-8 first"
-        )
-    yield Document(shown, text)
-
-
 def _json_lines(texts: Iterable[str], shown: str, field: str) -> Iterator[Document]:
     for number, text in enumerate(texts, start=1):
         if text.strip():
@@ -163,9 +183,10 @@ def _table(texts: Iterable[str], shown: str, field: str, delimiter: str) -> Iter
         ) from error
 
 
-def _fasta(texts: Iterable[str], shown: str, notes: list[str]) -> Iterator[Document]:
+def _fasta(texts: Iterable[str], shown: str, notes: list[str]) -> Iterator[Piece]:
     names, name, parts = set[str](), None, list[str]()
     again: list[str] = []
+    size = 0  # of the parts
     for number, text in enumerate(texts, start=1):
         if not text.startswith(">"):
             part = "".join(text.split())
@@ -174,15 +195,19 @@ def _fasta(texts: Iterable[str], shown: str, notes: list[str]) -> Iterator[Docum
                     f"{shown} line {number} is no FASTA: a record begins with '>', got {text!r:.40}"
                 )
             parts.append(part)
+            size += len(part)
+            if size >= pieces.BLOCK:
+                yield from pieces.in_pieces(Document(f"{shown} {name}", "".join(parts)), more=True)
+                parts, size = [], 0
             continue
         if name is not None:
-            yield Document(f"{shown} {name}", "".join(parts))
-        name, parts = next(iter(text[1:].split()), ""), []
+            yield Piece(Document(f"{shown} {name}", "".join(parts)), False)
+        name, parts, size = next(iter(text[1:].split()), ""), [], 0
         if name in names:
             again.append(name)
         names.add(name)
     if name is not None:
-        yield Document(f"{shown} {name}", "".join(parts))
+        yield Piece(Document(f"{shown} {name}", "".join(parts)), False)
     if again:
         notes.append(
             f"{shown}: {len(again):,} records have the name of one before, the first "

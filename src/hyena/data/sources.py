@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hyena.files.digests import sha256_of
 
-from .documents import Document
+from .documents import Document, Piece
 from .packages import require
-from .readers import KNOWN, SUFFIXES, Kind, join_rows, kind_of, read, row
+from .pieces import in_pieces, split_blocks, whole, with_more
+from .readers import KNOWN, SUFFIXES, Kind, fasta, join_rows, kind_of, row, rows, text_blocks
 
 DATASET_PREFIX = "hf:"
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
@@ -53,12 +54,14 @@ class TextFields:
                 f"document_start={self.document_start!r} is not a regular expression: {error}"
             ) from error
 
-    def cut(self, text: str) -> list[str]:
-        """The documents in a text."""
+    def cut(self, blocks: Iterable[str]) -> Iterator[tuple[str, bool]]:
+        """The documents in a text that comes in blocks: pieces, and whether the next one belongs to
+        the same document."""
         if self.separator is None:
-            return [text]
+            return with_more(blocks)
         plain = re.sub(r"\\([nrt\\])", lambda escape: _ESCAPES[escape[1]], self.separator)
-        return re.split("\r?\n".join(map(re.escape, plain.split("\n"))), text)
+        pattern = re.compile("\r?\n".join(map(re.escape, plain.split("\n"))))
+        return split_blocks(blocks, pattern, len(plain) + plain.count("\n"))
 
 
 def find_source(
@@ -104,7 +107,7 @@ class NamedFile(NamedTuple):
 
 
 class Files:
-    """Files of known kinds, one after the other; texts and JSON are read whole, others by line.
+    """Files of known kinds, one after the other: JSON whole, texts in blocks, others by line.
 
     Attributes: ``notes``, what there is to say beside the documents, once they have been read.
     """
@@ -150,21 +153,27 @@ class Files:
 
     def documents(self) -> Iterator[Document]:
         """The documents, in a fixed order. Raises: ValueError or OSError, naming the place."""
+        return whole(self.pieces())
+
+    def pieces(self) -> Iterator[Piece]:
+        """The documents in pieces; long ones are not whole in memory. Raises as `documents`."""
         fields, texts, parts = self._fields, 0, 0
         for file in self._files:
             kind = fields.kind or kind_of(file.name) or "text"
-            found = read(file.path, file.shown, kind, fields.field, self.notes)
             if kind == "fasta":
-                yield from found
+                yield from fasta(file.path, file.shown, self.notes)
             elif kind != "text":
-                yield from join_rows(found, fields.document_start)
-            elif fields.separator is None:
-                yield from found
+                found = rows(file.path, file.shown, kind, fields.field)
+                for document in join_rows(found, fields.document_start):
+                    yield from in_pieces(document)
             else:
-                for i, part in enumerate(fields.cut(next(found).text)):
-                    yield Document(f"{file.shown} part {i + 1}", part)
-                    parts += 1
+                number = 1
+                for text, more in fields.cut(text_blocks(file.path, file.shown)):
+                    part = "" if fields.separator is None else f" part {number}"
+                    yield Piece(Document(file.shown + part, text), more)
+                    number += not more
                 texts += 1
+                parts += number - 1
         if fields.separator is not None and parts == texts:
             raise ValueError(
                 f"separator {fields.separator!r} occurs in none of the {texts} text files; give "
@@ -203,6 +212,10 @@ class Dataset:
                 for i, record in enumerate(rows)
             )
             yield from join_rows(found, self._fields.document_start)
+
+    def pieces(self) -> Iterator[Piece]:
+        for document in self.documents():
+            yield from in_pieces(document)
 
 
 Source = Files | Dataset

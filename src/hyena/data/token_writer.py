@@ -6,52 +6,64 @@ the tokens go to the disk twice.
 
 from array import array
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hyena.files.digests import sha256_of
 
-from .documents import SPLITS, TokenDocument
+from .documents import SPLITS, TokenPiece
 from .token_file import SplitRecord, documents_file, token_dtype, tokens_file
 
-_BLOCK = 1 << 22  # tokens copied at a time
+_BLOCK = 1 << 22  # bytes copied at a time
 
 
 class Spool:
-    """Collects tokenised documents in a new file, in order."""
+    """Collects tokenised documents in a new file, in order.
 
-    def __init__(self, file: Path, vocab_size: int) -> None:
+    Attributes: ``lengths`` and ``n_bytes`` of each document, as written and as text;
+    ``total_bytes`` of text so far, the document that is not whole yet included.
+    """
+
+    def __init__(self, file: Path, vocab_size: int, end_of_text: int) -> None:
         self.file = file
         self.dtype = token_dtype(vocab_size)
+        self.end = np.asarray([end_of_text], dtype=self.dtype).tobytes()
         self._stream = file.open("wb")
-        self.lengths, self.n_bytes = array("q"), array("q")  # of each document, as written
+        self.lengths, self.n_bytes = array("q"), array("q")
         self.total_bytes = 0
+        self._length = self._n_bytes = 0  # of the document that is not whole yet
 
     def __len__(self) -> int:
+        """Number of whole documents."""
         return len(self.lengths)
 
-    def add(self, document: TokenDocument) -> None:
-        """Appends a document: its end_of_text and tokens, without the closing end_of_text."""
-        self._stream.write(document.tokens[:-1].astype(self.dtype).tobytes())
-        self.lengths.append(len(document.tokens) - 1)
-        self.n_bytes.append(document.n_bytes)
-        self.total_bytes += document.n_bytes
+    def add(self, piece: TokenPiece) -> None:
+        """Appends a part of a document, the first one after its end_of_text."""
+        if not self._length:
+            self._stream.write(self.end)
+            self._length = 1
+        self._stream.write(piece.tokens.astype(self.dtype).tobytes())
+        self._length += len(piece.tokens)
+        self._n_bytes += piece.n_bytes
+        self.total_bytes += piece.n_bytes
+        if not piece.more:
+            self.lengths.append(self._length)
+            self.n_bytes.append(self._n_bytes)
+            self._length = self._n_bytes = 0
 
     def close(self) -> None:
         """Writes what is buffered. Safe to call twice."""
         self._stream.close()
 
 
-def write_splits(
-    folder: Path, spool: Spool, splits: NDArray[np.uint8], *, end_of_text: int
-) -> dict[str, SplitRecord]:
+def write_splits(folder: Path, spool: Spool, splits: NDArray[np.uint8]) -> dict[str, SplitRecord]:
     """Deals the documents of a closed spool out to ``<split>.bin``; removes the spool.
 
     Args: splits (documents,): index into `SPLITS` of each document.
     Returns: the record of each split that has documents.
     """
-    tokens = np.memmap(spool.file, dtype=spool.dtype, mode="r")
     lengths, n_bytes = (np.asarray(x, np.int64) for x in (spool.lengths, spool.n_bytes))
     ends = np.cumsum(lengths)
     records = {}
@@ -63,11 +75,11 @@ def write_splits(
         breaks = np.flatnonzero(np.diff(chosen) != 1) + 1
         first = chosen[np.concatenate([[0], breaks])]
         last = chosen[np.concatenate([breaks - 1, [len(chosen) - 1]])]
-        with tokens_file(folder, split).open("wb") as stream:
+        width = spool.dtype.itemsize
+        with spool.file.open("rb") as tokens, tokens_file(folder, split).open("wb") as stream:
             for start, end in zip(ends[first] - lengths[first], ends[last], strict=True):
-                for at in range(int(start), int(end), _BLOCK):
-                    stream.write(tokens[at : min(at + _BLOCK, end)].tobytes())
-            stream.write(np.asarray([end_of_text], dtype=spool.dtype).tobytes())
+                _copy(tokens, int(start) * width, int(end) * width, stream)
+            stream.write(spool.end)
         table = np.empty((len(chosen), 2), dtype="<i8")
         table[:, 0] = np.cumsum(lengths[chosen]) - lengths[chosen]
         table[:, 1] = n_bytes[chosen]
@@ -80,9 +92,15 @@ def write_splits(
             bytes=int(n_bytes[chosen].sum()),
             sha256={file.name: sha256_of(file) for file in files},
         )
-    del tokens  # an open map would keep the spool from being removed on Windows
     spool.file.unlink()
     return records
+
+
+def _copy(source: IO[bytes], start: int, end: int, target: IO[bytes]) -> None:
+    # Not through a memory map: its pages would count as memory of the process.
+    source.seek(start)
+    for at in range(start, end, _BLOCK):
+        target.write(source.read(min(_BLOCK, end - at)))
 
 
 def check_fractions(validation: float, test: float) -> None:

@@ -63,6 +63,19 @@ class Tokenizer(Protocol):
         ...
 
 
+@runtime_checkable
+class Cuttable(Protocol):
+    """What a tokenizer offers that need not have a long text whole."""
+
+    def last_cut(self, text: str) -> int:
+        """Where to cut ``text``, a part of a longer one, as late as can be; 0 is nowhere.
+
+        The tokens of what is before and after the cut are then those of the longer text, whatever
+        comes before and after ``text``.
+        """
+        ...
+
+
 class BytesTokenizer:
     """UTF-8 bytes as tokens: ids 0 ... 255 are byte values and 256 is end_of_text."""
 
@@ -73,6 +86,9 @@ class BytesTokenizer:
 
     def encode(self, text: str) -> NDArray[np.int64]:
         return np.frombuffer(utf8(text), dtype=np.uint8).astype(np.int64)
+
+    def last_cut(self, text: str) -> int:
+        return len(text)
 
     def decode(self, ids: Iterable[int]) -> str:
         values = token_ids("decode", ids, self.vocab_size)

@@ -1,8 +1,12 @@
 """UTF-8 in and out, with messages that say where it went wrong."""
 
+import codecs
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hyena.arguments import shown
+
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_text(file: Path) -> str:
@@ -16,8 +20,30 @@ def decode_utf8(data: bytes, name: str, offset: int = 0) -> str:
     ``offset`` is where ``data`` starts in the thing that ``name`` names, in bytes. A byte order
     mark at its beginning is no part of the text.
     """
+    text, _ = _decode(data, name, offset, final=True)
+    return text.removeprefix("" if offset else _BYTE_ORDER_MARK)
+
+
+def decode_blocks(blocks: Iterable[bytes], name: str) -> Iterator[str]:
+    """The text of what comes in blocks, any of which may end within a character.
+
+    Raises ValueError as `decode_utf8` does of the whole.
+    """
+    data, offset, begins = b"", 0, True
+    for block in blocks:
+        data += block
+        text, used = _decode(data, name, offset, final=False)
+        data, offset = data[used:], offset + used
+        if text:
+            yield text.removeprefix(_BYTE_ORDER_MARK) if begins else text
+            begins = False
+    _decode(data, name, offset, final=True)
+
+
+def _decode(data: bytes, name: str, offset: int, *, final: bool) -> tuple[str, int]:
+    """The text, and the bytes that it took: unless ``final``, all but a character cut in two."""
     try:
-        return data.decode("utf-8").removeprefix("" if offset else "\ufeff")
+        return codecs.utf_8_decode(data, "strict", final)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{name} is not UTF-8 text: byte 0x{data[error.start]:02x} at offset "
