@@ -10,8 +10,9 @@ from torch import nn
 
 from hyena.data import BytesTokenizer, Document, tokenize
 from hyena.evaluation import evaluate, sliding_windows
-from hyena.model import LanguageModel, ModelConfig
+from hyena.model import LanguageModel, ModelConfig, language_model
 from hyena.model.config import MIXERS
+from hyena.model.linear_cross_entropy import linear_cross_entropy
 
 V = 7
 END = V - 1
@@ -41,6 +42,11 @@ class Counting:
         logits = torch.full((*ids.shape, V), -50.0, dtype=torch.float64)
         logits[:, torch.arange(ids.shape[1]), positions] = 0.0
         return logits
+
+
+def small_language_model():
+    config = ModelConfig(vocab_size=V, width=8, layers=1, max_length=8, initial="pytorch")
+    return LanguageModel(config, generator=torch.Generator().manual_seed(0)).double().eval()
 
 
 def documents(lengths, seed=0):
@@ -114,6 +120,41 @@ def test_windows_of_one_length_run_together_and_none_is_padded():
     model = Bigram()
     evaluate(model, documents([9, 2, 3, 9, 2]), length=5, stride=5, batch=2)
     assert model.calls == [(2, 5), (2, 5), (2, 3), (1, 4)]
+
+
+@pytest.mark.parametrize("rows", [3, 1000])
+def test_a_language_model_makes_no_logits_of_what_is_not_scored(rows, monkeypatch):
+    model, scored = small_language_model(), []
+
+    def spy(x, weight, targets, reduction):
+        scored.append(int((targets >= 0).sum()))
+        room = rows * V * 16
+        return linear_cross_entropy(x, weight, targets, reduction=reduction, slice_bytes=room)
+
+    options = {"length": 8, "stride": 3, "batch": 2}
+    expected = evaluate(lambda ids: model(ids), documents([30, 5]), **options)
+    monkeypatch.setattr(language_model, "linear_cross_entropy", spy)
+    monkeypatch.delattr(LanguageModel, "_head")
+    found = evaluate(model, documents([30, 5]), **options)
+    assert found.loss_nats_per_token == pytest.approx(expected.loss_nats_per_token, rel=1e-12)
+    assert sum(scored) == found.tokens == 37
+
+
+def test_what_is_done_to_the_logits_of_a_language_model_counts():
+    class Cooler(LanguageModel):
+        def forward(self, ids, **options):
+            return super().forward(ids, **options) / 2
+
+    model = small_language_model()
+    cooler = Cooler(model.config).double()
+    cooler.load_state_dict(model.state_dict())
+    options = {"length": 8, "stride": 3}
+    plain = evaluate(model, documents([30]), **options).loss_nats_per_token
+    expected = evaluate(lambda ids: model(ids) / 2, documents([30]), **options).loss_nats_per_token
+    assert abs(plain - expected) > 1e-3
+    assert evaluate(cooler, documents([30]), **options).loss_nats_per_token == expected
+    model.register_forward_hook(lambda module, inputs, logits: logits / 2)
+    assert evaluate(model, documents([30]), **options).loss_nats_per_token == expected
 
 
 def test_of_many_lengths_few_windows_wait():

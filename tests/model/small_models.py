@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
 
@@ -43,6 +43,25 @@ def small_model(
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.add_(0.3 * noise.to(dtype))
     return model.eval()
+
+
+class LowRank(nn.Module):
+    """An embedding with an adapter, as LoRA has it, not merged."""
+
+    def __init__(self, base: nn.Embedding) -> None:
+        super().__init__()
+        self.base = base
+        dtype = base.weight.dtype
+        self.a = nn.Parameter(0.3 * torch.randn(3, base.num_embeddings, dtype=dtype))
+        self.b = nn.Parameter(0.3 * torch.randn(base.embedding_dim, 3, dtype=dtype))
+
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        y: Tensor = self.base(ids) + nn.functional.embedding(ids, self.a.t()) @ self.b.t()
+        return y
 
 
 def tokens(*shape: int, seed: int = 0) -> Tensor:

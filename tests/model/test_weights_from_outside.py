@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from comparison import assert_close
-from small_models import small_model, tokens
+from small_models import LowRank, small_model, tokens
 from torch import Tensor, nn
 
 from hyena.mixers.state import MixerState
@@ -380,25 +380,6 @@ def test_norms_of_another_kind(which: str, dtype: torch.dtype) -> None:
         tolerance = 2e-5 if dtype == torch.float32 else 5e-2
         assert_close(continued(model, ids, 5), logits, tolerance)
     model(ids).square().mean().backward()
-
-
-class LowRank(nn.Module):
-    """An embedding with an adapter, as LoRA has it, not merged."""
-
-    def __init__(self, base: nn.Embedding) -> None:
-        super().__init__()
-        self.base = base
-        dtype = base.weight.dtype
-        self.a = nn.Parameter(0.3 * torch.randn(3, base.num_embeddings, dtype=dtype))
-        self.b = nn.Parameter(0.3 * torch.randn(base.embedding_dim, 3, dtype=dtype))
-
-    @property
-    def weight(self) -> Tensor:
-        return self.base.weight
-
-    def forward(self, ids: Tensor) -> Tensor:
-        y: Tensor = self.base(ids) + nn.functional.embedding(ids, self.a.t()) @ self.b.t()
-        return y
 
 
 def test_an_adapter_of_the_embedding_is_one_of_the_head_too() -> None:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from hyena.arguments import check_whole, shown
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.ops.arguments import checked_device
+from hyena.ops.observed import is_hooked
 
 # B batch, L length of its windows, V vocabulary.
 
@@ -22,6 +23,7 @@ Model = Callable[..., Tensor]
 """``model(ids (B, L) int64) -> logits (B, L, V)``."""
 
 _WAITING = 64  # windows for each of a batch that wait for others of their length
+_NO_TARGET = -100  # of a position that is not scored
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def evaluate(
     and without gradients; its mode is restored.
 
     Args:
-        model: ``model(ids) -> logits``; a `LanguageModel`, or any callable.
+        model: ``model(ids) -> logits``; a `LanguageModel`, which makes only the logits that are
+            scored, and not all of a long window at once; or any callable.
         documents: pairs of tokens (end_of_text, the document's tokens, end_of_text) and the UTF-8
             bytes of its text, such as ``open_tokens(...).documents()`` or ``tokenize(...)``.
         length: most inputs of a window, 1 or more.
@@ -231,13 +234,30 @@ def _of_one_length(items: Iterable[_Item], batch: int) -> Iterator[list[_Item]]:
     yield from waiting.values()
 
 
-def _score(model: Model, items: list[_Item], device: torch.device) -> float:
+def _score(model: Any, items: list[_Item], device: torch.device) -> float:
     """Negative log-likelihood in nats of the scored targets of items of one length."""
     tokens = torch.from_numpy(np.stack([item.tokens for item in items]))
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     scored = torch.arange(inputs.shape[1]) >= torch.tensor([[i.score_from] for i in items])
-    logits = model(inputs.to(device))  # (B, L, V)
-    wanted = targets[scored]
+    if _has_losses(model):
+        losses = model.token_losses(inputs.to(device), targets.masked_fill(~scored, _NO_TARGET))
+    else:
+        losses = _losses(model(inputs.to(device)), targets[scored], scored.to(device))
+    # Sums in float64 on the CPU: MPS has no float64.
+    total = float(losses.cpu().double().sum())
+    if math.isnan(total):  # an infinite loss is that of a model which rules a target out
+        raise ValueError("evaluate: the model's logits are not finite; its weights may be damaged")
+    return total
+
+
+def _has_losses(model: Any) -> bool:
+    """Whether a model has a way to losses without all logits, and its call does nothing else: a
+    subclass or a wrapper may have a forward of its own, and hooks may change logits."""
+    return "token_losses" in vars(type(model)) and not is_hooked(model)
+
+
+def _losses(logits: Tensor, wanted: Tensor, scored: Tensor) -> Tensor:
+    """Of the targets wanted where logits (B, L, V) are scored, (B, L) bool."""
     vocabulary = logits.shape[-1]
     if int(wanted.max()) >= vocabulary:
         raise ValueError(
@@ -245,15 +265,10 @@ def _score(model: Model, items: list[_Item], device: torch.device) -> float:
             f"{vocabulary}; was the text prepared with another tokenizer?"
         )
     # Only the scored rows are widened: the whole (B, L, V) in float32 can be gigabytes.
-    chosen = logits[scored.to(device)]
+    chosen = logits[scored]
     if chosen.dtype in (torch.float16, torch.bfloat16):
         chosen = chosen.float()
-    losses = F.cross_entropy(chosen, wanted.to(device), reduction="none")
-    # Sums in float64 on the CPU: MPS has no float64.
-    total = float(losses.cpu().double().sum())
-    if math.isnan(total):  # an infinite loss is that of a model which rules a target out
-        raise ValueError("evaluate: the model's logits are not finite; its weights may be damaged")
-    return total
+    return F.cross_entropy(chosen, wanted.to(chosen.device), reduction="none")
 
 
 def _device_of(model: Model) -> torch.device:

@@ -22,6 +22,7 @@ from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
 from hyena.model.initialization import initialize
+from hyena.model.linear_cross_entropy import IGNORE, linear_cross_entropy
 from hyena.model.saved import write_model
 from hyena.ops import Segments
 from hyena.ops.arguments import check_tensor, placement
@@ -76,24 +77,56 @@ class LanguageModel(nn.Module):
         mask: Tensor | None = None,
         document_ids: Tensor | Segments | None = None,
         cu_seqlens: Tensor | None = None,
+        targets: Tensor | None = None,
     ) -> Tensor:
-        """Logits of the token after each position.
+        """Logits of the token after each position, or with ``targets`` the loss in nats a token.
+
+        The loss is `torch.nn.functional.cross_entropy` of the logits, and so are its gradients, but
+        long inputs never take the memory of all logits.
 
         Args:
             input_ids: (B, L) int64 or int32 in 0 … V−1.
             mask: (B, L) bool, True at real tokens; padding on the left or right.
             document_ids, cu_seqlens: packed documents, see `hyena.HyenaOperator.forward`.
+            targets: (B, L) int64 or int32, the token after each position, −100 where none counts.
 
-        Returns: (B, L, V).
-        Raises: ValueError on bad shapes or ids, or on a length that the policy refuses.
+        Returns: (B, L, V), or the mean loss over the targets, a scalar: float64 for float64
+            parameters and float32 otherwise, nan if there is no target.
+        Raises: ValueError on bad shapes, ids or targets, or on a length that the policy refuses.
         """
         x, segments = self._enter(input_ids, mask, document_ids, cu_seqlens)
+        if targets is not None:
+            self._check_targets(targets, input_ids)
         for block in self.blocks:
             if self.activation_checkpointing and self.training:
                 x = checkpoint(block, x, mask, segments, use_reentrant=False)
             else:
                 x = block(x, mask, segments)
-        return self._head(x)
+        if targets is None:
+            return self._head(x)
+        x, weight = self._before_head(x)
+        return linear_cross_entropy(x, weight, targets.to(x.device, torch.int64))
+
+    @torch.no_grad()
+    def token_losses(self, input_ids: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each target in nats, without gradients.
+
+        The head is spared the positions without one, and never has all logits of a long input.
+
+        Args:
+            input_ids, targets: (B, L), see `forward`; targets may be on another device.
+
+        Returns: (B, L), 0 where there is no target; float64 for float64 parameters and float32
+            otherwise.
+        Raises: ValueError as `forward`.
+        """
+        x, segments = self._enter(input_ids, None, None, None)
+        self._check_targets(targets, input_ids)
+        for block in self.blocks:
+            x = block(x, None, segments)
+        x, weight = self._before_head(x)
+        targets = targets.to(x.device, torch.int64)
+        return linear_cross_entropy(x, weight, targets, reduction="none")
 
     def prefill(
         self,
@@ -242,8 +275,12 @@ class LanguageModel(nn.Module):
         return x.to(torch.promote_types(x.dtype, torch.float32))
 
     def _head(self, x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = F.linear) -> Tensor:
+        return product(*self._before_head(x))
+
+    def _before_head(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head multiplies: x after the norm, and its weight (V, D)."""
         weight = self._head_weight(x.device)
-        return product(normalize(self.norm, x, self.embedding).to(weight.dtype), weight)
+        return normalize(self.norm, x, self.embedding).to(weight.dtype), weight
 
     def _head_weight(self, device: torch.device) -> Tensor:
         """The rows that the embedding gives, (V, D): an adapter around it counts here too."""
@@ -261,13 +298,20 @@ class LanguageModel(nn.Module):
                 f"LanguageModel: expected int64 input_ids {shape}, got "
                 f"{tuple(input_ids.shape)} of {input_ids.dtype}"
             )
-        if (
-            input_ids.device.type == "cpu"
-            and input_ids.numel()
-            and not compiling()
-            and not mapped(input_ids)
-        ):
-            low, high = _range(input_ids)
+        self._check_vocabulary(input_ids)
+
+    def _check_targets(self, targets: Tensor, input_ids: Tensor) -> None:
+        check_tensor("LanguageModel", "targets", targets)
+        if targets.shape != input_ids.shape or targets.dtype not in (torch.int64, torch.int32):
+            raise ValueError(
+                f"LanguageModel: expected int64 targets {tuple(input_ids.shape)} like input_ids, "
+                f"got {tuple(targets.shape)} of {targets.dtype}"
+            )
+        self._check_vocabulary(targets.where(targets != IGNORE, 0))
+
+    def _check_vocabulary(self, ids: Tensor) -> None:
+        if ids.device.type == "cpu" and ids.numel() and not compiling() and not mapped(ids):
+            low, high = _range(ids)
             if low < 0 or high >= self.config.vocab_size:
                 raise ValueError(
                     f"LanguageModel: token id {low if low < 0 else high} is outside the vocabulary "
