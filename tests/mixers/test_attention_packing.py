@@ -49,24 +49,31 @@ def holes(shape: tuple[int, int]) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(5)) < 0.6
 
 
-CASES: dict[str, Case] = {
-    "padding on the left": (padding(37, (1, 37), (0, 37), (30, 37)), None),
-    "padding on the right": (padding(37, (0, 36), (0, 1), (0, 37)), None),
-    "padding on both sides": (padding(37, (3, 20), (4, 37), (0, 35)), None),
-    "a row of padding": (padding(37, (0, 0), (5, 36)), None),
-    "padding within": (holes((3, 37)), None),
-    "no padding": (padding(37, (0, 37), (0, 37)), None),
-    "one row": (padding(37, (1, 37)), None),
-    "odd documents": (None, ids([17, 3, 17], [5, 21, 11], [37])),
-    "one token each": (None, ids([1] * 37, [1] * 37)),
-    "some of one token": (None, ids([1, 35, 1], [1, 1, 35])),
-    "every length": (None, ids([*range(1, 41)], [*range(40, 0, -1)])),
-    "documents and padding": (padding(37, (2, 37), (0, 30)), ids([17, 3, 17], [5, 21, 11])),
-    "documents and padding within": (holes((2, 37)), ids([17, 3, 17], [5, 21, 11])),
-    "documents of padding": (padding(37, (20, 37), (0, 5)), ids([17, 3, 17], [5, 21, 11])),
-    "documents and no padding": (padding(37, (0, 37), (0, 37)), ids([17, 3, 17], [5, 21, 11])),
+CASES: dict[str, Callable[[], Case]] = {
+    "padding on the left": lambda: (padding(37, (1, 37), (0, 37), (30, 37)), None),
+    "padding on the right": lambda: (padding(37, (0, 36), (0, 1), (0, 37)), None),
+    "padding on both sides": lambda: (padding(37, (3, 20), (4, 37), (0, 35)), None),
+    "a row of padding": lambda: (padding(37, (0, 0), (5, 36)), None),
+    "padding within": lambda: (holes((3, 37)), None),
+    "no padding": lambda: (padding(37, (0, 37), (0, 37)), None),
+    "one row": lambda: (padding(37, (1, 37)), None),
+    "odd documents": lambda: (None, ids([17, 3, 17], [5, 21, 11], [37])),
+    "one token each": lambda: (None, ids([1] * 37, [1] * 37)),
+    "some of one token": lambda: (None, ids([1, 35, 1], [1, 1, 35])),
+    "every length": lambda: (None, ids([*range(1, 41)], [*range(40, 0, -1)])),
+    "documents and padding": lambda: (padding(37, (2, 37), (0, 30)), ids([17, 3, 17], [5, 21, 11])),
+    "documents and padding within": lambda: (holes((2, 37)), ids([17, 3, 17], [5, 21, 11])),
+    "documents of padding": lambda: (padding(37, (20, 37), (0, 5)), ids([17, 3, 17], [5, 21, 11])),
+    "documents and no padding": lambda: (
+        padding(37, (0, 37), (0, 37)),
+        ids([17, 3, 17], [5, 21, 11]),
+    ),
 }
-each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]()
 
 
 def shape_of(case: Case) -> tuple[int, int]:
@@ -108,7 +115,6 @@ def packed(op: CausalSelfAttention, case: Case) -> Callable[[Tensor], Tensor]:
     return lambda u: at_real(case, op(u, mask=mask, document_ids=documents))
 
 
-@each_case
 def test_as_under_a_mask_with_every_gradient(case: Case, generator: torch.Generator) -> None:
     op, u = make(), drawn(case, generator)
     expected = with_module_gradients(op, masked(op, case), u)
@@ -117,7 +123,6 @@ def test_as_under_a_mask_with_every_gradient(case: Case, generator: torch.Genera
         assert_close(packed(op.eval(), case)(u), expected[0], 1e-12)
 
 
-@each_case
 def test_padding_is_finite_and_has_no_gradient(case: Case, generator: torch.Generator) -> None:
     mask, documents = case
     if mask is None:
@@ -132,7 +137,6 @@ def test_padding_is_finite_and_has_no_gradient(case: Case, generator: torch.Gene
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # of PyTorch's kernel
-@each_case
 def test_where_lengths_cannot_be_read_it_is_the_same(
     case: Case, generator: torch.Generator
 ) -> None:
@@ -169,7 +173,7 @@ def test_an_empty_batch(shape: tuple[int, int]) -> None:
 
 
 def test_dropout_is_of_training_alone(generator: torch.Generator) -> None:
-    case = CASES["documents and padding"]
+    case = CASES["documents and padding"]()
     op, u = make(dropout=0.5), drawn(case, generator)
     plain = make()
     plain.load_state_dict(op.state_dict())
