@@ -83,6 +83,17 @@ def test_names_of_fasta_records_end_at_white_space_and_repeated_ones_are_said(tm
         ("x.json", b'[{"text": "a"},\n1', r"x\.json is not JSON: .* at line 2 column 2"),
         ("x.json", b'{\n"text": "a"\n}', r"x\.json line 1 is not JSON: .* at column 2"),
         ("x.csv", b"id,body\n1,a\n", r"x\.csv has no column 'text'; it has 'id', 'body': name"),
+        (
+            "x.csv",
+            b"id,text\n1,a, b\n",
+            r"x\.csv line 2: expected 2 cells as the first line has, got 3",
+        ),
+        ("x.tsv", b"text\na\tb\n", r"x\.tsv line 2: expected 1 cells .* holds a tab"),
+        (
+            "x.csv",
+            b"text,text\na,b\n",
+            r"x\.csv: expected one column 'text', got 2; rename all but",
+        ),
         ("x.csv", b'id,text\n1,"a\n', r"x\.csv after line 1: no row of a table: unexpected end"),
     ],
 )

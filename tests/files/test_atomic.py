@@ -102,3 +102,10 @@ def test_files_that_belong_together_are_all_old_or_all_new(tmp_path: Path) -> No
         atomic.write_files(tmp_path / "new" / "folder", {**both, "b": fail, "c": fail})
     found = {path.name: path.read_text() for path in (tmp_path / "new" / "folder").iterdir()}
     assert found == {"a": "old", "b": "old"}
+
+
+def test_of_a_link_to_a_folder_the_link_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    atomic.remove_folder(tmp_path / "link")
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]

@@ -357,6 +357,12 @@ def test_interpolation_needs_one_length_for_all(generator: torch.Generator) -> N
 # Messages.
 
 
+@pytest.mark.parametrize("filter", ["hyena", 3, HyenaFilter, torch.nn.Conv1d(1, 1, 1)])
+def test_what_is_no_filter_is_refused(filter: Any) -> None:
+    with pytest.raises(TypeError, match=r"^HyenaOperator: expected as filter a HyenaFilter or a L"):
+        HyenaOperator(D, M, filter=filter)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

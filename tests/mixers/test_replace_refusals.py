@@ -1,9 +1,12 @@
 """What replace_attention refuses to replace."""
 
+from typing import Any
+
 import pytest
 from encoders_with_hyena import HEADS, LENGTH, WIDTH, encoder, refuses, swapped
 from torch import nn
 
+from hyena.filters import HyenaFilter
 from hyena.mixers import CausalSelfAttention, HyenaOperator
 from hyena.mixers.replacing.replace import replace_attention
 
@@ -102,3 +105,14 @@ def test_settings_that_the_operator_refuses_replace_nothing() -> None:
     with refuses("HyenaOperator: expected order ≥ 2, got 1"):
         replace_attention(model, LENGTH, causal=True, order=1)
     assert isinstance(model.layers[0].self_attn, nn.MultiheadAttention)
+
+
+@pytest.mark.parametrize("make", [HyenaFilter, HyenaFilter(WIDTH, LENGTH), "hyena", lambda w: None])
+def test_a_filter_is_made_by_a_function_of_the_width(make: Any) -> None:
+    with pytest.raises(TypeError, match=r"^replace_attention: expected as filter a function that"):
+        replace_attention(encoder(), LENGTH, causal=True, filter=make)
+
+
+def test_a_model_is_a_module() -> None:
+    with pytest.raises(TypeError, match=r"^replace_attention: expected a module as model, got 'x'"):
+        replace_attention("x", LENGTH, causal=True)  # type: ignore[arg-type]

@@ -170,13 +170,25 @@ def _table(texts: Iterable[str], shown: str, field: str, delimiter: str) -> Iter
     rows = csv.DictReader(texts, delimiter=delimiter, strict=True)
     try:
         columns = list(rows.fieldnames or [])
+        if columns.count(field) > 1:
+            raise ValueError(
+                f"{shown}: expected one column {field!r}, got {columns.count(field)}; rename all "
+                "but the one that holds the text"
+            )
         if columns and field not in columns:
             raise ValueError(
                 f"{shown} has no column {field!r}; it has {', '.join(map(repr, columns)):.200}: "
                 "name the one that holds the text as field"
             )
         for record in rows:
-            yield row(record, field, f"{shown} line {rows.line_num}")
+            where = f"{shown} line {rows.line_num}"
+            if None in record:  # the cells that have no column, such as text after a bare comma
+                raise ValueError(
+                    f"{where}: expected {len(columns)} cells as the first line has, got "
+                    f"{len(columns) + len(record[None])}; put quotes around text that holds "
+                    f"{'a tab' if delimiter == chr(9) else 'commas'}"
+                )
+            yield row(record, field, where)
     except csv.Error as error:
         raise ValueError(
             f"{shown} after line {rows.line_num}: no row of a table: {error}"

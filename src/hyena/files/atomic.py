@@ -165,10 +165,11 @@ def _sibling(directory: Path, what: str) -> Path:
 
 
 def remove_folder(path: Path) -> None:
-    """Removes a folder so that a half-removed one never bears its name."""
+    """Removes a folder so that a half-removed one never bears its name; of a link to one, the
+    link."""
     doomed = path.with_name(path.name + TEMPORARY)
     os.rename(path, doomed)
-    shutil.rmtree(doomed)
+    remove(doomed)
 
 
 def remove_temporary(folder: Path, *names: str) -> None:

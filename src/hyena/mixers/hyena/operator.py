@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.arguments import LONGEST
+from hyena.arguments import LONGEST, shown
 from hyena.filters import HyenaFilter, LengthPolicy, LongFilter
 from hyena.filters.cache import clear_cache
 from hyena.filters.flops import block_causal_convolution, convolution
@@ -83,8 +83,8 @@ class HyenaOperator(Mixer):
         backend: of the long convolutions, see `hyena.ops.long_conv`.
         device, dtype: of the parameters.
 
-    Raises: ValueError on settings that do not fit together; RuntimeError if ``backend`` is "native"
-        and that is not built.
+    Raises: TypeError on a filter that is none; ValueError on settings that do not fit together;
+        RuntimeError if ``backend`` is "native" and that is not built.
     """
 
     def __init__(
@@ -138,6 +138,11 @@ class HyenaOperator(Mixer):
             raise ValueError(
                 "HyenaOperator: length_policy belongs to the filter; give it to the filter's "
                 "constructor when you pass filter="
+            )
+        if not isinstance(filter, HyenaFilter | LongFilter):
+            raise TypeError(
+                "HyenaOperator: expected as filter a HyenaFilter or a LongFilter, got "
+                f"{shown(filter)}"
             )
         got = (filter.channels, filter.filters, filter.max_length, filter.bidirectional)
         if got != sizes:

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from hyena.filters import HyenaFilter, LengthPolicy
+from hyena.arguments import shown
+from hyena.filters import HyenaFilter, LengthPolicy, LongFilter
 from hyena.mixers.attention import CausalSelfAttention
 from hyena.mixers.hyena import HyenaOperator
 from hyena.mixers.replacing.multihead import MultiheadAttentionAdapter
@@ -63,11 +64,14 @@ def replace_attention(
             default is all.
 
     Returns: the qualified names of the replaced modules, in the order of the model.
-    Raises: ValueError if nothing was found to replace, if ``model`` itself is an attention module,
+    Raises: TypeError on a model that is no module, or a filter that is no function of the width;
+        ValueError if nothing was found to replace, if ``model`` itself is an attention module,
         if a module attends in a way that Hyena does not (``kdim``, ``vdim``, ``add_bias_kv``,
         ``add_zero_attn``, a subclass with a forward of its own, a `CausalSelfAttention` with
         ``causal=False``), or on settings that `HyenaOperator` refuses.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"replace_attention: expected a module as model, got {shown(model)}")
     if isinstance(model, _Attention):
         raise ValueError(
             f"replace_attention: the model itself is a {type(model).__name__}, which cannot be "
@@ -94,7 +98,7 @@ def replace_attention(
             dropout=module.dropout if dropout is None else dropout,
             bidirectional=not causal,
             length_policy=length_policy,
-            filter=None if filter is None else filter(width).to(**place),
+            filter=None if filter is None else _filter(filter, width).to(**place),
             backend=backend,
             **place,
         )
@@ -110,6 +114,17 @@ def replace_attention(
         ):
             encoder.use_nested_tensor = False
     return list(chosen)
+
+
+def _filter(make: Any, width: int) -> HyenaFilter | LongFilter:
+    function = callable(make) and not isinstance(make, nn.Module | type)
+    made = make(width) if function else make
+    if not (function and isinstance(made, HyenaFilter | LongFilter)):
+        raise TypeError(
+            "replace_attention: expected as filter a function that makes one for a width, such as "
+            f"lambda width: HyenaFilter(width, 1024), got {shown(made)}"
+        )
+    return made
 
 
 def _self_attention(model: nn.Module) -> dict[str, _Attention]:
