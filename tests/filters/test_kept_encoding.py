@@ -10,7 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hyena.filters import HyenaFilter
-from hyena.filters.encoding import Grid, KeptEncoding, encode
+from hyena.filters.encoding import Grid, KeptEncoding, encode, positions
 
 GRID = Grid(300, 1.0, False, 4096, 5, torch.float32, torch.device("cpu"))
 PARAMETER = torch.nn.Parameter(torch.ones(1))
@@ -19,11 +19,11 @@ PARAMETER = torch.nn.Parameter(torch.ones(1))
 def test_one_for_all_and_freed_with_the_last() -> None:
     a, b = KeptEncoding(), KeptEncoding()
     first = a.get(GRID, PARAMETER)
-    assert b.get(GRID, PARAMETER)[0] is first[0]
-    assert torch.equal(first[0], encode(GRID)[0])
+    assert b.get(GRID, PARAMETER) is first
+    assert torch.equal(first, encode(positions(GRID), GRID))
     a.get(GRID._replace(length=7), PARAMETER)
-    assert a.get(GRID, PARAMETER)[0] is first[0]  # b has it still
-    left = weakref.ref(first[0])
+    assert a.get(GRID, PARAMETER) is first  # b has it still
+    left = weakref.ref(first)
     del a, b, first
     gc.collect()
     assert left() is None
@@ -42,9 +42,9 @@ def test_every_setting_counts() -> None:
     for name, value in changes.items():
         kept.get(GRID, PARAMETER)
         changed = GRID._replace(**{name: value})
-        for got, expected in zip(kept.get(changed, PARAMETER), encode(changed), strict=True):
-            assert got.dtype == expected.dtype
-            assert torch.equal(got, expected)
+        got, expected = kept.get(changed, PARAMETER), encode(positions(changed), changed)
+        assert got.dtype == expected.dtype
+        assert torch.equal(got, expected)
 
 
 def test_not_part_of_the_filter() -> None:

@@ -94,11 +94,15 @@ class DiagonalSSM(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """The impulse responses at lags 0 … length − 1: (F, D, length)."""
+        return self.of_channels(length, slice(None))
+
+    def of_channels(self, length: int, channels: slice) -> Tensor:
+        """The impulse responses (F, d, length) of a range of the channels."""
         check_size("DiagonalSSM", "length", length, 1)
         with without_autocast(self.log_step):
-            exponent, weight = self._discrete()
+            exponent, weight = self._discrete(channels)
             h = sum_of_exponentials(weight.flatten(0, 1), exponent.flatten(0, 1), length)
-        return h.view(self.filters, self.channels, length)
+        return h.view(self.filters, -1, length)
 
     def recurrence(self) -> tuple[Tensor, Tensor]:
         """What taps[t] = 2 Re Σ weight · decay^t is made of: decay and weight, (F, D, n/2) complex.
@@ -135,12 +139,14 @@ class DiagonalSSM(nn.Module):
     def extra_repr(self) -> str:
         return f"channels={self.channels}, filters={self.filters}, state={self.state}"
 
-    def _discrete(self) -> tuple[Tensor, Tensor]:
+    def _discrete(self, channels: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """log(decay) and weight of the recurrence."""
+        parameters = self.log_step, self.log_decay, self.frequency, self.weight
         dtype = wide(self.log_step.dtype)
-        pole = torch.complex(-self.log_decay.to(dtype).exp(), self.frequency.to(dtype))
-        exponent = self.log_step.to(dtype).exp()[..., None] * pole
-        weight = torch.view_as_complex(self.weight.to(dtype).contiguous())
+        log_step, log_decay, frequency, weight = (p[:, channels].to(dtype) for p in parameters)
+        pole = torch.complex(-log_decay.exp(), frequency)
+        exponent = log_step.exp()[..., None] * pole
+        weight = torch.view_as_complex(weight.contiguous())
         return exponent, weight * torch.expm1(exponent) / pole
 
 

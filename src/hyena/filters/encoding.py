@@ -7,7 +7,10 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+from hyena.filters.parts import by_parts, parts
 from hyena.ops.observed import observer
+
+KEPT_BYTES = 1 << 26  # of the encoding of one length; 500,000 positions of 33 float32
 
 
 class Grid(NamedTuple):
@@ -21,15 +24,31 @@ class Grid(NamedTuple):
     dtype: torch.dtype
     device: torch.device
 
+    @property
+    def kept(self) -> bool:
+        """Whether the encoding is small enough to be kept; else it is made part by part."""
+        lags = 2 * self.length - 1 if self.bidirectional else self.length
+        return self.emb_dim * lags * self.dtype.itemsize <= KEPT_BYTES
 
-def encode(grid: Grid) -> tuple[Tensor, Tensor]:
-    """Encoding (emb_dim, positions) and time (positions,)."""
-    n = _positions(grid)
-    time = n / max(grid.max_length - 1, 1)
+
+def positions(grid: Grid) -> Tensor:
+    """0 … L − 1, or −(L−1) … L − 1 if bidirectional, scaled."""
+    start = 1 - grid.length if grid.bidirectional else 0
+    n = torch.arange(start, grid.length, device=grid.device).to(grid.dtype)
+    return n if grid.scale == 1.0 else n * grid.scale
+
+
+def encode(n: Tensor, grid: Grid) -> Tensor:
+    """The encoding of positions (P,), any of the grid's: (emb_dim, P), time in row 0."""
     bands = (grid.emb_dim - 1) // 2
     f = torch.linspace(1e-4, bands - 1, bands, dtype=grid.dtype, device=grid.device)
     phase = f[:, None] * (2 * math.pi * n / grid.max_length)
-    return torch.cat([time[None], phase.cos(), -phase.sin()]), time
+    return torch.cat([time_of(n, grid)[None], phase.cos(), -phase.sin()])
+
+
+def time_of(n: Tensor, grid: Grid) -> Tensor:
+    """The time of positions."""
+    return n / max(grid.max_length - 1, 1)
 
 
 def read_table(encoding: Tensor, time: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -41,18 +60,12 @@ def read_table(encoding: Tensor, time: Tensor, grid: Grid) -> tuple[Tensor, Tens
         return encoding[rows].t(), time[rows]
     # Not by `F.interpolate`, whose backward on CUDA adds in another order each time.
     last = encoding.shape[0] - 1
-    place = (_positions(grid) + middle).clamp(0, last)
+    place = (positions(grid) + middle).clamp(0, last)
     low = place.floor().long()
     high = (low + 1).clamp(max=last)
     weight = place - low
     mixed = torch.lerp(encoding[low], encoding[high], weight[:, None])
     return mixed.t(), torch.lerp(time[low], time[high], weight)
-
-
-def _positions(grid: Grid) -> Tensor:
-    start = 1 - grid.length if grid.bidirectional else 0
-    n = torch.arange(start, grid.length, device=grid.device).to(grid.dtype)
-    return n if grid.scale == 1.0 else n * grid.scale
 
 
 _shared: WeakValueDictionary[Grid, Tensor] = WeakValueDictionary()
@@ -69,19 +82,22 @@ class KeptEncoding:
     def __init__(self) -> None:
         self._latest: tuple[Grid, Tensor] | None = None
 
-    def get(self, grid: Grid, parameter: Tensor) -> tuple[Tensor, Tensor]:
-        """What `encode` returns, for use beside ``parameter``."""
-        if grid.device.type != "cpu" or observer((parameter,)) not in ("nobody", "autograd"):
-            return encode(grid)
+    def get(self, grid: Grid, parameter: Tensor) -> Tensor:
+        """What `encode` gives of all positions, for use beside ``parameter``."""
+        unfit = grid.device.type != "cpu" or observer((parameter,)) not in ("nobody", "autograd")
+        if unfit or not grid.kept:
+            return encode(positions(grid), grid)
         latest = self._latest
         if latest is None or latest[0] != grid:
             encoding = _shared.get(grid)
             if encoding is None:  # an ordinary tensor, even if first asked for in inference mode
                 with torch.inference_mode(False), torch.no_grad():
-                    encoding, _ = encode(grid)
+                    n = positions(grid)
+                    slices = parts(n.shape[0], grid.emb_dim, grid.device)
+                    encoding = by_parts(lambda n: encode(n, grid), slices, 1, n)
             latest = self._latest = grid, encoding
             _shared[grid] = encoding
-        return latest[1], latest[1][0]
+        return latest[1]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "KeptEncoding":
         return KeptEncoding()

@@ -52,8 +52,12 @@ class ExplicitTaps(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """The taps of lags 0 … length − 1: (F, D, length)."""
+        return self.of_channels(length, slice(None))
+
+    def of_channels(self, length: int, channels: slice) -> Tensor:
+        """The taps (F, d, length) of a range of the channels."""
         check_size("ExplicitTaps", "length", length, 1)
-        taps = self.weight.to(wide(self.weight.dtype))
+        taps = self.weight[:, channels].to(wide(self.weight.dtype))
         if exporting():  # for any length, of which no program could tell which pads and which crops
             return truncate(F.pad(taps, (0, length)), length)
         return F.pad(taps, (0, length - taps.shape[-1]))

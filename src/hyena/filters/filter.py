@@ -5,7 +5,8 @@ Sizes: D channels, F filters a channel, L length.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,25 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 LengthPolicy = Literal["error", "extrapolate", "interpolate"]
+
+
+class ChannelTaps(NamedTuple):
+    """Taps of the channels of a filter, a range at a time; see `Filter.by_channels`.
+
+    Attributes:
+        make: gives the taps of a slice of the D channels, of these parameters and what is shared.
+        shared: tensors that every range is made of, beside the parameters. Gradients can be taken
+            range by range: of copies of these that are leaves, and at last, with their sums, from
+            these to the parameters.
+    """
+
+    make: Callable[..., Tensor]
+    shared: tuple[Tensor, ...] = ()
+
+    def taps(self, channels: slice, shared: Sequence[Tensor] | None = None) -> Tensor:
+        """(F, d, L), or (F, d, 2L − 1) if bidirectional, made of ``shared`` if that is given."""
+        h: Tensor = self.make(channels, *(self.shared if shared is None else shared))
+        return h
 
 
 class Filter(nn.Module):
@@ -68,6 +88,17 @@ class Filter(nn.Module):
         )
         filter.prepare(room, self, lambda: self.skip)
         return filter
+
+    def by_channels(self, length: int) -> ChannelTaps:
+        """The filters that a call gives, for use by ranges of channels: where it can be, without
+        the memory of all.
+
+        A filter with hooks or layers that are more than their matrices is made whole, and cut.
+
+        Raises: ValueError on a length that the policy refuses.
+        """
+        h: Tensor = self(length)
+        return ChannelTaps(lambda channels, h: h[:, channels], (h,))
 
     @property
     def limit(self) -> int | None:

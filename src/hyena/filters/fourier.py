@@ -66,9 +66,13 @@ class FourierTaps(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """The taps of lags 0 … length − 1: (F, D, length)."""
+        return self.of_channels(length, slice(None))
+
+    def of_channels(self, length: int, channels: slice) -> Tensor:
+        """The taps (F, d, length) of a range of the channels."""
         check_size("FourierTaps", "length", length, 1)
         with without_autocast(self.weight):
-            weight = self.weight.to(wide(self.weight.dtype)).contiguous()
+            weight = self.weight[:, channels].to(wide(self.weight.dtype)).contiguous()
             h = torch.fft.irfft(torch.view_as_complex(weight), n=self.max_length)
             return truncate(h.repeat(1, 1, length // self.max_length + 1), length)
 

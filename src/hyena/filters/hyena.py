@@ -10,13 +10,14 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from hyena.filters.encoding import Grid, KeptEncoding, encode, read_table
-from hyena.filters.filter import Filter, LengthPolicy
+from hyena.filters.encoding import Grid, KeptEncoding, encode, positions, read_table, time_of
+from hyena.filters.filter import ChannelTaps, Filter, LengthPolicy
 from hyena.filters.flops import FilterFlops
-from hyena.filters.network import sine_network, window, windowed
-from hyena.filters.plain import call_in, matrix_of
+from hyena.filters.network import LastLayer, sine_network, window
+from hyena.filters.plain import call_in, is_plain, matrix_of
 from hyena.filters.precision import wide, without_autocast
 from hyena.ops.arguments import DEEPEST, check_numbers, check_sizes, placement
+from hyena.ops.observed import compiling
 
 _LARGE = 1e30  # settings that float32 holds
 _WINDOW_FLOOR = 0.01  # what the window has decayed to at t = slow_decay … fast_decay
@@ -151,9 +152,10 @@ class HyenaFilter(Filter):
         if train_encoding:
             # Narrow dtypes cannot count to max_length: round what was computed, not the positions.
             narrow = self.skip.dtype
-            table, time = encode(self._grid(max_length, 1.0, wide(narrow)))
+            grid = self._grid(max_length, 1.0)
+            table = encode(positions(grid), grid)
             self.encoding = nn.Parameter(table.t().contiguous().to(narrow))  # (positions, emb_dim)
-            self.register_buffer("time", time.to(narrow))
+            self.register_buffer("time", table[0].to(narrow))
         else:
             self.register_parameter("encoding", None)
             self.time = None
@@ -161,9 +163,28 @@ class HyenaFilter(Filter):
 
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length), or (F, D, 2·length − 1)."""
-        scale = self._scale(length)
+        grid = self._grid(length, self._scale(length))
         with without_autocast(self.skip):
-            return self._filters(length, scale)
+            last = self._last_layer(grid)
+            h = self._called(grid) if last is None else last.taps(slice(None))
+            if self.normalized:
+                h = h / h.abs().sum((0, 1), keepdim=True)
+            return h
+
+    def by_channels(self, length: int) -> ChannelTaps:
+        grid = self._grid(length, self._scale(length))
+        with without_autocast(self.skip):
+            last = self._last_layer(grid) if is_plain(self, HyenaFilter) else None
+            if last is None:
+                return super().by_channels(length)
+            norm = [last.norm()] if self.normalized else []
+
+        def taps(channels: slice, x: Tensor, *norm: Tensor) -> Tensor:
+            with without_autocast(self.skip):
+                h = last._replace(x=x).taps(channels)
+                return h / norm[0] if norm else h
+
+        return ChannelTaps(taps, (last.x, *norm))
 
     @property
     def limit(self) -> int | None:
@@ -194,49 +215,51 @@ class HyenaFilter(Filter):
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, emb_dim={self.emb_dim}, bidirectional={self.bidirectional}"
 
-    def _grid(self, length: int, scale: float, dtype: torch.dtype) -> Grid:
+    def _grid(self, length: int, scale: float) -> Grid:
         sizes = (length, scale, self.bidirectional, self.max_length, self.emb_dim)
-        return Grid(*sizes, dtype, self.skip.device)
+        return Grid(*sizes, wide(self.skip.dtype), self.skip.device)
 
-    def _filters(self, length: int, scale: float) -> Tensor:
-        dtype = wide(self.skip.dtype)
-        grid = self._grid(length, scale, dtype)
-        if self.encoding is None:
-            x, time = self._encoding_kept.get(grid, self.skip)
-        else:
-            assert self.time is not None
-            x, time = read_table(self.encoding.to(dtype), self.time.to(dtype), grid)
-        freq = self.sine_freq.to(dtype)
-        decay = self.decay.to(dtype).abs().flatten() if self.window else None
-        even = self.encoding is None and not self.bidirectional
+    def _last_layer(self, grid: Grid) -> LastLayer | None:
+        """The last layer on what those before it give; None if one is more than its matrix."""
         *inner, last = [matrix_of(layer) for layer in self.layers]
         biased = [(w, b) for w, b in filter(None, inner) if b is not None]
         if last is None or last[1] is not None or len(biased) < len(inner):
-            h = self._called(x, freq)
-            if decay is not None:
-                h = h * window(decay, time, self.shift)
-        else:
-            # Channels first throughout, and the sine's frequency folded into the weights:
-            # sin(freq·x) of a whole layer is then one matrix product and one sine.
-            folded = [(freq[:, None] * w.to(dtype), freq * b.to(dtype)) for w, b in biased]
-            weight = last[0].to(dtype)
+            return None
+        # Channels first throughout, and the sine's frequency folded into the weights:
+        # sin(freq·x) of a whole layer is then one matrix product and one sine.
+        freq = self.sine_freq.to(grid.dtype)
+        folded = [(freq[:, None] * w.to(grid.dtype), freq * b.to(grid.dtype)) for w, b in biased]
+        if self.encoding is not None or compiling() or grid.kept:
+            x, time = self._encoded(grid)
             x = sine_network(x, folded)
-            if decay is not None:
-                h = windowed(weight, x, decay, time, self.shift, even=even)
-            else:
-                h = weight @ x
-        h = h.view(self.filters, self.channels, -1)
-        if self.normalized:
-            h = h / h.abs().sum((0, 1), keepdim=True)
-        return h
+        else:
+            n = positions(grid)
+            x, time = sine_network(n, folded, lambda n: encode(n, grid)), time_of(n, grid)
+        weight = last[0].view(self.filters, self.channels, -1)
+        decay = self.decay if self.window else None
+        even = self.encoding is None and not self.bidirectional
+        return LastLayer(weight, x, decay, time, self.shift, even)
 
-    def _called(self, x: Tensor, freq: Tensor) -> Tensor:
-        """The network of layers that are more than their matrices: (emb_dim, L) → (F·D, L)."""
+    def _encoded(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Encoding (emb_dim, L) and time (L,)."""
+        if self.encoding is None:
+            x = self._encoding_kept.get(grid, self.skip)
+            return x, x[0]
+        assert self.time is not None
+        return read_table(self.encoding.to(grid.dtype), self.time.to(grid.dtype), grid)
+
+    def _called(self, grid: Grid) -> Tensor:
+        """The filters of a network whose layers are more than their matrices: (F, D, L)."""
+        x, time = self._encoded(grid)
+        freq = self.sine_freq.to(grid.dtype)
         x = x.t()
         *inner, last = self.layers
         for layer in inner:
             x = (freq * call_in(layer, x).to(freq.dtype)).sin()
-        return call_in(last, x).to(freq.dtype).t()
+        h = call_in(last, x).to(freq.dtype).t()
+        if self.window:
+            h = h * window(self.decay.to(grid.dtype).abs().flatten(), time, self.shift)
+        return h.view(self.filters, self.channels, -1)
 
     # Lengths and caches.
 

@@ -8,8 +8,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from hyena.filters.filter import Filter
+from hyena.filters.filter import ChannelTaps, Filter
 from hyena.filters.flops import FilterFlops
+from hyena.filters.plain import is_plain
 from hyena.filters.precision import without_autocast
 from hyena.ops.arguments import placement
 from hyena.ops.observed import is_hooked
@@ -32,6 +33,14 @@ class RecurrentTaps(Protocol):
 
     def state_after(self, u: Tensor, part: int) -> Tensor:
         """What the inputs u (B, D, L) of filter ``part`` leave behind: (B, D, n/2) complex."""
+
+
+@runtime_checkable
+class RangedTaps(Protocol):
+    """What a parametrisation gives besides if it can make the taps of some channels alone."""
+
+    def of_channels(self, length: int, channels: slice) -> Tensor:
+        """The taps (F, d, length) of a range of the D channels."""
 
 
 class LongFilter(Filter):
@@ -79,6 +88,19 @@ class LongFilter(Filter):
         self._check(length)
         with without_autocast(self.skip):
             return self.taps(length)
+
+    def by_channels(self, length: int) -> ChannelTaps:
+        made_by = self.taps
+        plain = is_plain(self, LongFilter) and not is_hooked(made_by)
+        if not plain or not isinstance(made_by, RangedTaps):
+            return super().by_channels(length)
+        self._check(length)
+
+        def taps(channels: slice) -> Tensor:
+            with without_autocast(self.skip):
+                return made_by.of_channels(length, channels)
+
+        return ChannelTaps(taps)
 
     @property
     def recurrent(self) -> bool:

@@ -1,6 +1,9 @@
 """The filter's network: linear layers with a sine after each, and the last one under the decaying
 window; on (features, positions)."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -11,17 +14,24 @@ from hyena.ops.observed import compiling
 KEPT_BYTES = 1 << 26
 
 
-def sine_network(x: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
+def sine_network(
+    x: Tensor, layers: list[tuple[Tensor, Tensor]], encode: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """sin(weight @ x + bias) for each layer, (out, in) and (out,), in turn: (in, L) → (out, L).
 
+    With ``encode`` x is (L,), of which it makes the (in, L), of a long one only a part at a time.
     Differentiable, twice, in forward mode and under torch.func.
     """
+
+    def sines(x: Tensor, *flat: Tensor) -> Tensor:
+        return _sines(x if encode is None else encode(x), *flat)
+
     flat = [tensor for layer in layers for tensor in layer]
-    widths, length = [bias.shape[0] for _, bias in layers], x.shape[1]
+    widths, length = [bias.shape[0] for _, bias in layers], x.shape[-1]
     kept = 2 * sum(widths) * length * x.element_size()
     if compiling() or (torch.is_grad_enabled() and kept <= KEPT_BYTES):
-        return _sines(x, *flat)
-    return by_parts(_sines, parts(length, max(widths), x.device), 1, x, *flat)
+        return sines(x, *flat)
+    return by_parts(sines, parts(length, max(widths), x.device), 1, x, *flat)
 
 
 def _sines(x: Tensor, *flat: Tensor) -> Tensor:
@@ -31,30 +41,79 @@ def _sines(x: Tensor, *flat: Tensor) -> Tensor:
     return x
 
 
+class LastLayer(NamedTuple):
+    """The last layer and its window, from which the taps of some channels are made alone.
+
+    Args:
+        weight: (F, D, W).
+        x: (W, L), what it multiplies, of the dtype of the taps.
+        decay: (F, D), of the `window`, whose sign does not count; none is without window.
+        time, shift: of the window.
+        even: the times are 0, a, 2a, ….
+    """
+
+    weight: Tensor
+    x: Tensor
+    decay: Tensor | None
+    time: Tensor
+    shift: float
+    even: bool
+
+    def taps(self, channels: slice) -> Tensor:
+        """(F, d, L) of a range of the D channels."""
+        return self._windowed(channels).view(self.weight.shape[0], -1, self.x.shape[1])
+
+    def norm(self) -> Tensor:
+        """The sum of all absolute taps at each position, (L,), without the memory of all taps."""
+        return self._windowed(slice(None), norm=True).squeeze(0)
+
+    def _windowed(self, channels: slice, norm: bool = False) -> Tensor:
+        weight = self.weight[:, channels].flatten(0, 1).to(self.x.dtype)
+        decay = None
+        if self.decay is not None:
+            decay = self.decay[:, channels].flatten().to(self.x.dtype).abs()
+        time, shift = self.time, self.shift
+        return windowed(weight, self.x, decay, time, shift, even=self.even, norm=norm)
+
+
 def windowed(
-    weight: Tensor, x: Tensor, decay: Tensor, time: Tensor, shift: float, *, even: bool
+    weight: Tensor,
+    x: Tensor,
+    decay: Tensor | None,
+    time: Tensor,
+    shift: float,
+    *,
+    even: bool,
+    norm: bool = False,
 ) -> Tensor:
     r"""``(weight @ x) · window``, of a long window only a part at a time.
 
     Args:
         weight: (C, W).
         x: (W, L).
-        decay, time, shift: of the `window`.
+        decay, time, shift: of the `window`; no decay is a window of ones.
         even: the times are 0, a, 2a, ….
+        norm: sum the absolute values over C.
 
-    Returns: (C, L). Differentiable in weight, x and decay, twice, in forward mode and under
-        torch.func.
+    Returns: (C, L), or (1, L) of the norm. Differentiable in weight, x and decay, twice, in forward
+        mode and under torch.func.
     """
-    whole = compiling()  # which fuses the exponential with the product
-    fine = [time[:BLOCK]] if even and not whole else []
+    # A program fuses the exponential with the product; a product alone has nothing else to keep.
+    whole = compiling() or (decay is None and not norm)
+    rates = [] if decay is None else [decay]
+    if rates and even and not whole:
+        rates.append(time[:BLOCK])
 
-    def piece(x: Tensor, time: Tensor, weight: Tensor, decay: Tensor, *fine: Tensor) -> Tensor:
-        return weight @ x * window(decay, time, shift, *fine)
+    def piece(x: Tensor, time: Tensor, weight: Tensor, *rates: Tensor) -> Tensor:
+        h = weight @ x
+        if rates:
+            h = h * window(rates[0], time, shift, *rates[1:])
+        return h.abs().sum(0, keepdim=True) if norm else h
 
     slices = [] if whole else parts(x.shape[1], weight.shape[0], x.device)
     if len(slices) < 2:
-        return piece(x, time, weight, decay, *fine)
-    return by_parts(piece, slices, 2, x, time, weight, decay, *fine)
+        return piece(x, time, weight, *rates)
+    return by_parts(piece, slices, 2, x, time, weight, *rates)
 
 
 def window(decay: Tensor, time: Tensor, shift: float, fine: Tensor | None = None) -> Tensor:

@@ -82,12 +82,16 @@ class TransferFunctionTaps(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """The taps of lags 0 … length − 1: (F, D, length)."""
+        return self.of_channels(length, slice(None))
+
+    def of_channels(self, length: int, channels: slice) -> Tensor:
+        """The taps (F, d, length) of a range of the channels."""
         check_size("TransferFunctionTaps", "length", length, 1)
         with without_autocast(self.reflection):
             exact = torch.promote_types(self.reflection.dtype, widest(self.reflection.device))
-            a = _denominator(self.reflection.to(exact)).flatten(0, 1)
+            a = _denominator(self.reflection[:, channels].to(exact)).flatten(0, 1)
             g: Tensor = _Reciprocal.apply(a, length)
-            b = self.numerator.to(exact).flatten(0, 1)
+            b = self.numerator[:, channels].to(exact).flatten(0, 1)
             # The op, which costs more, is what a program of any length can hold.
             h = long_conv(g[None], b) if exporting() else fft.convolve(g[None], b[:, :length], 0)
             h = h.to(wide(self.reflection.dtype))
