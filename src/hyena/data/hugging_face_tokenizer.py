@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hyena.arguments import token_ids
 
 from .packages import require
+from .special_tokens import keep_from_text
 from .tokenizer import write_description
 from .utf8 import utf8
 
@@ -41,7 +42,8 @@ class HuggingFaceTokenizer:
     """A ``tokenizer.json``. Needs the package ``tokenizers`` (extra ``train``).
 
     Text cannot smuggle in special tokens: ``<|endoftext|>`` within a text is encoded as any
-    other characters are. The file's truncation and padding settings are ignored.
+    other characters are, whatever the file says of that token. The file's truncation, padding and
+    dropout are ignored.
 
     Args:
         json_text: content of the file.
@@ -58,8 +60,8 @@ class HuggingFaceTokenizer:
     ) -> None:
         self.name = name
         self._json_text = json_text
-        self._backend = _load_backend(json_text, origin)
-        vocabulary = self._backend.get_vocab(with_added_tokens=True)
+        backend = _load_backend(json_text, origin)
+        vocabulary = backend.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         names = END_OF_TEXT_NAMES if end_of_text is None else (end_of_text,)
         found = next((token for token in names if token in vocabulary), None)
@@ -72,8 +74,11 @@ class HuggingFaceTokenizer:
         self._end_of_text_token = found
         self.end_of_text = vocabulary[found]
         parts = json.loads(json_text)
-        self._special = {t["id"] for t in parts.get("added_tokens", []) if t.get("special")}
-        self._special.add(self.end_of_text)
+        added = parts.get("added_tokens", [])
+        special = [found, *(token["content"] for token in added if token["special"])]
+        self._special = {vocabulary[token] for token in special if token in vocabulary}
+        changed = keep_from_text(parts, found)
+        self._backend = _load_backend(json.dumps(parts), origin) if changed else backend
         decoder = parts.get("decoder") or {}
         kinds = [d.get("type") for d in decoder.get("decoders", [decoder])]
         self._falls_back = "ByteFallback" in kinds
@@ -81,12 +86,20 @@ class HuggingFaceTokenizer:
         self.fingerprint = self._fingerprint(vocabulary)
 
     def encode(self, text: str) -> NDArray[np.int64]:
+        ids = self._ids(text)
+        if self.end_of_text in ids:
+            raise ValueError(
+                f"tokenizer {self.name} makes its end-of-text token {self._end_of_text_token!r} "
+                "of text too; give another token as end_of_text"
+            )
+        return np.asarray(ids, dtype=np.int64)
+
+    def _ids(self, text: str) -> list[int]:
         utf8(text)  # the backend would answer a lone surrogate with a message of its own
         try:
-            ids = self._backend.encode(text, add_special_tokens=False).ids
+            return self._backend.encode(text, add_special_tokens=False).ids
         except Exception as error:  # the library raises the bare class
             raise ValueError(f"tokenizer {self.name} cannot encode the text: {error}") from error
-        return np.asarray(ids, dtype=np.int64)
 
     def last_cut(self, text: str) -> int:
         """As `hyena.data.tokenizer.Cuttable`: before a space between two words, or nowhere."""
@@ -114,7 +127,7 @@ class HuggingFaceTokenizer:
         behaviour = {
             "vocabulary": sorted((i, token) for token, i in vocabulary.items()),
             "end_of_text": self.end_of_text,
-            "probe": self.encode(_PROBE).tolist(),
+            "probe": self._ids(_PROBE),
         }
         return hashlib.sha256(json.dumps(behaviour).encode("utf-8")).hexdigest()
 
@@ -153,6 +166,8 @@ def _load_backend(json_text: str, origin: str) -> Backend:
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
+    if getattr(backend.model, "dropout", None):  # at random: tokens would differ from call to call
+        backend.model.dropout = None
     return backend
 
 
@@ -161,7 +176,7 @@ def _reads_words(parts: dict[str, Any]) -> bool:
 
     Such a word is white space, or white space and letters, digits or signs: a single space between
     letters or digits begins one, whatever else is in the text. Tokens that are found in the text
-    before that, and merges left out at random, could change with a cut.
+    before that could change with a cut.
     """
     model, words = parts.get("model") or {}, parts.get("pre_tokenizer") or {}
     return (
@@ -170,8 +185,7 @@ def _reads_words(parts: dict[str, Any]) -> bool:
         and words.get("add_prefix_space") is False
         and words.get("use_regex", True) is True
         and model.get("type") == "BPE"
-        and not model.get("dropout")
-        and all(token.get("special") for token in parts.get("added_tokens", []))
+        and all(token["special"] for token in parts.get("added_tokens", []))
     )
 
 
