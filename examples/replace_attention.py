@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.mixers.replacing.replace import replace_attention
+from hyena import replace_attention
 
 TOKENS, PAD, MAX_LENGTH, BACK = 8, 8, 32, 8  # tokens are 0 … 7, and 8 is padding
 NO_TAG = -100  # what cross_entropy ignores

@@ -3,6 +3,7 @@
 from numbers import Integral, Real
 from typing import Any
 
+import torch
 from torch import Tensor, float64, is_autocast_enabled, is_grad_enabled, nn, strided
 from torch import bool as torch_bool
 from torch import dtype as torch_dtype
@@ -10,6 +11,7 @@ from torch import dtype as torch_dtype
 from hyena.arguments import shown
 from hyena.ops import Segments
 from hyena.ops.arguments import LARGEST, check_size, check_sizes, check_tensor
+from hyena.ops.observed import mapped, observer, records_program
 
 
 def check_input(name: str, u: Tensor, width: int, dtype: torch_dtype | None = None) -> None:
@@ -40,6 +42,39 @@ def check_mask(name: str, mask: Tensor | None, batch: int, length: int) -> None:
             f"{name}: expected mask of bool (B, L) = ({batch}, {length}), True at real tokens; "
             f"got {tuple(mask.shape)} of {mask.dtype}"
         )
+
+
+def check_gaps(name: str, mask: Tensor | None, segments: Segments | None) -> None:
+    """Raises ValueError if padding lies between the real tokens of a row or packed document.
+
+    A CUDA device is not waited for, and a program that is recorded checks its masks when it runs:
+    there PyTorch's own error, RuntimeError, has the same line. Under `torch.func.vmap` and on the
+    device "meta" a mask has no values, and nothing is checked.
+    """
+    if mask is None or mask.is_meta:
+        return
+    who = observer((mask,))
+    if who == "transform" and (records_program() or mapped(mask)):
+        return
+    # Rolled, not sliced: an exported program may take any length, L − 1 = 1 among them.
+    first = torch.arange(mask.shape[1], device=mask.device) == 0
+    starts = first | ~mask.roll(1, 1)
+    if segments is not None:
+        starts = starts | (segments.ids != segments.ids.roll(1, 1))
+    starts = (starts & mask).int()  # where runs of real tokens begin
+    if segments is None:
+        runs = starts.sum(1)
+    else:  # an id is at most its column
+        runs = torch.zeros_like(starts).scatter_add(1, segments.ids, starts)
+    whole = (runs <= 1).all()
+    problem = (
+        f"{name}: expected padding at the ends of each row or packed document, got padding between "
+        "real tokens; move the real tokens together"
+    )
+    if mask.is_cuda or who in ("program", "ops"):
+        torch._assert_async(whole, problem)
+    elif not bool(whole):
+        raise ValueError(problem)
 
 
 def check_left_padding(name: str, mask: Tensor | None) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hyena.mixers.checks import (
     check_dtype,
     check_future,
+    check_gaps,
     check_input,
     check_left_padding,
     check_lengths,
@@ -90,6 +91,7 @@ class Mixer(nn.Module):
 
     spec: ClassVar[Spec]
     width: int
+    _takes_gaps: ClassVar[bool] = False  # padding between real tokens: see `forward`
     _name: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
@@ -107,18 +109,22 @@ class Mixer(nn.Module):
 
         Args:
             u: (B, L, D).
-            mask: (B, L) bool, True at real tokens, for padding on the left or right: the outputs at
-                real tokens are those of the unpadded rows. Outputs at padding mean nothing.
+            mask: (B, L) bool, True at real tokens, for padding at the ends of rows, or of packed
+                documents: the outputs at real tokens are those of the unpadded rows. Outputs at
+                padding mean nothing. Padding between real tokens is refused, but by attention,
+                which looks past it, and counts it in the distances of rotary positions.
             document_ids: (B, L) integers; positions see only their own run of equal ids. Or the
                 `hyena.ops.Segments` made of them, so that a model makes them once.
             cu_seqlens: the same as cumulative lengths, see `Segments.from_cu_seqlens`.
 
         Returns: (B, L, D), dtype of ``u`` (under autocast, autocast's).
-        Raises: TypeError on what is no tensor; ValueError on shapes or dtypes that do not fit, and
-            on a length that the policy refuses.
+        Raises: TypeError on what is no tensor; ValueError on shapes or dtypes that do not fit, on
+            padding between real tokens, and on a length that the policy refuses.
         """
         u = self._checked(u, mask)
         segments = segments_of(self._name, document_ids, cu_seqlens, *u.shape[:2])
+        if not self._takes_gaps:
+            check_gaps(self._name, mask, segments)
         return self._mix(u, mask, segments, None)[0]
 
     def prefill(

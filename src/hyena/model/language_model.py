@@ -86,7 +86,7 @@ class LanguageModel(nn.Module):
 
         Args:
             input_ids: (B, L) int64 or int32 in 0 … V−1.
-            mask: (B, L) bool, True at real tokens; padding on the left or right.
+            mask: (B, L) bool, True at real tokens; padding at the ends of a row.
             document_ids, cu_seqlens: packed documents, see `hyena.HyenaOperator.forward`.
             targets: (B, L) int64 or int32, the token after each position, −100 where none counts.
 

@@ -58,6 +58,8 @@ class CausalSelfAttention(Mixer):
     Raises: ValueError if the sizes do not divide, or on a dropout that is no probability below 1.
     """
 
+    _takes_gaps = True
+
     def __init__(
         self,
         width: int,

@@ -61,7 +61,7 @@ class MultiheadAttentionAdapter(nn.Module):
             query: (B, L, D), or (L, B, D) without ``batch_first``, or (L, D) unbatched.
             key, value: the query again: the same tensor, or the same view of the same memory.
             key_padding_mask: (B, L), or (L) unbatched; bool with True, or float with -inf, where
-                there is padding, on the left or right. Outputs at real tokens are then those of
+                there is padding, at the ends of a row. Outputs at real tokens are then those of
                 the unpadded rows; outputs at padding mean nothing.
             need_weights: must be False; the default is that of the module replaced.
             attn_mask: (L, L), (B·H, L, L), or (H, L, L) unbatched; bool or float. It must say

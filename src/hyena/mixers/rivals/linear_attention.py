@@ -52,6 +52,8 @@ class LinearAttention(Mixer):
     Raises: ValueError if the sizes do not divide.
     """
 
+    _takes_gaps = True
+
     def __init__(
         self,
         width: int,
