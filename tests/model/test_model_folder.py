@@ -5,15 +5,18 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from small_models import PATTERNS, small_model, tokens
 
 import hyena
-from hyena.model import FilterConfig, LanguageModel, save
+from hyena.model import FilterConfig, LanguageModel, save, saved
+
+Patch = pytest.MonkeyPatch
 
 
 @pytest.fixture
@@ -314,24 +317,42 @@ def test_weights_that_do_not_fit_the_config(
     fails(folder, f"model.safetensors does not fit its config: {message}")
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
-        small_model().save(tmp_path / "file" / "folder")
+@pytest.mark.parametrize("name", ["file", "file/folder"])
+def test_a_folder_that_cannot_be_made(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    line = (
+        rf"^save: the model cannot be written to \S*{name}: (it is a file|Not a directory).*choose"
+    )
+    with pytest.raises(OSError, match=line) as raised:
+        small_model().save(tmp_path / name)
+    assert "\n" not in str(raised.value)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
+FULL = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "error", "reason"),
+    [
+        (Path, "write_text", OSError(28, "No space left on device"), "No space left on device"),
+        (saved, "save_file", FULL, "No space left on device"),
+        (saved, "save_file", PermissionError(13, "Permission denied"), "Permission denied"),
+    ],
+)
 def test_a_failed_save_leaves_the_older_model_whole(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    owner: object, name: str, error: Exception, reason: str, folder: Path, monkeypatch: Patch
 ) -> None:
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(owner, name, Mock(side_effect=error))
+    kind = PermissionError if isinstance(error, PermissionError) else OSError
+    with pytest.raises(kind) as raised:
         small_model("attention", torch.float32).save(folder)
-    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert str(raised.value) == (
+        f"save: the model cannot be written to {folder}: {reason}; what was there is whole. Free "
+        "space or choose another folder"
+    )
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("model", [-1, None, "model", torch.nn.Linear(2, 2)])

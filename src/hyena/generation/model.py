@@ -49,10 +49,9 @@ def check_model(name: str, model: object, kind: type[nn.Module] = nn.Module) -> 
     needed = ("config", "parameters", "prefill", "step")  # which a wrapper may pass on
     of_kind = isinstance(getattr(model, "_orig_mod", model), kind)
     if not (of_kind and all(hasattr(model, attribute) for attribute in needed)):
-        raise TypeError(
-            f"{name}: expected a LanguageModel, got {shown(model)}; hyena.load reads one from its "
-            "folder"
-        )
+        inside = isinstance(getattr(model, "module", None), kind)  # as of DistributedDataParallel
+        advice = "pass its .module" if inside else "hyena.load reads one from its folder"
+        raise TypeError(f"{name}: expected a LanguageModel, got {shown(model)}; {advice}")
 
 
 def device_of(model: Model) -> torch.device:

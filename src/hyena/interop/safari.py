@@ -22,7 +22,7 @@ from hyena.interop.safari_operator import (
     to_ours,
 )
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
-from hyena.model.checkpoint import some
+from hyena.model.saved import some
 
 # What torch.load raises on bytes that are no checkpoint: its unpickler checks little on the way.
 _DAMAGED = (RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError)

@@ -4,7 +4,6 @@ Never a pickle: nothing in a checkpoint can run code.
 """
 
 import dataclasses
-from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +17,7 @@ from hyena.filters import LengthPolicy
 from hyena.generation.model import check_model
 from hyena.model.config import ModelConfig
 from hyena.model.language_model import LanguageModel
-from hyena.model.saved import CONFIG, FORMAT_VERSION, KIND, WEIGHTS, find_model
+from hyena.model.saved import CONFIG, FORMAT_VERSION, KIND, WEIGHTS, find_model, misfit
 
 
 def save(model: LanguageModel, directory: str | Path) -> None:
@@ -52,17 +51,8 @@ def load(
         config = dataclasses.replace(config, length_policy=cast(LengthPolicy, length_policy))
     weights = read_weights(path / WEIGHTS, device)
     model = LanguageModel(config, device="meta")
-    misfit = f"{path / WEIGHTS} does not fit its config: "
-    expected, found = set(model.state_dict()), set(weights)
-    if expected != found:
-        missing, unknown = some(expected - found), some(found - expected)
-        raise ValueError(f"{misfit}missing {missing}; unknown {unknown}")
-    for name, value in model.state_dict().items():
-        size, got = tuple(value.shape), weights[name]
-        if got.shape != size:
-            raise ValueError(f"{misfit}expected {name} {size}, got {tuple(got.shape)}")
-        if not got.is_floating_point():
-            raise ValueError(f"{misfit}expected {name} of floats, got {got.dtype}")
+    if wrong := misfit(weights, model.state_dict()):
+        raise ValueError(f"{path / WEIGHTS} does not fit its config: {wrong}")
     read = (CONFIG,) if device.type == "meta" else (CONFIG, WEIGHTS)
     digests.check(path, read, advice="restore it from a copy")
     model.load_state_dict(weights, assign=True)
@@ -121,11 +111,3 @@ def _device(device: torch.device | str | None) -> torch.device:
             f"load: device={str(device)!r} was asked for, but is not there ({reason}); give "
             'device="cpu"'
         ) from error
-
-
-def some(names: Collection[str], limit: int = 5) -> str:
-    """Names in a message: the first of them, if they are many."""
-    if not names:
-        return "none"
-    shown = ", ".join(sorted(names)[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

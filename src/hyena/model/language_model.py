@@ -213,9 +213,13 @@ class LanguageModel(nn.Module):
         """Writes the model into ``directory``, which is made if it is not there; `hyena.load` reads
         it. After a failure an older model is whole.
 
-        Raises: OSError if the folder cannot be written.
+        Weights that blocks share are written for each of them, and no longer shared when loaded.
+
+        Raises: ValueError, before anything is written, if layers have been changed so that the
+            config no longer describes them; OSError if the folder cannot be written.
         """
-        write_model(Path(directory), self.config, self.state_dict())
+        expected = LanguageModel(self.config, device="meta").state_dict()
+        write_model(Path(directory), self.config, self.state_dict(), expected)
 
     def clear_cache(self) -> None:
         """Forgets what is kept of the filters between calls, which frees its memory.

@@ -6,9 +6,12 @@ checkpoint can run code.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,9 +27,42 @@ CONFIG = "config.json"
 BEST = "best.json"
 
 
-def write_model(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
-    """Writes a model. Raises: OSError if that cannot be done; an older model is whole then."""
-    tensors = {name: value.detach().contiguous() for name, value in weights.items()}
+# Parts of names that other libraries give to weights, and what gives them their own names back.
+_UNDONE_BY = {
+    r"\.parametrizations\.": "call torch.nn.utils.parametrize.remove_parametrizations first",
+    r"(weight|bias)_mask$": "call torch.nn.utils.prune.remove first",
+    r"weight_[guv]$": "call torch.nn.utils.remove_weight_norm or remove_spectral_norm first",
+    r"\blora_|\bbase_layer\b|\bmodules_to_save\b": "merge adapters first, as by merge_and_unload",
+    r"_packed_params\b": "save the model before it is quantised",
+}
+_OF_ANOTHER_KIND = (
+    "hyena.load makes only what the config says; keep changed layers with "
+    "safetensors.torch.save_file(model.state_dict(), ...)"
+)
+
+
+def write_model(
+    folder: Path, config: ModelConfig, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> None:
+    """Writes a model. Weights that share memory are each written under their own name.
+
+    Args:
+        folder: where to; made if it is not there.
+        config, weights: of the model.
+        expected: weights of the names and sizes that the config has, such as on "meta".
+
+    Raises: ValueError, before anything is written, if it could not be read again; OSError, in one
+        line, if it cannot be written; an older model is whole then.
+    """
+    weights = {name.replace("_orig_mod.", ""): value for name, value in weights.items()}  # compiled
+    _check_weights(weights, expected)
+    tensors: dict[str, Tensor] = {}
+    places = set()
+    for name, value in weights.items():
+        tensor = value.detach().contiguous()
+        place = tensor.device, tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if place in places else tensor
+        places.add(place)
     description = {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
@@ -38,7 +74,42 @@ def write_model(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]
         WEIGHTS: lambda path: save_file(tensors, path, metadata),
         CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
     }
-    digests.write_files(folder, files)
+    with _in_one_line(folder):
+        digests.write_files(folder, files)
+
+
+def reason_of(error: Exception) -> str:
+    """Why something could not be written, in the words of the operating system."""
+    if isinstance(error.__cause__, OSError | SafetensorError):
+        return reason_of(error.__cause__)  # of a message with advice of its own
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return re.sub(r".*I/O error: | \(os error.*", "", str(error))
+
+
+def misfit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    """What keeps weights from being those of a model, in a few words; None if nothing does.
+
+    Args: the weights by name, and weights of the names and sizes that it has.
+    """
+    if expected.keys() != weights.keys():
+        missing, unknown = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+        return f"missing {some(missing)}; unknown {some(unknown)}"
+    for name, like in expected.items():
+        got = weights[name]
+        if got.shape != like.shape:
+            return f"expected {name} {tuple(like.shape)}, got {tuple(got.shape)}"
+        if not got.is_floating_point():
+            return f"expected {name} of floats, got {got.dtype}"
+    return None
+
+
+def some(names: Collection[str], limit: int = 5) -> str:
+    """Names in a message: the first of them, if they are many."""
+    if not names:
+        return "none"
+    shown = ", ".join(sorted(names)[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 def find_model(path: Path) -> Path:
@@ -87,6 +158,47 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def step_of(checkpoint: Path) -> int:
     """The step that a checkpoint's name says it is of."""
     return int(checkpoint.name.removeprefix("step-"))
+
+
+def _check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """ValueError if `hyena.load` could not read them."""
+    wrong = misfit(weights, expected)
+    if wrong is not None:
+        names = weights.keys() - expected.keys()
+        advice = (
+            text
+            for part, text in _UNDONE_BY.items()
+            if any(re.search(part, name) for name in names)
+        )
+        raise ValueError(
+            f"save: the model does not fit its config: {wrong}; {next(advice, _OF_ANOTHER_KIND)}"
+        )
+    for name, value in weights.items():
+        if value.is_meta:
+            raise ValueError(
+                f'save: {name} is on the device "meta", where it has no values; load or build the '
+                "model on another device"
+            )
+        if type(value) is not Tensor or value.layout is not torch.strided:
+            kind = type(value).__name__ if type(value) is not Tensor else value.layout
+            raise ValueError(
+                f"save: expected {name} to be a dense tensor, got {kind}; gather, dequantise or "
+                "densify it first"
+            )
+
+
+@contextmanager
+def _in_one_line(folder: Path) -> Iterator[None]:
+    """Says of an error in writing which folder it is of, and what is safe."""
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise FileExistsError("it is a file, and a model is a folder")
+        yield
+    except (OSError, SafetensorError) as error:
+        raise (type(error) if isinstance(error, OSError) else OSError)(
+            f"save: the model cannot be written to {folder}: {reason_of(error)}; what was there is "
+            "whole. Free space or choose another folder"
+        ) from error
 
 
 def _what_is_there(path: Path) -> str:

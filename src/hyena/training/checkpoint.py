@@ -29,7 +29,7 @@ from torch import Tensor
 from hyena.files import atomic, digests, records
 from hyena.files.folder import RUN, locked, refuse_other
 from hyena.files.records import to_plain
-from hyena.model.saved import BEST, checkpoints_of, list_checkpoints, step_of
+from hyena.model.saved import BEST, checkpoints_of, list_checkpoints, reason_of, step_of
 from hyena.training.config import TrainConfig, check_same_run
 from hyena.training.metrics import FILE
 
@@ -112,10 +112,9 @@ def written(what: str | Path, checkpoints: Path) -> Iterator[None]:
             if saved
             else "no checkpoint was written"
         )
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise OSError(
-            f"{what} could not be written: {reason}; {safe}. Free space or mend the folder, then "
-            "resume"
+            f"{what} could not be written: {reason_of(error)}; {safe}. Free space or mend the "
+            "folder, then resume"
         ) from error
 
 
