@@ -14,10 +14,12 @@ from torch.utils.checkpoint import checkpoint
 
 from hyena import generation
 from hyena.filters.cache import clear_cache
+from hyena.filters.plain import is_plain
 from hyena.generation.state import ModelState
 from hyena.mixers.checks import check_future, check_lengths, segments_of
 from hyena.mixers.projections import product_of_step
 from hyena.mixers.state import MixerState
+from hyena.model import streaming
 from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
@@ -45,6 +47,9 @@ class LanguageModel(nn.Module):
         config: as given.
         activation_checkpointing: recompute each block in the backward pass instead of keeping its
             activations. Changes no parameter's name.
+        working_memory: bytes that a block may make beside the residual stream. Where no gradient is
+            recorded, an input for which they are not enough is taken in pieces, in the memory of
+            the stream, and gives the same to rounding. By default 128 MiB.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class LanguageModel(nn.Module):
         place = placement("LanguageModel", device, dtype)
         self.config = config
         self.activation_checkpointing = False
+        self._working_memory = streaming.WORKING_MEMORY
         self.embedding = nn.Embedding(config.padded_vocab, config.width, **place)
         self.positions = None
         if config.positions == "learned":
@@ -69,6 +75,14 @@ class LanguageModel(nn.Module):
         self.norm = nn.LayerNorm(config.width, **place)
         if self.embedding.weight.device.type != "meta":
             initialize(self, config.layers, generator, linear=config.initial)
+
+    @property
+    def working_memory(self) -> int:
+        return self._working_memory
+
+    @working_memory.setter
+    def working_memory(self, value: int) -> None:
+        self._working_memory = streaming.check_working_memory(value)
 
     def forward(
         self,
@@ -97,11 +111,11 @@ class LanguageModel(nn.Module):
         x, segments = self._enter(input_ids, mask, document_ids, cu_seqlens)
         if targets is not None:
             self._check_targets(targets, input_ids)
-        for block in self.blocks:
-            if self.activation_checkpointing and self.training:
+        if self.activation_checkpointing and self.training:
+            for block in self.blocks:
                 x = checkpoint(block, x, mask, segments, use_reentrant=False)
-            else:
-                x = block(x, mask, segments)
+        else:
+            x = self._through_blocks(x, mask, segments)
         if targets is None:
             return self._head(x)
         x, weight = self._before_head(x)
@@ -122,9 +136,7 @@ class LanguageModel(nn.Module):
         """
         x, segments = self._enter(input_ids, None, None, None)
         self._check_targets(targets, input_ids)
-        for block in self.blocks:
-            x = block(x, None, segments)
-        x, weight = self._before_head(x)
+        x, weight = self._before_head(self._through_blocks(x, None, segments))
         targets = targets.to(x.device, torch.int64)
         return linear_cross_entropy(x, weight, targets, reduction="none")
 
@@ -269,6 +281,10 @@ class LanguageModel(nn.Module):
             columns = torch.arange(L, device=x.device) if segments is None else segments.columns
             x = x + self.positions(columns).to(x.dtype)
         return F.dropout(x, self.config.dropout, self.training), segments
+
+    def _through_blocks(self, x: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+        owned = is_plain(self.embedding, nn.Embedding)
+        return streaming.run(self.blocks, x, owned, mask, segments, self.working_memory)
 
     def _blocks(self) -> list[Block]:
         """Blocks, or what stands around them and passes on what it is asked for."""
