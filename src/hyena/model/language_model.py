@@ -148,6 +148,7 @@ class LanguageModel(nn.Module):
         future: int | None = None,
         keep_inputs: bool = False,
         last_only: bool = False,
+        state: ModelState | None = None,
     ) -> tuple[Tensor, ModelState]:
         """``forward``, and the state that `step` goes on from.
 
@@ -155,25 +156,37 @@ class LanguageModel(nn.Module):
             input_ids: (B, L), L ≥ 1.
             mask: (B, L) bool for prompts of different lengths, padded on the left.
             future: the most tokens that `step` will be given. The state of a Hyena layer then has
-                that size, whatever the prompt's, and ends there; see `hyena.HyenaOperator.prefill`.
+                that size, whatever the prompt's, and ends there; see `hyena.HyenaOperator`.
             keep_inputs: with ``future``, keep what it takes to go on beyond; without ``future``
                 that is kept anyway.
             last_only: logits of the last position only, which spares the head all others.
+            state: of the tokens before these, which is advanced in place, as by `step`: logits and
+                state are those of one prefill of all. No mask may come with it.
 
         Returns: logits (B, L, V), or (B, 1, V), and the state.
         Raises: ValueError as `forward`, if ``future`` is negative, or if max_length has no room for
-            it and the length policy is "error".
+            it and the length policy is "error"; with a state TypeError and ValueError as `step`.
         """
-        x, _ = self._enter(input_ids, mask, None, None)
-        length = input_ids.shape[1]
+        before = 0
+        if state is not None:
+            self._check_state("prefill", state)
+            before = state.length
+        x, _ = self._enter(input_ids, mask, None, None, before)
+        length = before + input_ids.shape[1]
         check_future("LanguageModel", future)
         if future:
             self._check_room(length, future)
-        states = []
-        for block in self._blocks():
-            x, state = block.prefill(x, mask, future, keep_inputs)
-            states.append(state)
-        return self._head(x[:, -1:] if last_only else x), ModelState(states, length)
+        options = mask, future, keep_inputs
+        if state is not None:
+            self._check_rows(input_ids, state)
+            x = self._through(state, x, lambda block, x, of: block.prefill(x, *options, of))
+        else:
+            layers = []
+            for block in self._blocks():
+                x, layer = block.prefill(x, *options)
+                layers.append(layer)
+            state = ModelState(layers, length)
+        return self._head(x[:, -1:] if last_only else x), state
 
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """One more token a sequence.
@@ -189,34 +202,12 @@ class LanguageModel(nn.Module):
             gradients would be recorded; TypeError on another state.
         """
         self._check_ids(input_ids, 1)
-        if not isinstance(state, ModelState):
-            raise TypeError(
-                f"LanguageModel.step: expected a ModelState, got {type(state).__name__}; pass what "
-                "prefill or step of this model returned"
-            )
-        if len(state.layers) != len(self.blocks):
-            raise ValueError(
-                f"LanguageModel.step: the state is of {len(state.layers)} layers, but the model "
-                f"has {len(self.blocks)}; pass what prefill or step of this model returned"
-            )
-        if not state.whole:
-            raise ValueError(
-                "LanguageModel.step: an error left this state in the middle of a step, some layers "
-                "before a token and some after; go on from a copy made before it"
-            )
+        self._check_state("step", state)
         self._check_length(state.length + 1)
         x = self._embed(input_ids)
         if self.positions is not None:
             x = x + self.positions(torch.tensor(state.length, device=x.device)).to(x.dtype)
-        state.whole = False  # an interruption may come at any time
-        before = _position(state.layers[0])
-        for i, block in enumerate(self._blocks()):
-            try:
-                x, state.layers[i] = block.step(x, state.layers[i])
-            except (TypeError, ValueError):  # which the first layer may have refused it with
-                state.whole = i == 0 and _position(state.layers[0]) == before
-                raise
-        state.length, state.whole = state.length + 1, True
+        x = self._through(state, x, lambda block, x, of: block.step(x, of))
         return self._head(x, product_of_step), state
 
     generate = generation.generate
@@ -259,18 +250,38 @@ class LanguageModel(nn.Module):
         """
         return flops(self.config, length, batch)
 
+    def _through(
+        self,
+        state: ModelState,
+        x: Tensor,
+        advance: Callable[[Block, Tensor, MixerState], tuple[Tensor, MixerState]],
+    ) -> Tensor:
+        """x, a token of each row or several, after all blocks; the state is advanced."""
+        state.whole = False  # an interruption may come at any time
+        before = _position(state.layers[0])
+        for i, block in enumerate(self._blocks()):
+            try:
+                x, state.layers[i] = advance(block, x, state.layers[i])
+            except (TypeError, ValueError):  # which the first layer may have refused it with
+                state.whole = i == 0 and _position(state.layers[0]) == before
+                raise
+        state.length, state.whole = state.length + (x.shape[1] if x.dim() == 3 else 1), True
+        return x
+
     def _enter(
         self,
         input_ids: Tensor,
         mask: Tensor | None,
         document_ids: Tensor | Segments | None,
         cu_seqlens: Tensor | None,
+        before: int = 0,
     ) -> tuple[Tensor, Segments | None]:
+        """The residual stream and the documents of tokens that come after so many."""
         self._check_ids(input_ids, 2)
         B, L = input_ids.shape
         segments = segments_of("LanguageModel", document_ids, cu_seqlens, B, L)
         limit = self.config.max_length if self.config.length_policy == "error" else None
-        self._check_length(L if segments is None else segments.reach(limit))
+        self._check_length(before + L if segments is None else segments.reach(limit))
         x = self._embed(input_ids)
         if self.positions is not None:
             if mask is not None:
@@ -278,7 +289,9 @@ class LanguageModel(nn.Module):
                     "LanguageModel: learned positions count columns, so that padding would shift "
                     "them; run rows of one length without mask"
                 )
-            columns = torch.arange(L, device=x.device) if segments is None else segments.columns
+            columns = before + torch.arange(L, device=x.device)
+            if segments is not None:
+                columns = segments.columns
             x = x + self.positions(columns).to(x.dtype)
         return F.dropout(x, self.config.dropout, self.training), segments
 
@@ -319,6 +332,31 @@ class LanguageModel(nn.Module):
                 f"{tuple(input_ids.shape)} of {input_ids.dtype}"
             )
         self._check_vocabulary(input_ids)
+
+    def _check_state(self, what: str, state: ModelState) -> None:
+        if not isinstance(state, ModelState):
+            raise TypeError(
+                f"LanguageModel.{what}: expected a ModelState, got {type(state).__name__}; pass "
+                "what prefill or step of this model returned"
+            )
+        if len(state.layers) != len(self.blocks):
+            raise ValueError(
+                f"LanguageModel.{what}: the state is of {len(state.layers)} layers, but the model "
+                f"has {len(self.blocks)}; pass what prefill or step of this model returned"
+            )
+        if not state.whole:
+            raise ValueError(
+                f"LanguageModel.{what}: an error left this state in the middle of a step, some "
+                "layers before a token and some after; go on from a copy made before it"
+            )
+
+    def _check_rows(self, input_ids: Tensor, state: ModelState) -> None:
+        rows = state.layers[0].batch
+        if input_ids.shape[0] != rows:
+            raise ValueError(
+                f"LanguageModel.prefill: expected input_ids (B, L) of the state's B = {rows} rows, "
+                f"got {tuple(input_ids.shape)}"
+            )
 
     def _check_targets(self, targets: Tensor, input_ids: Tensor) -> None:
         check_tensor("LanguageModel", "targets", targets)
