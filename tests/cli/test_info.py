@@ -10,6 +10,7 @@ import torch
 
 from hyena.cli import main
 from hyena.cli.model_facts import describe
+from hyena.filters import Filter
 from hyena.model import FilterConfig, LanguageModel, ModelConfig, preset
 from hyena.ops.native import library
 
@@ -181,3 +182,27 @@ def test_a_damaged_checkpoint_is_one_line(folder: Path, capsys: Output) -> None:
     err = capsys.readouterr().err
     assert "is damaged or no safetensors file" in err
     assert err.count("\n") == 1
+
+
+def test_what_is_kept_of_the_filters() -> None:
+    """As many layers as a pass keeps, and their bytes."""
+    model = LanguageModel(ModelConfig(width=8, layers=4, max_length=64)).eval()
+    (first, *_) = [part for part in model.modules() if isinstance(part, Filter)]
+    model.kept_memory = 2 * first.kept_bytes(64) + 1
+    text = section(
+        describe(model, 64, 1), "filters in evaluation, kept between inputs of 64 tokens"
+    )
+    with torch.no_grad():
+        model(torch.zeros(1, 64, dtype=torch.int64))
+    kept = sum(part.kept.nbytes for part in model.modules() if isinstance(part, Filter))
+    assert kept == model.kept_memory - 1
+    assert cells(text, "one layer") == [f"{kept / 2 / 2**20:.3f}"]
+    assert cells(text, "all 4") == [f"{2 * kept / 2**20:.3f}"]
+    assert cells(text, "kept at most (kept_memory)") == [f"{model.kept_memory / 2**20:.3f}"]
+    assert cells(text, "kept, 2 of 4") == [f"{kept / 2**20:.3f}"]
+
+
+@pytest.mark.parametrize("options", [{"mixers": "attention"}, {"block_causal": True}])
+def test_nothing_is_said_of_what_is_never_kept(options: Any) -> None:
+    model = LanguageModel(ModelConfig(width=8, layers=1, max_length=64, **options))
+    assert "kept between" not in describe(model, 64, 1)

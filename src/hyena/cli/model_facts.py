@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from hyena.cli.values import option_names
+from hyena.filters import Filter
 from hyena.model import LanguageModel, ModelConfig
 from hyena.model.build import option, unread
 
@@ -32,6 +33,7 @@ def describe(model: LanguageModel, length: int, batch: int) -> str:
             _configuration(model.config),
             _parameters(model),
             _generation_state(model, length),
+            *_kept(model, length),
             _operations(model, length, batch),
         ]
     )
@@ -69,6 +71,29 @@ def _generation_state(model: LanguageModel, length: int) -> str:
         rows.append((f"{tokens:,}", f"{numbers:,}", f"{numbers * dtype.itemsize / 2**20:,.3f}"))
     name = str(dtype).removeprefix("torch.")
     return "\n".join([f"state of generation, for one sequence in {name}", *_aligned(rows)])
+
+
+def _kept(model: LanguageModel, length: int) -> list[str]:
+    """What is kept of the filters between passes over so many tokens; no text without filters."""
+    filters = [part for part in model.modules() if isinstance(part, Filter)]
+    if not filters or model.config.block_causal:  # which reads the taps
+        return []
+    sizes = [filter.kept_bytes(length) for filter in filters]
+    left, kept = model.kept_memory, 0
+    for size in sizes:  # as a pass comes to them
+        if size <= left:
+            left, kept = left - size, kept + 1
+    rows = [
+        (name, f"{number / 2**20:,.3f}")
+        for name, number in (
+            ("one layer", sizes[0]),
+            (f"all {len(sizes)}", sum(sizes)),
+            ("kept at most (kept_memory)", model.kept_memory),
+            (f"kept, {kept} of {len(sizes)}", model.kept_memory - left),
+        )
+    ]
+    title = f"filters in evaluation, kept between inputs of {length:,} tokens, in MiB"
+    return ["\n".join([title, *_aligned(rows)])]
 
 
 def _operations(model: LanguageModel, length: int, batch: int) -> str:

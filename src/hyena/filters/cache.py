@@ -8,14 +8,17 @@ is asked for. That misses nothing, costs as much memory as the filter's paramete
 it is one comparison that the host waits for.
 """
 
+import copy
 import ctypes
 import sys
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from hyena.filters.budget import Budget
 from hyena.ops.observed import PLAIN, is_hooked, observer
 
 T = TypeVar("T")
@@ -29,58 +32,119 @@ class _Entry(NamedTuple):
     key: Hashable
     kinds: list[tuple[torch.dtype, torch.Size, torch.device]]
     content: list[Tensor]
-    value: Any
+    value: Any  # or a weak reference to it
+    nbytes: int
 
 
 class ParameterCache:
     """The latest value of each name, made again when its key or the content of its sources is
-    another."""
+    another.
 
-    def __init__(self) -> None:
+    Args: the budget that it keeps them in, with others; none is one of its own.
+    """
+
+    def __init__(self, budget: Budget | None = None) -> None:
+        self.budget = Budget() if budget is None else budget
         self._entries: dict[str, _Entry] = {}
+        self.budget.join(self)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all values, and of the numbers that they are compared by."""
+        return sum(entry.nbytes for entry in list(self._entries.values()))
 
     def get(
         self, name: str, key: Hashable, sources: Sequence[Tensor] | None, make: Callable[[], T]
     ) -> T:
         """The value of ``make()``, from memory if ``key`` and ``sources`` are as they were.
 
-        Without sources (see `sources_of`) it is made each time. No gradients are recorded.
+        Without sources (see `sources_of`) it is made each time. No gradients are recorded. It is
+        kept whatever the budget: see `settle`.
         """
         if sources is None:
             with torch.no_grad():
                 return make()
-        entry, kinds = self._entries.get(name), _kinds(sources)
-        if (
-            entry is not None
-            and (entry.key, entry.kinds) == (key, kinds)
-            and _same(sources, entry.content)
-        ):
-            return entry.value
+        found: T | None = self._find(name, key, sources)
+        return self._make(name, key, sources, make) if found is None else found
+
+    def get_within(
+        self, name: str, key: Hashable, sources: Sequence[Tensor], make: Callable[[], T], size: int
+    ) -> T | None:
+        """The same, but None, and nothing is made, if the budget has less left than its ``size``:
+        bytes of the value and of the sources."""
+        found: T | None = self._find(name, key, sources)
+        if found is None and size <= self.budget.left:
+            return self._make(name, key, sources, make)
+        return found
+
+    def settle(self, name: str) -> None:
+        """Keeps a value of `get`, which may have grown, beyond the budget only for as long as
+        another holds it."""
+        entry = self._entries.get(name)
+        value = None if entry is None else _value(entry)
+        if entry is not None and value is not None:
+            size = bytes_of(value) + bytes_of(entry.content)
+            fits = size <= self.budget.left + entry.nbytes
+            kept, size = (value, size) if fits else (weakref.ref(value), 0)
+            self._entries[name] = entry._replace(value=kept, nbytes=size)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._entries = {}
+
+    def _find(self, name: str, key: Hashable, sources: Sequence[Tensor]) -> Any:
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        if (entry.key, entry.kinds) == (key, _kinds(sources)) and _same(sources, entry.content):
+            return _value(entry)
+        self._entries.pop(name, None)  # before another is made
+        return None
+
+    def _make(
+        self, name: str, key: Hashable, sources: Sequence[Tensor], make: Callable[[], T]
+    ) -> T:
         # An ordinary tensor, even if first asked for in inference mode, so that a later pass with
         # gradients in the input may use it.
         with torch.inference_mode(False), torch.no_grad():
             content = _content(sources)  # first: what changes meanwhile is seen the next time
             value = make()
-        self._entries[name] = _Entry(key, kinds, content, value)
+        size = bytes_of(value) + bytes_of(content)
+        self._entries[name] = _Entry(key, _kinds(sources), content, value, size)
         return value
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ParameterCache":
-        return ParameterCache()
+        return ParameterCache(copy.deepcopy(self.budget, memo))
 
-    def __reduce__(self) -> tuple[type["ParameterCache"], tuple[()]]:
-        return ParameterCache, ()
+    def __reduce__(self) -> tuple[type["ParameterCache"], tuple[Budget]]:
+        return ParameterCache, (self.budget,)
 
 
-def clear_cache(module: nn.Module) -> None:
+def bytes_of(value: Any) -> int:
+    """Of the tensors in a value, and of what tells its own."""
+    if isinstance(value, list | tuple):
+        return sum(map(bytes_of, value))
+    return getattr(value, "nbytes", 0)
+
+
+def clear_cache(module: nn.Module, budget: Budget | None = None) -> None:
     """Forgets what the filters in a module keep, which frees its memory.
 
     It is needed for nothing else: what is kept is compared with the parameters whenever it is asked
     for. Only a state of generation asks for it every 64 steps, or where one sees a change of
     version, and after this at its next one.
+
+    Args: a module; a budget that its filters share from now on, if it is to be another.
     """
     for part in module.modules():
-        if isinstance(part.__dict__.get("kept"), ParameterCache):
-            part.__dict__["kept"] = ParameterCache()
+        old = part.__dict__.get("kept")
+        if isinstance(old, ParameterCache):  # in its place another, so that states see it
+            part.__dict__["kept"] = ParameterCache(old.budget if budget is None else budget)
+            old.clear()
+
+
+def _value(entry: _Entry) -> Any:
+    return entry.value() if isinstance(entry.value, weakref.ref) else entry.value
 
 
 def sources_of(module: nn.Module) -> list[Tensor] | None:

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from hyena.arguments import LONGEST
-from hyena.filters.cache import ParameterCache, clear_cache, sources_of
+from hyena.filters.budget import Budget
+from hyena.filters.cache import ParameterCache, bytes_of, clear_cache, sources_of
+from hyena.filters.precision import wide
 from hyena.ops import Backend, FilterSpectrum, filter_spectrum
 from hyena.ops.arguments import WIDEST, check_size, check_sizes
 from hyena.ops.backend import resolve_backend
 from hyena.ops.native import library
+from hyena.ops.spectrum import spectrum_bytes
 from hyena.ops.stepping.online import BLOCK, OnlineFilter
 
 if TYPE_CHECKING:
@@ -87,6 +90,7 @@ class Filter(nn.Module):
             "online", key, self._sources(), lambda: OnlineFilter(limit, backend, block)
         )
         filter.prepare(room, self, lambda: self.skip)
+        self.kept.settle("online")
         return filter
 
     def by_channels(self, length: int) -> ChannelTaps:
@@ -110,8 +114,8 @@ class Filter(nn.Module):
     ) -> tuple[FilterSpectrum, ...] | None:
         """The spectrum of each of the F filters, skip included, kept between calls.
 
-        None while training, while gradients of the filter may be asked for, or where it cannot be
-        kept: then take `forward`.
+        None while training, while gradients of the filter may be asked for, or where they cannot be
+        kept, or not within `kept_memory`: then take `forward`.
         """
         if self.training or (
             torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
@@ -130,7 +134,31 @@ class Filter(nn.Module):
             )
 
         key = (length, backend, library.isa(), self._settings())
-        return self.kept.get("spectra", key, sources, make)
+        size = self.kept_bytes(length, backend=backend)
+        return self.kept.get_within("spectra", key, sources, make, size)
+
+    def kept_bytes(self, length: int, *, backend: Backend = "auto") -> int:
+        """Bytes that the `spectra` of inputs of this length take, with the weights that they are
+        compared by; on the CPU, if the filter is on the device meta."""
+        spectra = self.filters * spectrum_bytes(
+            self.channels,
+            length,
+            causal=not self.bidirectional,
+            dtype=wide(self.skip.dtype),
+            on_cpu=self.skip.device.type in ("cpu", "meta"),
+            backend=backend,
+        )
+        return spectra + bytes_of([*self.parameters(), *self.buffers()])
+
+    @property
+    def kept_memory(self) -> int:
+        """Bytes that spectra and the like are kept in between calls, together with those of all
+        filters that share them: a model's. Setting it gives this one a budget of its own."""
+        return self.kept.budget.limit
+
+    @kept_memory.setter
+    def kept_memory(self, value: int) -> None:
+        clear_cache(self, Budget(value))
 
     def clear_cache(self) -> None:
         """Forgets the kept filters; see `hyena.LanguageModel.clear_cache`."""

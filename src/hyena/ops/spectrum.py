@@ -66,3 +66,22 @@ def filter_spectrum(
     n = fft.fft_length(length, k.shape[1], lead)
     dtype = torch.promote_types(k.dtype, torch.float32)
     return FilterSpectrum(fft.spectrum(k, n, lead, dtype), channels, n, length, lead, causal, "fft")
+
+
+def spectrum_bytes(
+    channels: int,
+    length: int,
+    *,
+    causal: bool,
+    dtype: torch.dtype,
+    on_cpu: bool,
+    backend: Backend = "auto",
+) -> int:
+    """Bytes of the spectrum of filters as long as their inputs, of L taps or 2L − 1 if not causal,
+    in float32 or wider."""
+    kernel = kernel_for(backend)
+    if kernel is not None and on_cpu and dtype is not torch.float64:
+        return 4 * kernel.spectrum_floats(channels, _call.transform_size(length))
+    lead = 0 if causal else length - 1
+    n = fft.fft_length(length, length + lead, lead)
+    return channels * (n // 2 + 1) * dtype.to_complex().itemsize

@@ -8,6 +8,8 @@ from torch import nn
 
 from hyena.arguments import shown
 from hyena.filters import HyenaFilter, LengthPolicy, LongFilter
+from hyena.filters.budget import Budget
+from hyena.filters.cache import clear_cache
 from hyena.mixers.attention import CausalSelfAttention
 from hyena.mixers.hyena import HyenaOperator
 from hyena.mixers.replacing.multihead import MultiheadAttentionAdapter
@@ -82,6 +84,7 @@ def replace_attention(
     if not chosen:
         raise ValueError(_nothing(names, list(found)))
 
+    budget = Budget()  # of what all filters keep
     new: dict[int, nn.Module] = {}  # by identity, so that what was shared stays shared
     for name, module in chosen.items():
         _check(name, module, causal)
@@ -102,6 +105,7 @@ def replace_attention(
             backend=backend,
             **place,
         )
+        clear_cache(mixer, budget)
         new[id(module)] = _in_place_of(module, mixer).train(module.training)
 
     for name, module in chosen.items():

@@ -97,13 +97,10 @@ class RWKV(Mixer):
     ) -> tuple[Tensor, RWKVState | None]:
         # A real token after padding has zeros before it, like any first one.
         starts = starts_of(segments)
-        before = None if room is None else room.state
-        r, k, v, decay, bonus = self._project(
-            u, previous(u, starts, 0.0 if before is None else before.input.to(u.dtype))
-        )
+        r, k, v, decay, bonus = self._project(u, previous(u, starts))
         if mask is not None:
             k = k.masked_fill(~mask[..., None], EMPTY)
-        y, sums, exponents = wkv(k, v, decay, bonus, starts, before)
+        y, sums, exponents = wkv(k, v, decay, bonus, starts)
         y = self._gate(r, y)
         if room is None:
             return y, None
@@ -144,12 +141,7 @@ class RWKV(Mixer):
 
 
 def wkv(
-    k: Tensor,
-    v: Tensor,
-    decay: Tensor,
-    bonus: Tensor,
-    starts: Tensor | None = None,
-    state: RWKVState | None = None,
+    k: Tensor, v: Tensor, decay: Tensor, bonus: Tensor, starts: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""The means of all positions at once.
 
@@ -165,19 +157,17 @@ def wkv(
         k, v: (B, L, D), float32 or float64; a key of `scan.EMPTY` has no weight.
         decay, bonus: (D,) of the same dtype; decay at least zero.
         starts: (B, L, 1) bool, where documents begin; None if only rows begin.
-        state: after the positions before these, of which there are none if None.
 
     Returns: y (B, L, D); the two sums after each position, those over s ≤ t without a bonus, scaled
         by e^{−exponent} (2, B, L, D); and the exponents (B, L, D), without gradient.
     """
-    past, exponent = (None, EMPTY) if state is None else (torch.stack(state[1:3]), state.exponent)
-    top = running_max(k, starts, decay, None if state is None else state.exponent)
-    before = previous(top, starts, exponent)
+    top = running_max(k, starts, decay)
+    before = previous(top, starts, EMPTY)
     # The difference of exponents first: with slow decays it is nearly exact, a sum would not be.
     kept = ((before - top) - decay).exp()
     weight = (k - top).exp()
-    sums = linear_scan(torch.stack([weight * v, weight]), kept, past)
-    numerator, denominator = previous(sums, None, 0.0 if past is None else past)
+    sums = linear_scan(torch.stack([weight * v, weight]), kept)
+    numerator, denominator = previous(sums, None)
     current = k + bonus
     peak = torch.maximum(before, current.detach())
     old, new = (before - peak).exp(), (current - peak).exp()  # old is zero where documents begin
