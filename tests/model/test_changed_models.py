@@ -100,6 +100,20 @@ def test_a_run_without_its_parametrizations_is_saved(tmp_path: Path) -> None:
     assert torch.allclose(hyena.load(tmp_path)(ids), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("block_causal", 1, "expected bool"), ("width", 16, r"expected embedding\.weight \(32, 16\)")],
+)
+def test_a_config_that_was_changed_is_refused(
+    field: str, value: object, message: str, tmp_path: Path
+) -> None:
+    model = small_model()
+    setattr(model.config, field, value)
+    with pytest.raises(ValueError, match=rf"^save: .*{message}"):
+        model.save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
 def shared(model: LanguageModel) -> None:
     model.blocks[2] = model.blocks[0]
     model.norm.bias = model.norm.weight

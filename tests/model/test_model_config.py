@@ -1,12 +1,13 @@
 """What a configuration means and which ones are refused."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import hyena
+from hyena.mixers import SPECS
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
 from hyena.model.config import MIXERS, SSMConfig
 
@@ -68,6 +69,35 @@ def test_derived_sizes() -> None:
         ({"dropout": "a"}, "model.dropout: expected 0 ≤ dropout < 1, got 'a'"),
         ({"dropout": 1.0}, "model.dropout: expected 0 ≤ dropout < 1, got 1.0"),
         ({"dropout": -0.1}, "model.dropout: expected 0 ≤ dropout < 1, got -0.1"),
+        ({"dropout": False}, "model.dropout: expected 0 ≤ dropout < 1, got False"),
+        ({"block_causal": 1}, "model.block_causal: expected True or False, got 1"),
+        ({"block_causal": "no"}, "model.block_causal: expected True or False, got 'no'"),
+        (
+            {"filter": FilterConfig(window=None)},  # type: ignore[arg-type]
+            "model.filter.window: expected True or False, got None",
+        ),
+        (
+            {"filter": FilterConfig(shift=True)},
+            "model.filter.shift: expected a finite number, got True",
+        ),
+        (
+            {"filter": FilterConfig(sine_freq=float("nan"))},
+            "model.filter.sine_freq: expected a finite number, got nan",
+        ),
+        (
+            {"ssm": SSMConfig(dt_min="0.1")},  # type: ignore[arg-type]
+            "model.ssm.dt_min: expected a finite number, got '0.1'",
+        ),
+        (
+            {"mixers": "hyena,attention", "width": 100, "head_dim": 64},
+            "model.mixers=attention: expected an even head_dim that divides width, got width=100, "
+            "head_dim=64",
+        ),
+        (
+            {"mixers": "mamba2", "width": 100},
+            "model.mixers=mamba2: expected a head_dim that divides 2 · width, got width=100, "
+            "head_dim=64",
+        ),
         (
             {"length_policy": "truncate"},
             "model.length_policy: expected one of error, extrapolate, interpolate, got 'truncate'",
@@ -111,8 +141,30 @@ def test_what_a_layer_refuses_is_refused_with_its_words(
         LanguageModel(ModelConfig(**values), device="meta")
 
 
+@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize("head_dim", [None, 1, 2, 3, 5, 6, 9])
+@pytest.mark.parametrize("width", [12, 15, 18, 68])
+def test_heads_that_no_layer_takes_are_refused_by_the_configuration(
+    width: int, head_dim: int | None, mixer: str
+) -> None:
+    try:
+        config = ModelConfig(mixers=mixer, width=width, head_dim=head_dim, layers=1)
+    except ValueError:
+        spec = SPECS[mixer]
+        with pytest.raises(ValueError, match="head_dim that divides"):
+            spec.type(width, head_dim=head_dim, device="meta")
+        return
+    if mixer != "gss":  # whose channels are a quarter
+        LanguageModel(config, device="meta")
+
+
 def test_numbers_may_be_of_numpy_and_are_saved(tmp_path: Path) -> None:
-    filter = FilterConfig(width=np.int8(4), emb_dim=np.int8(5), sine_freq=np.float32(2))
+    filter = FilterConfig(
+        width=np.int8(4),
+        emb_dim=np.int8(5),
+        sine_freq=np.float32(2),
+        train_sine_freq=np.bool_(True),
+    )
     small = {"vocab_size": 100, "width": 100, "layers": 2, "max_length": 20, "vocab_multiple": 8}
     config = ModelConfig(**{k: np.int8(v) for k, v in small.items()}, filter=filter)
     assert (config.padded_vocab, config.hidden, type(config.filter.width)) == (104, 400, int)

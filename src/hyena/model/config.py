@@ -1,13 +1,15 @@
 """What a language model is made of."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from numbers import Real
 from operator import attrgetter
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from hyena.arguments import check_whole, shown
+from hyena.arguments import check_whole, is_truth, shown
 from hyena.filters import LengthPolicy
 from hyena.mixers import SPECS
+from hyena.mixers.checks import check_heads
 
 MIXERS = tuple(sorted(SPECS, key=lambda name: (name not in ("hyena", "attention"), name)))
 FilterKind = Literal["hyena", "explicit", "fourier", "s4d", "transfer-function"]
@@ -132,8 +134,11 @@ class ModelConfig:
             count = getattr(owner, last)
             least = 2 if name == "order" else 1
             setattr(owner, last, check_whole(f"model.{name}", count, least, most))
-        if not isinstance(self.dropout, Real) or not 0 <= self.dropout < 1:
-            raise ValueError(f"model.dropout: expected 0 ≤ dropout < 1, got {shown(self.dropout)}")
+        dropout = self.dropout
+        if not isinstance(dropout, Real) or is_truth(dropout) or not 0 <= dropout < 1:
+            raise ValueError(f"model.dropout: expected 0 ≤ dropout < 1, got {shown(dropout)}")
+        for part, owner in (("", self), ("filter.", self.filter), ("ssm.", self.ssm)):
+            _check_scalars(f"model.{part}", owner)
         for name, value, choices in (
             ("length_policy", self.length_policy, get_args(LengthPolicy)),
             ("positions", self.positions, get_args(Positions)),
@@ -150,7 +155,11 @@ class ModelConfig:
                 "model.positions=learned is a table of max_length rows, so that longer inputs have "
                 "none; leave model.length_policy=error"
             )
-        self.layer_mixers()
+        for mixer in dict.fromkeys(self.layer_mixers()):
+            if mixer in _HEADS:
+                times, even = _HEADS[mixer]
+                name = f"model.mixers={mixer}"
+                check_heads(name, self.width, self.head_dim, times=times, even=even)
 
     def layer_mixers(self) -> list[str]:
         """The mixer's name for each layer, the pattern repeated from the first layer on."""
@@ -191,6 +200,27 @@ class ModelConfig:
         return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
 
 
+def _check_scalars(prefix: str, owner: Any) -> None:
+    """Makes fields of truth values and numbers bools and floats, as the file of a model has them.
+
+    Raises: ValueError that names the field if it is none; a number is no truth value.
+    """
+    for each in fields(owner):
+        value: Any = getattr(owner, each.name)
+        if each.type is bool:
+            if not is_truth(value) or getattr(value, "shape", None):
+                raise ValueError(f"{prefix}{each.name}: expected True or False, got {shown(value)}")
+            setattr(owner, each.name, bool(value))
+        elif each.type is float:
+            if not isinstance(value, Real) or is_truth(value) or not math.isfinite(value):
+                raise ValueError(
+                    f"{prefix}{each.name}: expected a finite number, got {shown(value)}"
+                )
+            setattr(owner, each.name, float(value))
+
+
+# Of the mixers with heads: how often head_dim may go into the width, and whether it must be even.
+_HEADS = {"attention": (1, True), "linear-attention": (1, False), "mamba2": (2, False)}
 _LENGTH, _WIDTH, _DEPTH = 2**31, 2**20, 2**10  # no product of them overflows, no loop is endless
 _COUNTS = {
     "vocab_size": _LENGTH,

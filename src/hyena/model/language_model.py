@@ -24,7 +24,7 @@ from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
 from hyena.model.initialization import initialize
 from hyena.model.linear_cross_entropy import IGNORE, linear_cross_entropy
-from hyena.model.saved import write_model
+from hyena.model.saved import as_read, write_model
 from hyena.ops import Segments
 from hyena.ops.arguments import check_tensor, placement
 from hyena.ops.observed import compiling, mapped
@@ -233,8 +233,9 @@ class LanguageModel(nn.Module):
         Raises: ValueError, before anything is written, if layers have been changed so that the
             config no longer describes them; OSError if the folder cannot be written.
         """
-        expected = LanguageModel(self.config, device="meta").state_dict()
-        write_model(Path(directory), self.config, self.state_dict(), expected)
+        config = as_read(self.config)
+        expected = LanguageModel(config, device="meta").state_dict()
+        write_model(Path(directory), config, self.state_dict(), expected)
 
     def clear_cache(self) -> None:
         """Forgets what is kept of the filters between calls, which frees its memory.

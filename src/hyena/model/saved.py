@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hyena.files import digests
-from hyena.files.records import read_json, to_plain
+from hyena.files.records import from_plain, read_json, to_plain
 from hyena.model.config import ModelConfig
 
 FORMAT_VERSION = 1
@@ -39,6 +39,17 @@ _OF_ANOTHER_KIND = (
     "hyena.load makes only what the config says; keep changed layers with "
     "safetensors.torch.save_file(model.state_dict(), ...)"
 )
+
+
+def as_read(config: ModelConfig) -> ModelConfig:
+    """The configuration as it will be read from its file.
+
+    Raises: ValueError if it has been changed to one that could not be.
+    """
+    try:
+        return from_plain(ModelConfig, to_plain(config), "model")
+    except ValueError as error:
+        raise ValueError(f"save: the model's config is none any longer: {error}") from error
 
 
 def write_model(
