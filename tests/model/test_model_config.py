@@ -163,7 +163,7 @@ def test_numbers_may_be_of_numpy_and_are_saved(tmp_path: Path) -> None:
         width=np.int8(4),
         emb_dim=np.int8(5),
         sine_freq=np.float32(2),
-        train_sine_freq=np.bool_(True),
+        train_sine_freq=cast(bool, np.bool_(True)),
     )
     small = {"vocab_size": 100, "width": 100, "layers": 2, "max_length": 20, "vocab_multiple": 8}
     config = ModelConfig(**{k: np.int8(v) for k, v in small.items()}, filter=filter)
