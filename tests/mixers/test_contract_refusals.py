@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mixer_cases import CASES, D, M, build, each_mixer
+from mixer_cases import BIDIRECTIONAL, CASES, D, M, build, each_mixer
 from torch import Tensor
 
 from hyena.mixers import (
@@ -17,13 +17,26 @@ from hyena.ops import Segments
 
 
 @pytest.mark.parametrize("shape", [(0, 5, D), (2, 0, D), (0, 0, D)])
-@each_mixer
-def test_empty_inputs_have_empty_outputs(name: str, shape: tuple[int, ...]) -> None:
-    mixer, u = build(name), torch.zeros(shape, dtype=torch.float64)
+@pytest.mark.parametrize("name", [*CASES, *BIDIRECTIONAL])
+def test_empty_inputs_have_empty_outputs_and_gradients_of_zero(
+    name: str, shape: tuple[int, ...]
+) -> None:
     mask = torch.ones(shape[:2], dtype=torch.bool)
     ids = torch.zeros(shape[:2], dtype=torch.int64)
-    for options in ({}, {"mask": mask}, {"document_ids": ids}):
-        assert mixer(u, **options).shape == shape
+    for dtype in (torch.float32, torch.float64):  # which the kernel takes, and which it does not
+        mixer, u = build(name, dtype=dtype), torch.zeros(shape, dtype=dtype)
+        for options in ({}, {"mask": mask}, {"document_ids": ids}):
+            mixer.zero_grad(set_to_none=True)
+            y = mixer(u, **options)
+            assert y.shape == shape
+            y.sum().backward()
+            for weight, parameter in mixer.named_parameters():
+                if parameter.requires_grad:
+                    # A missing one would keep other processes waiting for it.
+                    assert parameter.grad is not None, weight
+                    assert torch.equal(parameter.grad, torch.zeros_like(parameter))
+            with torch.no_grad():
+                assert mixer(u, **options).shape == shape
 
 
 @each_mixer

@@ -172,12 +172,16 @@ def test_any_strides(causal: bool, backend: str, generator: torch.Generator) -> 
 def test_empty_inputs(shape: tuple[int, int, int], backend: str) -> None:
     B, D, L = shape
     z = torch.zeros(B, 3 * D, L, dtype=torch.bfloat16, requires_grad=True)
-    short = (torch.zeros(3 * D, 3), torch.zeros(3 * D))
-    y = gated_conv(z, torch.zeros(D, 4), torch.zeros(D), short=short, backend=backend)
+    k, skip = torch.randn(D, 4, requires_grad=True), torch.randn(D, requires_grad=True)
+    taps, bias = torch.randn(3 * D, 3, requires_grad=True), torch.randn(3 * D, requires_grad=True)
+    y = gated_conv(z, k, skip, short=(taps, bias), backend=backend)
     assert (y.shape, y.dtype) == (shape, torch.bfloat16)
-    y.sum().backward()
-    assert z.grad is not None
-    assert z.grad.shape == z.shape
+    leaves = (z, k, skip, taps, bias)
+    first = torch.autograd.grad(y.sum(), leaves, create_graph=True)
+    second = torch.autograd.grad(sum(x.sum() for x in first), leaves)
+    for gradients in (first, second):
+        for x, gradient in zip(leaves, gradients, strict=True):
+            assert torch.equal(gradient, torch.zeros_like(x))
 
 
 @pytest.mark.parametrize("backend", backends())

@@ -133,10 +133,14 @@ def test_any_strides(generator: torch.Generator) -> None:
 @pytest.mark.parametrize("shape", [(0, 3, 5), (2, 0, 5), (2, 3, 0)])
 def test_empty_inputs(shape: tuple[int, int, int], backend: str) -> None:
     u = torch.zeros(shape, dtype=torch.bfloat16, requires_grad=True)
-    y = long_conv(u, torch.zeros(shape[1], 4), backend=backend)
+    k, skip = (
+        torch.randn(shape[1], 4, requires_grad=True),
+        torch.randn(shape[1], requires_grad=True),
+    )
+    y = long_conv(u, k, skip, backend=backend)
     assert (y.shape, y.dtype) == (u.shape, u.dtype)
-    y.sum().backward()
-    assert u.grad is not None
+    for x, gradient in zip((u, k, skip), torch.autograd.grad(y.sum(), (u, k, skip)), strict=True):
+        assert torch.equal(gradient, torch.zeros_like(x))
 
 
 def test_empty_documents_and_batches_when_packed() -> None:

@@ -22,7 +22,7 @@ Gradients = tuple[Tensor | None, ...]
 def forward(c: Convolution) -> Tensor:
     """y (B, D, L), dtype of z."""
     if c.z.numel() == 0:
-        return c.z[:, : c.z.shape[1] // c.parts].clone()
+        return _of_nothing(c)
     if c.filter is None:
         return _short(c)
     post, u = _gated(_short(c), c.parts)
@@ -50,6 +50,16 @@ def backward(dy: Tensor, c: Convolution, need: Sequence[bool]) -> Gradients:
     return tuple(
         x.contiguous() if n and x is not None else None for x, n in zip(found, need, strict=True)
     )
+
+
+def _of_nothing(c: Convolution) -> Tensor:
+    """y of no row or no position. It depends on the filters, whose gradients are zero and not
+    missing: processes that add up gradients wait for each other's."""
+    y = c.z[:, : c.z.shape[1] // c.parts].clone()
+    for x in (None if c.n else c.filter, c.skip, c.taps, c.bias):
+        if x is not None:
+            y = y * x.sum()
+    return y
 
 
 def _gated(x: Tensor, parts: int) -> tuple[Tensor | None, Tensor]:
