@@ -2,6 +2,8 @@
 //
 // Each output is summed in one order, whatever the other vectors and rows and whoever does them.
 #pragma once
+#include <algorithm>
+
 #include "hyena_kernel.h"
 #include "threads.h"
 #include "vector.h"
@@ -11,6 +13,14 @@ namespace {
 constexpr int TILE_ROWS = 4;                             // of the matrix at once
 constexpr int TILE_VECTORS = WIDEST_RADIX == 8 ? 4 : 2;  // as many as the registers hold
 constexpr int64_t LEAST_PRODUCTS = 32768;                // that are worth a thread
+constexpr int64_t AHEAD = 2048;                          // bytes: as far as rows are fetched
+
+// A layer whose rows are shared out in parts. Within one, the rows of a tile lie far apart: each
+// goes on where it ended in the tile before, so that memory is read as four long streams.
+struct LinearCall {
+    hyena_linear linear;
+    int64_t parts;
+};
 
 HYENA_INLINE void put_output(const hyena_linear &linear, int64_t at, float a) {
     if (linear.y_dtype == HYENA_FLOAT32)
@@ -21,14 +31,17 @@ HYENA_INLINE void put_output(const hyena_linear &linear, int64_t at, float a) {
         put_one(static_cast<Float16 *>(linear.y) + at, a);
 }
 
-// y of the rows from `first` on, for N vectors from b on.
+// y of the rows first, first + apart, ..., so many of them, for N vectors from b on.
 template <class T, int N>
-HYENA_INLINE void linear_tile(const hyena_linear &linear, int64_t first, int64_t b) {
-    const int64_t I = linear.inputs, left = linear.outputs - first;
-    const int rows = left < TILE_ROWS ? int(left) : TILE_ROWS;
-    const T *w[TILE_ROWS];  // of the rows that are missing at the end, the last one once more
-    for (int r = 0; r < TILE_ROWS; ++r)
-        w[r] = static_cast<const T *>(linear.weight) + (first + (r < rows ? r : rows - 1)) * I;
+HYENA_INLINE void linear_tile(
+    const hyena_linear &linear, int64_t first, int64_t apart, int rows, int64_t b) {
+    const int64_t I = linear.inputs;
+    int64_t row[TILE_ROWS];  // in place of those that are missing, the last one once more
+    const T *w[TILE_ROWS];
+    for (int r = 0; r < TILE_ROWS; ++r) {
+        row[r] = first + (r < rows ? r : rows - 1) * apart;
+        w[r] = static_cast<const T *>(linear.weight) + row[r] * I;
+    }
     const float *x = static_cast<const float *>(linear.x) + b * I;
     V sums[N][TILE_ROWS];
     for (int n = 0; n < N; ++n)
@@ -38,7 +51,7 @@ HYENA_INLINE void linear_tile(const hyena_linear &linear, int64_t first, int64_t
         V u[N];
         for (int n = 0; n < N; ++n) u[n] = load(x + n * I + i);
         for (int r = 0; r < TILE_ROWS; ++r) {
-            HYENA_PREFETCH(w[r] + i + TILE_ROWS * I);  // the next tile's
+            HYENA_PREFETCH(w[r] + i + AHEAD / int64_t(sizeof(T)));
             const V a = many(w[r] + i);
             for (int n = 0; n < N; ++n) sums[n][r] = fma(a, u[n], sums[n][r]);
         }
@@ -50,23 +63,31 @@ HYENA_INLINE void linear_tile(const hyena_linear &linear, int64_t first, int64_t
         float lanes[W];  // of every four, one of each row
         store(lanes, (s[0] + s[1]) + (s[2] + s[3]));
         for (int r = 0; r < rows; ++r) {
-            float sum = bias ? one(bias + first + r) : 0;
+            float sum = bias ? one(bias + row[r]) : 0;
             for (int lane = r; lane < W; lane += 4) sum += lanes[lane];
             for (int64_t j = i; j < I; ++j) sum += one(w[r] + j) * x[n * I + j];
-            put_output(linear, (b + n) * linear.outputs + first + r, sum);
+            put_output(linear, (b + n) * linear.outputs + row[r], sum);
         }
     }
 }
 
 template <class T>
-void linear_work(const void *call, int64_t index, float *) {
-    const hyena_linear &linear = *static_cast<const hyena_linear *>(call);
-    const int64_t first = index * TILE_ROWS;
+void linear_rows(const hyena_linear &linear, int64_t first, int64_t apart, int rows) {
     int64_t b = 0;
     for (; b + TILE_VECTORS <= linear.batch; b += TILE_VECTORS)
-        linear_tile<T, TILE_VECTORS>(linear, first, b);
-    for (; b + 2 <= linear.batch; b += 2) linear_tile<T, 2>(linear, first, b);
-    if (b < linear.batch) linear_tile<T, 1>(linear, first, b);
+        linear_tile<T, TILE_VECTORS>(linear, first, apart, rows, b);
+    for (; b + 2 <= linear.batch; b += 2) linear_tile<T, 2>(linear, first, apart, rows, b);
+    if (b < linear.batch) linear_tile<T, 1>(linear, first, apart, rows, b);
+}
+
+template <class T>
+void linear_work(const void *given, int64_t part, float *) {
+    const LinearCall &call = *static_cast<const LinearCall *>(given);
+    const Share share = share_of(call.linear.outputs, part, call.parts);
+    const int64_t stream = share.count() / TILE_ROWS, rest = share.count() % TILE_ROWS;
+    for (int64_t r = 0; r < stream; ++r)
+        linear_rows<T>(call.linear, share.begin + r, stream, TILE_ROWS);
+    if (rest > 0) linear_rows<T>(call.linear, share.end - rest, 1, int(rest));
 }
 
 template <class T>
@@ -78,7 +99,8 @@ void widen(float *to, const void *from, int64_t count) {
 }
 
 int32_t kernel_linear(const hyena_linear *given) {
-    hyena_linear linear = *given;
+    LinearCall call{*given, 1};
+    hyena_linear &linear = call.linear;
     if (linear.x_dtype != HYENA_FLOAT32) {
         const int64_t count = linear.batch * linear.inputs;
         float *x = workspace(count);  // of this thread; the others only read it
@@ -92,10 +114,9 @@ int32_t kernel_linear(const hyena_linear *given) {
     const UnitWork work = linear.dtype == HYENA_FLOAT32    ? linear_work<float>
                           : linear.dtype == HYENA_BFLOAT16 ? linear_work<Bfloat16>
                                                            : linear_work<Float16>;
-    const int64_t units = (linear.outputs + TILE_ROWS - 1) / TILE_ROWS;
-    const int64_t products = TILE_ROWS * linear.inputs * linear.batch;
-    const int64_t grain = products ? (LEAST_PRODUCTS + products - 1) / products : 1;
-    return run(work, &linear, units, 0, grain);
+    const int64_t most = linear.outputs * linear.inputs * linear.batch / LEAST_PRODUCTS;
+    call.parts = std::max<int64_t>(1, std::min(threads(), most));
+    return run(work, &call, call.parts, 0, 1);
 }
 
 }  // namespace

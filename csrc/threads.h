@@ -53,6 +53,12 @@ int32_t run(UnitWork work, const void *call, int64_t units, int64_t floats, int6
     return task.failed;
 }
 
+// How many threads a call may run on.
+int64_t threads() {
+    uint32_t count = 1;
+    return hyena_parallel && hyena_threads && hyena_threads(&count) == 0 ? int64_t(count) : 1;
+}
+
 // Memory that the threads of a call have in common: zeros, 64-byte aligned.
 template <class T>
 struct Shared {
@@ -103,11 +109,10 @@ int64_t groups_of(int64_t units, int64_t rows, int64_t positions) {
 // How many parts the groups are cut into, each the work of one thread. A part transforms its unit's
 // filter again, which is taken to cost half of what a row does.
 int64_t parts_of(int64_t units, int64_t rows, int64_t groups) {
-    uint32_t threads = 1;
-    if (groups == 1 || !hyena_parallel || !hyena_threads || hyena_threads(&threads) != 0) return 1;
+    const int64_t count = groups == 1 ? 1 : threads();
     int64_t best = 1, least = INT64_MAX;
-    for (int64_t parts = 1; parts <= groups && parts <= int64_t(threads); ++parts) {
-        const int64_t tasks = (units * parts + threads - 1) / threads;  // of a thread
+    for (int64_t parts = 1; parts <= groups && parts <= count; ++parts) {
+        const int64_t tasks = (units * parts + count - 1) / count;  // of a thread
         const int64_t cost = tasks * (2 * ((rows + parts - 1) / parts) + 1);
         if (cost < least) best = parts, least = cost;
     }
