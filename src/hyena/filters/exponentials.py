@@ -67,6 +67,27 @@ def _exponential_sum(u: Tensor, exponent: Tensor) -> Tensor:
     return (sums * _powers(exponent, blocks, block)[:, None]).sum(2).transpose(0, 1)
 
 
+def response(x: Tensor, decay: Tensor, weight: Tensor, length: int) -> Tensor:
+    """What a state adds to the next outputs, y_t = 2 Re Σ_i weight_i · decay_i^{t+1} · x_i for
+    t = 0 … length − 1.
+
+    Args: x (B, D, m) complex; decay and weight (D, m) complex; length L ≥ 1.
+    Returns: y (B, D, L) real, of the width of decay.
+    """
+    first = weight * decay * x.to(decay.dtype)
+    exponent = step_exponent(decay).expand_as(first)
+    y = sum_of_exponentials(first.flatten(0, 1), exponent.flatten(0, 1), length)
+    return y.unflatten(0, x.shape[:2])
+
+
+def decayed(x: Tensor, decay: Tensor, length: int) -> Tensor:
+    """What is left of a state after so many steps, decay^length · x, without the inputs there.
+
+    Args and returns: x (B, D, m) complex; decay (D, m) complex.
+    """
+    return _powers(step_exponent(decay), 2, length)[:, 1] * x
+
+
 def step_factor(exponent: Tensor) -> Tensor:
     """e^{exponent} in its own dtype, computed in float64: the decay of a recurrence's step."""
     precise = torch.promote_types(exponent.real.dtype, widest(exponent.device))

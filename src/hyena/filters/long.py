@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from hyena.filters.exponentials import decayed, response
 from hyena.filters.filter import ChannelTaps, Filter
 from hyena.filters.flops import FilterFlops
 from hyena.filters.plain import is_plain
@@ -120,10 +121,20 @@ class LongFilter(Filter):
             lambda: recurrence_of(*taps.recurrence(), self.skip),
         )
 
-    def state_after(self, u: Tensor, part: int) -> Tensor:
-        """What the inputs u (B, D, L) of filter ``part``, a recurrence, leave of it behind:
-        (B, D, n/2, 2), real and imaginary parts."""
-        return torch.view_as_real(self._recurrent_taps().state_after(u, part))
+    def state_after(self, u: Tensor, part: int, before: Tensor | None = None) -> Tensor:
+        """What the inputs u (B, D, L) of filter ``part``, a recurrence, leave of it behind, and of
+        its state ``before`` them: (B, D, n/2, 2), real and imaginary parts."""
+        taps = self._recurrent_taps()
+        x = taps.state_after(u, part)
+        if before is not None:
+            x = x + decayed(torch.view_as_complex(before), taps.recurrence()[0][part], u.shape[-1])
+        return torch.view_as_real(x)
+
+    def response(self, x: Tensor, part: int, length: int) -> Tensor:
+        """What the state x (B, D, n/2, 2) of filter ``part``, a recurrence, adds to its next
+        outputs: (B, D, length)."""
+        decay, weight = self._recurrent_taps().recurrence()
+        return response(torch.view_as_complex(x), decay[part], weight[part], length)
 
     def flops(self, length: int) -> FilterFlops:
         """Operations of the filters for inputs of this length, the skip's with them.

@@ -90,14 +90,14 @@ def check_left_padding(name: str, mask: Tensor | None) -> None:
 
 
 def wrong_state(name: str, state: object, kind: type[Any]) -> TypeError | ValueError:
-    """The error for a state that is not one of this mixer's, whose states are of this kind."""
+    """The error of a mixer's method for a state that is none of its, whose are of this kind."""
     if not isinstance(state, kind):
         return TypeError(
-            f"{name}.step: expected {kind.__name__}, got {type(state).__name__}; pass what "
+            f"{name}: expected {kind.__name__}, got {type(state).__name__}; pass what "
             "prefill or step of this mixer returned"
         )
     return ValueError(
-        f"{name}.step: the state, a {type(state).__name__}, is that of a mixer of another kind or "
+        f"{name}: the state, a {type(state).__name__}, is that of a mixer of another kind or "
         "size; pass what prefill or step of this mixer returned"
     )
 
@@ -119,10 +119,11 @@ def check_future(name: str, future: int | None) -> None:
 
 
 def check_no_gradient(name: str, module: nn.Module, u: Tensor) -> None:
-    """Raises ValueError where a gradient would be recorded: a step writes to its state in place."""
+    """Raises ValueError where a gradient would be recorded: the state is written to in place, and
+    knows none of the tokens before."""
     if is_grad_enabled() and (u.requires_grad or any(p.requires_grad for p in module.parameters())):
         raise ValueError(
-            f"{name}.step: generation records no gradients; call it under torch.no_grad() or "
+            f"{name}: generation records no gradients; call it under torch.no_grad() or "
             "torch.inference_mode(), or differentiate forward instead"
         )
 
@@ -161,9 +162,29 @@ def check_token(name: str, u: Tensor, width: int, state: Any) -> None:
         )
     if not u.is_floating_point():
         raise ValueError(f"{name}.step: expected u of floating point, got {u.dtype}")
+    _check_precision(f"{name}.step", u, state)
+
+
+def check_block(name: str, u: Tensor, mask: Tensor | None, state: Any) -> None:
+    """Raises ValueError unless u (B, L, D) has the rows of the state, without a mask, and is no
+    float64 that it would round."""
+    if mask is not None:
+        raise ValueError(
+            f"{name}.prefill: mask and state were both given, but padding stands before the first "
+            "tokens of a row alone; give the mask with these"
+        )
+    if u.shape[0] != state.batch:
+        raise ValueError(
+            f"{name}.prefill: expected u (B, L, D) of the state's B = {state.batch} rows, got "
+            f"{tuple(u.shape)}"
+        )
+    _check_precision(f"{name}.prefill", u, state)
+
+
+def _check_precision(name: str, u: Tensor, state: Any) -> None:
     if u.dtype == float64 and state.dtype != float64:
         raise ValueError(
-            f"{name}.step: u is {u.dtype} but the state is {state.dtype}, which would round what "
+            f"{name}: u is {u.dtype} but the state is {state.dtype}, which would round what "
             f"follows; read the prompt anew in {u.dtype}, or go on in {state.dtype}"
         )
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.mixers.checks import (
+    check_block,
     check_dtype,
     check_future,
     check_gaps,
@@ -74,10 +75,12 @@ def mixer(
 
 
 class Room(NamedTuple):
-    """What a prefill is told of the tokens to come; a state of one size need not know."""
+    """What a prefill is told of the tokens to come, which a state of one size need not know, and
+    the state after those before."""
 
     future: int | None
     keep_inputs: bool
+    state: Any = None
 
 
 class Mixer(nn.Module):
@@ -134,6 +137,7 @@ class Mixer(nn.Module):
         mask: Tensor | None = None,
         future: int | None = None,
         keep_inputs: bool = False,
+        state: Any = None,
     ) -> tuple[Tensor, Any]:
         """``forward`` for the tokens that are known, and the state that `step` goes on from.
 
@@ -143,12 +147,18 @@ class Mixer(nn.Module):
             future: T, the most tokens that `step` will be given, for states that grow with them.
                 What comes of it says the mixer's own description.
             keep_inputs: with ``future``, keep what it takes to go on beyond.
+            state: of the tokens before u, which then are its next L: outputs and state are those of
+                one prefill of all. It may be written to, as by `step`. A mask goes with the first
+                tokens alone.
 
         Raises: as `forward`; ValueError on no token, and if a row of the mask has padding after a
-            real token, or no real token.
+            real token, or no real token; with a state as `step`.
         """
         self._check_generates("prefill")
         u = self._checked(u, mask)
+        if state is not None:
+            self._check_state("prefill", state)
+            check_block(self._name, u, mask, state)
         if u.shape[1] == 0:
             raise ValueError(
                 f"{self._name}.prefill: expected u (B, L, {self.width}) with L ≥ 1, got "
@@ -156,7 +166,7 @@ class Mixer(nn.Module):
             )
         check_left_padding(self._name, mask)
         check_future(self._name, future)
-        return self._mix(u, mask, None, Room(future, keep_inputs))
+        return self._mix(u, mask, None, Room(future, keep_inputs, state))
 
     def step(self, u: Tensor, state: Any) -> tuple[Tensor, Any]:
         """One more token: u (B, D) → y (B, D) and the state after it.
@@ -167,9 +177,7 @@ class Mixer(nn.Module):
         Raises: TypeError on what is no tensor, and on a state of another kind; ValueError on one of
             other sizes, or less precise than u, and on a u of another dtype than the weights'.
         """
-        if not (isinstance(state, self.spec.state) and self._is_own(state)):
-            self._check_generates("step")
-            raise wrong_state(self._name, state, self.spec.state)
+        self._check_state("step", state)
         check_token(self._name, u, self.width, state)
         if u.dtype is not state.dtype:
             check_dtype(self._name, u, self._dtype())
@@ -219,6 +227,12 @@ class Mixer(nn.Module):
 
     def _check_generates(self, what: str) -> None:
         """Raises ValueError if the mixer cannot generate token by token."""
+
+    def _check_state(self, what: str, state: Any) -> None:
+        """Raises TypeError or ValueError unless the state is one of this mixer's."""
+        if not (isinstance(state, self.spec.state) and self._is_own(state)):
+            self._check_generates(what)
+            raise wrong_state(f"{self._name}.{what}", state, self.spec.state)
 
     def _checked(self, u: Tensor, mask: Tensor | None) -> Tensor:
         """u, zero at padding: whatever stands there, be it NaN, reaches neither sums nor

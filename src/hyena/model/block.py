@@ -30,10 +30,16 @@ class Block(nn.Module):
         return self._finish(x, mixed)
 
     def prefill(
-        self, x: Tensor, mask: Tensor | None, future: int | None, keep_inputs: bool
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        future: int | None,
+        keep_inputs: bool,
+        state: Any = None,
     ) -> tuple[Tensor, MixerState]:
         u = normalize(self.norm1, x, self.mixer)
-        mixed, state = self.mixer.prefill(u, mask=mask, future=future, keep_inputs=keep_inputs)
+        options = {"mask": mask, "future": future, "keep_inputs": keep_inputs, "state": state}
+        mixed, state = self.mixer.prefill(u, **options)
         return self._finish(x, mixed), state
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, MixerState]:

@@ -15,10 +15,12 @@ from torch.utils.checkpoint import checkpoint
 from hyena import generation
 from hyena.filters.budget import KEPT_MEMORY, Budget
 from hyena.filters.cache import clear_cache
+from hyena.filters.plain import is_plain
 from hyena.generation.state import ModelState
 from hyena.mixers.checks import check_future, check_lengths, segments_of
 from hyena.mixers.projections import product_of_step
 from hyena.mixers.state import MixerState
+from hyena.model import streaming
 from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
@@ -46,6 +48,9 @@ class LanguageModel(nn.Module):
         config: as given.
         activation_checkpointing: recompute each block in the backward pass instead of keeping its
             activations. Changes no parameter's name.
+        working_memory: bytes that a block may make beside the residual stream. Where no gradient is
+            recorded, an input for which they are not enough is taken in pieces, in the memory of
+            the stream, and gives the same to rounding. By default 128 MiB.
         kept_memory: bytes that all filters together keep their spectra and the like in between
             calls, 256 MiB at first; beyond, they are made again at each pass. What generation reads
             at each step is kept as long as its state. Setting it forgets what is kept, and takes in
@@ -64,6 +69,7 @@ class LanguageModel(nn.Module):
         place = placement("LanguageModel", device, dtype)
         self.config = config
         self.activation_checkpointing = False
+        self._working_memory = streaming.WORKING_MEMORY
         self.embedding = nn.Embedding(config.padded_vocab, config.width, **place)
         self.positions = None
         if config.positions == "learned":
@@ -75,6 +81,14 @@ class LanguageModel(nn.Module):
         self.kept_memory = KEPT_MEMORY
         if self.embedding.weight.device.type != "meta":
             initialize(self, config.layers, generator, linear=config.initial)
+
+    @property
+    def working_memory(self) -> int:
+        return self._working_memory
+
+    @working_memory.setter
+    def working_memory(self, value: int) -> None:
+        self._working_memory = streaming.check_working_memory(value)
 
     @property
     def kept_memory(self) -> int:
@@ -112,11 +126,11 @@ class LanguageModel(nn.Module):
         x, segments = self._enter(input_ids, mask, document_ids, cu_seqlens)
         if targets is not None:
             self._check_targets(targets, input_ids)
-        for block in self.blocks:
-            if self.activation_checkpointing and self.training:
+        if self.activation_checkpointing and self.training:
+            for block in self.blocks:
                 x = checkpoint(block, x, mask, segments, use_reentrant=False)
-            else:
-                x = block(x, mask, segments)
+        else:
+            x = self._through_blocks(x, mask, segments)
         if targets is None:
             return self._head(x)
         x, weight = self._before_head(x)
@@ -137,9 +151,7 @@ class LanguageModel(nn.Module):
         """
         x, segments = self._enter(input_ids, None, None, None)
         self._check_targets(targets, input_ids)
-        for block in self.blocks:
-            x = block(x, None, segments)
-        x, weight = self._before_head(x)
+        x, weight = self._before_head(self._through_blocks(x, None, segments))
         targets = targets.to(x.device, torch.int64)
         return linear_cross_entropy(x, weight, targets, reduction="none")
 
@@ -151,6 +163,7 @@ class LanguageModel(nn.Module):
         future: int | None = None,
         keep_inputs: bool = False,
         last_only: bool = False,
+        state: ModelState | None = None,
     ) -> tuple[Tensor, ModelState]:
         """``forward``, and the state that `step` goes on from.
 
@@ -158,25 +171,37 @@ class LanguageModel(nn.Module):
             input_ids: (B, L), L ≥ 1.
             mask: (B, L) bool for prompts of different lengths, padded on the left.
             future: the most tokens that `step` will be given. The state of a Hyena layer then has
-                that size, whatever the prompt's, and ends there; see `hyena.HyenaOperator.prefill`.
+                that size, whatever the prompt's, and ends there; see `hyena.HyenaOperator`.
             keep_inputs: with ``future``, keep what it takes to go on beyond; without ``future``
                 that is kept anyway.
             last_only: logits of the last position only, which spares the head all others.
+            state: of the tokens before these, which is advanced in place, as by `step`: logits and
+                state are those of one prefill of all. No mask may come with it.
 
         Returns: logits (B, L, V), or (B, 1, V), and the state.
         Raises: ValueError as `forward`, if ``future`` is negative, or if max_length has no room for
-            it and the length policy is "error".
+            it and the length policy is "error"; with a state TypeError and ValueError as `step`.
         """
-        x, _ = self._enter(input_ids, mask, None, None)
-        length = input_ids.shape[1]
+        before = 0
+        if state is not None:
+            self._check_state("prefill", state)
+            before = state.length
+        x, _ = self._enter(input_ids, mask, None, None, before)
+        length = before + input_ids.shape[1]
         check_future("LanguageModel", future)
         if future:
             self._check_room(length, future)
-        states = []
-        for block in self._blocks():
-            x, state = block.prefill(x, mask, future, keep_inputs)
-            states.append(state)
-        return self._head(x[:, -1:] if last_only else x), ModelState(states, length)
+        options = mask, future, keep_inputs
+        if state is not None:
+            self._check_rows(input_ids, state)
+            x = self._through(state, x, lambda block, x, of: block.prefill(x, *options, of))
+        else:
+            layers = []
+            for block in self._blocks():
+                x, layer = block.prefill(x, *options)
+                layers.append(layer)
+            state = ModelState(layers, length)
+        return self._head(x[:, -1:] if last_only else x), state
 
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """One more token a sequence.
@@ -192,34 +217,12 @@ class LanguageModel(nn.Module):
             gradients would be recorded; TypeError on another state.
         """
         self._check_ids(input_ids, 1)
-        if not isinstance(state, ModelState):
-            raise TypeError(
-                f"LanguageModel.step: expected a ModelState, got {type(state).__name__}; pass what "
-                "prefill or step of this model returned"
-            )
-        if len(state.layers) != len(self.blocks):
-            raise ValueError(
-                f"LanguageModel.step: the state is of {len(state.layers)} layers, but the model "
-                f"has {len(self.blocks)}; pass what prefill or step of this model returned"
-            )
-        if not state.whole:
-            raise ValueError(
-                "LanguageModel.step: an error left this state in the middle of a step, some layers "
-                "before a token and some after; go on from a copy made before it"
-            )
+        self._check_state("step", state)
         self._check_length(state.length + 1)
         x = self._embed(input_ids)
         if self.positions is not None:
             x = x + self.positions(torch.tensor(state.length, device=x.device)).to(x.dtype)
-        state.whole = False  # an interruption may come at any time
-        before = _position(state.layers[0])
-        for i, block in enumerate(self._blocks()):
-            try:
-                x, state.layers[i] = block.step(x, state.layers[i])
-            except (TypeError, ValueError):  # which the first layer may have refused it with
-                state.whole = i == 0 and _position(state.layers[0]) == before
-                raise
-        state.length, state.whole = state.length + 1, True
+        x = self._through(state, x, lambda block, x, of: block.step(x, of))
         return self._head(x, product_of_step), state
 
     generate = generation.generate
@@ -263,18 +266,38 @@ class LanguageModel(nn.Module):
         """
         return flops(self.config, length, batch)
 
+    def _through(
+        self,
+        state: ModelState,
+        x: Tensor,
+        advance: Callable[[Block, Tensor, MixerState], tuple[Tensor, MixerState]],
+    ) -> Tensor:
+        """x, a token of each row or several, after all blocks; the state is advanced."""
+        state.whole = False  # an interruption may come at any time
+        before = _position(state.layers[0])
+        for i, block in enumerate(self._blocks()):
+            try:
+                x, state.layers[i] = advance(block, x, state.layers[i])
+            except (TypeError, ValueError):  # which the first layer may have refused it with
+                state.whole = i == 0 and _position(state.layers[0]) == before
+                raise
+        state.length, state.whole = state.length + (x.shape[1] if x.dim() == 3 else 1), True
+        return x
+
     def _enter(
         self,
         input_ids: Tensor,
         mask: Tensor | None,
         document_ids: Tensor | Segments | None,
         cu_seqlens: Tensor | None,
+        before: int = 0,
     ) -> tuple[Tensor, Segments | None]:
+        """The residual stream and the documents of tokens that come after so many."""
         self._check_ids(input_ids, 2)
         B, L = input_ids.shape
         segments = segments_of("LanguageModel", document_ids, cu_seqlens, B, L)
         limit = self.config.max_length if self.config.length_policy == "error" else None
-        self._check_length(L if segments is None else segments.reach(limit))
+        self._check_length(before + L if segments is None else segments.reach(limit))
         x = self._embed(input_ids)
         if self.positions is not None:
             if mask is not None:
@@ -282,9 +305,15 @@ class LanguageModel(nn.Module):
                     "LanguageModel: learned positions count columns, so that padding would shift "
                     "them; run rows of one length without mask"
                 )
-            columns = torch.arange(L, device=x.device) if segments is None else segments.columns
+            columns = before + torch.arange(L, device=x.device)
+            if segments is not None:
+                columns = segments.columns
             x = x + self.positions(columns).to(x.dtype)
         return F.dropout(x, self.config.dropout, self.training), segments
+
+    def _through_blocks(self, x: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+        owned = is_plain(self.embedding, nn.Embedding)
+        return streaming.run(self.blocks, x, owned, mask, segments, self.working_memory)
 
     def _blocks(self) -> list[Block]:
         """Blocks, or what stands around them and passes on what it is asked for."""
@@ -319,6 +348,31 @@ class LanguageModel(nn.Module):
                 f"{tuple(input_ids.shape)} of {input_ids.dtype}"
             )
         self._check_vocabulary(input_ids)
+
+    def _check_state(self, what: str, state: ModelState) -> None:
+        if not isinstance(state, ModelState):
+            raise TypeError(
+                f"LanguageModel.{what}: expected a ModelState, got {type(state).__name__}; pass "
+                "what prefill or step of this model returned"
+            )
+        if len(state.layers) != len(self.blocks):
+            raise ValueError(
+                f"LanguageModel.{what}: the state is of {len(state.layers)} layers, but the model "
+                f"has {len(self.blocks)}; pass what prefill or step of this model returned"
+            )
+        if not state.whole:
+            raise ValueError(
+                f"LanguageModel.{what}: an error left this state in the middle of a step, some "
+                "layers before a token and some after; go on from a copy made before it"
+            )
+
+    def _check_rows(self, input_ids: Tensor, state: ModelState) -> None:
+        rows = state.layers[0].batch
+        if input_ids.shape[0] != rows:
+            raise ValueError(
+                f"LanguageModel.prefill: expected input_ids (B, L) of the state's B = {rows} rows, "
+                f"got {tuple(input_ids.shape)}"
+            )
 
     def _check_targets(self, targets: Tensor, input_ids: Tensor) -> None:
         check_tensor("LanguageModel", "targets", targets)

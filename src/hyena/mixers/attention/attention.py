@@ -21,6 +21,7 @@ from hyena.ops.arguments import check_numbers, placement
 from hyena.ops.observed import observer
 
 _FEWEST = 16  # tokens to make room for at least
+_PAIRS = 1 << 22  # entries of a mask for some of the queries
 
 
 @mixer(
@@ -39,7 +40,7 @@ class CausalSelfAttention(Mixer):
     their positions (Su et al. 2021, arXiv:2104.09864), through PyTorch's
     ``scaled_dot_product_attention``. A prefill makes room for its ``future`` tokens; without, or
     beyond them, room is made by doubling. A step advances the state in place and records no
-    gradient, in O(D·(D + L)).
+    gradient, in O(D·(D + L)); so does a prefill from a state.
 
     Padding and packed documents take memory in proportion to L: documents of like length are
     attended as a batch of rows. Where their lengths cannot be read, a mask of B·L·L entries tells
@@ -88,6 +89,8 @@ class CausalSelfAttention(Mixer):
     def _mix(
         self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
     ) -> tuple[Tensor, AttentionState | None]:
+        if room is not None and room.state is not None:
+            return self._go_on(u, room)
         q, k, v = self._heads(u)
         y = _attend(q, k, v, mask, segments, self.dropout if self.training else 0.0)
         y = self.out_proj(y.transpose(1, 2).flatten(2))
@@ -97,8 +100,18 @@ class CausalSelfAttention(Mixer):
         state.reserve(state.length + (room.future or 0))  # out of z, which it would keep alive
         return y, state
 
+    def _go_on(self, u: Tensor, room: Room) -> tuple[Tensor, AttentionState]:
+        """The tokens after those of a state."""
+        check_no_gradient("CausalSelfAttention.prefill", self, u)
+        state: AttentionState = room.state
+        q, k, v = self._heads(u, state.length)
+        state.extend(k, v, room.future or 0)
+        dropout = self.dropout if self.training else 0.0
+        y = _attend_back(q.to(state.dtype), state.k, state.v, state.mask, dropout)
+        return self.out_proj(y.to(q.dtype).transpose(1, 2).flatten(2)), state
+
     def _step(self, u: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
-        check_no_gradient("CausalSelfAttention", self, u)
+        check_no_gradient("CausalSelfAttention.step", self, u)
         B = state.batch
         z = apply_linear(self.in_proj, u)
         if state.length == state.capacity:
@@ -145,15 +158,16 @@ class CausalSelfAttention(Mixer):
     def _is_own(self, state: AttentionState) -> bool:
         return state.sizes == (self.heads, self.head_dim)
 
-    def _heads(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries and keys, rotated if they are to be, and values: (B, H, L, E) each."""
+    def _heads(self, u: Tensor, before: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys, rotated if they are to be, and values, of the tokens after so many:
+        (B, H, L, E) each."""
         q, k, v = (
             x.view(*u.shape[:2], self.heads, self.head_dim).transpose(1, 2)
             for x in self.in_proj(u).chunk(3, dim=-1)
         )
         if not self.rotary:
             return q, k, v
-        table = Turns(u.shape[1], self.rotary_base, q)
+        table = Turns(u.shape[1], self.rotary_base, q, before)
         return table.turn(q).to(q.dtype), table.turn(k).to(k.dtype), v
 
 
@@ -177,6 +191,24 @@ def _attend(
         return attend(q, k, v, is_causal=True)
     groups = zip(packing.rows(q), packing.rows(k), packing.rows(v), strict=True)
     return packing.put_back([attend(*rows, is_causal=True) for rows in groups])
+
+
+def _attend_back(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """The last L of t tokens look back at all: q (B, H, L, E), keys and values (B, H, t, E) and
+    their mask (B, t) or None → (B, H, L, E). Some queries at a time, since each call has a mask."""
+    L, t = q.shape[2], k.shape[2]
+    rows = max(1, _PAIRS // (t if mask is None else t * q.shape[0]))
+    key = torch.arange(t, device=q.device)
+    y = []
+    for start in range(0, L, rows):
+        stop = min(start + rows, L)
+        seen = t - L + stop  # keys up to the last of these queries
+        allowed = key[:seen] <= key[t - L + start : seen, None]
+        if mask is not None:
+            allowed = allowed & mask[:, None, None, :seen]
+        attend = partial(F.scaled_dot_product_attention, attn_mask=allowed, dropout_p=dropout)
+        y.append(attend(q[:, :, start:stop], k[:, :, :seen], v[:, :, :seen]))
+    return torch.cat(y, dim=2)
 
 
 def _allowed(

@@ -14,12 +14,12 @@ from hyena.ops.stepping.states import normal_tensors
 
 
 class Turns:
-    """The angles t · base^(−2i/E) of positions t = 0 … L−1, as cosines and sines, (L, E) each, for
-    queries and keys like that (…, E)."""
+    """The angles t · base^(−2i/E) of L positions t from the first on, as cosines and sines, (L, E)
+    each, for queries and keys like that (…, E)."""
 
-    def __init__(self, length: int, base: float, like: Tensor) -> None:
+    def __init__(self, length: int, base: float, like: Tensor, first: int = 0) -> None:
         dtype, E = torch.promote_types(like.dtype, torch.float32), like.shape[-1]
-        t = torch.arange(length, device=like.device).to(dtype)
+        t = torch.arange(first, first + length, device=like.device).to(dtype)
         i = torch.arange(0, E, 2, device=like.device).to(dtype)
         angle = t[:, None] * base ** (-i / E)
         cos, sin = angle.cos(), angle.sin()

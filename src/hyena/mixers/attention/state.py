@@ -76,6 +76,14 @@ class AttentionState(State):
         self.length += 1
         return self.k, self.v, self.mask
 
+    def extend(self, k: Tensor, v: Tensor, room: int) -> None:
+        """Some more tokens, k and v (B, H, n, E), and room for others beside."""
+        start, needed = self.length, self.length + k.shape[2] + room
+        if needed > self.capacity:
+            self.reserve(needed)
+        self.length += k.shape[2]
+        self.k[:, :, start:], self.v[:, :, start:] = k, v
+
     @classmethod
     def join(cls, states: Sequence[AttentionState]) -> AttentionState:
         """See `MixerState.join`; what has no mask is joined with one of ones."""

@@ -21,7 +21,7 @@ from hyena.ops import Backend
 from hyena.ops.native.step import reads
 from hyena.ops.observed import hooks_of, unobserved
 from hyena.ops.stepping import online
-from hyena.ops.stepping.online import OnlineState
+from hyena.ops.stepping.online import OnlineState, contribution
 from hyena.ops.stepping.recurrence import RecurrentState
 from hyena.ops.stepping.states import normal_tensors
 
@@ -31,17 +31,57 @@ _MODULES = "in_proj", "short_conv", "out_proj"
 def planned_for(filter: Filter, length: int, room: Room) -> int:
     """Tokens whose outputs a prefill of ``length`` computes its part of: none for recurrences.
 
-    Raises: ValueError if the filter's length policy has no room for them.
+    Raises: ValueError if the filter's length policy or the state before has no room for them.
     """
-    if not room.future or _recurrent(filter):
+    state, future = room.state, room.future
+    if state is not None:
+        filter.check_growth(state.length + length)
+        long = state.long
+        if isinstance(long, OnlineState):
+            left = long.planned - long.position
+            future = max(left - length, 0) if future is None else future
+            if not long.keeps_inputs and (length + future > left or room.keep_inputs):
+                raise ValueError(
+                    f"HyenaOperator.prefill: the state keeps no inputs, and of its plan {left} "
+                    f"tokens are left; got {length}, future={room.future} and keep_inputs="
+                    f"{room.keep_inputs}; give what it has room for, or begin with a prefill that "
+                    "plans for more or keeps the inputs"
+                )
+        length += state.length
+    if not future or _recurrent(filter):
         return 0
-    if filter.limit is not None and length + room.future > filter.limit:
+    if filter.limit is not None and length + future > filter.limit:
         raise ValueError(
-            f"HyenaOperator.prefill: {length} positions and future={room.future} more exceed "
+            f"HyenaOperator.prefill: {length} positions and future={future} more exceed "
             f"max_length {filter.limit}, which a sequence cannot grow past with length_policy "
             f'"{filter.length_policy}"; plan for at most {max(filter.limit - length, 0)}'
         )
-    return room.future
+    return future
+
+
+def taps_after(
+    filter: Filter, backend: Backend, state: HyenaState, length: int
+) -> tuple[Tensor, list[Tensor]]:
+    """What the long convolutions of a prefill of ``length`` after a state take.
+
+    Returns: their taps (F, D, length), and of each what the tokens before add to its outputs,
+        (B, D, length).
+    """
+    state.bind(filter, backend, "prefill")
+    long = state.long
+    if isinstance(long, RecurrentState):
+        assert _recurrent(filter)
+        states = enumerate(long.x.contiguous().unbind(1))
+        return filter(length), [filter.response(x, i, length) for i, x in states]
+    parts, width = long.sizes
+    if long.planned - long.position >= length:
+        h, known = filter(length), long.known[..., :length]
+    else:
+        inputs = long.inputs
+        assert inputs is not None
+        h = filter(state.length + length)
+        known = contribution(inputs.to(long.dtype), h.flatten(0, 1), length, backend=backend)
+    return h[..., :length], list(known.unflatten(1, (parts, width)).unbind(1))
 
 
 def state_after(
@@ -55,22 +95,38 @@ def state_after(
     """The state after a prompt.
 
     Args:
-        z: (B, C, L), inputs of the short convolution, which has so many ``taps``.
+        z: inputs of the short convolution, which has so many ``taps``: (B, C, L), behind those
+            that a state before has.
         inputs: (B, D, L), of each long convolution.
         pending: (B, D, T), what each adds to its T outputs to come; none if T is 0.
     """
+    before: HyenaState | None = room.state
     long: OnlineState | RecurrentState
     with normal_tensors():
         if _recurrent(filter):
-            left = [filter.state_after(v, i) for i, v in enumerate(inputs)]
+            x: list[Tensor | None] = [None] * len(inputs)
+            if before is not None and isinstance(before.long, RecurrentState):
+                x = list(before.long.x.contiguous().unbind(1))
+            left = [filter.state_after(v, i, x[i]) for i, v in enumerate(inputs)]
             long = RecurrentState(torch.stack(left, dim=1))
         else:
-            kept = torch.cat(inputs, dim=1) if room.keep_inputs or room.future is None else None
             line = pending or [v[..., :0].to(wide(v.dtype)) for v in inputs]
+            kept = _kept(inputs, room)
             long = OnlineState(torch.cat(line, dim=1), len(inputs), kept, block=online.BLOCK)
-        length = z.shape[-1]
-        short = F.pad(z.detach(), (max(taps - 1 - length, 0), 0))
+        length = inputs[0].shape[-1] + (0 if before is None else before.length)
+        short = F.pad(z.detach(), (max(taps - 1 - z.shape[-1], 0), 0))
         return HyenaState(short[..., short.shape[-1] - taps + 1 :], long, length)
+
+
+def _kept(inputs: list[Tensor], room: Room) -> Tensor | None:
+    """All inputs of the long convolutions, (B, F·D, ·), if they are to be kept."""
+    if not room.keep_inputs and room.future is not None:
+        return None
+    now = torch.cat(inputs, dim=1)
+    if room.state is None:
+        return now
+    earlier: Tensor | None = room.state.long.inputs
+    return None if earlier is None else torch.cat([earlier, now.to(earlier.dtype)], dim=2)
 
 
 def step(

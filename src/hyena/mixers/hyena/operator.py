@@ -17,7 +17,7 @@ from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide
 from hyena.mixers.checks import check_dropout, check_no_gradient
 from hyena.mixers.flops import LayerFlops
-from hyena.mixers.hyena.generation import planned_for, state_after, step
+from hyena.mixers.hyena.generation import planned_for, state_after, step, taps_after
 from hyena.mixers.hyena.short_conv import ShortConv
 from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
@@ -172,21 +172,31 @@ class HyenaOperator(Mixer):
         L = u.shape[1]
         self._check_span(L, mask, segments)
         planned = 0 if room is None else planned_for(self.filter, L, room)
-        # A spectrum for this one length is not worth keeping beside a small state.
-        kernels = self._taps(L + planned) if planned else self._kernels(L, segments)
+        before: HyenaState | None = None if room is None else room.state
+        known: list[Tensor] = []  # of each long convolution, what the tokens before add
+        if before is not None:
+            check_no_gradient("HyenaOperator.prefill", self, u)
+            taps, known = taps_after(self.filter, self.backend, before, L + planned)
+            kernels: list[Kernel] = list(zip(taps, self.filter.skip, strict=True))
+        else:
+            # A spectrum for this one length is not worth keeping beside a small state.
+            kernels = self._taps(L + planned) if planned else self._kernels(L, segments)
         plain = mask is None and room is None and not (self.training and self.dropout > 0)
         if plain and is_plain(self._short, ShortConv):
             return channels_last(self.out_proj, self._fused(u, kernels, segments)), None
         # Definition 3.1: x⁰, …, x^{N−1} and v, (B, D, L) each; then v ← h * (xⁿ · v) from the last
         z = self._projected(u, mask)
-        *gates, v = self._short(z, segments).split(self.width, dim=1)
+        if before is not None:
+            z = torch.cat([before.short.to(z.dtype), z], dim=-1)
+        *gates, v = self._short(z, segments)[..., z.shape[-1] - L :].split(self.width, dim=1)
         inputs, pending = [], []
-        for gate, kernel in zip(reversed(gates[1:]), kernels, strict=True):
+        for i, (gate, kernel) in enumerate(zip(reversed(gates[1:]), kernels, strict=True)):
             v = self._gated(v, gate, mask)
             if room is not None:
                 inputs.append(v.detach())
-            if planned:  # zeros in place of the inputs to come
+            if planned or known:  # zeros in place of the inputs to come
                 y = self._convolve(F.pad(v.to(wide(v.dtype)), (0, planned)), kernel, None)
+                y = y + known[i] if known else y
                 v = y[..., :L].to(v.dtype)
                 pending.append(y[..., L:].detach())
             else:
@@ -223,7 +233,7 @@ class HyenaOperator(Mixer):
         return y
 
     def _step(self, u: Tensor, state: HyenaState) -> tuple[Tensor, HyenaState]:
-        check_no_gradient("HyenaOperator", self, u)
+        check_no_gradient("HyenaOperator.step", self, u)
         return step(self._modules, self.backend, u, state)
 
     @property

@@ -62,6 +62,11 @@ class HyenaState(State):
         oldest_first = list(self.before)[::-1]
         return torch.stack(oldest_first, dim=-1) if oldest_first else self._none
 
+    @property
+    def grows(self) -> bool:
+        """Whether any number of tokens may follow, not just those that were planned for."""
+        return not isinstance(self.long, OnlineState) or self.long.keeps_inputs
+
     def prepare(self, filter: Filter, backend: Backend) -> None:
         """Makes ready for more tokens of an operator with this filter, up to a length of ``ready``.
 
@@ -74,8 +79,7 @@ class HyenaState(State):
         """
         if self.length >= filter.max_length:
             filter.check_growth(self.length + 1)
-        self.ready, self.route = 0, None
-        self._bind(filter, backend)
+        self.bind(filter, backend)
         long = self.long
         if isinstance(long, OnlineState) and long.full:
             self._extend(long, filter, backend)
@@ -117,8 +121,9 @@ class HyenaState(State):
         self.kept, self.ready, self.versions = other.kept, other.ready, other.versions
         self.long.filter = other.long.filter
 
-    def _bind(self, filter: Filter, backend: Backend) -> None:
-        """Takes what steps read of the filter."""
+    def bind(self, filter: Filter, backend: Backend, what: str = "step") -> None:
+        """Takes what steps read of the filter. Raises ValueError if it is of another kind."""
+        self.ready, self.route = 0, None
         fits = False
         if isinstance(filter, LongFilter) and filter.recurrent:
             found = filter.recurrence()
@@ -130,7 +135,7 @@ class HyenaState(State):
             fits, long = True, self.long
             long.filter = filter.online(long.planned, block=long.block, backend=backend)
         if not fits:
-            raise wrong_state("HyenaOperator", self, HyenaState)
+            raise wrong_state(f"HyenaOperator.{what}", self, HyenaState)
         self.kept = filter.kept
 
     def _extend(self, long: OnlineState, filter: Filter, backend: Backend) -> None:

@@ -88,11 +88,13 @@ class AFTConv(Mixer):
         self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
     ) -> tuple[Tensor, AFTConvState | None]:
         q, k, v = self._project(u, mask)
+        if room is not None and room.state is not None:
+            k, v = _after(room.state, k, v)
+        L = k.shape[1]
         y, totals, top = self._average(k, v, starts_of(segments))
-        y = self._gate(q, y)
+        y = self._gate(q, y[:, L - u.shape[1] :])
         if room is None:
             return y, None
-        L = u.shape[1]
         near = min(self.taps - 1, L)  # tokens that stay in the window of the next one
         missing = (0, 0, self.taps - 1 - near, 0)
         if near < L:
@@ -169,3 +171,15 @@ class AFTConv(Mixer):
 
     def _gate(self, q: Tensor, y: Tensor) -> Tensor:
         return apply_linear(self.out_proj, q.sigmoid() * y.to(q.dtype))
+
+
+def _after(state: AFTConvState, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values (B, L, D) with those that the state has before them, K positions.
+
+    A sum Σ e^k v is that of one token, whose key is the logarithm of Σ e^k and whose value the
+    mean.
+    """
+    total = state.denominator.clamp(min=torch.finfo(k.dtype).tiny)
+    key, value = state.exponent + total.log(), state.numerator / total
+    k = torch.cat([key[:, None], state.keys, k], dim=1)
+    return k, torch.cat([value[:, None], state.values, v], dim=1)

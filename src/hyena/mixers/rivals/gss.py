@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from hyena.mixers.flops import GELU, NORM, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
 from hyena.mixers.projections import apply_linear, channels_last
-from hyena.mixers.rivals.state_space import OPTIONS, SSMOptions, StateSpace
+from hyena.mixers.rivals.state_space import OPTIONS, SSMOptions, StateSpace, carried
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
 from hyena.ops.arguments import check_sizes, placement
@@ -93,7 +93,7 @@ class GSS(Mixer):
     def _mix(
         self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
     ) -> tuple[Tensor, GSSState | None]:
-        carry: list[Tensor] | None = None if room is None else []
+        carry = carried(room)
         read = zero_at_padding(self._reduced(u), mask)  # biases fill it
         x = self.filter(read.transpose(1, 2), segments=segments, carry=carry)  # (B, H, L)
         y = self.out_proj(channels_last(self.up_proj, x) * F.gelu(self.gate_proj(u)))

@@ -102,10 +102,16 @@ class H3(Mixer):
         # The projection's bias fills padding. Shifted keys there are not zero, but values are.
         z = zero_at_padding(channels_first(self.in_proj, u), mask, 1)
         q, k, v = z.split(self.width, dim=1)
-        kv = self._products(self.shift(k, segments=segments), v)
+        before = None if room is None else room.state
+        if before is not None:
+            k = torch.cat([before.keys.to(k.dtype), k], dim=-1)
+        shifted = self.shift(k, segments=segments)[..., k.shape[-1] - u.shape[1] :]
+        kv = self._products(shifted, v)
         if segments is not None and self.head_dim > 1:  # a row for each pair of a head's channels
             segments = Segments(segments.ids.repeat_interleave(self.head_dim**2, dim=0))
         carry: list[Tensor] | None = None if room is None else []
+        if carry is not None and before is not None:
+            carry.append(before.x.flatten(0, 1))
         y = self._read(q, self.filter(kv, segments=segments, carry=carry))
         y = channels_last(self.out_proj, y)
         if carry is None:

@@ -75,8 +75,9 @@ class LinearAttention(Mixer):
         z = self.in_proj(u)
         q, k, v = self._heads(z, mask)
         ids = None if segments is None else segments.ids
+        before = None if room is None or room.state is None else room.state.sums
         with without_autocast(u):  # sums over the past are not for 16 bits
-            y, sums = chunked(q, k, v, ids, self._chunk)
+            y, sums = chunked(q, k, v, ids, self._chunk, before=before)
         y = self.out_proj(_divide(y).transpose(1, 2).flatten(2).to(z.dtype))
         return y, None if room is None else LinearAttentionState(sums[:, :, -1].clone())
 

@@ -147,14 +147,19 @@ class Mamba2(Mixer):
     ) -> tuple[Tensor, Mamba2State | None]:
         z, inputs, step = self.in_proj(u).split(self.sizes, dim=-1)
         inputs = inputs.transpose(1, 2).contiguous()
-        x, write, read = self._read(self.short_conv(inputs, segments).transpose(1, 2))
+        before = None if room is None else room.state
+        if before is not None:
+            inputs = torch.cat([before.inputs.to(inputs.dtype), inputs], dim=-1)
+        convolved = self.short_conv(inputs, segments)[..., inputs.shape[-1] - u.shape[1] :]
+        x, write, read = self._read(convolved.transpose(1, 2))
         # Nothing decays and nothing is written at padding, whatever the convolution's bias is.
         step, rate = self._steps(step, mask)
         size = max(min(CHUNK, u.shape[1]), 1)
         ids = None if segments is None else segments.ids
         with without_autocast(u):
             added, log_decay = (step[..., None] * x).transpose(1, 2), (step * rate).transpose(1, 2)
-            v, h = chunked(read[:, None], write[:, None], added, ids, size, log_decay)
+            h = None if before is None else before.h
+            v, h = chunked(read[:, None], write[:, None], added, ids, size, log_decay, h)
             v = v.transpose(1, 2) + self.skip.to(x.dtype)[:, None] * x
         y = self.out_proj(self._gated(v, z))
         if room is None:

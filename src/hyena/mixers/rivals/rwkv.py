@@ -97,10 +97,13 @@ class RWKV(Mixer):
     ) -> tuple[Tensor, RWKVState | None]:
         # A real token after padding has zeros before it, like any first one.
         starts = starts_of(segments)
-        r, k, v, decay, bonus = self._project(u, previous(u, starts))
+        before = None if room is None else room.state
+        r, k, v, decay, bonus = self._project(
+            u, previous(u, starts, 0.0 if before is None else before.input.to(u.dtype))
+        )
         if mask is not None:
             k = k.masked_fill(~mask[..., None], EMPTY)
-        y, sums, exponents = wkv(k, v, decay, bonus, starts)
+        y, sums, exponents = wkv(k, v, decay, bonus, starts, before)
         y = self._gate(r, y)
         if room is None:
             return y, None
@@ -141,7 +144,12 @@ class RWKV(Mixer):
 
 
 def wkv(
-    k: Tensor, v: Tensor, decay: Tensor, bonus: Tensor, starts: Tensor | None = None
+    k: Tensor,
+    v: Tensor,
+    decay: Tensor,
+    bonus: Tensor,
+    starts: Tensor | None = None,
+    state: RWKVState | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""The means of all positions at once.
 
@@ -157,17 +165,19 @@ def wkv(
         k, v: (B, L, D), float32 or float64; a key of `scan.EMPTY` has no weight.
         decay, bonus: (D,) of the same dtype; decay at least zero.
         starts: (B, L, 1) bool, where documents begin; None if only rows begin.
+        state: after the positions before these, of which there are none if None.
 
     Returns: y (B, L, D); the two sums after each position, those over s ≤ t without a bonus, scaled
         by e^{−exponent} (2, B, L, D); and the exponents (B, L, D), without gradient.
     """
-    top = running_max(k, starts, decay)
-    before = previous(top, starts, EMPTY)
+    past, exponent = (None, EMPTY) if state is None else (torch.stack(state[1:3]), state.exponent)
+    top = running_max(k, starts, decay, None if state is None else state.exponent)
+    before = previous(top, starts, exponent)
     # The difference of exponents first: with slow decays it is nearly exact, a sum would not be.
     kept = ((before - top) - decay).exp()
     weight = (k - top).exp()
-    sums = linear_scan(torch.stack([weight * v, weight]), kept)
-    numerator, denominator = previous(sums, None)
+    sums = linear_scan(torch.stack([weight * v, weight]), kept, past)
+    numerator, denominator = previous(sums, None, 0.0 if past is None else past)
     current = k + bonus
     peak = torch.maximum(before, current.detach())
     old, new = (before - peak).exp(), (current - peak).exp()  # old is zero where documents begin

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from hyena.mixers.flops import GELU, SIGMOID, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear, channels_last
-from hyena.mixers.rivals.state_space import OPTIONS, SSMOptions, StateSpace
+from hyena.mixers.rivals.state_space import OPTIONS, SSMOptions, StateSpace, carried
 from hyena.mixers.state import tensor_state
 from hyena.ops import Segments
 from hyena.ops.arguments import check_sizes, placement
@@ -77,7 +77,7 @@ class S4D(Mixer):
     def _mix(
         self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
     ) -> tuple[Tensor, S4DState | None]:
-        carry: list[Tensor] | None = None if room is None else []
+        carry = carried(room)
         y = F.gelu(self.filter(u.transpose(1, 2), segments=segments, carry=carry))
         y = F.glu(channels_last(self.out_proj, y), dim=-1)  # (B, D, L) → (B, L, D)
         return y, S4DState(*carry) if carry else None

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from hyena.filters import DiagonalSSM
+from hyena.filters.exponentials import decayed, response
 from hyena.filters.flops import convolution
 from hyena.filters.precision import without_autocast
+from hyena.mixers.mixer import Room
 from hyena.ops import Segments, long_conv
 from hyena.ops.observed import has_hooks
 
@@ -32,6 +34,13 @@ class SSMOptions(TypedDict, total=False):
 
 OPTIONS = {name: f"ssm.{name}" for name in SSMOptions.__annotations__}
 """What these are in `hyena.ModelConfig`."""
+
+
+def carried(room: Room | None) -> list[Tensor] | None:
+    """What a `StateSpace` is called with by a mixer whose state is that alone."""
+    if room is None:
+        return None
+    return [] if room.state is None else list(room.state)
 
 
 class StateSpace(nn.Module):
@@ -68,7 +77,7 @@ class StateSpace(nn.Module):
         """The convolution, documents apart: (B, C, L) → (B, C, L).
 
         With a ``carry``, the state after u is left in it. If it already holds a state, (B, C, n/2,
-        2), u is the next position, L = 1. Both are calls, so that hooks count in generation too.
+        2), u comes after that. Both are calls, so that hooks count in generation too.
 
         Raises: ValueError with a ``carry`` if ``taps`` has hooks or a forward of its own: a
             recurrence reads its parameters alone.
@@ -78,13 +87,22 @@ class StateSpace(nn.Module):
                 "StateSpace: taps has hooks or a forward of its own, which a state cannot follow; "
                 "remove them to generate, or call forward on the whole sequence"
             )
-        if carry:
+        if carry and u.shape[-1] == 1:
             y, carry[0] = self._step(u[..., 0], carry[0])
             return y[..., None]
-        if carry is not None:
-            carry.append(torch.view_as_real(self.taps.state_after(u, 0).contiguous()))
         span = u.shape[-1] if segments is None else segments.longest
-        return long_conv(u, self.taps(max(span, 1))[0], self.skip, segments=segments)
+        y = long_conv(u, self.taps(max(span, 1))[0], self.skip, segments=segments)
+        if carry is None:
+            return y
+        left = self.taps.state_after(u, 0)
+        if not carry:
+            carry.append(torch.view_as_real(left.contiguous()))
+            return y
+        decay, weight = (part[0] for part in self.taps.recurrence())
+        with without_autocast(u):
+            x, L = torch.view_as_complex(carry[0]), u.shape[-1]
+            carry[0] = torch.view_as_real(left + decayed(x, decay, L))
+            return y + response(x, decay, weight, L).to(y.dtype)
 
     def flops(self, length: int, batch: int) -> dict[str, float]:
         """Operations of `forward`: matrix products, transforms and the rest."""

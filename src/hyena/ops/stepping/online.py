@@ -217,6 +217,23 @@ class OnlineState(State):
         now[self._row :].copy_(self._due[self._row : self._rows])
         return self._line
 
+    @property
+    def known(self) -> Tensor:
+        """What all inputs so far add to the planned outputs to come, (B, F·D, T − position), in
+        memory of its own: the line, and the tiles that are not complete yet."""
+        line, now = self.line, self.position
+        known = line[..., now:].clone()
+        size = self.block
+        while size < self.planned:
+            end = (now // size + 1) * size  # of the inputs that a tile of this size has from now on
+            tile = known[..., end - now : end - now + size]
+            if end // size % 2 == 1 and end - now < size and tile.shape[-1]:
+                assert self.filter is not None
+                inputs = F.pad(line[..., end - size : now], (0, end - now))
+                tile.add_(self.filter.tile(inputs)[..., : tile.shape[-1]])
+            size *= 2
+        return known
+
     def step(self, part: int, gate: Tensor, value: Tensor) -> Tensor:
         """The output (B, D) of one of the convolutions, whose input is gate · value.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hyena.mixers.rivals.scans.scan import linear_scan
+from hyena.mixers.rivals.scans.scan import linear_scan, previous
 
 
 def chunked(
@@ -18,6 +18,7 @@ def chunked(
     ids: Tensor | None,
     size: int,
     log_decay: Tensor | None = None,
+    before: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""h_t = e^{a_t} h_{t−1} + write_t x_tᵀ and y_t = h_tᵀ read_t, over the document of t.
 
@@ -31,6 +32,7 @@ def chunked(
         ids: (B, L) integers that increase from document to document, or None.
         size: S.
         log_decay: a, (B, H, L), at most zero; None means zero.
+        before: h before the first position, (B, H, n, P); None means zero.
 
     Returns: y (B, H, L, P), and h after each chunk, (B, H, c, n, P), of the document that is open
         at the chunk's end.
@@ -59,8 +61,12 @@ def chunked(
         read = read.masked_fill((ids != before)[:, None, ..., None], 0)
         keep = keep * (last == before)[:, None, :, 0]
     added = write.transpose(-1, -2) @ x  # (B, H, c, n, P)
-    h = linear_scan(added.flatten(-2), keep[..., None]).unflatten(-1, added.shape[-2:])
-    y = scores @ x + read @ F.pad(h, (0, 0, 0, 0, 1, 0))[:, :, :-1]
+    first = None if before is None else before.flatten(-2)
+    h = linear_scan(added.flatten(-2), keep[..., None], first)
+    y = scores @ x + read @ previous(h, None, 0.0 if first is None else first).unflatten(
+        -1, added.shape[-2:]
+    )
+    h = h.unflatten(-1, added.shape[-2:])
     return y.flatten(2, 3)[:, :, :L], h
 
 

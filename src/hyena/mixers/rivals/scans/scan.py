@@ -22,20 +22,28 @@ EMPTY = -1e30
 """The exponent of nothing: far below any key, yet finite, so that two of them have a difference."""
 
 
-def linear_scan(x: Tensor, a: Tensor) -> Tensor:
-    """h_t = a_t · h_{t−1} + x_t, with nothing before the first position.
+def linear_scan(x: Tensor, a: Tensor, before: Tensor | None = None) -> Tensor:
+    """h_t = a_t · h_{t−1} + x_t.
 
     Args:
         x: (…, L, D).
         a: (…, L, D) or (…, L, 1), to be broadcast over x; where it is zero, the past is forgotten.
+        before: h before the first position, (…, D); None means zero.
 
     Returns: h, (…, L, D). Differentiable in x and a, twice.
     """
+    if before is not None:
+        x = _with_first(x, torch.addcmul(x[..., 0, :], a[..., 0, :], before))
     h: Tensor = _Scan.apply(x, a, False, False)
     return h
 
 
-def running_max(keys: Tensor, starts: Tensor | None, decay: Tensor | None = None) -> Tensor:
+def running_max(
+    keys: Tensor,
+    starts: Tensor | None,
+    decay: Tensor | None = None,
+    before: Tensor | None = None,
+) -> Tensor:
     """m_t = max(keys_t, m_{t−1} − decay), anew wherever ``starts`` says so.
 
     The largest exponent of a sum of exponentials that decay: with e^{−m_t} taken out, no term of
@@ -45,6 +53,7 @@ def running_max(keys: Tensor, starts: Tensor | None, decay: Tensor | None = None
         keys: (B, L, D).
         starts: (B, L, 1) bool, or None; see `starts_of`.
         decay: (D,), at least zero; None means zero.
+        before: m before the first position, (B, D); None means nothing.
 
     Returns: m, (B, L, D), without gradient: sums that it scales do not depend on it.
     """
@@ -52,6 +61,8 @@ def running_max(keys: Tensor, starts: Tensor | None, decay: Tensor | None = None
     fall = keys.new_zeros(1) if decay is None else -decay.detach().to(keys.dtype)
     if starts is not None:
         fall = fall.masked_fill(starts, -math.inf)
+    if before is not None:
+        keys = _with_first(keys, torch.maximum(keys[:, 0], before.detach() + fall))
     m: Tensor = _Scan.apply(keys, fall.expand_as(keys), True, False)
     return m
 
@@ -65,13 +76,20 @@ def starts_of(segments: Segments | None) -> Tensor | None:
     return starts[..., None]
 
 
-def previous(x: Tensor, starts: Tensor | None, fill: float = 0.0) -> Tensor:
+def previous(x: Tensor, starts: Tensor | None, fill: float | Tensor = 0.0) -> Tensor:
     """x_{t−1} at position t, and ``fill`` at the first position of a row or document.
 
-    Args: x (…, B, L, D); starts as from `starts_of`.
+    Args: x (…, B, L, D); starts as from `starts_of`; fill a number, or (…, B, D) without starts.
     """
+    if isinstance(fill, Tensor):
+        return torch.cat([fill.unsqueeze(-2), x[..., :-1, :]], dim=-2)
     shifted = F.pad(x, (0, 0, 1, 0), value=fill)[..., :-1, :]
     return shifted if starts is None else shifted.masked_fill(starts, fill)
+
+
+def _with_first(x: Tensor, first: Tensor) -> Tensor:
+    """x (…, L, D) with another first position (…, D)."""
+    return torch.cat([first.unsqueeze(-2), x[..., 1:, :]], dim=-2)
 
 
 class _Scan(torch.autograd.Function):

@@ -1,0 +1,114 @@
+"""Blocks in the memory of the residual stream, where no gradient is recorded.
+
+Norms, MLP and projections are of each position alone: they run over a slice of positions at a time
+and add to the stream in place, so that what they make of a long input never exists whole.
+
+Sizes: B batch, L length, D width.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from hyena.filters.plain import is_plain, matrix_of
+from hyena.model.block import MLP, Block, normalize
+from hyena.ops import Segments
+from hyena.ops.arguments import check_size
+from hyena.ops.observed import observer
+
+WORKING_MEMORY = 1 << 27
+"""Bytes that a block may make beside the stream before it takes an input in pieces."""
+
+SLICE_BYTES = 1 << 24
+"""Of what a slice of positions makes. Larger ones leave the processor's caches, smaller ones are
+narrow matrix products."""
+
+
+def check_working_memory(value: int) -> int:
+    """Raises TypeError or ValueError unless it is a number of bytes."""
+    check_size("LanguageModel", "working_memory", value)
+    return int(value)
+
+
+def run(
+    blocks: Iterable[nn.Module],
+    x: Tensor,
+    owned: bool,
+    mask: Tensor | None,
+    segments: Segments | None,
+    memory: int,
+) -> Tensor:
+    """x (B, L, D) after the blocks, one after the other; in the memory of x only if it is
+    ``owned``, seen by nobody else."""
+    for block in blocks:
+        if takes(block, x, memory):
+            x, owned = x if owned else x.clone(), True
+            _add_mixed(block, x, mask, segments)
+            _add_mlp(block, x, memory)
+        else:
+            x, owned = block(x, mask, segments), is_plain(block, Block)
+    return x
+
+
+def takes(block: nn.Module, x: Tensor, memory: int) -> TypeGuard[Block]:
+    """Whether the block is to run in the memory of x: it is long enough, and nobody looks on."""
+    if not (isinstance(block, Block) and working_memory(block, x) > memory):
+        return False
+    parameters = block.parameters() if torch.is_grad_enabled() else ()
+    return (
+        observer((x, *parameters)) == "nobody"
+        and is_plain(block, Block)
+        and is_plain(block.norm1, nn.LayerNorm)  # a hook might keep x, which is to change
+        and is_plain(block.norm2, nn.LayerNorm)
+        and not (block.training and block.dropout > 0)
+    )
+
+
+def working_memory(block: Block, x: Tensor) -> int:
+    """Bytes that a block makes of x (B, L, D) beside the stream: hidden values before and after
+    their GELU, or what a mixer projects."""
+    B, L, D = x.shape
+    hidden: int = getattr(block.mlp.up, "out_features", 4 * D)
+    return B * L * max(2 * hidden, 4 * D) * x.element_size()
+
+
+def slices(count: int, bytes_each: int, memory: int) -> list[slice]:
+    """Of ``count`` things that take so many bytes each: slices of nearly one size, each of which
+    takes at most ``memory`` if it is more than one thing."""
+    if count == 0:
+        return []
+    number = -(-count // max(1, memory // bytes_each))
+    edges = [i * count // number for i in range(number + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+def _add_mixed(block: Block, x: Tensor, mask: Tensor | None, segments: Segments | None) -> None:
+    """x += mixer(norm1(x))."""
+    u = normalize(block.norm1, x, block.mixer)
+    x += block.mixer(u, mask=mask, document_ids=segments)
+
+
+def _add_mlp(block: Block, x: Tensor, memory: int) -> None:
+    """x += mlp(norm2(x)), by slices unless the MLP does more than its formula."""
+    for part in _positions(x, block, memory):
+        part += block.mlp(normalize(block.norm2, part, block.mlp))
+
+
+def _positions(x: Tensor, block: Block, memory: int) -> Iterator[Tensor]:
+    """Slices of the positions of all rows, (1, P, D) each, in the memory of x."""
+    if not _positionwise(block.mlp):
+        yield x
+        return
+    B, L, D = x.shape
+    flat = x.view(1, B * L, D)
+    each = working_memory(block, flat[:, :1])
+    for part in slices(B * L, each, min(memory, SLICE_BYTES)):
+        yield flat[:, part]
+
+
+def _positionwise(mlp: nn.Module) -> bool:
+    """Whether the MLP is its formula, and so the same on each position."""
+    return is_plain(mlp, MLP) and matrix_of(mlp.up) is not None and matrix_of(mlp.down) is not None

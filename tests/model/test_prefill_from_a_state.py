@@ -1,0 +1,116 @@
+"""A model's prefill from a state: pieces of a text are the text."""
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from comparison import assert_close
+from small_models import PATTERNS, small_model, tokens
+
+from hyena.model import LanguageModel, ModelState
+
+HYBRIDS = [*PATTERNS, "rwkv,hyena,s4d", "mamba2,h3,attention", "gss,aft-conv,linear-attention"]
+LENGTH = 24
+
+
+def pieces(
+    model: LanguageModel, ids: torch.Tensor, sizes: tuple[int, ...], **first: Any
+) -> tuple[torch.Tensor, ModelState]:
+    logits, state = model.prefill(ids[:, : sizes[0]], **first)
+    parts, at = [logits], sizes[0]
+    for size in sizes[1:]:
+        logits, after = model.prefill(ids[:, at : at + size], state=state)
+        assert after is state  # advanced in place, as by a step
+        parts.append(logits)
+        at += size
+        assert state.length == at
+    return torch.cat(parts, dim=1), state
+
+
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("mixers", HYBRIDS)
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@torch.no_grad()
+def test_pieces_are_the_forward_pass(
+    mixers: str, order: int, dtype: torch.dtype, bound: float
+) -> None:
+    model, ids = small_model(mixers, dtype, order=order), tokens(2, LENGTH)
+    whole = model(ids)
+    for options in ({}, {"future": LENGTH - 5}, {"future": 1, "keep_inputs": True}):
+        logits, state = pieces(model, ids, (5, 1, 2, 9, 3), **options)
+        assert_close(logits, whole[:, :20], bound)
+        for t in range(20, LENGTH):
+            logits, state = model.step(ids[:, t], state)
+            assert_close(logits, whole[:, t], bound)
+
+
+@pytest.mark.parametrize("mixers", HYBRIDS)
+@torch.no_grad()
+def test_prompts_of_different_lengths_are_read_on_together(mixers: str) -> None:
+    model, ids = small_model(mixers), tokens(3, LENGTH)
+    starts = torch.tensor([0, 4, 9])
+    mask = torch.arange(10) >= starts[:, None]
+    logits, _ = pieces(model, ids, (10, 6, 8), mask=mask)
+    for row, start in enumerate(starts.tolist()):
+        assert_close(logits[row, start:], model(ids[row : row + 1, start:])[0], 1e-10)
+
+
+@torch.no_grad()
+def test_learned_positions_go_on_where_the_state_is() -> None:
+    model, ids = small_model("hyena,attention", positions="learned"), tokens(2, LENGTH)
+    assert_close(pieces(model, ids, (5, 1, 18))[0], model(ids), 1e-10)
+
+
+@torch.no_grad()
+def test_logits_of_the_last_position_only() -> None:
+    model, ids = small_model("hyena,attention"), tokens(2, LENGTH)
+    _, state = model.prefill(ids[:, :9])
+    logits, _ = model.prefill(ids[:, 9:], state=state, last_only=True)
+    assert logits.shape[1] == 1
+    assert_close(logits[:, 0], model(ids)[:, -1], 1e-10)
+
+
+@torch.no_grad()
+def test_a_state_that_does_not_fit_is_one_line_and_stays_as_it_was() -> None:
+    model, ids = small_model("hyena,attention"), tokens(2, LENGTH)
+    _, state = model.prefill(ids[:, :9])
+    _, other = small_model("attention,hyena").prefill(ids[:, :9])
+    _, fewer = small_model("hyena", layers=2).prefill(ids[:, :9])
+    _, wider = small_model("hyena,attention", width=16).prefill(ids[:, :9])
+    mask = torch.ones(2, 5, dtype=torch.bool)
+    wrong: list[tuple[type[Exception], str, Any, Any, dict[str, Any]]] = [
+        (TypeError, "LanguageModel.prefill: expected a ModelState, got int;", ids, 3, {}),
+        (ValueError, "LanguageModel.prefill: the state is of 2 layers, but", ids, fewer, {}),
+        (TypeError, "HyenaOperator.prefill: expected HyenaState, got Atten", ids, other, {}),
+        (ValueError, "HyenaOperator.prefill: the state, a HyenaState, is", ids, wider, {}),
+        (ValueError, "LanguageModel.prefill: expected input_ids (B, L) of the state's B = 2 rows, "
+         "got (1, 5)", ids[:1], state, {}),
+        (ValueError, "HyenaOperator.prefill: expected u (B, L, 12) with L ≥ 1, got (2, 0, 12); ",
+         ids[:, :0], state, {}),
+        (ValueError, "HyenaOperator.prefill: mask and state were both given", ids, state,
+         {"mask": mask}),
+        (ValueError, "LanguageModel.prefill: 14 tokens and future=11 more exceed the model's "
+         "max_length 24; plan for 10,", ids, state, {"future": 11}),
+    ]  # fmt: skip
+    for kind, message, given, of, options in wrong:
+        with pytest.raises(kind, match=f"^{re.escape(message)}"):
+            model.prefill(given[:, :5], state=of, **options)
+    with pytest.raises(ValueError, match=r"^the input is 25 tokens long but"):
+        model.prefill(tokens(2, 16), state=state)
+    refused = pytest.raises(ValueError, match=r"^HyenaOperator\.prefill: generation records no gra")
+    with refused, torch.enable_grad():
+        model.prefill(ids[:, :5], state=state)
+    assert state.whole
+    assert state.length == 9
+    assert_close(model.prefill(ids[:, 9:], state=state)[0], model(ids)[:, 9:], 1e-10)
+
+
+@torch.no_grad()
+def test_an_error_in_the_middle_is_told() -> None:
+    model, ids = small_model("attention,hyena"), tokens(2, 9)
+    _, state = model.prefill(ids[:, :5], future=2)
+    with pytest.raises(ValueError, match="keeps no inputs, and of its plan 2 tokens are left"):
+        model.prefill(ids[:, 5:], state=state)
+    with pytest.raises(ValueError, match=r"LanguageModel\.prefill: an error left this state in th"):
+        model.prefill(ids[:, 5:6], state=state)
