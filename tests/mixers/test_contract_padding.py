@@ -106,7 +106,12 @@ def test_masks_without_values_are_taken(generator: torch.Generator) -> None:
     mixer, u = build("hyena"), draw(generator, 2, 6, D)
     run = torch.func.vmap(lambda u, mask: mixer(u[None], mask=mask[None])[0])
     torch.testing.assert_close(run(u, WHOLE), mixer(u, mask=WHOLE))
-    assert build("hyena", device="meta")(u.to("meta"), mask=PARTED.to("meta")).shape == u.shape
+    on_meta = build("hyena", device="meta")
+    for call in (on_meta, lambda u, mask: on_meta.prefill(u, mask=mask)[0]):
+        assert call(u.to("meta"), mask=PARTED.to("meta")).shape == u.shape
+    left = torch.tensor([[0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]]).bool()
+    begin = torch.func.vmap(lambda u, mask: mixer.prefill(u[None], mask=mask[None])[0][0])
+    torch.testing.assert_close(begin(u, left), mixer(u, mask=left))
     with FakeTensorMode():
         u = torch.empty(2, 6, D, dtype=torch.float64)
         assert build("hyena")(u, mask=torch.empty(2, 6, dtype=torch.bool)).shape == u.shape

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -85,6 +86,26 @@ def test_int32_is_accepted() -> None:
         (1, 0, 3),
     )
     assert Segments.from_document_ids(torch.tensor([[1, 2]], dtype=torch.int32)).longest == 1
+
+
+def test_documents_that_vmap_maps_are_refused_in_one_line() -> None:
+    ids, edges = torch.tensor([[0, 0, 1], [0, 1, 1]]), torch.tensor([[0, 2, 3], [0, 1, 3]])
+    u, k = torch.ones(2, 1, 3), torch.ones(1, 3)
+
+    def of_ids(u: Tensor, ids: Tensor) -> Tensor:
+        return long_conv(u[None], k, segments=Segments.from_document_ids(ids[None]))
+
+    def of_edges(u: Tensor, edges: Tensor) -> Tensor:
+        return long_conv(u[None], k, segments=Segments.from_cu_seqlens(edges, 1, 3))
+
+    for name, call, mapped in (("document_ids", of_ids, ids), ("cu_seqlens", of_edges, edges)):
+        message = (
+            f"^Segments: torch.func.vmap maps {name}, so that there are no values to read; map "
+        )
+        with pytest.raises(ValueError, match=message):
+            torch.func.vmap(call)(u, mapped)
+        together = torch.func.vmap(call, (0, None))(u, mapped[0])
+        assert torch.equal(together[:, 0], torch.tensor([[[1.0, 2.0, 1.0]]] * 2))
 
 
 @pytest.mark.parametrize(

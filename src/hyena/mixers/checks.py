@@ -11,7 +11,7 @@ from torch import dtype as torch_dtype
 from hyena.arguments import shown
 from hyena.ops import Segments
 from hyena.ops.arguments import LARGEST, check_size, check_sizes, check_tensor
-from hyena.ops.observed import mapped, observer, records_program
+from hyena.ops.observed import Observer, mapped, observer, records_program
 
 
 def check_input(name: str, u: Tensor, width: int, dtype: torch_dtype | None = None) -> None:
@@ -51,10 +51,10 @@ def check_gaps(name: str, mask: Tensor | None, segments: Segments | None) -> Non
     there PyTorch's own error, RuntimeError, has the same line. Under `torch.func.vmap` and on the
     device "meta" a mask has no values, and nothing is checked.
     """
-    if mask is None or mask.is_meta:
+    if mask is None:
         return
     who = observer((mask,))
-    if who == "transform" and (records_program() or mapped(mask)):
+    if not _has_values(mask, who):
         return
     # Rolled, not sliced: an exported program may take any length, L − 1 = 1 among them.
     first = torch.arange(mask.shape[1], device=mask.device) == 0
@@ -77,9 +77,15 @@ def check_gaps(name: str, mask: Tensor | None, segments: Segments | None) -> Non
         raise ValueError(problem)
 
 
+def _has_values(mask: Tensor, who: Observer) -> bool:
+    """Whether a mask that this observer sees has values that can be read, now or in a program."""
+    return not (mask.is_meta or (who == "transform" and (records_program() or mapped(mask))))
+
+
 def check_left_padding(name: str, mask: Tensor | None) -> None:
-    """Raises ValueError if padding follows a real token in a row, or if a row is padding only."""
-    if mask is None:
+    """Raises ValueError if padding follows a real token in a row, or if a row is padding only;
+    without values, nothing is checked."""
+    if mask is None or not _has_values(mask, observer((mask,))):
         return
     stops = mask[:, :-1] & ~mask[:, 1:]  # a real token before padding
     if not bool(mask[:, -1:].all()) or bool(stops.any()):

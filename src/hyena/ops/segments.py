@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hyena.ops.arguments import check_size, check_tensor
-from hyena.ops.observed import records_program
+from hyena.ops.observed import mapped, records_program, transformed
 
 Made = TypeVar("Made")
 
@@ -40,7 +40,7 @@ class Segments:
         """Segments of a (B, L) integer tensor: a new document begins wherever the id changes.
 
         Raises: TypeError on what is no tensor; ValueError if it is not a two-dimensional integer
-            tensor.
+            tensor, and where boundaries are read of one that torch.func.vmap maps.
         """
         check_tensor("Segments", "document_ids", document_ids)
         _check_integers("document_ids", "an integer tensor (B, L)", document_ids, 2)
@@ -56,7 +56,7 @@ class Segments:
             batch, length: B and L.
 
         Raises: TypeError on what is no tensor; ValueError if the values are not such a list, which
-            a program that is recorded cannot see.
+            a program that is recorded cannot see, or if torch.func.vmap maps them.
         """
         check_tensor("Segments", "cu_seqlens", cu_seqlens)
         _check_integers("cu_seqlens", "integers (documents + 1,)", cu_seqlens, 1, least=1)
@@ -146,6 +146,11 @@ def _bounds(segments: Segments) -> Tensor:
 def _check_values(name: str, x: Tensor) -> None:
     if x.is_meta:
         raise ValueError(f"Segments: {name} are on meta, without values; put them on the CPU")
+    if transformed() and mapped(x):
+        raise ValueError(
+            f"Segments: torch.func.vmap maps {name}, so that there are no values to read; map no "
+            "documents (in_dims None), or make the mapped dimension rows of the batch"
+        )
 
 
 def _check_integers(name: str, expected: str, x: Tensor, dimensions: int, least: int = 0) -> None:
