@@ -98,6 +98,11 @@ def number(name: str, value: Any) -> float:
     raise ValueError(f"{name}: expected a number, got {shown(value)}")
 
 
+def plural(count: int, one: str, several: str = "") -> str:
+    """What stands after a number: ``one`` after 1, else ``several``, which is ``one`` and an s."""
+    return one if count == 1 else several or f"{one}s"
+
+
 def shown(value: object) -> str:
     """A value of any kind in a message: one line, not long."""
     text = " ".join(_BEGINNING.repr(value).split())

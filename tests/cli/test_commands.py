@@ -137,7 +137,7 @@ def test_evaluate_says_which_rows_hold_no_text(work: Path, capsys: Output, tmp_p
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{file}: 1 documents, 10 tokens, 9 bytes")
     assert last == (
-        f"  note: 1 rows hold no text where some was expected, the first {file} line 2: field "
+        f"  note: 1 row holds no text where some was expected, the first {file} line 2: field "
         "'text' should hold text, but holds NoneType"
     )
 

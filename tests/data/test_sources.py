@@ -61,7 +61,7 @@ def test_names_of_fasta_records_end_at_white_space_and_repeated_ones_are_said(tm
     source = find_source(file)
     assert [d.name for d in source.documents()] == [f"{file} {name}" for name in ("1", "2", "1")]
     assert source.notes == [
-        f"{file}: 1 records have the name of one before, the first '1'; all were kept"
+        f"{file}: 1 record has the name of one before, the first '1'; all were kept"
     ]
 
 
@@ -88,7 +88,7 @@ def test_names_of_fasta_records_end_at_white_space_and_repeated_ones_are_said(tm
             b"id,text\n1,a, b\n",
             r"x\.csv line 2: expected 2 cells as the first line has, got 3",
         ),
-        ("x.tsv", b"text\na\tb\n", r"x\.tsv line 2: expected 1 cells .* holds a tab"),
+        ("x.tsv", b"text\na\tb\n", r"x\.tsv line 2: expected 1 cell as .* holds commas or tabs"),
         (
             "x.csv",
             b"text,text\na,b\n",
@@ -151,7 +151,7 @@ def test_a_separator_cuts_texts(tmp_path, separator, content, expected):
 
 def test_a_separator_that_occurs_nowhere_is_an_error(tmp_path):
     (tmp_path / "x.txt").write_text("text")
-    with pytest.raises(ValueError, match=r"separator '<\|>' occurs in none of the 1 text files"):
+    with pytest.raises(ValueError, match=r"separator '<\|>' occurs nowhere in 1 text file;"):
         texts(tmp_path, separator="<|>")
     with pytest.raises(ValueError, match="separator is the empty string"):
         TextFields(separator="")
@@ -239,7 +239,7 @@ def test_rows_without_text_are_passed_over_with_a_reason(tmp_path, line, reason)
     joined = list(find_source(file, TextFields(document_start="a")).documents())
     assert [d.text for d in joined if d.lacks is None] == ["ab"]
     file.write_text(line)
-    with pytest.raises(ValueError, match="no text in the source: 1 rows hold no text") as error:
+    with pytest.raises(ValueError, match="no text in the source: 1 row holds no text") as error:
         list(tokenize(find_source(file).documents(), BytesTokenizer()))
     assert reason in str(error.value)
 

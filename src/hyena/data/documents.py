@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena.arguments import plural
+
 from .tokenizer import Cuttable, Tokenizer
 from .utf8 import utf8
 
@@ -94,8 +96,8 @@ class WithoutText:
         if self._first_row is None:
             return []
         return [
-            f"{self.rows:,} rows hold no text where some was expected, the first "
-            f"{self._first_row.name}: {self._first_row.lacks}"
+            f"{self.rows:,} {plural(self.rows, 'row holds', 'rows hold')} no text where some was "
+            f"expected, the first {self._first_row.name}: {self._first_row.lacks}"
         ]
 
     def nothing_else(self) -> str:

@@ -7,8 +7,11 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any, Literal, cast
+
+from hyena.arguments import plural
 
 from . import pieces
 from .documents import Document, Piece
@@ -45,6 +48,8 @@ def opened(file: Path, shown: str) -> Iterator[IO[bytes]]:
     try:
         with file.open("rb") as raw:
             packed = file.name.lower().endswith(".gz")
+            if packed and not raw.peek(1):
+                raise EOFError("it is empty")
             yield cast(IO[bytes], gzip.GzipFile(fileobj=raw) if packed else raw)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{shown} is not gzip, or damaged: {error}") from error
@@ -59,10 +64,7 @@ def text_blocks(file: Path, shown: str) -> Iterator[str]:
             if "\0" in text:
                 for _ in blocks:  # a byte that is not UTF-8 says more, wherever it is
                     pass
-                raise ValueError(
-                    f"{shown} is not text: byte 0x00 at character {characters + text.index(chr(0))}"
-                    "; if it is UTF-16, convert it to UTF-8 first"
-                )
+                raise _no_text(shown, f"at character {characters + text.index(chr(0))}")
             characters += len(text)
             yield text
 
@@ -79,7 +81,8 @@ def rows(file: Path, shown: str, kind: Kind, field: str) -> Iterator[Document]:
         elif kind == "jsonl":
             yield from _json_lines(lines(stream, shown), shown, field)
         else:
-            yield from _table(lines(stream, shown), shown, field, "\t" if kind == "tsv" else ",")
+            read = _tsv if kind == "tsv" else _csv
+            yield from _table(read(lines(stream, shown), shown), shown, field)
 
 
 def fasta(file: Path, shown: str, notes: list[str]) -> Iterator[Piece]:
@@ -87,15 +90,26 @@ def fasta(file: Path, shown: str, notes: list[str]) -> Iterator[Piece]:
     to say. Raises ValueError, naming the place, if it is not UTF-8 or no FASTA.
     """
     with opened(file, shown) as stream:
-        yield from _fasta(lines(stream, shown), shown, notes)
+        texts = lines(stream, shown)  # which may end in carriage returns alone
+        each = (part for text in texts for part in text.rstrip("\r\n").split("\r"))
+        yield from _fasta(each, shown, notes)
 
 
 def lines(stream: Iterable[bytes], shown: str) -> Iterator[str]:
-    """The lines of a UTF-8 file with their ends. Raises ValueError naming the bad byte."""
+    """The lines of a UTF-8 file with their ends. Raises ValueError naming the bad byte or line."""
     offset = 0
-    for line in stream:
-        yield decode_utf8(line, shown, offset)
+    for number, line in enumerate(stream, start=1):
+        text = decode_utf8(line, shown, offset)
+        if "\0" in text:
+            raise _no_text(shown, f"in line {number}")
+        yield text
         offset += len(line)
+
+
+def _no_text(shown: str, where: str) -> ValueError:
+    return ValueError(
+        f"{shown} is not text: byte 0x00 {where}; if it is UTF-16, convert it to UTF-8 first"
+    )
 
 
 def join_rows(rows: Iterable[Document], start: str | None) -> Iterator[Document]:
@@ -146,6 +160,8 @@ def _json_lines(texts: Iterable[str], shown: str, field: str) -> Iterator[Docume
 
 def _json(stream: IO[bytes], shown: str, field: str) -> Iterator[Document]:
     text = decode_utf8(stream.read(), shown)
+    if "\0" in text:
+        raise _no_text(shown, f"at character {text.index(chr(0))}")
     if not text.lstrip().startswith("["):  # JSON Lines under another name
         yield from _json_lines(text.split("\n"), shown, field)
         return
@@ -163,36 +179,81 @@ def _parsed(text: str, name: str) -> Any:
         ) from error
     except RecursionError as error:
         raise ValueError(f"{name} is not a record: it is nested too deeply") from error
+    except ValueError as error:  # Python reads no whole number of thousands of digits
+        raise ValueError(f"{name} is not a record: a number in it has too many digits") from error
 
 
-def _table(texts: Iterable[str], shown: str, field: str, delimiter: str) -> Iterator[Document]:
+def _table(table: Iterator[tuple[str, list[str]]], shown: str, field: str) -> Iterator[Document]:
+    """The text in the column ``field`` of a table, whose rows come with the place of each."""
     csv.field_size_limit(2**31 - 1)  # a field holds a document; 131,072 characters are usual
-    rows = csv.DictReader(texts, delimiter=delimiter, strict=True)
-    try:
-        columns = list(rows.fieldnames or [])
-        if columns.count(field) > 1:
-            raise ValueError(
-                f"{shown}: expected one column {field!r}, got {columns.count(field)}; rename all "
-                "but the one that holds the text"
-            )
-        if columns and field not in columns:
-            raise ValueError(
-                f"{shown} has no column {field!r}; it has {', '.join(map(repr, columns)):.200}: "
-                "name the one that holds the text as field"
-            )
-        for record in rows:
-            where = f"{shown} line {rows.line_num}"
-            if None in record:  # the cells that have no column, such as text after a bare comma
-                raise ValueError(
-                    f"{where}: expected {len(columns)} cells as the first line has, got "
-                    f"{len(columns) + len(record[None])}; put quotes around text that holds "
-                    f"{'a tab' if delimiter == chr(9) else 'commas'}"
-                )
-            yield row(record, field, where)
-    except csv.Error as error:
+    _, columns = next(table, ("", [field]))
+    if columns.count(field) > 1:
         raise ValueError(
-            f"{shown} after line {rows.line_num}: no row of a table: {error}"
-        ) from error
+            f"{shown}: expected one column {field!r}, got {columns.count(field)}; rename all "
+            "but the one that holds the text"
+        )
+    if field not in columns:
+        raise ValueError(
+            f"{shown} has no column {field!r}; it has {', '.join(map(repr, columns)):.200}: "
+            "name the one that holds the text as field"
+        )
+    for where, cells in table:
+        if len(cells) > len(columns):  # such as text after a bare comma
+            raise ValueError(
+                f"{where}: expected {len(columns)} {plural(len(columns), 'cell')} as the first "
+                f"line has, got {len(cells)}; put quotes around text that holds commas or tabs"
+            )
+        yield row(dict(zip_longest(columns, cells)), field, where)
+
+
+def _csv(texts: Iterable[str], shown: str) -> Iterator[tuple[str, list[str]]]:
+    """The rows of a table with commas, each with the place of its last line."""
+    table, last = csv.reader(texts, strict=True), 0
+    try:
+        for cells in table:
+            last = table.line_num
+            if cells:
+                yield f"{shown} line {last}", cells
+    except csv.Error as error:
+        if "new-line" in str(error):
+            raise _carriage_return(f"{shown} line {table.line_num}") from error
+        raise ValueError(f"{shown} after line {last}: no row of a table: {error}") from error
+
+
+def _tsv(texts: Iterable[str], shown: str) -> Iterator[tuple[str, list[str]]]:
+    """The rows of a table with tabs, each with its place: a line is a row, whatever is quoted.
+
+    In such files quotes may be characters of the text. One of them could open a cell, which would
+    swallow all up to the next.
+    """
+    columns = 0
+    for number, text in enumerate(texts, start=1):
+        where = f"{shown} line {number}"
+        if "\r" in text.removesuffix("\n").removesuffix("\r"):
+            raise _carriage_return(where)
+        advice = (
+            "a cell that begins with a quote must end with one in its line, and hold quotes as two"
+        )
+        try:
+            cells = next(csv.reader([text], delimiter="\t", strict=True), [])
+        except csv.Error as error:
+            why = str(error).replace("\t", r"\t")
+            raise ValueError(f"{where}: no row of a table: {why}; {advice}") from error
+        columns = columns or len(cells)
+        if len(cells) < columns and any("\t" in cell for cell in cells):
+            raise ValueError(
+                f"{where}: expected {columns} cells as the first line has, got {len(cells)} with a "
+                f"tab between quotes; {advice}"
+            )
+        if cells:
+            yield where, cells
+
+
+def _carriage_return(where: str) -> ValueError:
+    return ValueError(
+        f"{where}: a carriage return that ends no line stands in a cell; if it should end one, "
+        "write line feeds instead"
+    )
 
 
 def _fasta(texts: Iterable[str], shown: str, notes: list[str]) -> Iterator[Piece]:
@@ -222,6 +283,6 @@ def _fasta(texts: Iterable[str], shown: str, notes: list[str]) -> Iterator[Piece
         yield Piece(Document(f"{shown} {name}", "".join(parts)), False)
     if again:
         notes.append(
-            f"{shown}: {len(again):,} records have the name of one before, the first "
-            f"{again[0]!r}; all were kept"
+            f"{shown}: {len(again):,} {plural(len(again), 'record has', 'records have')} the name "
+            f"of one before, the first {again[0]!r}; all were kept"
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hyena.arguments import plural
 from hyena.files.digests import sha256_of
 
 from .documents import Document, Piece
@@ -114,6 +116,7 @@ class Files:
 
     def __init__(self, files: list[NamedFile], fields: TextFields, *, kind: str) -> None:
         self._files, self._fields, self._kind = files, fields, kind
+        self._states: dict[Path, tuple[int, int]] = {}  # of the files when they were described
         self.notes: list[str] = []
 
     def add(self, path: Path) -> None:
@@ -121,17 +124,23 @@ class Files:
         if path.is_dir():
             self._files += _files(path, self._fields.kind, self.notes)
             return
-        if not path.is_file():
+        if not path.exists():
             raise FileNotFoundError(
                 f"source {str(path)!r} was asked for, but there is no such file or folder, and it "
-                "is neither 'sotu' nor 'hf:NAME'"
+                "is neither 'sotu' nor 'hf:NAME', which stand alone"
+            )
+        if not path.is_file():
+            raise ValueError(
+                f"source {str(path)!r} is a pipe or a device; a source is read twice, so write "
+                "what comes out of it to a file first"
             )
         if (self._fields.kind or kind_of(path.name)) is None:
             raise ValueError(
-                f"{path} is of no known kind ({KNOWN}; all of them also with .gz); convert it, or "
-                "if it is plain text say so with kind=text (hyena prepare --kind text)"
+                f"{readable(path)} is of no known kind ({KNOWN}; all of them also with .gz); "
+                "convert it, or if it is plain text say so with kind=text (hyena prepare --kind "
+                "text)"
             )
-        self._files.append(NamedFile(path, path.name, str(path)))
+        self._files.append(NamedFile(path, path.name, readable(path)))
 
     @property
     def total_bytes(self) -> int | None:
@@ -144,7 +153,7 @@ class Files:
         """What identifies the source, as JSON; equal descriptions mean equal documents."""
         digest, n_bytes = hashlib.sha256(), 0
         for file in self._files:
-            size = file.path.stat().st_size
+            size, _ = self._states[file.path] = _state(file.path)
             line = f"{file.name}\0{size}\0{sha256_of(file.path)}\n"
             digest.update(line.encode(errors="surrogateescape"))
             n_bytes += size
@@ -159,6 +168,7 @@ class Files:
         """The documents in pieces; long ones are not whole in memory. Raises as `documents`."""
         fields, texts, parts = self._fields, 0, 0
         for file in self._files:
+            state = self._states.get(file.path) or _state(file.path)
             kind = fields.kind or kind_of(file.name) or "text"
             if kind == "fasta":
                 yield from fasta(file.path, file.shown, self.notes)
@@ -174,10 +184,15 @@ class Files:
                     number += not more
                 texts += 1
                 parts += number - 1
+            if _state(file.path) != state:
+                raise ValueError(
+                    f"{file.shown} was changed while it was read; start again when it is whole"
+                )
         if fields.separator is not None and parts == texts:
             raise ValueError(
-                f"separator {fields.separator!r} occurs in none of the {texts} text files; give "
-                "one that does, or leave it out to make each file a document"
+                f"separator {fields.separator!r} occurs nowhere in {texts:,} text "
+                f"{plural(texts, 'file')}; give one that does, or leave it out to make each file a "
+                "document"
             )
 
 
@@ -222,14 +237,28 @@ Source = Files | Dataset
 """Where documents come from."""
 
 
+def readable(path: Path) -> str:
+    """A path in a message: in one line, whatever is in it."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """What changes when a file is written: its size and its time."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
 def _files(folder: Path, kind: Kind | None, notes: list[str]) -> list[NamedFile]:
     """The files of one kind in a folder; ``notes`` gets those that are left out."""
     kinds: dict[Kind | None, list[NamedFile]] = {}
-    for file in sorted(folder.rglob("*")):
-        relative = file.relative_to(folder)
-        if file.is_file() and not any(part.startswith(".") for part in relative.parts):
-            named = NamedFile(file, relative.as_posix(), str(file))
-            kinds.setdefault(kind_of(file.name), []).append(named)
+    no_files: list[str] = []
+    for path in sorted(_walked(folder)):
+        file = NamedFile(path, path.relative_to(folder).as_posix(), readable(path))
+        if path.is_file():
+            kinds.setdefault(kind_of(path.name), []).append(file)
+        else:
+            no_files.append(file.name)
     others = kinds.pop(None, [])
     if kind == "text":
         kinds["text"], others = kinds.get("text", []) + others, []
@@ -239,18 +268,44 @@ def _files(folder: Path, kind: Kind | None, notes: list[str]) -> list[NamedFile]
     elif len(kinds) > 1:
         counts = ", ".join(f"{len(files):,} of {one}" for one, files in kinds.items())
         raise ValueError(
-            f"folder {folder} has files of several kinds ({counts}); say which to read, such as "
-            f"kind={next(iter(kinds))} (hyena prepare --kind)"
+            f"folder {readable(folder)} has files of several kinds ({counts}); say which to read, "
+            f"such as kind={next(iter(kinds))} (hyena prepare --kind)"
         )
     else:
         found = next(iter(kinds.values()), [])
+    if others:
+        what = plural(len(others), "file of another kind was", "files of other kinds were")
+        notes.append(_left_out(folder, what, sorted(file.name for file in others)))
+    if no_files:
+        what = plural(len(no_files), "entry that is no file was", "entries that are no files were")
+        names = _left_out(folder, what, no_files)
+        notes.append(f"{names}; a folder that is a link is read if it is named itself")
     if not found:
         ends = KNOWN if kind is None else ", ".join(SUFFIXES[kind])
-        raise ValueError(f"folder {folder} has no files that end in {ends}")
-    if others:
-        names = ", ".join(file.name for file in others[:3]) + (", ..." if others[3:] else "")
-        notes.append(f"{folder}: {len(others):,} files of other kinds were left out: {names}")
+        missing = f"folder {readable(folder)} has no files that end in {ends}, but for hidden ones"
+        raise ValueError("; ".join([missing, *notes]))
     return sorted(found, key=lambda file: file.name)
+
+
+def _walked(folder: Path) -> Iterator[Path]:
+    """What is in a folder at any depth but for folders and hidden names; links to folders too.
+
+    Raises: OSError if one of the folders cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        here = [Path(place, name) for name in files if not name.startswith(".")]
+        links = [path for name in folders if (path := Path(place, name)).is_symlink()]
+        yield from here + links
+
+
+def _left_out(folder: Path, what: str, names: list[str]) -> str:
+    some = ", ".join(readable(Path(name)) for name in names[:3]) + (", ..." if names[3:] else "")
+    return f"{readable(folder)}: {len(names):,} {what} left out: {some}"
 
 
 def _speeches() -> list[NamedFile]:
