@@ -55,11 +55,11 @@ def chunked(
         # read where its document goes on.
         ids = F.pad(ids, (0, -L % size), value=-1).unflatten(1, (-1, size))  # (B, c, S)
         last = ids[..., -1:]
-        before = F.pad(last, (0, 0, 1, 0), value=-1)[:, :-1]
+        handed = F.pad(last, (0, 0, 1, 0), value=-1)[:, :-1]  # the document of what came before
         scores = scores.masked_fill((ids[..., :, None] != ids[..., None, :])[:, None], 0)
         write = write.masked_fill((ids != last)[:, None, ..., None], 0)
-        read = read.masked_fill((ids != before)[:, None, ..., None], 0)
-        keep = keep * (last == before)[:, None, :, 0]
+        read = read.masked_fill((ids != handed)[:, None, ..., None], 0)
+        keep = keep * (last == handed)[:, None, :, 0]
     added = write.transpose(-1, -2) @ x  # (B, H, c, n, P)
     first = None if before is None else before.flatten(-2)
     h = linear_scan(added.flatten(-2), keep[..., None], first)
