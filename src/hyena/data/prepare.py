@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena.arguments import shown
 from hyena.files import digests
 from hyena.files.atomic import recover, staged, writing
 from hyena.files.folder import what_is
@@ -89,11 +90,13 @@ class PrepareConfig:
                 raise ValueError(f"{name} is empty; give a path")
         check_fractions(self.validation, self.test)
         if self.seed < 0:
-            raise ValueError(f"seed: expected 0 or more, got {self.seed}")
+            raise ValueError(f"seed: expected 0 or more, got {shown(self.seed)}")
         if self.max_documents is not None and self.max_documents < 1:
-            raise ValueError(f"max_documents: expected 1 or more, got {self.max_documents}")
+            raise ValueError(f"max_documents: expected 1 or more, got {shown(self.max_documents)}")
         if self.split_by not in ("documents", "source"):
-            raise ValueError(f"split_by: expected 'documents' or 'source', got {self.split_by!r}")
+            raise ValueError(
+                f"split_by: expected 'documents' or 'source', got {shown(self.split_by)}"
+            )
         is_dataset = isinstance(self.source, str) and self.source.startswith(DATASET_PREFIX)
         if self.split_by == "source" and not is_dataset:
             raise ValueError(

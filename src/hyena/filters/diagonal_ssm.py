@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hyena.arguments import shown
 from hyena.filters.exponentials import exponential_sum, step_factor, sum_of_exponentials
 from hyena.filters.flops import POWER, PRODUCT, FilterFlops
 from hyena.filters.precision import wide, without_autocast
@@ -73,7 +74,7 @@ class DiagonalSSM(nn.Module):
                 f"DiagonalSSM: expected 0 < dt_min ≤ dt_max, got dt_min={dt_min}, dt_max={dt_max}"
             )
         if not isinstance(initial, str) or initial not in ("lin", "inv"):
-            raise ValueError(f'DiagonalSSM: expected initial "lin" or "inv", got {initial!r}')
+            raise ValueError(f'DiagonalSSM: expected initial "lin" or "inv", got {shown(initial)}')
         self.channels, self.filters, self.state = channels, filters, state
         self.dt_min, self.dt_max, self.initial = dt_min, dt_max, initial
         place = placement("DiagonalSSM", device, dtype)

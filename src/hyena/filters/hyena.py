@@ -10,6 +10,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from hyena.arguments import shown
 from hyena.filters.encoding import Grid, KeptEncoding, encode, positions, read_table, time_of
 from hyena.filters.filter import ChannelTaps, Filter, LengthPolicy
 from hyena.filters.flops import FilterFlops
@@ -118,7 +119,7 @@ class HyenaFilter(Filter):
             )
         if not isinstance(length_policy, str) or length_policy not in get_args(LengthPolicy):
             raise ValueError(
-                f"length_policy={length_policy!r} is unknown; expected "
+                f"length_policy={shown(length_policy)} is unknown; expected "
                 + ", ".join(get_args(LengthPolicy))
             )
         place = placement("HyenaFilter", device, dtype)

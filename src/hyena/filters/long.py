@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from hyena.arguments import shown
 from hyena.filters.exponentials import decayed, response
 from hyena.filters.filter import ChannelTaps, Filter
 from hyena.filters.flops import FilterFlops
@@ -77,7 +78,7 @@ class LongFilter(Filter):
         super().__init__(channels, max_length, filters, length_policy)
         if not isinstance(length_policy, str) or length_policy not in ("error", "extrapolate"):
             raise ValueError(
-                f"LongFilter: length_policy={length_policy!r}, but filters of this kind know "
+                f"LongFilter: length_policy={shown(length_policy)}, but filters of this kind know "
                 '"error" and "extrapolate" only'
             )
         self.taps = taps

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, cast
 
 from torch import nn
 
-from hyena.arguments import check_whole, several
+from hyena.arguments import check_whole, several, shown
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.generation.batch import begin
@@ -232,5 +232,5 @@ def _seeds(seed: Any, count: int) -> list[int]:
         raise ValueError(f"seed: expected one for each of the {count} prompts, got {len(seeds)}")
     for value in seeds:
         if not -(2**63) <= value < 2**63:
-            raise ValueError(f"seed: expected an integer of 64 bits, got {value}")
+            raise ValueError(f"seed: expected an integer of 64 bits, got {shown(value)}")
     return seeds
