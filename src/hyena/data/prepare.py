@@ -218,6 +218,10 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
     return Prepared(out, manifest, fresh=True, notes=(*without.notes(), *source.notes))
 
 
+def _shown(value: object) -> str:
+    return "none" if value is None else f"{value!r:.40}"
+
+
 def _existing(
     out: Path, settings: dict[str, Any], description: dict[str, Any], *, overwrite: bool
 ) -> Manifest | None:
@@ -230,7 +234,7 @@ def _existing(
         )
     manifest = read_manifest(out)
     differs = {
-        name: f"{name} is {manifest.settings.get(name)!r:.40} there and {value!r:.40} now"
+        name: f"{name} is {_shown(manifest.settings.get(name))} there and {_shown(value)} now"
         for name, value in settings.items()
         if manifest.settings.get(name) != value
     }
@@ -243,7 +247,7 @@ def _existing(
     if not overwrite:
         raise ValueError(
             f"{out} was made in another way ({'; '.join(differs.values())}); choose another "
-            f"folder, or overwrite it with overwrite=true"
+            "folder, or overwrite it with --overwrite true (overwrite=True)"
         )
     ours = {MANIFEST_FILE, DESCRIPTION_FILE, "tokenizer.json", digests.FILE}
     ours.update(name for record in manifest.splits.values() for name in record.sha256)

@@ -230,7 +230,8 @@ def check_settings(
     if policy == "error" and limit < L:
         raise ValueError(
             f"distill: {L} lags exceed max_length {limit}, where the filters end; give no longer "
-            'length, or load the model with length_policy "extrapolate"'
+            'length, or load the model with length_policy "extrapolate" (--length_policy '
+            "extrapolate)"
         )
     if state is not None:
         check_order(state, L - 1)
