@@ -147,7 +147,7 @@ def generate(*arguments: Any, **options: Any) -> list[Generation]:
         alternatives: so many of the likeliest tokens are listed beside each.
         state: for each prompt where it goes on, such as the ``state`` of an earlier `Generation`;
             it is not changed. The prompts are then what follows, with nothing put before a text,
-            and may be empty; they are read in a step a token.
+            and may be empty; each is read in one pass.
         return_state: give each `Generation` its state, which takes one more step, and memory that
             grows with the sequence.
 
