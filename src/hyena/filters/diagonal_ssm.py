@@ -99,7 +99,7 @@ class DiagonalSSM(nn.Module):
 
     def of_channels(self, length: int, channels: slice) -> Tensor:
         """The impulse responses (F, d, length) of a range of the channels."""
-        check_size("DiagonalSSM", "length", length, 1)
+        length = check_size("DiagonalSSM", "length", length, 1)
         with without_autocast(self.log_step):
             exponent, weight = self._discrete(channels)
             h = sum_of_exponentials(weight.flatten(0, 1), exponent.flatten(0, 1), length)

@@ -164,6 +164,7 @@ class HyenaFilter(Filter):
 
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length), or (F, D, 2·length − 1)."""
+        length = self._check(length)
         grid = self._grid(length, self._scale(length))
         with without_autocast(self.skip):
             last = self._last_layer(grid)
@@ -173,6 +174,7 @@ class HyenaFilter(Filter):
             return h
 
     def by_channels(self, length: int) -> ChannelTaps:
+        length = self._check(length)
         grid = self._grid(length, self._scale(length))
         with without_autocast(self.skip):
             last = self._last_layer(grid) if is_plain(self, HyenaFilter) else None
@@ -199,7 +201,7 @@ class HyenaFilter(Filter):
                 'length_policy "interpolate" the filter changes with the length, so a sequence '
                 'cannot grow past max_length; stop there or choose length_policy "extrapolate"'
             )
-        self._scale(length)
+        self._scale(self._check(length))
 
     def flops(self, length: int) -> FilterFlops:
         """Operations of the filters for inputs of this length, the skip's with them."""
@@ -265,7 +267,6 @@ class HyenaFilter(Filter):
     # Lengths and caches.
 
     def _scale(self, length: int) -> float:
-        self._check(length)
         if length <= self.max_length:
             return 1.0
         if self.length_policy == "extrapolate":

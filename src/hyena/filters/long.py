@@ -87,7 +87,7 @@ class LongFilter(Filter):
 
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length)."""
-        self._check(length)
+        length = self._check(length)
         with without_autocast(self.skip):
             return self.taps(length)
 
@@ -96,7 +96,7 @@ class LongFilter(Filter):
         plain = is_plain(self, LongFilter) and not is_hooked(made_by)
         if not plain or not isinstance(made_by, RangedTaps):
             return super().by_channels(length)
-        self._check(length)
+        length = self._check(length)
 
         def taps(channels: slice) -> Tensor:
             with without_autocast(self.skip):
