@@ -71,12 +71,3 @@ def test_a_record_says_which_device_it_is_of(
     assert asked["limits"]["device"] == "cuda"
     (record,) = tmp_path.glob("benchmarks/results/convolution_a-gpu-2_*/results.json")
     assert json.loads(record.read_text())["setting"]["device"] == "cuda, A GPU/2"
-
-
-def test_a_folder_of_another_kind_is_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "train.yaml").write_text("steps: 3\n")
-    assert main(["bench", "quick", "--fresh", "true", "--out", str(tmp_path)]) == 1
-    assert "is the folder of a run of `hyena train`, which this" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["train.yaml"]

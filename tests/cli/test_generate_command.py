@@ -258,7 +258,7 @@ def run_without_clearing(folder: Path, capsys: Output, *words: str) -> str:
         ("--stop-tokens 999", "stop_tokens: token id 999 is outside the vocabulary of 257"),
         ("--logprobs 999 --output jsonl", "alternatives: expected 0 to 257, the size of the vocab"),
         ("We the", 'unexpected argument "We the"; did you mean --prompt "We the"?'),
-        ("--stop-tokens x", 'stop_tokens: expected a whole number, got "x"'),
+        ("--stop-tokens x", 'stop_tokens: expected int, got "x"'),
     ],
 )
 def test_a_mistake_is_one_line(words: str, message: str, folder: Path, capsys: Output) -> None:

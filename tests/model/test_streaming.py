@@ -1,5 +1,6 @@
 """Blocks that run in pieces in the memory of the residual stream give what they give whole."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -8,9 +9,13 @@ from comparison import assert_close
 from small_models import LowRank, small_model, tokens
 from torch import Tensor, nn
 
-from hyena.mixers import SPECS
+from hyena.mixers import SPECS, HyenaOperator
+from hyena.mixers.hyena import groups
+from hyena.model import FilterConfig
 from hyena.model.block import Block
 from hyena.model.streaming import slices
+
+pytestmark = pytest.mark.usefixtures("pieces")
 
 L = 23  # odd, and no slice divides it
 WHOLE = 1 << 40
@@ -25,29 +30,40 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def _only_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a block takes its input whole, unless a test says that it does."""
-    whole = Block.forward
-
-    def forward(self: Block, x: Tensor, mask: Any, segments: Any) -> Tensor:
-        assert ALLOWED
-        return whole(self, x, mask, segments)
-
-    monkeypatch.setattr(Block, "forward", forward)
+def _short_rows_go_by_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "SHORTEST", 1)
 
 
-ALLOWED: list[None] = []
+@pytest.fixture
+def pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails where a block or a Hyena operator takes its input whole."""
+    monkeypatch.setattr(Block, "forward", taken_whole(Block.forward))
+    monkeypatch.setattr(Block, "prefill", taken_whole(Block.prefill))
+    monkeypatch.setattr(HyenaOperator, "_mix", taken_whole(HyenaOperator._mix))
+    yield
+    ALLOWED[0] = False
 
 
-def whole(model: Any, *arguments: Any, **options: Any) -> Tensor:
-    """The logits, of the way that short inputs take."""
+ALLOWED = [False]
+
+
+def taken_whole(function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        assert ALLOWED[0], "taken whole"
+        return function(*arguments, **options)
+
+    return wrapper
+
+
+def whole(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What it gives on the way that short inputs take."""
+    model: Any = function if isinstance(function, nn.Module) else function.__self__
     model.working_memory = WHOLE
-    ALLOWED.append(None)
+    ALLOWED[0] = True
     try:
-        y: Tensor = model(*arguments, **options)
+        return function(*arguments, **options)
     finally:
-        ALLOWED.clear()
-    return y
+        ALLOWED[0] = False
 
 
 @pytest.mark.parametrize("mixer", SPECS)
@@ -64,13 +80,89 @@ def test_logits_are_those_of_the_whole(mixer: str, case: str, memory: int) -> No
 
 
 @pytest.mark.parametrize("order", [2, 3, 4])
-@pytest.mark.parametrize("memory", [0, 7 * POSITION])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("most", [1, 5, 12])  # groups, of 12 channels
+@pytest.mark.parametrize("filter", ["hyena", "explicit", "fourier", "s4d", "transfer-function"])
 @torch.no_grad()
-def test_of_any_order(order: int, memory: int) -> None:
-    model, ids = small_model(order=order), tokens(1, L)
-    expected = whole(model, ids)
-    model.working_memory = memory
-    assert_close(model(ids), expected, 1e-12)
+def test_of_any_order_and_filter_and_in_any_groups(
+    order: int, case: str, most: int, filter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "MOST_GROUPS", most)
+    kind = FilterConfig(kind=filter, emb_dim=5, width=6, sine_freq=3.0, modes=9)
+    model, ids = small_model(order=order, filter=kind), tokens(2, L)
+    expected = whole(model, ids, **CASES[case])
+    model.working_memory = 0
+    y = model(ids, **CASES[case])
+    real = CASES[case].get("mask", torch.ones(2, L, dtype=torch.bool))
+    assert_close(y[real], expected[real], 1e-12)
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "naive"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("order", [2, 3])
+@torch.no_grad()
+def test_in_narrow_numbers(dtype: torch.dtype, case: str, order: int, backend: str) -> None:
+    model, ids = small_model(dtype=dtype, order=order), tokens(2, L)
+    for block in model.blocks:
+        block.mixer.backend = backend  # type: ignore[union-attr]
+    expected = whole(model, ids, **CASES[case])
+    model.working_memory = 0
+    y = model(ids, **CASES[case])
+    real = CASES[case].get("mask", torch.ones(2, L, dtype=torch.bool))
+    assert_close(y[real], expected[real], 1e-5 if dtype == torch.float32 else 0.05)
+
+
+PADDING = torch.arange(L) >= torch.tensor([[0], [5]])
+
+
+@pytest.mark.parametrize("mixer", SPECS)
+@pytest.mark.parametrize("future", [None, 0, 4])
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("mask", [None, PADDING])
+@torch.no_grad()
+def test_a_prefill_leaves_the_state_of_the_whole(
+    mixer: str, future: int | None, keep: bool, mask: Tensor | None
+) -> None:
+    model, ids = small_model(mixer, max_length=40), tokens(2, L)
+    options = {"future": future, "keep_inputs": keep, "mask": mask}
+    wanted, expected = whole(model.prefill, ids, **options)
+    model.working_memory = 0
+    y, state = model.prefill(ids, **options)
+    real = torch.ones(2, L, dtype=torch.bool) if mask is None else mask
+    assert_close(y[real], wanted[real], 1e-12)
+    for token in tokens(4, 2)[: 4 if future != 0 or keep else 0]:
+        y, state = model.step(token, state)
+        wanted, expected = model.step(token, expected)
+        assert_close(y, wanted, 1e-12)
+
+
+@pytest.mark.parametrize("order", [2, 3, 4])
+@pytest.mark.parametrize("short_width", [1, 2, 5, 30])
+@torch.no_grad()
+def test_a_state_of_any_order_and_short_convolution(order: int, short_width: int) -> None:
+    model = small_model(order=order, short_width=short_width, max_length=40)
+    ids = tokens(1, L)
+    wanted, expected = whole(model.prefill, ids, future=3, last_only=True)
+    model.working_memory = 0
+    y, state = model.prefill(ids, future=3, last_only=True)
+    assert_close(y, wanted, 1e-12)
+    for token in tokens(3, 1):
+        y, state = model.step(token, state)
+        wanted, expected = model.step(token, expected)
+        assert_close(y, wanted, 1e-12)
+
+
+@pytest.mark.parametrize("mixer", SPECS)
+@torch.no_grad()
+def test_a_prefill_goes_on_from_a_state(mixer: str) -> None:
+    model, ids = small_model(mixer, max_length=40), tokens(2, L)
+    wanted = whole(model, ids)
+    model.working_memory = 0
+    first, state = model.prefill(ids[:, :9])
+    ALLOWED[0] = True  # where there is a state before, mixers take their input whole
+    second, _ = model.prefill(ids[:, 9:], state=state)
+    assert_close(torch.cat([first, second], 1), wanted, 1e-12)
 
 
 @torch.no_grad()
@@ -81,15 +173,6 @@ def test_losses_are_those_of_the_whole() -> None:
     model.working_memory = 3 * POSITION
     assert_close(model.token_losses(ids, targets), expected, 1e-12)
     assert_close(model(ids, targets=targets), expected.mean(), 1e-12)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@torch.no_grad()
-def test_in_narrow_numbers(dtype: torch.dtype) -> None:
-    model, ids = small_model(dtype=dtype), tokens(2, L)
-    expected = whole(model, ids)
-    model.working_memory = 0
-    assert_close(model(ids).double(), expected.double(), 1e-5 if dtype == torch.float32 else 0.03)
 
 
 def test_with_gradients_blocks_run_whole() -> None:
@@ -127,9 +210,9 @@ def test_a_hook_sees_the_whole_input_and_it_stays_what_it_was(name: str) -> None
     before = [x.clone() for x in seen]
     seen.clear()
     model.working_memory = 0
-    ALLOWED.append(None)
+    ALLOWED[0] = True
     assert_close(model(ids), expected, 1e-12)
-    ALLOWED.clear()
+    ALLOWED[0] = False
     assert len(seen) == len(before)
     for x, y in zip(seen, before, strict=True):
         assert_close(x, y, 1e-12)
@@ -143,9 +226,9 @@ def test_a_hook_on_the_second_block_keeps_what_the_first_one_gave() -> None:
     model.blocks[1].register_forward_hook(lambda *call: seen.extend([call[1][0], call[2]]))
     whole(model, ids)
     model.working_memory = 0
-    ALLOWED.append(None)
+    ALLOWED[0] = True
     model(ids)
-    ALLOWED.clear()
+    ALLOWED[0] = False
     for x, y in zip(seen[:3], seen[3:], strict=True):
         assert_close(x, y, 1e-12)
 
@@ -160,6 +243,7 @@ def test_layers_with_adapters() -> None:
     torch.nn.utils.parametrizations.weight_norm(block.mlp.down)
     expected = whole(model, ids)
     model.working_memory = 0
+    ALLOWED[0] = True  # of the mixer with an adapter
     assert_close(model(ids), expected, 1e-12)
 
 

@@ -17,7 +17,6 @@ from hyena.bench.report import goal_rows
 from hyena.cli.bar import bar
 from hyena.cli.values import check_at_least
 from hyena.files.atomic import write_text
-from hyena.files.folder import TABLE, refuse_other
 from hyena.files.markdown import table
 from hyena.machine import convolution, hardware, setting
 from hyena.ops.backend import resolve_backend
@@ -131,7 +130,6 @@ def run(config: Config) -> int:
         measure = partial(measure, repeats=repeats or 100)
         with_goals = config.suite in ("goals", "all")
     out = config.out or RESULTS / f"{what}_{machine}_{datetime.date.today():%Y-%m-%d}"
-    refuse_other(out, TABLE)  # whose file of results has the same name
     if config.fresh:
         folder.clear(out)
     folder.open_folder(out, where)

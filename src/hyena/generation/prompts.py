@@ -79,9 +79,7 @@ def check_room(config: Config, known: int, new: int, *, feed_last: bool = False)
     if config.has_table:
         advice += f": the trained encoding of positions is a table of {limit} rows"
     elif config.length_policy == "error":
-        advice += (
-            ', or load the model with length_policy "extrapolate" (--length_policy extrapolate)'
-        )
+        advice += ', or load the model with length_policy "extrapolate"'
     raise ValueError(
         f"a prompt of {known} tokens and {new} new ones do not fit max_length {limit} under "
         f'length_policy "{config.length_policy}"; {advice}'

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hyena.filters.plain import matrix_of
 from hyena.ops.native import linear as native
-from hyena.ops.native.operator import project
+from hyena.ops.native.operator import dtype_of_product, project
 from hyena.ops.native.step import Layers
 from hyena.ops.observed import observer
 
@@ -26,17 +26,10 @@ def channels_first(linear: nn.Linear, u: Tensor) -> Tensor:
     bias: Tensor = linear.bias
     if observer((u, weight, bias)) not in ("nobody", "autograd"):
         return torch.baddbmm(bias[:, None], weight.expand(u.shape[0], -1, -1), u.transpose(1, 2))
-    dtype = _dtype(u)
+    dtype = dtype_of_product(u)
     with torch.autocast("cpu", enabled=False):
         z: Tensor = _ChannelsFirst.apply(u.to(dtype), weight.to(dtype), bias.to(dtype))
     return z
-
-
-def _dtype(u: Tensor) -> torch.dtype:
-    """That of the product: u's, or autocast's, which leaves float64 alone."""
-    if torch.is_autocast_enabled("cpu") and u.dtype != torch.float64:
-        return torch.get_autocast_dtype("cpu")
-    return u.dtype
 
 
 def channels_last(linear: nn.Linear, y: Tensor) -> Tensor:

@@ -18,15 +18,16 @@ from hyena.filters.cache import clear_cache
 from hyena.filters.plain import is_plain
 from hyena.generation.state import ModelState
 from hyena.mixers.checks import check_future, check_lengths, segments_of
+from hyena.mixers.mixer import Room
 from hyena.mixers.projections import product_of_step
 from hyena.mixers.state import MixerState
-from hyena.model import streaming
 from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
 from hyena.model.initialization import initialize
 from hyena.model.linear_cross_entropy import IGNORE, linear_cross_entropy
 from hyena.model.saved import as_read, write_model
+from hyena.model.streaming import WORKING_MEMORY, Stream, check_working_memory
 from hyena.ops import Segments
 from hyena.ops.arguments import check_tensor, placement
 from hyena.ops.observed import compiling, mapped
@@ -69,7 +70,7 @@ class LanguageModel(nn.Module):
         place = placement("LanguageModel", device, dtype)
         self.config = config
         self.activation_checkpointing = False
-        self._working_memory = streaming.WORKING_MEMORY
+        self._working_memory = WORKING_MEMORY
         self.embedding = nn.Embedding(config.padded_vocab, config.width, **place)
         self.positions = None
         if config.positions == "learned":
@@ -88,7 +89,7 @@ class LanguageModel(nn.Module):
 
     @working_memory.setter
     def working_memory(self, value: int) -> None:
-        self._working_memory = streaming.check_working_memory(value)
+        self._working_memory = check_working_memory(value)
 
     @property
     def kept_memory(self) -> int:
@@ -188,17 +189,21 @@ class LanguageModel(nn.Module):
             before = state.length
         x, _ = self._enter(input_ids, mask, None, None, before)
         length = before + input_ids.shape[1]
-        future = check_future("LanguageModel", future)
+        check_future("LanguageModel", future)
         if future:
             self._check_room(length, future)
-        options = mask, future, keep_inputs
+        stream = self._stream()
         if state is not None:
             self._check_rows(input_ids, state)
-            x = self._through(state, x, lambda block, x, of: block.prefill(x, *options, of))
+
+            def advance(block: Block, x: Tensor, of: MixerState) -> tuple[Tensor, MixerState]:
+                return stream.prefill(block, x, mask, Room(future, keep_inputs, of))
+
+            x = self._through(state, x, advance)
         else:
             layers = []
             for block in self._blocks():
-                x, layer = block.prefill(x, *options)
+                x, layer = stream.prefill(block, x, mask, Room(future, keep_inputs))
                 layers.append(layer)
             state = ModelState(layers, length)
         return self._head(x[:, -1:] if last_only else x), state
@@ -256,7 +261,7 @@ class LanguageModel(nn.Module):
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that generation keeps for one sequence after a `prefill` of ``length`` tokens,
         with room for ``future`` more if that is given."""
-        length, future = check_lengths("LanguageModel", length, future)
+        check_lengths("LanguageModel", length, future)
         return sum(block.mixer.state_size(length, future) for block in self._blocks())
 
     def flops(self, length: int, batch: int = 1) -> FlopTable:
@@ -312,8 +317,13 @@ class LanguageModel(nn.Module):
         return F.dropout(x, self.config.dropout, self.training), segments
 
     def _through_blocks(self, x: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        owned = is_plain(self.embedding, nn.Embedding)
-        return streaming.run(self.blocks, x, owned, mask, segments, self.working_memory)
+        stream = self._stream()
+        for block in self.blocks:
+            x = stream.forward(block, x, mask, segments)
+        return x
+
+    def _stream(self) -> Stream:
+        return Stream(self.working_memory, owned=is_plain(self.embedding, nn.Embedding))
 
     def _blocks(self) -> list[Block]:
         """Blocks, or what stands around them and passes on what it is asked for."""

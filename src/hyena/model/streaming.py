@@ -6,14 +6,19 @@ and add to the stream in place, so that what they make of a long input never exi
 Sizes: B batch, L length, D width.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from hyena.filters.plain import is_plain, matrix_of
+from hyena.mixers.hyena import groups
+from hyena.mixers.hyena.groups import Buffers, Input
+from hyena.mixers.mixer import Room
+from hyena.mixers.projections import channels_last
+from hyena.mixers.state import MixerState
 from hyena.model.block import MLP, Block, normalize
 from hyena.ops import Segments
 from hyena.ops.arguments import check_size
@@ -29,27 +34,52 @@ narrow matrix products."""
 
 def check_working_memory(value: int) -> int:
     """Raises TypeError or ValueError unless it is a number of bytes."""
-    return check_size("LanguageModel", "working_memory", value)
+    check_size("LanguageModel", "working_memory", value)
+    return int(value)
 
 
-def run(
-    blocks: Iterable[nn.Module],
-    x: Tensor,
-    owned: bool,
-    mask: Tensor | None,
-    segments: Segments | None,
-    memory: int,
-) -> Tensor:
-    """x (B, L, D) after the blocks, one after the other; in the memory of x only if it is
-    ``owned``, seen by nobody else."""
-    for block in blocks:
-        if takes(block, x, memory):
-            x, owned = x if owned else x.clone(), True
-            _add_mixed(block, x, mask, segments)
-            _add_mlp(block, x, memory)
-        else:
-            x, owned = block(x, mask, segments), is_plain(block, Block)
-    return x
+class Stream:
+    """A residual stream on its way through the blocks, one after the other.
+
+    Args:
+        memory: bytes that a block may take beside it.
+        owned: whether nobody else sees the memory of the first input, so that it may be written to.
+    """
+
+    def __init__(self, memory: int, owned: bool) -> None:
+        self._memory, self._owned, self._buffers = memory, owned, Buffers()
+
+    def forward(
+        self, block: nn.Module, x: Tensor, mask: Tensor | None, segments: Segments | None
+    ) -> Tensor:
+        """``block(x, mask, segments)``."""
+        if takes(block, x, self._memory):
+            return self._through(block, x, mask, segments, None)[0]
+        self._owned = is_plain(block, Block)
+        y: Tensor = block(x, mask, segments)
+        return y
+
+    def prefill(
+        self, block: Block, x: Tensor, mask: Tensor | None, room: Room
+    ) -> tuple[Tensor, MixerState]:
+        """``block.prefill``."""
+        if takes(block, x, self._memory):
+            return self._through(block, x, mask, None, room)
+        self._owned = is_plain(block, Block)
+        return block.prefill(x, mask, *room)
+
+    def _through(
+        self,
+        block: Block,
+        x: Tensor,
+        mask: Tensor | None,
+        segments: Segments | None,
+        room: Room | None,
+    ) -> tuple[Tensor, Any]:
+        x, self._owned = x if self._owned else x.clone(), True
+        state = _add_mixed(block, x, mask, segments, room, self._memory, self._buffers)
+        _add_mlp(block, x, self._memory)
+        return x, state
 
 
 def takes(block: nn.Module, x: Tensor, memory: int) -> TypeGuard[Block]:
@@ -84,10 +114,44 @@ def slices(count: int, bytes_each: int, memory: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
-def _add_mixed(block: Block, x: Tensor, mask: Tensor | None, segments: Segments | None) -> None:
-    """x += mixer(norm1(x))."""
-    u = normalize(block.norm1, x, block.mixer)
-    x += block.mixer(u, mask=mask, document_ids=segments)
+def _add_mixed(
+    block: Block,
+    x: Tensor,
+    mask: Tensor | None,
+    segments: Segments | None,
+    room: Room | None,
+    memory: int,
+    buffers: Buffers,
+) -> Any:
+    """x += mixer(norm1(x)), of a Hyena operator by groups of channels; and the state of a
+    prefill."""
+
+    def read(rows: slice, positions: slice) -> Tensor:
+        return normalize(block.norm1, x[rows, positions], op)
+
+    op, state = block.mixer, None
+    B, L, _ = x.shape
+    u = Input(B, L, _pieces(x), read)
+    if groups.takes(op, u, mask, segments, room):
+        y, state = groups.between_projections(op, u, mask, segments, room, memory, buffers)
+        for rows, positions in u.pieces:
+            x[rows, positions] += channels_last(op.out_proj, y[rows, :, positions])
+    elif room is None:
+        x += op(read(slice(None), slice(None)), mask=mask, document_ids=segments)
+    else:
+        mixed, state = op.prefill(read(slice(None), slice(None)), mask=mask, **room._asdict())
+        x += mixed
+    return state
+
+
+def _pieces(x: Tensor) -> list[tuple[slice, slice]]:
+    """Rows and positions of x that are read at once: several rows, or a part of one."""
+    B, L, D = x.shape
+    each = 8 * D * x.element_size()  # more than most make of a position
+    if L * each <= SLICE_BYTES:
+        return [(rows, slice(0, L)) for rows in slices(B, L * each, SLICE_BYTES)]
+    parts = slices(L, each, SLICE_BYTES)
+    return [(slice(b, b + 1), part) for b in range(B) for part in parts]
 
 
 def _add_mlp(block: Block, x: Tensor, memory: int) -> None:

@@ -185,8 +185,8 @@ def check_config(config: TrainConfig) -> None:
     parts = config.devices * config.num_nodes * config.accumulate
     if config.batch % parts:
         raise ValueError(
-            f"batch is {config.batch}, but has to be cut into devices · num_nodes · accumulate = "
-            f"{parts} equal parts; use a multiple of {parts}"
+            f"batch is {config.batch}, which {config.devices * config.num_nodes} processes with "
+            f"accumulate={config.accumulate} cannot share evenly; use a multiple of {parts}"
         )
 
 

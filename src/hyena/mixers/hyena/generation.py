@@ -48,7 +48,7 @@ def planned_for(filter: Filter, length: int, room: Room) -> int:
                     "plans for more or keeps the inputs"
                 )
         length += state.length
-    if not future or _recurrent(filter):
+    if not future or is_recurrent(filter):
         return 0
     if filter.limit is not None and length + future > filter.limit:
         raise ValueError(
@@ -70,7 +70,7 @@ def taps_after(
     state.bind(filter, backend, "prefill")
     long = state.long
     if isinstance(long, RecurrentState):
-        assert _recurrent(filter)
+        assert is_recurrent(filter)
         states = enumerate(long.x.contiguous().unbind(1))
         return filter(length), [filter.response(x, i, length) for i, x in states]
     parts, width = long.sizes
@@ -103,7 +103,7 @@ def state_after(
     before: HyenaState | None = room.state
     long: OnlineState | RecurrentState
     with normal_tensors():
-        if _recurrent(filter):
+        if is_recurrent(filter):
             x: list[Tensor | None] = [None] * len(inputs)
             if before is not None and isinstance(before.long, RecurrentState):
                 x = list(before.long.x.contiguous().unbind(1))
@@ -239,5 +239,5 @@ def _memory(one: Layer, other: Layer) -> tuple[object, ...]:
     )
 
 
-def _recurrent(filter: Filter) -> TypeGuard[LongFilter]:
+def is_recurrent(filter: Filter) -> TypeGuard[LongFilter]:
     return isinstance(filter, LongFilter) and filter.recurrent

@@ -3,6 +3,7 @@
 Sizes: B batch, L length, D width, N order, K taps of the short convolution.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -170,7 +171,7 @@ class HyenaOperator(Mixer):
         self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
     ) -> tuple[Tensor, HyenaState | None]:
         L = u.shape[1]
-        self._check_span(L, mask, segments)
+        self.check_span(L, mask, segments)
         planned = 0 if room is None else planned_for(self.filter, L, room)
         before: HyenaState | None = None if room is None else room.state
         known: list[Tensor] = []  # of each long convolution, what the tokens before add
@@ -188,23 +189,49 @@ class HyenaOperator(Mixer):
         z = self._projected(u, mask)
         if before is not None:
             z = torch.cat([before.short.to(z.dtype), z], dim=-1)
-        *gates, v = self._short(z, segments)[..., z.shape[-1] - L :].split(self.width, dim=1)
+        short = self._short(z, segments)[..., z.shape[-1] - L :]
+        y, inputs, pending = self.recurrence(short, kernels, mask, segments, room, planned, known)
+        y = channels_last(self.out_proj, y)
+        if room is None:
+            return y, None
+        return y, state_after(self.filter, z, self.short_width, inputs, pending, room)
+
+    def recurrence(
+        self,
+        z: Tensor,
+        kernels: list[Kernel],
+        mask: Tensor | None,
+        segments: Segments | None,
+        room: Room | None,
+        planned: int,
+        known: Sequence[Tensor] = (),
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Definition 3.1: x⁰, …, x^{N−1} and v are z; then v ← h * (xⁿ · v) from the last.
+
+        Args:
+            z: what the short convolution gives of G channels, (B, (N+1)·G, L).
+            kernels: of these channels.
+            planned: so many zeros stand in place of the inputs to come.
+            known: what the tokens before add to each long convolution, (B, G, L + planned).
+
+        Returns: what the output projection is given, (B, G, L); and if there is ``room``, the
+            inputs of the long convolutions, and what they give at the tokens to come.
+        """
+        L = z.shape[-1]
+        *gates, v = z.unflatten(1, (self.order + 1, -1)).unbind(1)
         inputs, pending = [], []
         for i, (gate, kernel) in enumerate(zip(reversed(gates[1:]), kernels, strict=True)):
             v = self._gated(v, gate, mask)
             if room is not None:
                 inputs.append(v.detach())
-            if planned or known:  # zeros in place of the inputs to come
+            if planned or known:
                 y = self._convolve(F.pad(v.to(wide(v.dtype)), (0, planned)), kernel, None)
                 y = y + known[i] if known else y
                 v = y[..., :L].to(v.dtype)
                 pending.append(y[..., L:].detach())
             else:
                 v = self._convolve(v, kernel, segments)
-        y = channels_last(self.out_proj, v * gates[0])
-        if room is None:
-            return y, None
-        return y, state_after(self.filter, z, self.short_width, inputs, pending, room)
+        return v * gates[0], inputs, pending
 
     def _fused(self, u: Tensor, kernels: list[Kernel], segments: Segments | None) -> Tensor:
         """What the output projection is given, (B, D, L), in as few calls as it takes where neither
@@ -213,22 +240,38 @@ class HyenaOperator(Mixer):
         The native kernel may make all of it. Without, the first long convolution is one op with its
         gates and their short convolution.
         """
-        weight, bias, causal = self._short.weight, self._short.bias, not self.bidirectional
-        direct = self.backend in ("auto", "native") and not self.block_causal
-        if direct and may_write_out(self.in_proj, u) and may_write_out(self.out_proj, u):
-            layers = (self.in_proj.weight, self.in_proj.bias), (weight, bias)
+        short, causal = (self._short.weight, self._short.bias), not self.bidirectional
+        if self.direct and may_write_out(self.in_proj, u) and may_write_out(self.out_proj, u):
+            layers = (self.in_proj.weight, self.in_proj.bias), short
             y = operator.run(u, *layers, kernels, causal=causal, segments=segments)
             if y is not None:
                 return y
-        z = channels_first(self.in_proj, u)
+        return self.between(channels_first(self.in_proj, u), short, kernels, segments)
+
+    @property
+    def direct(self) -> bool:
+        """Whether the kernel may make all between the projections, if it is there."""
+        return self.backend in ("auto", "native") and not self.block_causal
+
+    def between(
+        self,
+        z: Tensor,
+        short: tuple[Tensor, Tensor],
+        kernels: list[Kernel],
+        segments: Segments | None,
+    ) -> Tensor:
+        """What the output projection is given, (B, G, L), of what the input projection gives of G
+        channels, (B, (N+1)·G, L), with their part of the layers between."""
+        (weight, bias), width = short, z.shape[1] // (self.order + 1)
         (h, skip), *rest = kernels
-        later = len(rest) * self.width  # channels of the gates x⁰, x¹, … that come after the first
+        later = len(rest) * width  # channels of the gates x⁰, x¹, … that come after the first
+        causal = not self.bidirectional
         options: dict[str, Any] = {"causal": causal, "segments": segments, **self._options()}
         y = gated_conv(z[:, later:], h, skip, short=(weight[later:], bias[later:]), **options)
         if rest:
             first = z[:, :later], weight[:later], bias[:later]
             gates = short_conv(*first, causal=causal, segments=segments, backend=self.backend)
-            for gate, kernel in zip(reversed(gates.split(self.width, 1)), rest, strict=True):
+            for gate, kernel in zip(reversed(gates.split(width, 1)), rest, strict=True):
                 y = self._convolve(y, kernel, segments) * gate
         return y
 
@@ -288,7 +331,7 @@ class HyenaOperator(Mixer):
     def _is_own(self, state: HyenaState) -> bool:
         return state.sizes == self._state_sizes
 
-    def _check_span(self, length: int, mask: Tensor | None, segments: Segments | None) -> None:
+    def check_span(self, length: int, mask: Tensor | None, segments: Segments | None) -> None:
         """Raises ValueError where rows or documents would need filters of their own lengths."""
         span = length if segments is None else segments.reach(self._filter.limit)
         alone = mask is None and segments is None

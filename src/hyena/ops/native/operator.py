@@ -47,29 +47,58 @@ def run(
     Raises: as `hyena.ops.gated_conv` on what does not fit together.
     """
     weight, bias = projection
-    dtype = _dtype(u)
-    kernel = library.outcome.kernel
-    if kernel is None or not u.is_cpu or dtype not in DTYPES or short[0].shape[1] > MOST_SHORT_TAPS:
+    if not takes(u, (weight, bias, *short), filters):
         return None
-    beside = [*short, *(skip for _, skip in filters)]
+    return of_projected(
+        in_workspace(u, weight), bias, short, filters, causal=causal, segments=segments
+    )
+
+
+def takes(
+    u: Tensor,
+    layers: Sequence[Tensor],
+    filters: Sequence[tuple[Tensor | FilterSpectrum, Tensor | None]],
+) -> bool:
+    """Whether the kernel takes an operator of these, the taps (C, J) among its ``layers`` last but
+    one, and nobody looks on."""
+    kernel = library.outcome.kernel
+    *_, taps, _ = layers
+    fits = u.is_cpu and dtype_of_product(u) in DTYPES and taps.shape[1] <= MOST_SHORT_TAPS
+    if kernel is None or not fits:
+        return False
+    beside = [*layers, *(skip for _, skip in filters)]
     for k, _ in filters:
         if isinstance(k, FilterSpectrum) and k.layout != kernel.isa:
-            return None
+            return False
         beside.append(k.values if isinstance(k, FilterSpectrum) else k)
-    if observer((u, weight, bias, *beside)) != "nobody":
-        return None
-    if any(x is not None and x.dtype == torch.float64 for x in (weight, bias, *beside)):
-        return None
-    D = filters[0][0].channels if isinstance(filters[0][0], FilterSpectrum) else len(filters[0][0])
-    z = in_workspace(u, weight)
+    if observer((u, *beside)) != "nobody":
+        return False
+    return not any(x is not None and x.dtype == torch.float64 for x in beside)
+
+
+def of_projected(
+    z: Tensor,
+    bias: Tensor,
+    short: tuple[Tensor, Tensor],
+    filters: Sequence[tuple[Tensor | FilterSpectrum, Tensor | None]],
+    *,
+    causal: bool = True,
+    segments: Segments | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """`run`, of what it `takes`, from z (B, (N + 1)·D, L), which lacks its bias and is written to;
+    the result is in ``out`` if that is given, (B, D, L) with positions side by side."""
+    k = filters[0][0]
+    D = k.channels if isinstance(k, FilterSpectrum) else len(k)
     shift, taps, added = (x.to(torch.float32) for x in (bias, *short))
     options: dict[str, Any] = {"causal": causal, "segments": segments}
     first = (len(filters) - 1) * D  # of the gates x⁰, x¹, …, those not yet in use
     of_first = taps[first:], added[first:]
     c = _check.convolution("HyenaOperator", z[:, first:], *filters[0], of_first, parts=3, **options)
-    y = _call.forward(c.narrow(), out=z[:, first + 2 * D :], offset=shift[first:])
+    to = z[:, first + 2 * D :] if first or out is None else out
+    y = _call.forward(c.narrow(), out=to, offset=shift[first:])
     if first:
-        rest = z[:, :first] + shift[:first, None].to(dtype)
+        rest = z[:, :first] + shift[:first, None].to(z.dtype)
         c = _check.convolution(
             "HyenaOperator", rest, None, None, (taps[:first], added[:first]), **options
         )
@@ -77,13 +106,15 @@ def run(
         for gate, (k, skip) in zip(reversed(gates), filters[1:], strict=True):
             c = _check.convolution("HyenaOperator", y, k, skip, **options)
             y = _call.forward(c.narrow()).mul_(gate)
+        if out is not None:
+            y = out.copy_(y)
     return y
 
 
 def in_workspace(u: Tensor, weight: Tensor) -> Tensor:
     """weight · u, as z (B, C, L), in memory of the calling thread, valid until its next call. Only
     where no gradient is recorded."""
-    dtype = _dtype(u)
+    dtype = dtype_of_product(u)
     with torch.autocast("cpu", enabled=False):
         return project(u.to(dtype), weight.to(dtype), None, _workspace)
 
@@ -108,7 +139,7 @@ def project(
     return z
 
 
-def _dtype(u: Tensor) -> torch.dtype:
+def dtype_of_product(u: Tensor) -> torch.dtype:
     """That of the product: u's, or autocast's, which leaves float64 alone."""
     if torch.is_autocast_enabled("cpu") and u.dtype != torch.float64:
         return torch.get_autocast_dtype("cpu")

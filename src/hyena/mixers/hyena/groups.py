@@ -1,0 +1,206 @@
+"""A Hyena operator by groups of channels, of an input that is read a piece at a time.
+
+Between its projections an operator treats each channel alone. So a group of channels goes all the
+way before the next one begins, and the projections, (N + 1)·D numbers a position, are never whole
+in memory. The input is read once a group. No gradient is recorded.
+
+Sizes: B batch, L length, D width, N order, G channels of a group, C = (N + 1)·G, R rows and P
+positions of a piece, K taps of the short convolution.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from hyena.filters.plain import is_plain, matrix_of
+from hyena.filters.precision import wide
+from hyena.mixers.checks import check_dtype, check_gaps, check_left_padding
+from hyena.mixers.hyena.generation import is_recurrent, planned_for, state_after
+from hyena.mixers.hyena.operator import HyenaOperator, Kernel
+from hyena.mixers.hyena.short_conv import ShortConv
+from hyena.mixers.hyena.state import HyenaState
+from hyena.mixers.mixer import Room
+from hyena.ops import Segments, short_conv
+from hyena.ops.native import operator
+from hyena.ops.native.operator import dtype_of_product
+
+SHORTEST = 256
+"""Positions of a row. Pieces of shorter ones would be many small products."""
+
+MOST_GROUPS = 8
+"""However little memory there is: the products of narrower groups are slow."""
+
+
+class Input(NamedTuple):
+    """What an operator is given, piece by piece: ``read(rows, positions)`` makes (R, P, D)."""
+
+    batch: int
+    length: int
+    pieces: list[tuple[slice, slice]]
+    read: Callable[[slice, slice], Tensor]
+
+
+class Buffers:
+    """Memory for what lives until the next layer's comes, the same for all layers."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """A tensor of any values, in the memory of this name."""
+        size = torch.Size(shape).numel()
+        found = self._of.get(name)
+        if found is None or found.numel() < size or found.dtype != like.dtype:
+            self._of.pop(name, None)  # before there is another
+            found = self._of[name] = like.new_empty(size)
+        return found[:size].view(shape)
+
+
+def takes(
+    op: nn.Module, u: Input, mask: Tensor | None, segments: Segments | None, room: Room | None
+) -> TypeGuard[HyenaOperator]:
+    """Whether the operator can go by groups: it and its layers are what their classes say, and
+    nothing came before."""
+    if not is_plain(op, HyenaOperator) or op.bidirectional or u.length < SHORTEST:
+        return False
+    first, last = matrix_of(op.in_proj), matrix_of(op.out_proj)
+    return (
+        first is not None
+        and first[1] is not None
+        and last is not None
+        and is_plain(op.short_conv, ShortConv)
+        and (mask is None or segments is None)
+        and (room is None or (room.state is None and not is_recurrent(op.filter)))
+        and not (op.training and op.dropout > 0)
+    )
+
+
+def groups(op: HyenaOperator, numbers: int, most: int) -> list[slice]:
+    """The channels of each group, so that it makes at most so many numbers, of which one channel
+    makes ``numbers``; unless there would be too many groups."""
+    width = max(most // numbers, -(-op.width // MOST_GROUPS))
+    number = -(-op.width // width)
+    return [slice(i * op.width // number, (i + 1) * op.width // number) for i in range(number)]
+
+
+def between_projections(
+    op: HyenaOperator,
+    u: Input,
+    mask: Tensor | None,
+    segments: Segments | None,
+    room: Room | None,
+    memory: int,
+    buffers: Buffers,
+) -> tuple[Tensor, HyenaState | None]:
+    """What the output projection is given, (B, D, L), valid as long as the buffers are not used
+    again; and of a prefill the state.
+
+    Args:
+        mask, segments: as in `hyena.mixers.Mixer.forward`, not both.
+        room: of a prefill.
+        memory: bytes that a group may take.
+    """
+    B, L, N = u.batch, u.length, op.order
+    op.check_span(L, mask, segments)
+    if room is None:
+        check_gaps("HyenaOperator", mask, segments)
+    else:
+        check_left_padding("HyenaOperator", mask)
+    planned = 0 if room is None else planned_for(op.filter, L, room)
+    reach = L if segments is None else max(segments.reach(op.filter.limit), 1)
+    filter = op.filter.by_channels(reach + planned)
+    first = u.read(slice(0, 1), slice(0, 1))
+    check_dtype("HyenaOperator", first, op.in_proj.weight.dtype)
+    like = first.new_empty(0, dtype=dtype_of_product(first))
+    y = buffers.take("y", (B, op.width, L), like)
+    left = None if room is None else Left(op, B, L, planned, room, like)
+    direct = mask is None and room is None
+    # Projections and the result, and of each long convolution taps; the gates once more for higher
+    # orders; and step by step also what each step makes.
+    rows = N + 2 + (N - 1) * (N > 2) if direct else 2 * N + 6
+    numbers = (B * rows + N - 1) * (L + planned)
+    for channels in groups(op, numbers, memory // like.element_size()):
+        group = Group(op, channels)
+        z = buffers.take("z", (B, len(group.bias), L), like)
+        for some, positions in u.pieces:
+            group.project(u.read(some, positions), z[some, :, positions])
+        kernels: list[Kernel] = list(zip(filter.taps(channels), group.skip, strict=True))
+        if direct:
+            group.convolve(z, kernels, segments, y[:, channels])
+            continue
+        z += group.bias[:, None].to(z.dtype)
+        if mask is not None:
+            z.masked_fill_(~mask[:, None], 0)
+        short = short_conv(z, *group.short)
+        out, inputs, pending = op.recurrence(short, kernels, mask, None, room, planned)
+        y[:, channels] = out
+        if left is not None:
+            left.add(channels, z, inputs, pending)
+    return y, None if left is None else left.state()
+
+
+class Group:
+    """A range of an operator's channels, with their part of its layers: ``weight`` (C, D) and
+    ``bias`` (C,) of the input projection, ``short``, taps (C, K) and bias (C,), ``skip`` (F, G)."""
+
+    def __init__(self, op: HyenaOperator, channels: slice) -> None:
+        self.op = op
+        layers = op.in_proj.weight, op.in_proj.bias, op.short_conv.weight, op.short_conv.bias
+        self.weight, self.bias, *short = (
+            x.unflatten(0, (op.order + 1, op.width))[:, channels].flatten(0, 1) for x in layers
+        )
+        self.short = short[0], short[1]
+        self.skip = op.filter.skip[:, channels]
+
+    def project(self, u: Tensor, out: Tensor) -> None:
+        """weight · u for u (R, P, D), to ``out`` (R, C, P), without the bias."""
+        weight = self.weight.to(out.dtype)
+        for row, to in zip(u.to(out.dtype), out, strict=True):
+            torch.mm(weight, row.t(), out=to)
+
+    def convolve(
+        self, z: Tensor, kernels: list[Kernel], segments: Segments | None, out: Tensor
+    ) -> None:
+        """What the output projection is given of these channels, to ``out`` (B, G, L); of
+        z (B, C, L), which lacks its bias and is written to."""
+        if self.op.direct and operator.takes(z, (self.bias, *self.short), kernels):
+            operator.of_projected(z, self.bias, self.short, kernels, segments=segments, out=out)
+        else:
+            z += self.bias[:, None].to(z.dtype)
+            out.copy_(self.op.between(z, self.short, kernels, segments))
+
+
+class Left:
+    """What a prompt leaves behind, group after group."""
+
+    def __init__(
+        self, op: HyenaOperator, batch: int, length: int, planned: int, room: Room, like: Tensor
+    ) -> None:
+        self._op, self._room = op, room
+        convolutions, tail = op.order - 1, min(op.short_width - 1, length)
+        self._short = like.new_empty(batch, op.order + 1, op.width, tail)
+        pending = convolutions, batch, op.width, planned
+        self._pending = like.new_empty(pending, dtype=wide(like.dtype))
+        inputs = convolutions, batch, op.width, length
+        self._keeps = room.keep_inputs or room.future is None
+        # Where they are not kept, only their length counts.
+        self._inputs = like.new_empty(inputs) if self._keeps else like.new_empty(1).expand(inputs)
+
+    def add(self, channels: slice, z: Tensor, inputs: list[Tensor], pending: list[Tensor]) -> None:
+        """Of these channels z (B, C, L), what the short convolution is given, and the rest as
+        `HyenaOperator.recurrence` returns it."""
+        tail = z[..., z.shape[-1] - self._short.shape[-1] :]
+        self._short[:, :, channels] = tail.unflatten(1, (self._op.order + 1, -1))
+        for to, x in zip(self._pending, pending, strict=False):
+            to[:, channels] = x
+        if self._keeps:
+            for to, x in zip(self._inputs, inputs, strict=True):
+                to[:, channels] = x
+
+    def state(self) -> HyenaState:
+        """The state after the prompt, all channels added."""
+        op, pending = self._op, list(self._pending) if self._pending.shape[-1] else []
+        short, inputs = self._short.flatten(1, 2), list(self._inputs)
+        return state_after(op.filter, short, op.short_width, inputs, pending, self._room)
