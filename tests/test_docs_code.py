@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from hyena.cli.options import parse
 from hyena.cli.program import module_of, programs
+from hyena.mixers import SPECS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -64,9 +65,11 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working directory; what a page may set for the process is put back."""
     monkeypatch.chdir(tmp_path)
-    dtype = torch.get_default_dtype()
+    dtype, mixers = torch.get_default_dtype(), dict(SPECS)
     yield tmp_path
     torch.set_default_dtype(dtype)
+    SPECS.clear()
+    SPECS.update(mixers)
 
 
 def weights_of_the_public_code(file: Path) -> None:

@@ -10,9 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import hyena
 from hyena.generation import generate, load_state, save_state
-from hyena.mixers import AFTConv
+from hyena.mixers import SPECS, AFTConv
 from hyena.model import FilterConfig, LanguageModel, ModelConfig, ModelState
-from hyena.model.config import MIXERS
 from hyena.ops.stepping import online
 
 FORMAT_2 = Path(__file__).parent / "format_2"
@@ -42,7 +41,7 @@ def prefilled(model, **options):
 @pytest.mark.parametrize(
     "options", [{}, {"future": 3}, {"future": 9}, {"future": 2, "keep_inputs": True}]
 )
-@pytest.mark.parametrize("mixers", ["hyena,attention", *MIXERS])
+@pytest.mark.parametrize("mixers", ["hyena,attention", *SPECS])
 @torch.no_grad()
 def test_a_saved_state_goes_on_bit_for_bit(tmp_path, mixers, options, monkeypatch):
     monkeypatch.setattr(online, "BLOCK", 2)  # so that a file has a block half past, and tiles

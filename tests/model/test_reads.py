@@ -5,9 +5,10 @@ from typing import Any, get_args
 
 import pytest
 
+from hyena.mixers import SPECS
 from hyena.model import FilterConfig, ModelConfig
 from hyena.model.build import without_effect
-from hyena.model.config import MIXERS, FilterKind, SSMConfig
+from hyena.model.config import FilterKind, SSMConfig
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_every_option_is_of_some_model() -> None:
 
 
 def test_every_mixer_and_filter_is_known() -> None:
-    for mixer in MIXERS:
+    for mixer in SPECS:
         assert without_effect(ModelConfig(mixers=mixer)) == []
     for kind in get_args(FilterKind):
         assert without_effect(ModelConfig(mixers="hyena", filter=FilterConfig(kind))) == []

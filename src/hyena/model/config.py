@@ -11,7 +11,6 @@ from hyena.filters import LengthPolicy
 from hyena.mixers import SPECS
 from hyena.mixers.checks import check_heads
 
-MIXERS = tuple(sorted(SPECS, key=lambda name: (name not in ("hyena", "attention"), name)))
 FilterKind = Literal["hyena", "explicit", "fourier", "s4d", "transfer-function"]
 Positions = Literal["rotary", "learned", "none"]
 
@@ -164,11 +163,12 @@ class ModelConfig:
     def layer_mixers(self) -> list[str]:
         """The mixer's name for each layer, the pattern repeated from the first layer on."""
         pattern = [name.strip() for name in self.mixers.split(",")]
-        unknown = [name for name in pattern if name not in MIXERS]
+        unknown = [name for name in pattern if name not in SPECS]
         if unknown:
+            known = sorted(SPECS, key=lambda name: (name not in ("hyena", "attention"), name))
             raise ValueError(
                 f"model.mixers={self.mixers!r}: {unknown[0]!r} is no mixer; "
-                f"expected {', '.join(MIXERS)}, or a comma-separated pattern of them"
+                f"expected {', '.join(known)}, or a comma-separated pattern of them"
             )
         return [pattern[i % len(pattern)] for i in range(self.layers)]
 
