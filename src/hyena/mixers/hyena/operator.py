@@ -54,18 +54,20 @@ class HyenaOperator(Mixer):
     2. for n = N−1, …, 1: ``v ← long_conv(h, xⁿ · v)``, each with a filter h of its own
     3. ``y = out_proj(x⁰ · v)``
 
-    A prefill that is told of the ``future`` T tokens adds up there what the prompt gives to their
-    outputs, by one convolution of L + T positions; the state is O(D·T), whatever L, and with
-    ``keep_inputs`` can grow beyond. Without it the state keeps the inputs of the long convolutions,
-    O(D·L), plans when a step comes, and doubles when it is full. Filters that are recurrences have
-    a state of one size, which knows no end. T steps cost O(D·T·(D + log² T)), or O(D·T·(D + n))
-    with recurrences of n numbers; they advance the state in place and record no gradient. A state
-    reads the filter and the short convolution at its first step, and anew where their weights are
-    found changed: at once if all that are trained are and PyTorch counts it, else within 64 steps;
-    at the next one after `clear_cache`. What earlier tokens left in it stays what it was.
-
     ``order`` N is the public code's: N gates, N + 1 projections and **N − 1 long convolutions**;
     order 2 has one. (The paper's Definition 3.1 counts N convolutions.)
+
+    The state of generation has one of three sizes:
+
+    - ``prefill(u, future=T)`` plans for T tokens: O(D·T) numbers, whatever the length of u. With
+      ``keep_inputs`` generation can go on beyond them.
+    - ``prefill(u)`` keeps the inputs of the long convolutions, O(D·L) numbers, and doubles when it
+      is full.
+    - Filters that are recurrences of n numbers have a state of one size, O(D·n), without end.
+
+    T steps cost O(D·T·(D + log² T)), with recurrences O(D·T·(D + n)). They advance the state in
+    place and record no gradient. ``docs/mathematics.md`` derives the plan. Weights that change
+    between two steps count at the next one, or within 64 steps: ``docs/training.md`` says when.
 
     Args:
         width: D.
