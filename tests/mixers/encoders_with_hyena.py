@@ -54,8 +54,13 @@ def as_float(mask: Tensor) -> Tensor:
 def padding(lengths: list[int], side: str) -> Tensor:
     """In PyTorch's terms: True at padding."""
     n = torch.arange(LENGTH)
-    real = torch.stack([n < k if side == "right" else n >= LENGTH - k for k in lengths])
-    return ~real
+    starts = {
+        "right": lambda k: 0,
+        "left": lambda k: LENGTH - k,
+        "both": lambda k: (LENGTH - k) // 2,
+    }
+    real = [(starts[side](k) <= n) & (n < starts[side](k) + k) for k in lengths]
+    return ~torch.stack(real)
 
 
 def hyena_calls(model: nn.Module) -> list[int]:

@@ -38,6 +38,20 @@ def test_weights_are_refused() -> None:
             mha(u, u, u, **arguments)
 
 
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("kind", ["bool", "float"])
+def test_padding_between_real_tokens_is_refused(kind: str, causal: bool) -> None:
+    ignored = torch.zeros(3, LENGTH, dtype=torch.bool)
+    ignored[1, 4] = ignored[1, -1] = True
+    with refuses(
+        "HyenaOperator: expected padding at the ends of each row or packed document, got padding "
+        "between real tokens; move the real tokens together"
+    ):
+        swapped(causal)(
+            source(), src_key_padding_mask=ignored if kind == "bool" else as_float(ignored)
+        )
+
+
 @pytest.mark.parametrize("form", ["hint", "bool", "float", "stacked"])
 def test_a_causal_mask_is_refused_if_bidirectional(form: str) -> None:
     mha, u = adapter(), source()

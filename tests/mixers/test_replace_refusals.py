@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from encoders_with_hyena import HEADS, LENGTH, WIDTH, encoder, refuses, swapped
-from torch import nn
+from torch import Tensor, nn
 
 from hyena.filters import HyenaFilter
 from hyena.mixers import CausalSelfAttention, HyenaOperator
@@ -63,6 +63,17 @@ class OwnForward(nn.MultiheadAttention):
         return None
 
 
+class OwnMixing(CausalSelfAttention):
+    def _mix(self, u: Tensor, *rest: Any) -> tuple[Tensor, None]:
+        return u, None
+
+
+def patched() -> nn.MultiheadAttention:
+    attention = nn.MultiheadAttention(WIDTH, HEADS)
+    attention.forward = lambda *args, **kwargs: (args[0], None)  # type: ignore[method-assign]
+    return attention
+
+
 @pytest.mark.parametrize(
     ("attention", "reason"),
     [
@@ -77,6 +88,8 @@ class OwnForward(nn.MultiheadAttention):
         (nn.MultiheadAttention(WIDTH, HEADS, add_bias_kv=True), "add_bias_kv=True"),
         (nn.MultiheadAttention(WIDTH, HEADS, add_zero_attn=True), "add_zero_attn=True"),
         (OwnForward(WIDTH, HEADS), "OwnForward has a forward of its own"),
+        (patched(), "MultiheadAttention has a forward of its own"),
+        (OwnMixing(WIDTH), "OwnMixing has a forward of its own"),
     ],
 )
 def test_attention_without_counterpart_is_named_and_nothing_is_replaced(

@@ -16,7 +16,7 @@ from encoders_with_hyena import (
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("side", ["left", "right", "both"])
 @pytest.mark.parametrize("kind", ["bool", "float"])
 def test_padded_equals_unpadded(training: bool, causal: bool, side: str, kind: str) -> None:
     model = swapped(causal, nested=True).train(training)

@@ -176,29 +176,34 @@ def _nothing(names: str | Callable[[str, nn.Module], bool] | None, found: list[s
 
 def _check(name: str, module: _Attention, causal: bool) -> None:
     """Raises ValueError if Hyena cannot stand in for the module."""
+    own = f"{type(module).__name__} has a forward of its own"
     if isinstance(module, CausalSelfAttention):
         if not causal:
             raise ValueError(
                 f"replace_attention: {name} is a CausalSelfAttention, so causal=False would let "
                 "it see the future; pass causal=True, or leave it out (names=)"
             )
-        return
-    reasons = {
-        f"kdim={module.kdim} or vdim={module.vdim} differs from embed_dim={module.embed_dim}": (
-            not module._qkv_same_embed_dim
-        ),
-        "add_bias_kv=True": module.bias_k is not None or module.bias_v is not None,
-        "add_zero_attn=True": module.add_zero_attn,
-        f"{type(module).__name__} has a forward of its own": (
-            type(module).forward is not nn.MultiheadAttention.forward
-        ),
-    }
+        reasons = {own: any(_own(module, CausalSelfAttention, x) for x in ("forward", "_mix"))}
+    else:
+        reasons = {
+            f"kdim={module.kdim} or vdim={module.vdim} differs from embed_dim={module.embed_dim}": (
+                not module._qkv_same_embed_dim
+            ),
+            "add_bias_kv=True": module.bias_k is not None or module.bias_v is not None,
+            "add_zero_attn=True": module.add_zero_attn,
+            own: _own(module, nn.MultiheadAttention, "forward"),
+        }
     for reason, holds in reasons.items():
         if holds:
             raise ValueError(
                 f"replace_attention: {name} has no counterpart in Hyena ({reason}); leave it out "
                 "(names=)"
             )
+
+
+def _own(module: nn.Module, kind: type[nn.Module], method: str) -> bool:
+    """Whether a subclass, or the module alone, computes something else."""
+    return method in vars(module) or getattr(type(module), method) is not getattr(kind, method)
 
 
 def _in_place_of(module: _Attention, mixer: HyenaOperator) -> nn.Module:
