@@ -127,7 +127,7 @@ def test_evaluate_takes_the_sources_of_prepare(
     monkeypatch.setattr("hyena.cli.held_out.find_source", find)
     assert main(["evaluate", f"{work}/run", "--data", "sotu"]) == 0
     assert asked == ["sotu"]
-    assert capsys.readouterr().out.startswith("sotu: 1 documents")
+    assert capsys.readouterr().out.startswith("sotu: 1 document, ")
 
 
 def test_evaluate_says_which_rows_hold_no_text(work: Path, capsys: Output, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_evaluate_says_which_rows_hold_no_text(work: Path, capsys: Output, tmp_p
     file.write_text('{"text": "The state"}\n{"text": null}\n')
     assert main(["evaluate", f"{work}/run", "--data", str(file)]) == 0
     first, *_, last = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{file}: 1 documents, 10 tokens, 9 bytes")
+    assert first.startswith(f"{file}: 1 document, 10 tokens, 9 bytes")
     assert last == (
         f"  note: 1 row holds no text where some was expected, the first {file} line 2: field "
         "'text' should hold text, but holds NoneType"

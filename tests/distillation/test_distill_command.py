@@ -38,7 +38,7 @@ def test_a_run_becomes_a_model_of_constant_state(
     assert "state of generation after 48 tokens: 96 numbers a sequence, before " in text
     assert re.search(r"^logits: relative error [\d.e-]+ on .*data \(validation\)$", text, re.M)
     assert re.search(
-        r"^bits per byte: [\d.]+, before [\d.]+ \([+-][\d.]+\) on 1 documents", text, re.M
+        r"^bits per byte: [\d.]+, before [\d.]+ \([+-][\d.]+\) on 1 document, ", text, re.M
     )
     report = json.loads((out / "distillation.json").read_text())
     assert report["state"] == 6
@@ -62,7 +62,7 @@ def test_a_run_becomes_a_model_of_constant_state(
 def test_filters_that_resist_are_named(work: Path, tmp_path: Path, capsys: Output) -> None:
     words = ["--tolerance=1e-4", "--max_state=4", "--documents=1", f"--data={work}/data"]
     assert main(["distill", f"{work}/run", *words, "--out", str(tmp_path / "out")]) == 0
-    line = r"8 filters, of layers 0, are beyond the tolerance of 0.0001, the worst at [\d.e-]+: "
+    line = r"8 filters, of layer 0, are beyond the tolerance of 0.0001, the worst at [\d.e-]+: "
     assert re.search(line, capsys.readouterr().out)
 
 

@@ -263,7 +263,7 @@ def test_losses_beyond_floats():
 def test_bad_documents():
     with pytest.raises(ValueError, match="there are no documents to evaluate"):
         evaluate(Bigram(), [], length=4, stride=4)
-    with pytest.raises(ValueError, match="document 0 has 1 tokens; a document is"):
+    with pytest.raises(ValueError, match="document 0 has 1 token; a document is"):
         evaluate(Bigram(), [(np.array([END]), 0)], length=4, stride=4)
     with pytest.raises(ValueError, match="batch: expected at least 1, got 0"):
         evaluate(Bigram(), documents([3]), length=4, stride=4, batch=0)

@@ -246,7 +246,7 @@ def test_a_trained_encoding_is_known_to_end_before_anything_is_generated(policy:
         ({"max_new_tokens": 0}, "max_new_tokens: expected at least 1"),
         ({"temperature": -1.0}, "temperature: expected at least 0"),
         ({"seed": 2**63}, "seed: expected an integer of 64 bits, got 9223"),
-        ({"seed": [1, 2]}, "seed: expected one for each of the 1 prompts, got 2"),
+        ({"seed": [1, 2]}, "seed: expected one for each prompt, 1 in all, got 2"),
         ({"alternatives": 258}, "alternatives: expected 0 to 257, the size of the vocabulary"),
         ({"prompts": [1, 2]}, r"got 1; a single prompt of ids goes in a list, such as \[\[1, 2"),
         ({"prompts": [[1.5]]}, r"prompts: expected token ids, got \[1\.5\]"),

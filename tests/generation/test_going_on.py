@@ -174,7 +174,7 @@ def test_a_state_needs_room_for_one_token_more() -> None:
     with pytest.raises(ValueError, match="ask for at most 13 new tokens"):
         generate(model, [[1, 2, 3]], return_state=True, **options)
     (first,) = generate(model, [[1, 2, 3]], max_new_tokens=8, **GREEDY)
-    with pytest.raises(ValueError, match="a prompt of 12 tokens and 6 new ones do not fit"):
+    with pytest.raises(ValueError, match="a prompt of 12 tokens and 6 new do not fit"):
         generate(model, [[1]], max_new_tokens=6, state=first.state)
     assert len(generate(model, [[1]], max_new_tokens=5, state=first.state)[0].tokens) == 5
 
@@ -182,5 +182,5 @@ def test_a_state_needs_room_for_one_token_more() -> None:
 def test_a_state_for_each_prompt() -> None:
     model = build()
     (first,) = generate(model, [[1]], max_new_tokens=2, **GREEDY)
-    with pytest.raises(ValueError, match="state: expected one for each of the 2 prompts, got 1"):
+    with pytest.raises(ValueError, match="state: expected one for each prompt, 2 in all, got 1"):
         generate(model, [[1], [2]], state=first.state)

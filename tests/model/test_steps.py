@@ -202,7 +202,7 @@ def test_a_plan_ends() -> None:
     model, ids = small_model("attention,hyena"), tokens(2, 9)
     _, state = model.prefill(ids[:, :5], future=1)
     _, state = model.step(ids[:, 5], state)
-    with pytest.raises(ValueError, match=r"planned for future=1 tokens, which have all come; plan"):
+    with pytest.raises(ValueError, match=r"planned for future=1, and all of that has come; plan"):
         model.step(ids[:, 6], state)
     _, state = model.prefill(ids[:, :5], future=1, keep_inputs=True)
     for t in range(5, 9):

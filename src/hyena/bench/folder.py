@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from hyena.arguments import plural
 from hyena.files.atomic import write_text
 from hyena.files.records import read_json
 
@@ -57,7 +58,9 @@ def run(
     results = read(out)
     todo = [case for case in cases if not _is_done(case, results.get(case.key))]
     if len(todo) < len(cases):
-        say(f"{len(cases) - len(todo)} of {len(cases)} cases are there already")
+        there = len(cases) - len(todo)
+        of, are = plural(len(cases), "case"), plural(there, "is", "are")
+        say(f"{there} of {len(cases)} {of} {are} there already")
     for done, case in enumerate(todo, len(cases) - len(todo)):
         progress(done)
         results[case.key] = measure(case, results)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import hyena
+from hyena.arguments import plural
 from hyena.cli.bar import bar
 from hyena.cli.held_out import HeldOut, Split, held_out, measure
 from hyena.cli.saved_model import load_model, own_tokenizer
@@ -147,8 +148,8 @@ def run(config: Config) -> None:
     # After all is written: nobody may be reading any longer.
     print(_filters(distilled, tolerance))
     print(
-        f"state of generation after {length:,} tokens: {student.state_size(length):,} numbers a "
-        f"sequence, before {teacher.state_size(length):,}"
+        f"state of generation after {length:,} {plural(length, 'token')}: "
+        f"{student.state_size(length):,} numbers a sequence, before {teacher.state_size(length):,}"
     )
     print("\n".join(lines))
     print(f"{config.out}: the model, {REPORT} and {FIGURE}")
@@ -207,12 +208,14 @@ def _filters(distilled: Distilled, tolerance: float | None) -> str:
         if tolerance is not None:
             above += [(layer.block, float(e)) for e in error if e > tolerance]
     if above:
-        blocks = ", ".join(str(block) for block in sorted({block for block, _ in above}))
+        blocks = sorted({block for block, _ in above})
+        layers = f"{plural(len(blocks), 'layer')} {', '.join(map(str, blocks))}"
         lines.append(
-            f"  {len(above)} filters, of layers {blocks}, are beyond the tolerance of "
-            f"{tolerance:g}, the worst at {max(error for _, error in above):.2e}: no recurrence of "
-            "this size is near, or none was found; allow a larger --tolerance, or where --length "
-            "has room for one a larger --max_state"
+            f"  {len(above)} {plural(len(above), 'filter')}, of {layers}, "
+            f"{plural(len(above), 'is', 'are')} beyond the tolerance of {tolerance:g}, the worst "
+            f"at {max(error for _, error in above):.2e}: no recurrence of this size is near, or "
+            "none was found; allow a larger --tolerance, or where --length has room for one a "
+            "larger --max_state"
         )
     return "\n".join(lines)
 
@@ -236,8 +239,8 @@ def _compared(
     lines = [
         f"logits: relative error {error:.2e} on {text.name}",
         f"bits per byte: {after.bits_per_byte:.4f}, before {before.bits_per_byte:.4f} "
-        f"({after.bits_per_byte - before.bits_per_byte:+.4f}) on {after.documents:,} documents, "
-        f"{after.bytes:,} bytes",
+        f"({after.bits_per_byte - before.bits_per_byte:+.4f}) on {after.documents:,} "
+        f"{plural(after.documents, 'document')}, {after.bytes:,} {plural(after.bytes, 'byte')}",
         *(f"  note: {note}" for note in text.notes()),
     ]
     return lines, {

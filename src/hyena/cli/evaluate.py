@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyena.arguments import plural
 from hyena.cli.held_out import Split, held_out, measure
 from hyena.cli.saved_model import load_model
 from hyena.filters import LengthPolicy
@@ -45,8 +46,10 @@ def run(config: Config) -> None:
     text = held_out(config.data, config.split, model, tokenizer)
     result = measure(model, text, length=length, stride=stride, batch=config.batch)
     lines = [
-        f"{text.name}: {result.documents:,} documents, {result.tokens:,} tokens, "
-        f"{result.bytes:,} bytes, in windows of {length} tokens with stride {stride}",
+        f"{text.name}: {result.documents:,} {plural(result.documents, 'document')}, "
+        f"{result.tokens:,} {plural(result.tokens, 'token')}, {result.bytes:,} "
+        f"{plural(result.bytes, 'byte')}, in windows of {length} "
+        f"{plural(length, 'token')} with stride {stride}",
         f"  bits per byte  {result.bits_per_byte:.4f}",
         f"  perplexity     {result.perplexity:.4f} per token",
         f"  loss           {result.loss_nats_per_token:.4f} nats per token",

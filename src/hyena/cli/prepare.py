@@ -1,5 +1,6 @@
 """`hyena prepare`: text to token files."""
 
+from hyena.arguments import plural
 from hyena.cli.bar import bar
 from hyena.data import PrepareConfig, prepare
 
@@ -16,8 +17,8 @@ def run(config: PrepareConfig) -> None:
     lines = [f"{prepared.directory}: {state} (tokenizer {manifest.tokenizer.name})"]
     for name, split in manifest.splits.items():
         lines.append(
-            f"  {name:10}  {split.documents:>9,} documents  {split.tokens:>14,} tokens  "
-            f"{split.bytes:>14,} bytes"
+            f"  {name:10}  {split.documents:>9,} {plural(split.documents, 'document'):9}  "
+            f"{split.tokens:>14,} tokens  {split.bytes:>14,} {plural(split.bytes, 'byte')}"
         )
     if manifest.skipped:
         lines.append(f"  documents without text, left out: {manifest.skipped:,}")

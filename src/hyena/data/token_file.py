@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena.arguments import plural
 from hyena.files import digests, records
 
 from .documents import TokenDocument
@@ -212,7 +213,7 @@ def _check_split(
             raise FileNotFoundError(f"{path} is missing, though the manifest names it; {AGAIN}")
     size, expected = tokens.stat().st_size, record.tokens * _dtype(manifest).itemsize
     if size != expected:
-        raise _damaged(tokens, f"{size} bytes instead of {expected}")
+        raise _damaged(tokens, f"{size} {plural(size, 'byte')} instead of {expected}")
     for path in (tokens, documents) if verify else ():
         if digests.sha256_of(path) != record.sha256.get(path.name):
             raise _damaged(path, "its SHA-256 is not the manifest's")

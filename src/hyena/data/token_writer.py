@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena.arguments import plural
 from hyena.files.digests import sha256_of
 
 from .documents import SPLITS, TokenPiece
@@ -131,9 +132,9 @@ def assign_splits(
     check_fractions(validation, test)
     needed = 1 + (validation > 0) + (test > 0)
     if documents < needed:
-        some = "1 document" if documents == 1 else f"{documents} documents"
         raise ValueError(
-            f"{some} cannot fill {needed} splits; give more documents, cut the text at a "
+            f"{documents} {plural(documents, 'document')} cannot fill {needed} splits; give more "
+            "documents, cut the text at a "
             r"separator (hyena prepare --separator '\n\n'), or set validation and test to 0"
         )
     n_validation = _count(validation, documents, documents - 1 - (test > 0))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena.arguments import check_whole, shown
+from hyena.arguments import check_whole, plural, shown
 
 from .token_file import TokenFile
 
@@ -97,12 +97,14 @@ class WindowSampler:
         world = check_whole("WindowSampler.batch: world", world, None, None)
         if world < 1 or not 0 <= rank < world:
             raise ValueError(
-                f"WindowSampler.batch: rank {shown(rank)} is not one of {shown(world)} ranks"
+                f"WindowSampler.batch: expected a rank of 0 ... world - 1, got rank {shown(rank)} "
+                f"and world {shown(world)}"
             )
         if self.batch_size % world:
             raise ValueError(
-                f"WindowSampler.batch: a batch of {self.batch_size} windows cannot be divided "
-                f"among {shown(world)} ranks; make the batch a multiple of {world}"
+                f"WindowSampler.batch: a batch of {self.batch_size} "
+                f"{plural(self.batch_size, 'window')} cannot be divided among {shown(world)} "
+                f"ranks; make the batch a multiple of {world}"
             )
         rows = self.batch_size // world
         first = step * self.batch_size + rank * rows

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.arguments import check_whole, shown
+from hyena.arguments import check_whole, plural, shown
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.ops.arguments import checked_device
 from hyena.ops.observed import is_hooked
@@ -192,8 +192,8 @@ def _checked(index: int, document: Any) -> tuple[Any, int, int]:
         raise _no_tokens(tokens) from error
     if count < 2:
         raise ValueError(
-            f"evaluate: document {index} has {count} tokens; a document is end_of_text, its "
-            "tokens, end_of_text"
+            f"evaluate: document {index} has {count} {plural(count, 'token')}; a document is "
+            "end_of_text, its tokens, end_of_text"
         )
     return tokens, count, size
 

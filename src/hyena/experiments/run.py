@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from hyena.arguments import plural
 from hyena.experiments.cell import CellConfig, check_same_cell, model_config, plain
 from hyena.experiments.curriculum import (
     Phase,
@@ -342,7 +343,9 @@ class _Run:
         task = build_task(self.config.task)
         count = self.training.test_sequences
         found = self._measure(held_out(task, count, split="test", seed=self.config.seed))
-        self.say(f"test on {count} sequences: {found.measure} {with_interval(found)}")
+        self.say(
+            f"test on {count} {plural(count, 'sequence')}: {found.measure} {with_interval(found)}"
+        )
         return found
 
     def _measure(self, batches: Iterator[Batch]) -> Measurement:

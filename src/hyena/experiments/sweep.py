@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
 
+from hyena.arguments import plural
 from hyena.experiments.cell import CellConfig, plain
 from hyena.experiments.measure import with_interval
 from hyena.experiments.plan import Group, write_plan
@@ -114,7 +115,7 @@ class _Cells:
         if result is None:
             cause = (cell.out / FAILED).read_text(encoding="utf-8").strip()
             return f"{name}: failed: {cause} (see {cell.out / LOG})"
-        found = f"{result.steps} steps, {result.minutes:.1f} min"
+        found = f"{result.steps} {plural(result.steps, 'step')}, {result.minutes:.1f} min"
         return f"{name}: {with_interval(result.test)}, {found}"
 
 
@@ -169,7 +170,9 @@ def run_sweep(
                 process.kill()
                 process.communicate()
     if cells.there:
-        say(f"{cells.there} of {cells.total} cells were there already")
+        of = plural(cells.total, "cell")
+        was = plural(cells.there, "was", "were")
+        say(f"{cells.there} of {cells.total} {of} {was} there already")
     return cells.end()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyena.arguments import shown, token_ids
+from hyena.arguments import plural, shown, token_ids
 from hyena.data.tokenizer import Tokenizer
 from hyena.generation.model import Config
 
@@ -75,14 +75,16 @@ def check_room(config: Config, known: int, new: int, *, feed_last: bool = False)
     if limit is None or known + new - (not feed_last) <= limit:
         return
     most = limit - known + (not feed_last)
-    advice = "shorten the prompt" + (f" or ask for at most {most} new tokens" if most > 0 else "")
+    advice = "shorten the prompt" + (
+        f" or ask for at most {most} new {plural(most, 'token')}" if most > 0 else ""
+    )
     if config.has_table:
         advice += f": the trained encoding of positions is a table of {limit} rows"
     elif config.length_policy == "error":
         advice += ', or load the model with length_policy "extrapolate"'
     raise ValueError(
-        f"a prompt of {known} tokens and {new} new ones do not fit max_length {limit} under "
-        f'length_policy "{config.length_policy}"; {advice}'
+        f"a prompt of {known} {plural(known, 'token')} and {new} new do not fit max_length {limit} "
+        f'under length_policy "{config.length_policy}"; {advice}'
     )
 
 

@@ -198,7 +198,7 @@ def _starts(state: Any, count: int) -> list[SequenceState | None]:
         _check_start(one)
     if len(states) != count:
         raise ValueError(
-            f"state: expected one for each of the {count} prompts, got {len(states)}; prompts "
+            f"state: expected one for each prompt, {count} in all, got {len(states)}; prompts "
             'without further tokens are "" or []'
         )
     return [*states]
@@ -229,7 +229,7 @@ def _seeds(seed: Any, count: int) -> list[int]:
     if len(given) == 1 and given[0] is seed:
         seeds = [seeds[0] + i for i in range(count)]
     if len(seeds) != count:
-        raise ValueError(f"seed: expected one for each of the {count} prompts, got {len(seeds)}")
+        raise ValueError(f"seed: expected one for each prompt, {count} in all, got {len(seeds)}")
     for value in seeds:
         if not -(2**63) <= value < 2**63:
             raise ValueError(f"seed: expected an integer of 64 bits, got {value}")

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from hyena import generation
+from hyena.arguments import plural
 from hyena.filters.budget import KEPT_MEMORY, Budget
 from hyena.filters.cache import clear_cache
 from hyena.filters.plain import is_plain
@@ -367,8 +368,9 @@ class LanguageModel(nn.Module):
             )
         if len(state.layers) != len(self.blocks):
             raise ValueError(
-                f"LanguageModel.{what}: the state is of {len(state.layers)} layers, but the model "
-                f"has {len(self.blocks)}; pass what prefill or step of this model returned"
+                f"LanguageModel.{what}: the state is of {len(state.layers)} "
+                f"{plural(len(state.layers), 'layer')}, but the model has {len(self.blocks)}; pass "
+                "what prefill or step of this model returned"
             )
         if not state.whole:
             raise ValueError(
@@ -414,8 +416,9 @@ class LanguageModel(nn.Module):
         limit = self.config.max_length
         if length + future > limit and self.config.length_policy == "error":
             raise ValueError(
-                f"LanguageModel.prefill: {length} tokens and future={future} more exceed the "
-                f"model's max_length {limit}; plan for {max(limit - length, 0)}, or load the model "
+                f"LanguageModel.prefill: {length} {plural(length, 'token')} and "
+                f"future={future} more exceed the model's max_length {limit}; plan for "
+                f"{max(limit - length, 0)}, or load the model "
                 'with length_policy "extrapolate"'
             )
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, float64, strided
 
+from hyena.arguments import plural
 from hyena.ops._convolution import Convolution
 from hyena.ops._filter import FilterSpectrum, crop
 from hyena.ops.arguments import FLOATS, check_tensor
@@ -145,7 +146,8 @@ def _check_fit(
         expected = f"expected {_name(parts)} {_sizes(of)} and k (D, K), {got}"
         if z.dim() == 3 and k.dim() == 2:
             expected = (
-                f"k has {k.shape[0]} channels but {_name(parts)} has {z.shape[1]}; {expected}"
+                f"k has {k.shape[0]} {plural(k.shape[0], 'channel')} but {_name(parts)} has "
+                f"{z.shape[1]}; {expected}"
             )
         raise ValueError(f"{op}: {expected}")
     if z.dtype not in FLOATS:
@@ -227,8 +229,8 @@ def _check_spectrum(
     D = k.channels
     if z.shape[-1] != k.length or z.shape[1] != parts * D:
         raise ValueError(
-            f"{op}: the FilterSpectrum was made for {D} channels and length {k.length}, but "
-            f"{name} is {sizes} = {tuple(z.shape)}"
+            f"{op}: the FilterSpectrum was made for {D} {plural(D, 'channel')} and length "
+            f"{k.length}, but {name} is {sizes} = {tuple(z.shape)}"
         )
     if k.layout == "fft" and k.values.shape != (D, k.n // 2 + 1):
         raise ValueError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hyena.arguments import plural
 from hyena.files.records import differences, to_plain
 from hyena.model import ModelConfig
 from hyena.ops.arguments import check_numbers
@@ -180,13 +181,15 @@ def check_config(config: TrainConfig) -> None:
     if schedule.warmup(config.steps) > config.steps:
         raise ValueError(
             f"schedule.warmup_steps is {schedule.warmup_steps}, but the run has {config.steps} "
-            "steps; lower it or raise steps"
+            f"{plural(config.steps, 'step')}; lower it or raise steps"
         )
-    parts = config.devices * config.num_nodes * config.accumulate
+    processes = config.devices * config.num_nodes
+    parts = processes * config.accumulate
     if config.batch % parts:
         raise ValueError(
-            f"batch is {config.batch}, which {config.devices * config.num_nodes} processes with "
-            f"accumulate={config.accumulate} cannot share evenly; use a multiple of {parts}"
+            f"batch is {config.batch}, which cannot be shared evenly by {processes} "
+            f"{plural(processes, 'process', 'processes')} with accumulate={config.accumulate}; use "
+            f"a multiple of {parts}"
         )
 
 

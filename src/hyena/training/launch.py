@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
+from hyena.arguments import plural
 from hyena.files.records import to_plain
 from hyena.training.config import TrainConfig
 from hyena.training.device import check_device, find_device
@@ -126,8 +127,8 @@ def _check_launcher(world: int, num_nodes: int) -> None:
     started = os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS"))
     if has_launcher() and started is not None and int(started) != world:
         raise ValueError(
-            f"the launcher started {started} processes, but devices x num_nodes is {world}; "
-            "make them equal"
+            f"the launcher started {started} {plural(int(started), 'process', 'processes')}, "
+            f"but devices x num_nodes is {world}; make them equal"
         )
 
 

@@ -82,7 +82,7 @@ def test_what_is_there_is_not_measured_again(worker: Pretended, tmp_path: Path) 
     go([A], tmp_path)
     found, lines = go([A, B], tmp_path)
     assert [request["cell"]["length"] for request in worker.requests] == [16, 32]
-    assert lines[0] == "1 of 2 cases are there already"
+    assert lines[0] == "1 of 2 cases is there already"
     assert set(found) == {A.key, B.key}
 
 

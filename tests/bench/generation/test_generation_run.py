@@ -40,7 +40,7 @@ def test_each_row_is_a_file_and_is_not_measured_again(asked: list[Case], tmp_pat
     assert lines == ["planned, D=256, batch 1, context 16: hyena 1 ms, attention 30 ms"]
     found, lines = go(asked, [A, B], tmp_path, progress=seen.append)
     assert asked == [A, B]
-    assert lines[0] == "1 of 2 cases are there already"
+    assert lines[0] == "1 of 2 cases is there already"
     assert set(found) == {A.key, B.key}
     assert seen == [0, 1, 1, 2]
     assert not list(tmp_path.rglob("*.part"))

@@ -1,5 +1,6 @@
 """`hyena tasks run`: one model on one task."""
 
+from hyena.arguments import plural
 from hyena.cli.bar import bar
 from hyena.experiments import CellConfig, run_cell, with_interval
 
@@ -20,7 +21,8 @@ def run(config: CellConfig) -> int:
     result = end.result
     print(
         f"{result.test.measure} {with_interval(result.test)} on {result.test.sequences} test "
-        f"sequences, after {result.steps} of {end.steps} steps, {result.tokens:,} tokens and "
+        f"{plural(result.test.sequences, 'sequence')}, after {result.steps} of {end.steps} "
+        f"{plural(end.steps, 'step')}, {result.tokens:,} tokens and "
         f"{result.minutes:.1f} minutes; {result.parameters:,} parameters"
     )
     print(config.out)

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from hyena.arguments import plural
 from hyena.cli.values import check_at_least
 from hyena.tasks import TaskConfig, build_task
 from hyena.tasks.splits import TEST_SHARE
@@ -40,7 +41,11 @@ def run(config: Config) -> None:
         batch = task.sample(min(AT_ONCE, config.count - start), generator, config.split)
         for row in range(len(batch.inputs)):
             print(task.show(batch, row))
-    kind = f"{task.features} numbers" if task.features else f"one of {task.vocab_size} tokens"
+    kind = (
+        f"{task.features} {plural(task.features, 'number')}"
+        if task.features
+        else f"one of {task.vocab_size} tokens"
+    )
     share = 100 * TEST_SHARE
     print(
         f"\n{task.length:,} positions of {kind} each; {share:.0f}% of all prompts are for the test"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hyena.arguments import plural
 from hyena.filters import Filter, LongFilter
 from hyena.filters.cache import versions_of
 from hyena.filters.plain import Layer, is_plain
@@ -52,9 +53,10 @@ def planned_for(filter: Filter, length: int, room: Room) -> int:
         return 0
     if filter.limit is not None and length + future > filter.limit:
         raise ValueError(
-            f"HyenaOperator.prefill: {length} positions and future={future} more exceed "
-            f"max_length {filter.limit}, which a sequence cannot grow past with length_policy "
-            f'"{filter.length_policy}"; plan for at most {max(filter.limit - length, 0)}'
+            f"HyenaOperator.prefill: {length} {plural(length, 'position')} and "
+            f"future={future} more exceed max_length {filter.limit}, which a sequence cannot grow "
+            f'past with length_policy "{filter.length_policy}"; plan for at most '
+            f"{max(filter.limit - length, 0)}"
         )
     return future
 
