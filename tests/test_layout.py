@@ -30,7 +30,7 @@ INSIDE = {
     "interop": LAYERS | {"model"},
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},
-    "bench": LAYERS | {"plots", "model", "files"},
+    "bench": LAYERS | {"plots", "model", "data", "training", "files"},
     "training": LAYERS | {"model", "data", "evaluation", "files"},
     "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine", "files"},
     "machine": {"ops"},

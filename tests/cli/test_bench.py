@@ -1,6 +1,7 @@
 """`hyena bench`, with processes that really measure, and what it asks them for."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from hyena.bench.convolution import cases
+from hyena.bench.model import cases as models
 from hyena.cli import main
 
 Output = pytest.CaptureFixture[str]
@@ -71,3 +73,46 @@ def test_a_record_says_which_device_it_is_of(
     assert asked["limits"]["device"] == "cuda"
     (record,) = tmp_path.glob("benchmarks/results/convolution_a-gpu-2_*/results.json")
     assert json.loads(record.read_text())["setting"]["device"] == "cuda, A GPU/2"
+
+
+def test_whole_models_are_measured_in_processes_and_go_on(
+    tmp_path: Path, capfd: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def few(suite: str, *, small: bool, today: bool) -> list[models.Case]:
+        chosen = whole(suite, small=small, today=today)  # type: ignore[arg-type]
+        return [case for case in chosen if case.name == "small 50257 tokens at 16384"]
+
+    whole = models.chosen
+    monkeypatch.setattr(models, "chosen", few)
+    words = ["bench", "train", "--quick", "true", "--threads", "1", "--out", str(tmp_path)]
+    assert main([*words, "--old", sys.executable]) == 0
+    printed = capfd.readouterr().out
+    assert "small 50257 tokens at 16384: ours " in printed
+    assert ", ours_today " in printed
+    document = json.loads((tmp_path / "results.json").read_text())
+    ((key, row),) = document["rows"].items()
+    assert key == "small-50257-tokens-at-16384"
+    assert set(row["peak"]) == {"ours", "ours_today"}
+    assert {goal["met"] for goal in document["goals"]} == {None}
+    assert (tmp_path / "table.md").read_text().startswith("# A step of training\n")
+    assert main(words) == 0
+    assert "1 of 1 cases are there already" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("memory --device cuda", "the suite memory is measured on the CPU; leave --device out"),
+        ("generate --device cuda", "the suite generate is measured on the CPU; leave --device"),
+        ("train --widths [64]", "the suite train has no widths; leave --widths out"),
+        ("train --lengths [64]", "the suite train has no lengths; leave --lengths out"),
+        ("memory --seconds 1", "the suite memory has no seconds; leave --seconds out"),
+        ("goals --quick true", "the suite goals has no quick; leave --quick out"),
+        ("memory --large true", "the suite memory has no large; leave --large out"),
+        ("goals --old python", "the suite goals has no old; leave --old out"),
+        ("train --old no/python", "old: expected the Python of an older build, no/python is no"),
+    ],
+)
+def test_options_of_other_suites_are_refused(words: str, message: str, capfd: Output) -> None:
+    assert main(["bench", *words.split()]) != 0
+    assert message in capfd.readouterr().err

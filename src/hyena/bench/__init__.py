@@ -1,11 +1,12 @@
-"""The benchmarks behind `hyena bench`: the convolution and the operator, and generation.
+"""The benchmarks behind `hyena bench`: convolution and operator, generation, and whole models.
 
 A *case* is work of one size, done by ours and by *baselines*: what ours replaces, written by us
 beside it. What is timed is compared with float64 first, and all contenders of a case take turns in
-one process. ``docs/benchmarks.md`` says what each case is.
+one process, or in processes of their own where memory counts. ``docs/benchmarks.md`` says what each
+case is.
 
-``convolution`` and ``generation`` each have their cases, baselines and goals, and how one case is
-measured; they share the timing, the truth, the folder of results and the tables.
+``convolution``, ``generation`` and ``model`` each have their cases and goals, and how one case is
+measured; they share the timing, the folder of results and the tables.
 """
 
 from hyena.bench.convolution.baselines import AttentionBlock, PublicOperator, public_gated_conv

@@ -1,17 +1,19 @@
-"""`hyena bench`: the convolution, the operator and generation against their rivals."""
+"""`hyena bench`: convolution, operator, generation and whole models against their rivals."""
 
 import datetime
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from hyena.bench import convolution as conv
-from hyena.bench import folder, generation
+from hyena.bench import folder, generation, model
+from hyena.bench.allocator import describe
+from hyena.bench.goals import Goal, Results
 from hyena.bench.reference import head_size
 from hyena.bench.report import goal_rows
 from hyena.cli.bar import bar
@@ -33,10 +35,11 @@ _SMALL: dict[str, Any] = {"seconds": 0.1, "size": 1 << 20, "matrix": 64}
 class Config:
     """What to measure, and how."""
 
-    suite: Literal["goals", "sweep", "all", "quick", "generate"] = "goals"
+    suite: Literal["goals", "sweep", "all", "quick", "generate", "memory", "train"] = "goals"
     """The goals and what they need (about 10 minutes on two cores); a sweep of all rivals over
-    lengths from 256 to 1M, which takes longer; both; or a little of everything in seconds. And of
-    generation, token by token: its goals (about 15 minutes)."""
+    lengths from 256 to 1M, which takes longer; both; or a little of everything in seconds. Of
+    generation, token by token: its goals (about 15 minutes). Of whole models: memory and time of
+    long inputs, up to a million positions (about an hour), or of a step of training."""
     widths: list[int] | None = None
     """Widths D of the sweep, multiples of 64; none takes 64 and 256. Of the goals, those of these
     widths only."""
@@ -44,8 +47,8 @@ class Config:
     """Lengths L of the sweep; none takes powers of two from 256 to 1M, 1000, 10007 and 100003. Of
     the goals, those of these lengths only; of generation, contexts."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where to measure, not generation. On "cuda" the suites goals, sweep and all are one: rivals
-    there, attention in bfloat16, at lengths from 2k to 1M."""
+    """Where to measure the convolution and the operator. On "cuda" the suites goals, sweep and all
+    are one: rivals there, attention in bfloat16, at lengths from 2k to 1M."""
     threads: int | None = None
     """Threads; none takes PyTorch's number."""
     seconds: float | None = None
@@ -53,16 +56,19 @@ class Config:
     much longer is timed once. Of generation, of a contender that need not do all tokens: 6."""
     repeats: int | None = None
     """Samples of a contender in a row at most; none takes 100. Of generation, how often the tokens
-    of a row are generated; none takes the row's own number, from 2 to 9."""
+    of a row are generated; none takes the row's own number, from 2 to 9. Of whole models,
+    processes of each contender; none takes 3, or 1 of what takes minutes."""
     quick: bool = False
-    """Of generation: a little of everything in seconds, to see that it runs."""
+    """Of generation and whole models: a little of everything, to see that it runs."""
     large: bool = False
     """Of generation: the model of 125M parameters at contexts up to 65,536 too, which takes
     longer."""
+    old: Path | None = None
+    """Of whole models: the Python of an older build, which does the same work in turns."""
     out: Path | None = None
-    """Folder of the results; none takes benchmarks/results/convolution_HARDWARE_DATE, or
-    generation_HARDWARE_DATE. Rows that it has already are kept, so that an interrupted run goes
-    on."""
+    """Folder of the results; none takes benchmarks/results/WHAT_HARDWARE_DATE, WHAT being
+    convolution, generation, memory or train. Rows that it has already are kept, so that an
+    interrupted run goes on."""
     fresh: bool = False
     """Measure again what the folder has already."""
 
@@ -76,20 +82,48 @@ class Config:
                 raise ValueError(f"{name}: expected a list of numbers above 0, got {values}")
         for width in self.widths or []:
             head_size(width)
-        generation = self.suite == "generate"
-        if generation and self.widths is not None:
-            raise ValueError("the suite generate has no widths; leave --widths out")
-        if generation and self.device != "cpu":
-            raise ValueError("the suite generate is measured on the CPU; leave --device out")
-        for name in ("quick", "large"):
-            if getattr(self, name) and not generation:
-                raise ValueError(f"{name} is of the suite generate, not of {self.suite}")
+        whole = self.suite in ("memory", "train")
+        on_cpu = whole or self.suite == "generate"
+        if self.device != "cpu" and on_cpu:
+            raise ValueError(f"the suite {self.suite} is measured on the CPU; leave --device out")
+        refused = {
+            "widths": on_cpu,
+            "lengths": whole,
+            "seconds": whole,
+            "quick": not on_cpu,
+            "large": self.suite != "generate",
+            "old": not whole,
+        }
+        for name, is_refused in refused.items():
+            if is_refused and getattr(self, name):
+                raise ValueError(f"the suite {self.suite} has no {name}; leave --{name} out")
+        if self.old is not None and not self.old.is_file():
+            raise ValueError(f"old: expected the Python of an older build, {self.old} is no file")
+
+
+class _Suite(NamedTuple):
+    """What a suite measures, and what becomes of it."""
+
+    what: str
+    """Names the folder of the results."""
+    cases: Sequence[folder.Case]
+    setting: dict[str, Any]
+    measure: Callable[..., dict[str, folder.Result]]
+    """Of cases and a folder; with ``progress``."""
+    goals: Sequence[Goal]
+    shown: bool
+    """Whether the goals are printed."""
+    labels: Mapping[str, str]
+    report: Callable[[Results, dict[str, Any], Path], str]
+    draw: Callable[[Results, Path], object]
+    rows: str = "rows"
+    """What the record calls its cases."""
 
 
 def run(config: Config) -> int:
     """Measures, writes the report and prints what became of the goals.
 
-    The convolution is measured in processes of its own, generation in this one.
+    Generation is measured in this process, all else in processes of its own.
 
     Returns: 0, or 1 if a case could not be measured.
     Raises: ValueError if the device is not there, or on results of another setting.
@@ -97,39 +131,18 @@ def run(config: Config) -> int:
     find_device(config.device)
     resolve_backend("auto")  # a HYENA_ISA that cannot be is an error at once, not in every case
     before = torch.get_num_threads()
-    threads, seconds, repeats = config.threads or before, config.seconds, config.repeats
+    threads = config.threads or before
     where = {**setting(), **convolution(), "threads": threads, "device": "cpu"}
-    del where["command"]
+    del where["command"], where["allocator"]  # a suite says its own
     machine = hardware()
     if config.device != "cpu":
         name = torch.get_device_module(config.device).get_device_name()
         where |= {"backend": "torch", "kernel": "none: it is the CPU's"}
         where["device"] = f"{config.device}, {name}"
         machine = "-".join(re.findall(r"[a-z0-9.]+", name.lower()))
-    suite: Any  # one of the two modules, which have the same parts
-    cases: Sequence[folder.Case]
-    measure: Callable[..., dict[str, folder.Result]]
-    if config.suite == "generate":
-        suite, what = generation, "generation"
-        cases = generation.cases.chosen(config.lengths, small=config.quick, large=config.large)
-        seconds = seconds or generation.run.SECONDS
-        where |= generation.run.setting(seconds, repeats)
-        one = partial(generation.run.measure, seconds=seconds, repeats=repeats)
-        measure = partial(folder.run, measure=lambda case, _: one(case))
-        with_goals = not config.quick
-    else:
-        suite, what = conv, "convolution"
-        cases = conv.cases.chosen(config.suite, config.widths, config.lengths, config.device)
-        del where["allocator"]
-        where["seconds"] = seconds or "those of the suite"  # cases timed otherwise are others
-        where["repeats"] = repeats or "those of the suite"
-        limits = dict(_SMALL) if config.suite == "quick" else {}
-        if config.device != "cpu":
-            limits = {"matrix": _MATRIX_ON_DEVICE, **limits, "device": config.device}
-        measure = partial(conv.run.run, threads=threads, seconds=seconds, limits=limits)
-        measure = partial(measure, repeats=repeats or 100)
-        with_goals = config.suite in ("goals", "all")
-    out = config.out or RESULTS / f"{what}_{machine}_{datetime.date.today():%Y-%m-%d}"
+    suite = _suite(config, threads)
+    where |= suite.setting
+    out = config.out or RESULTS / f"{suite.what}_{machine}_{datetime.date.today():%Y-%m-%d}"
     if config.fresh:
         folder.clear(out)
     folder.open_folder(out, where)
@@ -137,22 +150,86 @@ def run(config: Config) -> int:
     torch.set_num_threads(threads)
     try:
         with bar("rows") as report:
-            results = measure(cases, out, progress=lambda n: report(n, len(cases)))
+            count = len(suite.cases)
+            results = suite.measure(suite.cases, out, progress=lambda n: report(n, count))
     finally:
         torch.set_num_threads(before)
-    goals = suite.goals.goals() if config.device == "cpu" else conv.goals.goals(config.device)
-    document = {"setting": where, "goals": [goal.record(results) for goal in goals]}
-    if suite is conv:
-        found = folder.read_limits(out)
-        document |= {"limits": found, "cells": results}
-        text = conv.report.report(results, where, found)
-    else:
-        document["rows"] = results
-        text = generation.report.report(results, where)
+    document: dict[str, Any] = {"setting": where}
+    document["goals"] = [goal.record(results) for goal in suite.goals]
+    if suite.what == "convolution":
+        document["limits"] = folder.read_limits(out)
+    document[suite.rows] = results
     folder.write_json(out / "results.json", document)
-    write_text(out / "table.md", text)
-    suite.report.draw(results, out)
-    if with_goals:
-        print(table(goal_rows(goals, results, suite.cases.CONTENDERS)))
+    write_text(out / "table.md", suite.report(results, where, out))
+    suite.draw(results, out)
+    if suite.shown:
+        print(table(goal_rows(suite.goals, results, suite.labels)))
     print(out)
-    return int(any("failed" in results[case.key] for case in cases))
+    return int(any("failed" in results[case.key] for case in suite.cases))
+
+
+def _suite(config: Config, threads: int) -> _Suite:
+    if config.suite == "generate":
+        return _of_generation(config)
+    if config.suite in ("memory", "train"):
+        return _of_models(config, config.suite, threads)
+    return _of_convolution(config, threads)
+
+
+def _of_convolution(config: Config, threads: int) -> _Suite:
+    limits = dict(_SMALL) if config.suite == "quick" else {}
+    if config.device != "cpu":
+        limits = {"matrix": _MATRIX_ON_DEVICE, **limits, "device": config.device}
+    return _Suite(
+        "convolution",
+        conv.cases.chosen(config.suite, config.widths, config.lengths, config.device),
+        {  # cases timed otherwise are others
+            "seconds": config.seconds or "those of the suite",
+            "repeats": config.repeats or "those of the suite",
+        },
+        partial(
+            conv.run.run,
+            threads=threads,
+            seconds=config.seconds,
+            limits=limits,
+            repeats=config.repeats or 100,
+        ),
+        conv.goals.goals(config.device),
+        config.suite in ("goals", "all"),
+        conv.cases.CONTENDERS,
+        lambda results, where, out: conv.report.report(results, where, folder.read_limits(out)),
+        conv.report.draw,
+        "cells",
+    )
+
+
+def _of_generation(config: Config) -> _Suite:
+    seconds, repeats = config.seconds or generation.run.SECONDS, config.repeats
+    measure = partial(generation.run.measure, seconds=seconds, repeats=repeats)
+    return _Suite(
+        "generation",
+        generation.cases.chosen(config.lengths, small=config.quick, large=config.large),
+        generation.run.setting(seconds, repeats),
+        partial(folder.run, measure=lambda case, _: measure(case)),
+        generation.goals.goals(),
+        not config.quick,
+        generation.cases.CONTENDERS,
+        lambda results, where, _: generation.report.report(results, where),
+        generation.report.draw,
+    )
+
+
+def _of_models(config: Config, suite: model.cases.Suite, threads: int) -> _Suite:
+    old = None if config.old is None else str(config.old)
+    measure = partial(model.run.measure, threads=threads, old=old, repeats=config.repeats)
+    return _Suite(
+        suite,
+        model.cases.chosen(suite, small=config.quick, today=old is not None),
+        {"allocator": describe("default"), "repeats": config.repeats or "those of the cases"},
+        partial(folder.run, measure=lambda case, _: measure(case)),
+        model.goals.goals(suite),
+        not config.quick,
+        {},
+        lambda results, where, _: model.report.report(suite, results, where),
+        lambda results, out: None,
+    )

@@ -1,0 +1,65 @@
+"""Results of whole models as Markdown: the goals, and every figure behind them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hyena.bench.goals import Results
+from hyena.bench.model.cases import TODAY, Suite
+from hyena.bench.model.goals import GIB, goals
+from hyena.bench.report import Table, bullets, figure, goal_rows, lines, not_measured
+from hyena.files.markdown import table
+
+_TITLES: dict[Suite, str] = {"memory": "Memory of long inputs", "train": "A step of training"}
+
+_NOTES = (
+    "s: the median over the calls that are timed, with quartiles; a row that names no warm call is "
+    "the first call of its process",
+    "peak: of the whole process, with what Python and PyTorch take; added: beyond what it had "
+    "before the calls",
+    "today: an older build, at the same work",
+)
+
+
+def report(suite: Suite, results: Results, setting: Mapping[str, Any]) -> str:
+    """The whole report. Args: the suite; results by key; what was the same for all of them."""
+    said = [*(f"{name}: {value}" for name, value in setting.items()), *_NOTES]
+    wanted = goals(suite)
+    parts = [f"# {_TITLES[suite]}", bullets(said)]
+    if any(goal.measure(results) is not None for goal in wanted):
+        parts += ["## Goals", table(goal_rows(wanted, results, {}))]
+    parts += ["## Figures", table(figures(results))]
+    left_out = [
+        f"{name}, {key}: {why}"
+        for key, result in results.items()
+        for name, why in result["skipped"].items()
+    ]
+    return "\n\n".join([*parts, *not_measured(left_out, results)]) + "\n"
+
+
+def figures(results: Results) -> Table:
+    """A line for each contender."""
+    return lines(
+        [
+            _line(result, name)
+            for result in results.values()
+            for name in result["row"]["contenders"]
+            if name in result.get("times", {})
+        ]
+    )
+
+
+def _line(result: Mapping[str, Any], name: str) -> dict[str, str]:
+    row, its = result["row"], result["times"][name]
+    work = row["works"][name.removesuffix(TODAY)]
+    added, positions = result["added"][name], work["batch"] * work["length"]
+    spread = f" ({figure(its['lower'])}–{figure(its['upper'])})" if its["samples"] > 1 else ""
+    return {
+        "case": row["name"],
+        "contender": name.replace(TODAY, ", today"),
+        "positions": f"{positions:,}",
+        "warm calls": str(work["warm"] or ""),
+        "s": figure(its["median"]) + spread,
+        "positions/s": figure(positions / its["median"]),
+        "peak, GiB": figure(result["peak"][name] / GIB),
+        "added, GiB": "" if added is None else figure(added / GIB),
+    }

@@ -1,0 +1,106 @@
+"""How a case of whole models is measured: who is asked in which order, and what becomes of it."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from hyena.bench.model.cases import Case, Work
+from hyena.bench.model.run import ask, measure
+
+WORK = Work("forward", 64, {"width": 8, "layers": 1, "vocab_size": 16}, vocabulary=16)
+CASE = Case("a case", {"one": WORK, "other": WORK}, ("one",), repeats=2)
+OLD = "/old/python"
+
+
+class Answers:
+    """A stand-in for processes; seconds and bytes count up."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.asked: list[tuple[str, Mapping[str, Any]]] = []
+        self.changes = changes
+
+    def __call__(self, python: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        self.asked.append((python, request))
+        n = len(self.asked)
+        found = {"seconds": [100.0, float(n)], "peak": 1000 + n, "before": 100, "numbers": [1.0]}
+        return {**found, **(self.changes if python == OLD else {})}
+
+
+def test_contenders_take_turns_in_processes_of_their_own() -> None:
+    answers = Answers()
+    result = measure(CASE, threads=3, old=OLD, ask=answers)
+    builds = [python == OLD for python, _ in answers.asked]
+    assert len(builds) == 6
+    assert sum(builds) == 2
+    assert builds[:3] != builds[3:]  # who begins changes
+    assert {request["threads"] for _, request in answers.asked} == {3}
+    assert {python for python, _ in answers.asked} == {OLD, sys.executable}
+    assert set(result["times"]) == {"one", "other", "one_today"}
+    assert len(measure(CASE, threads=1, old=OLD, repeats=5, ask=answers)["times"]) == 3
+    assert len(answers.asked) == 6 + 15
+
+
+def test_warm_calls_are_not_timed_and_memory_is_the_median() -> None:
+    case = Case("a", {"one": Work("train", 64, calls=2, warm=1)}, repeats=3)
+    result = measure(case, threads=1, ask=Answers())
+    assert result["times"]["one"] == {
+        "median": 2.0,
+        "lower": 1.5,
+        "upper": 2.5,
+        "samples": 3,
+        "calls": 1,
+    }
+    assert result["peak"] == {"one": 1002}
+    assert result["added"] == {"one": 902}
+
+
+def test_memory_that_the_system_does_not_tell() -> None:
+    case = Case("a", {"one": WORK}, ("one",))
+    result = measure(case, threads=1, old=OLD, ask=Answers(before=None))
+    assert result["added"]["one_today"] is None
+    assert result["added"]["one"] > 0
+
+
+def test_one_that_fails_is_left_out_and_asked_no_more() -> None:
+    answers = Answers(failed="RuntimeError: not enough memory")
+    result = measure(CASE, threads=1, old=OLD, ask=answers)
+    assert result["skipped"] == {"one_today": "RuntimeError: not enough memory"}
+    assert set(result["times"]) == {"one", "other"}
+    assert sum(python == OLD for python, _ in answers.asked) == 1
+
+
+def test_nothing_is_reported_if_all_fail() -> None:
+    result = measure(CASE, threads=1, ask=lambda *_: {"failed": "no"})
+    assert result["failed"] == "no"
+    assert "times" not in result
+
+
+@pytest.mark.parametrize("numbers", [[1.01], [1.0, 1.0], [float("nan")]])
+def test_nor_if_the_builds_compute_otherwise(numbers: list[float]) -> None:
+    result = measure(CASE, threads=1, old=OLD, ask=Answers(numbers=numbers))
+    assert result["failed"].startswith("one: its numbers differ from the older build's by ")
+    assert "times" not in measure(CASE, threads=1, old=OLD, ask=Answers(numbers=numbers))
+    assert "times" in measure(CASE, threads=1, old=OLD, ask=Answers(numbers=[1.0001]))
+
+
+def test_a_process_answers() -> None:
+    case = Case("a", {"one": WORK}, repeats=1)
+    result = measure(case, threads=1)
+    assert result["skipped"] == {}
+    assert 2**26 < result["peak"]["one"] < 2**31  # not that of this process, which may be larger
+    assert 0 <= result["added"]["one"] < 2**28
+
+
+def test_what_does_not_fit_into_memory_fails_alone() -> None:
+    work = Work("forward", 1 << 28, WORK.model, batch=1 << 12, vocabulary=16)
+    assert "alloc" in measure(Case("a", {"one": work}, repeats=1), threads=1)["failed"]
+
+
+def test_a_process_that_ends_without_an_answer(tmp_path: Any) -> None:
+    for script, cause in (("exit 3", "3"), ("kill -9 $$", "killed by signal 9, perhaps for")):
+        python = tmp_path / "python"
+        python.write_text(f"#!/bin/sh\n{script}\n")
+        python.chmod(0o755)
+        assert ask(str(python), {})["failed"].startswith(f"its process ended: {cause}")
