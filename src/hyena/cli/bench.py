@@ -97,8 +97,6 @@ class Config:
         for name, is_refused in refused.items():
             if is_refused and getattr(self, name):
                 raise ValueError(f"the suite {self.suite} has no {name}; leave --{name} out")
-        if self.old is not None and not self.old.is_file():
-            raise ValueError(f"old: expected the Python of an older build, {self.old} is no file")
 
 
 class _Suite(NamedTuple):
@@ -126,7 +124,8 @@ def run(config: Config) -> int:
     Generation is measured in this process, all else in processes of its own.
 
     Returns: 0, or 1 if a case could not be measured.
-    Raises: ValueError if the device is not there, or on results of another setting.
+    Raises: ValueError if the device or the older build is not there, or on results of another
+        setting.
     """
     find_device(config.device)
     resolve_backend("auto")  # a HYENA_ISA that cannot be is an error at once, not in every case
@@ -220,6 +219,8 @@ def _of_generation(config: Config) -> _Suite:
 
 
 def _of_models(config: Config, suite: model.cases.Suite, threads: int) -> _Suite:
+    if config.old is not None and not config.old.is_file():
+        raise ValueError(f"old: expected the Python of an older build, {config.old} is no file")
     old = None if config.old is None else str(config.old)
     measure = partial(model.run.measure, threads=threads, old=old, repeats=config.repeats)
     return _Suite(
