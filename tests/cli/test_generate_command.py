@@ -1,6 +1,9 @@
 """`hyena generate`: what it prints, in which form, and when it is interrupted."""
 
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +250,8 @@ def run_without_clearing(folder: Path, capsys: Output, *words: str) -> str:
     ("words", "message"),
     [
         ("--prompt x --prompts p.txt", "prompt and prompts were both given; give one of them"),
+        ("--prompt x --prompt_file p", "prompt and prompt_file were both given; give one of them"),
+        ("--prompts x --prompt_file p", "prompts and prompt_file were both given; give one of"),
         ("--logprobs 2", "got 2 with output text; give --output jsonl too"),
         ("--logprobs=-1 --output jsonl", "a number of alternatives, at least 0"),
         ("--length-penalty 1", "length_penalty is of beam search; give beam_width too"),
@@ -269,4 +274,82 @@ def test_a_mistake_is_one_line(words: str, message: str, folder: Path, capsys: O
     assert out == ""
     assert err.startswith("error: ")
     assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("output", "why"), [("/dev/full", "No space left on device"), ("&-", "")])
+@pytest.mark.parametrize("words", ["--prompt a", "--prompt a --prompt b", "--beam_width 2"])
+def test_a_text_that_is_lost_is_an_error_in_one_line(
+    words: str, output: str, why: str, folder: Path
+) -> None:
+    if output != "&-" and not Path(output).exists():
+        pytest.skip("needs a device that is always full")
+    command = f"{sys.executable} -m hyena generate {folder} {words} --max_new_tokens 3 >{output}"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"error: standard output: {why or 'it is closed'}\n"
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("where", ["file", "standard input"])
+def test_a_prompt_in_a_file_is_taken_whole(
+    where: str, end: str, folder: Path, tmp_path: Path, capsys: Output, monkeypatch: Any
+) -> None:
+    prompt = "We\n\n the\r\npeople \u00e9\n"
+    whole = prompt if end else prompt.removesuffix("\n")
+    data = (prompt + end).encode()
+    if where == "file":
+        file = str(tmp_path / "prompt.txt")
+        Path(file).write_bytes(data)
+    else:
+        file = "-"
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    out = run(folder, capsys, "--prompt_file", file, "--output=jsonl", "--max-new-tokens=4")
+    (found,) = lines(out)
+    assert found["prompt"] == whole
+    (result,) = generate(hyena.load(folder), whole, tokenizer=BYTES, max_new_tokens=4)
+    assert found["tokens"] == result.tokens
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "prompt.txt is empty; write the prompt into it"),
+        (b"\xef\xbb\xbf", "prompt.txt is empty; write the prompt into it"),
+        (b"ab\xff", "prompt.txt is not UTF-8 text: byte 0xff at offset 2"),
+        (b"a" * 60, "a prompt of 61 tokens and 1 new ones do not fit max_length 48"),
+        ("folder", "prompt.txt: Is a directory"),
+        (None, "prompt.txt: No such file or directory"),
+    ],
+)
+def test_a_file_without_a_prompt_is_one_clear_line(
+    content: Any, message: str, folder: Path, tmp_path: Path, capsys: Output
+) -> None:
+    file = tmp_path / "prompt.txt"
+    if content == "folder":
+        file.mkdir()
+    elif content is not None:
+        file.write_bytes(content)
+    assert main(["generate", str(folder), f"--prompt_file={file}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "error: standard input is empty; write the prompt into it\n"),
+        (None, "error: standard input is empty; write the prompt into it\n"),
+        (b"\xff", "error: standard input is not UTF-8 text: byte 0xff at offset 0"),
+    ],
+)
+def test_a_standard_input_without_a_prompt_is_one_clear_line(
+    data: bytes | None, message: str, folder: Path, capsys: Output, monkeypatch: Any
+) -> None:
+    stdin = None if data is None else io.TextIOWrapper(io.BytesIO(data))
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert main(["generate", str(folder), "--prompt_file", "-"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(message)
     assert err.count("\n") == 1

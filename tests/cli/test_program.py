@@ -200,11 +200,24 @@ def test_a_reader_that_goes_away_ends_the_program_quietly(words: list[str]) -> N
     assert (done.returncode, done.stderr) == (141, b"")  # what a shell says after SIGPIPE
 
 
-@pytest.mark.parametrize(("words", "code"), [("--version >&-", 0), ("info 125M 2>&-", 0)])
-def test_a_program_without_an_output_ends_as_ever(words: str, code: int) -> None:
+def in_shell(words: str) -> tuple[int, str]:
+    """The exit code of a command line, and what it says on standard error."""
     program = f"{sys.executable} -m hyena {words}"
-    done = subprocess.run(["sh", "-c", program], stdout=subprocess.DEVNULL, stderr=-1)
-    assert (done.returncode, done.stderr) == (code, b"")
+    done = subprocess.run(["sh", "-c", program], stdout=subprocess.DEVNULL, stderr=-1, text=True)
+    return done.returncode, done.stderr
+
+
+def test_a_program_without_a_standard_error_ends_as_ever() -> None:
+    assert in_shell("info 125M 2>&-") == (0, "")
+
+
+@pytest.mark.parametrize("words", ["--version", "--help", "info 125M", "tasks list", "train -h"])
+def test_what_a_closed_output_would_lose_is_an_error_in_one_line(words: str) -> None:
+    assert in_shell(f"{words} >&-") == (1, "error: standard output: it is closed\n")
+
+
+def test_a_command_that_says_nothing_needs_no_output() -> None:
+    assert in_shell("nonsense >&-")[0] == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -1,6 +1,7 @@
 """`hyena generate`: continues prompts."""
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,8 @@ from hyena.training.device import Accelerator
 POSITIONAL = "model"
 _NEW_TOKENS = 128
 _OF_DRAWING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
-_PROMPTS = 1 << 26  # bytes of a file of prompts; a device has no end
+_PROMPTS = "prompt", "prompts", "prompt_file"  # of which one is given
+_MOST = 1 << 26  # bytes of a file of prompts; a device has no end
 
 
 @dataclass
@@ -32,6 +34,9 @@ class Config:
     run as one batch."""
     prompts: Path | None = None
     """A UTF-8 text file with a prompt in each line, instead of prompt."""
+    prompt_file: Path | None = None
+    """A UTF-8 text file that is one prompt, of any length, instead of prompt; - is standard input.
+    The newline that ends its last line is no part of it."""
     max_new_tokens: int | None = None
     """At most so many tokens are added to a prompt; none means 128, or what the model has room
     for."""
@@ -102,8 +107,9 @@ def run(config: Config) -> None:
 
 
 def _refuse_contradictions(config: Config) -> None:
-    if config.prompts is not None and config.prompt != "":
-        raise ValueError("prompt and prompts were both given; give one of them")
+    given = [name for name in _PROMPTS if getattr(config, name) != getattr(Config, name)]
+    if len(given) > 1:
+        raise ValueError(f"{given[0]} and {given[1]} were both given; give one of them")
     if config.logprobs is not None and (config.output != "jsonl" or config.logprobs < 0):
         raise ValueError(
             "logprobs: expected a number of alternatives, at least 0, in JSON Lines, got "
@@ -122,17 +128,31 @@ def _refuse_contradictions(config: Config) -> None:
 
 
 def _prompts(config: Config) -> list[str]:
+    if config.prompt_file is not None:
+        text = _read(config.prompt_file, "write the prompt into it")
+        return [text.removesuffix("\n").removesuffix("\r")]
     if config.prompts is None:
         return [config.prompt] if isinstance(config.prompt, str) else config.prompt
-    with config.prompts.open("rb") as file:
-        data = file.read(_PROMPTS + 1)
-    if len(data) > _PROMPTS:
-        raise ValueError(f"{config.prompts} has more than {_PROMPTS >> 20} MiB of prompts; cut it")
-    text = decode_utf8(data, str(config.prompts))
-    if not text:
-        raise ValueError(f"{config.prompts} is empty; write a prompt in each line")
+    text = _read(config.prompts, "write a prompt in each line")
     lines = text.removesuffix("\n").split("\n")  # not at the other characters that end lines
     return [line.removesuffix("\r") for line in lines]
+
+
+def _read(file: Path, advice: str) -> str:
+    """The text of a file, or of standard input."""
+    if file == Path("-"):
+        name, source = "standard input", sys.stdin  # None where the shell has closed it
+        data = b"" if source is None else source.buffer.read(_MOST + 1)
+    else:
+        name = str(file)
+        with file.open("rb") as opened:
+            data = opened.read(_MOST + 1)
+    if len(data) > _MOST:
+        raise ValueError(f"{name} has more than {_MOST >> 20} MiB of prompts; cut it")
+    text = decode_utf8(data, name)
+    if not text:
+        raise ValueError(f"{name} is empty; {advice}")
+    return text
 
 
 def _room(model: LanguageModel, prompts: list[str], tokenizer: Tokenizer) -> int:

@@ -6,6 +6,7 @@ Each command is a module of this package, or of a package in it for a command in
 which does the work and may return an exit code.
 """
 
+import errno
 import importlib
 import io
 import os
@@ -14,7 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from difflib import get_close_matches
 from types import FrameType, ModuleType
 from typing import Any, TextIO, cast
@@ -84,12 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is not None:
             code = _answered(arguments)
         else:
-            with redirect_stderr(cast(Any, _Errors(sys.stderr))) as errors:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                # A terminal that cannot show a character gets a question mark for it, not an error.
+                sys.stdout.reconfigure(errors="replace")
+            output, errors = _Guarded(sys.stdout, ends=True), _Guarded(sys.stderr, ends=False)
+            with redirect_stdout(cast(Any, output)), redirect_stderr(cast(Any, errors)):
                 code = _answered(arguments)
+                output.flush()  # now rather than at exit, where Python would complain
             if errors.lost:
                 print(f"note: standard error: {errors.lost}; what the command said there is lost")
-        if sys.stdout is not None:  # it is where the shell has closed it
-            sys.stdout.flush()  # now rather than at exit, where Python would complain
+        sys.stdout.flush()
         return code
     except BrokenPipeError:  # as in `hyena generate ... | head`
         _drop(sys.stdout)
@@ -99,11 +104,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _error(f"standard output: {_describe(problem)}", FAILURE)
 
 
-class _Errors:
-    """Standard error, which may be on a full disk: that ends no command."""
+class _LostError(OSError):
+    """What was written to standard output went nowhere."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+
+class _Guarded:
+    """A standard stream, which may be closed or on a full disk; that ``ends`` a command or not."""
+
+    def __init__(self, stream: TextIO, *, ends: bool) -> None:
+        self._stream, self._ends = stream, ends
         self.lost = ""
         """Why something could not be written."""
 
@@ -122,17 +131,22 @@ class _Errors:
         except BrokenPipeError:
             raise
         except OSError as problem:
-            self.lost = _describe(problem)
+            self.lost = "it is closed" if problem.errno == errno.EBADF else _describe(problem)
             _drop(self._stream)
+            if self._ends:
+                raise _LostError(self.lost) from problem
 
 
 def _open_streams() -> None:
-    """Standard streams that are closed lead nowhere, or the next file would be in their place."""
-    for number in (0, 1, 2):
+    """Standard streams that are closed are opened, or the next file would be in their place: output
+    with nothing that could be written to, so that it is not lost in silence."""
+    for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.open(os.devnull, mode)  # the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:  # for which print would take the output
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
@@ -144,9 +158,6 @@ def _drop(stream: TextIO) -> None:
 
 def _answered(arguments: Sequence[str] | None) -> int:
     """What `main` does, if its output is read."""
-    if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that cannot show a character gets a question mark for it, not an error.
-        sys.stdout.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words or os.environ.get("HYENA_TRACEBACK", "") not in ("", "0")
     words = [word for word in words if word != "--traceback"]
@@ -179,7 +190,7 @@ def _answered(arguments: Sequence[str] | None) -> int:
     except _TerminatedError:
         print("terminated", file=sys.stderr)
         return TERMINATED
-    except BrokenPipeError:
+    except (BrokenPipeError, _LostError):
         raise
     except (ValueError, OSError, RuntimeError, ImportError, MemoryError, OverflowError) as problem:
         if traceback:
