@@ -10,8 +10,8 @@ from torch import nn
 
 from hyena.data import BytesTokenizer, Document, tokenize
 from hyena.evaluation import evaluate, sliding_windows
+from hyena.mixers import SPECS
 from hyena.model import LanguageModel, ModelConfig, language_model
-from hyena.model.config import MIXERS
 from hyena.model.linear_cross_entropy import linear_cross_entropy
 
 V = 7
@@ -175,7 +175,7 @@ def test_of_many_lengths_few_windows_wait():
         ("hyena", {"positions": "learned"}, 16),
         ("hyena", {"length_policy": "interpolate"}, 24),
         ("hyena", {"length_policy": "extrapolate"}, 24),
-        *((mixers, {}, 16) for mixers in MIXERS),
+        *((mixers, {}, 16) for mixers in SPECS),
     ],
 )
 def test_the_batch_has_no_say_in_the_result(mixers, settings, length):

@@ -13,7 +13,7 @@ from hyena.cli.options import parse
 from hyena.cli.tasks.sweep import read_cell
 from hyena.experiments import CellConfig, SweepConfig, make_plan, run_cell
 from hyena.experiments.cell import plain
-from hyena.model.config import MIXERS
+from hyena.mixers import SPECS
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "tasks").glob("*.yaml"))
@@ -79,7 +79,7 @@ def test_every_trial_of_a_shipped_sweep_trains(
 
 def test_the_quick_sweep_has_the_operators() -> None:
     plan = plan_of(named("recall-quick"))
-    assert sorted(cell.model.mixers for _, cell in plan) == sorted(2 * MIXERS)
+    assert sorted(cell.model.mixers for _, cell in plan) == sorted(2 * [*SPECS])
     assert all(row.lower().replace(" ", "-") == cell.model.mixers for row, cell in plan)
 
 

@@ -10,13 +10,14 @@ from small_models import small_config
 from torch.utils.flop_counter import FlopCounterMode
 from transforms import Transforms
 
+from hyena.mixers import SPECS
 from hyena.model import FilterConfig, LanguageModel, LayerFlops, ModelConfig
 from hyena.model.build import build_filter
-from hyena.model.config import MIXERS, FilterKind, SSMConfig
+from hyena.model.config import FilterKind, SSMConfig
 from hyena.model.flops import executed_flops, flops, paper_flops
 from hyena.ops.native import library
 
-RIVALS = [name for name in MIXERS if name not in ("hyena", "attention")]
+RIVALS = [name for name in SPECS if name not in ("hyena", "attention")]
 KINDS = [kind for kind in get_args(FilterKind) if kind != "hyena"]
 SHAPES = [(1, 24), (3, 17), (2, 1)]
 each_shape = pytest.mark.parametrize(("batch", "length"), SHAPES)

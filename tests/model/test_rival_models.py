@@ -13,12 +13,13 @@ import hyena
 from hyena.cli import main
 from hyena.filters import LongFilter
 from hyena.generation import load_state, save_state
+from hyena.mixers import SPECS
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
-from hyena.model.config import MIXERS, FilterKind, SSMConfig
+from hyena.model.config import FilterKind, SSMConfig
 from hyena.training import OptimizerConfig, adamw, parameter_groups
 
 KINDS = [kind for kind in get_args(FilterKind) if kind != "hyena"]
-NAMES = [*MIXERS, *(f"hyena, {kind} filters" for kind in KINDS)]
+NAMES = [*SPECS, *(f"hyena, {kind} filters" for kind in KINDS)]
 PATTERNS = [*NAMES, "s4d,hyena,rwkv", "attention,gss,aft-conv"]
 SIZES: dict[str, Any] = {"ssm": SSMConfig(state=6), "local_width": 5}
 

@@ -13,9 +13,9 @@ from comparison import assert_close
 from small_models import LowRank, small_model, tokens
 from torch import Tensor, nn
 
+from hyena.mixers import SPECS
 from hyena.mixers.state import MixerState
 from hyena.model import FilterConfig, LanguageModel, ModelState
-from hyena.model.config import MIXERS
 
 FILTERS = {
     "hyena": FilterConfig(emb_dim=5, width=6, sine_freq=3.0),
@@ -24,7 +24,7 @@ FILTERS = {
     "s4d": FilterConfig(kind="s4d"),
     "transfer-function": FilterConfig(kind="transfer-function", degree=4),
 }
-RIVALS = [name for name in MIXERS if name != "hyena"]
+RIVALS = [name for name in SPECS if name != "hyena"]
 
 
 def through_data(model: LanguageModel) -> None:
