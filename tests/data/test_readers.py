@@ -114,6 +114,21 @@ def test_links_and_what_is_no_file_are_told(tmp_path):
         find_source(tmp_path / "top")
 
 
+def test_files_that_are_read_twice_are_told(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").write_text("a")
+    assert find_source(tmp_path).notes == []
+    source = find_source([tmp_path, tmp_path / "b.txt"])
+    assert [d.text for d in source.documents()] == ["a", "a", "a"]
+    assert source.notes == [
+        f"1 file is read once more, the first {tmp_path}/b.txt; a text and its copy may be dealt "
+        "to different splits"
+    ]
+    (tmp_path / "c.txt").symlink_to(tmp_path / "a.txt")
+    (note,) = find_source([str(tmp_path), str(tmp_path / "b.txt")]).notes
+    assert note.startswith(f"2 files are read once more, the first {tmp_path}/c.txt")
+
+
 def test_a_folder_of_hidden_files(tmp_path):
     (tmp_path / ".a.txt").write_text("a")
     with pytest.raises(ValueError, match=r"has no files that end in .*, but for hidden ones$"):

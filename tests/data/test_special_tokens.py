@@ -134,6 +134,14 @@ def test_a_single_character_of_bpe_is_told_and_not_lost(tmp_path):
     assert load_tokenizer(tmp_path / "x.json", end_of_text="\n").encode("aa").tolist() == [1, 1]
 
 
+def test_merges_of_older_files_are_texts():
+    parts = json.loads(merged().to_str())
+    merges = [" ".join(merge) for merge in parts["model"]["merges"]]
+    parts["model"]["merges"] = ["#version: 0.2", *merges]
+    tokenizer = HuggingFaceTokenizer(json.dumps(parts), name="tiny", origin="tiny")
+    assert tokenizer.encode("ab </s>").tolist() == [52, 50, 51]
+
+
 @pytest.mark.parametrize("dropout", [0.1, 1.0])
 def test_merges_are_not_left_out_at_random(tmp_path, dropout):
     (tmp_path / "x.json").write_text(merged(dropout=dropout).to_str())

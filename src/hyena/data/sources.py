@@ -97,6 +97,7 @@ def find_source(
     source = Files([], fields, kind="files")
     for one in specs:
         source.add(Path(one))
+    source.tell_repeated()
     return source
 
 
@@ -141,6 +142,21 @@ class Files:
                 "text)"
             )
         self._files.append(NamedFile(path, path.name, readable(path)))
+
+    def tell_repeated(self) -> None:
+        """Notes files that are named more than once, also by links."""
+        first: dict[tuple[int, int], NamedFile] = {}
+        again = []
+        for file in self._files:
+            status = file.path.stat()
+            if first.setdefault((status.st_dev, status.st_ino), file) is not file:
+                again.append(file.shown)
+        if again:
+            what = plural(len(again), "file is", "files are")
+            self.notes.append(
+                f"{len(again):,} {what} read once more, the first {again[0]}; a text and its copy "
+                "may be dealt to different splits"
+            )
 
     @property
     def total_bytes(self) -> int | None:

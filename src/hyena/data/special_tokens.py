@@ -62,5 +62,7 @@ def _merges(model: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Each merge: left, right and the token that they make."""
     prefix = model.get("continuing_subword_prefix") or ""
     for merge in model["merges"]:
+        if isinstance(merge, str) and merge.startswith("#version"):  # an older file's first line
+            continue
         left, right = merge.split(" ") if isinstance(merge, str) else merge
         yield left, right, left + right[len(prefix) :]
