@@ -19,9 +19,11 @@ from hyena.filters.cache import clear_cache
 from hyena.filters.plain import is_plain
 from hyena.generation.state import ModelState
 from hyena.mixers.checks import check_future, check_lengths, segments_of
+from hyena.mixers.hyena.groups import Buffers
 from hyena.mixers.mixer import Room
 from hyena.mixers.projections import product_of_step
 from hyena.mixers.state import MixerState
+from hyena.model import recomputed
 from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
@@ -129,8 +131,7 @@ class LanguageModel(nn.Module):
         if targets is not None:
             self._check_targets(targets, input_ids)
         if self.activation_checkpointing and self.training:
-            for block in self.blocks:
-                x = checkpoint(block, x, mask, segments, use_reentrant=False)
+            x = self._checkpointed(x, mask, segments)
         else:
             x = self._through_blocks(x, mask, segments)
         if targets is None:
@@ -321,6 +322,16 @@ class LanguageModel(nn.Module):
         stream = self._stream()
         for block in self.blocks:
             x = stream.forward(block, x, mask, segments)
+        return x
+
+    def _checkpointed(self, x: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+        memory, buffers = self.working_memory, Buffers()
+        for block in self.blocks:
+            if recomputed.takes(block, x, mask, segments, memory):
+                x = recomputed.forward(block, x, segments, memory, buffers)
+            else:
+                x = checkpoint(block, x, mask, segments, use_reentrant=False)
+        buffers.clear()
         return x
 
     def _stream(self) -> Stream:

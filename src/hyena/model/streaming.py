@@ -44,10 +44,12 @@ class Stream:
     Args:
         memory: bytes that a block may take beside it.
         owned: whether nobody else sees the memory of the first input, so that it may be written to.
+        buffers: of pieces; others than these are given back with the stream.
     """
 
-    def __init__(self, memory: int, owned: bool) -> None:
-        self._memory, self._owned, self._buffers = memory, owned, Buffers()
+    def __init__(self, memory: int, *, owned: bool, buffers: Buffers | None = None) -> None:
+        self._memory, self._owned = memory, owned
+        self._buffers = Buffers() if buffers is None else buffers
 
     def forward(
         self, block: nn.Module, x: Tensor, mask: Tensor | None, segments: Segments | None
@@ -125,23 +127,26 @@ def _add_mixed(
 ) -> Any:
     """x += mixer(norm1(x)), of a Hyena operator by groups of channels; and the state of a
     prefill."""
-
-    def read(rows: slice, positions: slice) -> Tensor:
-        return normalize(block.norm1, x[rows, positions], op)
-
-    op, state = block.mixer, None
-    B, L, _ = x.shape
-    u = Input(B, L, _pieces(x), read)
+    op, state, u = block.mixer, None, input_of(block, x)
     if groups.takes(op, u, mask, segments, room):
         y, state = groups.between_projections(op, u, mask, segments, room, memory, buffers)
         for rows, positions in u.pieces:
             x[rows, positions] += channels_last(op.out_proj, y[rows, :, positions])
     elif room is None:
-        x += op(read(slice(None), slice(None)), mask=mask, document_ids=segments)
+        x += op(normalize(block.norm1, x, op), mask=mask, document_ids=segments)
     else:
-        mixed, state = op.prefill(read(slice(None), slice(None)), mask=mask, **room._asdict())
+        mixed, state = op.prefill(normalize(block.norm1, x, op), mask=mask, **room._asdict())
         x += mixed
     return state
+
+
+def input_of(block: Block, x: Tensor) -> Input:
+    """What the block's mixer is given, piece by piece."""
+
+    def read(rows: slice, positions: slice) -> Tensor:
+        return normalize(block.norm1, x[rows, positions], block.mixer)
+
+    return Input(x.shape[0], x.shape[1], _pieces(x), read)
 
 
 def _pieces(x: Tensor) -> list[tuple[slice, slice]]:
@@ -162,7 +167,7 @@ def _add_mlp(block: Block, x: Tensor, memory: int) -> None:
 
 def _positions(x: Tensor, block: Block, memory: int) -> Iterator[Tensor]:
     """Slices of the positions of all rows, (1, P, D) each, in the memory of x."""
-    if not _positionwise(block.mlp):
+    if not is_positionwise(block.mlp):
         yield x
         return
     B, L, D = x.shape
@@ -172,6 +177,6 @@ def _positions(x: Tensor, block: Block, memory: int) -> Iterator[Tensor]:
         yield flat[:, part]
 
 
-def _positionwise(mlp: nn.Module) -> bool:
+def is_positionwise(mlp: nn.Module) -> bool:
     """Whether the MLP is its formula, and so the same on each position."""
     return is_plain(mlp, MLP) and matrix_of(mlp.up) is not None and matrix_of(mlp.down) is not None

@@ -9,11 +9,12 @@ positions of a piece, K taps of the short convolution.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeGuard
+from typing import Literal, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
+from hyena.filters.filter import ChannelTaps
 from hyena.filters.plain import is_plain, matrix_of
 from hyena.filters.precision import wide
 from hyena.mixers.checks import check_dtype, check_gaps, check_left_padding
@@ -33,6 +34,9 @@ MOST_GROUPS = 8
 """However little memory there is: the products of narrower groups are slow."""
 
 
+Way = Literal["direct", "steps", "gradients"]
+
+
 class Input(NamedTuple):
     """What an operator is given, piece by piece: ``read(rows, positions)`` makes (R, P, D)."""
 
@@ -47,6 +51,10 @@ class Buffers:
 
     def __init__(self) -> None:
         self._of: dict[str, Tensor] = {}
+
+    def clear(self) -> None:
+        """Gives the memory back."""
+        self._of.clear()
 
     def take(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """A tensor of any values, in the memory of this name."""
@@ -77,12 +85,32 @@ def takes(
     )
 
 
-def groups(op: HyenaOperator, numbers: int, most: int) -> list[slice]:
-    """The channels of each group, so that it makes at most so many numbers, of which one channel
-    makes ``numbers``; unless there would be too many groups."""
-    width = max(most // numbers, -(-op.width // MOST_GROUPS))
+def groups_of(
+    op: HyenaOperator, u: Input, memory: int, dtype: torch.dtype, way: Way, planned: int = 0
+) -> list[slice]:
+    """The channels of each group, so that what it makes takes so many bytes, if they are enough for
+    an eighth of the channels.
+
+    Args:
+        way: "direct" from the projection to the result; by "steps", for padding and prompts; with
+            "gradients".
+    """
+    N = op.order
+    # Numbers of a channel and position: projections, what the convolutions make of them, taps.
+    of_rows = {"direct": N + 2 + (N - 1) * (N > 2), "steps": 2 * N + 6, "gradients": 3 * N + 3}[way]
+    of_taps = (N - 1) * (4 if way == "gradients" else 1)
+    each = (u.batch * of_rows + of_taps) * (u.length + planned) * dtype.itemsize
+    width = max(memory // each, -(-op.width // MOST_GROUPS))
     number = -(-op.width // width)
     return [slice(i * op.width // number, (i + 1) * op.width // number) for i in range(number)]
+
+
+def filter_of(
+    op: HyenaOperator, u: Input, segments: Segments | None, planned: int = 0
+) -> ChannelTaps:
+    """The filter's taps, for use by groups."""
+    reach = u.length if segments is None else max(segments.reach(op.filter.limit), 1)
+    return op.filter.by_channels(reach + planned)
 
 
 def between_projections(
@@ -102,30 +130,24 @@ def between_projections(
         room: of a prefill.
         memory: bytes that a group may take.
     """
-    B, L, N = u.batch, u.length, op.order
+    B, L = u.batch, u.length
     op.check_span(L, mask, segments)
     if room is None:
         check_gaps("HyenaOperator", mask, segments)
     else:
         check_left_padding("HyenaOperator", mask)
     planned = 0 if room is None else planned_for(op.filter, L, room)
-    reach = L if segments is None else max(segments.reach(op.filter.limit), 1)
-    filter = op.filter.by_channels(reach + planned)
+    filter = filter_of(op, u, segments, planned)
     first = u.read(slice(0, 1), slice(0, 1))
     check_dtype("HyenaOperator", first, op.in_proj.weight.dtype)
     like = first.new_empty(0, dtype=dtype_of_product(first))
     y = buffers.take("y", (B, op.width, L), like)
     left = None if room is None else Left(op, B, L, planned, room, like)
     direct = mask is None and room is None
-    # Projections and the result, and of each long convolution taps; the gates once more for higher
-    # orders; and step by step also what each step makes.
-    rows = N + 2 + (N - 1) * (N > 2) if direct else 2 * N + 6
-    numbers = (B * rows + N - 1) * (L + planned)
-    for channels in groups(op, numbers, memory // like.element_size()):
+    way: Way = "direct" if direct else "steps"
+    for channels in groups_of(op, u, memory, like.dtype, way, planned):
         group = Group(op, channels)
-        z = buffers.take("z", (B, len(group.bias), L), like)
-        for some, positions in u.pieces:
-            group.project(u.read(some, positions), z[some, :, positions])
+        z = group.projected(u, like, buffers)
         kernels: list[Kernel] = list(zip(filter.taps(channels), group.skip, strict=True))
         if direct:
             group.convolve(z, kernels, segments, y[:, channels])
@@ -154,11 +176,15 @@ class Group:
         self.short = short[0], short[1]
         self.skip = op.filter.skip[:, channels]
 
-    def project(self, u: Tensor, out: Tensor) -> None:
-        """weight · u for u (R, P, D), to ``out`` (R, C, P), without the bias."""
-        weight = self.weight.to(out.dtype)
-        for row, to in zip(u.to(out.dtype), out, strict=True):
-            torch.mm(weight, row.t(), out=to)
+    def projected(self, u: Input, like: Tensor, buffers: Buffers) -> Tensor:
+        """weight · u (B, C, L), in the dtype of ``like``, without the bias; valid as long as the
+        buffers are not used again."""
+        weight = self.weight.detach().to(like.dtype)
+        z = buffers.take("z", (u.batch, len(weight), u.length), like)
+        for rows, positions in u.pieces:
+            for x, to in zip(u.read(rows, positions).to(like.dtype), z[rows], strict=True):
+                torch.mm(weight, x.t(), out=to[:, positions])
+        return z
 
     def convolve(
         self, z: Tensor, kernels: list[Kernel], segments: Segments | None, out: Tensor

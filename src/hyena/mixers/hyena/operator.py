@@ -259,7 +259,7 @@ class HyenaOperator(Mixer):
         self,
         z: Tensor,
         short: tuple[Tensor, Tensor],
-        kernels: list[Kernel],
+        kernels: Sequence[Kernel],
         segments: Segments | None,
     ) -> Tensor:
         """What the output projection is given, (B, G, L), of what the input projection gives of G

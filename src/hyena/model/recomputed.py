@@ -1,0 +1,231 @@
+"""A block that keeps its input alone for the backward pass, and makes the rest anew in pieces.
+
+Checkpointed as PyTorch does it, a block's backward pass holds all that it makes of its input at
+once, (L, 4·D) and more. Here it is one autograd function, whose backward pass goes through the
+block from its end: norm and MLP by slices of positions, the operator by groups of channels. What is
+of the size of the residual stream: the gradient that comes in, the one that goes out, and what lies
+between the operator's projections, which its gradient overwrites.
+
+Sizes: B batch, L length, D width.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from hyena.filters.plain import is_plain
+from hyena.mixers.hyena import groups
+from hyena.mixers.hyena.groups import Buffers, Group, Input
+from hyena.mixers.hyena.operator import HyenaOperator
+from hyena.mixers.projections import channels_last
+from hyena.model.block import Block, normalize
+from hyena.model.streaming import Stream, input_of, is_positionwise, working_memory
+from hyena.ops import Segments
+from hyena.ops.observed import observer
+
+
+def takes(
+    block: nn.Module, x: Tensor, mask: Tensor | None, segments: Segments | None, memory: int
+) -> bool:
+    """Whether the block's backward pass is to go in pieces: x is long enough, the block is what its
+    class says, with a Hyena operator, and only autograd looks on."""
+    return (
+        isinstance(block, Block)
+        and working_memory(block, x) > memory
+        and mask is None
+        and observer((x, *block.parameters())) == "autograd"
+        and is_plain(block, Block)
+        and is_plain(block.norm1, nn.LayerNorm)
+        and is_plain(block.norm2, nn.LayerNorm)
+        and is_positionwise(block.mlp)
+        and block.dropout == 0
+        and groups.takes(block.mixer, input_of(block, x), None, segments, None)
+        and not torch.is_autocast_enabled(x.device.type)
+    )
+
+
+def forward(
+    block: nn.Module, x: Tensor, segments: Segments | None, memory: int, buffers: Buffers
+) -> Tensor:
+    """``block(x, None, segments)``, of what it `takes`.
+
+    Args:
+        memory: bytes that a piece may take.
+        buffers: shared by the blocks of a model.
+    """
+    y: Tensor = _Recomputed.apply(x, block, segments, memory, buffers, *_parameters(block).values())
+    return y
+
+
+def _parameters(block: nn.Module) -> dict[str, Tensor]:
+    return dict(block.named_parameters(remove_duplicate=False))
+
+
+class _Recomputed(torch.autograd.Function):
+    """x and the block's parameters → the block's output."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        block: Block,
+        segments: Segments | None,
+        memory: int,
+        buffers: Buffers,
+        *parameters: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(x, *parameters)
+        ctx.rest = block, segments, memory, buffers
+        return Stream(memory, owned=False, buffers=buffers).forward(block, x, None, segments)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+        x, *parameters = ctx.saved_tensors  # which finds parameters changed in the meantime
+        block, segments, memory, buffers = ctx.rest
+        # Leaves of the small graphs to come, so that no hook on a parameter sees their gradients.
+        leaves = [p.detach().requires_grad_(p.requires_grad) for p in parameters]
+        with _in_place_of_parameters(block, leaves):
+            u, sums = input_of(block, x), _Sums(leaves)
+            op = cast(HyenaOperator, block.mixer)
+            y, _ = groups.between_projections(op, u, None, segments, None, memory, buffers)
+            dx = _backward_of_mlp(block, x, y, dy, u, sums)
+            _backward_of_mixer(block, x, y, dx, u, segments, memory, buffers, sums)
+        return (dx, None, None, None, None, *sums.found())
+
+
+class _Sums:
+    """Sums of the gradients of some leaves."""
+
+    def __init__(self, leaves: Sequence[Tensor]) -> None:
+        self._leaves = leaves
+        self._wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        self._sums: dict[Tensor, Tensor] = {}
+
+    def backward(
+        self, y: Sequence[Tensor], dy: Sequence[Tensor], others: Sequence[Tensor] = ()
+    ) -> list[Tensor]:
+        """Adds the gradients of sum(dy · y) in the leaves, and gives those in ``others``."""
+        pairs = [(a, b) for a, b in zip(y, dy, strict=True) if a.requires_grad]
+        if not pairs:
+            return []
+        outputs, gradients = zip(*pairs, strict=True)
+        inputs = [*others, *self._wanted]
+        found = torch.autograd.grad(outputs, inputs, gradients, allow_unused=True)
+        for leaf, more in zip(self._wanted, found[len(others) :], strict=True):
+            if more is None:
+                continue
+            if leaf in self._sums:
+                self._sums[leaf] += more
+            else:  # many are added: in float32 or wider
+                self._sums[leaf] = more.to(
+                    torch.promote_types(more.dtype, torch.float32), copy=True
+                )
+        return [
+            torch.zeros_like(x) if d is None else d for x, d in zip(others, found, strict=False)
+        ]
+
+    def found(self) -> list[Tensor | None]:
+        """Of each leaf; None of one that had none."""
+        sums = [self._sums.get(leaf) for leaf in self._leaves]
+        return [
+            None if total is None else total.to(leaf.dtype)
+            for leaf, total in zip(self._leaves, sums, strict=True)
+        ]
+
+
+def _backward_of_mlp(
+    block: Block, x: Tensor, y: Tensor, dout: Tensor, u: Input, sums: _Sums
+) -> Tensor:
+    """The gradient of the residual stream before the output projection and the MLP, (B, L, D);
+    that of y, which the projection is given, takes its place."""
+    dx, op = torch.empty_like(x), cast(HyenaOperator, block.mixer)
+    for rows, positions in u.pieces:
+        before, mixed = _leaf(x[rows, positions]), _leaf(y[rows, :, positions])
+        with torch.enable_grad():
+            between = before + channels_last(op.out_proj, mixed)
+            after = between + block.mlp(normalize(block.norm2, between, block.mlp))
+        dx[rows, positions], y[rows, :, positions] = sums.backward(
+            [after], [dout[rows, positions]], [before, mixed]
+        )
+    return dx
+
+
+def _backward_of_mixer(
+    block: Block,
+    x: Tensor,
+    dy: Tensor,
+    dx: Tensor,
+    u: Input,
+    segments: Segments | None,
+    memory: int,
+    buffers: Buffers,
+    sums: _Sums,
+) -> None:
+    """Adds to dx the gradient of x through norm and operator, by groups of channels; dy is that of
+    what the output projection is given."""
+    op = cast(HyenaOperator, block.mixer)
+    with torch.enable_grad():
+        filter = groups.filter_of(op, u, segments)
+    shared = [_leaf(t) if t.requires_grad else t for t in filter.shared]
+    trained = [t for t in shared if t.requires_grad]
+    of_shared = [torch.zeros_like(t) for t in trained]
+    for channels in groups.groups_of(op, u, memory, dy.dtype, "gradients"):
+        with torch.enable_grad():
+            group = Group(op, channels)
+        z = group.projected(u, dy, buffers)
+        z += group.bias.detach()[:, None]
+        z = _leaf(z)
+        with torch.enable_grad():
+            taps = filter.taps(channels, shared)
+            y = op.between(z, group.short, list(zip(taps, group.skip, strict=True)), segments)
+        dz, *more = sums.backward([y], [dy[:, channels]], [z, *trained])
+        del taps, y, z
+        for total, d in zip(of_shared, more, strict=True):
+            total += d
+        _backward_of_projection(block, group, x, dz, dx, u, sums)
+    sums.backward([t for t in filter.shared if t.requires_grad], of_shared)
+
+
+def _backward_of_projection(
+    block: Block, group: Group, x: Tensor, dz: Tensor, dx: Tensor, u: Input, sums: _Sums
+) -> None:
+    """Adds to dx the gradient of x through norm and input projection of a group, from dz
+    (B, C, L)."""
+    weight = group.weight.detach()
+    dweight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+    for rows, positions in u.pieces:
+        before, d = _leaf(x[rows, positions]), dz[rows, :, positions]
+        with torch.enable_grad():
+            normed = normalize(block.norm1, before, block.mixer)
+        for row, du in zip(normed.detach(), d, strict=True):
+            dweight += du @ row
+        (more,) = sums.backward([normed], [d.transpose(1, 2) @ weight], [before])
+        dx[rows, positions] += more
+    of_layer = dweight.to(weight.dtype), dz.sum((0, 2))
+    sums.backward([group.weight, group.bias], of_layer)
+
+
+def _leaf(x: Tensor) -> Tensor:
+    return x.detach().requires_grad_()
+
+
+@contextmanager
+def _in_place_of_parameters(block: Block, tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, the block's parameters are these tensors."""
+    owners = []
+    for name, tensor in zip(_parameters(block), tensors, strict=True):
+        path, _, last = name.rpartition(".")
+        owners.append((block.get_submodule(path)._parameters, last, tensor))
+    before = [own[name] for own, name, _ in owners]
+    for own, name, tensor in owners:
+        own[name] = tensor  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for (own, name, _), parameter in zip(owners, before, strict=True):
+            own[name] = parameter

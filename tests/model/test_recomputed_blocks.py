@@ -1,0 +1,227 @@
+"""Blocks that keep their input alone have the loss and the gradients of those that keep all."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from comparison import assert_close
+from small_models import gradients, small_model, tokens
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyena.mixers.hyena import groups
+from hyena.model import FilterConfig, LanguageModel, recomputed
+
+L = 23
+PACKED = {"document_ids": torch.stack([torch.arange(L) // 5, torch.arange(L) // 9])}
+
+
+@pytest.fixture(autouse=True)
+def _short_rows_go_by_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "SHORTEST", 1)
+
+
+@pytest.fixture
+def in_pieces(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows by one with each block that goes in pieces."""
+    calls: list[None] = []
+    forward = recomputed.forward
+
+    def counted(*arguments: Any) -> Tensor:
+        calls.append(None)
+        return forward(*arguments)
+
+    monkeypatch.setattr(recomputed, "forward", counted)
+    return calls
+
+
+def loss_and_gradients(
+    model: LanguageModel, loss: Callable[[], Tensor]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    y = loss()
+    y.backward()
+    return y.detach(), gradients(model)
+
+
+def assert_same(
+    model: LanguageModel, tolerance: float = 1e-12, memory: int = 0, **options: Any
+) -> None:
+    """That the loss in pieces and its gradients are those of the whole."""
+    ids = tokens(2, L)
+
+    def loss() -> Tensor:
+        y: Tensor = model(ids, targets=ids.roll(-1, 1), **options)
+        return y
+
+    model.train().activation_checkpointing = False
+    expected, wanted = loss_and_gradients(model, loss)
+    model.activation_checkpointing, model.working_memory = True, memory
+    y, found = loss_and_gradients(model, loss)
+    assert_close(y, expected, tolerance)
+    assert found.keys() == wanted.keys()
+    for name, gradient in found.items():
+        try:
+            assert_close(gradient, wanted[name], tolerance)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from None
+
+
+@pytest.mark.parametrize("mixers", ["hyena", "hyena,attention", "attention", "rwkv"])
+@pytest.mark.parametrize("options", [{}, PACKED])
+def test_loss_and_gradients_are_the_same(
+    mixers: str, options: dict[str, Any], in_pieces: list[None]
+) -> None:
+    model = small_model(mixers)
+    assert_same(model, **options)
+    assert len(in_pieces) == sum(name == "hyena" for name in model.config.layer_mixers())
+
+
+@pytest.mark.parametrize("order", [2, 3, 4])
+@pytest.mark.parametrize("most", [1, 5, 12])
+@pytest.mark.parametrize("filter", ["hyena", "explicit", "fourier", "s4d", "transfer-function"])
+def test_of_any_order_and_filter_and_in_any_groups(
+    order: int, most: int, filter: Any, in_pieces: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "MOST_GROUPS", most)
+    kind = FilterConfig(kind=filter, emb_dim=5, width=6, sine_freq=3.0, modes=9)
+    assert_same(small_model(order=order, filter=kind), 1e-11)
+    assert len(in_pieces) == 3
+
+
+@pytest.mark.parametrize(
+    "options", [{"normalized": True}, {"train_encoding": True}, {"train_decay": True}]
+)
+def test_filters_whose_channels_share_more(options: dict[str, Any], in_pieces: list[None]) -> None:
+    kind = FilterConfig(emb_dim=5, width=6, sine_freq=3.0, **options)
+    assert_same(small_model(filter=kind))
+    assert len(in_pieces) == 3
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 1000])
+def test_slices_of_any_size(
+    rows: int, in_pieces: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyena.model.streaming.SLICE_BYTES", rows * 8 * 12 * 8)
+    assert_same(small_model())
+    assert len(in_pieces) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_narrow_numbers(dtype: torch.dtype, in_pieces: list[None]) -> None:
+    assert_same(small_model(dtype=dtype), 1e-4 if dtype == torch.float32 else 0.2)
+    assert len(in_pieces) == 3
+
+
+def test_parameters_that_are_not_trained(in_pieces: list[None]) -> None:
+    model = small_model()
+    for name in (
+        "norm1.weight",
+        "mixer.in_proj.bias",
+        "mixer.filter.layers.0.weight",
+        "mlp.up.weight",
+    ):
+        for block in model.blocks:
+            block.get_parameter(name).requires_grad_(False)
+    assert_same(model)
+    model.embedding.requires_grad_(False)
+    assert_same(model)
+    for block in model.blocks:
+        block.mixer.requires_grad_(False)
+    assert_same(model)
+    assert len(in_pieces) == 9
+
+
+def test_parameters_of_several_layers(in_pieces: list[None]) -> None:
+    model = small_model()
+    first, second, _ = model.blocks
+    second.mlp.up.weight = first.mlp.up.weight  # type: ignore[union-attr]
+    second.norm1 = first.norm1
+    second.norm2 = second.norm1
+    assert_same(model)
+    assert len(in_pieces) == 3
+
+
+def test_hooks_on_parameters_see_their_gradients_once(in_pieces: list[None]) -> None:
+    model, ids = small_model().train(), tokens(1, L)
+    model.activation_checkpointing, model.working_memory = True, 0
+    seen: list[Tensor] = []
+    weight = model.blocks[0].mixer.in_proj.weight  # type: ignore[union-attr]
+    weight.register_hook(seen.append)
+    loss = model(ids, targets=ids)
+    loss.backward()
+    assert len(seen) == 1
+    assert torch.equal(seen[0], weight.grad)
+    assert len(in_pieces) == 3
+
+
+@pytest.mark.parametrize("name", ["", "norm1", "mixer", "mixer.in_proj", "mlp", "mlp.down"])
+def test_with_a_hook_pytorch_recomputes(name: str, in_pieces: list[None]) -> None:
+    model = small_model()
+    calls: list[None] = []
+    model.blocks[1].get_submodule(name).register_forward_hook(lambda *call: calls.append(None))
+    assert_same(model)
+    assert len(in_pieces) == 2
+    assert len(calls) >= 2  # the recomputation stops once it has what it needs
+
+
+@pytest.mark.parametrize("case", ["dropout", "mask", "autocast", "evaluation", "enough memory"])
+def test_elsewhere_pytorch_recomputes(case: str, in_pieces: list[None]) -> None:
+    model, ids = small_model(dropout=0.1 if case == "dropout" else 0.0).train(), tokens(2, L)
+    model.activation_checkpointing = True
+    model.working_memory = 1 << 30 if case == "enough memory" else 0
+    mask = torch.arange(L) > torch.tensor([[1], [2]]) if case == "mask" else None
+    model.train(case != "evaluation")
+    with torch.autocast("cpu", enabled=case == "autocast"):
+        model(ids, mask=mask).float().square().mean().backward()
+    assert not in_pieces
+    gradients(model)
+
+
+def test_a_gradient_of_a_gradient_is_refused() -> None:
+    model, ids = small_model().train(), tokens(1, L)
+    model.activation_checkpointing, model.working_memory = True, 0
+    weight = model.blocks[0].norm1.weight
+    (d,) = torch.autograd.grad(model(ids).square().mean(), weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        d.sum().backward()
+
+
+def test_parameters_changed_before_the_backward_pass_are_noticed() -> None:
+    model, ids = small_model().train(), tokens(1, L)
+    model.activation_checkpointing, model.working_memory = True, 0
+    loss = model(ids).square().mean()
+    with torch.no_grad():
+        model.blocks[0].mlp.up.weight.mul_(2)  # type: ignore[union-attr, operator]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_an_error_in_the_backward_pass_leaves_the_parameters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, ids = small_model().train(), tokens(1, L)
+    model.activation_checkpointing, model.working_memory = True, 0
+    before = list(model.parameters())
+    loss = model(ids).square().mean()
+    monkeypatch.setattr(F, "gelu", lambda *a, **b: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        loss.backward()
+    after = list(model.parameters())
+    assert all(a is b for a, b in zip(before, after, strict=True))
+    assert all(isinstance(p, nn.Parameter) for p in after)
+
+
+def test_what_a_hook_on_saved_tensors_packs_is_one_residual_a_block() -> None:
+    model, ids = small_model().train(), tokens(2, L)
+    model.activation_checkpointing, model.working_memory = True, 0
+    packed: list[Tensor] = []
+
+    def pack(x: Tensor) -> Tensor:
+        if x.dim() == 3 and not isinstance(x, nn.Parameter):
+            packed.append(x)
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        model(ids)
+    assert len([x for x in packed if x.shape == (2, L, 12)]) <= len(model.blocks) + 2
