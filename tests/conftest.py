@@ -25,9 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     placing.place(placing.DEVICE)
     for item in items:
-        assert isinstance(item, pytest.Function)
-        arguments = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        why = placing.why_not(item.path, item.function, arguments)
+        arguments = item.callspec.params if hasattr(item, "callspec") else {}
+        why = placing.why_not(item.path, item.get_closest_marker("cpu") is not None, arguments)
         if why:
             item.add_marker(pytest.mark.skip(reason=why))
 

@@ -6,11 +6,9 @@ hide that it forgets to say where.
 """
 
 import functools
-import inspect
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +23,28 @@ PARTS = ("ops", "filters", "mixers", "model")
 FACTORIES = {"arange", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn"}
 FACTORIES |= {"randperm", "tensor", "zeros"}
 
-# What is of the CPU alone: its kernel and threads, and files, which are read to the CPU.
-_FILES = {"test_library.py", "test_model_folder.py", "test_format_1.py"}
-_WORDS = re.compile(r"\bcpu\b|native|thread|pickle|\b(load|save)(_state)?\(", re.IGNORECASE)
-
 
 def check(device: str) -> None:
-    """Raises: pytest.UsageError, one line, if there is no such device."""
+    """Raises: pytest.UsageError, one line, if there is no such device, or one without numbers."""
     try:
-        torch.empty(1, device=device)
+        if torch.empty(1, device=device).is_meta:
+            raise pytest.UsageError(f"{VARIABLE}={device}: there are no numbers to compare there")
     except (RuntimeError, AssertionError, NotImplementedError) as problem:
         why = str(problem).splitlines()[0]
         raise pytest.UsageError(f"{VARIABLE}={device}: no such device here: {why}") from None
 
 
-def why_not(path: Path, function: Callable[..., object], arguments: Iterable[object] = ()) -> str:
-    """Why a test does not run on another device than the CPU; empty if it does."""
+def why_not(path: Path, marked: bool, arguments: Mapping[str, object]) -> str:
+    """Why a test does not run on another device than the CPU; empty if it does.
+
+    ``@pytest.mark.cpu`` says that it is about the CPU: its kernel, threads, autocast, or files,
+    which are read to the CPU. All tests of ops/native are, and all of the backend "native".
+    """
     part = path.relative_to(TESTS).parts
     if part[0] not in PARTS:
         return f"{VARIABLE} is of the tests of {', '.join(PARTS)}"
-    its = part[1] == "native" or path.name in _FILES
-    its = its or "native" in [x for x in arguments if isinstance(x, str)]
-    if its or _WORDS.search(inspect.getsource(function)):
+    native = "native" in [x for x in arguments.values() if isinstance(x, str)]
+    if marked or native or part[1] == "native":
         return "it is about the CPU, its kernel or files"
     return ""
 

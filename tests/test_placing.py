@@ -45,25 +45,24 @@ def test_a_module_that_a_test_makes_is_moved() -> None:
     [
         ("ops/test_x.py", ""),
         ("ops/native/test_x.py", "it is about the CPU, its kernel or files"),
-        ("model/test_model_folder.py", "it is about the CPU, its kernel or files"),
         ("training/test_x.py", "HYENA_TEST_DEVICE is of the tests of ops, filters, mixers, model"),
     ],
 )
 def test_what_is_left_out_says_why(path: str, why: str) -> None:
-    assert placing.why_not(HERE / path, placing.place) == why
+    assert placing.why_not(HERE / path, False, {}) == why
 
 
-def test_a_test_of_the_native_backend_is_left_out() -> None:
-    why = placing.why_not(HERE / "ops" / "test_x.py", placing.place, [torch.ones(2), "native"])
+@pytest.mark.parametrize(
+    ("marked", "arguments"), [(True, {}), (False, {"u": torch.ones(2), "backend": "native"})]
+)
+def test_what_is_of_the_cpu_is_left_out(marked: bool, arguments: dict[str, object]) -> None:
+    why = placing.why_not(HERE / "ops" / "test_x.py", marked, arguments)
     assert why.startswith("it is about the CPU")
 
 
-def autocast() -> None:
-    torch.autocast("cpu")
-
-
-def test_a_test_that_names_the_cpu_is_left_out() -> None:
-    assert placing.why_not(HERE / "ops" / "test_x.py", autocast).startswith("it is about the CPU")
+def test_a_device_without_numbers_is_refused() -> None:
+    with pytest.raises(pytest.UsageError, match="no numbers to compare"):
+        placing.check("meta")
 
 
 def test_a_device_that_is_not_there_is_one_line() -> None:

@@ -138,6 +138,7 @@ def test_the_bytes_that_are_told_are_those_that_are_kept(
     assert copy.deepcopy(filter).to("meta").kept_bytes(length, backend=backend) == told  # type: ignore[arg-type]
 
 
+@pytest.mark.cpu
 def test_one_budget_for_a_model_its_copies_have_others(model: LanguageModel) -> None:
     assert model.kept_memory == KEPT_MEMORY
     memory = model.kept_memory = 2 * of_a_layer(model)

@@ -182,6 +182,7 @@ def test_the_length_policy_is_asked() -> None:
             filter.by_channels(M + 1)
 
 
+@pytest.mark.cpu
 def test_wide_under_autocast_and_in_narrow_parameters() -> None:
     filter = HyenaFilter(D, M, filters=F)
     with torch.no_grad():

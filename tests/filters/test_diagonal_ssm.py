@@ -210,6 +210,7 @@ def test_drawn_from_the_generator_alone() -> None:
     assert torch.equal(a(9), b(9))
 
 
+@pytest.mark.cpu
 def test_in_float32_or_wider(generator: torch.Generator) -> None:
     taps = make(dtype=torch.float32)
     expected, u = taps(20), torch.randn(2, 3, 20, generator=generator)

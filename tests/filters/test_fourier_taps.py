@@ -70,6 +70,7 @@ def test_drawn_from_the_generator_alone() -> None:
     assert torch.equal(a.weight, b.weight)
 
 
+@pytest.mark.cpu
 def test_in_float32_or_wider() -> None:
     taps = FourierTaps(3, 5, 20)
     expected = taps(20)

@@ -148,6 +148,7 @@ def test_a_narrow_filter_is_computed_in_float32(dtype: torch.dtype) -> None:
     assert_close(narrow(300), wide(300), 1e-6)
 
 
+@pytest.mark.cpu
 def test_autocast_does_not_touch_it() -> None:
     filter = HyenaFilter(8, 300)
     expected = filter(300)

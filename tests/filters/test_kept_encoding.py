@@ -6,6 +6,7 @@ import io
 import threading
 import weakref
 
+import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -47,6 +48,7 @@ def test_every_setting_counts() -> None:
         assert torch.equal(got, expected)
 
 
+@pytest.mark.cpu
 def test_not_part_of_the_filter() -> None:
     filter = HyenaFilter(2, 4096)
     names, before = set(filter.state_dict()), io.BytesIO()
@@ -82,6 +84,7 @@ def test_a_tracers_stand_ins_are_not_kept() -> None:
     assert torch.equal(filter(50), expected)
 
 
+@pytest.mark.cpu
 def test_threads() -> None:
     filter = HyenaFilter(2, 64)
     lengths = [10, 20, 30, 10] * 5

@@ -182,6 +182,7 @@ def test_writing_through_data_is_seen(kind: str) -> None:
                 assert torch.equal(a, b)
 
 
+@pytest.mark.cpu
 @each_kind
 def test_under_autocast_the_filter_is_the_same(kind: str, generator: torch.Generator) -> None:
     op, u = operator(kind).float(), draw(generator, 2, 13, D).float()

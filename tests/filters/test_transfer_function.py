@@ -199,6 +199,7 @@ def test_drawn_from_the_generator_alone() -> None:
     assert torch.equal(a(9), b(9))
 
 
+@pytest.mark.cpu
 def test_in_float32_or_wider() -> None:
     taps = make(4, dtype=torch.float32)
     expected = taps(20)

@@ -77,6 +77,7 @@ def test_float32_over_a_long_sequence(name: str, generator: torch.Generator) -> 
     assert_all_close(got, expected, tolerance, dtype=torch.float32)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @each_mixer
 def test_under_autocast(name: str, dtype: torch.dtype, generator: torch.Generator) -> None:

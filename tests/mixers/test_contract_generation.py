@@ -162,6 +162,7 @@ def test_in_inference_mode_and_outside(name: str, generator: torch.Generator) ->
             assert_close(y, expected[:, 7], 1e-11)
 
 
+@pytest.mark.cpu
 @each_mixer
 def test_a_state_that_is_there_is_not_moved(name: str, generator: torch.Generator) -> None:
     mixer, u = build(name).eval(), draw(generator, 1, 3, D)

@@ -16,8 +16,15 @@ from hyena.mixers import CausalSelfAttention
 LOOKS_PAST = ["attention", "linear-attention"]
 COUNTS = [name for name in [*CASES, *BIDIRECTIONAL] if name not in LOOKS_PAST]
 
-WHOLE = torch.tensor([[0, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]], dtype=torch.bool)
-PARTED = torch.tensor([[0, 1, 1, 1, 0, 0], [1, 1, 0, 1, 1, 1]], dtype=torch.bool)
+
+def whole() -> Tensor:
+    """A mask of a row with padding at both ends, and one without."""
+    return torch.tensor([[0, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]], dtype=torch.bool)
+
+
+def parted() -> Tensor:
+    """The same, with padding between the real tokens of the second row."""
+    return torch.tensor([[0, 1, 1, 1, 0, 0], [1, 1, 0, 1, 1, 1]], dtype=torch.bool)
 
 
 def message(name: str) -> str:
@@ -34,11 +41,11 @@ def test_padding_between_real_tokens_is_refused(name: str, generator: torch.Gene
     two = torch.tensor([[0] * 6, [0] * 2 + [1] * 4])
     for options in ({}, {"document_ids": one}, {"cu_seqlens": torch.tensor([0, 6, 12])}):
         with pytest.raises(ValueError, match=f"^{re.escape(message(name))}$"):
-            mixer(u, mask=PARTED, **options)
-    mixer(u, mask=PARTED, document_ids=two)  # there it is the end of a document
-    mixer(u, mask=torch.zeros_like(PARTED))
+            mixer(u, mask=parted(), **options)
+    mixer(u, mask=parted(), document_ids=two)  # there it is the end of a document
+    mixer(u, mask=torch.zeros_like(parted()))
     with pytest.raises(ValueError, match=f"^{re.escape(message(name))}$"):
-        mixer(u, mask=PARTED.roll(1, 1), document_ids=two)
+        mixer(u, mask=parted().roll(1, 1), document_ids=two)
 
 
 @pytest.mark.parametrize("name", [*COUNTS, *LOOKS_PAST])
@@ -67,11 +74,11 @@ def test_without_positions_padding_between_real_tokens_is_as_if_it_were_not_ther
         mixer = build(name)
     else:
         mixer = CausalSelfAttention(D, head_dim=2, rotary=False, dtype=torch.float64)
-    tokens = draw(generator, int(PARTED.sum()), D)
+    tokens = draw(generator, int(parted().sum()), D)
 
     def run(tokens: Tensor) -> Tensor:
         u = torch.full((2, 6, D), float("nan"), dtype=tokens.dtype)
-        return mixer(u.masked_scatter(PARTED[..., None], tokens), mask=PARTED)[PARTED]
+        return mixer(u.masked_scatter(parted()[..., None], tokens), mask=parted())[parted()]
 
     expected = with_module_gradients(mixer, separately(mixer, (3, 5)), tokens)
     assert_all_close(with_module_gradients(mixer, run, tokens), expected, 1e-10)
@@ -86,7 +93,7 @@ def compiled(mixer: Any, u: Tensor) -> Callable[[Tensor], Tensor]:
 def exported(mixer: Any, u: Tensor) -> Callable[[Tensor], Tensor]:
     sizes = {0: torch.export.Dim("rows"), 1: torch.export.Dim("length", max=24)}
     program = torch.export.export(
-        mixer, (u,), {"mask": WHOLE}, dynamic_shapes={"u": sizes, "mask": sizes}
+        mixer, (u,), {"mask": whole()}, dynamic_shapes={"u": sizes, "mask": sizes}
     ).module()
     return lambda mask: program(u, mask=mask)
 
@@ -97,18 +104,18 @@ def test_a_recorded_program_refuses_it_when_it_runs(
 ) -> None:
     mixer, u = build("hyena"), draw(generator, 2, 6, D)
     run = record(mixer, u)
-    torch.testing.assert_close(run(WHOLE), mixer(u, mask=WHOLE))
+    torch.testing.assert_close(run(whole()), mixer(u, mask=whole()))
     with pytest.raises(RuntimeError, match=re.escape(message("hyena"))):
-        run(PARTED)
+        run(parted())
 
 
 def test_masks_without_values_are_taken(generator: torch.Generator) -> None:
     mixer, u = build("hyena"), draw(generator, 2, 6, D)
     run = torch.func.vmap(lambda u, mask: mixer(u[None], mask=mask[None])[0])
-    torch.testing.assert_close(run(u, WHOLE), mixer(u, mask=WHOLE))
+    torch.testing.assert_close(run(u, whole()), mixer(u, mask=whole()))
     on_meta = build("hyena", device="meta")
     for call in (on_meta, lambda u, mask: on_meta.prefill(u, mask=mask)[0]):
-        assert call(u.to("meta"), mask=PARTED.to("meta")).shape == u.shape
+        assert call(u.to("meta"), mask=parted().to("meta")).shape == u.shape
     left = torch.tensor([[0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]]).bool()
     begin = torch.func.vmap(lambda u, mask: mixer.prefill(u[None], mask=mask[None])[0][0])
     torch.testing.assert_close(begin(u, left), mixer(u, mask=left))

@@ -179,6 +179,7 @@ def test_narrow_modules(dtype: torch.dtype, generator: torch.Generator) -> None:
     assert tensors["line"].dtype == torch.float32  # sums
 
 
+@pytest.mark.cpu
 def test_autocast(generator: torch.Generator) -> None:
     op = unbiased(make(3, max_length=100, dtype=torch.float32))
     u = draw(generator, 2, 100, D).float()
@@ -392,6 +393,7 @@ def test_settings_that_do_not_fit(options: dict[str, Any], message: str) -> None
         HyenaOperator(**{"width": D, "max_length": M, **options})
 
 
+@pytest.mark.cpu
 def test_unknown_settings() -> None:
     with pytest.raises(ValueError, match=r"^length_policy='cut' is unknown"):
         make(length_policy="cut")

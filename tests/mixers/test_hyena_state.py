@@ -162,6 +162,7 @@ def test_a_change_between_two_steps_counts_at_the_next(
         assert float((again - before).norm()) > 0.01 * float(before.norm())
 
 
+@pytest.mark.cpu
 @torch.no_grad()
 def test_a_step_under_autocast_is_that_of_the_modules() -> None:
     op, u = make(dtype=torch.float32), draw(2, M, D, dtype=torch.float32)
@@ -232,6 +233,7 @@ def test_narrow_dtypes(block: int, dtype: torch.dtype, bound: float) -> None:
         assert state.tensors()["line"].dtype == torch.float32
 
 
+@pytest.mark.cpu
 @torch.no_grad()
 def test_autocast() -> None:
     op, u = make(3, torch.float32), draw(2, M, D, dtype=torch.float32)
@@ -333,6 +335,7 @@ def test_the_default_dtype_has_no_say() -> None:
     assert_close(found, expected, 5e-6)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 5e-6)])
 @torch.no_grad()

@@ -44,6 +44,7 @@ def test_steps_follow_a_change_of_the_weights(generator: torch.Generator) -> Non
         assert_close(generate(mixer, u, 4)[0], mixer(u), 1e-12)
 
 
+@pytest.mark.cpu
 @torch.no_grad()
 def test_attention_goes_on_without_autocast(generator: torch.Generator) -> None:
     mixer, u = CausalSelfAttention(D, head_dim=2).eval(), draw(generator, 2, 8, D).float()

@@ -107,6 +107,7 @@ def test_results_are_the_callers(order: int, generator: torch.Generator) -> None
         assert torch.equal(op(u), kept)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("order", [2, 3])
 def test_several_threads_at_once(order: int, generator: torch.Generator) -> None:
     op = make(order)
@@ -166,6 +167,7 @@ def test_prefill_and_steps(L: int, order: int, generator: torch.Generator) -> No
     assert_close(torch.cat(steps, 1), whole, 2e-6)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("order", [2, 3])
 @pytest.mark.parametrize("B", [1, 3])
@@ -185,6 +187,7 @@ def test_autocast(B: int, order: int, dtype: torch.dtype, generator: torch.Gener
     assert_all_close(got[1:], expected[1:], 2 * tolerance)
 
 
+@pytest.mark.cpu
 def test_autocast_leaves_float64_alone(generator: torch.Generator) -> None:
     op, u = make().double(), draw(generator, 2, 50, D).double()
     for grad in (True, False):
@@ -341,6 +344,7 @@ def test_compiles_to_one_graph(order: int, training: bool, generator: torch.Gene
             assert_close(compiled(u + 1), op(u + 1), 1e-6)
 
 
+@pytest.mark.cpu
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize(("order", "gradients"), [(2, True), (3, True), (3, False)])
 def test_exports(order: int, gradients: bool, generator: torch.Generator) -> None:

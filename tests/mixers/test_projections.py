@@ -125,6 +125,7 @@ def test_only_the_gradients_that_are_asked_for(
         assert (x.grad is None) == (name == frozen)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("op", [channels_first, channels_last])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("wide", [torch.float32, torch.float64])
@@ -290,6 +291,7 @@ def test_the_default_device_does_not_matter(generator: torch.Generator) -> None:
         assert_close(z + linear.bias[:, None], expected, 1e-14)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("B", [0, 1, 3, 8, 9])
 @pytest.mark.parametrize("bias", [True, False])
@@ -361,6 +363,7 @@ def test_what_a_layer_refuses_a_step_refuses(generator: torch.Generator) -> None
         apply_linear(linear, draw(generator, 2, D + 1, dtype=torch.float32))
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @torch.no_grad()
 def test_a_step_under_autocast(dtype: torch.dtype, generator: torch.Generator) -> None:

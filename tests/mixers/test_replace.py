@@ -125,6 +125,7 @@ def test_a_shared_module_stays_shared() -> None:
     assert isinstance(layer.self_attn, MultiheadAttentionAdapter)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize("training", [True, False])

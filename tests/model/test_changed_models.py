@@ -77,6 +77,7 @@ REFUSED: dict[str, tuple[Callable[[LanguageModel], object], str]] = {
 }
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("change", REFUSED)
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of the old weight norm
 def test_what_load_could_not_read_is_refused(change: str, tmp_path: Path) -> None:
@@ -90,6 +91,7 @@ def test_what_load_could_not_read_is_refused(change: str, tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.cpu
 def test_a_run_without_its_parametrizations_is_saved(tmp_path: Path) -> None:
     """What the message says helps."""
     model, ids = small_model(), tokens(2, 9)
@@ -100,6 +102,7 @@ def test_a_run_without_its_parametrizations_is_saved(tmp_path: Path) -> None:
     assert torch.allclose(hyena.load(tmp_path)(ids), expected, rtol=1e-12)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [("block_causal", 1, "expected bool"), ("width", 16, r"expected embedding\.weight \(32, 16\)")],
@@ -138,6 +141,7 @@ def compiled_blocks(model: LanguageModel) -> None:
         model.blocks[i] = torch.compile(block, backend="eager")  # type: ignore[assignment]
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("change", [shared, overlapping, strided, partly_nan, compiled_blocks])
 def test_weights_come_back_however_they_lie(
     change: Callable[[LanguageModel], None], tmp_path: Path
@@ -152,6 +156,7 @@ def test_weights_come_back_however_they_lie(
         assert torch.equal(found[name].nan_to_num(7), value.nan_to_num(7)), name
 
 
+@pytest.mark.cpu
 def test_weights_of_several_dtypes_come_back(tmp_path: Path) -> None:
     model = small_model(dtype=torch.float32)
     model.blocks[0].half()
@@ -161,6 +166,7 @@ def test_weights_of_several_dtypes_come_back(tmp_path: Path) -> None:
     assert {n: v.dtype for n, v in hyena.load(tmp_path).state_dict().items()} == expected
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("write", [save, LanguageModel.save])
 def test_a_compiled_model_is_saved_as_the_model(
     write: Callable[[LanguageModel, Path], None], tmp_path: Path
@@ -170,6 +176,7 @@ def test_a_compiled_model_is_saved_as_the_model(
     assert hyena.load(tmp_path).state_dict().keys() == model.state_dict().keys()
 
 
+@pytest.mark.cpu
 def test_a_wrapper_for_several_devices_is_to_be_taken_off(tmp_path: Path) -> None:
     with pytest.raises(
         TypeError, match=r"^save: expected a LanguageModel, got .*; pass its \.module"

@@ -125,6 +125,7 @@ SHAPES = [(1, 24), (3, 17), (2, 1)]
 MODELS = [("hyena", 2), ("hyena", 3), ("attention", 2), ("hyena,hyena,attention", 3)]
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(("mixers", "order"), MODELS)
 @pytest.mark.parametrize(("batch", "length"), SHAPES)
 def test_matrix_products_are_those_torch_counts(

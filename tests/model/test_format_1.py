@@ -11,6 +11,9 @@ import hyena
 from hyena.model import FilterConfig, ModelConfig
 from hyena.model.checkpoint import FORMAT_VERSION
 
+pytestmark = pytest.mark.cpu
+
+
 FOLDER = Path(__file__).parent / "format_1"
 
 

@@ -117,6 +117,7 @@ def test_its_initial_values() -> None:
     assert abs(float(tables[0].std()) - 0.02) < 0.001
 
 
+@pytest.mark.cpu
 @torch.no_grad()
 def test_it_is_saved_with_the_model(tmp_path) -> None:
     model, ids = small_model(**LEARNED), tokens(2, 9)

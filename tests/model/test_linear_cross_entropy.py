@@ -148,6 +148,7 @@ def test_a_sum_of_gradients_too_large_for_float16_has_a_mean() -> None:
     assert_close(found.float(), expected, 1e-3)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_under_autocast_products_are_in_its_dtype(dtype: torch.dtype) -> None:
     *leaves, targets = inputs(ignored=3, dtype=dtype)

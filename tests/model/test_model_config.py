@@ -160,6 +160,7 @@ def test_heads_that_no_layer_takes_are_refused_by_the_configuration(
         LanguageModel(config, device="meta")
 
 
+@pytest.mark.cpu
 def test_numbers_may_be_of_numpy_and_are_saved(tmp_path: Path) -> None:
     filter = FilterConfig(
         width=np.int8(4),

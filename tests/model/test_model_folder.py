@@ -16,6 +16,9 @@ from small_models import PATTERNS, small_model, tokens
 import hyena
 from hyena.model import FilterConfig, LanguageModel, save, saved
 
+pytestmark = pytest.mark.cpu
+
+
 Patch = pytest.MonkeyPatch
 
 

@@ -25,6 +25,7 @@ def output_dtypes(model: LanguageModel, kind: type[nn.Module]) -> set[torch.dtyp
     return found
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("mixers", PATTERNS)
 @pytest.mark.parametrize("training", [True, False])
 def test_under_autocast_the_residual_is_float32(mixers: str, training: bool) -> None:
@@ -76,6 +77,7 @@ def test_prefill_and_step_keep_the_residual_too(mixers: str, dtype: torch.dtype)
     assert_close(last, whole[:, 15], 0.05)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("mixers", PATTERNS)
 @pytest.mark.parametrize("autocast", [False, True])
 def test_float64_is_never_cast_down(mixers: str, autocast: bool) -> None:

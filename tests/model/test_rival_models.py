@@ -95,6 +95,7 @@ def test_generation(options: dict[str, Any]) -> None:
     assert [g.tokens for g in together] == [g.tokens for g in apart]
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @torch.no_grad()
 def test_saved_and_loaded(options: dict[str, Any], dtype: torch.dtype, tmp_path: Path) -> None:
@@ -105,6 +106,7 @@ def test_saved_and_loaded(options: dict[str, Any], dtype: torch.dtype, tmp_path:
     assert torch.equal(model(ids), loaded(ids))
 
 
+@pytest.mark.cpu
 @torch.no_grad()
 def test_a_saved_state_goes_on(options: dict[str, Any], tmp_path: Path) -> None:
     model, ids = small_model(**options), tokens(2, 9)
@@ -132,6 +134,7 @@ def test_weights_are_a_function_of_the_generator_alone(options: dict[str, Any]) 
         assert torch.equal(a, b), name
 
 
+@pytest.mark.cpu
 def test_under_autocast(options: dict[str, Any]) -> None:
     model, ids = small_model(dtype=torch.float32, **options).train(), tokens(2, 24)
     expected = model(ids)
@@ -142,6 +145,7 @@ def test_under_autocast(options: dict[str, Any]) -> None:
     assert all(bool(g.isfinite().all()) for g in gradients(model).values())
 
 
+@pytest.mark.cpu
 def test_info_describes_it(
     options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +162,7 @@ def test_info_describes_it(
     assert ("no formula for other mixers" in out) == bool(rivals)
 
 
+@pytest.mark.cpu
 def test_info_knows_learned_positions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_model("attention", torch.float32, positions="learned").save(tmp_path)
     assert main(["info", str(tmp_path)]) == 0

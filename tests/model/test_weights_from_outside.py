@@ -117,6 +117,7 @@ def goes_on(
         assert_close(logits, expected, 1e-5)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("native", [True, False], ids=["native", "modules"])
 @pytest.mark.parametrize(
     ("change", "late"),
@@ -149,6 +150,7 @@ def read_in_a_state(model: LanguageModel) -> list[Tensor]:
     return [x for part in parts for x in (*part.parameters(), *part.buffers())]
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("native", [True, False], ids=["native", "modules"])
 @pytest.mark.parametrize("kind", ["hyena", "s4d"])
 @torch.no_grad()

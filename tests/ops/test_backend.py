@@ -17,6 +17,7 @@ def test_every_backend_gives_the_same(op, generator: torch.Generator) -> None:
         torch.testing.assert_close(op(u, k, backend=backend), expected)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("op", [long_conv, short_conv])
 def test_a_backend_that_is_not_there(op) -> None:
     u, k = torch.zeros(1, 1, 4), torch.zeros(1, 4)

@@ -236,6 +236,7 @@ def test_a_filter_spectrum_stands_for_its_filter(
         assert_all_close(got, [y, dz, dtaps, dbias], TOLERANCE[dtype])
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("backend", backends())
 def test_autocast_rounds_nothing(backend: str, autocast: bool, generator: torch.Generator) -> None:
@@ -292,6 +293,7 @@ def test_compiles_to_one_graph(causal: bool, backend: str, generator: torch.Gene
     assert_all_close(with_gradients(compiled, *inputs), with_gradients(op, *inputs), 1e-6)
 
 
+@pytest.mark.cpu
 def test_arguments_that_do_not_fit() -> None:
     z, k = torch.zeros(2, 12, 10), torch.zeros(4, 10)
     expected = r"expected z \(B, 3·D, L\) and k \(D, K\), got"
@@ -337,6 +339,7 @@ def test_arguments_that_do_not_fit() -> None:
         gated_conv(z, k, backend="fast")  # type: ignore[arg-type]
 
 
+@pytest.mark.cpu
 def test_an_impossible_filter_spectrum_is_refused() -> None:
     z, k = torch.zeros(2, 9, 8), torch.zeros(3, 8)
     kept = filter_spectrum(k, 8)

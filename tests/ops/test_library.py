@@ -17,6 +17,9 @@ from hyena.ops import backends, long_conv, why_not_native
 from hyena.ops.native import _abi, library
 from hyena.ops.native.library import Outcome, load
 
+pytestmark = pytest.mark.cpu
+
+
 HEADER = Path(__file__).parents[2] / "csrc" / "hyena_kernel.h"
 FILE = library.find()
 needs_library = pytest.mark.skipif(FILE is None, reason="built without a C++ compiler")

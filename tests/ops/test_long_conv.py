@@ -91,6 +91,7 @@ def test_taps_beyond_the_sequence_get_no_gradient(generator: torch.Generator) ->
     assert bool(dk[:, :5].all())
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_a_narrow_input_with_a_float32_filter(
@@ -105,6 +106,7 @@ def test_a_narrow_input_with_a_float32_filter(
     assert_all_close([dk, dskip], expected[2:], TOLERANCE[torch.float32])
 
 
+@pytest.mark.cpu
 def test_autocast_leaves_float32_alone(generator: torch.Generator) -> None:
     inputs = draw(generator, 2, 3, 63, 63, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
@@ -380,6 +382,7 @@ def test_compiles_with_the_default_compiler(generator: torch.Generator) -> None:
     assert_all_close(with_gradients(compiled, *inputs), with_gradients(long_conv, *inputs), 1e-14)
 
 
+@pytest.mark.cpu
 def test_arguments_that_do_not_fit() -> None:
     u, k = torch.zeros(2, 64, 10), torch.zeros(64, 10)
     got = r"got \(2, 64, 10\) and"

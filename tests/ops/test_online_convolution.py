@@ -168,6 +168,7 @@ def test_tiles_are_made_once_and_only_those_that_are_needed() -> None:
     assert asked == [4, 8, 16, 32, 100]
 
 
+@pytest.mark.cpu
 def test_states_that_differ_are_not_joined() -> None:
     def state(room: int = 6, **options: int) -> OnlineState:
         return OnlineState(torch.zeros(1, 2, room), 1, **options)

@@ -52,6 +52,7 @@ def test_equals_the_definition(parts: int) -> None:
     assert not state.full
 
 
+@pytest.mark.cpu
 def test_a_value() -> None:
     filter, h, skip = filters(2)
     u = draw(2, 3, D, LENGTH)

@@ -144,6 +144,7 @@ def test_sizes_that_are_none(batch: int, length: int) -> None:
         Segments.from_cu_seqlens(torch.tensor([0, 6]), batch, length)
 
 
+@pytest.mark.cpu
 def test_segments_on_another_device() -> None:
     segments = Segments.from_document_ids(torch.zeros(2, 6, dtype=torch.int64, device="meta"))
     u, k = torch.zeros(2, 3, 6), torch.zeros(3, 4)

@@ -83,6 +83,7 @@ def test_channels_in_chunks_have_the_same_gradients(
     assert_all_close(got, with_gradients(definition(causal), *inputs), TOLERANCE[torch.float64])
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("autocast", [False, True])
 def test_a_bfloat16_input_with_a_float32_filter(autocast: bool, generator: torch.Generator) -> None:
     u, k, bias = draw(generator, 2, 3, 63, 3, torch.float32)
@@ -95,6 +96,7 @@ def test_a_bfloat16_input_with_a_float32_filter(autocast: bool, generator: torch
         assert_close(got[2], expected[2], TOLERANCE[torch.float32])
 
 
+@pytest.mark.cpu
 def test_gradients_asked_for_inside_autocast_are_not_rounded(generator: torch.Generator) -> None:
     u, k = draw(generator, 2, 3, 50, 3)[:2]
     u, k = u.float().requires_grad_(), k.float().requires_grad_()
@@ -275,6 +277,7 @@ def test_compiles_to_one_graph(causal: bool, generator: torch.Generator) -> None
     assert_all_close(with_gradients(compiled, *inputs), with_gradients(op, *inputs), 1e-15)
 
 
+@pytest.mark.cpu
 def test_arguments_that_do_not_fit() -> None:
     u, k = torch.zeros(2, 4, 10), torch.zeros(4, 3)
     for message, bad in [

@@ -73,6 +73,7 @@ def test_it_is_what_an_fft_gives_at_the_filters_precision() -> None:
     assert filter_spectrum(k.bfloat16(), 21, backend="torch").values.dtype == torch.complex64
 
 
+@pytest.mark.cpu
 def test_an_impossible_one_is_refused(generator: torch.Generator) -> None:
     u, k, skip = draw(generator, 2, 3, 8, 8)
     kept = filter_spectrum(k, 8)
@@ -141,6 +142,7 @@ def test_no_gradient_is_lost(backend: Backend, generator: torch.Generator) -> No
         assert not kept.values.requires_grad
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("backend", ["auto", *(b for b in backends() if b != "naive")])
 @pytest.mark.parametrize("causal", [True, False])
 def test_of_no_channels(causal: bool, backend: Backend) -> None:
@@ -153,6 +155,7 @@ def test_of_no_channels(causal: bool, backend: Backend) -> None:
         assert gated_conv(torch.zeros(B, 0, 8), kept, **options).shape == (B, 0, 8)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("L", [8, 500])
 @pytest.mark.parametrize("backend", [b for b in backends() if b != "naive"])
 def test_one_that_was_changed(backend: Backend, L: int, generator: torch.Generator) -> None:
