@@ -116,3 +116,12 @@ def test_whole_models_are_measured_in_processes_and_go_on(
 def test_options_of_other_suites_are_refused(words: str, message: str, capfd: Output) -> None:
     assert main(["bench", *words.split()]) != 0
     assert message in capfd.readouterr().err
+
+
+def test_a_folder_of_another_kind_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train.yaml").write_text("steps: 3\n")
+    assert main(["bench", "quick", "--fresh", "true", "--out", str(tmp_path)]) == 1
+    assert "is the folder of a run of `hyena train`, which this" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["train.yaml"]

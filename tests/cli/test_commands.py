@@ -214,7 +214,8 @@ def test_an_absent_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "message"),
     [
         ("generate {run} --prompt x --max_new_tokens 99", "do not fit max_length 32"),
-        ("generate {run} --tokenizer gpt2", "gpt2 has 50257 ids, but the model in"),
+        ("generate {run} --tokenizer gpt2", "is saved with it; leave --tokenizer out"),
+        ("generate {bare} --tokenizer gpt2", "gpt2 has 50257 ids, but the model in"),
         ("generate {run} --tokenizer absent", "tokenizer 'absent' was asked for"),
         ("generate {run} --temperature -1", "temperature: expected at least 0, got -1"),
         ("generate {run} --prompt x --prompts {latin}", "both given; give one of them"),
@@ -232,8 +233,11 @@ def test_an_absent_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         ("evaluate {run} --data {empty}", "there is no text in the source"),
         ("evaluate {run} --data {latin}", "is not UTF-8 text"),
         ("evaluate {run} --data {data} --stride 99", "stride: expected 1 to length"),
-        ("evaluate {run} --data {data} --length 64", 'length_policy "extrapolate" or "interpol'),
-        ("plot {run} --length 64", "64"),
+        (
+            "evaluate {run} --data {data} --length 64",
+            "length is 64, but the model's max_length is 32; lower --length, or give --length_pol",
+        ),
+        ("plot {run} --length 64", "length is 64, but the model's max_length is 32; lower --len"),
         (
             "train --data {data} --out {run} --length 9",
             "already holds a run; continue it with --resume true",

@@ -263,7 +263,7 @@ def run_without_clearing(folder: Path, capsys: Output, *words: str) -> str:
         ("--stop-tokens 999", "stop_tokens: token id 999 is outside the vocabulary of 257"),
         ("--logprobs 999 --output jsonl", "alternatives: expected 0 to 257, the size of the vocab"),
         ("We the", 'unexpected argument "We the"; did you mean --prompt "We the"?'),
-        ("--stop-tokens x", 'stop_tokens: expected int, got "x"'),
+        ("--stop-tokens x", 'stop_tokens: expected a whole number, got "x"'),
     ],
 )
 def test_a_mistake_is_one_line(words: str, message: str, folder: Path, capsys: Output) -> None:
@@ -317,7 +317,7 @@ def test_a_prompt_in_a_file_is_taken_whole(
         (b"", "prompt.txt is empty; write the prompt into it"),
         (b"\xef\xbb\xbf", "prompt.txt is empty; write the prompt into it"),
         (b"ab\xff", "prompt.txt is not UTF-8 text: byte 0xff at offset 2"),
-        (b"a" * 60, "a prompt of 61 tokens and 1 new ones do not fit max_length 48"),
+        (b"a" * 60, "a prompt of 61 tokens and 1 new do not fit max_length 48"),
         ("folder", "prompt.txt: Is a directory"),
         (None, "prompt.txt: No such file or directory"),
     ],

@@ -167,8 +167,8 @@ def test_help_shows_the_fields_and_their_docstrings(capsys: pytest.CaptureFixtur
     assert parse("run", "do it", RunConfig, "data", ["--help"]) is None
     text = capsys.readouterr().out
     assert text.startswith("usage: hyena run DATA [options]\n\nDo it.\n")
-    assert "Number of blocks. (int, default: 2)" in text
-    assert "Width of its network. (int, default: 64)" in text
+    assert "Number of blocks. (a whole number, default: 2)" in text
+    assert "Width of its network. (a whole number, default: 64)" in text
 
 
 def test_the_usage_says_what_has_to_be_given(capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,20 +203,20 @@ def test_the_usage_says_what_has_to_be_given(capsys: pytest.CaptureFixture[str])
         ),
         ("d extra", 'unexpected argument "extra"; did you mean --text "extra"?'),
         ("d a few --steps 3", 'unexpected argument "a few"; did you mean --text "a few"?'),
-        ("d --steps+=3", 'steps: expected int, got "[3]"'),
+        ("d --steps+=3", 'steps: expected a whole number, got "[3]"'),
         (f"d --model {'x' * 5000}", f'model: expected options, {{name: value}}, got "{"x" * 80}"'),
         ("d --model+=3", 'model: expected options, {name: value}, got "[3]"'),
-        ("d --ids x", 'ids: expected int, got "x"'),
-        ("d --ids=", 'ids: expected int, got ""'),
-        ("d --ids 1,b --ids 2", 'ids: expected int, got "b"'),
-        ("d --ids [[1]]", 'ids: expected int, got "[1]"'),
-        ("d --steps many", 'steps: expected int, got "many"'),
-        ("d --steps=", 'steps: expected int, got ""'),
+        ("d --ids x", 'ids: expected a whole number, got "x"'),
+        ("d --ids=", 'ids: expected a whole number, got ""'),
+        ("d --ids 1,b --ids 2", 'ids: expected a whole number, got "b"'),
+        ("d --ids [[1]]", 'ids: expected a whole number, got "[1]"'),
+        ("d --steps many", 'steps: expected a whole number, got "many"'),
+        ("d --steps=", 'steps: expected a whole number, got ""'),
         ("d --model.policy x", "model.policy: expected one of 'error', 'extrapolate', got \"x\""),
-        ("d --model.filter.window 3", 'model.filter.window: expected bool, got "3"'),
-        ("d --steps", "steps: expected a value after it"),
-        ("d --text", "text: expected a value after it"),
-        ("d --text --steps=3", "text: expected a value after it"),
+        ("d --model.filter.window 3", 'model.filter.window: expected true or false, got "3"'),
+        ("d --steps", "steps: expected a whole number after it"),
+        ("d --text", "text: expected text after it"),
+        ("d --text --steps=3", "text: expected text after it"),
         ("d --config no/such.yaml", "config: no/such.yaml: No such file or directory"),
         ("d --steps 3 --steps=4", "steps was given twice; leave one of them out"),
         ("d --data e", "data was given twice; leave one of them out"),
@@ -241,14 +241,14 @@ def test_a_wrong_command_line_is_one_line(words: str, message: str) -> None:
             b"model: {filter: {wdth: 3}}",
             'unknown option "model.filter.wdth"; did you mean "model.filter.width"?',
         ),
-        (b"model: {filter: {width: a}}", 'model.filter.width: expected int, got "a"'),
-        (b"parts: [{name: 12}]", 'parts: name: expected str, got "12"; write it in quotes'),
-        (b"parts: [{name: yes}]", 'parts: name: expected str, got "True"; write it in quotes'),
+        (b"model: {filter: {width: a}}", 'model.filter.width: expected a whole number, got "a"'),
+        (b"parts: [{name: 12}]", 'parts: name: expected text, got "12"; write it in quotes'),
+        (b"parts: [{name: yes}]", 'parts: name: expected text, got "True"; write it in quotes'),
         (b"parts: [{name: a, wight: 2}]", 'parts: unknown option "wight"; did you mean "weight"?'),
         (b"parts: [a]", 'parts: expected options, {name: value}, got "a"'),
         (b"parts: [3]", 'parts: expected options, {name: value}, got "3"'),
         (b"parts: [{weight: 2}]", "parts: required and not given: name"),
-        (b"parts: [{name: a, weight: b}]", 'parts: weight: expected float, got "b"'),
+        (b"parts: [{name: a, weight: b}]", 'parts: weight: expected a number, got "b"'),
         (b"steps: [", "config: wrong.yaml is not YAML: while parsing a flow node"),
         (b"steps: {a: 1 b: 2}", "config: wrong.yaml is not YAML: while parsing a flow mapping"),
         (

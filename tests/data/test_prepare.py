@@ -109,7 +109,7 @@ def test_the_same_settings_give_the_same_bytes(folder):
 def test_other_settings_or_another_source_are_an_error_unless_overwritten(folder):
     first = prepare(config(folder))
     before = contents(first.directory)
-    with pytest.raises(ValueError, match=r"seed is 0 there and 1 now.*overwrite=true"):
+    with pytest.raises(ValueError, match=r"seed is 0 there and 1 now.*--overwrite true"):
         prepare(config(folder, seed=1))
     (folder / "0.txt").write_text("changed")
     with pytest.raises(ValueError, match="the source has changed or is another one"):

@@ -1,5 +1,8 @@
 """A list of digests finds every change, and lists what is read."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +47,70 @@ def test_an_older_list_does_not_outlive_its_files(tmp_path: Path) -> None:
     digests.write_files(tmp_path, {"a": lambda path: path.write_text("one")})
     digests.write_files(tmp_path, {"a": lambda path: path.write_text("two")})
     digests.check(tmp_path, advice="do")
+
+
+def _complaint(folder: Path) -> str:
+    try:
+        digests.check(folder, ("a", "b"), advice="restore it")
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from hyena.files import digests
+moments = 0
+def watched(function):
+    def call(*arguments):
+        global moments
+        moments += 1
+        if moments == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments)
+    return call
+os.fsync, os.replace = watched(os.fsync), watched(os.replace)
+write = {name: lambda path: path.write_text("new") for name in ("a", "b")}
+digests.write_files(Path(sys.argv[1]), write)
+"""
+
+
+@pytest.mark.parametrize("before", ["nothing", "older files"])
+def test_a_write_that_is_killed_leaves_old_files_new_ones_or_a_way_to_them(
+    tmp_path: Path, before: str
+) -> None:
+    seen = []
+    for moment in range(1, 8):  # three files are forced to the disk and renamed, then the folder
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        if before != "nothing":
+            names = ("a", "b")
+            digests.write_files(folder, {n: lambda path: path.write_text("old") for n in names})
+        command = [sys.executable, "-c", _KILLED, str(folder), str(moment)]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+        advice = digests.cut_off(folder)
+        told = _complaint(folder)
+        if told:
+            assert told.endswith("that end in .tmp to their names without it")
+        if advice:
+            for file in folder.glob("*.tmp"):
+                file.rename(file.with_suffix(""))
+            assert _complaint(folder) == ""
+        texts = {f.name: f.read_text() for f in folder.iterdir() if f.name in ("a", "b")}
+        assert len(set(texts.values())) <= 1
+        seen.append((bool(advice), bool(told), *texts.values()))
+    old = () if before == "nothing" else ("old", "old")
+    lost = before != "nothing"
+    assert seen == [
+        (False, False, *old),
+        (False, False, *old),
+        (True, False, "new", "new"),
+        (True, False, "new", "new"),
+        (True, lost, "new", "new"),
+        (True, lost, "new", "new"),
+        (False, False, "new", "new"),
+    ]
+    unfinished = tmp_path / "6"
+    (unfinished / "SHA256SUMS.tmp").write_text("0" * 64 + "  a\n")
+    assert digests.cut_off(unfinished) == ""

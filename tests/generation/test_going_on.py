@@ -184,3 +184,50 @@ def test_a_state_for_each_prompt() -> None:
     (first,) = generate(model, [[1]], max_new_tokens=2, **GREEDY)
     with pytest.raises(ValueError, match="state: expected one for each prompt, 2 in all, got 1"):
         generate(model, [[1], [2]], state=first.state)
+
+
+@pytest.mark.parametrize("mixers", ["hyena", "hyena,attention,rwkv"])
+def test_a_further_prompt_is_read_in_one_pass(mixers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(mixers)
+    prefilled, stepped = [], []
+    prefill, step = model.prefill, model.step
+
+    def reading(ids: Any, **options: Any) -> Any:
+        prefilled.append(tuple(ids.shape))
+        return prefill(ids, **options)
+
+    def stepping(ids: Any, state: ModelState) -> Any:
+        stepped.append(len(ids))
+        return step(ids, state)
+
+    (first,) = generate(model, [[256, 1]], max_new_tokens=5, **GREEDY)
+    monkeypatch.setattr(model, "prefill", reading)
+    monkeypatch.setattr(model, "step", stepping)
+    for return_state, steps in ((False, 3), (True, 4)):
+        prefilled.clear(), stepped.clear()
+        options = {"temperature": 0, "return_state": return_state}
+        replies = [[7] * 20, [8] * 20]
+        found = generate(
+            model, replies, max_new_tokens=4, state=[first.state, first.state], **options
+        )
+        assert prefilled == [(2, 20)]
+        assert len(stepped) == steps
+        for reply, result in zip(replies, found, strict=True):
+            read = [256, 1, *first.tokens, *reply]
+            assert result.tokens == greedy_by_full_forward(model, read, 4)
+            if return_state:
+                check_stands_after(model, result.state, read + result.tokens)
+
+
+@torch.no_grad()
+def test_a_state_that_was_planned_for_goes_on_in_its_plan() -> None:
+    model, ids = build("hyena,attention"), torch.randint(257, (1, 9))
+    whole = greedy_by_full_forward(model, [*ids[0].tolist(), 7, 8], 5)
+    for return_state in (False, True):
+        state = SequenceState(model.prefill(ids, future=8)[1])
+        options = {"temperature": 0, "state": state, "return_state": return_state}
+        assert generate(model, [[7, 8]], max_new_tokens=5, **options)[0].tokens == whole
+        with pytest.raises(ValueError, match="planned for future=6, and all of that has come;"):
+            generate(model, [[7, 8]], max_new_tokens=9, **options)
+        with pytest.raises(ValueError, match="keeps no inputs, and of its plan 8 tokens are left"):
+            generate(model, [[7] * 9], max_new_tokens=1, **options)

@@ -103,7 +103,7 @@ def test_arguments_that_do_not_fit(name: str) -> None:
     mask[1, 5] = False
     with pytest.raises(ValueError, match=rf"^{cls}\.prefill: expected padding on the left only, "):
         mixer.prefill(u, mask=mask)
-    for future in (-1, 1.5, "3"):
+    for future in (-1, 1.5, "3", True):
         with pytest.raises(ValueError, match=rf"^{cls}\.prefill: expected future ≥ 0 tokens"):
             mixer.prefill(u, future=future)
     _, state = mixer.prefill(u)
@@ -229,3 +229,19 @@ def test_sizes_may_be_of_numpy(name: str) -> None:
     expected = kind(64, **more)
     assert repr(found) == repr(expected)
     assert found.flops(np.int64(9)) == expected.flops(9)
+
+
+@pytest.mark.parametrize("kind", [np.int8, torch.tensor])
+@each_mixer
+@torch.no_grad()
+def test_numbers_of_tokens_may_be_of_any_kind(name: str, kind: Any) -> None:
+    mixer, u = build(name), torch.ones(2, 6, D, dtype=torch.float64)
+    _, state = mixer.prefill(u, future=kind(3))
+    _, expected = mixer.prefill(u, future=3)
+    for _ in range(3):
+        y, state = mixer.step(u[:, 0], state)
+        wanted, expected = mixer.step(u[:, 0], expected)
+        assert torch.equal(y, wanted)
+    size = mixer.state_size(kind(100), kind(100))
+    assert (size, type(size)) == (mixer.state_size(100, 100), int)
+    assert mixer.flops(kind(100), kind(2)) == mixer.flops(100, 2)

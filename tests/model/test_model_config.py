@@ -125,18 +125,40 @@ def test_a_bad_value_is_one_clear_line(values: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"filter": FilterConfig(emb_dim=4)}, "expected an odd emb_dim ≥ 3"),
-        ({"filter": FilterConfig(depth=1)}, "expected depth ≥ 2 linear layers, got 1"),
+        (
+            {"filter": FilterConfig(emb_dim=4)},
+            "^model.filter.kind=hyena: expected an odd model.filter.emb_dim ≥ 3",
+        ),
+        (
+            {"filter": FilterConfig(depth=1)},
+            "hyena: expected model.filter.depth ≥ 2 linear layers, got 1",
+        ),
         ({"filter": FilterConfig(width=0)}, "filter.width: expected at least 1, got 0"),
-        ({"filter": FilterConfig(fast_decay=2.0)}, "expected 0 < fast_decay ≤ slow_decay"),
+        (
+            {"filter": FilterConfig(fast_decay=2.0)},
+            "expected 0 < model.filter.fast_decay ≤ model.filter.slow_decay",
+        ),
         (
             {"mixers": "attention", "width": 100},
             "expected an even head_dim that divides width, got width=100, head_dim=64",
         ),
+        (
+            {"mixers": "s4d", "ssm": SSMConfig(state=3)},
+            "^model.mixers=s4d: expected an even model.ssm.state ≥ 2",
+        ),
+        (
+            {"filter": FilterConfig(kind="s4d", state=3)},
+            "^model.filter.kind=s4d: expected an even model.filter.state ≥ 2",
+        ),
+        (
+            {"filter": FilterConfig(kind="fourier"), "max_length": 32},
+            "^model.filter.kind=fourier: model.max_length 32 has 17 .*lower model.filter.modes",
+        ),
+        ({"mixers": "gss", "width": 15}, "^model.mixers=gss: expected a width that 4 divides"),
         ({"mixers": "attention", "head_dim": 3}, "got width=192, head_dim=3"),
     ],
 )
-def test_what_a_layer_refuses_is_refused_with_its_words(
+def test_what_a_layer_refuses_is_refused_by_the_names_of_the_options(
     values: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

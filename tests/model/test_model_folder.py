@@ -133,6 +133,12 @@ def test_a_missing_file(folder: Path, name: str, message: str) -> None:
     fails(folder, message, FileNotFoundError)
 
 
+def test_a_write_that_was_cut_off(folder: Path) -> None:
+    for name in ("config.json", "SHA256SUMS"):
+        (folder / name).rename(folder / f"{name}.tmp")
+    fails(folder, "has no config.json (a write was cut off … that end in .tmp", FileNotFoundError)
+
+
 def test_a_file_instead_of_a_folder(folder: Path) -> None:
     fails(folder / "model.safetensors", "is a file … give the folder", FileNotFoundError)
 

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from hyena.arguments import check_whole
-from hyena.ops.arguments import check_numbers, check_sizes, placement
+from hyena.filters import (
+    DiagonalSSM,
+    ExplicitTaps,
+    FourierTaps,
+    HyenaFilter,
+    LongFilter,
+    TransferFunctionTaps,
+)
+from hyena.ops import Segments, filter_spectrum, naive
+from hyena.ops.arguments import check_numbers, check_size, check_sizes, placement
 
 
 @pytest.mark.parametrize("kind", [int, np.int8, np.uint8, np.int64, torch.tensor])
@@ -17,9 +26,9 @@ def test_whole_numbers_are_ints(kind: Any) -> None:
     sizes = check_sizes("layer", width=kind(100), depth=kind(3))
     assert sizes == (100, 3)
     assert [*map(type, sizes)] == [int, int]
-    whole = check_whole("step", kind(100))
-    assert (whole, type(whole)) == (100, int)
-    assert 3 * whole == 300  # rather than what is left of it in 8 bits
+    for whole in (check_whole("step", kind(100)), check_size("step", "length", kind(100))):
+        assert (whole, type(whole)) == (100, int)
+        assert 3 * whole == 300  # rather than what is left of it in 8 bits
 
 
 @pytest.mark.parametrize(
@@ -41,6 +50,30 @@ def test_what_is_no_size_is_one_line(value: Any, shown: str) -> None:
         check_whole("layer: width", value)
     with pytest.raises(ValueError, match=message):
         check_sizes("layer", width=value)
+    message = (
+        r"^layer: expected (an integer as width, got \w+|width from 0 to 2\^48, got .* digits)$"
+    )
+    with pytest.raises((TypeError, ValueError), match=message):
+        check_size("layer", "width", value)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint64, torch.tensor])
+def test_lengths_of_ops_and_filters_may_be_of_any_kind(kind: Any) -> None:
+    filters = [
+        HyenaFilter(3, 5),
+        HyenaFilter(3, 5, bidirectional=True),
+        *(LongFilter(make, 3, 5) for make in (ExplicitTaps(3, 4), FourierTaps(3, 2, 5))),
+        *(LongFilter(make, 3, 5) for make in (DiagonalSSM(3), TransferFunctionTaps(3, 4))),
+    ]
+    with torch.no_grad():
+        for filter in filters:
+            assert torch.equal(filter(kind(5)), filter(5))
+    k = torch.ones(3, 5)
+    assert torch.equal(filter_spectrum(k, kind(5)).values, filter_spectrum(k, 5).values)
+    segments = Segments.from_cu_seqlens(torch.tensor([0, 2, 6]), kind(2), kind(3))
+    assert segments.spans == ((0, 0, 2), (0, 2, 3), (1, 0, 3))
+    assert naive.lags(kind(3), causal=False) == range(-1, 2)
+    assert torch.equal(naive.shift(k[None], kind(2)), naive.shift(k[None], 2))
 
 
 @pytest.mark.parametrize("value", [2, 2**64, np.float32(0.5), np.int8(3), Fraction(1, 2), True])

@@ -13,6 +13,7 @@ from tiny_runs import MakeConfig
 from hyena.data import PrepareConfig, prepare, read_manifest
 from hyena.files.folder import locked
 from hyena.files.records import from_plain, to_plain
+from hyena.model import FilterConfig
 from hyena.training import (
     CheckpointConfig,
     EvaluationConfig,
@@ -62,8 +63,15 @@ from hyena.training import (
         ({"precision": "16"}, "precision: expected one of 32, 64, bf16-mixed, got '16'"),
         ({"accelerator": "tpu"}, "accelerator: expected one of auto, cpu, cuda, mps, got 'tpu'"),
         ({"model": {"vocab_size": 200}}, "vocab_size=200; set the model's vocab_size to 257"),
+        (
+            {"model": {"filter": FilterConfig(emb_dim=4)}},
+            "model.filter.kind=hyena: expected an odd model.filter.emb_dim ≥ 3",
+        ),
         ({"length": 17}, "length is 17, but model.max_length is 16; lower length, raise"),
-        ({"model": {"max_length": 10_000}}, "windows of length 10000 need 10001 tokens"),
+        (
+            {"model": {"max_length": 10_000}},
+            "tokens to train on, too few for windows of 10,000; low",
+        ),
         ({"seed": 2**64}, r"seed: expected at least 0 and below 2\^64, got 18446744073709551616"),
         ({"num_nodes": 2}, "num_nodes is 2, but nothing has started the processes on the other"),
         (
@@ -211,7 +219,7 @@ def without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "tensorboard",
             {"tensorboard": True},
-            "tensorboard=true was asked for, but T",
+            "tensorboard was asked for, but T",
         ),
     ],
 )

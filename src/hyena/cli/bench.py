@@ -19,6 +19,7 @@ from hyena.bench.report import goal_rows
 from hyena.cli.bar import bar
 from hyena.cli.values import check_at_least
 from hyena.files.atomic import write_text
+from hyena.files.folder import TABLE, refuse_other
 from hyena.files.markdown import table
 from hyena.machine import convolution, hardware, setting
 from hyena.ops.backend import resolve_backend
@@ -142,6 +143,7 @@ def run(config: Config) -> int:
     suite = _suite(config, threads)
     where |= suite.setting
     out = config.out or RESULTS / f"{suite.what}_{machine}_{datetime.date.today():%Y-%m-%d}"
+    refuse_other(out, TABLE)  # whose file of results has the same name
     if config.fresh:
         folder.clear(out)
     folder.open_folder(out, where)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hyena.arguments import plural
 from hyena.cli.held_out import Split, held_out, measure
-from hyena.cli.saved_model import load_model
+from hyena.cli.saved_model import check_length, load_model
 from hyena.filters import LengthPolicy
 from hyena.training.device import Accelerator
 
@@ -42,6 +42,7 @@ def run(config: Config) -> None:
         config.model, config.tokenizer, config.accelerator, config.length_policy
     )
     length = model.config.max_length if config.length is None else config.length
+    check_length(model, length, "lower --length, or give --length_policy extrapolate")
     stride = max(1, length // 2) if config.stride is None else config.stride
     text = held_out(config.data, config.split, model, tokenizer)
     result = measure(model, text, length=length, stride=stride, batch=config.batch)

@@ -203,8 +203,19 @@ class _Given:
             if not equals:
                 text = next(left, "--")
                 if text[:2] == "--" and " " not in text:
-                    raise UsageError(f"{name}: expected a value after it")
+                    raise UsageError(f"{name}: expected {self._wanted(name)} after it")
             yield name, text
+
+    def _wanted(self, name: str) -> str:
+        """What a value of the option is, in words."""
+        if name == "config":
+            return "a file"
+        plain = name.removesuffix("+")
+        if plain not in self.names or plain.partition(".")[0] in self.free_fields:
+            return "a value"
+        kinds = [kind for kind in arms(hint_of(self.config_type, plain)) if kind is not NoneType]
+        alone = [kind for kind in kinds if get_origin(kind) is not list] or kinds
+        return " or ".join(map(expected, alone))
 
     def _known(self, name: str) -> str:
         """The option's name as it is written in the dataclass: --top-k as top_k."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hyena
+from hyena.cli.saved_model import check_length
 from hyena.cli.values import check_at_least
 from hyena.filters import Filter
 from hyena.model.saved import find_model
@@ -34,9 +35,10 @@ class Config:
 def run(config: Config) -> None:
     """Draws what the folder holds and prints the files written."""
     out = config.run if config.out is None else config.out
+    model = hyena.load(find_model(config.run))
+    check_length(model, config.length, "lower --length")
     if (config.run / METRICS).is_file():
         print(draw_loss(read_metrics(config.run / METRICS), out / "loss.png"))
-    model = hyena.load(find_model(config.run))
     if any(isinstance(module, Filter) for module in model.modules()):
         print(draw_filters(model, out / "filters.png", length=config.length))
     else:

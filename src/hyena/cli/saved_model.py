@@ -35,17 +35,24 @@ def load_model(
         raise FileNotFoundError(
             f"no tokenizer is saved with the model in {folder}; give one with --tokenizer"
         )
-    if found.vocab_size > model.config.vocab_size:
-        raise ValueError(
-            f"tokenizer {found.name} has {found.vocab_size} ids, but the model in {folder} has "
-            f"vocab_size {model.config.vocab_size}; give the model's own with --tokenizer"
-        )
     if own is not None and own.fingerprint != found.fingerprint:
         raise ValueError(
             f"tokenizer {found.name} was asked for, but the model in {folder} was trained with "
             f"tokenizer {own.name}, which is saved with it; leave --tokenizer out"
         )
+    if found.vocab_size > model.config.vocab_size:
+        raise ValueError(
+            f"tokenizer {found.name} has {found.vocab_size} ids, but the model in {folder} has "
+            f"vocab_size {model.config.vocab_size}; give the one it was trained with to --tokenizer"
+        )
     return model, found
+
+
+def check_length(model: LanguageModel, length: int | None, advice: str) -> None:
+    """ValueError, which ends with the advice, if the model takes no input of that length."""
+    limit, policy = model.config.max_length, model.config.length_policy
+    if length is not None and length > limit and policy == "error":
+        raise ValueError(f"length is {length}, but the model's max_length is {limit}; {advice}")
 
 
 def own_tokenizer(folder: Path) -> Tokenizer | None:

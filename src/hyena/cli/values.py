@@ -143,7 +143,17 @@ def expected(kind: Any) -> str:
     if origin in (list, tuple):
         of_options = is_dataclass(inside[0]) or get_origin(inside[0]) is dict
         return "a list of options, [{name: value}]" if of_options else "a list in brackets"
-    return {NoneType: "null", Path: "a path"}.get(kind, getattr(kind, "__name__", ""))
+    return _IN_WORDS.get(kind, getattr(kind, "__name__", ""))
+
+
+_IN_WORDS = {
+    NoneType: "null",
+    Path: "a path",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+}
 
 
 def check_at_least(least: int, **values: int | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena.arguments import shown
 from hyena.files import digests
 from hyena.files.atomic import recover, staged, writing
 from hyena.files.folder import what_is
@@ -89,11 +90,13 @@ class PrepareConfig:
                 raise ValueError(f"{name} is empty; give a path")
         check_fractions(self.validation, self.test)
         if self.seed < 0:
-            raise ValueError(f"seed: expected 0 or more, got {self.seed}")
+            raise ValueError(f"seed: expected 0 or more, got {shown(self.seed)}")
         if self.max_documents is not None and self.max_documents < 1:
-            raise ValueError(f"max_documents: expected 1 or more, got {self.max_documents}")
+            raise ValueError(f"max_documents: expected 1 or more, got {shown(self.max_documents)}")
         if self.split_by not in ("documents", "source"):
-            raise ValueError(f"split_by: expected 'documents' or 'source', got {self.split_by!r}")
+            raise ValueError(
+                f"split_by: expected 'documents' or 'source', got {shown(self.split_by)}"
+            )
         is_dataset = isinstance(self.source, str) and self.source.startswith(DATASET_PREFIX)
         if self.split_by == "source" and not is_dataset:
             raise ValueError(
@@ -215,6 +218,10 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepa
     return Prepared(out, manifest, fresh=True, notes=(*without.notes(), *source.notes))
 
 
+def _shown(value: object) -> str:
+    return "none" if value is None else f"{value!r:.40}"
+
+
 def _existing(
     out: Path, settings: dict[str, Any], description: dict[str, Any], *, overwrite: bool
 ) -> Manifest | None:
@@ -227,7 +234,7 @@ def _existing(
         )
     manifest = read_manifest(out)
     differs = {
-        name: f"{name} is {manifest.settings.get(name)!r:.40} there and {value!r:.40} now"
+        name: f"{name} is {_shown(manifest.settings.get(name))} there and {_shown(value)} now"
         for name, value in settings.items()
         if manifest.settings.get(name) != value
     }
@@ -240,7 +247,7 @@ def _existing(
     if not overwrite:
         raise ValueError(
             f"{out} was made in another way ({'; '.join(differs.values())}); choose another "
-            f"folder, or overwrite it with overwrite=true"
+            "folder, or overwrite it with --overwrite true (overwrite=True)"
         )
     ours = {MANIFEST_FILE, DESCRIPTION_FILE, "tokenizer.json", digests.FILE}
     ours.update(name for record in manifest.splits.values() for name in record.sha256)

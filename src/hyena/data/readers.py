@@ -195,7 +195,7 @@ def _table(table: Iterator[tuple[str, list[str]]], shown: str, field: str) -> It
     if field not in columns:
         raise ValueError(
             f"{shown} has no column {field!r}; it has {', '.join(map(repr, columns)):.200}: "
-            "name the one that holds the text as field"
+            "name the one that holds the text with --field (field=)"
         )
     for where, cells in table:
         if len(cells) > len(columns):  # such as text after a bare comma

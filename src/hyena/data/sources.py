@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hyena.arguments import plural
+from hyena.arguments import plural, shown
 from hyena.files.digests import sha256_of
 
 from .documents import Document, Piece
@@ -44,11 +44,11 @@ class TextFields:
         for name in ("field", "separator", "document_start", "dataset_config"):
             value = getattr(self, name)
             if not (isinstance(value, str) or (value is None and name != "field")):
-                raise ValueError(f"{name}: expected a text, got {value!r:.60}")
+                raise ValueError(f"{name}: expected a text, got {shown(value)}")
         if self.separator == "":
             raise ValueError("separator is the empty string; leave it out to cut nothing")
         if self.kind is not None and not (isinstance(self.kind, str) and self.kind in SUFFIXES):
-            raise ValueError(f"kind: expected one of {', '.join(SUFFIXES)}, got {self.kind!r:.60}")
+            raise ValueError(f"kind: expected one of {', '.join(SUFFIXES)}, got {shown(self.kind)}")
         try:
             re.compile(self.document_start or "")
         except re.error as error:

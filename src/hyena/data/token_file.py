@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena.arguments import plural
+from hyena.arguments import plural, shown
 from hyena.files import digests, records
 
 from .documents import TokenDocument
@@ -196,7 +196,7 @@ def open_tokens(directory: str | Path, split: str, *, verify: bool = True) -> To
     manifest = read_manifest(folder)
     if split not in manifest.splits:
         raise ValueError(
-            f"split {split!r} was asked for, but {folder} has {', '.join(manifest.splits)}"
+            f"split {shown(split)} was asked for, but {folder} has {', '.join(manifest.splits)}"
         )
     starts, sizes = np.ascontiguousarray(_check_split(folder, manifest, split, verify=verify).T)
     tokens = np.memmap(tokens_file(folder, split), dtype=_dtype(manifest), mode="r")

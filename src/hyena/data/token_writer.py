@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena.arguments import plural
+from hyena.arguments import plural, shown
 from hyena.files.digests import sha256_of
 
 from .documents import SPLITS, TokenPiece
@@ -109,7 +109,7 @@ def check_fractions(validation: float, test: float) -> None:
     for name, fraction in (("validation", validation), ("test", test)):
         if not 0 <= fraction < 1:
             raise ValueError(
-                f"{name} is a fraction of the documents, 0 <= {name} < 1; got {fraction}"
+                f"{name} is a fraction of the documents, 0 <= {name} < 1; got {shown(fraction)}"
             )
     if validation + test >= 1:
         raise ValueError(

@@ -213,7 +213,7 @@ def check_settings(
     if tolerance is not None:
         check_numbers("distill", tolerance=tolerance)
     if not isinstance(form, str) or form not in get_args(Form):
-        raise ValueError(f'distill: expected form "modal" or "rational", got {form!r}')
+        raise ValueError(f'distill: expected form "modal" or "rational", got {shown(form)}')
     if state is None and (tolerance is None or not tolerance > 0):
         raise ValueError(f"distill: expected a tolerance above 0 or a state, got {tolerance}")
     if largest < 2 or largest % 2:
@@ -230,7 +230,8 @@ def check_settings(
     if policy == "error" and limit < L:
         raise ValueError(
             f"distill: {L} lags exceed max_length {limit}, where the filters end; give no longer "
-            'length, or load the model with length_policy "extrapolate"'
+            'length, or load the model with length_policy "extrapolate" (--length_policy '
+            "extrapolate)"
         )
     if state is not None:
         check_order(state, L - 1)

@@ -51,7 +51,8 @@ def write_files(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> 
     """Replaces files of a folder, which is made if need be.
 
     All are written under temporary names first, so that a reader sees the old ones or the new ones,
-    and never a part of one.
+    and never a part of one. Several are renamed one after the other: what a process leaves that is
+    killed in between, `hyena.files.digests` finds.
 
     Args:
         folder: where they are.

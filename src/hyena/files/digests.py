@@ -50,6 +50,26 @@ def complete(folder: Path, *known: Mapping[str, str]) -> None:
     (folder / FILE).write_text(_text(found))
 
 
+def cut_off(folder: Path) -> str:
+    """What to do if a write of several files was killed between its renames; else empty.
+
+    All of them were on the disk before the first got its name, so none is lost.
+    """
+    listed_then = folder / (FILE + atomic.TEMPORARY)
+    try:
+        new = _read(listed_then)
+    except (OSError, ValueError):  # killed before the renames: the old files are whole
+        return ""
+    for name, digest in new.items():
+        places = (folder / name, folder / (name + atomic.TEMPORARY))
+        if not any(file.is_file() and sha256_of(file) == digest for file in places):
+            return ""
+    return (
+        f"a write was cut off when all was there: rename the files of {folder} that end in "
+        f"{atomic.TEMPORARY} to their names without it"
+    )
+
+
 def check(folder: Path, names: Iterable[str] | None = None, *, advice: str) -> None:
     """Refuses files that are not what was written.
 
@@ -68,15 +88,18 @@ def check(folder: Path, names: Iterable[str] | None = None, *, advice: str) -> N
         if name not in known:
             if known and file.is_file():
                 raise ValueError(
-                    f"{folder / FILE} does not list {name}, so it is another folder's; {advice}"
+                    f"{folder / FILE} does not list {name}, so it is another folder's; "
+                    f"{cut_off(folder) or advice}"
                 )
             continue
         if not file.is_file():
-            raise ValueError(f"{file} is missing, though {FILE} lists it; {advice}")
-        if sha256_of(file) != known[name]:
             raise ValueError(
-                f"{file} is damaged: its SHA-256 is not that in {FILE}; {advice} (if the change "
-                f"was yours, remove {FILE})"
+                f"{file} is missing, though {FILE} lists it; {cut_off(folder) or advice}"
+            )
+        if sha256_of(file) != known[name]:
+            advice = f"{advice} (if the change was yours, remove {FILE})"
+            raise ValueError(
+                f"{file} is damaged: its SHA-256 is not that in {FILE}; {cut_off(folder) or advice}"
             )
 
 
@@ -86,8 +109,10 @@ def listed(folder: Path) -> dict[str, str]:
     Raises: ValueError, in one line, if it is damaged.
     """
     file = folder / FILE
-    if not file.is_file():
-        return {}
+    return _read(file) if file.is_file() else {}
+
+
+def _read(file: Path) -> dict[str, str]:
     found = {}
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         match = _LINE.fullmatch(line)

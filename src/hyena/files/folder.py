@@ -45,8 +45,10 @@ def what_is(folder: Path) -> str | None:
 def refuse_other(folder: Path, kind: str) -> None:
     """Refuses to use a folder of another kind as one of ``kind``.
 
-    Raises: FileExistsError that says what it is; it is left as it is.
+    Raises: FileExistsError that says what it is, such as a file; it is left as it is.
     """
+    if folder.is_file():
+        raise FileExistsError(f"{folder} is a file; give a folder to --out (out=)")
     found = what_is(folder)
     if found not in (None, kind):
         raise FileExistsError(

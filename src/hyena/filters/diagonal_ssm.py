@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hyena.arguments import shown
 from hyena.filters.exponentials import exponential_sum, step_factor, sum_of_exponentials
 from hyena.filters.flops import POWER, PRODUCT, FilterFlops
 from hyena.filters.precision import wide, without_autocast
@@ -73,7 +74,7 @@ class DiagonalSSM(nn.Module):
                 f"DiagonalSSM: expected 0 < dt_min ≤ dt_max, got dt_min={dt_min}, dt_max={dt_max}"
             )
         if not isinstance(initial, str) or initial not in ("lin", "inv"):
-            raise ValueError(f'DiagonalSSM: expected initial "lin" or "inv", got {initial!r}')
+            raise ValueError(f'DiagonalSSM: expected initial "lin" or "inv", got {shown(initial)}')
         self.channels, self.filters, self.state = channels, filters, state
         self.dt_min, self.dt_max, self.initial = dt_min, dt_max, initial
         place = placement("DiagonalSSM", device, dtype)
@@ -98,7 +99,7 @@ class DiagonalSSM(nn.Module):
 
     def of_channels(self, length: int, channels: slice) -> Tensor:
         """The impulse responses (F, d, length) of a range of the channels."""
-        check_size("DiagonalSSM", "length", length, 1)
+        length = check_size("DiagonalSSM", "length", length, 1)
         with without_autocast(self.log_step):
             exponent, weight = self._discrete(channels)
             h = sum_of_exponentials(weight.flatten(0, 1), exponent.flatten(0, 1), length)

@@ -56,7 +56,7 @@ class ExplicitTaps(nn.Module):
 
     def of_channels(self, length: int, channels: slice) -> Tensor:
         """The taps (F, d, length) of a range of the channels."""
-        check_size("ExplicitTaps", "length", length, 1)
+        length = check_size("ExplicitTaps", "length", length, 1)
         taps = self.weight[:, channels].to(wide(self.weight.dtype))
         if exporting():  # for any length, of which no program could tell which pads and which crops
             return truncate(F.pad(taps, (0, length)), length)

@@ -78,8 +78,8 @@ class Filter(nn.Module):
         """What generation of ``room`` tokens reads of the filters, kept between calls in
         evaluation; see `hyena.ops.stepping.online`."""
         resolve_backend(backend)
-        check_size("online", "room", room)
-        check_size("online", "block", block, 1)
+        room = check_size("online", "room", room)
+        block = check_size("online", "block", block, 1)
         if block > WIDEST or block & (block - 1):
             raise ValueError(
                 f"online: expected a power of two up to {WIDEST} as block, got {block}"
@@ -176,15 +176,16 @@ class Filter(nn.Module):
     def extra_repr(self) -> str:
         return f"channels={self.channels}, filters={self.filters}, max_length={self.max_length}"
 
-    def _check(self, length: int) -> None:
-        """Raises TypeError or ValueError unless there are filters of this length."""
-        check_size(type(self).__name__, "length", length, 1)
+    def _check(self, length: int) -> int:
+        """The length as an int. Raises TypeError or ValueError unless there are filters of it."""
+        length = check_size(type(self).__name__, "length", length, 1)
         if length > self.max_length and self.length_policy == "error":
             longer = " or ".join(f'"{policy}"' for policy in self._longer)
             raise ValueError(
                 f"the input is {length} long but max_length is {self.max_length}; shorten it, or "
                 f"choose length_policy {longer}"
             )
+        return length
 
     def _sources(self) -> list[Tensor] | None:
         """The tensors that the filters follow from alone, see `sources_of`; None if not alone."""

@@ -70,7 +70,7 @@ class FourierTaps(nn.Module):
 
     def of_channels(self, length: int, channels: slice) -> Tensor:
         """The taps (F, d, length) of a range of the channels."""
-        check_size("FourierTaps", "length", length, 1)
+        length = check_size("FourierTaps", "length", length, 1)
         with without_autocast(self.weight):
             weight = self.weight[:, channels].to(wide(self.weight.dtype)).contiguous()
             h = torch.fft.irfft(torch.view_as_complex(weight), n=self.max_length)

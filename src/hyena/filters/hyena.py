@@ -10,6 +10,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from hyena.arguments import shown
 from hyena.filters.encoding import Grid, KeptEncoding, encode, positions, read_table, time_of
 from hyena.filters.filter import ChannelTaps, Filter, LengthPolicy
 from hyena.filters.flops import FilterFlops
@@ -118,7 +119,7 @@ class HyenaFilter(Filter):
             )
         if not isinstance(length_policy, str) or length_policy not in get_args(LengthPolicy):
             raise ValueError(
-                f"length_policy={length_policy!r} is unknown; expected "
+                f"length_policy={shown(length_policy)} is unknown; expected "
                 + ", ".join(get_args(LengthPolicy))
             )
         place = placement("HyenaFilter", device, dtype)
@@ -163,6 +164,7 @@ class HyenaFilter(Filter):
 
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length), or (F, D, 2·length − 1)."""
+        length = self._check(length)
         grid = self._grid(length, self._scale(length))
         with without_autocast(self.skip):
             last = self._last_layer(grid)
@@ -172,6 +174,7 @@ class HyenaFilter(Filter):
             return h
 
     def by_channels(self, length: int) -> ChannelTaps:
+        length = self._check(length)
         grid = self._grid(length, self._scale(length))
         with without_autocast(self.skip):
             last = self._last_layer(grid) if is_plain(self, HyenaFilter) else None
@@ -198,7 +201,7 @@ class HyenaFilter(Filter):
                 'length_policy "interpolate" the filter changes with the length, so a sequence '
                 'cannot grow past max_length; stop there or choose length_policy "extrapolate"'
             )
-        self._scale(length)
+        self._scale(self._check(length))
 
     def flops(self, length: int) -> FilterFlops:
         """Operations of the filters for inputs of this length, the skip's with them."""
@@ -264,7 +267,6 @@ class HyenaFilter(Filter):
     # Lengths and caches.
 
     def _scale(self, length: int) -> float:
-        self._check(length)
         if length <= self.max_length:
             return 1.0
         if self.length_policy == "extrapolate":

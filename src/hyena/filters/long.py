@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from hyena.arguments import shown
 from hyena.filters.exponentials import decayed, response
 from hyena.filters.filter import ChannelTaps, Filter
 from hyena.filters.flops import FilterFlops
@@ -77,7 +78,7 @@ class LongFilter(Filter):
         super().__init__(channels, max_length, filters, length_policy)
         if not isinstance(length_policy, str) or length_policy not in ("error", "extrapolate"):
             raise ValueError(
-                f"LongFilter: length_policy={length_policy!r}, but filters of this kind know "
+                f"LongFilter: length_policy={shown(length_policy)}, but filters of this kind know "
                 '"error" and "extrapolate" only'
             )
         self.taps = taps
@@ -86,7 +87,7 @@ class LongFilter(Filter):
 
     def forward(self, length: int) -> Tensor:
         """The filters for inputs of ``length``: (F, D, length)."""
-        self._check(length)
+        length = self._check(length)
         with without_autocast(self.skip):
             return self.taps(length)
 
@@ -95,7 +96,7 @@ class LongFilter(Filter):
         plain = is_plain(self, LongFilter) and not is_hooked(made_by)
         if not plain or not isinstance(made_by, RangedTaps):
             return super().by_channels(length)
-        self._check(length)
+        length = self._check(length)
 
         def taps(channels: slice) -> Tensor:
             with without_autocast(self.skip):

@@ -86,7 +86,7 @@ class TransferFunctionTaps(nn.Module):
 
     def of_channels(self, length: int, channels: slice) -> Tensor:
         """The taps (F, d, length) of a range of the channels."""
-        check_size("TransferFunctionTaps", "length", length, 1)
+        length = check_size("TransferFunctionTaps", "length", length, 1)
         with without_autocast(self.reflection):
             exact = torch.promote_types(self.reflection.dtype, widest(self.reflection.device))
             a = _denominator(self.reflection[:, channels].to(exact)).flatten(0, 1)

@@ -76,7 +76,7 @@ def begin(model: Model, rows: Sequence[Continuation], return_state: bool) -> lis
     for places in batches(model.config, [row.prompt for row in fresh]):
         own = [fresh[i] for i in places]
         ids, mask = pad_left([row.prompt for row in own], device)
-        future = own[0].ending.max_new_tokens - (not return_state)
+        future = _future(own[0], return_state)
         logits, state = model.prefill(
             ids, mask=mask, future=future, keep_inputs=return_state, last_only=True
         )
@@ -87,7 +87,7 @@ def begin(model: Model, rows: Sequence[Continuation], return_state: bool) -> lis
             together[row.start.model.length, len(row.prompt)].append((row, row.start))
     for group in together.values():
         for part, state in _joined([start.model.to(device) for _, start in group]):
-            begun.append(_continued(model, [group[i] for i in part], state))
+            begun.append(_continued(model, [group[i] for i in part], state, return_state))
     return begun
 
 
@@ -100,13 +100,24 @@ def _joined(states: Sequence[ModelState]) -> list[tuple[Sequence[int], ModelStat
 
 
 def _continued(
-    model: Model, rows: Sequence[tuple[Continuation, SequenceState]], state: ModelState
+    model: Model,
+    rows: Sequence[tuple[Continuation, SequenceState]],
+    state: ModelState,
+    return_state: bool,
 ) -> Batch:
     """Rows with prompts of one length after the state of all of them, which is advanced."""
-    device = device_of(model)
-    for tokens in zip(*(row.prompt for row, _ in rows), strict=True):
-        logits, state = model.step(torch.tensor(tokens, device=device), state)
-    if not rows[0][0].prompt:
+    device, own = device_of(model), [row for row, _ in rows]
+    if not own[0].prompt:
         known = [start.logits for _, start in rows if start.logits is not None]
-        logits = torch.stack([x.to(device) for x in known])
-    return Batch(model, [row for row, _ in rows], state, logits)
+        return Batch(model, own, state, torch.stack([x.to(device) for x in known]))
+    ids = torch.tensor([row.prompt for row in own], device=device)
+    # What was planned for a number of tokens, and keeps nothing more, goes on in its plan.
+    future = _future(own[0], return_state) if state.grows else None
+    keep = return_state and state.grows
+    logits, state = model.prefill(ids, future=future, keep_inputs=keep, last_only=True, state=state)
+    return Batch(model, own, state, logits[:, -1])
+
+
+def _future(row: Continuation, return_state: bool) -> int:
+    """Tokens that the model is to be fed with after the prompt: the last one for its state only."""
+    return row.ending.max_new_tokens - (not return_state)

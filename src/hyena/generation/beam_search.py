@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from hyena.arguments import check_whole, number
+from hyena.arguments import check_whole, number, shown
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.generation.continuation import Continuation, Ending
@@ -88,10 +88,10 @@ def beam_search(
     penalty = number("length_penalty", length_penalty)
     beam_width = check_whole("beam_width", beam_width, 1, _MOST_BEAMS)
     if not 0 <= penalty < float("inf"):
-        raise ValueError(f"length_penalty: expected at least 0, got {length_penalty}")
+        raise ValueError(f"length_penalty: expected at least 0, got {shown(length_penalty)}")
     if penalty > _LARGEST_PENALTY:
         raise ValueError(
-            f"length_penalty: expected at most {_LARGEST_PENALTY}, got {length_penalty}"
+            f"length_penalty: expected at most {_LARGEST_PENALTY}, got {shown(length_penalty)}"
         )
     ids = prompt_ids(prompts, tokenizer, config.vocab_size)
     require_tokens(ids)

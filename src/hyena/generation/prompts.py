@@ -81,7 +81,9 @@ def check_room(config: Config, known: int, new: int, *, feed_last: bool = False)
     if config.has_table:
         advice += f": the trained encoding of positions is a table of {limit} rows"
     elif config.length_policy == "error":
-        advice += ', or load the model with length_policy "extrapolate"'
+        advice += (
+            ', or load the model with length_policy "extrapolate" (--length_policy extrapolate)'
+        )
     raise ValueError(
         f"a prompt of {known} {plural(known, 'token')} and {new} new do not fit max_length {limit} "
         f'under length_policy "{config.length_policy}"; {advice}'

@@ -11,7 +11,7 @@ from hyena.ops.stepping.states import Rows, index_of
 
 
 class ModelState:
-    """The states of a model's layers; advanced in place by `hyena.LanguageModel.step`.
+    """The states of a model's layers; advanced in place by `hyena.LanguageModel`.
 
     Attributes:
         layers: the state of each layer, from the first; see `hyena.mixers.state.MixerState`.
@@ -21,6 +21,11 @@ class ModelState:
 
     def __init__(self, layers: Iterable[MixerState], length: int, *, whole: bool = True) -> None:
         self.layers, self.length, self.whole = list(layers), length, whole
+
+    @property
+    def grows(self) -> bool:
+        """Whether any number of tokens may follow, not just those that a prefill planned for."""
+        return all(getattr(layer, "grows", True) for layer in self.layers)
 
     def copy(self) -> ModelState:
         """The same in memory of its own, to go on in two ways."""

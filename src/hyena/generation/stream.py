@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, cast
 
 from torch import nn
 
-from hyena.arguments import check_whole, several
+from hyena.arguments import check_whole, several, shown
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.generation.batch import begin
@@ -147,7 +147,7 @@ def generate(*arguments: Any, **options: Any) -> list[Generation]:
         alternatives: so many of the likeliest tokens are listed beside each.
         state: for each prompt where it goes on, such as the ``state`` of an earlier `Generation`;
             it is not changed. The prompts are then what follows, with nothing put before a text,
-            and may be empty; they are read in a step a token.
+            and may be empty; each is read in one pass.
         return_state: give each `Generation` its state, which takes one more step, and memory that
             grows with the sequence.
 
@@ -232,5 +232,5 @@ def _seeds(seed: Any, count: int) -> list[int]:
         raise ValueError(f"seed: expected one for each prompt, {count} in all, got {len(seeds)}")
     for value in seeds:
         if not -(2**63) <= value < 2**63:
-            raise ValueError(f"seed: expected an integer of 64 bits, got {value}")
+            raise ValueError(f"seed: expected an integer of 64 bits, got {shown(value)}")
     return seeds

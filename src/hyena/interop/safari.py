@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hyena.arguments import shown
 from hyena.filters import HyenaFilter
 from hyena.interop.safari_operator import (
     FilterLayout,
@@ -61,10 +62,13 @@ def load_safari(
         on missing or unknown names (all are listed), or on a setting that is needed.
     """
     if positions not in ("file", "computed"):
-        raise ValueError(f'load_safari: expected positions "file" or "computed", got {positions!r}')
+        raise ValueError(
+            f'load_safari: expected positions "file" or "computed", got {shown(positions)}'
+        )
     if layout is not None and layout not in get_args(FilterLayout):
         raise ValueError(
-            f"load_safari: expected layout {' or '.join(get_args(FilterLayout))}, got {layout!r}"
+            f"load_safari: expected layout {' or '.join(get_args(FilterLayout))}, got "
+            f"{shown(layout)}"
         )
     state = _read(Path(path))
     if window and shift is None:
@@ -81,7 +85,7 @@ def load_safari(
         rows = config.vocab_size
         if not 1 <= vocab_size <= rows:
             raise ValueError(
-                f"load_safari: vocab_size={vocab_size}, but the embedding has {rows} rows"
+                f"load_safari: vocab_size={shown(vocab_size)}, but the embedding has {rows} rows"
             )
         config = replace(config, vocab_size=vocab_size, vocab_multiple=rows)
     filters, depth = config.order - 1, config.filter.depth

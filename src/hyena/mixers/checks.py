@@ -1,6 +1,6 @@
 """What mixers are given: sizes, inputs, masks, documents, states; one clear line if it is wrong."""
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, float64, is_autocast_enabled, is_grad_enabled, nn, str
 from torch import bool as torch_bool
 from torch import dtype as torch_dtype
 
-from hyena.arguments import shown
+from hyena.arguments import as_whole, shown
 from hyena.ops import Segments
 from hyena.ops.arguments import LARGEST, check_size, check_sizes, check_tensor
 from hyena.ops.observed import Observer, mapped, observer, records_program
@@ -108,20 +108,24 @@ def wrong_state(name: str, state: object, kind: type[Any]) -> TypeError | ValueE
     )
 
 
-def check_lengths(name: str, length: object, future: object) -> None:
-    """Raises TypeError or ValueError unless both are numbers of tokens; future may be None."""
-    check_size(f"{name}.state_size", "length", length)
+def check_lengths(name: str, length: Any, future: Any) -> tuple[int, int | None]:
+    """Both as ints; future may be None. Raises TypeError or ValueError unless they are numbers of
+    tokens."""
+    length = check_size(f"{name}.state_size", "length", length)
     if future is not None:
-        check_size(f"{name}.state_size", "future", future)
+        future = check_size(f"{name}.state_size", "future", future)
+    return length, future
 
 
-def check_future(name: str, future: int | None) -> None:
-    """Raises ValueError unless future is None or a number of tokens."""
-    if future is not None and not (isinstance(future, Integral) and 0 <= int(future) <= LARGEST):
+def check_future(name: str, future: Any) -> int | None:
+    """The future as an int. Raises ValueError unless it is None or a number of tokens."""
+    whole = None if future is None else as_whole(future)
+    if future is not None and not (whole is not None and 0 <= whole <= LARGEST):
         raise ValueError(
             f"{name}.prefill: expected future ≥ 0 tokens, got {shown(future)}; at most 2^48 can be "
             "planned"
         )
+    return whole
 
 
 def check_no_gradient(name: str, module: nn.Module, u: Tensor) -> None:

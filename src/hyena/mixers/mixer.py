@@ -165,7 +165,7 @@ class Mixer(nn.Module):
                 f"{tuple(u.shape)}; begin with the first token"
             )
         check_left_padding(self._name, mask)
-        check_future(self._name, future)
+        future = check_future(self._name, future)
         return self._mix(u, mask, None, Room(future, keep_inputs, state))
 
     def step(self, u: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -186,16 +186,15 @@ class Mixer(nn.Module):
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that the state holds for one sequence after a `prefill` of ``length`` tokens,
         with ``future`` as given to it and without ``keep_inputs``."""
-        check_lengths(self._name, length, future)
-        return self._state_size(length, future)
+        return self._state_size(*check_lengths(self._name, length, future))
 
     def flops(self, length: int, batch: int = 1) -> LayerFlops:
         """Floating point operations of `forward` on ``batch`` rows of ``length`` tokens.
 
         Raises: TypeError on what is no integer; ValueError unless both are from 1 to 2^48.
         """
-        check_size(f"{self._name}.flops", "length", length, 1)
-        check_size(f"{self._name}.flops", "batch", batch, 1)
+        length = check_size(f"{self._name}.flops", "length", length, 1)
+        batch = check_size(f"{self._name}.flops", "batch", batch, 1)
         return self._flops(length, batch)
 
     def _mix(

@@ -1,5 +1,8 @@
 """The mixers and filters that a model's config names, and which of its options they read."""
 
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import reduce
 from typing import Any
@@ -42,7 +45,8 @@ def build_mixer(config: ModelConfig, name: str, **place: Any) -> Mixer:
     options = {argument: option(config, field) for argument, field in spec.options.items()}
     if spec.long_filter:
         options["filter"] = build_filter(config, **place)
-    built: Mixer = spec.type(config.width, **options, **place)
+    with _named_as_options(f"mixers={name}", spec.options):
+        built: Mixer = spec.type(config.width, **options, **place)
     return built
 
 
@@ -54,7 +58,8 @@ def build_filter(config: ModelConfig, **place: Any) -> HyenaFilter | LongFilter:
     number = {"filters": config.order - 1, **place}
     whole = {**number, "length_policy": config.length_policy}
     if kind == "hyena":
-        return HyenaFilter(config.width, config.max_length, **options, **whole)
+        with _named_as_options("filter.kind=hyena", arguments):
+            return HyenaFilter(config.width, config.max_length, **options, **whole)
     if config.length_policy == "interpolate":
         raise ValueError(
             f"model.length_policy=interpolate is of hyena filters, but model.filter.kind is "
@@ -62,8 +67,24 @@ def build_filter(config: ModelConfig, **place: Any) -> HyenaFilter | LongFilter:
         )
     if kind == "s4d":
         options["state"] = config.filter_state
-    taps = made_by(config.width, **options, **number)
+    with _named_as_options(f"filter.kind={kind}", arguments):
+        taps = made_by(config.width, **options, **number)
     return LongFilter(taps, config.width, config.max_length, **whole)
+
+
+@contextmanager
+def _named_as_options(
+    what: str, arguments: Mapping[str, str | tuple[str, object]]
+) -> Iterator[None]:
+    """Where a layer refuses its arguments, names them as the options of the model that they are."""
+    try:
+        yield
+    except ValueError as error:
+        text = str(error)
+        for argument, field in arguments.items():
+            name = field if isinstance(field, str) else field[0]
+            text = re.sub(rf"(?<![\w.]){argument}\b", f"model.{name}", text)
+        raise ValueError(f"model.{what}: {text.partition(': ')[2] or text}") from error
 
 
 def option(config: ModelConfig, field: str | tuple[str, object]) -> object:

@@ -191,7 +191,7 @@ class LanguageModel(nn.Module):
             before = state.length
         x, _ = self._enter(input_ids, mask, None, None, before)
         length = before + input_ids.shape[1]
-        check_future("LanguageModel", future)
+        future = check_future("LanguageModel", future)
         if future:
             self._check_room(length, future)
         stream = self._stream()
@@ -263,7 +263,7 @@ class LanguageModel(nn.Module):
     def state_size(self, length: int, future: int | None = None) -> int:
         """Numbers that generation keeps for one sequence after a `prefill` of ``length`` tokens,
         with room for ``future`` more if that is given."""
-        check_lengths("LanguageModel", length, future)
+        length, future = check_lengths("LanguageModel", length, future)
         return sum(block.mixer.state_size(length, future) for block in self._blocks())
 
     def flops(self, length: int, batch: int = 1) -> FlopTable:

@@ -216,5 +216,5 @@ def _what_is_there(path: Path) -> str:
     if path.is_file():
         return "is a file (pickles such as .pt can run code and are never read)"
     if (path / WEIGHTS).is_file():
-        return f"has no {CONFIG}"
+        return f"has no {CONFIG}" + (f" ({cut})" if (cut := digests.cut_off(path)) else "")
     return "holds neither a saved model nor checkpoints" if path.is_dir() else "does not exist"

@@ -34,8 +34,7 @@ narrow matrix products."""
 
 def check_working_memory(value: int) -> int:
     """Raises TypeError or ValueError unless it is a number of bytes."""
-    check_size("LanguageModel", "working_memory", value)
-    return int(value)
+    return check_size("LanguageModel", "working_memory", value)
 
 
 class Stream:

@@ -4,7 +4,7 @@
 """
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import torch
@@ -43,15 +43,21 @@ def check_tensor(op: str, name: str, x: object, *, optional: bool = False) -> No
         )
 
 
-def check_size(op: str, name: str, size: object, least: int = 0) -> None:
-    """Raises TypeError unless it is an integer, and ValueError unless a tensor can be as long."""
+def check_size(op: str, name: str, size: Any, least: int = 0) -> int:
+    """The size as an int, be it of NumPy or PyTorch; in a program that is recorded as it is.
+
+    Raises: TypeError unless it is a whole number, and ValueError unless a tensor can be as long.
+    """
+    whole: Any = size
     if isinstance(size, Tensor) and records_program():  # the tracer's size of a tensor
-        return
-    if isinstance(size, bool) or not isinstance(size, Integral | torch.SymInt):
+        return whole
+    if not isinstance(size, torch.SymInt):
+        whole = as_whole(size)
+    if whole is None:
         raise TypeError(f"{op}: expected an integer as {name}, got {type(size).__name__}")
-    number: Any = size
-    if not least <= number <= LARGEST:
+    if not least <= whole <= LARGEST:
         raise ValueError(f"{op}: expected {name} from {least} to 2^48, got {shown(size)}")
+    return whole
 
 
 def check_sizes(name: str, *, most: int = WIDEST, **sizes: Any) -> tuple[int, ...]:

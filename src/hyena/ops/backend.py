@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from hyena.arguments import shown
 from hyena.ops.native import library
 
 Backend = Literal["auto", "native", "torch", "naive"]
@@ -21,7 +22,7 @@ def backends() -> tuple[str, ...]:
 
 def unknown(backend: object) -> ValueError:
     """The error for a name that is none."""
-    return ValueError(f"backend={backend!r} is unknown; expected one of {', '.join(NAMES)}")
+    return ValueError(f"backend={shown(backend)} is unknown; expected one of {', '.join(NAMES)}")
 
 
 def kernel_for(backend: Backend) -> library.Kernel | None:

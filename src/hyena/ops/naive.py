@@ -16,7 +16,7 @@ from hyena.ops.segments import Segments
 
 def lags(taps: int, causal: bool) -> range:
     """The lag of each tap: 0 … K−1 if causal, else −(K−1)/2 … (K−1)/2."""
-    check_size("naive.lags", "taps", taps, 1)
+    taps = check_size("naive.lags", "taps", taps, 1)
     lead = 0 if causal else (taps - 1) // 2
     return range(-lead, taps - lead)
 
@@ -24,7 +24,7 @@ def lags(taps: int, causal: bool) -> range:
 def shift(u: Tensor, lag: int, segments: Segments | None = None) -> Tensor:
     """u delayed by ``lag``, (B, D, L): zeros come in at the ends and at document boundaries."""
     check_tensor("naive.shift", "u", u)
-    check_size("naive.shift", "lag", lag, -LARGEST)
+    lag = check_size("naive.shift", "lag", lag, -LARGEST)
     if u.dim() != 3:
         raise ValueError(f"naive.shift: expected u (B, D, L), got {tuple(u.shape)}")
     if segments is not None:

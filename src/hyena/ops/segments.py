@@ -60,8 +60,8 @@ class Segments:
         """
         check_tensor("Segments", "cu_seqlens", cu_seqlens)
         _check_integers("cu_seqlens", "integers (documents + 1,)", cu_seqlens, 1, least=1)
-        check_size("Segments", "batch", batch)
-        check_size("Segments", "length", length)
+        batch = check_size("Segments", "batch", batch)
+        length = check_size("Segments", "length", length)
         total = batch * length
         check_size("Segments", "batch · length", total)
         edges = cu_seqlens.to(torch.int64)

@@ -42,7 +42,7 @@ def filter_spectrum(
     check_tensor("filter_spectrum", "k", k)
     check_tensor("filter_spectrum", "skip", skip, optional=True)
     check_filter("filter_spectrum", k, skip, causal)
-    check_size("filter_spectrum", "length", length, 1)
+    length = check_size("filter_spectrum", "length", length, 1)
     if torch.is_grad_enabled() and (k.requires_grad or (skip is not None and skip.requires_grad)):
         raise ValueError(
             f"filter_spectrum: {'k' if k.requires_grad else 'skip'} requires a gradient, which a "

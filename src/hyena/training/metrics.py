@@ -139,7 +139,7 @@ def _summary_writer(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ImportError(
-            "tensorboard=true was asked for, but TensorBoard is not installed; "
+            "tensorboard was asked for, but TensorBoard is not installed; "
             "pip install tensorboard, or leave it false (metrics.jsonl is always written)"
         ) from error
     return SummaryWriter(str(folder), purge_step=step + 1)

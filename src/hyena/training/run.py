@@ -104,25 +104,26 @@ def train_process(
     """One process of `train`; ``ready`` is called when only the other processes are missing."""
     check_config(config)
     data = _open_data(config)
-    with (
-        stop_on_signal() as request,
-        opened(config, data.fingerprint, first=is_first()) as start,
-        launched(config, ready) as fabric,
-        reproducible(fabric.device, deterministic=config.deterministic),
-    ):
-        if fabric.global_rank > 0:
-            return _Run(config, data, start, fabric).train(request)
-        tidy(config, start)
-        with written(config.out / FILE, checkpoints_of(config.out)):
-            metrics = Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
-        progress = Progress(start.state.step, config.steps, report)
-        try:
-            if data.note:
-                progress.message(data.note)
-            return _Run(config, data, start, fabric, metrics, progress).train(request)
-        finally:
-            progress.close()
-            metrics.close()
+    first = is_first()
+    with stop_on_signal() as request, opened(config, data.fingerprint, first=first) as start:
+        model = _model(config, start)  # if it is refused, nothing has been written
+        with (
+            launched(config, ready) as fabric,
+            reproducible(fabric.device, deterministic=config.deterministic),
+        ):
+            if fabric.global_rank > 0:
+                return _Run(config, data, start, model, fabric).train(request)
+            tidy(config, start)
+            with written(config.out / FILE, checkpoints_of(config.out)):
+                metrics = Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
+            progress = Progress(start.state.step, config.steps, report)
+            try:
+                if data.note:
+                    progress.message(data.note)
+                return _Run(config, data, start, model, fabric, metrics, progress).train(request)
+            finally:
+                progress.close()
+                metrics.close()
 
 
 def work() -> None:
@@ -148,6 +149,11 @@ def work() -> None:
 def _open_data(config: TrainConfig) -> _Data:
     tokens = open_tokens(config.data, "train")
     tokens.check_vocabulary(config.model.vocab_size)
+    if len(tokens) <= config.window():
+        raise ValueError(
+            f"{config.data} has {len(tokens):,} tokens to train on, too few for windows of "
+            f"{config.window():,}; lower length or model.max_length, or prepare more text"
+        )
     across = config.cross_documents
     training = WindowSampler(
         tokens, config.window(), config.batch, config.seed, cross_documents=across
@@ -186,6 +192,7 @@ class _Run:
         config: TrainConfig,
         data: _Data,
         start: Start,
+        model: LanguageModel,
         fabric: Fabric,
         metrics: Metrics | None = None,
         progress: Progress | None = None,
@@ -199,7 +206,7 @@ class _Run:
         if config.stop_after is not None:
             self.stop_at = min(config.steps, start.state.step + config.stop_after)
         self.signal = 0
-        self.model = _model(config, start)
+        self.model = model
         self.optimizer = adamw(self.model, config.optimizer)
         self.wrapped = fabric.setup_module(self.model)
         if start.checkpoint is not None:
@@ -331,7 +338,8 @@ def _model(config: TrainConfig, start: Start) -> LanguageModel:
     """The initial weights, the same for a seed whatever the device and precision, or saved ones."""
     if start.checkpoint is None:
         generator = torch.Generator().manual_seed(config.seed)
-        model = LanguageModel(config.model, generator=generator)
+        with torch.random.fork_rng(devices=()):  # PyTorch's layers draw first, from its own
+            model = LanguageModel(config.model, generator=generator)
     else:
         try:
             model = load(start.checkpoint)

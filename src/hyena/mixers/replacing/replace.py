@@ -154,14 +154,14 @@ def _wanted(
         return re.search(names, name) is not None
     except (re.error, TypeError) as error:
         raise ValueError(
-            f"replace_attention: names={names!r} is not a regular expression: {error}"
+            f"replace_attention: names={shown(names)} is not a regular expression: {error}"
         ) from error
 
 
 def _nothing(names: str | Callable[[str, nn.Module], bool] | None, found: list[str]) -> str:
     """What to say when nothing is to be replaced."""
     if found:
-        asked = repr(names) if isinstance(names, str) else "the predicate"
+        asked = shown(names) if isinstance(names, str) else "the predicate"
         sample = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
         return (
             f"replace_attention: names={asked} matched none of the {len(found)} self-attention "

@@ -42,8 +42,8 @@ class OnlineFilter:
 
     def __init__(self, limit: int | None, backend: Backend = "auto", block: int = BLOCK) -> None:
         if limit is not None:
-            check_size("OnlineFilter", "limit", limit)
-        _check_block("OnlineFilter", block)
+            limit = check_size("OnlineFilter", "limit", limit)
+        block = _check_block("OnlineFilter", block)
         self.limit, self.backend, self.block = limit, backend, block
         self.taps: Tensor | None = None  # (F, S, 1, D) by lag, those of lag 0 with the skip
         self._near: list[list[Tensor]] = []
@@ -54,7 +54,7 @@ class OnlineFilter:
 
         Args: taps(n) (F, D, n), of lags 0 … n − 1, for n up to the limit; skip() (F, D).
         """
-        check_size("OnlineFilter.prepare", "room", room)
+        room = check_size("OnlineFilter.prepare", "room", room)
         sizes = [self.block]
         room = room if self.limit is None else min(room, self.limit)  # no sequence is longer
         while sizes[-1] < room:
@@ -109,7 +109,7 @@ def contribution(inputs: Tensor, taps: Tensor, room: int, *, backend: Backend = 
     """
     check_tensor("contribution", "inputs", inputs)
     check_tensor("contribution", "taps", taps)
-    check_size("contribution", "room", room)
+    room = check_size("contribution", "room", room)
     if inputs.dim() != 3 or taps.dim() != 2 or inputs.shape[1] != taps.shape[0]:
         raise ValueError(
             "contribution: expected inputs (B, C, L) and taps (C, n), got "
@@ -124,11 +124,12 @@ def contribution(inputs: Tensor, taps: Tensor, room: int, *, backend: Backend = 
     return long_conv(inputs, k, causal=False, backend=backend)[..., :room]
 
 
-def _check_block(name: str, block: int) -> None:
-    """Raises TypeError or ValueError unless it is a power of two."""
-    check_size(name, "block", block, 1)
+def _check_block(name: str, block: int) -> int:
+    """The block as an int. Raises TypeError or ValueError unless it is a power of two."""
+    block = check_size(name, "block", block, 1)
     if block & (block - 1):
         raise ValueError(f"{name}: expected a power of two as block, got {block}")
+    return block
 
 
 class OnlineState(State):
@@ -158,9 +159,9 @@ class OnlineState(State):
     ) -> None:
         check_tensor("OnlineState", "line", line)
         check_tensor("OnlineState", "inputs", inputs, optional=True)
-        check_size("OnlineState", "parts", parts, 1)
-        check_size("OnlineState", "position", position)
-        _check_block("OnlineState", block)
+        parts = check_size("OnlineState", "parts", parts, 1)
+        position = check_size("OnlineState", "position", position)
+        block = _check_block("OnlineState", block)
         if line.dim() != 3 or line.shape[1] % parts or position > line.shape[2]:
             raise ValueError(
                 "OnlineState: expected a line (B, F·D, T) and a position from 0 to T, got "
