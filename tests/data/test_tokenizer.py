@@ -177,6 +177,25 @@ def test_a_file_that_is_no_tokenizer_is_an_error(tmp_path, content):
         load_tokenizer(file)
 
 
+def test_a_file_at_which_the_library_panics_is_an_error(tmp_path, word_json):
+    parts = json.loads(word_json)
+    merges = {"type": "BPE", "vocab": {"a": 0, "b": 1, "</s>": 2}, "merges": [["a", "b"]]}
+    parts["model"] = {**merges, "continuing_subword_prefix": "###"}
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(parts))
+    with pytest.raises(ValueError, match=r"is not a Hugging Face tokenizer: .* out of range"):
+        load_tokenizer(file)
+
+
+def test_a_file_of_another_layout_is_read(tmp_path, word_json):
+    parts = json.loads(word_json)
+    del parts["model"]["type"]
+    parts["model"]["merges"] = [1]  # without a type the library passes this over
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(parts))
+    assert load_tokenizer(file).encode("a </s> b").tolist() == [1, 0, 0, 0, 2]
+
+
 def test_a_missing_package_is_named(monkeypatch):
     import importlib.util
 

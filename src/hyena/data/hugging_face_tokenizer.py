@@ -6,7 +6,8 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,10 +74,9 @@ class HuggingFaceTokenizer:
             )
         self._end_of_text_token = found
         self.end_of_text = vocabulary[found]
-        parts = json.loads(json_text)
-        added = parts.get("added_tokens", [])
-        special = [found, *(token["content"] for token in added if token["special"])]
-        self._special = {vocabulary[token] for token in special if token in vocabulary}
+        parts = json.loads(backend.to_str())  # in today's form, whatever the file's is
+        marked = {token["id"] for token in parts["added_tokens"] if token["special"]}
+        self._special = marked | {self.end_of_text}
         changed = keep_from_text(parts, found)
         self._backend = _load_backend(json.dumps(parts), origin) if changed else backend
         decoder = parts.get("decoder") or {}
@@ -96,10 +96,8 @@ class HuggingFaceTokenizer:
 
     def _ids(self, text: str) -> list[int]:
         utf8(text)  # the backend would answer a lone surrogate with a message of its own
-        try:
+        with _told(f"tokenizer {self.name} cannot encode the text"):
             return self._backend.encode(text, add_special_tokens=False).ids
-        except Exception as error:  # the library raises the bare class
-            raise ValueError(f"tokenizer {self.name} cannot encode the text: {error}") from error
 
     def last_cut(self, text: str) -> int:
         """As `hyena.data.tokenizer.Cuttable`: before a space between two words, or nowhere."""
@@ -155,14 +153,23 @@ def gpt2_tokenizer() -> HuggingFaceTokenizer:
     )
 
 
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Makes a ValueError of what the library raises: the bare class, or what is not even that."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic, as of an index out of range in its Rust
+        raise ValueError(f"{what}: {error}") from error
+
+
 def _load_backend(json_text: str, origin: str) -> Backend:
     require("tokenizers", f"tokenizer {origin!r}", "hyena[train]")
     from tokenizers import Tokenizer as Backend
 
-    try:
+    with _told(f"{origin} is not a Hugging Face tokenizer"):
         backend = Backend.from_str(json_text)
-    except Exception as error:  # the library raises the bare class
-        raise ValueError(f"{origin} is not a Hugging Face tokenizer: {error}") from error
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
@@ -185,7 +192,7 @@ def _reads_words(parts: dict[str, Any]) -> bool:
         and words.get("add_prefix_space") is False
         and words.get("use_regex", True) is True
         and model.get("type") == "BPE"
-        and all(token["special"] for token in parts.get("added_tokens", []))
+        and all(token["special"] for token in parts["added_tokens"])
     )
 
 

@@ -227,18 +227,19 @@ def _tsv(texts: Iterable[str], shown: str) -> Iterator[tuple[str, list[str]]]:
     swallow all up to the next.
     """
     columns = 0
+    advice = "a cell that begins with a quote must end with one in its line, and hold quotes as two"
     for number, text in enumerate(texts, start=1):
         where = f"{shown} line {number}"
-        if "\r" in text.removesuffix("\n").removesuffix("\r"):
+        line = text.removesuffix("\n").removesuffix("\r")
+        if "\r" in line:
             raise _carriage_return(where)
-        advice = (
-            "a cell that begins with a quote must end with one in its line, and hold quotes as two"
-        )
-        try:
-            cells = next(csv.reader([text], delimiter="\t", strict=True), [])
-        except csv.Error as error:
-            why = str(error).replace("\t", r"\t")
-            raise ValueError(f"{where}: no row of a table: {why}; {advice}") from error
+        cells = line.split("\t") if line else []
+        if '"' in line:
+            try:
+                cells = next(csv.reader([line], delimiter="\t", strict=True))
+            except csv.Error as error:
+                why = str(error).replace("\t", r"\t")
+                raise ValueError(f"{where}: no row of a table: {why}; {advice}") from error
         columns = columns or len(cells)
         if len(cells) < columns and any("\t" in cell for cell in cells):
             raise ValueError(

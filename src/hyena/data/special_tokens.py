@@ -17,10 +17,10 @@ def keep_from_text(parts: dict[str, Any], end_of_text: str) -> bool:
     has. The token of unknown text stays as it is.
 
     Args:
-        parts: the content of the file, which the library has accepted. Ids stay as they are.
+        parts: the content of the file, as the library writes it. Ids stay as they are.
         end_of_text: a token that is special whether it is marked or not.
     """
-    added, model = parts.get("added_tokens", []), parts["model"]
+    added, model = parts["added_tokens"], parts["model"]
     unmarked = [t for t in added if t["content"] == end_of_text and not t["special"]]
     for token in unmarked:
         token["special"] = True
@@ -61,8 +61,5 @@ def _put_together(model: dict[str, Any]) -> set[str]:
 def _merges(model: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Each merge: left, right and the token that they make."""
     prefix = model.get("continuing_subword_prefix") or ""
-    for merge in model["merges"]:
-        if isinstance(merge, str) and merge.startswith("#version"):  # an older file's first line
-            continue
-        left, right = merge.split(" ") if isinstance(merge, str) else merge
+    for left, right in model["merges"]:
         yield left, right, left + right[len(prefix) :]
