@@ -223,7 +223,7 @@ def test_an_absent_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         ("generate {run} --max_new_tokens 0", "max_new_tokens: expected at least 1, got 0"),
         ("generate {run} --tokenizer {small}", "was trained with tokenizer bytes, which is saved"),
         ("generate {begun}", "holds neither a saved model nor checkpoints"),
-        ("plot {run} --out {latin}", "loss.png cannot be written: File exists; choose"),
+        ("plot {run} --out {latin}", "latin.txt is a file; give a folder to --out"),
         ("plot {run} --out loss.svg", "out: expected a folder for both drawings, got the file"),
         ("generate {bare}", "no tokenizer is saved with the model"),
         ("generate {damaged}", "damaged"),

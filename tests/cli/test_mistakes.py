@@ -77,6 +77,7 @@ Output = pytest.CaptureFixture[str]
             "training.stages.steps: expected at least 1, got 0",
         ),
         ("tasks run recall --out s", 1, "s is a file; give a folder to --out"),
+        ("tasks run recall --out s/x", 1, "s is a file; give a folder to --out"),
         ("bench quick --out s", 1, "s is a file; give a folder to --out"),
         ("train --data d --out r --resume", 2, "resume: expected true or false after it"),
         ("train --data d --out r --stop_after", 2, "stop_after: expected a whole number after it"),

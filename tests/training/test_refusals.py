@@ -67,6 +67,10 @@ from hyena.training import (
             {"model": {"filter": FilterConfig(emb_dim=4)}},
             "model.filter.kind=hyena: expected an odd model.filter.emb_dim ≥ 3",
         ),
+        (
+            {"optimizer": OptimizerConfig(rules=[ParameterRule("nix", lr=0.1)])},
+            "optimizer rule 'nix' matched no parameters; there are",
+        ),
         ({"length": 17}, "length is 17, but model.max_length is 16; lower length, raise"),
         (
             {"model": {"max_length": 10_000}},

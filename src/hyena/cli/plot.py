@@ -30,6 +30,8 @@ class Config:
         check_at_least(1, length=self.length)
         if self.out is not None and self.out.suffix in (".png", ".svg", ".pdf"):
             raise ValueError(f"out: expected a folder for both drawings, got the file {self.out}")
+        if self.out is not None and self.out.is_file():
+            raise ValueError(f"{self.out} is a file; give a folder to --out")
 
 
 def run(config: Config) -> None:

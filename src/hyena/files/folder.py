@@ -47,8 +47,9 @@ def refuse_other(folder: Path, kind: str) -> None:
 
     Raises: FileExistsError that says what it is, such as a file; it is left as it is.
     """
-    if folder.is_file():
-        raise FileExistsError(f"{folder} is a file; give a folder to --out (out=)")
+    for path in (folder, *folder.parents):
+        if path.is_file():
+            raise FileExistsError(f"{path} is a file; give a folder to --out (out=)")
     found = what_is(folder)
     if found not in (None, kind):
         raise FileExistsError(

@@ -106,13 +106,15 @@ def train_process(
     data = _open_data(config)
     first = is_first()
     with stop_on_signal() as request, opened(config, data.fingerprint, first=first) as start:
-        model = _model(config, start)  # if it is refused, nothing has been written
+        model = _model(config, start)
+        optimizer = adamw(model, config.optimizer)
+        # If one of them was refused, nothing has been written.
         with (
             launched(config, ready) as fabric,
             reproducible(fabric.device, deterministic=config.deterministic),
         ):
             if fabric.global_rank > 0:
-                return _Run(config, data, start, model, fabric).train(request)
+                return _Run(config, data, start, model, optimizer, fabric).train(request)
             tidy(config, start)
             with written(config.out / FILE, checkpoints_of(config.out)):
                 metrics = Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
@@ -120,7 +122,8 @@ def train_process(
             try:
                 if data.note:
                     progress.message(data.note)
-                return _Run(config, data, start, model, fabric, metrics, progress).train(request)
+                run = _Run(config, data, start, model, optimizer, fabric, metrics, progress)
+                return run.train(request)
             finally:
                 progress.close()
                 metrics.close()
@@ -193,6 +196,7 @@ class _Run:
         data: _Data,
         start: Start,
         model: LanguageModel,
+        optimizer: torch.optim.Optimizer,
         fabric: Fabric,
         metrics: Metrics | None = None,
         progress: Progress | None = None,
@@ -206,8 +210,7 @@ class _Run:
         if config.stop_after is not None:
             self.stop_at = min(config.steps, start.state.step + config.stop_after)
         self.signal = 0
-        self.model = model
-        self.optimizer = adamw(self.model, config.optimizer)
+        self.model, self.optimizer = model, optimizer
         self.wrapped = fabric.setup_module(self.model)
         if start.checkpoint is not None:
             restore_optimizer(start.checkpoint, self.optimizer)
