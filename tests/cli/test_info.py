@@ -202,6 +202,18 @@ def test_what_is_kept_of_the_filters() -> None:
     assert cells(text, "kept, 2 of 4") == [f"{kept / 2**20:.3f}"]
 
 
+def test_long_inputs_keep_nothing() -> None:
+    model = LanguageModel(ModelConfig(width=8, layers=1, max_length=4096)).eval()
+    model.working_memory = 4 * 4096 * 8 * 8  # hidden values before and after their GELU
+    title = "filters in evaluation, kept between inputs of"
+    assert "one layer" in section(describe(model, 4096, 1), title)
+    model.working_memory -= 1
+    assert "none: they are made a range of channels at a time" in describe(model, 4096, 1)
+    with torch.no_grad():
+        model(torch.zeros(1, 4096, dtype=torch.int64))
+    assert not model.blocks[0].mixer.filter.kept.nbytes
+
+
 @pytest.mark.parametrize("options", [{"mixers": "attention"}, {"block_causal": True}])
 def test_nothing_is_said_of_what_is_never_kept(options: Any) -> None:
     model = LanguageModel(ModelConfig(width=8, layers=1, max_length=64, **options))

@@ -3,10 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import torch
+
 from hyena.cli.values import option_names
 from hyena.filters import Filter
 from hyena.model import LanguageModel, ModelConfig
+from hyena.model.block import Block
 from hyena.model.build import option, unread
+from hyena.model.streaming import working_memory
 
 Row = tuple[str, ...]
 
@@ -78,6 +82,12 @@ def _kept(model: LanguageModel, length: int) -> list[str]:
     filters = [part for part in model.modules() if isinstance(part, Filter)]
     if not filters or model.config.block_causal:  # which reads the taps
         return []
+    title = f"filters in evaluation, kept between inputs of {length:,} tokens, in MiB"
+    x = torch.empty(1, length, model.config.width, device="meta")
+    block = next(block for block in model.blocks if isinstance(block, Block))
+    if working_memory(block, x) > model.working_memory:
+        why = f"beyond {model.working_memory / 2**20:,.0f} MiB of working_memory"
+        return [f"{title}\n  none: they are made a range of channels at a time, {why}"]
     sizes = [filter.kept_bytes(length) for filter in filters]
     left, kept = model.kept_memory, 0
     for size in sizes:  # as a pass comes to them
@@ -92,7 +102,6 @@ def _kept(model: LanguageModel, length: int) -> list[str]:
             (f"kept, {kept} of {len(sizes)}", model.kept_memory - left),
         )
     ]
-    title = f"filters in evaluation, kept between inputs of {length:,} tokens, in MiB"
     return ["\n".join([title, *_aligned(rows)])]
 
 
