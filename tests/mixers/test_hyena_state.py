@@ -274,7 +274,7 @@ def test_a_plan_may_be_empty() -> None:
     with pytest.raises(ValueError, match=r"^the input is 81 long but max_length is 80"):
         op.step(u[:, 0], state)
     _, state = op.prefill(u[:, :-1], future=0)
-    with pytest.raises(ValueError, match=r"planned for future=0 tokens, which have all come; plan"):
+    with pytest.raises(ValueError, match=r"planned for future=0, and all of that has come; plan"):
         op.step(u[:, 0], state)
     _, state = op.prefill(u[:, :-1], future=0, keep_inputs=True)
     assert_close(op.step(u[:, -1], state)[0], op(u)[:, -1], 1e-12)

@@ -272,3 +272,38 @@ def test_attention_takes_some_queries_at_a_time(
     for pairs in (1, 60, 61, 200, 1 << 20):
         monkeypatch.setattr("hyena.mixers.attention.attention._PAIRS", pairs)
         assert_close(read(mixer, u, (7, 30, 23))[0], whole, 1e-10)
+
+
+@pytest.mark.parametrize("plan", [{}, {"future": 2}])
+@torch.no_grad()
+def test_inputs_may_be_kept_in_fewer_bits(
+    plan: dict[str, Any], long_filters: None, generator: torch.Generator
+) -> None:
+    mixer, u = hyena(3)(dtype=torch.float64).eval(), draw(generator, 2, 300, D)
+    whole, last = mixer(u), 0.0
+    for dtype, bound in ((torch.float32, 1e-7), (torch.bfloat16, 1e-2)):
+        _, state = mixer.prefill(u[:, :100], keep_inputs=dtype, **plan)
+        for piece in (u[:, 100:190], u[:, 190:200]):  # the second adds to what is kept
+            y, state = mixer.prefill(piece, keep_inputs=dtype, **plan, state=state)
+            assert state.long.inputs.dtype == dtype
+            assert state.dtype == y.dtype == torch.float64
+        assert state.long.inputs.shape[-1] == 200
+        for t in range(200, 205):  # beyond the plan
+            y, state = mixer.step(u[:, t], state)
+        error = float((y - whole[:, 204]).norm() / whole[:, 204].norm())
+        assert last < error < bound  # and of more bits is the state of more bits
+        last = error
+    _, state = mixer.prefill(u[:, :100])
+    for dtype in (torch.bfloat16, torch.float64):
+        y, state = mixer.prefill(u[:, 100:101], keep_inputs=dtype, state=state.copy())
+        assert state.long.inputs.dtype == dtype
+
+
+@pytest.mark.parametrize("wrong", [torch.int64, torch.complex64, "bfloat16", 1, None])
+@each_mixer
+@torch.no_grad()
+def test_inputs_kept_in_what_is_no_dtype(name: str, wrong: Any, generator: torch.Generator) -> None:
+    mixer = build(name).eval()
+    message = f"{type(mixer).__name__}.prefill: expected keep_inputs True, False or a dtype such as"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        mixer.prefill(draw(generator, 2, 5, D), keep_inputs=wrong)

@@ -1,6 +1,7 @@
 """A model's prefill from a state: pieces of a text are the text."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 from comparison import assert_close
 from small_models import PATTERNS, small_model, tokens
 
+from hyena.generation import load_state, save_state
+from hyena.mixers.hyena import groups
 from hyena.model import LanguageModel, ModelState
 
 HYBRIDS = [*PATTERNS, "rwkv,hyena,s4d", "mamba2,h3,attention", "gss,aft-conv,linear-attention"]
@@ -114,3 +117,27 @@ def test_an_error_in_the_middle_is_told() -> None:
         model.prefill(ids[:, 5:], state=state)
     with pytest.raises(ValueError, match=r"LanguageModel\.prefill: an error left this state in th"):
         model.prefill(ids[:, 5:6], state=state)
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 30])
+@torch.no_grad()
+def test_inputs_kept_in_fewer_bits_stay_so(
+    memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "SHORTEST", 1)
+    model, ids = small_model("hyena,attention"), tokens(2, LENGTH)
+    model.working_memory = memory  # none: channels go by groups
+    whole = model(ids)
+    _, state = model.prefill(ids[:, :9], keep_inputs=torch.bfloat16)
+    save_state(state, tmp_path / "state")
+    state = load_state(tmp_path / "state")
+    for piece in (slice(9, 12), slice(12, 20)):
+        logits, state = model.prefill(ids[:, piece], keep_inputs=torch.bfloat16, state=state)
+        assert_close(logits, whole[:, piece], 0.02)
+    inputs = state.layers[0].tensors()["inputs"]
+    assert (inputs.dtype, inputs.shape[-1]) == (torch.bfloat16, 20)
+    for t in range(20, LENGTH):
+        logits, state = model.step(ids[:, t], state)
+        assert_close(logits, whole[:, t], 0.02)
+    with pytest.raises(ValueError, match=r"^LanguageModel\.prefill: expected keep_inputs True, Fa"):
+        model.prefill(ids, keep_inputs=torch.int8)

@@ -128,6 +128,17 @@ def check_future(name: str, future: Any) -> int | None:
     return whole
 
 
+def check_keep_inputs(name: str, keep_inputs: object) -> None:
+    """Raises ValueError unless it is True, False or a dtype of floating point."""
+    if not isinstance(keep_inputs, bool | torch_dtype) or (
+        isinstance(keep_inputs, torch_dtype) and not keep_inputs.is_floating_point
+    ):
+        raise ValueError(
+            f"{name}.prefill: expected keep_inputs True, False or a dtype such as torch.bfloat16, "
+            f"got {shown(keep_inputs)}"
+        )
+
+
 def check_no_gradient(name: str, module: nn.Module, u: Tensor) -> None:
     """Raises ValueError where a gradient would be recorded: the state is written to in place, and
     knows none of the tokens before."""

@@ -20,6 +20,7 @@ from hyena.mixers.checks import (
     check_future,
     check_gaps,
     check_input,
+    check_keep_inputs,
     check_left_padding,
     check_lengths,
     check_mask,
@@ -79,8 +80,14 @@ class Room(NamedTuple):
     the state after those before."""
 
     future: int | None
-    keep_inputs: bool
+    keep_inputs: bool | torch.dtype
     state: Any = None
+
+    def kept(self, own: torch.dtype) -> torch.dtype | None:
+        """The dtype in which inputs are kept, of those that have this one; None if they are not."""
+        if isinstance(self.keep_inputs, torch.dtype):
+            return self.keep_inputs
+        return own if self.keep_inputs or self.future is None else None
 
 
 class Mixer(nn.Module):
@@ -136,7 +143,7 @@ class Mixer(nn.Module):
         *,
         mask: Tensor | None = None,
         future: int | None = None,
-        keep_inputs: bool = False,
+        keep_inputs: bool | torch.dtype = False,
         state: Any = None,
     ) -> tuple[Tensor, Any]:
         """``forward`` for the tokens that are known, and the state that `step` goes on from.
@@ -146,7 +153,8 @@ class Mixer(nn.Module):
             mask: (B, L) bool, padding on the left only.
             future: T, the most tokens that `step` will be given, for states that grow with them.
                 What comes of it says the mixer's own description.
-            keep_inputs: with ``future``, keep what it takes to go on beyond.
+            keep_inputs: with ``future``, keep what it takes to go on beyond. A dtype such as
+                ``torch.bfloat16`` keeps it in that one.
             state: of the tokens before u, which then are its next L: outputs and state are those of
                 one prefill of all. It may be written to, as by `step`. A mask goes with the first
                 tokens alone.
@@ -166,6 +174,7 @@ class Mixer(nn.Module):
             )
         check_left_padding(self._name, mask)
         future = check_future(self._name, future)
+        check_keep_inputs(self._name, keep_inputs)
         return self._mix(u, mask, None, Room(future, keep_inputs, state))
 
     def step(self, u: Tensor, state: Any) -> tuple[Tensor, Any]:

@@ -3,6 +3,7 @@
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,7 +35,7 @@ class Block(nn.Module):
         x: Tensor,
         mask: Tensor | None,
         future: int | None,
-        keep_inputs: bool,
+        keep_inputs: bool | torch.dtype,
         state: Any = None,
     ) -> tuple[Tensor, MixerState]:
         u = normalize(self.norm1, x, self.mixer)

@@ -18,7 +18,7 @@ from hyena.filters.budget import KEPT_MEMORY, Budget
 from hyena.filters.cache import clear_cache
 from hyena.filters.plain import is_plain
 from hyena.generation.state import ModelState
-from hyena.mixers.checks import check_future, check_lengths, segments_of
+from hyena.mixers.checks import check_future, check_keep_inputs, check_lengths, segments_of
 from hyena.mixers.hyena.groups import Buffers
 from hyena.mixers.mixer import Room
 from hyena.mixers.projections import product_of_step
@@ -164,7 +164,7 @@ class LanguageModel(nn.Module):
         *,
         mask: Tensor | None = None,
         future: int | None = None,
-        keep_inputs: bool = False,
+        keep_inputs: bool | torch.dtype = False,
         last_only: bool = False,
         state: ModelState | None = None,
     ) -> tuple[Tensor, ModelState]:
@@ -176,7 +176,7 @@ class LanguageModel(nn.Module):
             future: the most tokens that `step` will be given. The state of a Hyena layer then has
                 that size, whatever the prompt's, and ends there; see `hyena.HyenaOperator`.
             keep_inputs: with ``future``, keep what it takes to go on beyond; without ``future``
-                that is kept anyway.
+                that is kept anyway. A dtype such as ``torch.bfloat16`` keeps it in that one.
             last_only: logits of the last position only, which spares the head all others.
             state: of the tokens before these, which is advanced in place, as by `step`: logits and
                 state are those of one prefill of all. No mask may come with it.
@@ -192,6 +192,7 @@ class LanguageModel(nn.Module):
         x, _ = self._enter(input_ids, mask, None, None, before)
         length = before + input_ids.shape[1]
         future = check_future("LanguageModel", future)
+        check_keep_inputs("LanguageModel", keep_inputs)
         if future:
             self._check_room(length, future)
         stream = self._stream()

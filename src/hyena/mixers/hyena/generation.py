@@ -112,7 +112,7 @@ def state_after(
             left = [filter.state_after(v, i, x[i]) for i, v in enumerate(inputs)]
             long = RecurrentState(torch.stack(left, dim=1))
         else:
-            line = pending or [v[..., :0].to(wide(v.dtype)) for v in inputs]
+            line = pending or [v[..., :0].to(wide(z.dtype)) for v in inputs]
             kept = _kept(inputs, room)
             long = OnlineState(torch.cat(line, dim=1), len(inputs), kept, block=online.BLOCK)
         length = inputs[0].shape[-1] + (0 if before is None else before.length)
@@ -122,13 +122,12 @@ def state_after(
 
 def _kept(inputs: list[Tensor], room: Room) -> Tensor | None:
     """All inputs of the long convolutions, (B, F·D, ·), if they are to be kept."""
-    if not room.keep_inputs and room.future is not None:
+    earlier = None if room.state is None else room.state.long.inputs
+    dtype = room.kept(inputs[0].dtype if earlier is None else earlier.dtype)
+    if dtype is None or (earlier is None and room.state is not None):
         return None
-    now = torch.cat(inputs, dim=1)
-    if room.state is None:
-        return now
-    earlier: Tensor | None = room.state.long.inputs
-    return None if earlier is None else torch.cat([earlier, now.to(earlier.dtype)], dim=2)
+    now = torch.cat([v.to(dtype) for v in inputs], dim=1)
+    return now if earlier is None else torch.cat([earlier.to(dtype), now], dim=2)
 
 
 def step(

@@ -210,9 +210,10 @@ class Left:
         pending = convolutions, batch, op.width, planned
         self._pending = like.new_empty(pending, dtype=wide(like.dtype))
         inputs = convolutions, batch, op.width, length
-        self._keeps = room.keep_inputs or room.future is None
+        kept = room.kept(like.dtype)
+        self._keeps = kept is not None
         # Where they are not kept, only their length counts.
-        self._inputs = like.new_empty(inputs) if self._keeps else like.new_empty(1).expand(inputs)
+        self._inputs = like.new_empty(inputs if self._keeps else 1, dtype=kept).expand(inputs)
 
     def add(self, channels: slice, z: Tensor, inputs: list[Tensor], pending: list[Tensor]) -> None:
         """Of these channels z (B, C, L), what the short convolution is given, and the rest as
