@@ -74,6 +74,7 @@ SOURCES = {
     "lines.md": TEXT.replace("|", "\r\n\r\n"),
     "x.txt.gz": TEXT,
     "x.fa": ">1\nACGTACGTAC\nGT acg \n>2\n>3 x\nAC\n",
+    "old.fa": ">one x>\rACG>T\r\r>two\r\nACGTACGTAC>\r\n\n>3\rAC",
     "x.jsonl": "\n".join(json.dumps({"text": text}) for text in TEXT.split("|")),
 }
 SEPARATORS = {"cut.txt": "|", "lines.md": r"\n\n", "x.txt.gz": "the"}
@@ -219,3 +220,14 @@ def test_memory_does_not_grow_with_the_text(tmp_path, separator):
     command = [sys.executable, "-c", _PEAK, "x.txt", separator]
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert float(done.stdout) < 64  # MiB: the text, let alone its tokens, is not in memory
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_the_line_of_a_chromosome(tmp_path):
+    with Path(tmp_path / "x.fa").open("w") as stream:
+        stream.write(">chromosome\n")
+        for _ in range(96):
+            stream.write("ACGT" * (1 << 18))
+    command = [sys.executable, "-c", _PEAK, "x.fa", ""]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert float(done.stdout) < 64  # MiB, of a line of 96

@@ -71,7 +71,11 @@ STRAY = b'id\ttext\n1\t"no end\n2\tb\n3\t"another\n'
         ("x.csv", "id,text\n1,a\n".encode("utf-16-le"), "x.csv is not text: byte 0x00 in line 1;"),
         ("x.jsonl", b'{"text": "a"}\n\0', "x.jsonl is not text: byte 0x00 in line 2; if it is U"),
         ("x.json", b'[{"text": "\0"}]', "x.json is not text: byte 0x00 at character 11; if"),
-        ("x.fa", b">1\nA\0C\n", "x.fa is not text: byte 0x00 in line 2; if it is UTF-16, convert"),
+        (
+            "x.fa",
+            b">1\nA\0C\n",
+            "x.fa is not text: byte 0x00 at character 4; if it",
+        ),
         ("x.jsonl", b"[\n" + ROW, "x.jsonl line 1 is not JSON: Expecting value at"),
         ("x.jsonl", b"3\n", "no text in the source: 1 row holds no text where some was expected"),
         ("x.jsonl", b"[" + ROW.strip() + b"]", "line 1: expected an object with field 'text'"),

@@ -29,6 +29,8 @@ SUFFIXES: dict[Kind, tuple[str, ...]] = {
 }
 """In any case, and with .gz after them if the file is compressed."""
 
+_LINE_END = re.compile("\r\n?|\n")  # old files end lines in carriage returns alone
+
 KNOWN = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 
 
@@ -89,10 +91,7 @@ def fasta(file: Path, shown: str, notes: list[str]) -> Iterator[Piece]:
     """The sequence of each FASTA record, white space stripped; ``notes`` gets what else there is
     to say. Raises ValueError, naming the place, if it is not UTF-8 or no FASTA.
     """
-    with opened(file, shown) as stream:
-        texts = lines(stream, shown)  # which may end in carriage returns alone
-        each = (part for text in texts for part in text.rstrip("\r\n").split("\r"))
-        yield from _fasta(each, shown, notes)
+    yield from _fasta(pieces.split_blocks(text_blocks(file, shown), _LINE_END, 2), shown, notes)
 
 
 def lines(stream: Iterable[bytes], shown: str) -> Iterator[str]:
@@ -257,12 +256,18 @@ def _carriage_return(where: str) -> ValueError:
     )
 
 
-def _fasta(texts: Iterable[str], shown: str, notes: list[str]) -> Iterator[Piece]:
+def _fasta(line_parts: Iterable[tuple[str, bool]], shown: str, notes: list[str]) -> Iterator[Piece]:
+    """The records in lines, each of which may come in parts: a part, and whether its line goes
+    on. A chromosome may be one line."""
     names, name, parts = set[str](), None, list[str]()
     again: list[str] = []
-    size = 0  # of the parts
-    for number, text in enumerate(texts, start=1):
-        if not text.startswith(">"):
+    number, size = 1, 0  # of the line, and of the parts
+    header: list[str] = []  # of a line that goes on
+    begins = True
+    for text, goes_on in line_parts:
+        if header or (begins and text.startswith(">")):
+            header.append(text)
+        else:
             part = "".join(text.split())
             if part and name is None:
                 raise ValueError(
@@ -273,10 +278,16 @@ def _fasta(texts: Iterable[str], shown: str, notes: list[str]) -> Iterator[Piece
             if size >= pieces.BLOCK:
                 yield from pieces.in_pieces(Document(f"{shown} {name}", "".join(parts)), more=True)
                 parts, size = [], 0
+        begins = not goes_on
+        if goes_on:
+            continue
+        number += 1
+        if not header:
             continue
         if name is not None:
             yield Piece(Document(f"{shown} {name}", "".join(parts)), False)
-        name, parts, size = next(iter(text[1:].split()), ""), [], 0
+        name = next(iter("".join(header)[1:].split()), "")
+        header, parts, size = [], [], 0
         if name in names:
             again.append(name)
         names.add(name)
