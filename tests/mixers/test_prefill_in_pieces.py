@@ -307,3 +307,21 @@ def test_inputs_kept_in_what_is_no_dtype(name: str, wrong: Any, generator: torch
     message = f"{type(mixer).__name__}.prefill: expected keep_inputs True, False or a dtype such as"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         mixer.prefill(draw(generator, 2, 5, D), keep_inputs=wrong)
+
+
+@each_plan
+@each_mixer
+@torch.no_grad()
+def test_autocast_may_come_and_go(
+    name: str, plan: str, long_filters: None, generator: torch.Generator
+) -> None:
+    mixer, u = build(name, dtype=torch.float32).eval(), draw(generator, 2, 24, D).float()
+    whole = mixer(u)
+    for casts in ((True, True, True), (False, True, False), (True, False, True)):
+        outputs, state = [], None
+        for cast, piece in zip(casts, u.split([2, 12, 10], dim=1), strict=True):
+            options = PLANS[plan] if state is None else {"state": state}
+            with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+                y, state = mixer.prefill(piece, **options)
+            outputs.append(y.float())
+        assert_close(torch.cat(outputs, dim=1), whole, 2e-2)
