@@ -77,8 +77,8 @@ def test_loss_and_gradients_are_the_same(
     assert len(in_pieces) == sum(name == "hyena" for name in model.config.layer_mixers())
 
 
-@pytest.mark.parametrize("order", [2, 3, 4])
-@pytest.mark.parametrize("most", [1, 5, 12])
+@pytest.mark.parametrize("order", [2, 4])
+@pytest.mark.parametrize("most", [1, 5])
 @pytest.mark.parametrize("filter", ["hyena", "explicit", "fourier", "s4d", "transfer-function"])
 def test_of_any_order_and_filter_and_in_any_groups(
     order: int, most: int, filter: Any, in_pieces: list[None], monkeypatch: pytest.MonkeyPatch
@@ -225,3 +225,20 @@ def test_what_a_hook_on_saved_tensors_packs_is_one_residual_a_block() -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         model(ids)
     assert len([x for x in packed if x.shape == (2, L, 12)]) <= len(model.blocks) + 2
+
+
+def test_data_parallel_training_gets_the_gradients(in_pieces: list[None]) -> None:
+    model, ids = small_model().train(), tokens(2, L)
+    _, wanted = loss_and_gradients(model, lambda: model(ids, targets=ids))
+    model.activation_checkpointing, model.working_memory = True, 0
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        parallel = nn.parallel.DistributedDataParallel(model)
+        for _ in range(2):  # the second one is refused if not every gradient came in the first
+            _, found = loss_and_gradients(model, lambda: parallel(ids, targets=ids))
+            for name, gradient in found.items():
+                assert_close(gradient, wanted[name], 1e-12)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert len(in_pieces) == 6

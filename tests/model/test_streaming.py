@@ -68,7 +68,7 @@ def whole(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
 
 @pytest.mark.parametrize("mixer", SPECS)
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("memory", [0, 5 * POSITION, L * POSITION, 2 * L * POSITION - 1])
+@pytest.mark.parametrize("memory", [0, 5 * POSITION, 2 * L * POSITION - 1])
 @torch.no_grad()
 def test_logits_are_those_of_the_whole(mixer: str, case: str, memory: int) -> None:
     model, ids = small_model(mixer), tokens(2, L)
@@ -79,9 +79,9 @@ def test_logits_are_those_of_the_whole(mixer: str, case: str, memory: int) -> No
     assert_close(y[real], expected[real], 1e-12)
 
 
-@pytest.mark.parametrize("order", [2, 3, 4])
+@pytest.mark.parametrize("order", [2, 4])
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("most", [1, 5, 12])  # groups, of 12 channels
+@pytest.mark.parametrize("most", [1, 5])  # groups, of 12 channels
 @pytest.mark.parametrize("filter", ["hyena", "explicit", "fourier", "s4d", "transfer-function"])
 @torch.no_grad()
 def test_of_any_order_and_filter_and_in_any_groups(

@@ -137,7 +137,6 @@ def between_projections(
     else:
         check_left_padding("HyenaOperator", mask)
     planned = 0 if room is None else planned_for(op.filter, L, room)
-    filter = filter_of(op, u, segments, planned)
     first = u.read(slice(0, 1), slice(0, 1))
     check_dtype("HyenaOperator", first, op.in_proj.weight.dtype)
     like = first.new_empty(0, dtype=dtype_of_product(first))
@@ -145,10 +144,16 @@ def between_projections(
     left = None if room is None else Left(op, B, L, planned, room, like)
     direct = mask is None and room is None
     way: Way = "direct" if direct else "steps"
-    for channels in groups_of(op, u, memory, like.dtype, way, planned):
+    parts = groups_of(op, u, memory, like.dtype, way, planned)
+    alone = direct and len(parts) == 1
+    taps_of = None if alone else filter_of(op, u, segments, planned).taps
+    for channels in parts:
         group = Group(op, channels)
         z = group.projected(u, like, buffers)
-        kernels: list[Kernel] = list(zip(filter.taps(channels), group.skip, strict=True))
+        if taps_of is None:  # spectra may be kept
+            kernels = op.kernels(L, segments)
+        else:
+            kernels = list(zip(taps_of(channels), group.skip, strict=True))
         if direct:
             group.convolve(z, kernels, segments, y[:, channels])
             continue

@@ -183,7 +183,7 @@ class HyenaOperator(Mixer):
             kernels: list[Kernel] = list(zip(taps, self.filter.skip, strict=True))
         else:
             # A spectrum for this one length is not worth keeping beside a small state.
-            kernels = self._taps(L + planned) if planned else self._kernels(L, segments)
+            kernels = self._taps(L + planned) if planned else self.kernels(L, segments)
         plain = mask is None and room is None and not (self.training and self.dropout > 0)
         if plain and is_plain(self._short, ShortConv):
             return channels_last(self.out_proj, self._fused(u, kernels, segments)), None
@@ -360,8 +360,8 @@ class HyenaOperator(Mixer):
         causal = not self.bidirectional
         return long_conv(v, *kernel, causal=causal, segments=segments, **self._options())
 
-    def _kernels(self, length: int, segments: Segments | None) -> list[Kernel]:
-        """Of each long convolution."""
+    def kernels(self, length: int, segments: Segments | None) -> list[Kernel]:
+        """Of each long convolution; spectra, kept ones, where there may be."""
         with_taps = self.backend == "naive" or self.block_causal
         if segments is None and length > 0 and not with_taps:
             spectra = self._filter.spectra(length, backend=self.backend)
