@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 // Changes whenever a struct or a signature below does.
-#define HYENA_KERNEL_ABI 8
+#define HYENA_KERNEL_ABI 9
 
 enum { HYENA_FLOAT32 = 0, HYENA_BFLOAT16 = 1, HYENA_FLOAT16 = 2 };
 
@@ -93,6 +93,25 @@ typedef struct {
     const hyena_linear *in_proj, *out_proj;  // what writes z first, and what reads y last; or null
 } hyena_step;
 
+// y = weight (x - mean) / sqrt(variance + epsilon) + bias, over the D numbers of a vector.
+typedef struct {
+    const void *weight, *bias;  // (D)
+    double epsilon;
+} hyena_norm;
+
+// A block of a model at one more position, x <- x + mixer(norm(x)), then x <- x + down(gelu(up(norm(x))))
+// with the GELU of tanh, for a few vectors x in float32. All of it is contiguous.
+typedef struct {
+    int64_t batch, width, hidden;         // B, D, H
+    int32_t dtype, mixed_dtype;           // of the norms and the MLP; of mixed
+    hyena_norm before_mixer, before_mlp;
+    const hyena_step *step;               // the mixer; what its projections read first and write last
+                                          // is not looked at
+    const void *mixed;                    // or what it made, (B, D), and before_mixer is not needed
+    const void *up_weight, *up_bias;      // (H, D), and (H) or null
+    const void *down_weight, *down_bias;  // (D, H), and (D) or null
+} hyena_block;
+
 // The functions of one build. All may be called from several threads at once. Those that return an
 // int32_t return 0, or 1 if memory ran out.
 typedef struct {
@@ -108,6 +127,8 @@ typedef struct {
     int32_t (*backward)(const hyena_conv *conv, const hyena_gradients *gradients);
     int32_t (*step)(const hyena_step *step);
     int32_t (*linear)(const hyena_linear *linear);
+    // Takes x (B, D) through so many blocks, one after the other.
+    int32_t (*blocks)(const hyena_block *block, int64_t count, float *x);
     // For benchmarks, what the processor can do at best: butterflies in registers, `rounds` of them
     // down and up again in each of `tasks`. Returns the number of additions and multiplications.
     int64_t (*butterflies)(int64_t tasks, int64_t rounds);

@@ -3,6 +3,7 @@
 // Compiled once for each instruction set, with HYENA_ISA_AVX512, HYENA_ISA_AVX2 or
 // HYENA_ISA_PORTABLE defined. The definition of what it computes is hyena.ops.naive; the fallback
 // without it is hyena.ops.fft.
+#include "block.h"
 #include "linear.h"
 #include "rows.h"
 #include "short_conv.h"
@@ -439,7 +440,8 @@ extern "C" const hyena_kernel *HYENA_THIS_KERNEL(void) {
     static const hyena_kernel kernel = {
         HYENA_THIS_NAME, kernel_size,    kernel_spectrum_floats,
         kernel_spectrum, kernel_forward, kernel_backward,
-        kernel_step,     kernel_linear,  kernel_butterflies,
+        kernel_step,     kernel_linear,  kernel_blocks,
+        kernel_butterflies,
     };
     return &kernel;
 }

@@ -4,6 +4,7 @@
 #pragma once
 #include <algorithm>
 
+#include "gelu.h"
 #include "hyena_kernel.h"
 #include "threads.h"
 #include "vector.h"
@@ -19,6 +20,7 @@ constexpr int64_t AHEAD = 2048;                          // bytes: as far as row
 // goes on where it ended in the tile before, so that memory is read as four long streams.
 struct LinearCall {
     hyena_linear linear;
+    bool activated;  // with tanh-GELU after it, y being float32
     int64_t parts;
 };
 
@@ -88,6 +90,10 @@ void linear_work(const void *given, int64_t part, float *) {
     for (int64_t r = 0; r < stream; ++r)
         linear_rows<T>(call.linear, share.begin + r, stream, TILE_ROWS);
     if (rest > 0) linear_rows<T>(call.linear, share.end - rest, 1, int(rest));
+    if (!call.activated) return;
+    float *y = static_cast<float *>(call.linear.y) + share.begin;
+    for (int64_t b = 0; b < call.linear.batch; ++b)
+        gelu(y + b * call.linear.outputs, share.count());
 }
 
 template <class T>
@@ -98,8 +104,8 @@ void widen(float *to, const void *from, int64_t count) {
     for (; i < count; ++i) to[i] = one(x + i);
 }
 
-int32_t kernel_linear(const hyena_linear *given) {
-    LinearCall call{*given, 1};
+int32_t linear(const hyena_linear &given, bool activated) {
+    LinearCall call{given, activated, 1};
     hyena_linear &linear = call.linear;
     if (linear.x_dtype != HYENA_FLOAT32) {
         const int64_t count = linear.batch * linear.inputs;
@@ -118,5 +124,7 @@ int32_t kernel_linear(const hyena_linear *given) {
     call.parts = std::max<int64_t>(1, std::min(threads(), most));
     return run(work, &call, call.parts, 0, 1);
 }
+
+int32_t kernel_linear(const hyena_linear *given) { return linear(*given, false); }
 
 }  // namespace

@@ -39,6 +39,8 @@ STRUCTURES = {
     "hyena_linear": _abi.Linear,
     "hyena_online": _abi.Online,
     "hyena_step": _abi.Step,
+    "hyena_norm": _abi.Norm,
+    "hyena_block": _abi.Block,
     "hyena_kernel": _abi.Functions,
 }
 
@@ -51,7 +53,7 @@ def ctype(declaration: str) -> object:
         if name == "char":
             return ctypes.c_char_p
         return ctypes.POINTER(STRUCTURES[name]) if name in STRUCTURES else ctypes.c_void_p
-    numbers = {"int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64}
+    numbers = {"int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64, "double": ctypes.c_double}
     return STRUCTURES.get(name) or numbers[name]
 
 

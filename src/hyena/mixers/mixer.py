@@ -186,10 +186,7 @@ class Mixer(nn.Module):
         Raises: TypeError on what is no tensor, and on a state of another kind; ValueError on one of
             other sizes, or less precise than u, and on a u of another dtype than the weights'.
         """
-        self._check_state("step", state)
-        check_token(self._name, u, self.width, state)
-        if u.dtype is not state.dtype:
-            check_dtype(self._name, u, self._dtype())
+        self._check_step(u, state)
         return self._step(u, state)
 
     def state_size(self, length: int, future: int | None = None) -> int:
@@ -232,6 +229,13 @@ class Mixer(nn.Module):
     def _is_own(self, state: Any) -> bool:
         """Whether a state of the right kind is of this mixer's sizes."""
         return tuple(x.shape[1:] for x in state) == self._state_shapes()
+
+    def _check_step(self, u: Tensor, state: Any) -> None:
+        """Raises TypeError or ValueError as `step`."""
+        self._check_state("step", state)
+        check_token(self._name, u, self.width, state)
+        if u.dtype is not state.dtype:
+            check_dtype(self._name, u, self._dtype())
 
     def _check_generates(self, what: str) -> None:
         """Raises ValueError if the mixer cannot generate token by token."""

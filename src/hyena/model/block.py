@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.filters.plain import call_in, is_plain
+from hyena.filters.plain import call_in, is_plain, matrix_of
 from hyena.mixers.projections import apply_linear
 from hyena.mixers.state import MixerState
 from hyena.model.build import build_mixer
 from hyena.model.config import ModelConfig
 from hyena.ops import Segments
+from hyena.ops.native import block as native
 
 
 class Block(nn.Module):
@@ -46,7 +47,22 @@ class Block(nn.Module):
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, MixerState]:
         """x (B, D)."""
         mixed, state = self.mixer.step(normalize(self.norm1, x, self.mixer), state)
-        return self._finish(x, mixed), state
+        layers = self.plain_layers()
+        y = None
+        if layers is not None and native.takes(x, layers):
+            y = native.after_mixer(x, mixed, layers)
+        return (self._finish(x, mixed) if y is None else y), state
+
+    def plain_layers(self) -> native.Layers | None:
+        """What a step reads besides the mixer, if it is no more than norms, layers and GELU."""
+        parts = self._modules
+        first, second, mlp = _plain_norm(parts["norm1"]), _plain_norm(parts["norm2"]), parts["mlp"]
+        if first is None or second is None or mlp is None or not is_plain(mlp, MLP):
+            return None
+        up, down = matrix_of(mlp.up), matrix_of(mlp.down)
+        if up is None or down is None or (self.training and self.dropout > 0):
+            return None
+        return native.Layers(first, second, up, down)
 
     def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         x = x + self._dropped(mixed)
@@ -80,3 +96,13 @@ def normalize(norm: nn.Module, x: Tensor, reader: nn.Module) -> Tensor:
     y = call_in(norm, x)
     parameters = chain(norm.parameters(), reader.parameters())
     return next((y.to(p.dtype) for p in parameters if p.is_floating_point()), y)
+
+
+def _plain_norm(norm: nn.Module | None) -> native.LayerNorm | None:
+    """Of a layer norm that is this and nothing else."""
+    if norm is None or not is_plain(norm, nn.LayerNorm):
+        return None
+    weight, bias = norm._parameters["weight"], norm._parameters["bias"]
+    if weight is None or bias is None:
+        return None
+    return native.LayerNorm(weight, bias, norm.eps)

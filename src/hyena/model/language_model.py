@@ -30,6 +30,7 @@ from hyena.model.flops import FlopTable, flops
 from hyena.model.initialization import initialize
 from hyena.model.linear_cross_entropy import IGNORE, linear_cross_entropy
 from hyena.model.saved import as_read, write_model
+from hyena.model.step import at_once
 from hyena.model.streaming import WORKING_MEMORY, Stream, check_working_memory
 from hyena.ops import Segments
 from hyena.ops.arguments import check_tensor, placement
@@ -230,8 +231,10 @@ class LanguageModel(nn.Module):
         x = self._embed(input_ids)
         if self.positions is not None:
             x = x + self.positions(torch.tensor(state.length, device=x.device)).to(x.dtype)
-        x = self._through(state, x, lambda block, x, of: block.step(x, of))
-        return self._head(x, product_of_step), state
+        y = at_once(self._blocks(), x, state)
+        if y is None:
+            y = self._through(state, x, lambda block, x, of: block.step(x, of))
+        return self._head(y, product_of_step), state
 
     generate = generation.generate
 

@@ -447,6 +447,7 @@ int main(int count, char **arguments) {
         for (int order : {2, 4})
             for (int taps : {1, 3}) check_step(kernel, 3, D, order, taps, 5);
     check_linears(kernel);
+    check_blocks(kernel);
     // And some in several at once, at sizes that none of them has used.
     std::vector<std::thread> threads;
     for (int i = 0; i < 4; ++i)

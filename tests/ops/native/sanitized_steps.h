@@ -102,4 +102,55 @@ void check_linears(const hyena_kernel &kernel) {
             }
 }
 
+// Two blocks, the mixer of the first an operator of order 2 without short taps before, of the second
+// given. The numbers are for the tests in Python: here it is what is read and written.
+void check_block(const hyena_kernel &kernel, int64_t B, int64_t D, int64_t H, int dtype, int mixed) {
+    const auto drawn_of = [](int type, int64_t count) {
+        Numbers numbers(type, count);
+        numbers.draw_all();
+        return numbers;
+    };
+    const int wide = HYENA_FLOAT32;
+    Numbers x = drawn_of(wide, B * D), of_mixer = drawn_of(mixed, B * D);
+    const Numbers weight = drawn_of(dtype, D), bias = drawn_of(dtype, D);
+    const Numbers up = drawn_of(dtype, H * D), up_bias = drawn_of(dtype, H);
+    const Numbers down = drawn_of(dtype, D * H), down_bias = drawn_of(dtype, D);
+    const Numbers in = drawn_of(dtype, 3 * D * D), out = drawn_of(dtype, D * D);
+    const std::vector<float> taps = drawn(3 * D), short_bias = drawn(3 * D), near = drawn(D);
+    std::vector<float> z(size_t(3 * B * D), NAN), y(size_t(B * D), NAN), input = y, due = drawn(B * D);
+    const hyena_online conv = {input.data(), due.data(), near.data()};
+    const hyena_linear first = {B,    D,       3 * D, dtype, wide, wide, nullptr, in.memory.data(),
+                                nullptr, z.data()};
+    const hyena_linear last = {B,    D,       D, dtype, wide, wide, y.data(), out.memory.data(),
+                               nullptr, nullptr};
+    hyena_step step{};
+    step.batch = B, step.channels = D, step.order = 2, step.short_taps = 1;
+    step.z = z.data(), step.taps = taps.data(), step.bias = short_bias.data();
+    step.conv = &conv, step.rest = 1, step.row_stride = B * D, step.y = y.data();
+    step.in_proj = &first, step.out_proj = &last;
+    const hyena_norm norm = {weight.memory.data(), bias.memory.data(), 1e-5};
+    hyena_block blocks[2] = {};
+    for (hyena_block &block : blocks) {
+        block.batch = B, block.width = D, block.hidden = H, block.dtype = dtype;
+        block.before_mixer = block.before_mlp = norm;
+        block.up_weight = up.memory.data(), block.up_bias = up_bias.memory.data();
+        block.down_weight = down.memory.data(), block.down_bias = down_bias.memory.data();
+    }
+    blocks[0].step = &step;
+    blocks[1].mixed = of_mixer.memory.data(), blocks[1].mixed_dtype = mixed;
+    if (kernel.blocks(blocks, 2, reinterpret_cast<float *>(x.memory.data())) != 0) ++failures;
+    for (int64_t i = 0; i < B * D; ++i)
+        if (!std::isfinite(x[i])) ++failures;
+}
+
+void check_blocks(const hyena_kernel &kernel) {
+    int next = 0;
+    for (int64_t B : {1, 3, 8})
+        for (int64_t D : {1, 16, 33, 200})
+            for (int64_t H : {1, 70, 512}) {
+                check_block(kernel, B, D, H, next % 3, next / 3 % 3);
+                ++next;
+            }
+}
+
 }  // namespace

@@ -19,7 +19,7 @@ from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Room
 from hyena.mixers.projections import layers_of_step
 from hyena.ops import Backend
-from hyena.ops.native.step import reads
+from hyena.ops.native.step import Pending, reads
 from hyena.ops.observed import hooks_of, unobserved
 from hyena.ops.stepping import online
 from hyena.ops.stepping.online import OnlineState, contribution
@@ -138,28 +138,13 @@ def step(
     The kernel makes all of it, or what lies between the projections; else it is the paper's loop at
     one position.
     """
-    filter = modules["filter"]  # not as an attribute: those of a module are slow to find
-    observed, versions = not unobserved(u), state.versions
-    if (
-        versions and not observed
-    ):  # of one tensor at a step: most changes are of all, which cost more
-        x, version = versions[state.length % len(versions)]
-        if x._version != version:
-            state.ready = 0
-    if state.length >= state.ready or state.kept is not filter.kept:
-        state.versions = [] if observed else versions_of(filter, modules["short_conv"])
-        state.prepare(filter, backend)
-    route = state.route
-    if observed or not u.is_cpu:
-        route = None
-    elif route is None or not route.stands(modules, backend, u):
-        route = state.route = Route(modules, backend, u, state)
+    route = _route(modules, backend, u, state)
     call = None if route is None else route.call
-    if call is not None:
-        before = [z if z.dtype is torch.float32 else z.float() for z in state.before]
+    if route is not None and call is not None:
+        before = _before(state)
         if route.layers is not None:
             y, z = call(u, before, route.layers)
-            state.advance(z if z.dtype is u.dtype else z.to(u.dtype))
+            advance(state, z, u.dtype)
             return y, state
     z = modules["in_proj"](u)
     if call is not None and reads(z):
@@ -172,6 +157,49 @@ def step(
     # The module may write to its output later, and the kernel reads rows side by side.
     state.advance(z.clone() if z.is_contiguous() else z.contiguous())
     return modules["out_proj"](y if y.dtype == z.dtype else y.to(z.dtype)), state
+
+
+def pending(
+    modules: dict[str, Any], backend: Backend, u: Tensor, state: HyenaState
+) -> Pending | None:
+    """`step` for what is like u, where the kernel makes all of it, as the argument of a call to be
+    made; and z, which after the call the state has to `advance` with."""
+    route = _route(modules, backend, u, state)
+    if route is None or route.call is None or route.layers is None:
+        return None
+    return route.call.pending(u, _before(state), route.layers)
+
+
+def advance(state: HyenaState, z: Tensor, dtype: torch.dtype) -> None:
+    """To the next token, after one whose projection was z, kept in this dtype."""
+    state.advance(z if z.dtype is dtype else z.to(dtype))
+
+
+def _before(state: HyenaState) -> list[Tensor]:
+    return [z if z.dtype is torch.float32 else z.float() for z in state.before]
+
+
+def _route(
+    modules: dict[str, Any], backend: Backend, u: Tensor, state: HyenaState
+) -> "Route | None":
+    """The way of this step; the state is prepared for it."""
+    filter = modules["filter"]  # not as an attribute: those of a module are slow to find
+    observed, versions = not unobserved(u), state.versions
+    if (
+        versions and not observed
+    ):  # of one tensor at a step: most changes are of all, which cost more
+        x, version = versions[state.length % len(versions)]
+        if x._version != version:
+            state.ready = 0
+    if state.length >= state.ready or state.kept is not filter.kept:
+        state.versions = [] if observed else versions_of(filter, modules["short_conv"])
+        state.prepare(filter, backend)
+    if observed or not u.is_cpu:
+        return None
+    route: Route | None = state.route
+    if route is None or not route.stands(modules, backend, u):
+        route = state.route = Route(modules, backend, u, state)
+    return route
 
 
 class Route:

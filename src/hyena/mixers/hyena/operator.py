@@ -18,7 +18,7 @@ from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide
 from hyena.mixers.checks import check_dropout, check_no_gradient
 from hyena.mixers.flops import LayerFlops
-from hyena.mixers.hyena.generation import planned_for, state_after, step, taps_after
+from hyena.mixers.hyena.generation import pending, planned_for, state_after, step, taps_after
 from hyena.mixers.hyena.short_conv import ShortConv
 from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
@@ -27,6 +27,7 @@ from hyena.ops import Backend, FilterSpectrum, Segments, gated_conv, long_conv, 
 from hyena.ops.arguments import check_sizes, placement
 from hyena.ops.backend import resolve_backend
 from hyena.ops.native import operator
+from hyena.ops.native.step import Pending
 from hyena.ops.stepping import online
 
 Kernel = tuple[Tensor | FilterSpectrum, Tensor | None]
@@ -289,6 +290,13 @@ class HyenaOperator(Mixer):
     @kept_memory.setter
     def kept_memory(self, value: int) -> None:
         self._filter.kept_memory = value
+
+    def pending(self, u: Tensor, state: HyenaState) -> Pending | None:
+        """`step`, where it is one call of the kernel, as an argument of that call: see
+        `hyena.mixers.hyena.generation.pending`. Raises: as `step`."""
+        self._check_step(u, state)
+        check_no_gradient("HyenaOperator", self, u)
+        return pending(self._modules, self.backend, u, state)
 
     def clear_cache(self) -> None:
         """Forgets what is kept of the filter; see `hyena.LanguageModel.clear_cache`."""

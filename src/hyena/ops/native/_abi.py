@@ -4,13 +4,13 @@ A test compares every field with the header, which has the comments.
 """
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_void_p
 from enum import IntEnum
 from typing import Any
 
 import torch
 
-ABI = 8
+ABI = 9
 
 
 class Dtype(IntEnum):
@@ -32,7 +32,7 @@ MOST_SHORT_TAPS = 64  # HYENA_MOST_SHORT_TAPS
 def _fields(declarations: str, **structures: type[ctypes.Structure]) -> list[tuple[str, Any]]:
     """Fields as C declares them: "int64 first, second; pointer third"; the name of a structure
     stands for a pointer to it."""
-    kinds = {"int32": c_int32, "int64": c_int64, "pointer": c_void_p}
+    kinds = {"int32": c_int32, "int64": c_int64, "double": c_double, "pointer": c_void_p}
     kinds |= {name: POINTER(structure) for name, structure in structures.items()}
     lists = (declaration.split(maxsplit=1) for declaration in declarations.split(";"))
     return [(name.strip(), kinds[kind]) for kind, names in lists for name in names.split(",")]
@@ -92,6 +92,23 @@ class Step(ctypes.Structure):
     )
 
 
+class Norm(ctypes.Structure):
+    """hyena_norm"""
+
+    _fields_ = _fields("pointer weight, bias; double epsilon")
+
+
+class Block(ctypes.Structure):
+    """hyena_block"""
+
+    _fields_ = [
+        *_fields("int64 batch, width, hidden; int32 dtype, mixed_dtype"),
+        ("before_mixer", Norm),
+        ("before_mlp", Norm),
+        *_fields("step step; pointer mixed, up_weight, up_bias, down_weight, down_bias", step=Step),
+    ]
+
+
 class Functions(ctypes.Structure):
     """hyena_kernel: the functions of one build. A call lets other Python threads run."""
 
@@ -104,5 +121,6 @@ class Functions(ctypes.Structure):
         ("backward", ctypes.CFUNCTYPE(c_int32, POINTER(Conv), POINTER(Gradients))),
         ("step", ctypes.CFUNCTYPE(c_int32, POINTER(Step))),
         ("linear", ctypes.CFUNCTYPE(c_int32, POINTER(Linear))),
+        ("blocks", ctypes.CFUNCTYPE(c_int32, POINTER(Block), c_int64, c_void_p)),
         ("butterflies", ctypes.CFUNCTYPE(c_int64, c_int64, c_int64)),
     ]

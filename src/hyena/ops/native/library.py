@@ -53,6 +53,7 @@ class Kernel:
     backward: Callable[[Conv, Gradients], int]
     step: Callable[[object], int]  # a pointer to a Step
     linear: Callable[[object], int]  # a pointer to a Linear
+    blocks: Callable[[object, int, int], int]  # an array of Block, their number and an address
     butterflies: Callable[[int, int], int]
 
 

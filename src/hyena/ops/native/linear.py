@@ -28,20 +28,33 @@ def takes(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
 
 
 def fits(x: Tensor, *layers: Layer) -> bool:
-    """Whether x is a few rows (B, I), and the layers take rows of I numbers, are of its dtype, and
-    such that the kernel can read them where they are: it sees addresses alone."""
-    dtype = x.dtype
-    if dtype not in DTYPES or x.dim() != 2 or torch.is_autocast_enabled("cpu"):
+    """Whether x is `few` rows (B, I), and the layers take such rows and are of its dtype."""
+    return few(x) and all(is_layer(layer, x.dtype, x.shape[1]) for layer in layers)
+
+
+def few(x: Tensor) -> bool:
+    """Whether x is a few rows (B, I) of numbers that the kernel knows."""
+    known = x.dtype in DTYPES and x.dim() == 2 and not torch.is_autocast_enabled("cpu")
+    return known and x.shape[0] <= MOST_ROWS
+
+
+def is_layer(layer: Layer, dtype: torch.dtype, inputs: int) -> bool:
+    """Whether it takes rows of so many numbers, and the kernel can read it where it is."""
+    weight, bias = layer
+    if not readable(weight, dtype) or weight.shape[1:] != (inputs,):
         return False
-    rows, inputs = x.shape
-    if rows > MOST_ROWS:
-        return False
-    for weight, bias in layers:
-        if not _readable(weight, dtype) or weight.shape[1:] != (inputs,):
-            return False
-        if bias is not None and not (_readable(bias, dtype) and bias.shape == weight.shape[:1]):
-            return False
-    return True
+    return bias is None or (readable(bias, dtype) and bias.shape == weight.shape[:1])
+
+
+def readable(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether its memory is its values, in order: the kernel sees addresses alone."""
+    return (
+        x.dtype == dtype
+        and x.is_cpu
+        and x.layout == torch.strided
+        and x.is_contiguous()
+        and not x.is_neg()
+    )
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -66,13 +79,3 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if kernel.linear(ctypes.byref(argument)):
         raise MemoryError("the native kernel found no memory for a linear layer")
     return y
-
-
-def _readable(x: Tensor, dtype: torch.dtype) -> bool:
-    return (
-        x.dtype == dtype
-        and x.is_cpu
-        and x.layout == torch.strided
-        and x.is_contiguous()
-        and not x.is_neg()
-    )

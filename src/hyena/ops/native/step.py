@@ -9,6 +9,7 @@ F = N − 1 long convolutions, S positions of a block.
 import ctypes
 from collections.abc import Callable, Sequence
 from ctypes import pointer
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,8 +23,27 @@ from hyena.ops.observed import unobserved
 Layers = tuple[Layer, Layer]
 """Input and output projection of an operator, which the kernel takes."""
 
-NativeStep = Callable[[Tensor, Sequence[Tensor], Layers | None], tuple[Tensor, Tensor]]
-"""One position of an operator, as `OnlineStep` at a known row."""
+Pending = tuple[Step, Tensor]
+"""The argument of a call to be made, and z, where that call will have written it."""
+
+
+class NativeStep(NamedTuple):
+    """One position of an operator: an `OnlineStep` or `RecurrentStep`, and where in its block the
+    position is."""
+
+    step: "_Step"
+    where: Callable[[], tuple[int, ...]]
+
+    def __call__(
+        self, u: Tensor, before: Sequence[Tensor], layers: Layers | None
+    ) -> tuple[Tensor, Tensor]:
+        """As `OnlineStep`."""
+        return self.step(u, before, layers, *self.where())
+
+    def pending(self, u: Tensor, before: Sequence[Tensor], layers: Layers) -> Pending:
+        """For a call that gives the first projection what is like u, and takes what the last one
+        makes."""
+        return self.step.pending(u, before, layers, *self.where())
 
 
 def takes(*memory: Tensor) -> bool:
@@ -79,29 +99,53 @@ class _Step:
         self._first = Linear(batch, width, inputs, wide, wide, wide)
         self._last = Linear(batch, width, width, wide, wide, wide, self._y.data_ptr())
         self._layers: Layers | None = None  # what these two are set to
+        self._earlier: Sequence[Tensor] = ()
 
-    def _run(
-        self, u: Tensor, before: Sequence[Tensor], layers: Layers | None
+    def __call__(
+        self, u: Tensor, before: Sequence[Tensor], layers: Layers | None, *where: int
     ) -> tuple[Tensor, Tensor]:
-        step, u = self._step, in_order(u)
-        if layers is not self._layers:
-            self._point(u, layers)
-        if layers is None:
+        """One position.
+
+        Args:
+            u: (B, D); or, without ``layers``, z (B, C), which the input projection made of it.
+            before: the J − 1 z before, the latest first, float32.
+            layers: input and output projection.
+            where: the position in the block, and how many there are from it on; of an `OnlineStep`.
+
+        Returns: what the output projection made, or without it its input, (B, D); and z.
+        """
+        u = in_order(u)
+        if layers is not None:
+            step, z = self.pending(u, before, layers, *where)
+            y = torch.empty_like(self._y, dtype=u.dtype)
+            self._first.x, self._last.y = u.data_ptr(), y.data_ptr()
+        else:
+            if self._layers is not None:
+                self._point(u, None)
             z = u if u.dtype == torch.float32 else u.float()
             if z.shape != self._z.shape:
                 raise _misfit(tuple(z.shape), tuple(self._z.shape))
-            y = torch.empty_like(self._y)
+            y, step = torch.empty_like(self._y), self._step
             step.z, step.y = z.data_ptr(), y.data_ptr()
-        else:
-            z, y = torch.empty_like(self._z), torch.empty_like(self._y, dtype=u.dtype)
-            first, last = self._first, self._last
-            first.x, last.y = u.data_ptr(), y.data_ptr()
-            first.y = step.z = z.data_ptr()
-        for i, earlier in enumerate(before):
-            self._before[i] = earlier.data_ptr()
+            self._place(before, *where)
         if self._call(self._argument):
             raise MemoryError("the native kernel found no memory for a step")
         return y, z
+
+    def pending(self, u: Tensor, before: Sequence[Tensor], layers: Layers, *where: int) -> Pending:
+        """As of `NativeStep`."""
+        if layers is not self._layers:
+            self._point(u, layers)
+        z = torch.empty_like(self._z)
+        self._first.y = self._step.z = z.data_ptr()
+        self._place(before, *where)
+        return self._step, z
+
+    def _place(self, before: Sequence[Tensor], *where: int) -> None:
+        """Goes to a position."""
+        self._earlier = before  # a call that is pending reads it later
+        for i, earlier in enumerate(before):
+            self._before[i] = earlier.data_ptr()
 
     def _point(self, u: Tensor, layers: Layers | None) -> None:
         """Makes these the layers of a step from u, which has the dtype of them all."""
@@ -151,30 +195,13 @@ class OnlineStep(_Step):
         self._recent, self._due = recent.data_ptr(), due.data_ptr()
         self._step.row_stride = parts * batch * width
 
-    def __call__(
-        self,
-        u: Tensor,
-        before: Sequence[Tensor],
-        layers: Layers | None,
-        row: int,
-        rest: int,
-    ) -> tuple[Tensor, Tensor]:
-        """One position.
-
-        Args:
-            u: (B, D); or, without ``layers``, z (B, C), which the input projection made of it.
-            before: the J − 1 z before, the latest first, float32.
-            layers: input and output projection.
-            row, rest: the position in the block, and how many there are from it on.
-
-        Returns: what the output projection made, or without it its input, (B, D); and z.
-        """
+    def _place(self, before: Sequence[Tensor], *where: int) -> None:
+        super()._place(before)
+        row, self._step.rest = where
         at = row * len(self._each) * self._row
         for conv in self._each:
             conv.input, conv.due = self._recent + at, self._due + at
             at += self._row
-        self._step.rest = rest
-        return self._run(u, before, layers)
 
 
 class RecurrentStep(_Step):
@@ -207,5 +234,3 @@ class RecurrentStep(_Step):
             for x, a, w, s in zip(states, filter, weight, skip, strict=True)
         ]
         super().__init__(batch, width, short, convolutions, filter, weight, skip, states)
-
-    __call__ = _Step._run  # as of `OnlineStep`, whose arguments it shares

@@ -262,7 +262,7 @@ class OnlineState(State):
         if taps is None or not takes(taps, self._due):
             return None
         step = OnlineStep(short, taps, self._recent, self._due)
-        return lambda u, before, layers: step(u, before, layers, self._row, self._rows - self._row)
+        return NativeStep(step, lambda: (self._row, self._rows - self._row))
 
     def advance(self) -> None:
         """To the next position."""

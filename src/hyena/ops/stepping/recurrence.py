@@ -109,7 +109,7 @@ class RecurrentState(State):
         """As of `hyena.ops.stepping.online.OnlineState`."""
         if self.filter is None or not takes(*self.filter, self._planes):
             return None
-        return RecurrentStep(short, *self.filter, self._planes)
+        return NativeStep(RecurrentStep(short, *self.filter, self._planes), tuple)
 
     def advance(self) -> None:
         """To the next position, for which there is nothing to do."""
