@@ -165,15 +165,33 @@ def test_with_a_hook_pytorch_recomputes(name: str, in_pieces: list[None]) -> Non
     assert len(calls) >= 2  # the recomputation stops once it has what it needs
 
 
-@pytest.mark.parametrize("case", ["dropout", "mask", "autocast", "evaluation", "enough memory"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_under_autocast(inside: bool, in_pieces: list[None]) -> None:
+    """The backward pass is of the forward pass's numbers, wherever it is called."""
+    model, ids = small_model(dtype=torch.float32).train(), tokens(2, L)
+    found = []
+    for pieces in (False, True):
+        model.activation_checkpointing, model.working_memory = pieces, 0
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(ids, targets=ids.roll(-1, 1))
+        with torch.autocast("cpu", torch.float16, enabled=inside and pieces):
+            loss.backward()
+        found.append((loss.detach(), gradients(model)))
+    (expected, wanted), (y, got) = found
+    assert len(in_pieces) == 3
+    assert_close(y, expected, 0.01)
+    for name, gradient in got.items():
+        assert_close(gradient, wanted[name], 0.1)
+
+
+@pytest.mark.parametrize("case", ["dropout", "mask", "evaluation", "enough memory"])
 def test_elsewhere_pytorch_recomputes(case: str, in_pieces: list[None]) -> None:
     model, ids = small_model(dropout=0.1 if case == "dropout" else 0.0).train(), tokens(2, L)
     model.activation_checkpointing = True
     model.working_memory = 1 << 30 if case == "enough memory" else 0
     mask = torch.arange(L) > torch.tensor([[1], [2]]) if case == "mask" else None
     model.train(case != "evaluation")
-    with torch.autocast("cpu", enabled=case == "autocast"):
-        model(ids, mask=mask).float().square().mean().backward()
+    model(ids, mask=mask).square().mean().backward()
     assert not in_pieces
     gradients(model)
 

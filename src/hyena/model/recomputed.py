@@ -44,7 +44,7 @@ def takes(
         and is_positionwise(block.mlp)
         and block.dropout == 0
         and groups.takes(block.mixer, input_of(block, x), None, segments, None)
-        and not torch.is_autocast_enabled(x.device.type)
+        and (x.is_cpu or not torch.is_autocast_enabled(x.device.type))
     )
 
 
@@ -80,6 +80,8 @@ class _Recomputed(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, *parameters)
         ctx.rest = block, segments, memory, buffers
+        device = x.device.type
+        ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         return Stream(memory, owned=False, buffers=buffers).forward(block, x, None, segments)
 
     @staticmethod
@@ -89,7 +91,10 @@ class _Recomputed(torch.autograd.Function):
         block, segments, memory, buffers = ctx.rest
         # Leaves of the small graphs to come, so that no hook on a parameter sees their gradients.
         leaves = [p.detach().requires_grad_(p.requires_grad) for p in parameters]
-        with _in_place_of_parameters(block, leaves):
+        # As in the forward pass; without its cache of weights, whose graph ends with a piece.
+        device, dtype, enabled = ctx.autocast
+        autocast = torch.autocast(device, dtype, enabled, cache_enabled=False)
+        with autocast, _in_place_of_parameters(block, leaves):
             u, sums = input_of(block, x), _Sums(leaves)
             op = cast(HyenaOperator, block.mixer)
             y, _ = groups.between_projections(op, u, None, segments, None, memory, buffers)
@@ -149,9 +154,8 @@ def _backward_of_mlp(
         with torch.enable_grad():
             between = before + channels_last(op.out_proj, mixed)
             after = between + block.mlp(normalize(block.norm2, between, block.mlp))
-        dx[rows, positions], y[rows, :, positions] = sums.backward(
-            [after], [dout[rows, positions]], [before, mixed]
-        )
+        d = dout[rows, positions].to(after.dtype)
+        dx[rows, positions], y[rows, :, positions] = sums.backward([after], [d], [before, mixed])
     return dx
 
 
@@ -204,7 +208,8 @@ def _backward_of_projection(
             normed = normalize(block.norm1, before, block.mixer)
         for row, du in zip(normed.detach(), d, strict=True):
             dweight += du @ row
-        (more,) = sums.backward([normed], [d.transpose(1, 2) @ weight], [before])
+        of_normed = (d.transpose(1, 2) @ weight).to(normed.dtype)
+        (more,) = sums.backward([normed], [of_normed], [before])
         dx[rows, positions] += more
     of_layer = dweight.to(weight.dtype), dz.sum((0, 2))
     sums.backward([group.weight, group.bias], of_layer)
