@@ -215,12 +215,12 @@ def test_a_step_that_fails_half_way_is_not_gone_on_from() -> None:
     model, ids = small_model("attention,hyena"), tokens(2, 9)
     _, state = model.prefill(ids[:, :5], future=0)
     copy = state.copy()
-    with pytest.raises(ValueError, match=r"planned for future=0 tokens"):
+    with pytest.raises(ValueError, match=r"planned for future=0, and all"):
         model.step(ids[:, 5], state)
     for broken in (state, state.copy(), state.select([0, 1]), ModelState.join([state])):
         with pytest.raises(ValueError, match=r"step: an error left this state in the middle of a"):
             model.step(ids[:, 5], broken)
-    with pytest.raises(ValueError, match=r"planned for future=0 tokens"):
+    with pytest.raises(ValueError, match=r"planned for future=0, and all"):
         model.step(ids[:, 5], copy)
 
 

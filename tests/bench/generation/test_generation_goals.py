@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from fake_generation import result, results
+from fake_generation import READS, result, results
 
 from hyena.bench.generation.cases import Case, cases, key
 from hyena.bench.generation.goals import goals
@@ -72,6 +72,12 @@ def test_the_limit_is_that_of_the_faster_read() -> None:
     row = next(row for row in cases() if row.kind == "weights")
     found = {row.key: result(row, {"hyena": 1.0, "read_sum": 0.9, "read_mv": 0.7})}
     assert measured(goal(9), found)[::3] == pytest.approx((0.7, "read_mv"), abs=1e-9)
+    found[row.key]["times"]["read_kernel"]["median"] = 0.0006
+    assert measured(goal(9), found)[::3] == pytest.approx((0.6, "read_kernel"), abs=1e-9)
+    for name in READS:
+        assert goal(9).measure(found) is not None
+        del found[row.key]["times"][name]  # as in a record that is older
+    assert goal(9).measure(found) is None
 
 
 def test_a_row_that_failed_measures_nothing() -> None:

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from hyena.bench import memory
-from hyena.bench.generation.cases import Case
+from hyena.bench.generation.cases import READS, Case
 from hyena.bench.generation.models import config_of, need, random_cache, read_bytes
 from hyena.bench.generation.run import measure
 from hyena.model import LanguageModel, ModelState
 
 MODELS = Case("model", ("hyena", "distilled", "attention"), 3, 30, 70, 8, 2, repeats=1)
-READS = ("hyena", "hyena_bf16", "read_sum", "read_mv")
-WEIGHTS = replace(MODELS, kind="weights", contenders=READS, batch=1)
+CONTENDERS = ("hyena", "hyena_bf16", *READS)
+WEIGHTS = replace(MODELS, kind="weights", contenders=CONTENDERS, batch=1)
 
 
 def test_models_are_checked_timed_and_told_of() -> None:
@@ -31,7 +31,7 @@ def test_models_are_checked_timed_and_told_of() -> None:
 def test_weights_are_read_beside() -> None:
     found = measure(WEIGHTS, seconds=1e-6)
     assert "failed" not in found
-    assert set(found["times"]) == set(READS)
+    assert set(found["times"]) == set(CONTENDERS)
     assert 1e-5 < found["errors"]["hyena_bf16"] < 5e-2
     facts = found["facts"]
     assert facts["hyena"]["read_bytes"] == 2 * facts["hyena_bf16"]["read_bytes"]

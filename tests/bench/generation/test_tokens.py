@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyena.bench.generation import tokens as timed_tokens
 from hyena.bench.generation.tokens import Course, Step, compared, per_token, time_tokens, turns
 
 
@@ -38,9 +37,8 @@ class Pretended:
         return self.now
 
 
-def test_every_token_has_its_turn_and_turns_alternate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timed_tokens, "TURN", 10)
-    found = list(turns({"a": 65, "b": 20, "c": 3}))
+def test_every_token_has_its_turn_and_turns_alternate() -> None:
+    found = list(turns({"a": 65, "b": 20, "c": 3}, turn=10))
     for name, tokens in (("a", 65), ("b", 20), ("c", 3)):
         spans = [(start, stop) for who, start, stop in found if who == name]
         assert spans[0][0] == 0

@@ -9,6 +9,7 @@ from hyena.bench.generation.cases import (
     POSITIONS,
     PRESET,
     PRESET_CONTEXT,
+    READS,
     RECOMPUTED,
     SUMMED,
     Kind,
@@ -56,10 +57,16 @@ def goals() -> list[Goal]:
         measure = faster(key(kind, _SHORT), "distilled", "hyena")
         add(8, text, f"context {_SHORT}, {how}", 1.0, measure)
     text = "whole model, float32, tokens/s against the limit of reading its weights"
-    add(9, text, f"{PRESET}, batch 1", 0.75, faster(_WEIGHTS, "hyena", "read_sum", "read_mv"))
+    add(9, text, f"{PRESET}, batch 1", 0.8, _share_of_limit)
     text = "whole model, tokens/s with bf16 weights against float32"
     add(10, text, f"{PRESET}, batch 1", 1.7, faster(_WEIGHTS, "hyena_bf16", "hyena"))
     return rows
+
+
+def _share_of_limit(results: Results) -> Measured | None:
+    """Against the fastest of the reads that were measured."""
+    reads = [name for name in READS if name in times_of(results, _WEIGHTS)]
+    return faster(_WEIGHTS, "hyena", *reads)(results) if reads else None
 
 
 def _share_of_cache(results: Results) -> Measured | None:

@@ -6,10 +6,19 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from hyena.filters.cache import ParameterCache, Version
+from hyena.ops.native.step import NativeStep
 from hyena.ops.stepping.online import OnlineFilter
 from hyena.ops.stepping.recurrence import Recurrence
 
-_OF_THE_MODEL = (nn.Module, nn.Parameter, ParameterCache, Version, OnlineFilter, Recurrence)
+_OF_THE_MODEL = (
+    nn.Module,
+    nn.Parameter,
+    ParameterCache,
+    Version,
+    OnlineFilter,
+    Recurrence,
+    NativeStep,
+)
 
 
 def held_bytes(state: object) -> int:

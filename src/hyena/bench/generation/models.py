@@ -17,11 +17,12 @@ from hyena.bench.generation.mixers import FEWEST, RECURRENT_TOLERANCE, STATE, re
 from hyena.bench.generation.tokens import Course, stepping
 from hyena.bench.reference import ATTENTION_TOLERANCE, BF16_TOLERANCE
 from hyena.mixers import AttentionState
+from hyena.mixers.projections import product_of_step
 from hyena.model import LanguageModel, ModelConfig, ModelState, preset
 from hyena.model.config import FilterConfig, SSMConfig
 
 BF16 = "_bf16"
-_READS = 16  # passes over the weights in a repetition
+_READS = 64  # passes over the weights in a repetition, at most
 _TOLERANCE = {"attention": ATTENTION_TOLERANCE, "distilled": RECURRENT_TOLERANCE}
 _HYENA_TOLERANCE = 1e-4  # rounding adds up over the layers
 # Models are checked at a short context, whose full forward pass in float64 is quick enough for
@@ -158,12 +159,13 @@ def _reading(name: str, size: int) -> Course:
     """Reads so many bytes, which are those of the weights of a model in float32."""
     columns = 1024
     weights = torch.full((max(1, size // (4 * columns)), columns), 0.5)
-    ones = torch.ones(columns)
+    ones = torch.ones(1, columns)
     calls: dict[str, Callable[[], Tensor]] = {
         "read_sum": weights.sum,
-        "read_mv": lambda: weights @ ones,
+        "read_mv": lambda: weights @ ones[0],
+        "read_kernel": lambda: product_of_step(ones, weights),
     }
     if name not in calls:
-        raise ValueError(f"weights are read by {' and '.join(calls)}, but not {name}")
+        raise ValueError(f"weights are read by {', '.join(calls)}, but not {name}")
     call = calls[name]
     return Course(lambda: lambda i: call(), _READS, 2)

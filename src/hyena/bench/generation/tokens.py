@@ -95,6 +95,7 @@ def time_tokens(
     *,
     repeats: int,
     seconds: float,
+    turn: int | None = None,
     clock: Clock = time.perf_counter,
 ) -> tuple[dict[str, PerToken], dict[str, Tensor]]:
     """Times courses in turns of some tokens each, ``repeats`` times from the beginning.
@@ -103,6 +104,7 @@ def time_tokens(
         courses: by name. Each is warmed up first.
         repeats: R ≥ 1.
         seconds: of a contender that need not do all its tokens, in all repetitions.
+        turn: tokens, about; by default TURN.
         clock: to be replaced in tests.
 
     Returns: times by name, and the outputs of the last repetition of those that have a check.
@@ -122,7 +124,7 @@ def time_tokens(
             steps = {name: course.begin() for name, course in courses.items()}
             for times in took.values():
                 times.append([])
-            for name, start, stop in turns(counts, r):
+            for name, start, stop in turns(counts, r, turn or TURN):
                 for i in range(start, stop):
                     begin = clock()
                     y = steps[name](i)
@@ -135,12 +137,14 @@ def time_tokens(
     return {name: per_token(times) for name, times in took.items()}, kept
 
 
-def turns(counts: Mapping[str, int], shift: int = 0) -> Iterator[tuple[str, int, int]]:
+def turns(
+    counts: Mapping[str, int], shift: int = 0, turn: int = TURN
+) -> Iterator[tuple[str, int, int]]:
     """(name, first token, one past the last) in the order of measurement.
 
-    Each contender has turns of about TURN tokens; see `hyena.bench.timing.rounds`.
+    Each contender has turns of about so many tokens; see `hyena.bench.timing.rounds`.
     """
-    parts = {name: max(1, count // TURN) for name, count in counts.items()}
+    parts = {name: max(1, count // turn) for name, count in counts.items()}
     done = dict.fromkeys(parts, 0)
     for name in rounds(parts, shift):
         start, stop = (i * counts[name] // parts[name] for i in (done[name], done[name] + 1))
