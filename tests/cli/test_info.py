@@ -11,7 +11,9 @@ import torch
 from hyena.cli import main
 from hyena.cli.model_facts import describe
 from hyena.filters import Filter
+from hyena.mixers.hyena.groups import bytes_of_channel
 from hyena.model import FilterConfig, LanguageModel, ModelConfig, preset
+from hyena.model.memory import forward_bytes, step_bytes
 from hyena.ops.native import library
 
 Output = pytest.CaptureFixture[str]
@@ -202,16 +204,30 @@ def test_what_is_kept_of_the_filters() -> None:
     assert cells(text, "kept, 2 of 4") == [f"{kept / 2**20:.3f}"]
 
 
-def test_long_inputs_keep_nothing() -> None:
+def test_the_memory_of_a_pass() -> None:
+    model = LanguageModel(preset("125M"), device="meta")
+    text = section(describe(model, 65536, 2), "memory at the peak")
+    assert "on 2 × 65,536 tokens, in GiB" in text
+    for name, reckoned in (
+        ("forward without gradients", forward_bytes(model, 65536, 2)),
+        ("training, activation_checkpointing", step_bytes(model, 65536, 2)),
+    ):
+        assert cells(text, name) == [f"{reckoned / 2**30:.2f}"]
+    other = LanguageModel(ModelConfig(width=8, layers=1, mixers="rwkv"), device="meta")
+    assert "memory at the peak" not in describe(other, 64, 1)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_inputs_that_go_by_groups_of_channels_keep_nothing(keeps: bool) -> None:
     model = LanguageModel(ModelConfig(width=8, layers=1, max_length=4096)).eval()
-    model.working_memory = 4 * 4096 * 8 * 8  # hidden values before and after their GELU
-    title = "filters in evaluation, kept between inputs of"
-    assert "one layer" in section(describe(model, 4096, 1), title)
-    model.working_memory -= 1
-    assert "none: they are made a range of channels at a time" in describe(model, 4096, 1)
+    each = bytes_of_channel(model.blocks[0].mixer, 1, 4096, torch.float32, "direct")
+    model.working_memory = 8 * each - (not keeps)
+    text = section(describe(model, 4096, 1), "filters in evaluation, kept between inputs of 4,096")
+    assert ("one layer" in text) == keeps
+    assert ("none: they are made a range of channels at a time" in text) != keeps
     with torch.no_grad():
         model(torch.zeros(1, 4096, dtype=torch.int64))
-    assert not model.blocks[0].mixer.filter.kept.nbytes
+    assert (model.blocks[0].mixer.filter.kept.nbytes > 0) == keeps
 
 
 @pytest.mark.parametrize("options", [{"mixers": "attention"}, {"block_causal": True}])

@@ -3,14 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import torch
-
 from hyena.cli.values import option_names
 from hyena.filters import Filter
 from hyena.model import LanguageModel, ModelConfig
-from hyena.model.block import Block
 from hyena.model.build import option, unread
-from hyena.model.streaming import working_memory
+from hyena.model.memory import forward_bytes, in_groups, reckons, step_bytes
 
 Row = tuple[str, ...]
 
@@ -27,10 +24,10 @@ _PARTS = {
 
 
 def describe(model: LanguageModel, length: int, batch: int) -> str:
-    """Configuration, parameters, generation state and operations, one block of text each.
+    """Configuration, parameters, generation state, memory and operations, one block of text each.
 
-    Args: a model of any device, meta included; tokens, for the state and the operations; rows,
-        over which the filters' operations are shared.
+    Args: a model of any device, meta included; tokens, for state, memory and operations; rows, over
+        which the filters' operations are shared.
     """
     return "\n\n".join(
         [
@@ -38,6 +35,7 @@ def describe(model: LanguageModel, length: int, batch: int) -> str:
             _parameters(model),
             _generation_state(model, length),
             *_kept(model, length),
+            *_memory(model, length, batch),
             _operations(model, length, batch),
         ]
     )
@@ -83,9 +81,7 @@ def _kept(model: LanguageModel, length: int) -> list[str]:
     if not filters or model.config.block_causal:  # which reads the taps
         return []
     title = f"filters in evaluation, kept between inputs of {length:,} tokens, in MiB"
-    x = torch.empty(1, length, model.config.width, device="meta")
-    block = next(block for block in model.blocks if isinstance(block, Block))
-    if working_memory(block, x) > model.working_memory:
+    if in_groups(model, length):
         why = f"beyond {model.working_memory / 2**20:,.0f} MiB of working_memory"
         return [f"{title}\n  none: they are made a range of channels at a time, {why}"]
     sizes = [filter.kept_bytes(length) for filter in filters]
@@ -103,6 +99,22 @@ def _kept(model: LanguageModel, length: int) -> list[str]:
         )
     ]
     return ["\n".join([title, *_aligned(rows)])]
+
+
+def _memory(model: LanguageModel, length: int, batch: int) -> list[str]:
+    """What a pass takes at its peak; no text if nobody can tell."""
+    if not reckons(model):
+        return []
+    rows = [
+        ("forward without gradients", forward_bytes(model, length, batch)),
+        ("training, activation_checkpointing", step_bytes(model, length, batch)),
+    ]
+    size = f"{batch:,} × {length:,}" if batch > 1 else f"{length:,}"
+    title = (
+        f"memory at the peak, beside Python and PyTorch (about 0.3 GiB), on {size} tokens, in GiB"
+    )
+    cells = [(name, f"{number / 2**30:,.2f}") for name, number in rows]
+    return ["\n".join([title, *_aligned(cells)])]
 
 
 def _operations(model: LanguageModel, length: int, batch: int) -> str:

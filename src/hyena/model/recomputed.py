@@ -178,7 +178,7 @@ def _backward_of_mixer(
     shared = [_leaf(t) if t.requires_grad else t for t in filter.shared]
     trained = [t for t in shared if t.requires_grad]
     of_shared = [torch.zeros_like(t) for t in trained]
-    for channels in groups.groups_of(op, u, memory, dy.dtype, "gradients"):
+    for channels in groups.groups_of(op, u.batch, u.length, memory, dy.dtype, "gradients"):
         with torch.enable_grad():
             group = Group(op, channels)
         z = group.projected(u, dy, buffers)

@@ -6,8 +6,11 @@ from typing import Any
 from hyena.bench.goals import Results
 from hyena.bench.model.cases import TODAY, Suite
 from hyena.bench.model.goals import GIB, goals
+from hyena.bench.model.work import config_of
 from hyena.bench.report import Table, bullets, figure, goal_rows, lines, not_measured
 from hyena.files.markdown import table
+from hyena.model import LanguageModel
+from hyena.model.memory import forward_bytes, reckons, step_bytes
 
 _TITLES: dict[Suite, str] = {"memory": "Memory of long inputs", "train": "A step of training"}
 
@@ -52,6 +55,8 @@ def _line(result: Mapping[str, Any], name: str) -> dict[str, str]:
     row, its = result["row"], result["times"][name]
     work = row["works"][name.removesuffix(TODAY)]
     added, positions = result["added"][name], work["batch"] * work["length"]
+    before = None if added is None else result["peak"][name] - added
+    reckoned, operations = ("", "") if name.endswith(TODAY) else _reckoned(work, its, before)
     spread = f" ({figure(its['lower'])}–{figure(its['upper'])})" if its["samples"] > 1 else ""
     return {
         "case": row["name"],
@@ -62,4 +67,26 @@ def _line(result: Mapping[str, Any], name: str) -> dict[str, str]:
         "positions/s": figure(positions / its["median"]),
         "peak, GiB": figure(result["peak"][name] / GIB),
         "added, GiB": "" if added is None else figure(added / GIB),
+        "peak reckoned, GiB": reckoned,
+        "10⁹ operations/s": operations,
     }
+
+
+def _reckoned(
+    work: Mapping[str, Any], its: Mapping[str, Any], before: float | None
+) -> tuple[str, str]:
+    """The peak by the formula of `docs/long_context.md`, and how many of the operations that
+    `hyena info` counts were done a second; of a forward pass or a step of training."""
+    if work["work"] not in ("forward", "train"):
+        return "", ""
+    model = LanguageModel(config_of(dict(work)), device="meta")
+    length, batch, trains = work["length"], work["batch"], work["work"] == "train"
+    passes = 1 + trains * (2 + work["checkpointing"])
+    operations = passes * model.flops(length, batch).executed.total / its["median"]
+    peak = ""
+    recomputed = work["checkpointing"] or not trains
+    if before is not None and recomputed and work["layout"] == "plain" and reckons(model):
+        weights = sum(p.nbytes for p in model.parameters())
+        taken = (step_bytes if trains else forward_bytes)(model, length, batch)
+        peak = figure((before - weights + taken) / GIB)
+    return peak, figure(operations / 1e9)

@@ -186,15 +186,18 @@ _WORK: dict[str, Callable[[dict[str, Any]], Call]] = {
 }
 
 
-def _model(request: dict[str, Any]) -> LanguageModel:
-    """With the same weights each time."""
+def config_of(request: dict[str, Any]) -> ModelConfig:
+    """The model of a request."""
     sizes = {"max_length": request["length"] * (2 if request["work"] == "continued" else 1)}
     sizes["max_length"] += request["tokens"]
     if request["preset"] is None:
-        config = ModelConfig(**request["model"], **sizes)
-    else:
-        config = preset(request["preset"], **request["model"], **sizes)
-    return LanguageModel(config, generator=torch.Generator().manual_seed(0))
+        return ModelConfig(**request["model"], **sizes)
+    return preset(request["preset"], **request["model"], **sizes)
+
+
+def _model(request: dict[str, Any]) -> LanguageModel:
+    """With the same weights each time."""
+    return LanguageModel(config_of(request), generator=torch.Generator().manual_seed(0))
 
 
 def _tokens(request: dict[str, Any], more: int = 0) -> Tensor:

@@ -86,23 +86,30 @@ def takes(
 
 
 def groups_of(
-    op: HyenaOperator, u: Input, memory: int, dtype: torch.dtype, way: Way, planned: int = 0
+    op: HyenaOperator, batch: int, length: int, memory: int, dtype: torch.dtype, way: Way
 ) -> list[slice]:
     """The channels of each group, so that what it makes takes so many bytes, if they are enough for
-    an eighth of the channels.
+    an eighth of the channels."""
+    each = bytes_of_channel(op, batch, length, dtype, way)
+    width = max(memory // each, -(-op.width // MOST_GROUPS))
+    number = -(-op.width // width)
+    return [slice(i * op.width // number, (i + 1) * op.width // number) for i in range(number)]
+
+
+def bytes_of_channel(
+    op: HyenaOperator, batch: int, length: int, dtype: torch.dtype, way: Way
+) -> int:
+    """What a group makes of each of its channels: projections, what the convolutions make of them,
+    and taps.
 
     Args:
         way: "direct" from the projection to the result; by "steps", for padding and prompts; with
             "gradients".
     """
     N = op.order
-    # Numbers of a channel and position: projections, what the convolutions make of them, taps.
     of_rows = {"direct": N + 2 + (N - 1) * (N > 2), "steps": 2 * N + 6, "gradients": 3 * N + 3}[way]
     of_taps = (N - 1) * (4 if way == "gradients" else 1)
-    each = (u.batch * of_rows + of_taps) * (u.length + planned) * dtype.itemsize
-    width = max(memory // each, -(-op.width // MOST_GROUPS))
-    number = -(-op.width // width)
-    return [slice(i * op.width // number, (i + 1) * op.width // number) for i in range(number)]
+    return (batch * of_rows + of_taps) * length * dtype.itemsize
 
 
 def filter_of(
@@ -144,7 +151,7 @@ def between_projections(
     left = None if room is None else Left(op, B, L, planned, room, like)
     direct = mask is None and room is None
     way: Way = "direct" if direct else "steps"
-    parts = groups_of(op, u, memory, like.dtype, way, planned)
+    parts = groups_of(op, B, L + planned, memory, like.dtype, way)
     alone = direct and len(parts) == 1
     taps_of = None if alone else filter_of(op, u, segments, planned).taps
     for channels in parts:
