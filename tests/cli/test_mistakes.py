@@ -58,6 +58,13 @@ Output = pytest.CaptureFixture[str]
         ),
         ("info 153M --order 1", 1, "model.order: expected at least 2, got 1"),
         ("info 153M --length 0", 1, "length: expected at least 1, got 0"),
+        ("info 153M --length 99999999999", 1, "length: expected at most 2,147,483,648, got 99,9"),
+        ("info 153M --batch 9999999999", 1, "batch: expected at most 2,147,483,648, got 9,9"),
+        (
+            "tasks run --out x --training.batch 100000000000",
+            1,
+            "training.batch: expected at most 2,147,483,648, got 100000000000",
+        ),
         ("info 153M --batch -1", 1, "batch: expected at least 1, got -1"),
         (
             "info --length 5",

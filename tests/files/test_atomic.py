@@ -104,6 +104,24 @@ def test_files_that_belong_together_are_all_old_or_all_new(tmp_path: Path) -> No
     assert found == {"a": "old", "b": "old"}
 
 
+def test_a_failed_first_write_takes_its_empty_folders_away(tmp_path: Path) -> None:
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise OSError("no")
+
+    with pytest.raises(OSError, match="no"):
+        atomic.write_files(tmp_path / "new" / "folder", {"a": fail})
+    assert list(tmp_path.iterdir()) == []
+
+    def fail_beside(path: Path) -> None:
+        (path.parent.parent / "mine").write_text("of somebody else")
+        fail(path)
+
+    with pytest.raises(OSError, match="no"):
+        atomic.write_files(tmp_path / "new" / "folder", {"a": fail_beside})
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "mine"]
+
+
 def test_of_a_link_to_a_folder_the_link_is_removed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")

@@ -140,6 +140,13 @@ def test_float32_is_accurate() -> None:
     assert_close(filter(4096), exact(4096), 1e-3, dtype=torch.float32)
 
 
+@pytest.mark.parametrize("setting", [{"fast_decay": 1e-5}, {"sine_freq": 1e6}])
+def test_settings_beyond_the_dtype_are_refused(setting: dict[str, float]) -> None:
+    HyenaFilter(3, 16, **setting)
+    with pytest.raises(ValueError, match=f"HyenaFilter: expected {next(iter(setting))} "):
+        HyenaFilter(3, 16, dtype=torch.float16, **setting)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_narrow_filter_is_computed_in_float32(dtype: torch.dtype) -> None:
     narrow = HyenaFilter(8, 300, dtype=torch.float32).to(dtype)

@@ -139,6 +139,10 @@ def test_a_bad_value_is_one_clear_line(values: dict[str, Any], message: str) -> 
             "expected 0 < model.filter.fast_decay ≤ model.filter.slow_decay",
         ),
         (
+            {"filter": FilterConfig(fast_decay=1e-300)},
+            "expected model.filter.fast_decay of at least 5e-30, got 1e-300",
+        ),
+        (
             {"mixers": "attention", "width": 100},
             "expected an even head_dim that divides width, got width=100, head_dim=64",
         ),

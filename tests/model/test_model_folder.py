@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,24 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], objec
     weights = {name: value.clone() for name, value in load_file(file).items()}
     change(weights)
     save_file(weights, file)
+
+
+def test_no_model_is_made_with_the_compiler_only_to_be_read_or_written(tmp_path: Path) -> None:
+    program = """
+import sys
+import hyena
+from hyena.mixers import SPECS
+from hyena.model import FilterConfig
+sizes = dict(width=64, layers=1, positions="learned")
+kinds = "explicit", "fourier", "s4d", "transfer-function"
+models = [hyena.ModelConfig(mixers=name, **sizes) for name in SPECS]
+models += [hyena.ModelConfig(filter=FilterConfig(kind), **sizes) for kind in kinds]
+for config in models:
+    hyena.LanguageModel(config).save("model")
+    hyena.load("model")
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
 
 
 TRAINED = FilterConfig(

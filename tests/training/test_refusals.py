@@ -33,6 +33,7 @@ from hyena.training import (
         ({"steps": torch.tensor(2)}, r"steps: expected at least 1, got tensor\(2\)"),
         ({"clip": torch.tensor(1.0)}, r"clip: expected a positive number, got tensor\(1.\)"),
         ({"batch": 0}, "batch: expected at least 1, got 0"),
+        ({"batch": 10**8}, "batch: expected at most 16,777,216, got 100000000"),
         ({"length": 0}, "length: expected at least 1, got 0"),
         ({"stop_after": 0}, "stop_after: expected at least 1, got 0"),
         ({"seed": -1}, r"seed: expected at least 0 and below 2\^64, got -1"),
@@ -187,6 +188,19 @@ def test_somebody_s_own_checkpoints_are_not_called_removable(make: MakeConfig) -
     with pytest.raises(FileNotFoundError, match=r"is no checkpoint of `hyena train`") as caught:
         train(config)
     assert "remove" not in str(caught.value)
+
+
+def test_options_that_no_layer_reads_are_named_and_no_error(
+    make: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make(steps=1)
+    config.model.mixers, config.model.filter.kind = "attention", "s4d"
+    config.model.order = 3
+    train(config)
+    note = "model.filter.kind, model.order have no effect on a model of attention\n"
+    assert note in capsys.readouterr().err
+    train(make(steps=1, out=config.out / "plain"))
+    assert "no effect" not in capsys.readouterr().err
 
 
 def test_a_validation_split_shorter_than_a_window_is_evaluated(

@@ -42,8 +42,8 @@ class Config:
     generation, token by token: its goals (about 15 minutes). Of whole models: memory and time of
     long inputs, up to a million positions (about an hour), or of a step of training."""
     widths: list[int] | None = None
-    """Widths D of the sweep, multiples of 64; none takes 64 and 256. Of the goals, those of these
-    widths only."""
+    """Widths D of the sweep, multiples of 64, or below it for attention of one head; none takes 64
+    and 256, and 8 in the suite quick. Of the goals, those of these widths only."""
     lengths: list[int] | None = None
     """Lengths L of the sweep; none takes powers of two from 256 to 1M, 1000, 10007 and 100003. Of
     the goals, those of these lengths only; of generation, contexts."""

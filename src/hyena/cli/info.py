@@ -10,8 +10,9 @@ import safetensors
 import torch
 
 import hyena
+from hyena.arguments import LONGEST
 from hyena.cli.model_facts import describe
-from hyena.cli.values import check_at_least
+from hyena.cli.values import check_at_least, check_at_most
 from hyena.model import PRESETS, LanguageModel, preset
 from hyena.model.saved import find_model
 from hyena.ops import why_not_native
@@ -36,6 +37,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_at_least(1, length=self.length, batch=self.batch)
+        check_at_most(LONGEST, length=self.length, batch=self.batch)
 
 
 def run(config: Config) -> None:

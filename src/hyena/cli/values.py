@@ -163,6 +163,13 @@ def check_at_least(least: int, **values: int | None) -> None:
             raise ValueError(f"{name}: expected at least {least}, got {value}")
 
 
+def check_at_most(most: int, **values: int | None) -> None:
+    """Raises ValueError if one of the options is given and more."""
+    for name, value in values.items():
+        if value is not None and value > most:
+            raise ValueError(f"{name}: expected at most {most:,}, got {value:,}")
+
+
 def unknown(name: str, names: Sequence[str]) -> str:
     """What is said of an option that there is not.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # B batch, L length of a window.
 
-_MOST_WINDOWS = 1 << 24  # of a batch: beyond what memory holds
+MOST_WINDOWS = 1 << 24  # of a batch: beyond what memory holds
 
 
 class Windows(NamedTuple):
@@ -64,7 +64,7 @@ class WindowSampler:
         cross_documents: bool = False,
     ) -> None:
         length = check_whole("WindowSampler: length", length, 1, 2**63 - 1)
-        batch = check_whole("WindowSampler: batch", batch, 1, _MOST_WINDOWS)
+        batch = check_whole("WindowSampler: batch", batch, 1, MOST_WINDOWS)
         seed = check_whole("WindowSampler: seed", seed, 0, 2**63 - 1)
         n_targets = len(tokens.tokens) - 1
         if n_targets < length:

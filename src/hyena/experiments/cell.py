@@ -10,15 +10,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from hyena.arguments import LONGEST
 from hyena.files.records import differences, flatten, from_plain, to_plain
 from hyena.model import ModelConfig
-from hyena.model.build import without_effect
+from hyena.model.build import layers_in_words, without_effect
 from hyena.tasks import Task, TaskConfig, build_task
 from hyena.training import OptimizerConfig
 from hyena.training.limits import (
     check,
     check_choice,
     check_least,
+    check_most,
     check_positive,
     check_seed,
     check_share,
@@ -122,6 +124,8 @@ class TaskTraining:
         least |= dict.fromkeys(("samples", "epochs", "evaluate_every"), 1)
         least |= dict.fromkeys(("validation_sequences", "test_sequences"), 2)
         check_least(self, least, of)
+        counts = ("batch", "tokens_per_step", "samples", "validation_sequences", "test_sequences")
+        check_most(self, LONGEST, *counts, of=of)
         check_positive(self, "minutes", "clip", "optimizer.lr", of=of)
         check_choice(self, {"schedule": Schedule, "few_keys": FewKeys}, of)
         check(self, ["final_lr"], lambda x: 0 <= x <= 1, "a share, from 0 to 1", of)
@@ -248,12 +252,9 @@ def model_config(config: CellConfig, tasks: list[Task]) -> ModelConfig:
         )
     unread = without_effect(model)
     if unread:
-        hyena = f"hyena with {model.filter.kind} filters"
-        mixers = dict.fromkeys(model.layer_mixers())
-        parts = ", ".join(hyena if name == "hyena" else name for name in mixers)
         raise ValueError(
-            f"model.{unread[0]} has no effect on a model of {parts}; leave it out, and in a sweep "
-            "set it in the rows that read it"
+            f"model.{unread[0]} has no effect on a model of {layers_in_words(model)}; leave it "
+            "out, and in a sweep set it in the rows that read it"
         )
     return replace(model, vocab_size=vocab, max_length=length)
 

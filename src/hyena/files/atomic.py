@@ -58,9 +58,11 @@ def write_files(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> 
         folder: where they are.
         files: by name, what writes a file to the path it is given.
 
-    Raises: whatever these raise, and OSError; the old files are intact then.
+    Raises: whatever these raise, and OSError; the old files are intact then, and folders that this
+        call made are gone.
     """
     temporary = {name: folder / (name + TEMPORARY) for name in files}
+    new = [path for path in (folder, *folder.parents) if not path.exists()]  # the innermost first
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, write in files.items():
@@ -72,6 +74,9 @@ def write_files(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> 
         for path in temporary.values():
             with contextlib.suppress(OSError):
                 path.unlink()
+        for path in new:
+            with contextlib.suppress(OSError):  # it is not empty: somebody else has written there
+                path.rmdir()
         raise
     sync(folder)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.arguments import shown
+from hyena.filters.drawing import draw_normal
 from hyena.filters.exponentials import exponential_sum, step_factor, sum_of_exponentials
 from hyena.filters.flops import POWER, PRODUCT, FilterFlops
 from hyena.filters.precision import wide, without_autocast
@@ -91,7 +92,7 @@ class DiagonalSSM(nn.Module):
         """Draws step sizes and weights anew."""
         low, high = math.log(self.dt_min), math.log(self.dt_max)
         nn.init.uniform_(self.log_step, low, high, generator=generator)
-        nn.init.normal_(self.weight, std=math.sqrt(0.5), generator=generator)
+        draw_normal(self.weight, std=math.sqrt(0.5), generator=generator)
 
     def forward(self, length: int) -> Tensor:
         """The impulse responses at lags 0 … length − 1: (F, D, length)."""

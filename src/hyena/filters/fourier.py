@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.arguments import LONGEST
+from hyena.filters.drawing import draw_normal
 from hyena.filters.flops import FilterFlops, real_fft
 from hyena.filters.lengths import truncate
 from hyena.filters.precision import wide, without_autocast
@@ -62,7 +63,7 @@ class FourierTaps(nn.Module):
     @torch.no_grad()
     def draw(self, generator: torch.Generator | None = None) -> None:
         """Draws the weights of the modes anew."""
-        nn.init.normal_(self.weight, std=math.sqrt(0.5), generator=generator)
+        draw_normal(self.weight, std=math.sqrt(0.5), generator=generator)
 
     def forward(self, length: int) -> Tensor:
         """The taps of lags 0 … length − 1: (F, D, length)."""

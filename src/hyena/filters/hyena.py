@@ -109,20 +109,27 @@ class HyenaFilter(Filter):
             sine_freq=sine_freq,
             shift=shift,
         )
+        place = placement("HyenaFilter", device, dtype)
+        largest = min(_LARGE, torch.finfo(place["dtype"] or torch.get_default_dtype()).max)
         for name, value in (("sine_freq", sine_freq), ("shift", shift)):
-            if abs(value) > _LARGE:
-                raise ValueError(f"HyenaFilter: expected {name} up to {_LARGE}, got {value}")
+            if abs(value) > largest:
+                raise ValueError(f"HyenaFilter: expected {name} up to {largest:g}, got {value}")
         if not 0 < fast_decay <= slow_decay:
             raise ValueError(
                 "HyenaFilter: expected 0 < fast_decay ≤ slow_decay, got "
                 f"fast_decay={fast_decay}, slow_decay={slow_decay}"
+            )
+        fastest = -math.log(_WINDOW_FLOOR) / fast_decay
+        if fastest > largest:
+            least = -math.log(_WINDOW_FLOOR) / largest
+            raise ValueError(
+                f"HyenaFilter: expected fast_decay of at least {least:.1g}, got {fast_decay}"
             )
         if not isinstance(length_policy, str) or length_policy not in get_args(LengthPolicy):
             raise ValueError(
                 f"length_policy={shown(length_policy)} is unknown; expected "
                 + ", ".join(get_args(LengthPolicy))
             )
-        place = placement("HyenaFilter", device, dtype)
         self.emb_dim, self.window, self.shift = emb_dim, window, shift
         self.normalized, self.bidirectional = normalized, bidirectional
 
@@ -138,7 +145,7 @@ class HyenaFilter(Filter):
         # side; the filters here lie one after the other, so this is its transpose.
         decay = torch.linspace(
             -math.log(_WINDOW_FLOOR) / slow_decay,
-            -math.log(_WINDOW_FLOOR) / fast_decay,
+            fastest,
             filters * channels,
             **place,
         )

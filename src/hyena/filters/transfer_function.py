@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.cache import ParameterCache, sources_of
+from hyena.filters.drawing import draw_normal
 from hyena.filters.exponentials import (
     exponential_sum,
     inside_the_circle,
@@ -77,7 +78,7 @@ class TransferFunctionTaps(nn.Module):
         """Draws both polynomials anew."""
         degree = self.reflection.shape[-1]
         bound = 1 / math.sqrt(degree + 1)
-        nn.init.normal_(self.reflection, std=1 / math.sqrt(degree), generator=generator)
+        draw_normal(self.reflection, std=1 / math.sqrt(degree), generator=generator)
         nn.init.uniform_(self.numerator, -bound, bound, generator=generator)
 
     def forward(self, length: int) -> Tensor:

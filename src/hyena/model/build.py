@@ -101,6 +101,13 @@ def without_effect(config: ModelConfig) -> list[str]:
     return sorted(n for n in unread(config) if option(config, n) != option(plain, n))
 
 
+def layers_in_words(config: ModelConfig) -> str:
+    """The mixers of the model, for a message."""
+    hyena = f"hyena with {config.filter.kind} filters"
+    mixers = dict.fromkeys(config.layer_mixers())
+    return ", ".join(hyena if name == "hyena" else name for name in mixers)
+
+
 def unread(config: ModelConfig) -> set[str]:
     """The options, dotted, that no mixer or filter of the model reads."""
     specs = [SPECS[name] for name in dict.fromkeys(config.layer_mixers())]

@@ -16,7 +16,7 @@ a tied head, a model starts with a loss far above that of a uniform guess.
 """
 
 import math
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -32,6 +32,14 @@ class Draws(Protocol):
 
     def draw(self, generator: torch.Generator | None = None) -> None:
         """Draws them anew."""
+
+
+def embedding(rows: int, width: int, **place: Any) -> nn.Embedding:
+    """An embedding that `initialize` draws. On the device "meta" nothing is drawn: PyTorch would
+    load its compiler for this, which takes seconds."""
+    if torch.empty(0, **place).is_meta:
+        return nn.Embedding.from_pretrained(torch.empty(rows, width, **place), freeze=False)
+    return nn.Embedding(rows, width, **place)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from hyena.model import recomputed
 from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
-from hyena.model.initialization import initialize
+from hyena.model.initialization import embedding, initialize
 from hyena.model.linear_cross_entropy import IGNORE, linear_cross_entropy
 from hyena.model.saved import as_read, write_model
 from hyena.model.step import at_once
@@ -75,10 +75,10 @@ class LanguageModel(nn.Module):
         self.config = config
         self.activation_checkpointing = False
         self._working_memory = WORKING_MEMORY
-        self.embedding = nn.Embedding(config.padded_vocab, config.width, **place)
+        self.embedding = embedding(config.padded_vocab, config.width, **place)
         self.positions = None
         if config.positions == "learned":
-            self.positions = nn.Embedding(config.max_length, config.width, **place)
+            self.positions = embedding(config.max_length, config.width, **place)
         self.blocks = nn.ModuleList(
             [Block(config, mixer, **place) for mixer in config.layer_mixers()]
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hyena.arguments import plural
+from hyena.data.windows import MOST_WINDOWS
 from hyena.files.records import differences, to_plain
 from hyena.model import ModelConfig
 from hyena.ops.arguments import check_numbers
@@ -16,6 +17,7 @@ from hyena.training.limits import (
     check,
     check_choice,
     check_least,
+    check_most,
     check_not_negative,
     check_positive,
     check_seed,
@@ -155,6 +157,7 @@ def check_config(config: TrainConfig) -> None:
     least |= dict.fromkeys(("log_every", "stop_after", "evaluation.batches", "checkpoint.keep"), 1)
     least |= dict.fromkeys(("evaluation.every", "checkpoint.every", "schedule.warmup_steps"), 0)
     check_least(config, least)
+    check_most(config, MOST_WINDOWS, "batch")
     check_seed(config)
     check_choice(config, {"precision": Precision, "accelerator": Accelerator})
     check_positive(config, "optimizer.lr", "optimizer.eps", "clip")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from numbers import Real
-from operator import attrgetter, le
+from operator import attrgetter, ge, le
 from typing import Any, get_args
 
 from hyena.arguments import shown
@@ -44,6 +44,11 @@ def check_least(owner: object, least: Mapping[str, int], of: str = "") -> None:
     """Refuses what is below its least value."""
     for name, bound in least.items():
         _check_number(owner, [name], partial(le, bound), f"at least {bound}", of)
+
+
+def check_most(owner: object, most: int, *names: str, of: str = "") -> None:
+    """Refuses what is above ``most``."""
+    _check_number(owner, names, partial(ge, most), f"at most {most:,}", of)
 
 
 def check_positive(owner: object, *names: str, of: str = "") -> None:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hyena.arguments import plural
 from hyena.data import Tokenizer, Windows, WindowSampler, open_tokens, read_manifest
 from hyena.files.records import from_plain, to_plain, write_record
 from hyena.filters.evaluation_mode import evaluation_mode
-from hyena.model import LanguageModel, load
+from hyena.model import LanguageModel, ModelConfig, load
+from hyena.model.build import layers_in_words, without_effect
 from hyena.model.saved import checkpoints_of, list_checkpoints
 from hyena.training.checkpoint import (
     CONFIG,
@@ -120,8 +122,9 @@ def train_process(
                 metrics = Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
             progress = Progress(start.state.step, config.steps, report)
             try:
-                if data.note:
-                    progress.message(data.note)
+                for note in data.note, _without_effect(config.model):
+                    if note:
+                        progress.message(note)
                 run = _Run(config, data, start, model, optimizer, fabric, metrics, progress)
                 return run.train(request)
             finally:
@@ -185,6 +188,17 @@ def _open_data(config: TrainConfig) -> _Data:
         if name in ("train", "validation"):
             fingerprint |= split.sha256
     return _Data(training, validation, tokens.load_tokenizer(), fingerprint, note)
+
+
+def _without_effect(model: ModelConfig) -> str:
+    """A note on options that no layer reads. They are no error: one file may serve models of
+    several kinds."""
+    names = without_effect(model)
+    if not names:
+        return ""
+    has = plural(len(names), "has", "have")
+    options = ", ".join(f"model.{name}" for name in names)
+    return f"{options} {has} no effect on a model of {layers_in_words(model)}"
 
 
 class _Run:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.filters.drawing import draw_normal
 from hyena.filters.precision import wide
 from hyena.mixers.flops import NORM, RUNNING_MAX, SIGMOID, SUM_OF_TWO, LayerFlops, rival_flops
 from hyena.mixers.mixer import Mixer, Room, mixer
@@ -80,7 +81,7 @@ class AFTConv(Mixer):
     @torch.no_grad()
     def draw(self, generator: torch.Generator | None = None) -> None:
         """Draws the direction of the biases, and sets gain and offset to zero."""
-        nn.init.normal_(self.direction, generator=generator)
+        draw_normal(self.direction, generator=generator)
         nn.init.zeros_(self.gain)
         nn.init.zeros_(self.offset)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.filters.drawing import draw_normal
 from hyena.filters.flops import convolution
 from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide, without_autocast
@@ -172,7 +173,7 @@ class Shift(nn.Module):
         """Draws taps and skip anew."""
         bound = 1 / math.sqrt(self.weight.shape[1])
         nn.init.uniform_(self.weight, -bound, bound, generator=generator)
-        nn.init.normal_(self.skip, generator=generator)
+        draw_normal(self.skip, generator=generator)
 
     def forward(self, k: Tensor, segments: Segments | None = None) -> Tensor:
         """The convolution, documents apart: (B, D, L) → (B, D, L)."""

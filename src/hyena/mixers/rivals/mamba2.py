@@ -110,7 +110,8 @@ class Mamba2(Mixer):
         self.skip = nn.Parameter(torch.ones(self.heads, **place))
         self.norm = nn.RMSNorm(inner, eps=1e-5, **place)
         self.out_proj = nn.Linear(inner, width, bias=False, **place)
-        self.draw()
+        if not self.skip.is_meta:  # where PyTorch would load its compiler for nothing
+            self.draw()
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator | None = None) -> None:

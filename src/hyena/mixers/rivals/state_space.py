@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.filters import DiagonalSSM
+from hyena.filters.drawing import draw_normal
 from hyena.filters.exponentials import decayed, response
 from hyena.filters.flops import convolution
 from hyena.filters.precision import without_autocast
@@ -69,7 +70,7 @@ class StateSpace(nn.Module):
     @torch.no_grad()
     def draw(self, generator: torch.Generator | None = None) -> None:
         """Draws the skip anew."""
-        nn.init.normal_(self.skip, generator=generator)
+        draw_normal(self.skip, generator=generator)
 
     def forward(
         self, u: Tensor, segments: Segments | None = None, carry: list[Tensor] | None = None
