@@ -51,6 +51,8 @@ def test_dates_are_texts() -> None:
             f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]" for a, b in pairwise("abcdefgh")
         ), "50,000 values"),
         ("a: &a {b: *a}", "has the alias"),
+        ("[1" + "0" * 5000 + "]", "^has 10{39}, which is no whole number to be read$"),
+        ("0x_", "^has 0x_, which is no whole number to be read$"),
         ("a: {<<: 3}", "is not YAML: .* expected a mapping or list of mappings for merging"),
     ],
 )  # fmt: skip

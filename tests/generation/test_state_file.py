@@ -253,6 +253,12 @@ def damaged(tmp_path, tensors, **metadata):
         ),
         ({}, {"settings": "[]"}, "damaged: "),
         ({}, {"settings": "7"}, "damaged: "),
+        ({}, {"settings": "[" * 100_000}, "damaged: its metadata are nested too deeply"),
+        (
+            {"line": (1, 3, 4), "short": (1, 9, 2)},
+            {"length": "5"},
+            "damaged: layer 0 is after 4 tokens, the model 5",
+        ),
         ({"k": (1, 2, 3), "v": (1, 2, 3)}, {"layers": '["attention"]'}, "damaged: AttentionState"),
         ({"v": (1, 2, 3, 4)}, {"layers": '["attention"]'}, r"damaged: 'layers\.0\.k' is missing"),
     ],
@@ -261,6 +267,13 @@ def test_damaged_files_are_refused(tmp_path, tensors, metadata, message):
     tensors = {name: torch.zeros(shape) for name, shape in tensors.items()}
     with pytest.raises(ValueError, match=message):
         load_state(damaged(tmp_path, tensors, **metadata))
+
+
+def test_keys_and_values_of_two_dtypes_are_refused(tmp_path):
+    tensors = {"k": torch.zeros(1, 2, 4, 4), "v": torch.zeros(1, 2, 4, 4).half()}
+    file = damaged(tmp_path, tensors, layers='["attention"]', settings="[{}]")
+    with pytest.raises(ValueError, match=r"AttentionState: k is torch\.float32 but v is torch\.f"):
+        load_state(file)
 
 
 @torch.no_grad()

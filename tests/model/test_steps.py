@@ -1,6 +1,8 @@
 """Prefill and steps give what the forward pass gives."""
 
+import copy
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -71,20 +73,23 @@ def test_padding_on_the_right_cannot_be_continued() -> None:
             small_model().prefill(tokens(1, 3), mask=torch.tensor([row]))
 
 
+@pytest.mark.parametrize("of", [ModelState.copy, copy.copy, copy.deepcopy])
 @pytest.mark.parametrize("future", [None, 3])
 @pytest.mark.parametrize("mixers", PATTERNS)
 @torch.no_grad()
-def test_a_copy_goes_on_by_itself(mixers: str, future: int | None) -> None:
+def test_a_copy_goes_on_by_itself(
+    mixers: str, future: int | None, of: Callable[[ModelState], ModelState]
+) -> None:
     # two continuations of one state do not disturb one another
     model, ids = small_model(mixers), tokens(2, 10)
     _, state = model.prefill(ids[:, :7], future=future)
-    copy = state.copy()
+    copied = of(state)
     first, state = model.step(ids[:, 7], state)
     model.step(ids[:, 8], state)
-    assert (copy.length, state.length) == (7, 9)
-    again, copy = model.step(ids[:, 7], copy)
+    assert (copied.length, state.length) == (7, 9)
+    again, copied = model.step(ids[:, 7], copied)
     assert torch.equal(first, again)
-    other, _ = model.step(ids[:, 9], copy)
+    other, _ = model.step(ids[:, 9], copied)
     assert_close(other, model(ids[:, [0, 1, 2, 3, 4, 5, 6, 7, 9]])[:, -1], 1e-10)
 
 
@@ -155,6 +160,9 @@ def test_states_that_cannot_be_joined() -> None:
         ModelState.join([state, other])
     with pytest.raises(ValueError, match=r"join: expected at least one state, got none"):
         ModelState.join([])
+    for states in ([state, None], "ab"):
+        with pytest.raises(TypeError, match=r"join: expected ModelStates, got (None|s)"):
+            ModelState.join(states)
 
 
 @pytest.mark.parametrize("mixers", PATTERNS)

@@ -85,6 +85,13 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _whole(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    try:
+        return loader.construct_yaml_int(node)
+    except ValueError as error:  # 0x_ for one; and Python reads no int of thousands of digits
+        raise ValueError(f"has {node.value:.40}, which is no whole number to be read") from error
+
+
 _Loader.yaml_implicit_resolvers = {  # but dates and a lone =, which are texts here
     first: [(tag, found) for tag, found in pairs if not tag.endswith(("timestamp", "value"))]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -92,3 +99,4 @@ _Loader.yaml_implicit_resolvers = {  # but dates and a lone =, which are texts h
 _Loader.add_implicit_resolver(  # 1e3, which YAML 1.1 takes for a text
     f"{_TAG}float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
 )
+_Loader.add_constructor(f"{_TAG}int", _whole)

@@ -31,6 +31,8 @@ class ModelState:
         """The same in memory of its own, to go on in two ways."""
         return self._with(layer.copy() for layer in self.layers)
 
+    __copy__ = copy  # in shared memory one of the two would be wrong after a step of the other
+
     def select(self, rows: Rows) -> ModelState:
         """The sequences of these indices, in this order and with repeats; memory of its own.
 
@@ -50,10 +52,16 @@ class ModelState:
         """The sequences of all states as one batch, in order.
 
         Raises: ValueError if there are none, or if they are not all of one model, prefilled alike
-            (prompts of one length, padding included) and after equally many steps.
+            (prompts of one length, padding included) and after equally many steps; TypeError on
+            what is no state.
         """
         if not states:
             raise ValueError("ModelState.join: expected at least one state, got none")
+        for state in states:
+            if not isinstance(state, ModelState):
+                raise TypeError(
+                    f"ModelState.join: expected ModelStates, got {type(state).__name__}"
+                )
         lengths = sorted({state.length for state in states})
         if len(lengths) > 1:
             raise ValueError(

@@ -108,6 +108,8 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> ModelSta
         state, unknown = _state(metadata, tensors)
     except KeyError as error:
         raise ValueError(f"{path} is damaged: {error} is missing") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is damaged: its metadata are nested too deeply") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if unknown:
@@ -145,4 +147,6 @@ def _state(
             layers.append(SPECS[kind].state.from_tensors(own, numbers))
         except KeyError as error:
             raise KeyError(f"{name}{error.args[0]}") from error
+        if getattr(layers[-1], "length", length) != length:
+            raise ValueError(f"layer {i} is after {layers[-1].length} tokens, the model {length}")
     return ModelState(layers, length), unknown

@@ -33,6 +33,8 @@ class AttentionState(State):
                 f"AttentionState: expected k and v (B, H, t, E), got {tuple(k.shape)} and "
                 f"{tuple(v.shape)}"
             )
+        if v.dtype != k.dtype:
+            raise ValueError(f"AttentionState: k is {k.dtype} but v is {v.dtype}")
         self.batch, heads, self.length, head_dim = k.shape
         self.sizes = (heads, head_dim)
         self.turns: Turns | None = None  # of the mixer, for as many positions as there is room

@@ -45,6 +45,9 @@ class State:
         """The same in memory of its own."""
         return self._of(torch.clone)
 
+    def __copy__(self) -> Self:
+        return self.copy()  # in shared memory a step of one would change the other
+
     def select(self, rows: Rows) -> Self:
         """The rows of these indices, in this order and with repeats, in memory of their own.
 
