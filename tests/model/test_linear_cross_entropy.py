@@ -45,6 +45,24 @@ def needing(*tensors: Tensor) -> list[Tensor]:
     return [x.detach().clone().requires_grad_() for x in tensors]
 
 
+@pytest.mark.parametrize("softmax_bytes", [1, 3 * V * 4, 1 << 21])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_softmax_and_sums_in_parts_are_those_of_a_slice(
+    softmax_bytes: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of one position, of three and of all; of the weight seven rows at once, then three."""
+    *leaves, targets = inputs(ignored=3, dtype=dtype)
+    x, weight = needing(*leaves)
+    exact = needing(x.double(), weight.double())
+    expected = loss_and_gradients(of_all_logits(*exact, targets), *exact)
+    monkeypatch.setattr("hyena.model.linear_cross_entropy._SOFTMAX_BYTES", softmax_bytes)
+    monkeypatch.setattr("hyena.model.linear_cross_entropy._SUMMED_ROWS", 7)
+    loss = linear_cross_entropy(x, weight, targets, slice_bytes=bytes_of(5, dtype))
+    found = loss_and_gradients(loss, x, weight)
+    tolerance = 0.02 if dtype == torch.bfloat16 else 1e-6
+    assert_all_close([y.double() for y in found], expected, tolerance)
+
+
 @pytest.mark.parametrize("ignored", [0, 1, 12, B * L - 1])
 @pytest.mark.parametrize("rows", [1, 2, 7, B * L - 1, B * L, 100])
 def test_loss_and_gradients_are_those_of_all_logits(rows: int, ignored: int) -> None:

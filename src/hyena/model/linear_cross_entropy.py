@@ -19,8 +19,12 @@ from hyena.ops.observed import observer
 IGNORE = -100  # what torch.nn.functional.cross_entropy ignores
 
 SLICE_BYTES = 1 << 26
-"""Of the logits and the softmax of a slice. Smaller ones read and write weight and gradient more
-often, larger ones leave the processor's caches."""
+"""Of the logits of a slice. Smaller ones read and write weight and gradient more often."""
+
+# The softmax goes over a slice in parts that stay in the processor's caches, and so does the sum of
+# the weight's gradient where products are narrower than it.
+_SOFTMAX_BYTES = 1 << 21
+_SUMMED_ROWS = 4096
 
 
 def linear_cross_entropy(
@@ -33,9 +37,10 @@ def linear_cross_entropy(
 ) -> Tensor:
     """``cross_entropy(linear(x, weight), targets)`` in nats, in float32 or wider.
 
-    Up to ``slice_bytes`` that is what runs. Beyond, it is computed in slices, with the gradients of
-    the mean in the same sweep; they have no gradients themselves. Per-sample gradients and other
-    transforms of ``torch.func``, and single losses with a gradient, take all logits at once.
+    Up to ``slice_bytes`` of logits and softmax that is what runs. Beyond, it is computed in slices,
+    with the gradients of the mean in the same sweep; they have no gradients themselves. Per-sample
+    gradients and other transforms of ``torch.func``, and single losses with a gradient, take all
+    logits at once.
 
     Args:
         x: (B, L, D).
@@ -43,18 +48,18 @@ def linear_cross_entropy(
         targets: (B, L) int64 in 0 … V−1, or −100 where there is none.
         reduction: "mean" over the targets that there are, nan if there is none; "none" for the loss
             of each, 0 where there is none.
-        slice_bytes: most that logits and softmax of a slice may take, if that is enough for one
-            position.
+        slice_bytes: most that the logits of a slice may take, if that is enough for one position.
 
     Returns: a scalar, or (B, L); float64 for float64, and float32 otherwise.
     """
     dtype = _dtype_of_products(weight)
     wide = torch.promote_types(dtype, torch.float32)
-    rows = max(1, slice_bytes // (weight.shape[0] * (dtype.itemsize + wide.itemsize)))
+    whole = slice_bytes // (weight.shape[0] * (dtype.itemsize + wide.itemsize))
+    rows = max(1, slice_bytes // (weight.shape[0] * dtype.itemsize))
     who = observer((x, weight, targets))
     sliced = who in ("nobody", "autograd", "program") if reduction == "mean" else who == "nobody"
     x, shape, targets = x.flatten(0, 1), targets.shape, targets.flatten()
-    if not sliced or x.shape[0] <= rows:
+    if not sliced or x.shape[0] <= max(1, whole):
         logits = F.linear(x, weight)
         if logits.dtype in (torch.bfloat16, torch.float16):
             logits = logits.float()
@@ -95,25 +100,28 @@ def _sweep(
     dx = torch.zeros_like(x) if need_dx else x.new_empty(0)
     dweight = weight.new_zeros(weight.shape if need_dweight else 0, dtype=wide)
     with torch.autocast(x.device.type, enabled=False):
-        narrow = weight.to(dtype)
-        shape = min(rows, N), V
-        logits, softmax = x.new_empty(shape, dtype=dtype), x.new_empty(shape, dtype=wide)
+        narrow, most = weight.to(dtype), min(rows, N)
+        few = max(1, min(most, _SOFTMAX_BYTES // (V * wide.itemsize)))
+        logits, softmax = x.new_empty((most, V), dtype=dtype), x.new_empty((few, V), dtype=wide)
         for chosen in (targets != IGNORE).nonzero().squeeze(1).split(rows):
-            n, u, target = len(chosen), x[chosen].to(dtype), targets[chosen].unsqueeze(1)
-            z = torch.mm(u, narrow.t(), out=logits[:n])
-            log_p = torch.log_softmax(z, 1, dtype=wide, out=softmax[:n])
-            of_target = log_p.gather(1, target)
-            losses[chosen] = -of_target.squeeze(1)
-            if not (need_dx or need_dweight):
-                continue
-            # The gradient of the logits: all probabilities, less 1 at the target.
-            dz = log_p.exp_().scatter_(1, target, of_target.expm1()).to(dtype)
+            u, target = x[chosen].to(dtype), targets[chosen].unsqueeze(1)
+            z = torch.mm(u, narrow.t(), out=logits[: len(chosen)])
+            for at, of, part in zip(*(y.split(few) for y in (chosen, target, z)), strict=True):
+                log_p = torch.log_softmax(part, 1, dtype=wide, out=softmax[: len(at)])
+                of_target = log_p.gather(1, of)
+                losses[at] = -of_target.squeeze(1)
+                if need_dx or need_dweight:
+                    # The logits' gradient in their place: all probabilities, less 1 at the target.
+                    part.copy_(log_p.exp_().scatter_(1, of, of_target.expm1()))
             if need_dx:
-                dx[chosen] = (dz @ narrow).to(x.dtype)
+                dx[chosen] = (z @ narrow).to(x.dtype)
             if need_dweight and dtype == wide:
-                dweight.addmm_(dz.t(), u)
+                dweight.addmm_(z.t(), u)
             elif need_dweight:
-                dweight += dz.t() @ u
+                for total, dz in zip(
+                    dweight.split(_SUMMED_ROWS), z.split(_SUMMED_ROWS, 1), strict=True
+                ):
+                    total += dz.t() @ u
     return losses, dx, dweight
 
 
