@@ -36,7 +36,7 @@ class Model(Protocol):
         *,
         mask: Tensor | None = None,
         future: int | None = None,
-        keep_inputs: bool = False,
+        keep_inputs: bool | torch.dtype = False,
         last_only: bool = False,
         state: ModelState | None = None,
     ) -> tuple[Tensor, ModelState]: ...
