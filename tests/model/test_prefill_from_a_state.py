@@ -141,3 +141,23 @@ def test_inputs_kept_in_fewer_bits_stay_so(
         assert_close(logits, whole[:, t], 0.02)
     with pytest.raises(ValueError, match=r"^LanguageModel\.prefill: expected keep_inputs True, Fa"):
         model.prefill(ids, keep_inputs=torch.int8)
+
+
+@pytest.mark.parametrize("mixers", ["hyena", "hyena,attention", "rwkv,hyena,s4d"])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@torch.no_grad()
+def test_steps_may_come_between(mixers: str, dtype: torch.dtype, bound: float) -> None:
+    model, ids = small_model(mixers, dtype, max_length=200), tokens(2, 200)
+    whole = model(ids)
+    for options in ({}, {"future": 195}, {"future": 1, "keep_inputs": True}):
+        _, state = model.prefill(ids[:, :5], **options)
+        at = 5
+        for steps, piece in ((3, 1), (70, 20), (1, 64), (0, 2), (30, 4)):
+            for t in range(at, at + steps):
+                logits, state = model.step(ids[:, t], state)
+                assert_close(logits, whole[:, t], bound)
+            at += steps
+            logits, state = model.prefill(ids[:, at : at + piece], state=state)
+            assert_close(logits, whole[:, at : at + piece], bound)
+            at += piece
+        assert at == state.length == 200
