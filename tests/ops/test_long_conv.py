@@ -348,10 +348,12 @@ def test_gradients_of_each_sample(generator: torch.Generator) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # inside torch.func
-def test_forward_mode_is_refused(generator: torch.Generator) -> None:
+def test_forward_mode(generator: torch.Generator) -> None:
     u, k, _ = draw(generator, 1, 2, 4, 4)
-    with pytest.raises(NotImplementedError, match="forward mode AD"):
-        torch.func.jvp(lambda u: long_conv(u, k), (u,), (u,))
+    du, dk, _ = draw(generator, 1, 2, 4, 4)
+    y, dy = torch.func.jvp(long_conv, (u, k), (du, dk))
+    assert_close(y, naive.long_conv(u, k), 1e-14)
+    assert_close(dy, naive.long_conv(du, k) + naive.long_conv(u, dk), 1e-14)
 
 
 def test_meta_tensors() -> None:

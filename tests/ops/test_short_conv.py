@@ -252,10 +252,12 @@ def test_jacobian_and_hessian_by_reverse_mode(generator: torch.Generator) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # inside torch.func
-def test_forward_mode_is_refused(generator: torch.Generator) -> None:
+def test_forward_mode(generator: torch.Generator) -> None:
     u, k, _ = draw(generator, 1, 2, 4, 3)
-    with pytest.raises(NotImplementedError, match="forward mode AD"):
-        torch.func.jvp(lambda u: short_conv(u, k), (u,), (u,))
+    du, dk, _ = draw(generator, 1, 2, 4, 3)
+    y, dy = torch.func.jvp(short_conv, (u, k), (du, dk))
+    assert_close(y, naive.short_conv(u, k), 1e-14)
+    assert_close(dy, naive.short_conv(du, k) + naive.short_conv(u, dk), 1e-14)
 
 
 def test_meta_tensors() -> None:

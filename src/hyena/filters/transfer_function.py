@@ -23,7 +23,7 @@ from hyena.filters.lengths import truncate
 from hyena.filters.precision import wide, widest, without_autocast
 from hyena.ops import fft, long_conv
 from hyena.ops.arguments import check_size, check_sizes, placement
-from hyena.ops.observed import exporting
+from hyena.ops.observed import differentiated, exporting
 
 # A pole so close to zero is moved out to this modulus: its powers vanish at once, and a weight is
 # the size of the second tap over that of the pole.
@@ -91,7 +91,7 @@ class TransferFunctionTaps(nn.Module):
         with without_autocast(self.reflection):
             exact = torch.promote_types(self.reflection.dtype, widest(self.reflection.device))
             a = _denominator(self.reflection[:, channels].to(exact)).flatten(0, 1)
-            g: Tensor = _Reciprocal.apply(a, length)
+            g: Tensor = differentiated(_Reciprocal, a, length)
             b = self.numerator[:, channels].to(exact).flatten(0, 1)
             # The op, which costs more, is what a program of any length can hold.
             h = long_conv(g[None], b) if exporting() else fft.convolve(g[None], b[:, :length], 0)

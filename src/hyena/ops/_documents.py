@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hyena.ops.fft import fast_length
+from hyena.ops.observed import differentiated
 from hyena.ops.segments import Segments
 
 
@@ -56,13 +57,13 @@ class Documents:
     def gathered(self, u: Tensor) -> Tensor:
         """(B, D, L) → (D, gathered), zeros behind the shorter documents."""
         flat = u.transpose(0, 1).flatten(1)
-        moved: Tensor = _Move.apply(flat, self._gather, self._scatter)
+        moved: Tensor = differentiated(_Move, flat, self._gather, self._scatter)
         return moved
 
     def put_back(self, parts: list[Tensor]) -> Tensor:
         """The rows of each batch → (B, D, L)."""
         flat = torch.cat([x.transpose(0, 1).flatten(1) for x in parts], dim=1)
-        moved: Tensor = _Move.apply(flat, self._scatter, self._gather)
+        moved: Tensor = differentiated(_Move, flat, self._scatter, self._gather)
         return moved.unflatten(1, self.shape).transpose(0, 1)
 
     def __iter__(self) -> Iterator[Batch]:

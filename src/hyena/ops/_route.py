@@ -110,8 +110,8 @@ def cannot_take(op: str, tensors: Sequence[Tensor | None]) -> ValueError:
     given = [x for x in tensors if x is not None]
     dtypes = ", ".join(str(x.dtype) for x in given)
     return ValueError(
-        f'{op}: backend="native" takes float32, bfloat16 or float16 on the CPU, outside '
-        f"torch.func, with filters that are not float64; got {dtypes} on {given[0].device}. "
+        f'{op}: backend="native" takes float32, bfloat16 or float16 on the CPU, outside torch.func '
+        f"and forward mode, with filters that are not float64; got {dtypes} on {given[0].device}. "
         'Use backend="auto"'
     )
 

@@ -14,6 +14,7 @@ from hyena.ops._convolution import Convolution
 from hyena.ops._documents import documents_of
 from hyena.ops._filter import crop, fold_skip
 from hyena.ops._shifted_sum import ShiftedSum, tap_gradient
+from hyena.ops.observed import differentiated
 
 Gradients = tuple[Tensor | None, ...]
 """Of input, filter, skip, taps and bias; None where not wanted."""
@@ -82,7 +83,7 @@ def _lags(c: Convolution) -> tuple[int, ...]:
 def _short(c: Convolution) -> Tensor:
     if c.taps is None:
         return c.z
-    y: Tensor = ShiftedSum.apply(c.z, c.taps, _ids(c), _lags(c))
+    y: Tensor = differentiated(ShiftedSum, c.z, c.taps, _ids(c), _lags(c))
     return y if c.bias is None else y + c.bias[:, None].to(y.dtype)
 
 

@@ -5,7 +5,8 @@ or wider whatever the input's dtype. Nothing but inputs is kept for the backward
 
 The convolution is bilinear, y = conv(u, k), so two autograd functions are closed under
 differentiation: conv itself and the pair of its adjoints (du, dk) = adjoint(dy, u, k). There is no
-forward-mode rule: torch.compile refuses functions that have one, and compiling matters more.
+forward-mode rule: torch.compile refuses functions that have one, and compiling matters more. There
+PyTorch differentiates the ops of conv itself.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hyena.ops._vmap import fold, to_front, unfold
-from hyena.ops.observed import exporting
+from hyena.ops.observed import differentiated, exporting
 
 # Elements of (B, chunk of channels, FFT size) worked on at once: 512k float32 is 2 MiB, about an
 # L2 cache. On accelerators, where launches cost more than cache misses, everything in one go.
@@ -193,5 +194,5 @@ class Adjoint(torch.autograd.Function):
 
 def convolve(u: Tensor, k: Tensor, lead: int) -> Tensor:
     """conv(u, k) with ``lead`` taps of negative lag."""
-    y: Tensor = Convolve.apply(u, k, lead)
+    y: Tensor = differentiated(Convolve, u, k, lead)
     return y

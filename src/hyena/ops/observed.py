@@ -16,7 +16,7 @@ PLAIN = (Tensor, nn.Parameter)
 
 Observer = Literal["nobody", "autograd", "ops", "program", "transform"]
 """Who has to be served: nobody; autograd; what must see each op, a mode or a tensor of its own
-kind; a compiler or tracer, which records a program; a transform of torch.func."""
+kind; a compiler or tracer, which records a program; a transform of torch.func, or forward mode."""
 
 
 def observer(tensors: Iterable[Tensor | None]) -> Observer:
@@ -30,8 +30,10 @@ def observer(tensors: Iterable[Tensor | None]) -> Observer:
         return "program"
     if torch._C._len_torch_dispatch_stack():
         return "ops"
+    if forward_mode():
+        return "transform"
     records = torch.is_grad_enabled()
-    found: Observer = "nobody" if forward_ad._current_level < 0 else "autograd"
+    found: Observer = "nobody"
     for x in tensors:
         if x is None:
             continue
@@ -65,6 +67,25 @@ exporting: Callable[[], bool] = partial(getattr, torch.compiler, "_is_exporting_
 def transformed() -> bool:
     """Whether torch.func transforms what is computed: vmap, grad, jvp and so on."""
     return torch._C._are_functorch_transforms_active()
+
+
+def forward_mode() -> bool:
+    """Whether derivatives are carried along with values: `torch.func.jvp`, dual levels."""
+    return forward_ad._current_level >= 0
+
+
+def refuses_functions() -> bool:
+    """Whether PyTorch takes no autograd function here: in forward mode, for which they have no
+    rule, since `torch.compile` refuses functions with one; and where a compiler records a transform
+    of torch.func, which cannot map over functions."""
+    return transformed() if compiling() else forward_mode()
+
+
+def differentiated(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    """``function.apply``, of a function whose context is set up apart; where PyTorch refuses it,
+    its forward alone, whose own ops are differentiated."""
+    run = function.forward if refuses_functions() else function.apply
+    return run(*arguments)
 
 
 def mapped(x: Tensor) -> bool:

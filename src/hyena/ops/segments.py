@@ -146,7 +146,14 @@ def _bounds(segments: Segments) -> Tensor:
 def _check_values(name: str, x: Tensor) -> None:
     if x.is_meta:
         raise ValueError(f"Segments: {name} are on meta, without values; put them on the CPU")
-    if transformed() and mapped(x):
+    if not transformed():
+        return
+    if records_program():
+        raise ValueError(
+            f"Segments: a program of torch.func's transforms cannot read {name}; make it without "
+            "torch.compile, or without the transform"
+        )
+    if mapped(x):
         raise ValueError(
             f"Segments: torch.func.vmap maps {name}, so that there are no values to read; map no "
             "documents (in_dims None), or make the mapped dimension rows of the batch"

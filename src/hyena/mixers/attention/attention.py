@@ -4,10 +4,12 @@ Sizes: B batch, L length, D width, H heads, E head_dim.
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hyena.mixers.attention.packing import packing_of
 from hyena.mixers.attention.rotary import Turns, turns
@@ -18,7 +20,7 @@ from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
 from hyena.ops import Segments
 from hyena.ops.arguments import check_numbers, placement
-from hyena.ops.observed import observer
+from hyena.ops.observed import forward_mode, observer
 
 _FEWEST = 16  # tokens to make room for at least
 _PAIRS = 1 << 22  # entries of a mask for some of the queries
@@ -180,7 +182,7 @@ def _attend(
     dropout: float,
 ) -> Tensor:
     """Real tokens look back at those of their own document: (B, H, L, E)."""
-    attend = partial(F.scaled_dot_product_attention, dropout_p=dropout)
+    attend = partial(_attention, dropout_p=dropout)
     if mask is None and segments is None:
         return attend(q, k, v, is_causal=True)
     if q.is_meta or observer((q, mask)) not in ("nobody", "autograd"):
@@ -191,6 +193,14 @@ def _attend(
         return attend(q, k, v, is_causal=True)
     groups = zip(packing.rows(q), packing.rows(k), packing.rows(v), strict=True)
     return packing.put_back([attend(*rows, is_causal=True) for rows in groups])
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    """Softmax attention; in forward mode by matrix products, which alone have its rule."""
+    if not forward_mode():
+        return F.scaled_dot_product_attention(q, k, v, **options)
+    with sdpa_kernel(SDPBackend.MATH):
+        return F.scaled_dot_product_attention(q, k, v, **options)
 
 
 def _attend_back(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:

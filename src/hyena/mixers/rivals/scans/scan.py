@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyena.ops import Segments
+from hyena.ops.observed import compiling, refuses_functions
 
 EMPTY = -1e30
 """The exponent of nothing: far below any key, yet finite, so that two of them have a difference."""
@@ -34,8 +35,7 @@ def linear_scan(x: Tensor, a: Tensor, before: Tensor | None = None) -> Tensor:
     """
     if before is not None:
         x = _with_first(x, torch.addcmul(x[..., 0, :], a[..., 0, :], before))
-    h: Tensor = _Scan.apply(x, a, False, False)
-    return h
+    return _recurrence(x, a, largest=False)
 
 
 def running_max(
@@ -63,8 +63,7 @@ def running_max(
         fall = fall.masked_fill(starts, -math.inf)
     if before is not None:
         keys = _with_first(keys, torch.maximum(keys[:, 0], before.detach() + fall))
-    m: Tensor = _Scan.apply(keys, fall.expand_as(keys), True, False)
-    return m
+    return _recurrence(keys, fall.expand_as(keys), largest=True)
 
 
 def starts_of(segments: Segments | None) -> Tensor | None:
@@ -137,11 +136,33 @@ def _shifted(x: Tensor, earlier: bool) -> Tensor:
     return F.pad(x[..., 1:, :], (0, 0, 0, 1)) if earlier else F.pad(x[..., :-1, :], (0, 0, 1, 0))
 
 
+def _recurrence(x: Tensor, a: Tensor, *, largest: bool) -> Tensor:
+    """h_t = a_t · h_{t−1} + x_t, or the larger of a_t + h_{t−1} and x_t."""
+    if not refuses_functions():
+        y: Tensor = _Scan.apply(x, a, largest, False)
+        return y
+    # By doubling: in O(log L) operations on all positions, none of them in place.
+    h, reach = x, 1
+    while reach < x.shape[-2]:
+        back, later = h[..., :-reach, :], h[..., reach:, :]
+        factor = a[..., reach:, :]
+        later = torch.maximum(later, factor + back) if largest else later + factor * back
+        h = torch.cat([h[..., :reach, :], later], dim=-2)
+        before = a[..., :-reach, :]
+        a = torch.cat([a[..., :reach, :], factor + before if largest else factor * before], dim=-2)
+        reach *= 2
+    return h
+
+
 def _multiply_and_add(x: Tensor, a: Tensor, h: Tensor, out: Tensor | None = None) -> Tensor:
+    if out is not None and compiling():  # Dynamo takes no ``out`` with gaps
+        return out.copy_(torch.addcmul(x, a, h))
     return torch.addcmul(x, a, h, out=out)
 
 
 def _max_of_sum(x: Tensor, a: Tensor, h: Tensor, out: Tensor | None = None) -> Tensor:
+    if out is not None and compiling():
+        return out.copy_(torch.maximum(x, a + h))
     return torch.maximum(x, a + h, out=out)
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hyena.ops.observed import differentiated, observer
+
 TILE = 1 << 18  # numbers in a tile of x: small enough for the caches, large for the overhead
 
 
@@ -33,7 +35,7 @@ def windowed_sum(x: Tensor, total: Tensor, kept: Tensor, weights: Tensor) -> Ten
     Returns: y, (S, B, L, D). Differentiable in x, total and weights, twice; not in ``kept``.
     """
     # Each tap's weights side by side: else the processor's vector instructions cannot be used.
-    y: Tensor = _WindowedSum.apply(x, total, kept, weights.contiguous())
+    y: Tensor = differentiated(_WindowedSum, x, total, kept, weights.contiguous())
     return y
 
 
@@ -50,7 +52,7 @@ class _WindowedSum(torch.autograd.Function):
             terms, share, part = (_rows(t, start - K, stop) for t in (x, kept, total))
             for i in range(1, K + 1):  # each factor reads one position more of the past
                 now = terms[..., i:, :] * weights[K - i]
-                part = now.addcmul_(share[..., i:, :], part[..., :-1, :])
+                part = _plus_product(now, share[..., i:, :], part[..., :-1, :])
             y.append(part)
         return torch.cat(y, dim=-2)
 
@@ -71,13 +73,18 @@ class _WindowedSum(torch.autograd.Function):
             for j in range(K):
                 here = part[..., :length, :]
                 if j > 0:
-                    dterms.addcmul_(here, weights[j])
+                    dterms = _plus_product(dterms, here, weights[j])
                 dtaps.append((here * terms).sum((0, 1, 2)))
                 part = share[..., 1 : part.shape[-2], :] * part[..., 1:, :]
             dx.append(dterms)
             dtotal.append(part)
             dweights.append(torch.stack(dtaps))
         return torch.cat(dx, -2), torch.cat(dtotal, -2), None, torch.stack(dweights).sum(0)
+
+
+def _plus_product(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """x + a·b; in the memory of x, but under torch.func, whose vmap would go row by row there."""
+    return x + a * b if observer(()) == "transform" else x.addcmul_(a, b)
 
 
 def _tiles(x: Tensor, taps: int) -> Iterator[tuple[int, int]]:
