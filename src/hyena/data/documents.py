@@ -1,5 +1,6 @@
 """Documents, as text and as tokens."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from hyena.arguments import plural
 
-from .tokenizer import Cuttable, Tokenizer
+from .tokenizer import Cuttable, Lossy, Tokenizer
 from .utf8 import utf8
 
 SPLITS = ("train", "validation", "test")
@@ -83,6 +84,7 @@ class WithoutText:
         self.rows = 0
         self._first: list[str] = []
         self._first_row: Document | None = None
+        self._lost: dict[str, str] = {}  # characters without a token, and where each was first
 
     def add(self, document: Document) -> None:
         self.count += 1
@@ -91,14 +93,29 @@ class WithoutText:
             self.rows += 1
             self._first_row = self._first_row or document
 
+    def add_lost(self, document: Document, characters: Iterable[str]) -> None:
+        """Characters of a document that its tokenizer leaves out."""
+        for character in sorted(characters):
+            self._lost.setdefault(character, document.name)
+
     def notes(self) -> list[str]:
-        """Of the rows where a text was expected, a line if there were any."""
-        if self._first_row is None:
-            return []
-        return [
-            f"{self.rows:,} {plural(self.rows, 'row holds', 'rows hold')} no text where some was "
-            f"expected, the first {self._first_row.name}: {self._first_row.lacks}"
-        ]
+        """A line on rows where a text was expected, and one on characters without a token, if
+        there were any."""
+        notes = []
+        if self._first_row is not None:
+            notes.append(
+                f"{self.rows:,} {plural(self.rows, 'row holds', 'rows hold')} no text where some "
+                f"was expected, the first {self._first_row.name}: {self._first_row.lacks}"
+            )
+        for character, name in itertools.islice(self._lost.items(), 1):
+            count = len(self._lost)
+            notes.append(
+                f"the tokenizer has no token for {count:,} "
+                f"{plural(count, 'character')} of the text, the first {character!r} in {name}, and "
+                "none for unknown ones: they were left out; train it with an unk_token, or with "
+                "all bytes as its alphabet"
+            )
+        return notes
 
     def nothing_else(self) -> str:
         """The message if there is no other document."""
@@ -135,7 +152,7 @@ def encode_pieces(
     """Tokens of each document with text in it, the same as of the document in one piece.
 
     Memory holds a piece if the tokenizer is `Cuttable`, else a document. ``without`` gets the
-    documents without text. Raises as `tokenize`.
+    documents without text, and the characters without a token. Raises as `tokenize`.
     """
     last_cut = tokenizer.last_cut if isinstance(tokenizer, Cuttable) else None
     found = False
@@ -151,7 +168,10 @@ def encode_pieces(
                 continue
             text, rest = text[:at], text[at:]
         if not blank:
-            tokens, size = _encode("".join([*held, text]) if held else text, document, tokenizer)
+            text = "".join([*held, text]) if held else text
+            tokens, size = _encode(text, document, tokenizer)
+            if isinstance(tokenizer, Lossy):
+                without.add_lost(document, tokenizer.lost(text))
             held = [rest] if rest else []
             n_bytes += size
             if tokens.size or begun:

@@ -83,6 +83,7 @@ class HuggingFaceTokenizer:
         kinds = [d.get("type") for d in decoder.get("decoders", [decoder])]
         self._falls_back = "ByteFallback" in kinds
         self._reads_words = _reads_words(parts)
+        self._spellings = _spellings(parts)
         self.fingerprint = self._fingerprint(vocabulary)
 
     def encode(self, text: str) -> NDArray[np.int64]:
@@ -106,6 +107,23 @@ class HuggingFaceTokenizer:
             if text[at - 1].isalnum() and text[at + 1].isalnum():
                 return at
         return 0
+
+    def lost(self, text: str) -> set[str]:
+        """As `hyena.data.tokenizer.Lossy`; characters as the model gets them, such as "é" as its
+        bytes "Ã" and "©" in a byte-level tokenizer."""
+        if self._spellings is None:
+            return set()
+        tokens, prefix, suffix = self._spellings
+        normalizer, splitter = self._backend.normalizer, self._backend.pre_tokenizer
+        if normalizer is not None:
+            text = normalizer.normalize_str(text)
+        words = {text} if splitter is None else {w for w, _ in splitter.pre_tokenize_str(text)}
+        found = {(c, i > 0, i == len(word) - 1) for word in words for i, c in enumerate(word)}
+        return {
+            c
+            for c, follows, ends in found
+            if (prefix if follows else "") + c + (suffix if ends else "") not in tokens
+        }
 
     def decode(self, ids: Iterable[int]) -> str:
         values = [i for i in token_ids("decode", ids, self.vocab_size) if i not in self._special]
@@ -194,6 +212,32 @@ def _reads_words(parts: dict[str, Any]) -> bool:
         and model.get("type") == "BPE"
         and all(token["special"] for token in parts["added_tokens"])
     )
+
+
+def _spellings(parts: dict[str, Any]) -> tuple[set[str], str, str] | None:
+    """The tokens among which a model looks for each character, with what stands before it within a
+    word and after it at its end; None where it leaves out no character, or this cannot be said.
+
+    BPE alone does, without a token of unknown text.
+    """
+    model, words = parts["model"], parts.get("pre_tokenizer") or {}
+    if (
+        model.get("type") != "BPE"
+        or model.get("unk_token") is not None
+        or model.get("byte_fallback")
+        or model.get("ignore_merges")
+        or not all(token["special"] for token in parts["added_tokens"])
+    ):
+        return None
+    tokens = set(model["vocab"])
+    prefix = model.get("continuing_subword_prefix") or ""
+    suffix = model.get("end_of_word_suffix") or ""
+    if not (prefix or suffix) and words.get("type") == "ByteLevel":
+        from tokenizers import pre_tokenizers
+
+        if tokens.issuperset(pre_tokenizers.ByteLevel.alphabet()):
+            return None
+    return tokens, prefix, suffix
 
 
 def _with_characters(tokens: list[str]) -> list[str]:

@@ -76,6 +76,15 @@ class Cuttable(Protocol):
         ...
 
 
+@runtime_checkable
+class Lossy(Protocol):
+    """What a tokenizer offers that may leave out characters in silence."""
+
+    def lost(self, text: str) -> set[str]:
+        """The characters of ``text`` that have no token, nor one for all unknown ones."""
+        ...
+
+
 class BytesTokenizer:
     """UTF-8 bytes as tokens: ids 0 ... 255 are byte values and 256 is end_of_text."""
 
