@@ -226,6 +226,15 @@ def test_the_model_counts_itself() -> None:
     ],
 )
 def test_sizes_that_cannot_be_counted(length: int, batch: int, message: str) -> None:
-    message = f"HyenaOperator.flops: expected {message}"
+    message = f"LanguageModel.flops: expected {message}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         flops(TINY, length, batch)
+
+
+def test_sizes_of_pytorch_are_counted_as_integers() -> None:
+    got = flops(TINY, torch.tensor(8), torch.tensor(2))  # type: ignore[arg-type]
+    assert got == flops(TINY, 8, 2)
+    for found in (got.paper, got.executed):
+        assert type(found.head) is int
+        assert (type(found.length), type(found.batch)) == (int, int)
+        assert not any(isinstance(x, torch.Tensor) for a in found.layers for x in a.parts.values())

@@ -132,3 +132,15 @@ def test_taps_that_no_row_holds_cost_nothing(causal: bool) -> None:
     taps = torch.ones(1, 1).expand(1, 2**40 + 1)
     y = naive.long_conv(u, taps, causal=causal)
     assert y.flatten().tolist() == ([1, 2, 3, 4, 5] if causal else [5] * 5)
+
+
+@pytest.mark.parametrize(("B", "L"), [(2, 0), (0, 3), (0, 0)])
+@pytest.mark.parametrize("op", [naive.long_conv, naive.short_conv, naive.gated_conv])
+def test_the_gradients_of_nothing_are_zero(op: Callable[..., Tensor], B: int, L: int) -> None:
+    channels = 6 if op is naive.gated_conv else 2
+    leaves = [torch.ones(B, channels, L), torch.ones(2, 3), torch.ones(2)]
+    leaves = [x.double().requires_grad_() for x in leaves]
+    y = op(*leaves)
+    assert y.shape == (B, 2, L)
+    for x, gradient in zip(leaves, torch.autograd.grad(y.sum(), leaves), strict=True):
+        assert torch.equal(gradient, torch.zeros_like(x))

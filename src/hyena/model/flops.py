@@ -26,6 +26,7 @@ from math import log2
 from hyena.mixers.flops import LayerFlops
 from hyena.model.build import build_mixer
 from hyena.model.config import ModelConfig
+from hyena.ops.arguments import check_size
 
 _PAPER_SHORT_WIDTH = 3
 
@@ -85,6 +86,7 @@ def paper_flops(config: ModelConfig, length: int, batch: int = 1) -> ModelFlops:
     The logarithm is that of ``length``, and the leading factor 2 applies to every term, as printed.
     """
     executed = executed_flops(config, length, batch)
+    length, batch = executed.length, executed.batch
     D, N, positions = config.width, config.order, batch * length
 
     def by_paper(name: str, layer: LayerFlops) -> LayerFlops:
@@ -111,6 +113,9 @@ def executed_flops(config: ModelConfig, length: int, batch: int = 1) -> ModelFlo
     ``filter_…`` fall away after the first call. Packed documents are convolved each at its own
     length, which costs about as much. With ``block_causal`` nothing is kept.
     """
+
+    length = check_size("LanguageModel.flops", "length", length, 1)
+    batch = check_size("LanguageModel.flops", "batch", batch, 1)
 
     def block(name: str) -> LayerFlops:
         mixer = build_mixer(config, name, device="meta").flops(length, batch)

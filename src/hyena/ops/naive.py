@@ -61,8 +61,9 @@ def long_conv(
     _check.convolution("naive.long_conv", u, k, skip, backend="naive", **options)
     dtype = torch.promote_types(u.dtype, k.dtype)
     wide = u.to(dtype)
-    y = torch.zeros_like(wide)
     L, reach = u.shape[-1], lags(k.shape[1], causal)
+    # Of no position, it still depends on k, whose gradient is zero.
+    y = wide * k[:, :1] if L == 0 else torch.zeros_like(wide)
     for lag in range(max(reach.start, 1 - L), min(reach.stop, L)):  # a row holds no others
         y = y + k[:, lag - reach.start, None] * shift(wide, lag, segments)
     if skip is not None:
