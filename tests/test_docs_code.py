@@ -25,6 +25,7 @@ WITH_CODE = [
     "formats",
     "generation",
     "kernel",
+    "long_context",
     "mathematics",
     "mixers",
     "replace_attention",
