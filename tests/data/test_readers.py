@@ -70,6 +70,12 @@ STRAY = b'id\ttext\n1\t"no end\n2\tb\n3\t"another\n'
         ("x.csv", "id,text\n1,a\n".encode("utf-16"), "x.csv is not UTF-8 text: byte 0xff at off"),
         ("x.csv", "id,text\n1,a\n".encode("utf-16-le"), "x.csv is not text: byte 0x00 in line 1;"),
         ("x.jsonl", b'{"text": "a"}\n\0', "x.jsonl is not text: byte 0x00 in line 2; if it is U"),
+        ("x.json", b'{\n"text": "a"\n}', "x.json is a single JSON value over several lines; exp"),
+        (
+            "x.json",
+            ROW + b'{\n"text": "a"\n}',
+            "x.json line 2 is not JSON: Expecting property name",
+        ),
         ("x.json", b'[{"text": "\0"}]', "x.json is not text: byte 0x00 at character 11; if"),
         (
             "x.fa",

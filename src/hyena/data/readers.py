@@ -162,10 +162,26 @@ def _json(stream: IO[bytes], shown: str, field: str) -> Iterator[Document]:
     if "\0" in text:
         raise _no_text(shown, f"at character {text.index(chr(0))}")
     if not text.lstrip().startswith("["):  # JSON Lines under another name
-        yield from _json_lines(text.split("\n"), shown, field)
+        try:
+            yield from _json_lines(text.split("\n"), shown, field)
+        except ValueError:
+            if _is_json(text):
+                raise ValueError(
+                    f"{shown} is a single JSON value over several lines; expected an array of "
+                    "rows, or a row in each line"
+                ) from None
+            raise
         return
     for i, record in enumerate(_parsed(text, shown)):
         yield row(record, field, f"{shown} record {i}")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _parsed(text: str, name: str) -> Any:
