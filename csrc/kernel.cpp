@@ -18,8 +18,9 @@ namespace {
 // Output of more bytes than this does not stay in cache until it is read.
 constexpr int64_t LARGEST_CACHED = 16 << 20;
 
-// Of longer rows the next one would push the present one out of the caches.
+// Of longer rows the next one would push the present one out of the caches, or where it is written.
 constexpr int64_t LONGEST_FETCHED = 131072;
+constexpr int64_t LONGEST_WRITTEN = 16384;
 
 template <class T>
 bool is_large(const Conv &conv, int64_t parts) {
@@ -27,31 +28,40 @@ bool is_large(const Conv &conv, int64_t parts) {
     return parts * positions * int64_t(sizeof(T)) > LARGEST_CACHED;
 }
 
-// The inputs of the row after row r of this channel, among these rows.
+// What to fetch while row r of channel d is worked off, among these rows: the inputs of the next one,
+// and where the present one goes. `to`: in the backward pass.
 template <class T>
 Ahead ahead_of(
-    const Conv &conv, const Unit &unit, const Share &rows, int64_t d, int64_t r,
-    bool backward) {
-    Ahead ahead{};
-    if (r + 1 < rows.end)
-        ++r;
-    else if (rows.count() == conv.rows && ++d < conv.channels)
-        r = 0;
-    else
-        return ahead;
+    const Conv &conv, const Gradients *to, const Unit &unit, const Share &rows, int64_t d,
+    int64_t r, bool past_caches) {
+    const int64_t length = conv.row[r].length;
+    Ahead ahead(length);
     if (unit.width > 1 || unit.plan.n > LONGEST_FETCHED) return ahead;
-    const hyena_row &row = conv.row[r];
-    ahead.bytes = sizeof(T), ahead.positions = row.length;
-    const Input *inputs[] = {&conv.value, &conv.pre, &conv.post};
-    for (int i = 0; i < 3; ++i)
-        if (inputs[i]->data)
-            ahead.stream[i] = reinterpret_cast<const char *>(
-                static_cast<const T *>(inputs[i]->data) + row.batch * inputs[i]->batch_stride +
-                d * inputs[i]->channel_stride + row.start);
-    if (backward)
-        ahead.stream[3] = reinterpret_cast<const char *>(
-            static_cast<const T *>(conv.y) + row.batch * conv.y_batch_stride +
-            d * conv.y_channel_stride + row.start);
+    if (!past_caches && unit.plan.n <= LONGEST_WRITTEN) {
+        const hyena_row &row = conv.row[r];
+        if (to) {
+            for (const Gradient *part : {&to->post, &to->pre, &to->value})
+                ahead.add(row_of<T>(*part, row, d));
+        } else {
+            ahead.add(row_of_y<T>(conv, row, d));
+        }
+        if (to && to->k && conv.lead == 0 && conv.rows == 1 && conv.taps >= length)
+            ahead.add(to->k + d * conv.taps);
+    }
+    if (r + 1 < rows.end) {
+        ++r;
+    } else if (rows.count() == conv.rows && ++d < conv.channels) {
+        r = 0;
+        if (!conv.spectrum && conv.lead == 0 && conv.taps >= length)
+            ahead.add(conv.k + d * conv.k_stride);
+    } else {
+        return ahead;
+    }
+    const hyena_row &next = conv.row[r];
+    if (next.length < length) return ahead;
+    for (const Input *part : {&conv.value, &conv.pre, &conv.post})
+        ahead.add(row_of<T>(*part, next, d));
+    if (to) ahead.add(row_of_y<T>(conv, next, d));
     return ahead;
 }
 
@@ -98,49 +108,51 @@ void forward_unit(
     clear_absent(rows, unit, index);
     for (int64_t r = these.begin; r < these.end; ++r) {
         const hyena_row &row = conv.row[r];
-        for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
-            float *u = rows + (d - unit.begin(index)) * unit.row;
-            const auto value =
-                source_of<T, J>(conv.value, row, d, conv.short_taps, conv.short_lead);
-            if (conv.pre.data)
-                product(
-                    u, value, source_of<T, J>(conv.pre, row, d, conv.short_taps, conv.short_lead),
-                    0, row.length);
-            else
-                product(u, value, Nothing{}, 0, row.length);
-            clear(u + row.length, unit.row - row.length);
-        }
-        down<REAL>(rows, lanes, scratch, unit);
-        const Ahead ahead = ahead_of<T>(conv, unit, these, unit.begin(index), r, false);
+        const auto source = [&](const Input &input, int64_t d) {
+            return source_of<T, J>(input, row, d, conv.short_taps, conv.short_lead);
+        };
+        const auto value = [&](int64_t d) {
+            return Product(source(conv.value, d), Nothing{}, row.length);
+        };
+        const auto gated = [&](int64_t d) {
+            return Product(source(conv.value, d), source(conv.pre, d), row.length);
+        };
+        if (conv.pre.data)
+            down<REAL>(gated, rows, lanes, scratch, unit, index);
+        else
+            down<REAL>(value, rows, lanes, scratch, unit, index);
+        const Ahead ahead =
+            ahead_of<T>(conv, nullptr, unit, these, unit.begin(index), r, past_caches);
         if (once)
             visit(both, unit, FilterOnce{ahead});
         else
             visit(&scratch, unit, Filter{spectrum, ahead});
-        up<REAL>(rows, lanes, scratch, unit);
-        for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
-            T *y = static_cast<T *>(conv.y) + row.batch * conv.y_batch_stride +
-                   d * conv.y_channel_stride + row.start;
-            const Plain s = plain(rows + (d - unit.begin(index)) * unit.row, row.length);
-            const auto post = [&] {
-                return source_of<T, J>(conv.post, row, d, conv.short_taps, conv.short_lead);
-            };
-            if (conv.post.data && past_caches && aligned(y))
-                product<true>(y, post(), s, 0, row.length);
-            else if (conv.post.data)
-                product(y, post(), s, 0, row.length);
-            else
-                product(y, s, Nothing{}, 0, row.length);
-        }
+        const auto plainly = [&](int64_t d) {
+            return Times(row_of_y<T>(conv, row, d), Nothing{}, row.length, false);
+        };
+        const auto gated_again = [&](int64_t d) {
+            T *y = row_of_y<T>(conv, row, d);
+            return Times(y, source(conv.post, d), row.length, past_caches);
+        };
+        if (conv.post.data)
+            up<REAL>(gated_again, rows, lanes, scratch, unit, index);
+        else
+            up<REAL>(plainly, rows, lanes, scratch, unit, index);
     }
+}
+
+template <class T>
+Source<T, 0> output_gradient(const Conv &conv, const hyena_row &row, int64_t d) {
+    const Input dy{conv.y, conv.y_batch_stride, conv.y_channel_stride, nullptr, nullptr, nullptr};
+    return source_of<T, 0>(dy, row, d, 0, 0);
 }
 
 template <class T, int J, class A, class B>
 void input_gradient(
-    const Conv &conv, const Gradient &to, const Input &input, const hyena_row &row,
-    int64_t d, const A a, const B b, TapSums &sums, float *piece, bool past_caches) {
+    const Gradient &to, const Input &input, const hyena_row &row, int64_t d, const Conv &conv,
+    const A &a, const B &b, TapSums &sums, float *piece, bool past_caches) {
     if (!to.wanted()) return;
-    T *dz = static_cast<T *>(to.data);
-    if (dz) dz += row.batch * to.batch_stride + d * to.channel_stride + row.start;
+    T *dz = row_of<T>(to, row, d);
     const auto z = source_of<T, J>(input, row, d, conv.short_taps, conv.short_lead);
     TapSums *wanted = to.taps || to.bias ? &sums : nullptr;
     if (dz && past_caches && aligned(dz))
@@ -185,6 +197,59 @@ struct BackwardRoom {
     }
 };
 
+// From the leaves of u and g to the gradients of a row's inputs.
+template <class T, int J>
+void gradients_up(
+    const Conv &conv, const Gradients &to, const Unit &unit, int64_t index,
+    const hyena_row &row, const BackwardRoom &own, bool want_post, TapSums *taps,
+    bool past_caches) {
+    float *u = own.u, *g = own.g, *lanes = own.lanes;
+    const auto source = [&](const Input &input, int64_t d) {
+        return source_of<T, J>(input, row, d, conv.short_taps, conv.short_lead);
+    };
+    if constexpr (J == 0) {
+        if (!to.z) return;
+        const auto times = [&](const Gradient &part, int64_t d, const auto &factor) {
+            return Times(row_of<T>(part, row, d), factor, row.length, past_caches);
+        };
+        const auto to_post = [&](int64_t d) {
+            return times(to.post, d, output_gradient<T>(conv, row, d));
+        };
+        const auto to_pre_and_value = [&](int64_t d) {
+            return Both{
+                times(to.pre, d, source(conv.value, d)), times(to.value, d, source(conv.pre, d))};
+        };
+        const auto to_value = [&](int64_t d) { return times(to.value, d, Nothing{}); };
+        if (want_post) up<REAL>(to_post, u, lanes, own.scratch[0], unit, index);
+        if (conv.pre.data)
+            up<REAL>(to_pre_and_value, g, lanes, own.scratch[1], unit, index);
+        else
+            up<REAL>(to_value, g, lanes, own.scratch[1], unit, index);
+    } else {
+        // The gradient of a short convolution takes neighbours, of rows that are whole by then.
+        if (want_post) up<REAL>(u, lanes, own.scratch[0], unit);
+        up<REAL>(g, lanes, own.scratch[1], unit);
+        for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
+            const int64_t c = d - unit.begin(index);
+            const Plain y = plain(u + c * unit.row, row.length);
+            const Plain du = plain(g + c * unit.row, row.length);
+            const auto write = [&](const Gradient &part, const Input &input, const auto &a,
+                                   const auto &b, TapSums &sums) {
+                input_gradient<T, J>(part, input, row, d, conv, a, b, sums, own.piece, past_caches);
+            };
+            TapSums *of = taps + c;
+            if (want_post)
+                write(to.post, conv.post, output_gradient<T>(conv, row, d), y, of[0]);
+            if (conv.pre.data) {
+                write(to.pre, conv.pre, source(conv.value, d), du, of[unit.width]);
+                write(to.value, conv.value, source(conv.pre, d), du, of[2 * unit.width]);
+            } else {
+                write(to.value, conv.value, du, Nothing{}, of[2 * unit.width]);
+            }
+        }
+    }
+}
+
 // Rows of a unit, whole groups of them. The sums over rows go to `sums`, the unit's, if there are
 // several groups.
 template <class T, int J>
@@ -194,7 +259,7 @@ void backward_unit(
     Room room{memory};
     const BackwardRoom own(room, unit, conv);
     float *const *scratch = own.scratch;
-    float *u = own.u, *g = own.g, *lanes = own.lanes, *piece = own.piece;
+    float *u = own.u, *g = own.g, *lanes = own.lanes;
     const bool want_k = to.k || to.skip;
     const bool want_post = conv.post.data && to.post.wanted();
     const float *spectrum = own.spectrum;
@@ -225,30 +290,30 @@ void backward_unit(
             ++group;
         }
         const hyena_row &row = conv.row[r];
-        auto source = [&](const Input &input, int64_t d) {
+        const auto source = [&](const Input &input, int64_t d) {
             return source_of<T, J>(input, row, d, conv.short_taps, conv.short_lead);
         };
-        auto output_gradient = [&](int64_t d) {
-            const Input dy{
-                conv.y, conv.y_batch_stride, conv.y_channel_stride, nullptr, nullptr, nullptr};
-            return source_of<T, 0>(dy, row, d, 0, 0);
+        const auto dy = [&](int64_t d) { return output_gradient<T>(conv, row, d); };
+        const auto value = [&](int64_t d) {
+            return Product(source(conv.value, d), Nothing{}, row.length);
         };
-        for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
-            const int64_t offset = (d - unit.begin(index)) * unit.row;
-            if (conv.pre.data)
-                product(u + offset, source(conv.value, d), source(conv.pre, d), 0, row.length);
-            else
-                product(u + offset, source(conv.value, d), Nothing{}, 0, row.length);
-            if (conv.post.data)
-                product(g + offset, source(conv.post, d), output_gradient(d), 0, row.length);
-            else
-                product(g + offset, output_gradient(d), Nothing{}, 0, row.length);
-            clear(u + offset + row.length, unit.row - row.length);
-            clear(g + offset + row.length, unit.row - row.length);
-        }
-        down<REAL>(u, lanes, scratch[0], unit);
-        down<REAL>(g, lanes, scratch[1], unit);
-        const Ahead ahead = ahead_of<T>(conv, unit, rows, unit.begin(index), r, true);
+        const auto gated = [&](int64_t d) {
+            return Product(source(conv.value, d), source(conv.pre, d), row.length);
+        };
+        const auto gradient = [&](int64_t d) { return Product(dy(d), Nothing{}, row.length); };
+        const auto gated_gradient = [&](int64_t d) {
+            return Product(source(conv.post, d), dy(d), row.length);
+        };
+        if (conv.pre.data)
+            down<REAL>(gated, u, lanes, scratch[0], unit, index);
+        else
+            down<REAL>(value, u, lanes, scratch[0], unit, index);
+        if (conv.post.data)
+            down<REAL>(gated_gradient, g, lanes, scratch[1], unit, index);
+        else
+            down<REAL>(gradient, g, lanes, scratch[1], unit, index);
+        const Ahead ahead =
+            ahead_of<T>(conv, &to, unit, rows, unit.begin(index), r, past_caches);
         if (once)
             visit(scratch, unit, DifferentiateOnce{ahead});
         else if (!want_k)
@@ -257,30 +322,8 @@ void backward_unit(
             visit(scratch, unit, Differentiate<true, false>{spectrum, to_sums.spectra, ahead});
         else
             visit(scratch, unit, Differentiate<true, true>{spectrum, to_sums.spectra, ahead});
-        if (want_post) up<REAL>(u, lanes, scratch[0], unit);
-        up<REAL>(g, lanes, scratch[1], unit);
-        for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
-            const int64_t c = d - unit.begin(index);
-            const Plain y = plain(u + c * unit.row, row.length);
-            const Plain du = plain(g + c * unit.row, row.length);
-            TapSums *of = to_sums.taps + c;
-            if (want_post)
-                input_gradient<T, J>(
-                    conv, to.post, conv.post, row, d, output_gradient(d), y, of[0], piece,
-                    past_caches);
-            if (!conv.pre.data) {
-                input_gradient<T, J>(
-                    conv, to.value, conv.value, row, d, du, Nothing{}, of[2 * unit.width], piece,
-                    past_caches);
-                continue;
-            }
-            input_gradient<T, J>(
-                conv, to.pre, conv.pre, row, d, source(conv.value, d), du, of[unit.width], piece,
-                past_caches);
-            input_gradient<T, J>(
-                conv, to.value, conv.value, row, d, source(conv.pre, d), du, of[2 * unit.width],
-                piece, past_caches);
-        }
+        gradients_up<T, J>(
+            conv, to, unit, index, row, own, want_post, to_sums.taps, past_caches);
     }
     if (sums) return;
     write_taps(conv, to, unit, index, taps);

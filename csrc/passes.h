@@ -93,20 +93,32 @@ HYENA_INLINE void split_root(const V *part, C *x, const Factors &f, const float 
 // Which part of a complex row a root pass moves: all rows but those of two-sided filters are real.
 enum Part { REAL, IMAGINARY };
 
-// scratch <- root split of row (n vectors of W positions, or one vector a position); with
+// A row in memory. What a root pass reads has an `at` as this one has, and what it writes a `put`, for
+// any vector of the transform's positions; of W channels side by side t counts their floats.
+template <class P>
+struct Buffer {
+    P *row;
+
+    explicit Buffer(P *row_) : row(row_) {}
+    HYENA_INLINE V at(int64_t t) const { return load(row + t); }
+    HYENA_INLINE void put(int64_t t, V a) const { store(row + t, a); }
+};
+
+// scratch <- root split of a row (n vectors of W positions, or one vector a position); with
 // IMAGINARY, scratch += i times that.
-template <int R, Part PART>
-void root_down_radix(const float *row, float *scratch, const Plan &plan) {
+template <int R, Part PART, class From>
+void root_down_radix(const From &from, float *scratch, const Plan &plan) {
     const Pass &pass = plan.pass[0];
     Factors f{};
     if constexpr (R % 2 == 0) f = factors_of<R>(pass.factors);
     const int64_t part_floats = pass.child * W;
+    int64_t t = 0;
     for (int64_t run = 0; run < pass.runs; ++run) {
         float *p = scratch + plan.run_offset[run];
-        for (int64_t j = 0; j < pass.run; ++j, p += 2 * W, row += W) {
+        for (int64_t j = 0; j < pass.run; ++j, p += 2 * W, t += W) {
             V part[R];
             C x[R];
-            for (int q = 0; q < R; ++q) part[q] = load(row + q * part_floats);
+            for (int q = 0; q < R; ++q) part[q] = from.at(t + q * part_floats);
             split_root<R>(part, x, f, pass.factors);
             for (int r = 0; r < R; ++r) {
                 float *child = p + r * pass.stride;
@@ -121,15 +133,16 @@ void root_down_radix(const float *row, float *scratch, const Plan &plan) {
 }
 
 // row <- real (or imaginary) part of the joined root, times n.
-template <int R, Part PART>
-void root_up_radix(float *row, const float *scratch, const Plan &plan) {
+template <int R, Part PART, class To>
+void root_up_radix(const To &to, const float *scratch, const Plan &plan) {
     const Pass &pass = plan.pass[0];
     Factors f{};
     if constexpr (R % 2 == 0) f = factors_of<R>(pass.factors);
     const int64_t part_floats = pass.child * W;
+    int64_t t = 0;
     for (int64_t run = 0; run < pass.runs; ++run) {
         const float *p = scratch + plan.run_offset[run];
-        for (int64_t j = 0; j < pass.run; ++j, p += 2 * W, row += W) {
+        for (int64_t j = 0; j < pass.run; ++j, p += 2 * W, t += W) {
             V part[R];
             C x[R];
             for (int r = 0; r < R; ++r) {
@@ -143,29 +156,29 @@ void root_up_radix(float *row, const float *scratch, const Plan &plan) {
                 for (int i = 0; i < R / 2; ++i)
                     join_real(x[i], x[i + R / 2], f.half, part[i], part[i + R / 2]);
             }
-            for (int q = 0; q < R; ++q) store(row + q * part_floats, part[q]);
+            for (int q = 0; q < R; ++q) to.put(t + q * part_floats, part[q]);
         }
     }
 }
 
-template <Part PART>
-void root_down(const float *row, float *scratch, const Plan &plan) {
+template <Part PART, class From>
+void root_down(const From &from, float *scratch, const Plan &plan) {
     switch (plan.pass[0].radix) {
-        case 2: return root_down_radix<2, PART>(row, scratch, plan);
-        case 3: return root_down_radix<3, PART>(row, scratch, plan);
-        case 4: return root_down_radix<4, PART>(row, scratch, plan);
-        case 5: return root_down_radix<5, PART>(row, scratch, plan);
-        default: return root_down_radix<8, PART>(row, scratch, plan);
+        case 2: return root_down_radix<2, PART>(from, scratch, plan);
+        case 3: return root_down_radix<3, PART>(from, scratch, plan);
+        case 4: return root_down_radix<4, PART>(from, scratch, plan);
+        case 5: return root_down_radix<5, PART>(from, scratch, plan);
+        default: return root_down_radix<8, PART>(from, scratch, plan);
     }
 }
-template <Part PART>
-void root_up(float *row, const float *scratch, const Plan &plan) {
+template <Part PART, class To>
+void root_up(const To &to, const float *scratch, const Plan &plan) {
     switch (plan.pass[0].radix) {
-        case 2: return root_up_radix<2, PART>(row, scratch, plan);
-        case 3: return root_up_radix<3, PART>(row, scratch, plan);
-        case 4: return root_up_radix<4, PART>(row, scratch, plan);
-        case 5: return root_up_radix<5, PART>(row, scratch, plan);
-        default: return root_up_radix<8, PART>(row, scratch, plan);
+        case 2: return root_up_radix<2, PART>(to, scratch, plan);
+        case 3: return root_up_radix<3, PART>(to, scratch, plan);
+        case 4: return root_up_radix<4, PART>(to, scratch, plan);
+        case 5: return root_up_radix<5, PART>(to, scratch, plan);
+        default: return root_up_radix<8, PART>(to, scratch, plan);
     }
 }
 

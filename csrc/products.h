@@ -5,21 +5,47 @@
 
 namespace {
 
-// What memory the next row will need. The leaves compute for long and load little, so that is where
-// it is fetched, a piece at each.
-HYENA_INLINE void prefetch_bytes(const void *from, int64_t bytes) {
-    const char *p = static_cast<const char *>(from);
-    for (int64_t i = 0; i < bytes; i += 64) HYENA_PREFETCH(p + i);
-}
-struct Ahead {
-    const char *stream[4];
-    int64_t bytes;  // of each position
+// What memory will be needed soon: what the next row is read from, and what this one is written to. The
+// leaves compute for long and load little, so that is where it is fetched, a few lines at a time, since
+// a processor waits for few at once.
+class Ahead {
+    struct Stream {
+        const char *memory;
+        int64_t bytes;  // of each position
+    };
+    Stream stream[9];
+    int streams = 0;
     int64_t positions;
-    HYENA_INLINE void prefetch(int64_t position, int64_t count) const {
-        if (position + count > positions) return;
-        for (const char *s : stream)
-            if (s) prefetch_bytes(s + position * bytes, count * bytes);
+
+public:
+    // Fetches the same positions of all streams, in turns.
+    struct Fetch {
+        const Ahead &ahead;
+        int64_t position, end;
+        int stream, lines;  // the next one, and how many lines a turn
+        HYENA_INLINE void some() {
+            for (int i = 0; i < lines && position < end; ++i) {
+                const Stream &s = ahead.stream[stream];
+                HYENA_PREFETCH(s.memory + position * s.bytes);
+                if (++stream == ahead.streams) stream = 0, position += LINE;
+            }
+        }
+    };
+    static constexpr int64_t LINE = 16;  // positions of float in one
+
+    explicit Ahead(int64_t length) : positions(length) {}
+    template <class T>
+    void add(const T *memory) {
+        if (memory) stream[streams++] = {reinterpret_cast<const char *>(memory), sizeof(T)};
     }
+    HYENA_INLINE Fetch fetch(int64_t position, int64_t count, int turns) const {
+        const bool none = streams == 0 || position + count > positions;
+        const int lines = (int(count / LINE) * streams + turns - 1) / turns;
+        return {*this, position, none ? position : position + count, 0, lines};
+    }
+};
+struct Nowhere {
+    HYENA_INLINE void some() const {}
 };
 
 // What is done with the spectrum of a leaf, four complex vectors at a time. `at` is their place in
@@ -28,7 +54,7 @@ struct Ahead {
 struct Keep {  // the transform itself
     static constexpr int DOWN = 1, UP = 0;
     float *spectrum;
-    HYENA_INLINE void prefetch(int64_t, int64_t) const {}
+    HYENA_INLINE Nowhere fetch(int64_t, int64_t, int) const { return {}; }
     HYENA_INLINE void apply(C (*x)[4], int64_t at, int count) const {
         for (int a = 0; a < count; ++a) store_complex(spectrum + at + a * 2 * W, x[0][a]);
     }
@@ -36,7 +62,7 @@ struct Keep {  // the transform itself
 struct Recall {  // the inverse transform of a spectrum
     static constexpr int DOWN = 0, UP = 1;
     const float *spectrum;
-    HYENA_INLINE void prefetch(int64_t, int64_t) const {}
+    HYENA_INLINE Nowhere fetch(int64_t, int64_t, int) const { return {}; }
     HYENA_INLINE void apply(C (*x)[4], int64_t at, int count) const {
         for (int a = 0; a < count; ++a) x[0][a] = load_complex(spectrum + at + a * 2 * W);
     }
@@ -45,9 +71,10 @@ struct Filter {  // the convolution with a filter of this spectrum
     static constexpr int DOWN = 1, UP = 1;
     const float *filter;
     const Ahead &ahead;
-    HYENA_INLINE void prefetch(int64_t position, int64_t count) const {
-        prefetch_bytes(filter + 2 * (position + count), count * 2 * int64_t(sizeof(float)));
-        ahead.prefetch(position, count);
+    HYENA_INLINE Ahead::Fetch fetch(int64_t position, int64_t count, int turns) const {
+        const float *next = filter + 2 * (position + count);
+        for (int64_t i = 0; i < 2 * count; i += Ahead::LINE) HYENA_PREFETCH(next + i);
+        return ahead.fetch(position, count, turns);
     }
     HYENA_INLINE void apply(C (*x)[4], int64_t at, int count) const {
         for (int a = 0; a < count; ++a)
@@ -57,8 +84,8 @@ struct Filter {  // the convolution with a filter of this spectrum
 struct FilterOnce {  // the convolution with a filter that is transformed beside it
     static constexpr int DOWN = 2, UP = 1;
     const Ahead &ahead;
-    HYENA_INLINE void prefetch(int64_t position, int64_t count) const {
-        ahead.prefetch(position, count);
+    HYENA_INLINE Ahead::Fetch fetch(int64_t position, int64_t count, int turns) const {
+        return ahead.fetch(position, count, turns);
     }
     HYENA_INLINE void apply(C (*x)[4], int64_t, int count) const {
         for (int a = 0; a < count; ++a) x[0][a] = x[0][a] * x[1][a];
@@ -72,8 +99,8 @@ struct Differentiate {
     const float *filter;
     float *filter_gradient;
     const Ahead &ahead;
-    HYENA_INLINE void prefetch(int64_t position, int64_t count) const {
-        ahead.prefetch(position, count);
+    HYENA_INLINE Ahead::Fetch fetch(int64_t position, int64_t count, int turns) const {
+        return ahead.fetch(position, count, turns);
     }
     HYENA_INLINE void apply(C (*x)[4], int64_t at, int count) const {
         for (int a = 0; a < count; ++a) {
@@ -93,8 +120,8 @@ struct Differentiate {
 struct DifferentiateOnce {  // the same of one row, with the filter and its gradient beside it
     static constexpr int DOWN = 3, UP = 3;
     const Ahead &ahead;
-    HYENA_INLINE void prefetch(int64_t position, int64_t count) const {
-        ahead.prefetch(position, count);
+    HYENA_INLINE Ahead::Fetch fetch(int64_t position, int64_t count, int turns) const {
+        return ahead.fetch(position, count, turns);
     }
     HYENA_INLINE void apply(C (*x)[4], int64_t, int count) const {
         for (int a = 0; a < count; ++a) {

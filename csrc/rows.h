@@ -60,9 +60,29 @@ struct Gradients : hyena_gradients {
     }
 };
 
+// A row of a part of the input or of its gradient, of y or of dy.
+template <class T, class P>
+T *row_of(P *data, int64_t batch_stride, int64_t channel_stride, const hyena_row &row, int64_t d) {
+    if (!data) return nullptr;
+    return static_cast<T *>(data) + row.batch * batch_stride + d * channel_stride + row.start;
+}
+template <class T>
+const T *row_of(const Input &input, const hyena_row &row, int64_t d) {
+    return row_of<const T>(input.data, input.batch_stride, input.channel_stride, row, d);
+}
+template <class T>
+T *row_of(const Gradient &to, const hyena_row &row, int64_t d) {
+    return row_of<T>(to.data, to.batch_stride, to.channel_stride, row, d);
+}
+template <class T>
+T *row_of_y(const Conv &conv, const hyena_row &row, int64_t d) {
+    return row_of<T>(conv.y, conv.y_batch_stride, conv.y_channel_stride, row, d);
+}
+
 // How a row's values come about. J: taps of the short convolution, 0 for none, -1 for any number.
 template <class T, int J>
 struct Source {
+    static constexpr bool AT_ROOT = J >= 0 && !std::is_same_v<T, Float16>;
     const T *x;
     int64_t length;
     const float *taps;
@@ -107,6 +127,7 @@ HYENA_INLINE Plain plain(const float *x, int64_t length) {
 }
 
 struct Nothing {  // the factor one
+    static constexpr bool AT_ROOT = true;
     int64_t first() const { return 0; }
     int64_t last() const { return INT64_MAX; }
 };
@@ -126,19 +147,91 @@ template <class A>
 HYENA_INLINE float product_one(const A &a, const Nothing &, int64_t t) {
     return a.one_at(t);
 }
+template <class A>
+HYENA_INLINE V times_at(const A &a, V x, int64_t t) {
+    return a.at(t) * x;
+}
+HYENA_INLINE V times_at(const Nothing &, V x, int64_t) { return x; }
+template <class A>
+HYENA_INLINE float times_one(const A &a, float x, int64_t t) {
+    return a.one_at(t) * x;
+}
+HYENA_INLINE float times_one(const Nothing &, float x, int64_t) { return x; }
 
-// to[t - begin] <- a_t b_t for t in [begin, end), all within the row; with STREAM past the caches, to
-// an aligned row, begin = 0.
-template <bool STREAM = false, class T, class A, class B>
+// The row a_t b_t of some length, and zeros beyond it, as a root pass reads it.
+template <class A, class B>
+struct Product {
+    static constexpr bool AT_ROOT = A::AT_ROOT && B::AT_ROOT;
+    A a;
+    B b;
+    int64_t length, first, last;  // whole vectors lie in [first, last)
+
+    Product(const A &a_, const B &b_, int64_t length_)
+        : a(a_), b(b_), length(length_), first(a.first() > b.first() ? a.first() : b.first()),
+          last(a.last() < b.last() ? a.last() : b.last()) {
+        if (last > length) last = length;
+    }
+    HYENA_INLINE V at(int64_t t) const {
+        return t >= first && t + W <= last ? product_at(a, b, t) : at_end(t);
+    }
+    HYENA_APART V at_end(int64_t t) const {
+        float lanes[W] = {};
+        for (int i = 0; i < W && t + i < length; ++i) lanes[i] = product_one(a, b, t + i);
+        return load(lanes);
+    }
+};
+
+// to_t <- a_t times what a root pass puts there; past the caches where the row is aligned and that is
+// wanted. Of a null row nothing.
+template <class T, class A>
+struct Times {
+    static constexpr bool AT_ROOT = A::AT_ROOT && !std::is_same_v<T, Float16>;
+    T *to;
+    A a;
+    int64_t length, first, last;
+    bool past_caches;
+
+    Times(T *to_, const A &a_, int64_t length_, bool past)
+        : to(to_), a(a_), length(to ? length_ : 0), first(a.first()),
+          last(a.last() < length ? a.last() : length), past_caches(past && aligned(to)) {}
+    HYENA_INLINE void put(int64_t t, V x) const {
+        if (t >= first && t + W <= last) {
+            if (past_caches)
+                ::put<true>(to + t, times_at(a, x, t));
+            else
+                ::put<false>(to + t, times_at(a, x, t));
+        } else {
+            put_end(t, x);
+        }
+    }
+    HYENA_APART void put_end(int64_t t, V x) const {
+        float lanes[W];
+        store(lanes, x);
+        for (int i = 0; i < W && t + i < length; ++i)
+            put_one(to + t + i, times_one(a, lanes[i], t + i));
+    }
+};
+// Two of them of one row.
+template <class A, class B>
+struct Both {
+    static constexpr bool AT_ROOT = A::AT_ROOT && B::AT_ROOT;
+    A a;
+    B b;
+
+    Both(const A &a_, const B &b_) : a(a_), b(b_) {}
+    HYENA_INLINE void put(int64_t t, V x) const { a.put(t, x), b.put(t, x); }
+};
+
+// to[t - begin] <- a_t b_t for t in [begin, end), all within the row.
+template <class T, class A, class B>
 void product(T *to, const A a, const B b, int64_t begin, int64_t end) {
     int64_t first = a.first() > b.first() ? a.first() : b.first();
     int64_t last = a.last() < b.last() ? a.last() : b.last();
     if (first < begin) first = begin;
     if (last > end) last = end;
-    if (STREAM) first = (first + W - 1) / W * W;
     int64_t t = begin;
     for (; t < first && t < end; ++t) put_one(to + (t - begin), product_one(a, b, t));
-    for (; t + W <= last; t += W) put<STREAM>(to + (t - begin), product_at(a, b, t));
+    for (; t + W <= last; t += W) put_many(to + (t - begin), product_at(a, b, t));
     for (; t < end; ++t) put_one(to + (t - begin), product_one(a, b, t));
 }
 
@@ -179,7 +272,7 @@ void source_gradient(
     T *dz, const Source<T, J> z, const A a, const B b, TapSums *sums, float *piece) {
     const int64_t length = z.length;
     if constexpr (J == 0) {
-        if (dz) product<STREAM>(dz, a, b, 0, length);
+        if (dz) product(dz, a, b, 0, length);
         return;
     }
     const int count = J > 0 ? J : z.count;

@@ -42,16 +42,17 @@ HYENA_INLINE void use_leaf(float *const *leaf, const Plan &plan, const Use &use,
     }
     const float *node_factors = plan.node_factors + first * 4;
     const LaneFactors lanes{plan.leaf_factors + first / GROUPS * plan.leaf_floats};
-    for (int s = 0; s < Use::DOWN; ++s) leaf_down(leaf[s], node_factors, lanes);
     const int64_t at = first * 8 * W;
-    use.prefetch(first * 4 * W, GROUPS * 4 * W);
-    use_lanes<0>(leaf, lanes, use, at);
-    if constexpr (GROUPS >= 2) use_lanes<1>(leaf, lanes, use, at);
+    auto fetching = use.fetch(first * 4 * W, GROUPS * 4 * W, Use::DOWN + GROUPS + Use::UP);
+    const auto fetch = [&] { fetching.some(); };
+    for (int s = 0; s < Use::DOWN; ++s) fetch(), leaf_down(leaf[s], node_factors, lanes);
+    fetch(), use_lanes<0>(leaf, lanes, use, at);
+    if constexpr (GROUPS >= 2) fetch(), use_lanes<1>(leaf, lanes, use, at);
     if constexpr (GROUPS >= 4) {
-        use_lanes<2>(leaf, lanes, use, at);
-        use_lanes<3>(leaf, lanes, use, at);
+        fetch(), use_lanes<2>(leaf, lanes, use, at);
+        fetch(), use_lanes<3>(leaf, lanes, use, at);
     }
-    for (int s = 0; s < Use::UP; ++s) leaf_up(leaf[s], node_factors, lanes);
+    for (int s = 0; s < Use::UP; ++s) fetch(), leaf_up(leaf[s], node_factors, lanes);
 }
 
 // The children of a node of pass p, each down, used and up again before the next, so that a part

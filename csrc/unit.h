@@ -62,20 +62,49 @@ void transpose_rows(const float *rows, float *lanes, const Unit &unit, bool back
     }
 }
 
-// rows -> scratch; `lanes` is room for a unit's rows transposed.
 template <Part PART>
 void down(const float *rows, float *lanes, float *scratch, const Unit &unit) {
-    if (unit.plan.channel_lanes) {
-        transpose_rows(rows, lanes, unit, false);
-        rows = lanes;
-    }
-    root_down<PART>(rows, scratch, unit.plan);
+    if (!unit.plan.channel_lanes) return root_down<PART>(Buffer(rows), scratch, unit.plan);
+    transpose_rows(rows, lanes, unit, false);
+    root_down<PART>(Buffer(lanes), scratch, unit.plan);
 }
 template <Part PART>
 void up(float *rows, float *lanes, const float *scratch, const Unit &unit) {
-    if (!unit.plan.channel_lanes) return root_up<PART>(rows, scratch, unit.plan);
-    root_up<PART>(lanes, scratch, unit.plan);
+    if (!unit.plan.channel_lanes) return root_up<PART>(Buffer(rows), scratch, unit.plan);
+    root_up<PART>(Buffer(lanes), scratch, unit.plan);
     transpose_rows(rows, lanes, unit, true);
+}
+
+// The same with `of(d)` for channel d's row, which the root pass makes or uses as it goes. Where lanes are
+// channels, and for kinds of rows that are not worth the code, it goes by way of `rows`.
+template <Part PART, class Of>
+void down(
+    const Of &of, float *rows, float *lanes, float *scratch, const Unit &unit, int64_t index) {
+    if constexpr (decltype(of(0))::AT_ROOT) {
+        if (!unit.plan.channel_lanes)
+            return root_down<PART>(of(unit.begin(index)), scratch, unit.plan);
+    }
+    for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
+        const auto from = of(d);
+        float *row = rows + (d - unit.begin(index)) * unit.row;
+        for (int64_t t = 0; t < unit.row; t += W) store(row + t, from.at(t));
+    }
+    down<PART>(rows, lanes, scratch, unit);
+}
+template <Part PART, class Of>
+void up(
+    const Of &of, float *rows, float *lanes, const float *scratch, const Unit &unit,
+    int64_t index) {
+    if constexpr (decltype(of(0))::AT_ROOT) {
+        if (!unit.plan.channel_lanes)
+            return root_up<PART>(of(unit.begin(index)), scratch, unit.plan);
+    }
+    up<PART>(rows, lanes, scratch, unit);
+    for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
+        const auto to = of(d);
+        const float *row = rows + (d - unit.begin(index)) * unit.row;
+        for (int64_t t = 0; t < unit.row; t += W) to.put(t, load(row + t));
+    }
 }
 
 template <class Use>
@@ -83,79 +112,106 @@ void visit(float *const *scratch, const Unit &unit, const Use &use) {
     visit_children(scratch, unit.plan, use, 0, 0);
 }
 
-void clear(float *to, int64_t count) {
-    if (count > 0) memset(to, 0, size_t(count) * sizeof(float));  // a call costs more than a short row
-}
-
 // Zeros in those rows of the last unit that have no channel.
 void clear_absent(float *rows, const Unit &unit, int64_t index) {
-    const int64_t present = unit.end(index) - unit.begin(index);
-    clear(rows + present * unit.row, (unit.width - present) * unit.row);
+    const int64_t absent = unit.width - (unit.end(index) - unit.begin(index));
+    if (absent > 0)
+        memset(rows + (unit.width - absent) * unit.row, 0, size_t(absent * unit.row) * sizeof(float));
 }
+
+// A filter's taps of lags >= 0 or of lags < 0 as a row, or where their gradients go: those of positions
+// [begin, end). Times 1/n, since up the tree a row comes to n times itself.
+template <class P>
+struct Taps {
+    static constexpr bool AT_ROOT = true;
+    P *taps;  // taps[t] is position t's
+    int64_t begin, end;
+    float scale;
+    P *skip;  // a tap more at position 0; null: none
+
+    HYENA_INLINE bool inside(int64_t t) const {
+        return t >= begin + (skip != nullptr) && t + W <= end;
+    }
+    HYENA_INLINE V at(int64_t t) const {
+        return inside(t) ? load(taps + t) * broadcast(scale) : at_end(t);
+    }
+    HYENA_INLINE void put(int64_t t, V a) const {
+        a = a * broadcast(scale);
+        if (inside(t))
+            store(taps + t, a);
+        else
+            put_end(t, a);
+    }
+    HYENA_APART V at_end(int64_t t) const {
+        float lanes[W] = {};
+        for (int i = 0; i < W; ++i)
+            if (t + i >= begin && t + i < end) lanes[i] = taps[t + i] * scale;
+        if (t == 0 && skip) lanes[0] += *skip * scale;
+        return load(lanes);
+    }
+    HYENA_APART void put_end(int64_t t, V a) const {
+        float lanes[W];
+        store(lanes, a);
+        for (int i = 0; i < W; ++i)
+            if (t + i >= begin && t + i < end) taps[t + i] = lanes[i];
+        if (t == 0 && skip) *skip = lanes[0];
+    }
+};
 
 // A unit's filters, divided by n, at the root. A tap of negative lag -m is i Z^(n-m), so a two-sided
 // filter is a complex row.
 void filter_down(
     const hyena_conv &conv, const Unit &unit, int64_t index, float *scratch, float *rows,
     float *lanes) {
-    const int64_t n = unit.plan.n;
+    const int64_t n = unit.plan.n, after = conv.taps - conv.lead;
     const float scale = 1.0f / float(n);
-    const bool two_sided = conv.lead > 0;
-    for (int side = 0; side < (two_sided ? 2 : 1); ++side) {
-        clear_absent(rows, unit, index);
-        for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
-            const float *k = conv.k + d * conv.k_stride + conv.lead;  // k[lag]
-            float *row = rows + (d - unit.begin(index)) * unit.row;
-            if (side == 0) {
-                const int64_t most = conv.taps - conv.lead < n ? conv.taps - conv.lead : n;
-                for (int64_t t = 0; t < most; ++t) row[t] = k[t] * scale;
-                clear(row + most, unit.row - most);
-                if (conv.skip) row[0] += conv.skip[d] * scale;
-            } else {
-                const int64_t most = conv.lead < n ? conv.lead : n - 1;
-                clear(row, n - most);
-                for (int64_t m = 1; m <= most; ++m) row[n - m] = k[-m] * scale;
-                clear(row + n, unit.row - n);
-            }
-        }
-        if (side == 0)
-            down<REAL>(rows, lanes, scratch, unit);
-        else
-            down<IMAGINARY>(rows, lanes, scratch, unit);
-    }
+    clear_absent(rows, unit, index);
+    const auto lags = [&](int64_t d) {
+        const float *k = conv.k + d * conv.k_stride + conv.lead;  // k[lag]
+        const float *skip = conv.skip ? conv.skip + d : nullptr;
+        return Taps<const float>{k, 0, after < n ? after : n, scale, skip};
+    };
+    down<REAL>(lags, rows, lanes, scratch, unit, index);
+    if (conv.lead == 0) return;
+    clear_absent(rows, unit, index);
+    const auto negative = [&](int64_t d) {
+        const float *k = conv.k + d * conv.k_stride + conv.lead;
+        return Taps<const float>{
+            k - n, n - (conv.lead < n ? conv.lead : n - 1), n, scale, nullptr};
+    };
+    down<IMAGINARY>(negative, rows, lanes, scratch, unit, index);
 }
 
 // The gradients of a unit's filters from the root; taps that reach past the longest row have none.
 void filter_up(
     const hyena_conv &conv, const hyena_gradients &to, const Unit &unit, int64_t index,
     const float *scratch, float *rows, float *lanes) {
-    const int64_t n = unit.plan.n;
+    const int64_t n = unit.plan.n, after = conv.taps - conv.lead;
     const float scale = 1.0f / float(n);
     int64_t longest = 0;
     for (int64_t r = 0; r < conv.rows; ++r)
         if (conv.row[r].length > longest) longest = conv.row[r].length;
-    const bool two_sided = conv.lead > 0;
-    for (int side = 0; side < (two_sided ? 2 : 1); ++side) {
-        if (side == 0)
-            up<REAL>(rows, lanes, scratch, unit);
-        else
-            up<IMAGINARY>(rows, lanes, scratch, unit);
-        for (int64_t d = unit.begin(index); d < unit.end(index); ++d) {
-            const float *row = rows + (d - unit.begin(index)) * unit.row;
-            if (side == 0 && to.skip) to.skip[d] = longest > 0 ? row[0] * scale : 0;
-            if (!to.k) continue;
-            float *dk = to.k + d * conv.taps + conv.lead;
-            if (side == 0) {
-                const int64_t taps = conv.taps - conv.lead;
-                const int64_t most = taps < longest ? taps : longest;
-                for (int64_t t = 0; t < most; ++t) dk[t] = row[t] * scale;
-                for (int64_t t = most; t < taps; ++t) dk[t] = 0;
-            } else {
-                for (int64_t m = 1; m <= conv.lead; ++m)
-                    dk[-m] = m < longest ? row[n - m] * scale : 0;
-            }
-        }
-    }
+    const int64_t ahead = longest > 0 ? longest - 1 : 0;
+    const int64_t reach = after < longest ? after : longest;
+    const int64_t before = conv.lead < ahead ? conv.lead : ahead;
+    const auto zeros = [](float *k, int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t) k[t] = 0;
+    };
+    const auto lags = [&](int64_t d) {
+        float *k = to.k ? to.k + d * conv.taps + conv.lead : nullptr;
+        if (k) zeros(k, reach, after);
+        return Taps<float>{k, 0, k ? reach : 0, scale, to.skip ? to.skip + d : nullptr};
+    };
+    up<REAL>(lags, rows, lanes, scratch, unit, index);
+    for (int64_t d = unit.begin(index); to.skip && longest == 0 && d < unit.end(index); ++d)
+        to.skip[d] = 0;
+    if (conv.lead == 0 || !to.k) return;
+    const auto negative = [&](int64_t d) {
+        float *k = to.k + d * conv.taps + conv.lead;
+        zeros(k, -conv.lead, -before);
+        return Taps<float>{k - n, n - before, n, scale, nullptr};
+    };
+    up<IMAGINARY>(negative, rows, lanes, scratch, unit, index);
 }
 
 }  // namespace

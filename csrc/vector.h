@@ -13,9 +13,11 @@
 
 #if defined(_MSC_VER)
 #define HYENA_INLINE __forceinline
+#define HYENA_APART __declspec(noinline)
 #define HYENA_PREFETCH(p) ((void)(p))
 #else
 #define HYENA_INLINE inline __attribute__((always_inline))
+#define HYENA_APART __attribute__((noinline))  // seldom run, and kept out of loops
 #define HYENA_PREFETCH(p) __builtin_prefetch(p, 0, 2)
 #endif
 

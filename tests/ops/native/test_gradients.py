@@ -95,6 +95,29 @@ def test_without_gates(L: int, K: int, causal: bool, dtype: torch.dtype) -> None
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(
+    ("B", "D", "L", "K"),
+    [
+        (3, 2, 1, 1),
+        (2, 17, 33, 31),
+        (1, 3, 256, 300),
+        (1, 2, 385, 384),
+        (2, 2, 512, 5),
+        (1, 2, 1025, 1500),
+    ],
+)
+def test_gates_without_a_short_convolution(
+    B: int, D: int, L: int, K: int, causal: bool, dtype: torch.dtype
+) -> None:
+    """The root of the transform reads the gates and writes their gradients itself."""
+    inputs = draw(B, D, L, K if causal else odd(K), dtype=dtype)[:3]
+    got = with_gradients(native(causal=causal), *inputs)
+    assert_right(got, with_gradients(definition(causal=causal), *inputs))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("J", [1, 2, 3, 4, 5, 7, 63, 64, 65])  # 65 are too many: PyTorch takes them
 @pytest.mark.parametrize("L", [1, 2, 40, 1023, 1024, 1025, 2100])  # gradients go in pieces of 1024
 def test_short_convolutions(L: int, J: int, dtype: torch.dtype) -> None:
