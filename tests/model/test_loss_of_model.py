@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 from comparison import assert_all_close, assert_close
-from small_models import PATTERNS, VOCABULARY, LowRank, gradients, small_model, tokens
+from small_models import PATTERNS, VOCABULARY, LowRank, gradients, small_config, small_model, tokens
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.model import language_model
+from hyena.model import LanguageModel, language_model
 from hyena.model.linear_cross_entropy import IGNORE, linear_cross_entropy
 
 ROOM = {"slices of 5": 5 * VOCABULARY * 16, "all at once": 1 << 20}
@@ -125,3 +125,18 @@ def test_targets_that_cannot_be(targets: Tensor, message: str) -> None:
             call()
     with pytest.raises(TypeError, match="LanguageModel: expected a tensor as targets, got int"):
         model(ids, targets=3)
+
+
+@pytest.mark.parametrize("working_memory", [1 << 12, 1 << 30])
+def test_the_loss_of_a_model_on_meta(working_memory: int) -> None:
+    """Whose targets have no values, so that no input is taken in pieces by them."""
+    model = LanguageModel(small_config(max_length=300), device="meta")
+    model.working_memory = working_memory
+    model.activation_checkpointing = True
+    ids = tokens(2, 300).to("meta")
+    loss = model(ids, targets=ids)
+    loss.backward()
+    assert loss.is_meta
+    assert loss.shape == ()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert model.token_losses(ids, ids).shape == (2, 300)

@@ -58,6 +58,7 @@ def linear_cross_entropy(
     rows = max(1, slice_bytes // (weight.shape[0] * dtype.itemsize))
     who = observer((x, weight, targets))
     sliced = who in ("nobody", "autograd", "program") if reduction == "mean" else who == "nobody"
+    sliced = sliced and not x.is_meta  # where targets have no values
     x, shape, targets = x.flatten(0, 1), targets.shape, targets.flatten()
     if not sliced or x.shape[0] <= max(1, whole):
         logits = F.linear(x, weight)
@@ -78,7 +79,7 @@ def linear_cross_entropy(
 def _dtype_of_products(weight: Tensor) -> torch.dtype:
     """The weight's, or autocast's, which leaves float64 alone."""
     device = weight.device.type
-    if torch.is_autocast_enabled(device) and weight.dtype != torch.float64:
+    if device != "meta" and torch.is_autocast_enabled(device) and weight.dtype != torch.float64:
         return torch.get_autocast_dtype(device)
     return weight.dtype
 

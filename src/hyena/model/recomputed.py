@@ -44,7 +44,7 @@ def takes(
         and is_positionwise(block.mlp)
         and block.dropout == 0
         and groups.takes(block.mixer, input_of(block, x), None, segments, None)
-        and (x.is_cpu or not torch.is_autocast_enabled(x.device.type))
+        and (x.is_cpu or not (x.is_meta or torch.is_autocast_enabled(x.device.type)))
     )
 
 
