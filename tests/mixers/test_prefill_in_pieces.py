@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_one_line(name: str, generator: torch.Generator) ->
         (f"{cls}.prefill: expected u (B, L, D) of the state's B = 2 rows, got (3, 5, 8)",
          draw(generator, 3, 5, D), {}),
         (f"{cls}.prefill: expected u (B, L, {D}) with L ≥ 1, got (2, 0, {D}); ", u[:, :0], {}),
-        (f"{cls}.prefill: mask and state were both given, but padding stands before the first ",
+        (f"{cls}.prefill: expected no mask beside a state, since padding stands only before ",
          u, {"mask": torch.ones(2, 5, dtype=torch.bool)}),
         (f"{cls}.prefill: expected future ≥ 0 tokens, got -1", u, {"future": -1}),
     ]  # fmt: skip

@@ -75,6 +75,16 @@ def test_logits_of_the_last_position_only() -> None:
 
 
 @torch.no_grad()
+def test_a_state_shows_its_rows_and_tokens() -> None:
+    model, ids = small_model("hyena,attention"), tokens(2, LENGTH)
+    _, state = model.prefill(ids[:, :9])
+    _, state = model.step(ids[:, 9], state)
+    layers = len(model.blocks)
+    assert repr(state) == f"ModelState(batch=2, length=10, layers={layers})"
+    assert repr(state.layers[0]) == "HyenaState(batch=2, length=10)"
+
+
+@torch.no_grad()
 def test_a_state_that_does_not_fit_is_one_line_and_stays_as_it_was() -> None:
     model, ids = small_model("hyena,attention"), tokens(2, LENGTH)
     _, state = model.prefill(ids[:, :9])
@@ -91,7 +101,7 @@ def test_a_state_that_does_not_fit_is_one_line_and_stays_as_it_was() -> None:
          "got (1, 5)", ids[:1], state, {}),
         (ValueError, "HyenaOperator.prefill: expected u (B, L, 12) with L ≥ 1, got (2, 0, 12); ",
          ids[:, :0], state, {}),
-        (ValueError, "HyenaOperator.prefill: mask and state were both given", ids, state,
+        (ValueError, "HyenaOperator.prefill: expected no mask beside a state", ids, state,
          {"mask": mask}),
         (ValueError, "LanguageModel.prefill: 14 tokens and future=11 more exceed the model's "
          "max_length 24; plan for 10,", ids, state, {"future": 11}),

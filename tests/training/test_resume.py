@@ -101,11 +101,18 @@ def test_resume_without_a_checkpoint_starts_anew(make: MakeConfig) -> None:
     assert read_metrics(config.out / "metrics.jsonl")[0]["loss"] != 99.0
 
 
-def test_resume_of_a_finished_run_does_nothing(make: MakeConfig) -> None:
-    first = train(make())
+def test_resume_of_a_finished_run_does_nothing_and_says_so(
+    make: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(make(stop_after=3))
+    first = train(make(resume=True))
+    assert "steps are done" not in capsys.readouterr().err
     written = first.checkpoint.stat().st_mtime_ns
     again = train(make(resume=True))
     assert again == first
+    assert (
+        f"resuming from {first.checkpoint}, where all 6 steps are done" in capsys.readouterr().err
+    )
     assert again.checkpoint.stat().st_mtime_ns == written
 
 

@@ -22,6 +22,10 @@ class ModelState:
     def __init__(self, layers: Iterable[MixerState], length: int, *, whole: bool = True) -> None:
         self.layers, self.length, self.whole = list(layers), length, whole
 
+    def __repr__(self) -> str:
+        batch = self.layers[0].batch if self.layers else 0
+        return f"ModelState(batch={batch}, length={self.length}, layers={len(self.layers)})"
+
     @property
     def grows(self) -> bool:
         """Whether any number of tokens may follow, not just those that a prefill planned for."""

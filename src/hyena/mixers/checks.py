@@ -191,8 +191,8 @@ def check_block(name: str, u: Tensor, mask: Tensor | None, state: Any) -> None:
     float64 that it would round."""
     if mask is not None:
         raise ValueError(
-            f"{name}.prefill: mask and state were both given, but padding stands before the first "
-            "tokens of a row alone; give the mask with these"
+            f"{name}.prefill: expected no mask beside a state, since padding stands only before "
+            "the first tokens of a row; give the mask in the prefill of those"
         )
     if u.shape[0] != state.batch:
         raise ValueError(

@@ -229,7 +229,9 @@ class _Run:
         if start.checkpoint is not None:
             restore_optimizer(start.checkpoint, self.optimizer)
             if progress is not None:
-                progress.message(f"resuming from {start.checkpoint}")
+                over = self.state.step >= config.steps
+                done = f", where all {config.steps} steps are done" if over else ""
+                progress.message(f"resuming from {start.checkpoint}{done}")
 
     def train(self, request: StopRequest) -> TrainResult:
         """Goes on until its steps are done, or a signal stops it."""

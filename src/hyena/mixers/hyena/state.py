@@ -51,6 +51,9 @@ class HyenaState(State):
         self.versions: list[Version] = []  # of the weights, when steps read them
         self.route: Any = None
 
+    def __repr__(self) -> str:
+        return f"HyenaState(batch={self.batch}, length={self.length})"
+
     @property
     def dtype(self) -> torch.dtype:
         """That of the sums of the long convolutions."""
