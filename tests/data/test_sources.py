@@ -81,7 +81,11 @@ def test_names_of_fasta_records_end_at_white_space_and_repeated_ones_are_said(tm
         ),
         ("x.fa", b"ACGT\n", r"x\.fa line 1 is no FASTA: a record begins with '>', got 'ACGT"),
         ("x.json", b'[{"text": "a"},\n1', r"x\.json is not JSON: .* at line 2 column 2"),
-        ("x.json", b'{\n"text": "a"\n}', r"x\.json line 1 is not JSON: .* at column 2"),
+        (
+            "x.json",
+            b'{\n"text": "a"\n}',
+            r"x\.json is a single JSON value over several lines; expected an arr",
+        ),
         ("x.csv", b"id,body\n1,a\n", r"x\.csv has no column 'text'; it has 'id', 'body': name"),
         (
             "x.csv",
@@ -325,3 +329,10 @@ def test_a_dataset_is_streamed_split_by_split(fake_datasets):
 def test_a_dataset_without_the_field(fake_datasets):
     (first, _) = find_source("hf:some/name", TextFields(field="body")).documents()
     assert first == Document("some/name train row 0", "", "train", "no field 'body' among 'text'")
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.fa"])
+def test_a_start_of_documents_where_there_are_no_rows_is_refused(tmp_path, name):
+    (tmp_path / name).write_text(">x\nACGT")
+    with pytest.raises(ValueError, match=r"document_start 'A' joins rows, but no file of the sou"):
+        texts(tmp_path / name, document_start="A")

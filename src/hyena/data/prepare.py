@@ -59,7 +59,7 @@ class PrepareConfig:
         separator: cut each text file into documents at this string, such as \\n\\n for empty
             lines; otherwise each is a document.
         document_start: regular expression that is found in a row that starts a document; the rows
-            after it are joined to it. Otherwise each is a document.
+            after it are joined to it. Otherwise each is a document. Text and FASTA have no rows.
         dataset_config: configuration of a Hugging Face dataset, such as wikitext-103-raw-v1.
         dataset_split: split of a Hugging Face dataset to read when splitting by documents.
         max_documents: stop reading after so many documents.

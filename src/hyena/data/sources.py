@@ -183,12 +183,14 @@ class Files:
     def pieces(self) -> Iterator[Piece]:
         """The documents in pieces; long ones are not whole in memory. Raises as `documents`."""
         fields, texts, parts = self._fields, 0, 0
+        joins = fields.document_start is not None
         for file in self._files:
             state = self._states.get(file.path) or _state(file.path)
             kind = fields.kind or kind_of(file.name) or "text"
             if kind == "fasta":
                 yield from fasta(file.path, file.shown, self.notes)
             elif kind != "text":
+                joins = False
                 found = rows(file.path, file.shown, kind, fields.field)
                 for document in join_rows(found, fields.document_start):
                     yield from in_pieces(document)
@@ -204,6 +206,11 @@ class Files:
                 raise ValueError(
                     f"{file.shown} was changed while it was read; start again when it is whole"
                 )
+        if joins:
+            raise ValueError(
+                f"document_start {fields.document_start!r} joins rows, but no file of the source "
+                "has rows; leave it out, or cut text with --separator (separator=)"
+            )
         if fields.separator is not None and parts == texts:
             raise ValueError(
                 f"separator {fields.separator!r} occurs nowhere in {texts:,} text "
