@@ -19,10 +19,11 @@ from hyena.ops.observed import observer
 IGNORE = -100  # what torch.nn.functional.cross_entropy ignores
 
 SLICE_BYTES = 1 << 26
-"""Of the logits of a slice. Smaller ones read and write weight and gradient more often."""
+"""Of a slice: its logits, and its softmax where that is no wider. Smaller ones read and write the
+weight and its gradient more often."""
 
-# The softmax goes over a slice in parts that stay in the processor's caches, and so does the sum of
-# the weight's gradient where products are narrower than it.
+# Where products are of 16 bits the softmax goes over a slice in parts that stay in the processor's
+# caches, and so does the sum of the weight's gradient. In float32 that gained nothing.
 _SOFTMAX_BYTES = 1 << 21
 _SUMMED_ROWS = 4096
 
@@ -48,14 +49,15 @@ def linear_cross_entropy(
         targets: (B, L) int64 in 0 … V−1, or −100 where there is none.
         reduction: "mean" over the targets that there are, nan if there is none; "none" for the loss
             of each, 0 where there is none.
-        slice_bytes: most that the logits of a slice may take, if that is enough for one position.
+        slice_bytes: most that the logits of a slice may take, with their softmax unless they are
+            of 16 bits, if that is enough for one position.
 
     Returns: a scalar, or (B, L); float64 for float64, and float32 otherwise.
     """
     dtype = _dtype_of_products(weight)
     wide = torch.promote_types(dtype, torch.float32)
     whole = slice_bytes // (weight.shape[0] * (dtype.itemsize + wide.itemsize))
-    rows = max(1, slice_bytes // (weight.shape[0] * dtype.itemsize))
+    rows = max(1, whole if dtype == wide else slice_bytes // (weight.shape[0] * dtype.itemsize))
     who = observer((x, weight, targets))
     sliced = who in ("nobody", "autograd", "program") if reduction == "mean" else who == "nobody"
     sliced = sliced and not x.is_meta  # where targets have no values
@@ -102,7 +104,7 @@ def _sweep(
     dweight = weight.new_zeros(weight.shape if need_dweight else 0, dtype=wide)
     with torch.autocast(x.device.type, enabled=False):
         narrow, most = weight.to(dtype), min(rows, N)
-        few = max(1, min(most, _SOFTMAX_BYTES // (V * wide.itemsize)))
+        few = most if dtype == wide else max(1, min(most, _SOFTMAX_BYTES // (V * wide.itemsize)))
         logits, softmax = x.new_empty((most, V), dtype=dtype), x.new_empty((few, V), dtype=wide)
         for chosen in (targets != IGNORE).nonzero().squeeze(1).split(rows):
             u, target = x[chosen].to(dtype), targets[chosen].unsqueeze(1)
@@ -112,17 +114,19 @@ def _sweep(
                 of_target = log_p.gather(1, of)
                 losses[at] = -of_target.squeeze(1)
                 if need_dx or need_dweight:
-                    # The logits' gradient in their place: all probabilities, less 1 at the target.
-                    part.copy_(log_p.exp_().scatter_(1, of, of_target.expm1()))
+                    # The gradient of the logits: all probabilities, less 1 at the target.
+                    log_p.exp_().scatter_(1, of, of_target.expm1())
+                    if dtype != wide:
+                        part.copy_(log_p)
+            dz = z if dtype != wide else softmax[: len(chosen)]
             if need_dx:
-                dx[chosen] = (z @ narrow).to(x.dtype)
+                dx[chosen] = (dz @ narrow).to(x.dtype)
             if need_dweight and dtype == wide:
-                dweight.addmm_(z.t(), u)
+                dweight.addmm_(dz.t(), u)
             elif need_dweight:
-                for total, dz in zip(
-                    dweight.split(_SUMMED_ROWS), z.split(_SUMMED_ROWS, 1), strict=True
-                ):
-                    total += dz.t() @ u
+                blocks = dweight.split(_SUMMED_ROWS), dz.split(_SUMMED_ROWS, 1)
+                for total, some in zip(*blocks, strict=True):
+                    total += some.t() @ u
     return losses, dx, dweight
 
 
