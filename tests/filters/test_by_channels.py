@@ -63,6 +63,20 @@ def with_hooked_taps() -> LongFilter:
     return filter
 
 
+class Doubled(ExplicitTaps):
+    """A forward that ``of_channels`` of its base does not know."""
+
+    def forward(self, length: int) -> Tensor:
+        return 2 * super().forward(length)
+
+
+class DoubledByChannels(ExplicitTaps):
+    """An ``of_channels`` that the base's forward calls."""
+
+    def of_channels(self, length: int, channels: slice) -> Tensor:
+        return 2 * super().of_channels(length, channels)
+
+
 one = {"filters": F, "dtype": torch.float64}
 FILTERS: dict[str, Callable[[], Filter]] = {
     "hyena": hyena,
@@ -78,6 +92,8 @@ FILTERS: dict[str, Callable[[], Filter]] = {
     "fourier": lambda: long(FourierTaps(D, 5, 20, **one)),
     "s4d": lambda: long(DiagonalSSM(D, state=6, **one)),
     "transfer function": lambda: long(TransferFunctionTaps(D, 4, **one)),
+    "explicit, another forward": lambda: long(Doubled(D, 7, **one)),
+    "explicit, other ranges": lambda: long(DoubledByChannels(D, 7, **one)),
     "only whole": lambda: long(OnlyWhole()),
     "hooked taps": with_hooked_taps,
 }
@@ -210,3 +226,11 @@ def test_memory_of_a_range_only() -> None:
         ranges = filter.by_channels(1 << 16)
         ranges.taps(slice(0, 8))
     assert largest <= 64 * (1 << 16) * 4 + 64  # the network's width times the positions
+
+
+@pytest.mark.parametrize("kind", [Doubled, DoubledByChannels])
+def test_a_forward_that_is_newer_than_the_ranges_is_the_one_that_counts(
+    kind: type[ExplicitTaps],
+) -> None:
+    ranges = long(kind(D, 7, **one)).by_channels(M)
+    assert bool(ranges.shared) is (kind is Doubled)  # made whole, and cut

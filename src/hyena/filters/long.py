@@ -94,7 +94,7 @@ class LongFilter(Filter):
     def by_channels(self, length: int) -> ChannelTaps:
         made_by = self.taps
         plain = is_plain(self, LongFilter) and not is_hooked(made_by)
-        if not plain or not isinstance(made_by, RangedTaps):
+        if not plain or not isinstance(made_by, RangedTaps) or _forward_is_newer(made_by):
             return super().by_channels(length)
         length = self._check(length)
 
@@ -155,3 +155,12 @@ class LongFilter(Filter):
     def _recurrent_taps(self) -> RecurrentTaps:
         assert isinstance(self.taps, RecurrentTaps)
         return self.taps
+
+
+def _forward_is_newer(taps: RangedTaps) -> bool:
+    """Whether a class derived from the one that wrote ``of_channels`` has another forward."""
+    writers = [
+        next((depth for depth, c in enumerate(type(taps).__mro__) if name in vars(c)), -1)
+        for name in ("forward", "of_channels")
+    ]
+    return writers[0] < writers[1]
