@@ -53,14 +53,8 @@ from hyena.training import (
             {"schedule": ScheduleConfig(start_lr=-1.0)},
             "start_lr: expected 0 to the peak optimizer.lr 0.01, got -1",
         ),
-        (
-            {"accumulate": 3},
-            "batch is 4, which cannot be .* by 1 process with accumulate=3; .* multiple of 3",
-        ),
-        (
-            {"devices": 3},
-            "batch is 4, which cannot .* by 3 processes with accumulate=1; .* multiple of 3",
-        ),
+        ({"accumulate": 3}, "batch is 4, but has to be cut into devices .* = 3 equal"),
+        ({"devices": 3}, "batch is 4, .* = 3 equal parts; use a multiple of 3"),
         ({"precision": "16"}, "precision: expected one of 32, 64, bf16-mixed, got '16'"),
         ({"accelerator": "tpu"}, "accelerator: expected one of auto, cpu, cuda, mps, got 'tpu'"),
         ({"model": {"vocab_size": 200}}, "vocab_size=200; set the model's vocab_size to 257"),

@@ -186,13 +186,11 @@ def check_config(config: TrainConfig) -> None:
             f"schedule.warmup_steps is {schedule.warmup_steps}, but the run has {config.steps} "
             f"{plural(config.steps, 'step')}; lower it or raise steps"
         )
-    processes = config.devices * config.num_nodes
-    parts = processes * config.accumulate
+    parts = config.devices * config.num_nodes * config.accumulate
     if config.batch % parts:
         raise ValueError(
-            f"batch is {config.batch}, which cannot be shared evenly by {processes} "
-            f"{plural(processes, 'process', 'processes')} with accumulate={config.accumulate}; use "
-            f"a multiple of {parts}"
+            f"batch is {config.batch}, but has to be cut into devices · num_nodes · accumulate = "
+            f"{parts} equal parts; use a multiple of {parts}"
         )
 
 
