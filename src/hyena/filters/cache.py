@@ -79,18 +79,30 @@ class ParameterCache:
 
     def settle(self, name: str) -> None:
         """Keeps a value of `get`, which may have grown, beyond the budget only for as long as
-        another holds it."""
+        another holds it: what it is compared by is freed with it, and counts until then."""
         entry = self._entries.get(name)
         value = None if entry is None else _value(entry)
         if entry is not None and value is not None:
             size = bytes_of(value) + bytes_of(entry.content)
-            fits = size <= self.budget.left + entry.nbytes
-            kept, size = (value, size) if fits else (weakref.ref(value), 0)
-            self._entries[name] = entry._replace(value=kept, nbytes=size)
+            if size > self.budget.left + entry.nbytes:
+                value, size = self._weak(name, value), bytes_of(entry.content)
+            self._entries[name] = entry._replace(value=value, nbytes=size)
 
     def clear(self) -> None:
         """Forgets everything."""
         self._entries = {}
+
+    def _weak(self, name: str, value: Any) -> weakref.ref[Any]:
+        """A reference to the value, with which its entry goes."""
+        owner = weakref.ref(self)  # without a cycle, so that what is kept is freed with the cache
+
+        def forget(reference: weakref.ref[Any]) -> None:
+            cache = owner()
+            entry = None if cache is None else cache._entries.get(name)
+            if cache is not None and entry is not None and entry.value is reference:
+                cache._entries.pop(name, None)
+
+        return weakref.ref(value, forget)
 
     def _find(self, name: str, key: Hashable, sources: Sequence[Tensor]) -> Any:
         entry = self._entries.get(name)
