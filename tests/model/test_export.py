@@ -6,6 +6,7 @@ from comparison import assert_close
 from small_models import small_model, tokens
 from torch.export import Dim
 
+from hyena.model.streaming import WORKING_MEMORY
 from hyena.ops.native import library
 
 # Dynamo makes an instance of the autograd function, of which PyTorch warns.
@@ -13,9 +14,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:Dep
 
 
 @pytest.mark.parametrize("isa", ["none", library.isa()])
+@pytest.mark.parametrize("memory", [WORKING_MEMORY, 1 << 13])  # more and less than is made
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # inside torch.export
-def test_an_exported_model_takes_any_batch_and_length(isa: str) -> None:
+def test_an_exported_model_takes_any_batch_and_length(isa: str, memory: int) -> None:
     model = small_model("hyena,attention", torch.float32, layers=2, max_length=200)
+    model.working_memory = memory
     sizes = {0: Dim("batch", min=1, max=64), 1: Dim("length", min=2, max=200)}
     with torch.no_grad(), library.use(isa):
         program = torch.export.export(model, (tokens(2, 20),), dynamic_shapes=(sizes,)).module()

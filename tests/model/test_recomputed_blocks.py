@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from hyena.mixers.hyena import groups
 from hyena.model import FilterConfig, LanguageModel, recomputed
+from hyena.model.block import Block
 
 L = 23
 PACKED = {"document_ids": torch.stack([torch.arange(L) // 5, torch.arange(L) // 9])}
@@ -194,6 +195,35 @@ def test_elsewhere_pytorch_recomputes(case: str, in_pieces: list[None]) -> None:
     model(ids, mask=mask).square().mean().backward()
     assert not in_pieces
     gradients(model)
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 30])
+def test_an_mlp_of_another_kind(memory: int, in_pieces: list[None]) -> None:
+    model = small_model()
+    model.blocks[1].mlp = nn.Identity()
+    assert_same(model, memory=memory)
+    assert len(in_pieces) == (0 if memory else 2)
+
+
+@pytest.mark.parametrize("frozen", [1, 2])
+def test_blocks_without_gradients_are_not_taken_whole(
+    frozen: int, in_pieces: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model()
+    model.embedding.requires_grad_(False)
+    for block in model.blocks[:frozen]:
+        block.requires_grad_(False)
+    seen: list[Tensor] = []
+    model.blocks[0].register_forward_hook(lambda *call: seen.append(call[2].clone()))
+    model.blocks[0].register_forward_hook(lambda *call: seen.append(call[2]))
+    assert_same(model)
+    assert torch.equal(seen[-2], seen[-1])  # what is kept outside stays as it was
+    model.blocks[0]._forward_hooks.clear()
+    monkeypatch.setattr(Block, "forward", lambda *call: pytest.fail("taken whole"))
+    model(tokens(2, L)).sum().backward()
+    assert len(in_pieces) == 2 * (3 - frozen)
+    with torch.no_grad():
+        model(tokens(2, L))
 
 
 def test_a_gradient_of_a_gradient_is_refused() -> None:

@@ -247,6 +247,63 @@ def test_layers_with_adapters() -> None:
     assert_close(model(ids), expected, 1e-12)
 
 
+@pytest.mark.parametrize("mlp", [nn.Identity(), nn.GELU()])
+@torch.no_grad()
+def test_an_mlp_of_another_kind(mlp: nn.Module) -> None:
+    model, ids = small_model(max_length=40), tokens(2, L)
+    model.blocks[1].mlp = mlp
+    wanted, expected = whole(model.prefill, ids, future=1)
+    model.working_memory = 0
+    y, state = model.prefill(ids, future=1)
+    assert_close(y, wanted, 1e-12)
+    assert_close(model(ids), wanted, 1e-12)
+    assert_close(model.step(ids[:, 0], state)[0], model.step(ids[:, 0], expected)[0], 1e-12)
+
+
+class Around(nn.Module):
+    """A block that keeps channels, not positions, apart in memory."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, *inputs: Any) -> Tensor:
+        y: Tensor = self.block(*inputs)
+        return y.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+@torch.no_grad()
+def test_positions_that_do_not_lie_side_by_side() -> None:
+    model, ids = small_model(), tokens(2, L)
+    model.blocks[0] = Around(model.blocks[0])
+    expected = whole(model, ids)
+    model.working_memory = 0
+    ALLOWED[0] = True  # of the block inside the other module
+    assert_close(model(ids), expected, 1e-12)
+    ALLOWED[0] = False
+
+
+REFUSED = {
+    "one row for two": torch.ones(1, L, dtype=torch.bool),
+    "numbers": torch.ones(2, L, dtype=torch.int64),
+    "a hole": torch.arange(L).ne(3).expand(2, L),
+    "no tensor": [True],
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("call", ["__call__", "prefill"])
+@torch.no_grad()
+def test_masks_are_refused_as_of_the_whole(case: str, call: str) -> None:
+    model, ids = small_model(), tokens(2, L)
+    with pytest.raises((TypeError, ValueError)) as expected:
+        whole(getattr(model, call), ids, mask=REFUSED[case])
+    model.working_memory = 0
+    with pytest.raises((TypeError, ValueError)) as found:
+        getattr(model, call)(ids, mask=REFUSED[case])
+    assert (found.type, str(found.value)) == (expected.type, str(expected.value))
+
+
 def test_bytes_are_a_whole_number() -> None:
     model = small_model()
     assert model.working_memory == 128 << 20

@@ -23,7 +23,7 @@ from hyena.mixers.hyena.groups import Buffers
 from hyena.mixers.mixer import Room
 from hyena.mixers.projections import product_of_step
 from hyena.mixers.state import MixerState
-from hyena.model import recomputed
+from hyena.model import recomputed, streaming
 from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
@@ -131,7 +131,7 @@ class LanguageModel(nn.Module):
         x, segments = self._enter(input_ids, mask, document_ids, cu_seqlens)
         if targets is not None:
             self._check_targets(targets, input_ids)
-        if self.activation_checkpointing and self.training:
+        if self.activation_checkpointing and self.training and torch.is_grad_enabled():
             x = self._checkpointed(x, mask, segments)
         else:
             x = self._through_blocks(x, mask, segments)
@@ -333,6 +333,8 @@ class LanguageModel(nn.Module):
         for block in self.blocks:
             if recomputed.takes(block, x, mask, segments, memory):
                 x = recomputed.forward(block, x, segments, memory, buffers)
+            elif streaming.takes(block, x, memory):  # it needs no gradient
+                x = Stream(memory, owned=False, buffers=buffers).forward(block, x, mask, segments)
             else:
                 x = checkpoint(block, x, mask, segments, use_reentrant=False)
         buffers.clear()

@@ -35,9 +35,9 @@ def takes(
     class says, with a Hyena operator, and only autograd looks on."""
     return (
         isinstance(block, Block)
-        and working_memory(block, x) > memory
         and mask is None
         and observer((x, *block.parameters())) == "autograd"
+        and working_memory(block, x) > memory
         and is_plain(block, Block)
         and is_plain(block.norm1, nn.LayerNorm)
         and is_plain(block.norm2, nn.LayerNorm)

@@ -77,7 +77,9 @@ class Stream:
         segments: Segments | None,
         room: Room | None,
     ) -> tuple[Tensor, Any]:
-        x, self._owned = x if self._owned else x.clone(), True
+        # Side by side in memory, as slices of positions need it.
+        x = x.contiguous() if self._owned else x.clone(memory_format=torch.contiguous_format)
+        self._owned = True
         state = _add_mixed(block, x, mask, segments, room, self._memory, self._buffers)
         _add_mlp(block, x, self._memory)
         return x, state
@@ -85,11 +87,11 @@ class Stream:
 
 def takes(block: nn.Module, x: Tensor, memory: int) -> TypeGuard[Block]:
     """Whether the block is to run in the memory of x: it is long enough, and nobody looks on."""
-    if not (isinstance(block, Block) and working_memory(block, x) > memory):
-        return False
-    parameters = block.parameters() if torch.is_grad_enabled() else ()
     return (
-        observer((x, *parameters)) == "nobody"
+        isinstance(block, Block)
+        and observer((x,)) == "nobody"  # first: a program that is recorded has no sizes to compare
+        and working_memory(block, x) > memory
+        and observer(block.parameters() if torch.is_grad_enabled() else ()) == "nobody"
         and is_plain(block, Block)
         and is_plain(block.norm1, nn.LayerNorm)  # a hook might keep x, which is to change
         and is_plain(block.norm2, nn.LayerNorm)
@@ -99,9 +101,9 @@ def takes(block: nn.Module, x: Tensor, memory: int) -> TypeGuard[Block]:
 
 def working_memory(block: Block, x: Tensor) -> int:
     """Bytes that a block makes of x (B, L, D) beside the stream: hidden values before and after
-    their GELU, or what a mixer projects."""
+    their GELU, of an MLP of another kind 4·D, or what a mixer projects."""
     B, L, D = x.shape
-    hidden: int = getattr(block.mlp.up, "out_features", 4 * D)
+    hidden: int = getattr(getattr(block.mlp, "up", None), "out_features", 4 * D)
     return B * L * max(2 * hidden, 4 * D) * x.element_size()
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hyena.filters.filter import ChannelTaps
 from hyena.filters.plain import is_plain, matrix_of
 from hyena.filters.precision import wide
-from hyena.mixers.checks import check_dtype, check_gaps, check_left_padding
+from hyena.mixers.checks import check_dtype, check_gaps, check_left_padding, check_mask
 from hyena.mixers.hyena.generation import is_recurrent, planned_for, state_after
 from hyena.mixers.hyena.operator import HyenaOperator, Kernel
 from hyena.mixers.hyena.short_conv import ShortConv
@@ -138,6 +138,7 @@ def between_projections(
         memory: bytes that a group may take.
     """
     B, L = u.batch, u.length
+    check_mask("HyenaOperator", mask, B, L)
     op.check_span(L, mask, segments)
     if room is None:
         check_gaps("HyenaOperator", mask, segments)
