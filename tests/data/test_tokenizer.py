@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyena.data import BytesTokenizer, Tokenizer, load_tokenizer
+from hyena.data.hugging_face_tokenizer import HuggingFaceTokenizer
 
 TEXTS = [
     "",
@@ -274,3 +275,15 @@ def test_what_is_no_token_is_one_line(built_in, ids, message):
 def test_ids_of_every_kind_of_integer(built_in):
     for ids in ((104, 105), iter([104, 105]), np.array([104, 105], "u2"), torch.tensor([104, 105])):
         assert built_in.decode(ids) == built_in.decode([104, 105])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()])
+def test_what_is_not_the_files_fault_is_not_laid_to_it(error, word_json, monkeypatch):
+    class Backend:
+        @staticmethod
+        def from_str(text):
+            raise error
+
+    monkeypatch.setattr("tokenizers.Tokenizer", Backend)
+    with pytest.raises(type(error)):
+        HuggingFaceTokenizer(word_json, name="tiny", origin="tiny")

@@ -176,7 +176,7 @@ def _told(what: str) -> Iterator[None]:
     """Makes a ValueError of what the library raises: the bare class, or what is not even that."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # a panic, as of an index out of range in its Rust
         raise ValueError(f"{what}: {error}") from error
