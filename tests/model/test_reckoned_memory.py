@@ -1,9 +1,11 @@
 """The memory that a long input is said to take is what it takes."""
 
 import pytest
+import torch
 
 from hyena.bench.model.cases import Case, Work
 from hyena.bench.model.run import measure
+from hyena.filters import Filter
 from hyena.model import LanguageModel, ModelConfig
 from hyena.model.memory import forward_bytes, reckons, step_bytes
 from hyena.ops.native import library
@@ -51,3 +53,27 @@ def test_models_that_are_not_reckoned_are_refused(options: dict[str, object]) ->
     for reckon in (forward_bytes, step_bytes):
         with pytest.raises(ValueError, match=r"^memory is reckoned of models .* got mixers="):
             reckon(other, 100)
+
+
+def test_every_number_of_float64_counts_twice() -> None:
+    for reckon in (forward_bytes, step_bytes):
+        single, double = model(max_length=LENGTH), model(max_length=LENGTH).double()
+        single.kept_memory = double.kept_memory = 0
+        double.working_memory = 2 * single.working_memory
+        assert reckon(double, LENGTH) == 2 * reckon(single, LENGTH)
+
+
+@pytest.mark.parametrize(("length", "batch"), [(300, 2), (255, 40)])
+def test_spectra_that_are_kept_count(length: int, batch: int) -> None:
+    short = LanguageModel(ModelConfig(width=8, layers=4, vocab_size=16, max_length=300)).eval()
+    filters = [part for part in short.modules() if isinstance(part, Filter)]
+    short.kept_memory = 2 * filters[0].kept_bytes(length) + 1
+    # Shorter rows than groups take go whole, whatever the memory.
+    short.working_memory = short.working_memory if length == 300 else 0
+    with torch.no_grad():
+        short(torch.zeros(batch, length, dtype=torch.int64))
+    kept = sum(filter.kept.nbytes for filter in filters)
+    assert kept == short.kept_memory - 1
+    told = forward_bytes(short, length, batch)
+    short.kept_memory = 0
+    assert told - forward_bytes(short, length, batch) == kept

@@ -7,7 +7,7 @@ from hyena.cli.values import option_names
 from hyena.filters import Filter
 from hyena.model import LanguageModel, ModelConfig
 from hyena.model.build import option, unread
-from hyena.model.memory import forward_bytes, in_groups, reckons, step_bytes
+from hyena.model.memory import forward_bytes, in_groups, kept_of_filters, reckons, step_bytes
 
 Row = tuple[str, ...]
 
@@ -34,7 +34,7 @@ def describe(model: LanguageModel, length: int, batch: int) -> str:
             _configuration(model.config),
             _parameters(model),
             _generation_state(model, length),
-            *_kept(model, length),
+            *_kept(model, length, batch),
             *_memory(model, length, batch),
             _operations(model, length, batch),
         ]
@@ -75,27 +75,24 @@ def _generation_state(model: LanguageModel, length: int) -> str:
     return "\n".join([f"state of generation, for one sequence in {name}", *_aligned(rows)])
 
 
-def _kept(model: LanguageModel, length: int) -> list[str]:
+def _kept(model: LanguageModel, length: int, batch: int) -> list[str]:
     """What is kept of the filters between passes over so many tokens; no text without filters."""
     filters = [part for part in model.modules() if isinstance(part, Filter)]
     if not filters or model.config.block_causal:  # which reads the taps
         return []
     title = f"filters in evaluation, kept between inputs of {length:,} tokens, in MiB"
-    if in_groups(model, length):
+    if in_groups(model, length, batch):
         why = f"beyond {model.working_memory / 2**20:,.0f} MiB of working_memory"
         return [f"{title}\n  none: they are made a range of channels at a time, {why}"]
     sizes = [filter.kept_bytes(length) for filter in filters]
-    left, kept = model.kept_memory, 0
-    for size in sizes:  # as a pass comes to them
-        if size <= left:
-            left, kept = left - size, kept + 1
+    kept = kept_of_filters(model, length, batch)
     rows = [
         (name, f"{number / 2**20:,.3f}")
         for name, number in (
             ("one layer", sizes[0]),
             (f"all {len(sizes)}", sum(sizes)),
             ("kept at most (kept_memory)", model.kept_memory),
-            (f"kept, {kept} of {len(sizes)}", model.kept_memory - left),
+            (f"kept, {len(kept)} of {len(sizes)}", sum(kept)),
         )
     ]
     return ["\n".join([title, *_aligned(rows)])]

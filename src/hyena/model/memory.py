@@ -7,10 +7,11 @@ Sizes: B batch, L length, D width, W width of the filter's network.
 import torch
 
 from hyena.arguments import shown
-from hyena.filters import HyenaFilter
+from hyena.filters import Filter, HyenaFilter
 from hyena.filters.encoding import KEPT_BYTES
+from hyena.filters.precision import wide
 from hyena.mixers.hyena import HyenaOperator
-from hyena.mixers.hyena.groups import Way, bytes_of_channel, groups_of
+from hyena.mixers.hyena.groups import SHORTEST, Way, bytes_of_channel, groups_of
 from hyena.model.block import Block
 from hyena.model.language_model import LanguageModel
 from hyena.model.linear_cross_entropy import SLICE_BYTES
@@ -29,14 +30,15 @@ def reckons(model: LanguageModel) -> bool:
 
 def forward_bytes(model: LanguageModel, length: int, batch: int = 1) -> int:
     """Bytes that a `LanguageModel.forward` without gradients takes at its peak: weights, what it
-    computes, and logits.
+    computes, logits, and in evaluation what is kept for the next.
 
     Raises: ValueError unless it `reckons` with such a model.
     """
     logits = batch * length * model.config.vocab_size * model.embedding.weight.itemsize
     between = _group(model, length, batch, "direct") + _filter(model, length)
     streams = STREAMS["direct"] * _stream(model, length, batch)
-    return _weights(model) + streams + max(between, logits)
+    kept = sum(kept_of_filters(model, length, batch))
+    return _weights(model) + streams + max(between, logits) + kept
 
 
 def step_bytes(model: LanguageModel, length: int, batch: int = 1) -> int:
@@ -51,16 +53,29 @@ def step_bytes(model: LanguageModel, length: int, batch: int = 1) -> int:
     )
 
 
-def in_groups(model: LanguageModel, length: int) -> bool:
-    """Whether a forward pass of one row without gradients takes Hyena layers by groups of channels,
-    of whose filters nothing is kept."""
-    x = torch.empty(1, length, model.config.width, device="meta")
+def kept_of_filters(model: LanguageModel, length: int, batch: int = 1) -> list[int]:
+    """Bytes of each filter that is kept in evaluation, as a pass comes to them, until `kept_memory`
+    has no room for another."""
+    if model.config.block_causal or in_groups(model, length, batch):
+        return []
+    found: list[int] = []
+    for part in model.modules():
+        if isinstance(part, Filter):
+            size = part.kept_bytes(length)
+            found += [size] if sum(found) + size <= model.kept_memory else []
+    return found
+
+
+def in_groups(model: LanguageModel, length: int, batch: int = 1) -> bool:
+    """Whether a forward pass without gradients takes Hyena layers by groups of channels, of whose
+    filters nothing is kept."""
+    x = torch.empty(batch, length, model.config.width, device="meta")
     memory = model.working_memory
-    return any(
+    return length >= SHORTEST and any(
         isinstance(block, Block)
         and isinstance(op := block.mixer, HyenaOperator)
         and working_memory(block, x) > memory
-        and len(groups_of(op, 1, length, memory, op.in_proj.weight.dtype, "direct")) > 1
+        and len(groups_of(op, batch, length, memory, op.in_proj.weight.dtype, "direct")) > 1
         for block in model.blocks
     )
 
@@ -89,9 +104,9 @@ def _filter(model: LanguageModel, length: int) -> int:
     """What all channels of a filter are made of: the values of the network's last hidden layer, and
     the encoding of positions if it is kept."""
     filters = [op.filter for op in _operators(model) if isinstance(op.filter, HyenaFilter)]
-    positions = 4 * length
-    hidden = max((positions * f.sine_freq.shape[0] for f in filters), default=0)
-    encodings = (positions * f.emb_dim for f in filters if f.encoding is None)
+    numbers = [(f, length * wide(f.skip.dtype).itemsize) for f in filters]
+    hidden = max((each * f.sine_freq.shape[0] for f, each in numbers), default=0)
+    encodings = (each * f.emb_dim for f, each in numbers if f.encoding is None)
     return hidden + max((x for x in encodings if x <= KEPT_BYTES), default=0)
 
 
