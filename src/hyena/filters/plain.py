@@ -9,12 +9,10 @@ from typing import TypeGuard, TypeVar
 import torch
 from torch import Tensor, nn
 
+from hyena.ops.native.linear import Layer
 from hyena.ops.observed import PLAIN, is_hooked
 
 M = TypeVar("M", bound=nn.Module)
-
-Layer = tuple[Tensor, Tensor | None]
-"""Weight (O, I) and bias (O,), if there is one."""
 
 
 def is_plain(module: nn.Module, kind: type[M]) -> TypeGuard[M]:

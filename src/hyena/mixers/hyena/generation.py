@@ -12,13 +12,14 @@ from torch.nn import functional as F
 from hyena.arguments import plural
 from hyena.filters import Filter, LongFilter
 from hyena.filters.cache import versions_of
-from hyena.filters.plain import Layer, is_plain
+from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide
 from hyena.mixers.hyena.short_conv import ShortConv
 from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Room
 from hyena.mixers.projections import layers_of_step
 from hyena.ops import Backend
+from hyena.ops.native.linear import Layer
 from hyena.ops.native.step import Pending, reads
 from hyena.ops.observed import hooks_of, unobserved
 from hyena.ops.stepping import online
