@@ -237,3 +237,9 @@ def test_inputs_that_go_by_groups_of_channels_keep_nothing(batch: int, keeps: bo
 def test_nothing_is_said_of_what_is_never_kept(options: Any) -> None:
     model = LanguageModel(ModelConfig(width=8, layers=1, max_length=64, **options))
     assert "kept between" not in describe(model, 64, 1)
+
+
+def test_no_name_is_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", ""]) == 1
+    line = "a model was asked for in '', which is neither a folder nor a preset"
+    assert line in capsys.readouterr().err

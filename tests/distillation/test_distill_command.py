@@ -1,7 +1,9 @@
 """`hyena distill`, from a run to a model that generates."""
 
+import errno
 import io
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from finished_run import finished_run
 import hyena
 from hyena.cli import main
 from hyena.files import digests
-from hyena.model import FilterConfig, LanguageModel, ModelConfig
+from hyena.model import FilterConfig, LanguageModel, ModelConfig, saved
 
 Output = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
@@ -240,3 +242,23 @@ def test_longer_filters_by_the_length_policy(work: Path, tmp_path: Path) -> None
     assert main(["distill", f"{work}/run", *words, "--out", str(tmp_path / "out")]) == 0
     report = json.loads((tmp_path / "out/distillation.json").read_text())
     assert report["length"] == 60
+
+
+def test_a_disk_that_fills_up_names_the_folder_that_was_asked_for(
+    work: Path, tmp_path: Path, capsys: Output, monkeypatch: Patch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    line = (
+        f"cannot write {tmp_path}/out: No space left on device; it is as it was before. Free "
+        "space or choose another folder"
+    )
+    words = ["distill", f"{work}/run", "--state=2", f"--out={tmp_path}/out"]
+    for place, name in ((saved, "save_file"), (digests, "complete")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, full)
+            capsys.readouterr()
+            assert main(words) == 1
+        assert f"error: {line}\n" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []

@@ -126,6 +126,15 @@ def test_what_is_no_model(call: Any, model: Any) -> None:
         call(model, [[1]])
 
 
+def test_errors_of_generate_are_its_own() -> None:
+    for call, line in (
+        (lambda: generate(build(), [[1]], max_length=3), "got an unexpected keyword argument 'm"),
+        (lambda: generate(build()), "missing a required argument: 'prompts'"),
+    ):
+        with pytest.raises(TypeError, match=rf"^generate\(\) {line}"):
+            call()
+
+
 @pytest.mark.parametrize("name", ["prefill", "step"])
 def test_what_is_asked_of_a_model_is_what_it_takes(name: str) -> None:
     assert inspect.signature(getattr(Model, name)) == inspect.signature(

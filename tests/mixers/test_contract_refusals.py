@@ -245,3 +245,21 @@ def test_numbers_of_tokens_may_be_of_any_kind(name: str, kind: Any) -> None:
     size = mixer.state_size(kind(100), kind(100))
     assert (size, type(size)) == (mixer.state_size(100, 100), int)
     assert mixer.flops(kind(100), kind(2)) == mixer.flops(100, 2)
+
+
+@pytest.mark.parametrize("name", [*CASES, *BIDIRECTIONAL])
+def test_documents_on_another_device_are_told(name: str) -> None:
+    mixer, u = build(name), torch.zeros(1, 4, D, dtype=torch.float64)
+    there = Segments(torch.tensor([[0, 0, 1, 1]], device="meta"))
+    line = rf"^{type(mixer).__name__}: the tokens are on cpu but their documents on meta; move one"
+    with pytest.raises(ValueError, match=line):
+        mixer(u, document_ids=there)
+
+
+@each_mixer
+@torch.no_grad()
+def test_a_device_that_cannot_be_is_refused_by_a_state(name: str) -> None:
+    _, state = build(name).prefill(torch.zeros(1, 4, D, dtype=torch.float64))
+    line = rf"^{type(state).__name__}\.to: expected a device such as "
+    with pytest.raises(ValueError, match=line):
+        state.to("nodev")

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
 
 import pytest
@@ -267,6 +268,20 @@ def test_what_was_planned_for_does_not_depend_on_the_prompt() -> None:
 
 
 @torch.no_grad()
+def test_a_plan_that_two_calls_used_up_names_no_number_that_nobody_gave() -> None:
+    op, u = make(), draw(1, 20, D)
+    _, state = op.prefill(u[:, :10], future=4)
+    _, state = op.step(u[:, 10], state)
+    _, state = op.prefill(u[:, 11:14], state=state)
+    line = (
+        "HyenaOperator.step: the 14 tokens that were planned for have come, the prompt's among "
+        "them; plan for more (future=), or prefill with keep_inputs=True"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+        op.step(u[:, 14], state)
+
+
+@torch.no_grad()
 def test_a_plan_may_be_empty() -> None:
     op, u = make(), draw(1, M, D)
     y, state = op.prefill(u, future=0)
@@ -274,7 +289,7 @@ def test_a_plan_may_be_empty() -> None:
     with pytest.raises(ValueError, match=r"^the input is 81 long but max_length is 80"):
         op.step(u[:, 0], state)
     _, state = op.prefill(u[:, :-1], future=0)
-    with pytest.raises(ValueError, match=r"planned for future=0, and all of that has come; plan"):
+    with pytest.raises(ValueError, match=r"tokens that were planned for have come"):
         op.step(u[:, 0], state)
     _, state = op.prefill(u[:, :-1], future=0, keep_inputs=True)
     assert_close(op.step(u[:, -1], state)[0], op(u)[:, -1], 1e-12)

@@ -112,11 +112,11 @@ def test_dropout_is_for_training_only() -> None:
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        (tokens(4), r"expected int64 input_ids \(B, L\), got \(4,\) of torch\.int64"),
-        (tokens(1, 2, 4), r"expected int64 input_ids \(B, L\), got \(1, 2, 4\) of torch\.int64"),
-        (torch.zeros(1, 4), r"\(B, L\), got \(1, 4\) of torch\.float32"),
-        (torch.zeros(1, 4, dtype=torch.bool), r"\(B, L\), got \(1, 4\) of torch\.bool"),
-        (torch.zeros(1, 4, dtype=torch.uint16), r"\(B, L\), got \(1, 4\) of torch\.uint16"),
+        (tokens(4), r"expected input_ids \(B, L\), got \(4,\); add or remove a dimension"),
+        (tokens(1, 2, 4), r"expected input_ids \(B, L\), got \(1, 2, 4\);"),
+        (torch.zeros(1, 4), r"input_ids of int64 or int32, got torch\.float32"),
+        (torch.zeros(1, 4, dtype=torch.bool), r"of int64 or int32, got torch\.bool"),
+        (torch.zeros(1, 4, dtype=torch.uint16), r"of int64 or int32, got torch\.uint16"),
         (
             torch.tensor([[0, VOCABULARY]]),
             "token id 29 is outside the vocabulary of 29; was the text tokenized with another",

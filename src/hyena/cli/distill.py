@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -26,7 +27,7 @@ from hyena.files import digests
 from hyena.files.atomic import staged
 from hyena.filters import LengthPolicy
 from hyena.model import LanguageModel
-from hyena.model.saved import find_model
+from hyena.model.saved import find_model, reason_of
 from hyena.plots.figure import new_figure
 from hyena.training.checkpoint import read_training_state
 from hyena.training.device import Accelerator, find_device
@@ -115,10 +116,11 @@ def run(config: Config) -> None:
         with bar("filters") as report:
             distilled = distill(teacher, **settings, progress=report)
         student = distilled.model
-        student.save(folder)
-        if tokenizer is not None:
-            tokenizer.save(folder)
-        draw_distillation(distilled, folder / FIGURE, tolerance=tolerance)
+        with _writing(config.out):
+            student.save(folder)
+            if tokenizer is not None:
+                tokenizer.save(folder)
+            draw_distillation(distilled, folder / FIGURE, tolerance=tolerance)
         if text is None or before is None:
             lines, figures = _compared_on_random_tokens(teacher, student)
         else:
@@ -142,8 +144,9 @@ def run(config: Config) -> None:
                 for layer in distilled.layers
             ],
         }
-        (folder / REPORT).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        digests.complete(folder)
+        with _writing(config.out):
+            (folder / REPORT).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+            digests.complete(folder)
         _refuse_folder(config.out)  # of what has come meanwhile nothing is to be replaced
     # After all is written: nobody may be reading any longer.
     print(_filters(distilled, tolerance))
@@ -153,6 +156,18 @@ def run(config: Config) -> None:
     )
     print("\n".join(lines))
     print(f"{config.out}: the model, {REPORT} and {FIGURE}")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Says of an error in the temporary folder that ``out`` cannot be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"cannot write {out}: {reason_of(error)}; it is as it was before. Free space or choose "
+            "another folder"
+        ) from error
 
 
 def _refuse_folder(out: Path) -> None:

@@ -57,10 +57,10 @@ def _model(name: str, order: int | None) -> tuple[LanguageModel, str]:
     if name in PRESETS:
         changes = {} if order is None else {"order": order}
         return LanguageModel(preset(name, **changes), device="meta"), f"preset {name}"
-    if not Path(name).exists():
+    if not name or not Path(name).exists():
         raise FileNotFoundError(
-            f"a model was asked for in {name}, which is neither a folder nor a preset "
-            f"({', '.join(PRESETS)})"
+            f"a model was asked for in {name or repr(name)}, which is neither a folder nor a "
+            f"preset ({', '.join(PRESETS)})"
         )
     if order is not None:
         raise ValueError(

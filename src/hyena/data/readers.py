@@ -111,25 +111,42 @@ def _no_text(shown: str, where: str) -> ValueError:
     )
 
 
-def join_rows(rows: Iterable[Document], start: str | None) -> Iterator[Document]:
+class JoinedRows:
     """Joins each row in which ``start`` is found and those after it; with None, joins nothing."""
-    if start is None:
-        yield from rows
-        return
-    pattern = re.compile(start)
-    parts: list[str] = []
-    first: Document | None = None
-    for row in rows:
-        if row.lacks is not None:
-            yield row
-            continue
-        if first is not None and pattern.search(row.text):
+
+    def __init__(self, start: str | None) -> None:
+        self._pattern = None if start is None else re.compile(start)
+        self._rows = self._starts = 0
+
+    def join(self, rows: Iterable[Document]) -> Iterator[Document]:
+        """The documents of some rows, the first of which starts one in any case."""
+        if self._pattern is None:
+            yield from rows
+            return
+        parts: list[str] = []
+        first: Document | None = None
+        for row in rows:
+            if row.lacks is not None:
+                yield row
+                continue
+            starts = self._pattern.search(row.text) is not None
+            self._rows += 1
+            self._starts += starts
+            if first is not None and starts:
+                yield first._replace(text="".join(parts))
+                first, parts = None, []
+            first = first or row
+            parts.append(row.text)
+        if first is not None:
             yield first._replace(text="".join(parts))
-            first, parts = None, []
-        first = first or row
-        parts.append(row.text)
-    if first is not None:
-        yield first._replace(text="".join(parts))
+
+    def check(self) -> None:
+        """Raises ValueError if there were rows, and none of them started a document."""
+        if self._pattern is not None and self._rows and not self._starts:
+            raise ValueError(
+                f"document_start {self._pattern.pattern!r} is found in no row of {self._rows:,}; "
+                "give one that is, or leave it out to make each row a document"
+            )
 
 
 def row(record: Any, field: str, name: str, split: str | None = None) -> Document:

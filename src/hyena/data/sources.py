@@ -16,7 +16,7 @@ from hyena.files.digests import sha256_of
 from .documents import Document, Piece
 from .packages import require
 from .pieces import in_pieces, split_blocks, whole, with_more
-from .readers import KNOWN, SUFFIXES, Kind, fasta, join_rows, kind_of, row, rows, text_blocks
+from .readers import KNOWN, SUFFIXES, JoinedRows, Kind, fasta, kind_of, row, rows, text_blocks
 
 DATASET_PREFIX = "hf:"
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
@@ -183,6 +183,7 @@ class Files:
     def pieces(self) -> Iterator[Piece]:
         """The documents in pieces; long ones are not whole in memory. Raises as `documents`."""
         fields, texts, parts = self._fields, 0, 0
+        joined = JoinedRows(fields.document_start)
         joins = fields.document_start is not None
         for file in self._files:
             state = self._states.get(file.path) or _state(file.path)
@@ -192,7 +193,7 @@ class Files:
             elif kind != "text":
                 joins = False
                 found = rows(file.path, file.shown, kind, fields.field)
-                for document in join_rows(found, fields.document_start):
+                for document in joined.join(found):
                     yield from in_pieces(document)
             else:
                 number = 1
@@ -211,6 +212,7 @@ class Files:
                 f"document_start {fields.document_start!r} joins rows, but no file of the source "
                 "has rows; leave it out, or cut text with --separator (separator=)"
             )
+        joined.check()
         if fields.separator is not None and parts == texts:
             raise ValueError(
                 f"separator {fields.separator!r} occurs nowhere in {texts:,} text "
@@ -241,6 +243,7 @@ class Dataset:
     def documents(self) -> Iterator[Document]:
         from datasets import load_dataset  # type: ignore[import-not-found, unused-ignore]
 
+        joined = JoinedRows(self._fields.document_start)
         for split in self._fields.dataset_splits:
             rows = load_dataset(
                 self._name, self._fields.dataset_config, split=split, streaming=True
@@ -249,7 +252,8 @@ class Dataset:
                 row(record, self._fields.field, f"{self._name} {split} row {i}", split)
                 for i, record in enumerate(rows)
             )
-            yield from join_rows(found, self._fields.document_start)
+            yield from joined.join(found)
+        joined.check()
 
     def pieces(self) -> Iterator[Piece]:
         for document in self.documents():

@@ -48,7 +48,10 @@ class ModelState:
         return self._with(layer.select(index) for layer in self.layers)
 
     def to(self, device: torch.device | str) -> ModelState:
-        """The same on a device; its layers are not copied where they are there already."""
+        """The same on a device; its layers are not copied where they are there already.
+
+        Raises: ValueError if nothing is called so.
+        """
         return self._with(layer.to(device) for layer in self.layers)
 
     @staticmethod

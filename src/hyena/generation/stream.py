@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, ParamSpec, cast
@@ -113,13 +114,23 @@ def stream(
 def _as_stream(
     of: Callable[_Arguments, Stream],
 ) -> Callable[[Callable[..., list[Generation]]], Callable[_Arguments, list[Generation]]]:
-    """For a function that passes its arguments on: types and `help` show those of `stream`."""
+    """For a function that passes its arguments on: types, `help` and errors show those of `stream`
+    under its own name."""
 
     def shown(function: Callable[..., list[Generation]]) -> Callable[_Arguments, list[Generation]]:
         returned = inspect.signature(function).return_annotation
         signature = inspect.signature(of).replace(return_annotation=returned)
         function.__signature__ = signature  # type: ignore[attr-defined]
-        return function
+
+        @functools.wraps(function)
+        def checked(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> list[Generation]:
+            try:
+                signature.bind(*arguments, **options)
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}() {error}") from None
+            return function(*arguments, **options)
+
+        return checked
 
     return shown
 

@@ -214,14 +214,14 @@ def segments_of(
     name: str,
     document_ids: Tensor | Segments | None,
     cu_seqlens: Tensor | None,
-    batch: int,
-    length: int,
+    tokens: Tensor,
 ) -> Segments | None:
-    """The packed documents of a (B, L) batch, or None if every row is one document.
+    """The packed documents of ``tokens`` (B, L, …), or None if every row is one document.
 
-    Raises: TypeError on what is no tensor; ValueError if both arguments are given or do not fit the
-        batch.
+    Raises: TypeError on what is no tensor; ValueError if both arguments are given, do not fit the
+        batch, or are on another device.
     """
+    batch, length = tokens.shape[:2]
     check_tensor(name, "cu_seqlens", cu_seqlens, optional=True)
     if not isinstance(document_ids, Segments):
         check_tensor(name, "document_ids", document_ids, optional=True)
@@ -239,5 +239,10 @@ def segments_of(
         raise ValueError(
             f"{name}: expected document_ids (B, L) = ({batch}, {length}), "
             f"got {tuple(segments.ids.shape)}"
+        )
+    if segments.ids.device != tokens.device:
+        raise ValueError(
+            f"{name}: the tokens are on {tokens.device} but their documents on "
+            f"{segments.ids.device}; move one of them"
         )
     return None if segments.trivial else segments

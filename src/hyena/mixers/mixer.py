@@ -132,7 +132,7 @@ class Mixer(nn.Module):
             padding between real tokens, and on a length that the policy refuses.
         """
         u = self._checked(u, mask)
-        segments = segments_of(self._name, document_ids, cu_seqlens, *u.shape[:2])
+        segments = segments_of(self._name, document_ids, cu_seqlens, u)
         if not self._takes_gaps:
             check_gaps(self._name, mask, segments)
         return self._mix(u, mask, segments, None)[0]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from hyena.ops.arguments import checked_device
 from hyena.ops.stepping.states import Rows, check_alike, index_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class MixerState(Protocol):
         """The sequences of these indices, in this order and with repeats; memory of its own."""
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on a device."""
+        """The same on a device. Raises: ValueError if nothing is called so."""
 
     @classmethod
     def join(cls, states: Sequence[Self]) -> Self:
@@ -76,6 +77,10 @@ def tensor_state(cls: type[T]) -> type[T]:
         index = index_of(cls.__name__, rows, state.batch, state[0].device)
         return of_each(lambda x: x.index_select(0, index), state)
 
+    def to(state: Any, device: torch.device | str) -> Any:
+        there = checked_device(f"{cls.__name__}.to", device)
+        return of_each(lambda x: x.to(there), state)
+
     def join(states: Sequence[Any]) -> Any:
         check_alike(cls.__name__, [x.tensors() for x in states], [x.settings() for x in states])
         return cls(*map(torch.cat, zip(*states, strict=True)))
@@ -85,7 +90,7 @@ def tensor_state(cls: type[T]) -> type[T]:
         "dtype": property(lambda state: reduce(torch.promote_types, (x.dtype for x in state))),
         "copy": lambda state: of_each(torch.clone, state),
         "select": select,
-        "to": lambda state, device: of_each(lambda x: x.to(device), state),
+        "to": to,
         "join": staticmethod(join),
         "tensors": lambda state: dict(zip(names, state, strict=True)),
         "settings": lambda state: {},

@@ -305,8 +305,8 @@ class LanguageModel(nn.Module):
     ) -> tuple[Tensor, Segments | None]:
         """The residual stream and the documents of tokens that come after so many."""
         self._check_ids(input_ids, 2)
-        B, L = input_ids.shape
-        segments = segments_of("LanguageModel", document_ids, cu_seqlens, B, L)
+        L = input_ids.shape[1]
+        segments = segments_of("LanguageModel", document_ids, cu_seqlens, input_ids)
         limit = self.config.max_length if self.config.length_policy == "error" else None
         self._check_length(before + L if segments is None else segments.reach(limit))
         x = self._embed(input_ids)
@@ -370,10 +370,14 @@ class LanguageModel(nn.Module):
     def _check_ids(self, input_ids: Tensor, dimensions: int) -> None:
         check_tensor("LanguageModel", "input_ids", input_ids)
         shape = "(B, L)" if dimensions == 2 else "(B,)"
-        if input_ids.dim() != dimensions or input_ids.dtype not in (torch.int64, torch.int32):
+        if input_ids.dim() != dimensions:
             raise ValueError(
-                f"LanguageModel: expected int64 input_ids {shape}, got "
-                f"{tuple(input_ids.shape)} of {input_ids.dtype}"
+                f"LanguageModel: expected input_ids {shape}, got {tuple(input_ids.shape)}; add or "
+                "remove a dimension, as input_ids[None] does"
+            )
+        if input_ids.dtype not in (torch.int64, torch.int32):
+            raise ValueError(
+                f"LanguageModel: expected input_ids of int64 or int32, got {input_ids.dtype}"
             )
         self._check_vocabulary(input_ids)
 

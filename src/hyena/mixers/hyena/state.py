@@ -146,8 +146,8 @@ class HyenaState(State):
         limit = filter.limit
         if not long.keeps_inputs:
             raise ValueError(
-                f"HyenaOperator.step: the prefill planned for future={long.planned}, and all of "
-                "that has come; plan for more, or call it with keep_inputs=True"
+                f"HyenaOperator.step: the {self.length} tokens that were planned for have come, "
+                "the prompt's among them; plan for more (future=), or prefill with keep_inputs=True"
             )
         room = max(self.length, _FEWEST)
         if limit is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hyena.arguments import shown
+from hyena.ops.arguments import checked_device
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,8 +59,11 @@ class State:
         return self._of(lambda x: x.index_select(0, index))
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on a device; itself, if it is there."""
-        like = self._first()
+        """The same on a device; itself, if it is there.
+
+        Raises: ValueError if nothing is called so.
+        """
+        like, device = self._first(), checked_device(f"{type(self).__name__}.to", device)
         return self if like.to(device) is like else self._of(lambda x: x.to(device))
 
     @classmethod
