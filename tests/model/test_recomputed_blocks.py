@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.mixers.hyena import groups
+from hyena.mixers.hyena.groups import Buffers
 from hyena.model import FilterConfig, LanguageModel, recomputed
 from hyena.model.block import Block
 
@@ -183,6 +184,108 @@ def test_under_autocast(inside: bool, in_pieces: list[None]) -> None:
     assert_close(y, expected, 0.01)
     for name, gradient in got.items():
         assert_close(gradient, wanted[name], 0.1)
+
+
+def test_two_calls_under_one_autocast(in_pieces: list[None]) -> None:
+    """The second one finds none of the first one's narrow weights, which have no gradient."""
+    model, ids = small_model(dtype=torch.float32).train(), tokens(2, L)
+    found = []
+    for pieces in (False, True):
+        model.activation_checkpointing = pieces
+        with torch.autocast("cpu", torch.bfloat16):
+            model.working_memory = 0
+            long = model(ids, targets=ids.roll(-1, 1))
+            model.working_memory = 1 << 30
+            loss = long + model(ids[:, :5], targets=ids[:, 1:6])
+        loss.backward()
+        found.append(gradients(model))
+    wanted, got = found
+    assert len(in_pieces) == 3
+    for name, gradient in got.items():
+        assert_close(gradient, wanted[name], 0.1)
+
+
+@pytest.mark.parametrize("most", [1, 5])
+def test_a_filter_that_draws_random_numbers_draws_them_again(
+    most: int, in_pieces: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "MOST_GROUPS", most)
+    model, ids = small_model().train(), tokens(2, L)
+    for block in model.blocks:
+        layers = block.mixer.filter.layers  # type: ignore[union-attr]
+        layers[0] = nn.Sequential(layers[0], nn.Dropout(0.5))  # type: ignore[index, operator]
+    block.mixer.filter.register_forward_hook(  # type: ignore[union-attr]
+        lambda module, inputs, h: h * torch.rand_like(h)
+    )
+
+    found = []
+    for pieces in (False, True):
+        model.activation_checkpointing, model.working_memory = pieces, 0
+        torch.manual_seed(3)
+        loss = model(ids, targets=ids.roll(-1, 1))
+        torch.manual_seed(4)
+        before = torch.get_rng_state()
+        loss.backward()
+        assert torch.equal(torch.get_rng_state(), before)
+        found.append((loss.detach(), gradients(model)))
+    (expected, wanted), (y, got) = found
+    assert len(in_pieces) == 3
+    assert_close(y, expected, 1e-12)
+    for name, gradient in got.items():
+        assert_close(gradient, wanted[name], 1e-12)
+
+
+def test_a_graph_goes_back_twice_and_keeps_no_buffers(
+    in_pieces: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Buffers] = []
+
+    class Seen(Buffers):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    monkeypatch.setattr("hyena.model.language_model.Buffers", Seen)
+    model, ids = small_model().train(), tokens(2, L)
+    model.activation_checkpointing, model.working_memory = True, 0
+    loss = model(ids, targets=ids)
+    loss.backward(retain_graph=True)
+    (buffers,) = made
+    assert not buffers._of
+    once = {name: gradient.clone() for name, gradient in gradients(model).items()}
+    loss.backward()
+    for name, gradient in gradients(model).items():
+        assert_close(gradient, once[name], 1e-12)
+
+
+def test_only_gradients_that_the_forward_pass_recorded(
+    in_pieces: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model()
+    for part in (model.embedding, model.blocks[0].norm1, model.blocks[1].mlp):
+        part.requires_grad_(False)  # type: ignore[operator]
+    assert_same(model)
+    loss, counts = model(tokens(2, L)).square().mean(), []
+    model.requires_grad_(True)
+    found = recomputed._Sums.found
+
+    def counted(sums: Any) -> list[Tensor | None]:
+        of_all = found(sums)
+        counts.append(sum(x is not None for x in of_all))
+        return of_all
+
+    monkeypatch.setattr(recomputed._Sums, "found", counted)
+    loss.backward()
+    all_of_block = len(list(model.blocks[2].parameters()))
+    assert counts == [all_of_block, all_of_block - 4, all_of_block - 2]
+
+
+def test_buffers_are_of_one_device_and_dtype() -> None:
+    buffers, like = Buffers(), torch.zeros(1)
+    first = buffers.take("x", (3, 4), like)
+    assert buffers.take("x", (2, 4), like).data_ptr() == first.data_ptr()
+    assert buffers.take("x", (2, 4), like.double()).dtype == torch.float64
+    assert buffers.take("x", (2, 4), torch.zeros(1, device="meta")).is_meta
 
 
 @pytest.mark.parametrize("case", ["dropout", "mask", "evaluation", "enough memory"])

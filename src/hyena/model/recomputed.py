@@ -10,12 +10,13 @@ Sizes: B batch, L length, D width.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import get_device_states, set_device_states
 
 from hyena.filters.plain import is_plain
 from hyena.mixers.hyena import groups
@@ -80,27 +81,60 @@ class _Recomputed(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, *parameters)
         ctx.rest = block, segments, memory, buffers
+        ctx.random = _Random(x)
         device = x.device.type
         ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-        return Stream(memory, owned=False, buffers=buffers).forward(block, x, None, segments)
+        # Without its cache, where other calls would find weights that no gradient goes back to.
+        with _autocast(ctx):
+            return Stream(memory, owned=False, buffers=buffers).forward(block, x, None, segments)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
         x, *parameters = ctx.saved_tensors  # which finds parameters changed in the meantime
         block, segments, memory, buffers = ctx.rest
+        of_x, *_ = needed = ctx.needs_input_grad
         # Leaves of the small graphs to come, so that no hook on a parameter sees their gradients.
-        leaves = [p.detach().requires_grad_(p.requires_grad) for p in parameters]
-        # As in the forward pass; without its cache of weights, whose graph ends with a piece.
-        device, dtype, enabled = ctx.autocast
-        autocast = torch.autocast(device, dtype, enabled, cache_enabled=False)
-        with autocast, _in_place_of_parameters(block, leaves):
+        of_parameters = zip(parameters, needed[-len(parameters) :], strict=True)
+        leaves = [p.detach().requires_grad_(wanted) for p, wanted in of_parameters]
+        # The cache of weights would end with the graph of a piece.
+        with _autocast(ctx), ctx.random.kept(), _in_place_of_parameters(block, leaves):
             u, sums = input_of(block, x), _Sums(leaves)
             op = cast(HyenaOperator, block.mixer)
+            ctx.random.again()
             y, _ = groups.between_projections(op, u, None, segments, None, memory, buffers)
-            dx = _backward_of_mlp(block, x, y, dy, u, sums)
+            d = _backward_of_mlp(block, x, y, dy, u, sums)
+            dx = d if of_x else None
+            ctx.random.again()
             _backward_of_mixer(block, x, y, dx, u, segments, memory, buffers, sums)
+        buffers.clear()  # the graph may live on
         return (dx, None, None, None, None, *sums.found())
+
+
+def _autocast(ctx: Any) -> torch.autocast:
+    """As in the forward pass, without its cache of weights."""
+    device, dtype, enabled = ctx.autocast
+    return torch.autocast(device, dtype, enabled, cache_enabled=False)
+
+
+class _Random:
+    """Where the generators of random numbers stand, so that a filter that draws some, by a dropout
+    of its own or a hook, may draw them again."""
+
+    def __init__(self, x: Tensor) -> None:
+        self._type, self._cpu = x.device.type, torch.get_rng_state()
+        self._devices, self._states = get_device_states(x)
+
+    def again(self) -> None:
+        """Takes the generators back there."""
+        torch.set_rng_state(self._cpu)
+        set_device_states(self._devices, self._states, device_type=self._type)
+
+    def kept(self) -> AbstractContextManager[None]:
+        """After it the generators stand where they did before."""
+        if not self._devices:
+            return torch.random.fork_rng(())
+        return torch.random.fork_rng(self._devices, device_type=self._type)
 
 
 class _Sums:
@@ -163,15 +197,15 @@ def _backward_of_mixer(
     block: Block,
     x: Tensor,
     dy: Tensor,
-    dx: Tensor,
+    dx: Tensor | None,
     u: Input,
     segments: Segments | None,
     memory: int,
     buffers: Buffers,
     sums: _Sums,
 ) -> None:
-    """Adds to dx the gradient of x through norm and operator, by groups of channels; dy is that of
-    what the output projection is given."""
+    """Adds to dx, if that is wanted, the gradient of x through norm and operator, by groups of
+    channels; dy is that of what the output projection is given."""
     op = cast(HyenaOperator, block.mixer)
     with torch.enable_grad():
         filter = groups.filter_of(op, u, segments)
@@ -196,32 +230,37 @@ def _backward_of_mixer(
 
 
 def _backward_of_projection(
-    block: Block, group: Group, x: Tensor, dz: Tensor, dx: Tensor, u: Input, sums: _Sums
+    block: Block, group: Group, x: Tensor, dz: Tensor, dx: Tensor | None, u: Input, sums: _Sums
 ) -> None:
-    """Adds to dx the gradient of x through norm and input projection of a group, from dz
-    (B, C, L)."""
+    """Adds to dx, if that is wanted, the gradient of x through norm and input projection of a
+    group, from dz (B, C, L)."""
     weight = group.weight.detach()
     dweight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
     for rows, positions in u.pieces:
-        before, d = _leaf(x[rows, positions]), dz[rows, :, positions]
+        before, d = _leaf(x[rows, positions], dx is not None), dz[rows, :, positions]
         with torch.enable_grad():
             normed = normalize(block.norm1, before, block.mixer)
         for row, du in zip(normed.detach(), d, strict=True):
             dweight += du @ row
+        if not normed.requires_grad:
+            continue
         of_normed = (d.transpose(1, 2) @ weight).to(normed.dtype)
-        (more,) = sums.backward([normed], [of_normed], [before])
-        dx[rows, positions] += more
+        if dx is None:
+            sums.backward([normed], [of_normed])
+        else:
+            dx[rows, positions] += sums.backward([normed], [of_normed], [before])[0]
     of_layer = dweight.to(weight.dtype), dz.sum((0, 2))
     sums.backward([group.weight, group.bias], of_layer)
 
 
-def _leaf(x: Tensor) -> Tensor:
-    return x.detach().requires_grad_()
+def _leaf(x: Tensor, wanted: bool = True) -> Tensor:
+    return x.detach().requires_grad_(wanted)
 
 
 @contextmanager
 def _in_place_of_parameters(block: Block, tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, the block's parameters are these tensors."""
+    """Inside, the block's parameters are these tensors, for other threads too: none may use the
+    block meanwhile."""
     owners = []
     for name, tensor in zip(_parameters(block), tensors, strict=True):
         path, _, last = name.rpartition(".")

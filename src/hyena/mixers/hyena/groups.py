@@ -59,8 +59,8 @@ class Buffers:
     def take(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """A tensor of any values, in the memory of this name."""
         size = torch.Size(shape).numel()
-        found = self._of.get(name)
-        if found is None or found.numel() < size or found.dtype != like.dtype:
+        found, kind = self._of.get(name), (like.dtype, like.device)
+        if found is None or found.numel() < size or (found.dtype, found.device) != kind:
             self._of.pop(name, None)  # before there is another
             found = self._of[name] = like.new_empty(size)
         return found[:size].view(shape)
