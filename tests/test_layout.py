@@ -202,6 +202,13 @@ def test_a_file_is_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) < LINES
 
 
+def test_no_two_limits_in_bytes_have_one_name() -> None:
+    limit = re.compile(r"^([A-Z_]+_BYTES) =", re.MULTILINE)
+    names = [name for path in FILES for name in limit.findall(path.read_text(encoding="utf-8"))]
+    assert len(names) > 2
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_one_file_asks_pytorch_who_looks_on() -> None:
     asked = re.compile(
         r"torch\._C\._(?!_)|compiler\.(_?is_\w+)|_global_(for|back)ward|_has_any_global_hook"

@@ -111,7 +111,7 @@ def small_parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if request.param == "long":
         monkeypatch.setattr(parts, "PART_ELEMENTS", 1)
         monkeypatch.setattr(encoding, "KEPT_BYTES", 0)
-        monkeypatch.setattr("hyena.filters.network.KEPT_BYTES", 0)
+        monkeypatch.setattr("hyena.filters.network.VALUES_BYTES", 0)
 
 
 def gradients(filter: Filter, h: Tensor) -> list[Tensor]:

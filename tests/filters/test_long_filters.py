@@ -25,7 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART_ELEMENTS", 1)
-    monkeypatch.setattr(network, "KEPT_BYTES", 0)
+    monkeypatch.setattr(network, "VALUES_BYTES", 0)
 
 
 def make(**options: Any) -> HyenaFilter:

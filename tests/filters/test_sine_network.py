@@ -33,7 +33,7 @@ def by_parts(x: Tensor, *flat: Tensor) -> Tensor:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of 512 positions, and nothing kept for the backward pass."""
     monkeypatch.setattr(parts, "PART_ELEMENTS", 1)
-    monkeypatch.setattr(network, "KEPT_BYTES", 0)
+    monkeypatch.setattr(network, "VALUES_BYTES", 0)
 
 
 @pytest.mark.parametrize("length", [1, 511, 512, 513, L])
@@ -60,7 +60,7 @@ def test_keeps_only_its_inputs_when_long(monkeypatch: pytest.MonkeyPatch) -> Non
     weight, bias = torch.ones(5, 3, requires_grad=True), torch.ones(5)
     bytes_kept = 2 * 5 * 4 * L
     for limit, recomputed in ((bytes_kept, False), (bytes_kept - 1, True)):
-        monkeypatch.setattr(network, "KEPT_BYTES", limit)
+        monkeypatch.setattr(network, "VALUES_BYTES", limit)
         y = sine_network(torch.ones(3, L), [(weight, bias)])
         assert (type(y.grad_fn) is parts.ByParts._backward_cls) == recomputed
 

@@ -13,7 +13,6 @@ from hyena.mixers import SPECS, HyenaOperator
 from hyena.mixers.hyena import groups
 from hyena.model import FilterConfig
 from hyena.model.block import Block
-from hyena.model.streaming import slices
 
 pytestmark = pytest.mark.usefixtures("pieces")
 
@@ -311,11 +310,3 @@ def test_bytes_are_a_whole_number() -> None:
         with pytest.raises(error, match=r"^LanguageModel: expected .*working_memory.*, got"):
             model.working_memory = wrong  # type: ignore[assignment]
     assert model.working_memory == 128 << 20
-
-
-def test_slices_cover_everything_once() -> None:
-    for count in range(40):
-        for memory in (0, 1, 3, 10, 29, 1000):
-            found = slices(count, 3, memory)
-            assert [i for s in found for i in range(s.start, s.stop)] == list(range(count))
-            assert all(3 * (s.stop - s.start) <= max(memory, 3) for s in found)

@@ -11,7 +11,7 @@ from hyena.filters.parts import BLOCK, by_parts, parts
 from hyena.ops.observed import compiling
 
 # Up to this size the layers' values are kept for the backward pass; beyond, they are recomputed.
-KEPT_BYTES = 1 << 26
+VALUES_BYTES = 1 << 26
 
 
 def sine_network(
@@ -29,7 +29,7 @@ def sine_network(
     flat = [tensor for layer in layers for tensor in layer]
     widths, length = [bias.shape[0] for _, bias in layers], x.shape[-1]
     kept = 2 * sum(widths) * length * x.element_size()
-    if compiling() or (torch.is_grad_enabled() and kept <= KEPT_BYTES):
+    if compiling() or (torch.is_grad_enabled() and kept <= VALUES_BYTES):
         return sines(x, *flat)
     return by_parts(sines, parts(length, max(widths), x.device), 1, x, *flat)
 

@@ -1,6 +1,7 @@
-"""Long filters are computed a part of the positions at a time, so that a part stays in cache."""
+"""Long things are made a part at a time: filters by positions, so that a part stays in cache."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,6 +20,16 @@ def parts(length: int, channels: int, device: torch.device) -> list[slice]:
     budget = PART_ELEMENTS * torch.get_num_threads() if on_cpu else PART_ELEMENTS_DEVICE
     size = max(budget // (channels * BLOCK), 8) * BLOCK
     return [slice(n, min(n + size, length)) for n in range(0, length, size)]
+
+
+def slices(count: int, bytes_each: int, memory: int) -> list[slice]:
+    """Of ``count`` things that take so many bytes each: slices of nearly one size, each of which
+    takes at most ``memory`` if it is more than one thing."""
+    if count == 0:
+        return []
+    number = -(-count // max(1, memory // bytes_each))
+    edges = [i * count // number for i in range(number + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def by_parts(

@@ -18,7 +18,7 @@ from hyena.ops.observed import observer
 
 IGNORE = -100  # what torch.nn.functional.cross_entropy ignores
 
-SLICE_BYTES = 1 << 26
+LOGITS_BYTES = 1 << 26
 """Of a slice: its logits, and its softmax where that is no wider. Smaller ones read and write the
 weight and its gradient more often."""
 
@@ -34,7 +34,7 @@ def linear_cross_entropy(
     targets: Tensor,
     *,
     reduction: Literal["mean", "none"] = "mean",
-    slice_bytes: int = SLICE_BYTES,
+    slice_bytes: int = LOGITS_BYTES,
 ) -> Tensor:
     """``cross_entropy(linear(x, weight), targets)`` in nats, in float32 or wider.
 

@@ -14,7 +14,7 @@ from hyena.mixers.hyena import HyenaOperator
 from hyena.mixers.hyena.groups import SHORTEST, Way, bytes_of_channel, groups_of
 from hyena.model.block import Block
 from hyena.model.language_model import LanguageModel
-from hyena.model.linear_cross_entropy import SLICE_BYTES
+from hyena.model.linear_cross_entropy import LOGITS_BYTES
 from hyena.model.streaming import working_memory
 
 STREAMS = {"direct": 2, "gradients": 4}
@@ -49,7 +49,7 @@ def step_bytes(model: LanguageModel, length: int, batch: int = 1) -> int:
     return (
         4 * _weights(model)  # with gradients and two moments
         + streams * _stream(model, length, batch)
-        + max(between, 2 * SLICE_BYTES)
+        + max(between, 2 * LOGITS_BYTES)
     )
 
 

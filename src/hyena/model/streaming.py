@@ -7,12 +7,12 @@ Sizes: B batch, L length, D width.
 """
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
+from hyena.filters.parts import slices
 from hyena.filters.plain import is_plain, matrix_of
 from hyena.mixers.hyena import groups
 from hyena.mixers.hyena.groups import Buffers, Input
@@ -105,16 +105,6 @@ def working_memory(block: Block, x: Tensor) -> int:
     B, L, D = x.shape
     hidden: int = getattr(getattr(block.mlp, "up", None), "out_features", 4 * D)
     return B * L * max(2 * hidden, 4 * D) * x.element_size()
-
-
-def slices(count: int, bytes_each: int, memory: int) -> list[slice]:
-    """Of ``count`` things that take so many bytes each: slices of nearly one size, each of which
-    takes at most ``memory`` if it is more than one thing."""
-    if count == 0:
-        return []
-    number = -(-count // max(1, memory // bytes_each))
-    edges = [i * count // number for i in range(number + 1)]
-    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def _add_mixed(

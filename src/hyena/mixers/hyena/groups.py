@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.filters.filter import ChannelTaps
+from hyena.filters.parts import slices
 from hyena.filters.plain import is_plain, matrix_of
 from hyena.filters.precision import wide
 from hyena.mixers.checks import check_dtype, check_gaps, check_left_padding, check_mask
@@ -91,9 +92,7 @@ def groups_of(
     """The channels of each group, so that what it makes takes so many bytes, if they are enough for
     an eighth of the channels."""
     each = bytes_of_channel(op, batch, length, dtype, way)
-    width = max(memory // each, -(-op.width // MOST_GROUPS))
-    number = -(-op.width // width)
-    return [slice(i * op.width // number, (i + 1) * op.width // number) for i in range(number)]
+    return slices(op.width, each, max(memory, -(-op.width // MOST_GROUPS) * each))
 
 
 def bytes_of_channel(
