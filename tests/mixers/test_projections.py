@@ -19,7 +19,7 @@ from hyena.mixers.projections import (
     may_write_out,
 )
 from hyena.ops.native import library
-from hyena.ops.native.operator import in_workspace
+from hyena.ops.native.operator import dtype_of_product, in_workspace
 
 D, C = 6, 10
 SIZES = [(1, 1), (1, 7), (3, 1), (5, 7), (3, SHORT), (2, 40), (1, 256), (3, 4096)]  # B, L
@@ -370,3 +370,11 @@ def test_a_step_under_autocast(dtype: torch.dtype, generator: torch.Generator) -
     linear, u = layer(torch.float32), draw(generator, 2, D, dtype=torch.float32)
     with torch.autocast("cpu", dtype):
         assert torch.equal(apply_linear(linear, u), linear(u))
+
+
+def test_products_are_in_the_dtype_of_their_own_device() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert dtype_of_product(torch.ones(1)) == torch.bfloat16
+        assert dtype_of_product(torch.ones(1, dtype=torch.float64)) == torch.float64
+        assert dtype_of_product(torch.ones(1, device="meta")) == torch.float32
+    assert dtype_of_product(torch.ones(1)) == torch.float32

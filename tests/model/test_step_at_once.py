@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from hyena.model import FilterConfig, LanguageModel
 from hyena.model import language_model as of_model
+from hyena.model.block import Block
 from hyena.ops.native import library
 
 LENGTH = 24
@@ -173,3 +174,21 @@ def test_other_mixers_have_the_rest_of_a_block_in_one_call(
     assert_close(steps(model, ids, 5), model(ids)[:, 5:], 1e-5)
     assert taken == [False] * 4
     assert calls == [1] * 8
+
+
+def test_a_model_of_several_mixers_asks_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids = small_model("hyena,hyena,attention", dtype=torch.float32), tokens(1, 5)
+    with torch.no_grad():
+        _, state = model.prefill(ids)
+        x = model.embedding(ids[:, 0])
+        monkeypatch.setattr(Block, "plain_layers", lambda block: pytest.fail("asked"))
+        assert of_model.at_once(list(model.blocks), x, state) is None
+
+
+def test_where_a_gradient_would_be_recorded_both_ways_say_the_same() -> None:
+    mixer: Any = small_model(dtype=torch.float32).blocks[0].mixer
+    with torch.no_grad():
+        _, state = mixer.prefill(torch.ones(1, 3, 12), future=2)
+    for call in (mixer.step, mixer.pending):
+        with pytest.raises(ValueError, match=r"^HyenaOperator\.step: generation records no grad"):
+            call(torch.ones(1, 12), state)

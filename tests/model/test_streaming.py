@@ -152,6 +152,33 @@ def test_a_state_of_any_order_and_short_convolution(order: int, short_width: int
         assert_close(y, wanted, 1e-12)
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_inputs_that_are_kept_are_not_copied_again(
+    keep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, ids = small_model(order=3, max_length=40), tokens(2, L)
+    options: dict[str, Any] = {"future": 2, "keep_inputs": True} if keep else {}
+    with torch.no_grad():
+        _, expected = whole(model.prefill, ids, **options)
+    model.working_memory = 0
+    cat = torch.cat
+
+    def seen(parts: Any, *arguments: Any, **named: Any) -> Tensor:
+        y = cat(parts, *arguments, **named)
+        assert y.shape[-1] < L, "copied"
+        return y
+
+    with torch.inference_mode():
+        monkeypatch.setattr(torch, "cat", seen)
+        _, state = model.prefill(ids, **options)
+        monkeypatch.setattr(torch, "cat", cat)
+    with torch.no_grad():  # tensors of inference mode could not be written to
+        for token in tokens(4, 2):
+            y, state = model.step(token, state)
+            wanted, expected = model.step(token, expected)
+            assert_close(y, wanted, 1e-12)
+
+
 @pytest.mark.parametrize("mixer", SPECS)
 @torch.no_grad()
 def test_a_prefill_goes_on_from_a_state(mixer: str) -> None:

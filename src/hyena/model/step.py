@@ -25,15 +25,15 @@ def at_once(blocks: Sequence[nn.Module], x: Tensor, state: ModelState) -> Tensor
 
     Raises: as `hyena.LanguageModel.step`.
     """
+    known = cast(list[Block], [block for block in blocks if type(block) is Block])
+    if len(known) < len(blocks) or any(type(b.mixer) is not HyenaOperator for b in known):
+        return None  # before more is asked, which a model of several mixers would pay in vain
     whole = []
-    for block, layer in zip(blocks, state.layers, strict=True):
-        if type(block) is not Block:
+    for block, layer in zip(known, state.layers, strict=True):
+        layers = block.plain_layers()
+        if layers is None or not isinstance(layer, HyenaState) or not native.takes(x, layers):
             return None
-        layers, mixer = block.plain_layers(), block.mixer
-        known = type(mixer) is HyenaOperator and isinstance(layer, HyenaState)
-        if layers is None or not known or not native.takes(x, layers):
-            return None
-        whole.append((layers, cast(HyenaOperator, mixer), cast(HyenaState, layer)))
+        whole.append((layers, cast(HyenaOperator, block.mixer), layer))
     like = {x.dtype: x}  # what a mixer is given, which only the kernel sees
     steps, made = [], []
     for layers, mixer, layer in whole:

@@ -91,7 +91,7 @@ def state_after(
     filter: Filter,
     z: Tensor,
     taps: int,
-    inputs: list[Tensor],
+    inputs: list[Tensor] | Tensor,
     pending: list[Tensor],
     room: Room,
 ) -> HyenaState:
@@ -100,35 +100,38 @@ def state_after(
     Args:
         z: inputs of the short convolution, which has so many ``taps``: (B, C, L), behind those
             that a state before has.
-        inputs: (B, D, L), of each long convolution.
+        inputs: (B, D, L), of each of the F long convolutions; or (B, F·D, L), which becomes part of
+            the state.
         pending: (B, D, T), what each adds to its T outputs to come; none if T is 0.
     """
     before: HyenaState | None = room.state
     long: OnlineState | RecurrentState
     with normal_tensors():
+        each = inputs if isinstance(inputs, list) else inputs.split(filter.channels, dim=1)
         if is_recurrent(filter):
-            x: list[Tensor | None] = [None] * len(inputs)
+            x: list[Tensor | None] = [None] * len(each)
             if before is not None and isinstance(before.long, RecurrentState):
                 x = list(before.long.x.contiguous().unbind(1))
-            left = [filter.state_after(v, i, x[i]) for i, v in enumerate(inputs)]
+            left = [filter.state_after(v, i, x[i]) for i, v in enumerate(each)]
             long = RecurrentState(torch.stack(left, dim=1))
         else:
-            line = pending or [v[..., :0].to(wide(z.dtype)) for v in inputs]
+            line = pending or [v[..., :0].to(wide(z.dtype)) for v in each]
             kept = _kept(inputs, room)
-            long = OnlineState(torch.cat(line, dim=1), len(inputs), kept, block=online.BLOCK)
+            long = OnlineState(torch.cat(line, dim=1), len(each), kept, block=online.BLOCK)
         length = inputs[0].shape[-1] + (0 if before is None else before.length)
         short = F.pad(z.detach(), (max(taps - 1 - z.shape[-1], 0), 0))
         return HyenaState(short[..., short.shape[-1] - taps + 1 :], long, length)
 
 
-def _kept(inputs: list[Tensor], room: Room) -> Tensor | None:
+def _kept(inputs: list[Tensor] | Tensor, room: Room) -> Tensor | None:
     """All inputs of the long convolutions, (B, F·D, ·), if they are to be kept."""
     earlier = None if room.state is None else room.state.long.inputs
     dtype = room.kept(inputs[0].dtype if earlier is None else earlier.dtype)
     if dtype is None or (earlier is None and room.state is not None):
         return None
-    now = torch.cat([v.to(dtype) for v in inputs], dim=1)
-    return now if earlier is None else torch.cat([earlier.to(dtype), now], dim=2)
+    if isinstance(inputs, list):
+        inputs = torch.cat([v.to(dtype) for v in inputs], dim=1)
+    return inputs if earlier is None else torch.cat([earlier.to(dtype), inputs], dim=2)
 
 
 def step(

@@ -27,6 +27,7 @@ from hyena.mixers.mixer import Room
 from hyena.ops import Segments, short_conv
 from hyena.ops.native import operator
 from hyena.ops.native.operator import dtype_of_product
+from hyena.ops.stepping.states import normal_tensors
 
 SHORTEST = 256
 """Positions of a row. Pieces of shorter ones would be many small products."""
@@ -221,11 +222,13 @@ class Left:
         self._short = like.new_empty(batch, op.order + 1, op.width, tail)
         pending = convolutions, batch, op.width, planned
         self._pending = like.new_empty(pending, dtype=wide(like.dtype))
-        inputs = convolutions, batch, op.width, length
+        inputs = batch, convolutions * op.width, length
         kept = room.kept(like.dtype)
         self._keeps = kept is not None
         # Where they are not kept, only their length counts.
-        self._inputs = like.new_empty(inputs if self._keeps else 1, dtype=kept).expand(inputs)
+        with normal_tensors():
+            memory = like.new_empty(inputs if self._keeps else 1, dtype=kept)
+            self._inputs = memory.expand(inputs)
 
     def add(self, channels: slice, z: Tensor, inputs: list[Tensor], pending: list[Tensor]) -> None:
         """Of these channels z (B, C, L), what the short convolution is given, and the rest as
@@ -235,11 +238,11 @@ class Left:
         for to, x in zip(self._pending, pending, strict=False):
             to[:, channels] = x
         if self._keeps:
-            for to, x in zip(self._inputs, inputs, strict=True):
+            for to, x in zip(self._inputs.split(self._op.width, dim=1), inputs, strict=True):
                 to[:, channels] = x
 
     def state(self) -> HyenaState:
         """The state after the prompt, all channels added."""
         op, pending = self._op, list(self._pending) if self._pending.shape[-1] else []
-        short, inputs = self._short.flatten(1, 2), list(self._inputs)
-        return state_after(op.filter, short, op.short_width, inputs, pending, self._room)
+        short = self._short.flatten(1, 2)
+        return state_after(op.filter, short, op.short_width, self._inputs, pending, self._room)

@@ -295,7 +295,7 @@ class HyenaOperator(Mixer):
         """`step`, where it is one call of the kernel, as an argument of that call: see
         `hyena.mixers.hyena.generation.pending`. Raises: as `step`."""
         self._check_step(u, state)
-        check_no_gradient("HyenaOperator", self, u)
+        check_no_gradient("HyenaOperator.step", self, u)
         return pending(self._modules, self.backend, u, state)
 
     def clear_cache(self) -> None:

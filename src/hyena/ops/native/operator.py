@@ -140,9 +140,10 @@ def project(
 
 
 def dtype_of_product(u: Tensor) -> torch.dtype:
-    """That of the product: u's, or autocast's, which leaves float64 alone."""
-    if torch.is_autocast_enabled("cpu") and u.dtype != torch.float64:
-        return torch.get_autocast_dtype("cpu")
+    """That of the product: u's, or that of its device's autocast, which leaves float64 alone."""
+    device = u.device.type
+    if not u.is_meta and torch.is_autocast_enabled(device) and u.dtype != torch.float64:
+        return torch.get_autocast_dtype(device)
     return u.dtype
 
 
