@@ -112,6 +112,17 @@ def test_in_narrow_numbers(dtype: torch.dtype, case: str, order: int, backend: s
     assert_close(y[real], expected[real], 1e-5 if dtype == torch.float32 else 0.05)
 
 
+@pytest.mark.parametrize("one", [True, False])
+@torch.no_grad()
+def test_spectra_are_kept_of_an_operator_in_one_group(one: bool) -> None:
+    model, ids = small_model(mlp_width=200), tokens(2, L)
+    op: Any = model.blocks[0].mixer
+    each = groups.bytes_of_channel(op, 2, L, torch.float64, "direct")
+    model.working_memory = each * (12 if one else 11)
+    model(ids)
+    assert (op.filter.kept.nbytes > 0) is one
+
+
 PADDING = torch.arange(L) >= torch.tensor([[0], [5]])
 
 

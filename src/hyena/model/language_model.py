@@ -57,9 +57,10 @@ class LanguageModel(nn.Module):
             recorded, an input for which they are not enough is taken in pieces, in the memory of
             the stream, and gives the same to rounding. By default 128 MiB.
         kept_memory: bytes that all filters together keep their spectra and the like in between
-            calls, 256 MiB at first; beyond, they are made again at each pass. What generation reads
-            at each step is kept as long as its state. Setting it forgets what is kept, and takes in
-            filters that came later.
+            calls, 256 MiB at first; beyond, and for inputs that an operator takes in groups of
+            channels, they are made again at each pass. What generation reads at each step is kept
+            as long as its state. Setting it forgets what is kept, and takes in filters that came
+            later.
     """
 
     def __init__(

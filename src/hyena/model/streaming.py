@@ -25,7 +25,8 @@ from hyena.ops.arguments import check_size
 from hyena.ops.observed import observer
 
 WORKING_MEMORY = 1 << 27
-"""Bytes that a block may make beside the stream before it takes an input in pieces."""
+"""Bytes that a block may make beside the stream before it takes an input in pieces. Chosen on CPUs,
+as all sizes of pieces: on an accelerator larger ones may be quicker, and whoever asks sets them."""
 
 SLICE_BYTES = 1 << 24
 """Of what a slice of positions makes. Larger ones leave the processor's caches, smaller ones are
