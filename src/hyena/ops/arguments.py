@@ -51,7 +51,7 @@ def check_size(op: str, name: str, size: Any, least: int = 0) -> int:
     whole: Any = size
     if isinstance(size, Tensor) and records_program():  # the tracer's size of a tensor
         return whole
-    if not isinstance(size, torch.SymInt):
+    if type(size) is not int and not isinstance(size, torch.SymInt):  # the compiler traces no more
         whole = as_whole(size)
     if whole is None:
         raise TypeError(f"{op}: expected an integer as {name}, got {type(size).__name__}")

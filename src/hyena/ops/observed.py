@@ -30,7 +30,7 @@ def observer(tensors: Iterable[Tensor | None]) -> Observer:
         return "program"
     if torch._C._len_torch_dispatch_stack():
         return "ops"
-    if forward_mode():
+    if forward_ad._current_level >= 0:  # as `forward_mode`, without a function on an op's way
         return "transform"
     records = torch.is_grad_enabled()
     found: Observer = "nobody"
