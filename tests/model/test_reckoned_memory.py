@@ -12,6 +12,9 @@ from hyena.ops.native import library
 
 SIZES = {"width": 128, "layers": 2, "vocab_size": 16}
 LENGTH = 65_536  # 32 MiB in the residual stream
+LOADED = (
+    40 * 2**20
+)  # what PyTorch and the allocator take at their first calls, and do not give back
 
 
 def model(**options: object) -> LanguageModel:
@@ -29,7 +32,9 @@ def test_what_is_reckoned_is_measured(kind: str) -> None:
         pytest.skip("this system does not say how much memory a process has")
     of = model(max_length=LENGTH)
     told = (step_bytes if kind == "train" else forward_bytes)(of, LENGTH)
-    assert told * 0.75 < added < told * 1.25, f"{added / 2**20:.0f} MiB, not {told / 2**20:.0f}"
+    assert told * 0.75 < added < told * 1.25 + LOADED, (
+        f"{added / 2**20:.0f} MiB, not {told / 2**20:.0f}"
+    )
 
 
 def test_it_grows_with_rows_layers_and_the_vocabulary() -> None:
