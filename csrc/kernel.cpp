@@ -18,14 +18,17 @@ namespace {
 // Output of more bytes than this does not stay in cache until it is read.
 constexpr int64_t LARGEST_CACHED = 16 << 20;
 
+// Of parts of fewer bytes a call touches some nine, which lie in a core's own cache.
+constexpr int64_t LARGEST_NEAR = 128 << 10;
+
 // Of longer rows the next one would push the present one out of the caches, or where it is written.
 constexpr int64_t LONGEST_FETCHED = 131072;
 constexpr int64_t LONGEST_WRITTEN = 16384;
 
+// Of y, or of one part of the input.
 template <class T>
-bool is_large(const Conv &conv, int64_t parts) {
-    const int64_t positions = positions_of(conv.row, conv.rows) * conv.channels;
-    return parts * positions * int64_t(sizeof(T)) > LARGEST_CACHED;
+int64_t bytes_of(const Conv &conv) {
+    return positions_of(conv.row, conv.rows) * conv.channels * int64_t(sizeof(T));
 }
 
 // What to fetch while row r of channel d is worked off, among these rows: the inputs of the next one,
@@ -33,10 +36,10 @@ bool is_large(const Conv &conv, int64_t parts) {
 template <class T>
 Ahead ahead_of(
     const Conv &conv, const Gradients *to, const Unit &unit, const Share &rows, int64_t d,
-    int64_t r, bool past_caches) {
+    int64_t r, bool near, bool past_caches) {
     const int64_t length = conv.row[r].length;
     Ahead ahead(length);
-    if (unit.width > 1 || unit.plan.n > LONGEST_FETCHED) return ahead;
+    if (near || unit.width > 1 || unit.plan.n > LONGEST_FETCHED) return ahead;
     if (!past_caches && unit.plan.n <= LONGEST_WRITTEN) {
         const hyena_row &row = conv.row[r];
         if (to) {
@@ -104,7 +107,8 @@ void forward_unit(
         filter_down(conv, unit, index, scratch, rows, lanes);
         visit(&scratch, unit, Keep{both[1]});
     }
-    const bool past_caches = is_large<T>(conv, 1);
+    const int64_t bytes = bytes_of<T>(conv);
+    const bool near = bytes < LARGEST_NEAR, past_caches = bytes > LARGEST_CACHED;
     clear_absent(rows, unit, index);
     for (int64_t r = these.begin; r < these.end; ++r) {
         const hyena_row &row = conv.row[r];
@@ -122,7 +126,7 @@ void forward_unit(
         else
             down<REAL>(value, rows, lanes, scratch, unit, index);
         const Ahead ahead =
-            ahead_of<T>(conv, nullptr, unit, these, unit.begin(index), r, past_caches);
+            ahead_of<T>(conv, nullptr, unit, these, unit.begin(index), r, near, past_caches);
         if (once)
             visit(both, unit, FilterOnce{ahead});
         else
@@ -271,7 +275,8 @@ void backward_unit(
         if (!once) visit(&scratch[2], unit, Keep{own.spectrum});
     }
     clear_absent(u, unit, index), clear_absent(g, unit, index);
-    const bool past_caches = is_large<T>(conv, conv.pre.data ? 3 : 1);
+    const int64_t bytes = bytes_of<T>(conv), written = conv.pre.data ? 3 * bytes : bytes;
+    const bool near = bytes < LARGEST_NEAR, past_caches = written > LARGEST_CACHED;
     TapSums taps[3 * W];
     if (to.short_k || to.short_bias)  // else nobody reads them, and they are larger than a short row
         std::fill(taps, taps + 3 * unit.width, TapSums{});
@@ -313,7 +318,7 @@ void backward_unit(
         else
             down<REAL>(gradient, g, lanes, scratch[1], unit, index);
         const Ahead ahead =
-            ahead_of<T>(conv, &to, unit, rows, unit.begin(index), r, past_caches);
+            ahead_of<T>(conv, &to, unit, rows, unit.begin(index), r, near, past_caches);
         if (once)
             visit(scratch, unit, DifferentiateOnce{ahead});
         else if (!want_k)

@@ -107,7 +107,8 @@ struct Buffer {
 // scratch <- root split of a row (n vectors of W positions, or one vector a position); with
 // IMAGINARY, scratch += i times that.
 template <int R, Part PART, class From>
-void root_down_radix(const From &from, float *scratch, const Plan &plan) {
+void root_down_radix(const From &row, float *scratch, const Plan &plan) {
+    const From from = row;  // whose address nobody has, so that stores cannot change it
     const Pass &pass = plan.pass[0];
     Factors f{};
     if constexpr (R % 2 == 0) f = factors_of<R>(pass.factors);
@@ -134,7 +135,8 @@ void root_down_radix(const From &from, float *scratch, const Plan &plan) {
 
 // row <- real (or imaginary) part of the joined root, times n.
 template <int R, Part PART, class To>
-void root_up_radix(const To &to, const float *scratch, const Plan &plan) {
+void root_up_radix(const To &row, const float *scratch, const Plan &plan) {
+    const To to = row;
     const Pass &pass = plan.pass[0];
     Factors f{};
     if constexpr (R % 2 == 0) f = factors_of<R>(pass.factors);

@@ -172,11 +172,12 @@ struct Product {
         if (last > length) last = length;
     }
     HYENA_INLINE V at(int64_t t) const {
-        return t >= first && t + W <= last ? product_at(a, b, t) : at_end(t);
+        if (t >= first && t + W <= last) return product_at(a, b, t);
+        return t < length ? at_end(*this, t) : broadcast(0);  // half of a padded row lies beyond
     }
-    HYENA_APART V at_end(int64_t t) const {
+    static HYENA_APART V at_end(const Product p, int64_t t) {
         float lanes[W] = {};
-        for (int i = 0; i < W && t + i < length; ++i) lanes[i] = product_one(a, b, t + i);
+        for (int i = 0; i < W && t + i < p.length; ++i) lanes[i] = product_one(p.a, p.b, t + i);
         return load(lanes);
     }
 };
@@ -200,15 +201,15 @@ struct Times {
                 ::put<true>(to + t, times_at(a, x, t));
             else
                 ::put<false>(to + t, times_at(a, x, t));
-        } else {
-            put_end(t, x);
+        } else if (t < length) {
+            put_end(*this, t, x);
         }
     }
-    HYENA_APART void put_end(int64_t t, V x) const {
+    static HYENA_APART void put_end(const Times p, int64_t t, V x) {
         float lanes[W];
         store(lanes, x);
-        for (int i = 0; i < W && t + i < length; ++i)
-            put_one(to + t + i, times_one(a, lanes[i], t + i));
+        for (int i = 0; i < W && t + i < p.length; ++i)
+            put_one(p.to + t + i, times_one(p.a, lanes[i], t + i));
     }
 };
 // Two of them of one row.

@@ -119,6 +119,8 @@ void clear_absent(float *rows, const Unit &unit, int64_t index) {
         memset(rows + (unit.width - absent) * unit.row, 0, size_t(absent * unit.row) * sizeof(float));
 }
 
+alignas(64) constexpr float FIRST_LANE[W] = {1};
+
 // A filter's taps of lags >= 0 or of lags < 0 as a row, or where their gradients go: those of positions
 // [begin, end). Times 1/n, since up the tree a row comes to n times itself.
 template <class P>
@@ -129,32 +131,39 @@ struct Taps {
     float scale;
     P *skip;  // a tap more at position 0; null: none
 
-    HYENA_INLINE bool inside(int64_t t) const {
-        return t >= begin + (skip != nullptr) && t + W <= end;
-    }
+    HYENA_INLINE bool inside(int64_t t) const { return t >= begin && t + W <= end; }
+    HYENA_INLINE bool outside(int64_t t) const { return t >= end || t + W <= begin; }
     HYENA_INLINE V at(int64_t t) const {
-        return inside(t) ? load(taps + t) * broadcast(scale) : at_end(t);
+        V a = inside(t)    ? load(taps + t) * broadcast(scale)
+              : outside(t) ? broadcast(0)
+                           : at_end(*this, t);
+        if (t == 0 && skip) a = fma(load(FIRST_LANE), broadcast(*skip * scale), a);
+        return a;
     }
     HYENA_INLINE void put(int64_t t, V a) const {
         a = a * broadcast(scale);
         if (inside(t))
             store(taps + t, a);
-        else
-            put_end(t, a);
+        else if (!outside(t))
+            put_end(*this, t, a);
+        if (t == 0 && skip) put_skip(skip, a);
     }
-    HYENA_APART V at_end(int64_t t) const {
+    static HYENA_APART V at_end(const Taps p, int64_t t) {
         float lanes[W] = {};
         for (int i = 0; i < W; ++i)
-            if (t + i >= begin && t + i < end) lanes[i] = taps[t + i] * scale;
-        if (t == 0 && skip) lanes[0] += *skip * scale;
+            if (t + i >= p.begin && t + i < p.end) lanes[i] = p.taps[t + i] * p.scale;
         return load(lanes);
     }
-    HYENA_APART void put_end(int64_t t, V a) const {
+    static HYENA_APART void put_end(const Taps p, int64_t t, V a) {
         float lanes[W];
         store(lanes, a);
         for (int i = 0; i < W; ++i)
-            if (t + i >= begin && t + i < end) taps[t + i] = lanes[i];
-        if (t == 0 && skip) *skip = lanes[0];
+            if (t + i >= p.begin && t + i < p.end) p.taps[t + i] = lanes[i];
+    }
+    static HYENA_APART void put_skip(P *skip, V a) {
+        float lanes[W];
+        store(lanes, a);
+        *skip = lanes[0];
     }
 };
 
