@@ -13,7 +13,8 @@ from torch import Tensor
 
 from hyena.filters import LongFilter
 from hyena.filters.transfer_function import TransferFunctionTaps
-from hyena.mixers import SPECS, HyenaOperator
+from hyena.mixers import SPECS, CausalSelfAttention, HyenaOperator
+from hyena.mixers.attention.state import AttentionState
 from hyena.ops.stepping import online
 
 PIECES = (1, 2, 63, 64, 65, 1000)
@@ -115,6 +116,39 @@ def test_rows_with_padding_before_their_first_tokens(
     y, _ = read(mixer, u, (8, 1, 0, 65, 15), mask=mask, **PLANS[plan])
     for row, padding in enumerate((4, 0, 7)):
         assert_close(y[row, padding:], mixer(u[row : row + 1, padding:])[0], 1e-10)
+
+
+@pytest.mark.parametrize(("plan", "pieces", "moves"), [("grows", 64, 7), ("planned", 64, 1)])
+@torch.no_grad()
+def test_a_cache_moves_seldom_as_it_grows(
+    plan: str, pieces: int, moves: int, generator: torch.Generator, monkeypatch: Any
+) -> None:
+    moved: list[int] = []
+    reserve = AttentionState.reserve
+
+    def counting(state: AttentionState, capacity: int) -> None:
+        moved.append(capacity)
+        reserve(state, capacity)
+
+    monkeypatch.setattr(AttentionState, "reserve", counting)
+    mixer = CausalSelfAttention(D, head_dim=2, dtype=torch.float64).eval()
+    u = draw(generator, 2, 16 * pieces, D)
+    y, state = read(mixer, u, [16] * pieces, **PLANS[plan])
+    assert_close(y, mixer(u), 1e-10)
+    assert len(moved) == moves  # the first prefill's own among them
+    assert sum(moved) <= 2 * state.capacity + 16
+    assert state.capacity <= max(2 * state.length, LONG + 16)
+
+
+@torch.no_grad()
+def test_a_piece_that_says_what_is_to_come_makes_room_for_no_more(
+    generator: torch.Generator,
+) -> None:
+    mixer = CausalSelfAttention(D, head_dim=2, dtype=torch.float64).eval()
+    u = draw(generator, 1, 60, D)
+    _, state = mixer.prefill(u[:, :40])
+    _, state = mixer.prefill(u[:, 40:], future=3, state=state)
+    assert state.capacity == 63
 
 
 @pytest.mark.parametrize("block", [1, 2, 8])

@@ -22,7 +22,6 @@ from hyena.ops import Segments
 from hyena.ops.arguments import check_numbers, placement
 from hyena.ops.observed import forward_mode, observer
 
-_FEWEST = 16  # tokens to make room for at least
 _PAIRS = 1 << 22  # entries of a mask for some of the queries
 
 
@@ -107,7 +106,7 @@ class CausalSelfAttention(Mixer):
         check_no_gradient("CausalSelfAttention.prefill", self, u)
         state: AttentionState = room.state
         q, k, v = self._heads(u, state.length)
-        state.extend(k, v, room.future or 0)
+        state.extend(k, v, room.future)
         dropout = self.dropout if self.training else 0.0
         y = _attend_back(q.to(state.dtype), state.k, state.v, state.mask, dropout)
         return self.out_proj(y.to(q.dtype).transpose(1, 2).flatten(2)), state
@@ -116,8 +115,7 @@ class CausalSelfAttention(Mixer):
         check_no_gradient("CausalSelfAttention.step", self, u)
         B = state.batch
         z = apply_linear(self.in_proj, u)
-        if state.length == state.capacity:
-            state.reserve(max(2 * state.length, _FEWEST))
+        state.make_room(1)
         z = z.view(B, 3, self.heads, self.head_dim)
         qk, v = z[:, :2], z[:, 2]
         if self.rotary:

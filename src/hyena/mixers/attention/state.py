@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from hyena.mixers.attention.rotary import Turns
 from hyena.ops.stepping.states import State, check_alike, normal_tensors
 
+_FEWEST = 16  # tokens to make room for at least
+
 
 class AttentionState(State):
     """Keys and values of the tokens so far, in buffers that a step fills in place.
@@ -72,18 +74,28 @@ class AttentionState(State):
                 self._mask = F.pad(self._mask[:, : self.length], (0, room), value=True)
         self.turns = None
 
+    def make_room(self, tokens: int) -> None:
+        """For so many tokens more. Buffers that are too small are doubled at least: all the moves
+        together then cost about what the last one does, instead of one for each piece."""
+        needed = self.length + tokens
+        if needed > self.capacity:
+            self.reserve(max(needed, 2 * self.length, _FEWEST))
+
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """One more token, k and v (B, H, E), for which there is room: all keys, values and mask."""
         self._k[:, :, self.length], self._v[:, :, self.length] = k, v
         self.length += 1
         return self.k, self.v, self.mask
 
-    def extend(self, k: Tensor, v: Tensor, room: int) -> None:
-        """Some more tokens, k and v (B, H, n, E), and room for others beside."""
-        start, needed = self.length, self.length + k.shape[2] + room
-        if needed > self.capacity:
-            self.reserve(needed)
-        self.length += k.shape[2]
+    def extend(self, k: Tensor, v: Tensor, room: int | None) -> None:
+        """Some more tokens, k and v (B, H, n, E), and room for so many others beside; none is room
+        for any number, made as it is needed."""
+        start, end = self.length, self.length + k.shape[2]
+        if room is None:
+            self.make_room(k.shape[2])
+        elif end + room > self.capacity:
+            self.reserve(end + room)
+        self.length = end
         self.k[:, :, start:], self.v[:, :, start:] = k, v
 
     @classmethod
