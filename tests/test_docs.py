@@ -23,9 +23,14 @@ def test_the_api_reference_has_every_part_and_every_name_of_the_root() -> None:
     assert not [name for name in hyena.__all__ if f"`{name}`" not in text]
 
 
-def test_the_page_on_the_command_line_has_every_command() -> None:
+def test_the_page_on_the_command_line_has_every_command_and_its_line() -> None:
     text = (DOCS / "cli.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| `hyena (\w+)", text, flags=re.MULTILINE) == list(COMMANDS)
+    row = r"^\| `hyena (\w+).*?` \| (.*?)(?:, see .*)? \|$"
+    rows = dict(re.findall(row, text, flags=re.MULTILINE))
+    assert list(rows) == list(COMMANDS)
+    for name, said in rows.items():  # "turns text …, or goes on" where the help has "turn", "go"
+        pairs = zip(said.split(), COMMANDS[name].split(), strict=True)
+        assert all(one in (other, f"{other}s", f"{other}es") for one, other in pairs), name
 
 
 def test_every_source_file_that_is_named_exists() -> None:

@@ -31,7 +31,7 @@ COMMANDS = {
     "distill": "make a model whose generation takes constant memory",
     "info": "print the versions in use and what is known of a model",
     "plot": "draw a run's loss curve and a model's filters",
-    "bench": "time the convolution and the operator against their rivals",
+    "bench": "time convolution, operator, generation and whole models against their rivals",
     "tasks": "train and compare operators on recall and reasoning tasks",
 }
 
