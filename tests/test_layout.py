@@ -247,3 +247,9 @@ def test_no_two_test_files_have_one_name() -> None:
     """pytest imports them by their names alone."""
     names = sorted(path.name for path in Path(__file__).parent.rglob("test_*.py"))
     assert [name for name in set(names) if names.count(name) > 1] == []
+
+
+def test_the_target_that_is_ignored_is_written_once() -> None:
+    number = re.compile(r"(?<![\w.])-100\b")
+    found = [path for path in FILES if number.search(path.read_text(encoding="utf-8"))]
+    assert found == [PACKAGE / "arguments.py"]

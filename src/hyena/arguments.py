@@ -10,6 +10,9 @@ from typing import Any, SupportsFloat
 
 LONGEST = 2**31  # positions, so that products of sizes fit in 64 bits
 
+IGNORE = -100
+"""Target of a position without loss, which `torch.nn.functional.cross_entropy` skips by default."""
+
 
 class _Beginning(reprlib.Repr):
     """Of a value that may be very long; a message cuts it again."""

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn import functional as F
 
-from hyena.model.linear_cross_entropy import IGNORE, linear_cross_entropy
+from hyena.arguments import IGNORE
+from hyena.model.linear_cross_entropy import linear_cross_entropy
 
 B, L, D, V = 2, 13, 6, 31
 

@@ -10,8 +10,9 @@ from small_models import PATTERNS, VOCABULARY, LowRank, gradients, small_config,
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyena.arguments import IGNORE
 from hyena.model import LanguageModel, language_model
-from hyena.model.linear_cross_entropy import IGNORE, linear_cross_entropy
+from hyena.model.linear_cross_entropy import linear_cross_entropy
 
 ROOM = {"slices of 5": 5 * VOCABULARY * 16, "all at once": 1 << 20}
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyena.arguments import check_whole, plural, shown
+from hyena.arguments import IGNORE, check_whole, plural, shown
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.ops.arguments import checked_device
 from hyena.ops.observed import is_hooked
@@ -23,7 +23,6 @@ Model = Callable[..., Tensor]
 """``model(ids (B, L) int64) -> logits (B, L, V)``."""
 
 _WAITING = 64  # windows for each of a batch that wait for others of their length
-_NO_TARGET = -100  # of a position that is not scored
 
 
 @dataclass(frozen=True)
@@ -240,7 +239,7 @@ def _score(model: Any, items: list[_Item], device: torch.device) -> float:
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     scored = torch.arange(inputs.shape[1]) >= torch.tensor([[i.score_from] for i in items])
     if _has_losses(model):
-        losses = model.token_losses(inputs.to(device), targets.masked_fill(~scored, _NO_TARGET))
+        losses = model.token_losses(inputs.to(device), targets.masked_fill(~scored, IGNORE))
     else:
         losses = _losses(model(inputs.to(device)), targets[scored], scored.to(device))
     # Sums in float64 on the CPU: MPS has no float64.

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from hyena import generation
-from hyena.arguments import plural
+from hyena.arguments import IGNORE, plural
 from hyena.filters.budget import KEPT_MEMORY, Budget
 from hyena.filters.cache import clear_cache
 from hyena.filters.plain import is_plain
@@ -28,7 +28,7 @@ from hyena.model.block import Block, normalize
 from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
 from hyena.model.initialization import embedding, initialize
-from hyena.model.linear_cross_entropy import IGNORE, linear_cross_entropy
+from hyena.model.linear_cross_entropy import linear_cross_entropy
 from hyena.model.saved import as_read, write_model
 from hyena.model.step import at_once
 from hyena.model.streaming import WORKING_MEMORY, Stream, check_working_memory

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hyena.arguments import IGNORE
 from hyena.ops.observed import observer
-
-IGNORE = -100  # what torch.nn.functional.cross_entropy ignores
 
 LOGITS_BYTES = 1 << 26
 """Of a slice: its logits, and its softmax where that is no wider. Smaller ones read and write the

@@ -9,10 +9,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from hyena.arguments import IGNORE as IGNORE
 from hyena.ops.arguments import check_tensor
-
-IGNORE = -100
-"""Target of a position without loss, which `torch.nn.functional.cross_entropy` skips by default."""
 
 
 class Batch(NamedTuple):
