@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from small_models import PATTERNS, VOCABULARY, gradients, small_config, small_mo
 from torch import Tensor
 from torch.nn import functional as F
 
+from hyena.arguments import IGNORE
 from hyena.mixers import HyenaOperator
-from hyena.model import FilterConfig, LanguageModel, ModelConfig
+from hyena.model import FilterConfig, LanguageModel, ModelConfig, language_model
+from hyena.model import linear_cross_entropy as slices
 
 
 def naive(model: LanguageModel) -> LanguageModel:
@@ -246,5 +249,42 @@ def test_the_model_compiles_whole(mixers: str, training: bool) -> None:
             got.square().sum().backward()
             of_compiled = gradients(model)
             expected.square().sum().backward()
+            for name, gradient in gradients(model).items():
+                assert_close(of_compiled[name], gradient, 1e-5)
+
+
+# All logits at once, and in slices, which a program calls as a registered op.
+@pytest.mark.parametrize("slice_bytes", [1 << 20, 5 * VOCABULARY * 8])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_the_model_compiles_whole_with_its_loss(
+    training: bool, slice_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept: list[int] = []
+
+    def noting(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        swept.append(arguments[3])
+        return sweep(*arguments)
+
+    sweep = slices._sweep
+    monkeypatch.setattr(slices, "_sweep", noting)
+    limited = partial(slices.linear_cross_entropy, slice_bytes=slice_bytes)
+    monkeypatch.setattr(language_model, "linear_cross_entropy", limited)
+    torch.compiler.reset()
+    model = small_model("hyena,attention", dtype=torch.float32, layers=2).train(training)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    ids, targets = tokens(2, 16), tokens(2, 16, seed=1)
+    targets[:, ::3] = IGNORE
+    with warnings.catch_warnings(), torch.set_grad_enabled(training):
+        warnings.filterwarnings("ignore", "`torch.jit.script_method` is deprecated")
+        loss = compiled(ids, targets=targets)
+        assert bool(swept) == (slice_bytes < 1 << 20)
+        logits = model(ids).flatten(0, 1)
+        expected = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE)
+        assert_close(loss, expected, 1e-6)
+        if training:
+            loss.backward()
+            of_compiled = gradients(model)
+            expected.backward()
             for name, gradient in gradients(model).items():
                 assert_close(of_compiled[name], gradient, 1e-5)
