@@ -99,6 +99,17 @@ def test_whole_models_are_measured_in_processes_and_go_on(
     assert "there already" in capfd.readouterr().out
 
 
+def test_a_system_that_does_not_count_memory_is_one_line(
+    tmp_path: Path, capfd: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyena.bench.model.work._STATUS", tmp_path / "missing")
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert main(["bench", "train", "--quick", "true", "--out", str(tmp_path / "out")]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: the memory of whole models is read from /proc or counted by ")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

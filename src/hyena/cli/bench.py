@@ -14,6 +14,7 @@ from hyena.bench import convolution as conv
 from hyena.bench import folder, generation, model
 from hyena.bench.allocator import describe
 from hyena.bench.goals import Goal, Results
+from hyena.bench.model.work import peak
 from hyena.bench.reference import head_size
 from hyena.bench.report import goal_rows
 from hyena.cli.bar import bar
@@ -223,6 +224,7 @@ def _of_generation(config: Config) -> _Suite:
 def _of_models(config: Config, suite: model.cases.Suite, threads: int) -> _Suite:
     if config.old is not None and not config.old.is_file():
         raise ValueError(f"old: expected the Python of an older build, {config.old} is no file")
+    peak()  # what the system cannot tell is said before anything is measured
     old = None if config.old is None else str(config.old)
     measure = partial(model.run.measure, threads=threads, old=old, repeats=config.repeats)
     return _Suite(

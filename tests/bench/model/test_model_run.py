@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hyena.bench.model import work
 from hyena.bench.model.cases import Case, Work
 from hyena.bench.model.run import ask, measure
 
@@ -104,3 +106,14 @@ def test_a_process_that_ends_without_an_answer(tmp_path: Any) -> None:
         python.write_text(f"#!/bin/sh\n{script}\n")
         python.chmod(0o755)
         assert ask(str(python), {})["failed"].startswith(f"its process ended: {cause}")
+
+
+def test_a_system_without_proc_counts_the_peak_or_says_that_it_cannot(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert work.peak() > 1 << 20
+    monkeypatch.setattr(work, "_STATUS", tmp_path / "missing")
+    assert work.peak() > 1 << 20
+    monkeypatch.setitem(sys.modules, "resource", None)
+    with pytest.raises(RuntimeError, match=r"this system has neither; measure them on Linux or"):
+        work.peak()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import resource
 import shutil
 import sys
 import tempfile
@@ -64,7 +63,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             seconds.append(time.perf_counter() - begin)
     except Exception as problem:
         return {"failed": f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"}
-    return {"seconds": seconds, "peak": _peak(), "before": before, "numbers": numbers}
+    return {"seconds": seconds, "peak": peak(), "before": before, "numbers": numbers}
 
 
 def forward(request: dict[str, Any]) -> Call:
@@ -217,6 +216,8 @@ def _limit() -> None:
     """What does not fit into the memory that is free fails here, and disturbs no other process."""
     info = Path("/proc/meminfo")
     if info.is_file():
+        import resource
+
         free = _field("MemAvailable", info)
         resource.setrlimit(resource.RLIMIT_DATA, (free, free))
 
@@ -226,11 +227,21 @@ def _resident() -> int | None:
     return _field("VmRSS", _STATUS) if _STATUS.is_file() else None
 
 
-def _peak() -> int:
+def peak() -> int:
     """Bytes of this process at most. Where the system has no status of it, what it counts may have
-    those of the process that started it."""
+    those of the process that started it.
+
+    Raises: RuntimeError where it does not count them.
+    """
     if _STATUS.is_file():
         return _field("VmHWM", _STATUS)
+    try:
+        import resource
+    except ImportError as error:  # Windows
+        raise RuntimeError(
+            "the memory of whole models is read from /proc or counted by Python's module resource, "
+            "and this system has neither; measure them on Linux or macOS"
+        ) from error
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 
