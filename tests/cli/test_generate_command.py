@@ -112,9 +112,10 @@ def test_only_line_feeds_end_the_lines_of_a_file(
 
 def test_prompts_of_windows_are_those_of_unix(folder: Path, tmp_path: Path, capsys: Output) -> None:
     file = tmp_path / "prompts.txt"
-    file.write_bytes(b"\xef\xbb\xbfone\r\n\r\ntwo\r\n")
-    out = run(folder, capsys, f"--prompts={file}", "--output=jsonl", "--max-new-tokens=1")
-    assert {line["index"]: line["prompt"] for line in lines(out)} == {0: "one", 1: "", 2: "two"}
+    for end, last in (("\r\n", "two"), ("\n", "two"), ("", "two"), ("\r", "two\r")):
+        file.write_bytes(b"\xef\xbb\xbfone\r\n\r\ntwo" + end.encode())
+        out = run(folder, capsys, f"--prompts={file}", "--output=jsonl", "--max-new-tokens=1")
+        assert {line["index"]: line["prompt"] for line in lines(out)} == {0: "one", 1: "", 2: last}
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,36 @@ def test_files_without_prompts_are_one_clear_line(
 def test_prompts_without_end_are_one_line(folder: Path, capsys: Output) -> None:
     assert main(["generate", str(folder), "--prompts=/dev/zero"]) == 1
     assert capsys.readouterr().err == ("error: /dev/zero has more than 64 MiB of prompts; cut it\n")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without end")
+def test_a_prompt_without_end_is_one_line(folder: Path, capsys: Output) -> None:
+    assert main(["generate", str(folder), "--prompt_file=/dev/zero"]) == 1
+    assert capsys.readouterr().err == (
+        "error: /dev/zero has more than 64 MiB, and the model has room for 48 tokens; cut it\n"
+    )
+
+
+def test_a_prompt_may_be_as_long_as_the_model_has_room_for(
+    folder: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyena.cli.generate._MOST", 40)
+    monkeypatch.setattr("hyena.cli.generate._LONGEST_TOKEN", 1)
+    monkeypatch.setattr("hyena.cli.generate._MOST_OF_ONE", 60)
+    file = tmp_path / "prompt.txt"
+    words = ["generate", str(folder), f"--prompt_file={file}", "--max-new-tokens=1"]
+    file.write_text("a" * 47)
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("a" * 47)
+    file.write_text("a" * 49)
+    assert main(words) == 1
+    assert "MiB, and the model has room for 48 tokens; cut it" in capsys.readouterr().err
+    words.append("--length_policy=extrapolate")
+    file.write_text("a" * 60)
+    assert main(words) == 0
+    file.write_text("a" * 61)
+    assert main(words) == 1
+    assert capsys.readouterr().err.endswith(" MiB; cut it\n")
 
 
 def test_text_is_that_of_a_tokenizer_with_blanks_before_its_words(
@@ -291,12 +322,21 @@ def test_a_text_that_is_lost_is_an_error_in_one_line(
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("last", ["\n", "\r", "\r\r"])
 @pytest.mark.parametrize("where", ["file", "standard input"])
 def test_a_prompt_in_a_file_is_taken_whole(
-    where: str, end: str, folder: Path, tmp_path: Path, capsys: Output, monkeypatch: Any
+    where: str,
+    last: str,
+    end: str,
+    folder: Path,
+    tmp_path: Path,
+    capsys: Output,
+    monkeypatch: Any,
 ) -> None:
-    prompt = "We\n\n the\r\npeople \u00e9\n"
-    whole = prompt if end else prompt.removesuffix("\n")
+    prompt = f"We\n\n the\r\npeople \u00e9{last}"
+    # Of what it ends with, a line feed goes, and a carriage return before that; no other.
+    whole = prompt.removesuffix("\r") if end == "\n" else prompt
+    whole = whole if end else whole.removesuffix("\n")
     data = (prompt + end).encode()
     if where == "file":
         file = str(tmp_path / "prompt.txt")

@@ -1,11 +1,13 @@
 """`hyena generate`: continues prompts."""
 
 import json
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from hyena.arguments import plural
 from hyena.cli.options import REPEATED
 from hyena.cli.saved_model import load_model
 from hyena.data import Tokenizer
@@ -20,7 +22,10 @@ POSITIONAL = "model"
 _NEW_TOKENS = 128
 _OF_DRAWING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 _PROMPTS = "prompt", "prompts", "prompt_file"  # of which one is given
-_MOST = 1 << 26  # bytes of a file of prompts; a device has no end
+
+# Bytes that are read; a device has no end. Of one prompt, those that a model may have room for: the
+# longest tokens of common vocabularies are rows of 128 blanks or dashes.
+_MOST, _MOST_OF_ONE, _LONGEST_TOKEN = 1 << 26, 1 << 30, 128
 
 
 @dataclass
@@ -33,10 +38,10 @@ class Config:
     """A text, taken as it is; empty begins a new document. May be given several times; the prompts
     run as one batch."""
     prompts: Path | None = None
-    """A UTF-8 text file with a prompt in each line, instead of prompt."""
+    """A UTF-8 text file of at most 64 MiB with a prompt in each line, instead of prompt."""
     prompt_file: Path | None = None
-    """A UTF-8 text file that is one prompt, of any length, instead of prompt; - is standard input.
-    The newline that ends its last line is no part of it."""
+    """A UTF-8 text file that is one prompt, as long as the model has room for and at most 1 GiB,
+    instead of prompt; - is standard input. The newline that ends its last line is no part of it."""
     max_new_tokens: int | None = None
     """At most so many tokens are added to a prompt; none means 128, or what the model has room
     for."""
@@ -84,7 +89,7 @@ def run(config: Config) -> None:
     model, tokenizer = load_model(
         config.model, config.tokenizer, config.accelerator, config.length_policy
     )
-    prompts = _prompts(config)
+    prompts = _prompts(config, room(model.config))
     new = config.max_new_tokens
     new = _room(model, prompts, tokenizer) if new is None else new
     common: dict[str, Any] = {
@@ -127,28 +132,33 @@ def _refuse_contradictions(config: Config) -> None:
             )
 
 
-def _prompts(config: Config) -> list[str]:
+def _prompts(config: Config, tokens: int | None) -> list[str]:
+    """Those that are given, to a model with room for so many tokens; None is no limit."""
     if config.prompt_file is not None:
-        text = _read(config.prompt_file, "write the prompt into it")
-        return [text.removesuffix("\n").removesuffix("\r")]
+        most, why = _MOST_OF_ONE, ""
+        if tokens is not None:
+            most = min(most, max(_MOST, _LONGEST_TOKEN * tokens))
+            why = f", and the model has room for {tokens:,} {plural(tokens, 'token')}"
+        text = _read(config.prompt_file, "write the prompt into it", most, why)
+        return [re.sub(r"\r?\n\Z", "", text)]
     if config.prompts is None:
         return [config.prompt] if isinstance(config.prompt, str) else config.prompt
-    text = _read(config.prompts, "write a prompt in each line")
-    lines = text.removesuffix("\n").split("\n")  # not at the other characters that end lines
-    return [line.removesuffix("\r") for line in lines]
+    text = _read(config.prompts, "write a prompt in each line", _MOST, " of prompts")
+    # Not at the other characters that end lines, such as a carriage return alone.
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
-def _read(file: Path, advice: str) -> str:
-    """The text of a file, or of standard input."""
+def _read(file: Path, advice: str, most: int, why: str) -> str:
+    """The text of a file, or of standard input, of at most so many bytes."""
     if file == Path("-"):
         name, source = "standard input", sys.stdin  # None where the shell has closed it
-        data = b"" if source is None else source.buffer.read(_MOST + 1)
+        data = b"" if source is None else source.buffer.read(most + 1)
     else:
         name = str(file)
         with file.open("rb") as opened:
-            data = opened.read(_MOST + 1)
-    if len(data) > _MOST:
-        raise ValueError(f"{name} has more than {_MOST >> 20} MiB of prompts; cut it")
+            data = opened.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{name} has more than {most >> 20} MiB{why}; cut it")
     text = decode_utf8(data, name)
     if not text:
         raise ValueError(f"{name} is empty; {advice}")
