@@ -18,7 +18,7 @@ NATIVE := CMakeLists.txt $(wildcard csrc/*)  # the kernel is built again when on
 
 # The suites: all tests are in one of them. These need the extras, are about what does, or compile
 # the kernel anew.
-EXTRAS := training experiments tasks bench cli plots distillation evaluation fuzz \
+EXTRAS := training experiments tasks scaling bench cli plots distillation evaluation fuzz \
     test_demo.py test_configs.py test_readme.py test_docs.py test_docs_code.py \
     ops/native/test_sanitizers.py
 EXTRAS := $(addprefix tests/,$(EXTRAS))

@@ -33,6 +33,8 @@ INSIDE = {
     "bench": LAYERS | {"plots", "model", "data", "training", "files"},
     "training": LAYERS | {"model", "data", "evaluation", "files"},
     "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine", "files"},
+    "scaling": {"model", "data", "evaluation", "training", "experiments", "plots"}
+    | {"machine", "files"},
     "machine": {"ops"},
     "hyena": LAYERS | {"model"},  # hyena/__init__.py
     "__main__": {"cli"},

@@ -39,3 +39,12 @@ def test_two_kernels_are_two_settings(monkeypatch: pytest.MonkeyPatch, tmp_path)
         found.add(machine.convolution()["kernel"])
     assert len(found) == 2
     assert all(kernel.startswith("avx2 ") for kernel in found)
+
+
+def test_a_record_says_where_it_ran() -> None:
+    found, where = machine.of_record(), {**machine.setting(), **machine.convolution()}
+    assert set(found) == {"versions", "machine", "threads"}
+    assert set(found["versions"]) == {"hyena", "torch", "python", "backend", "kernel"}
+    assert set(found["machine"]) == {"processor", "cores"}
+    parts = {**found["versions"], **found["machine"], "threads": found["threads"]}
+    assert parts == {name: where[name] for name in parts}

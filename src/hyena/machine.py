@@ -45,6 +45,18 @@ def convolution() -> dict[str, str]:
     return {"backend": "native", "kernel": f"{library.isa()} {digest}".strip()}
 
 
+def of_record() -> dict[str, Any]:
+    """What the record of a training says of where it ran, by the record's fields: versions of
+    hyena, torch and Python, and which convolution ran; processor and number of cores; threads."""
+    where = setting()
+    versions = {name: where[name] for name in ("hyena", "torch", "python")}
+    return {
+        "versions": {**versions, **convolution()},
+        "machine": {name: where[name] for name in ("processor", "cores")},
+        "threads": where["threads"],
+    }
+
+
 def hardware() -> str:
     """A short name of the machine for a folder, such as "epyc-2core"."""
     name = re.sub(r"@.*", "", _processor_name().lower())

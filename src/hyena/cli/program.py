@@ -33,6 +33,7 @@ COMMANDS = {
     "plot": "draw a run's loss curve and a model's filters",
     "bench": "time convolution, operator, generation and whole models against their rivals",
     "tasks": "train and compare operators on recall and reasoning tasks",
+    "scaling": "compare families of models by the loss that an amount of compute buys",
 }
 
 # Commands that are made of others, which are modules of a package of their name.
@@ -43,6 +44,9 @@ GROUPS = {
         "run": "train a model on a task and measure it, or go on with an interrupted run",
         "sweep": "run the cells of a table: rows, a grid, trials and seeds",
         "table": "write a sweep's table and figures, as far as it has come",
+    },
+    "scaling": {
+        "run": "train families of models at sizes and budgets, or go on with a sweep",
     },
 }
 

@@ -7,26 +7,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from hyena import __version__
 from hyena.experiments.cell import CellConfig, check_same_cell, command, plain, task_of
+from hyena.experiments.jobs import FAILED
 from hyena.experiments.measure import Measurement, better, wilson
 from hyena.experiments.plan import PlannedGroup, Settings, read_plan
 from hyena.files import atomic, digests, records
 from hyena.files.records import from_plain, to_plain
-from hyena.machine import convolution, setting
+from hyena.machine import of_record
 
 FILE = "result.json"
-FAILED = "failed.txt"
-"""In the folder of a cell that failed: why."""
 FORMAT_VERSION = 1
 _AGAIN = "if it is of this cell, remove it to measure the cell again"
 
@@ -84,20 +78,8 @@ def write_result(config: CellConfig, test: Measurement, **facts: Any) -> Result:
         test: the final measurement.
         facts: the other fields of `Result` that are not of the machine.
     """
-    where = setting()
     result = Result(
-        config=plain(config),
-        command=command(config),
-        versions={
-            "hyena": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            **convolution(),
-        },
-        machine={"processor": where["processor"], "cores": os.cpu_count()},
-        threads=torch.get_num_threads(),
-        test=test,
-        **facts,
+        config=plain(config), command=command(config), test=test, **of_record(), **facts
     )
     write = {FILE: lambda path: records.write_record(path, result, FORMAT_VERSION)}
     digests.write_files(config.out, write)

@@ -17,6 +17,7 @@ from pathlib import Path
 RUN = "the folder of a run of `hyena train`"
 CELL = "the folder of a cell of `hyena tasks run`"
 SWEEP = "the folder of a sweep of `hyena tasks sweep`"
+SCALING = "the folder of `hyena scaling run`"
 TABLE = "the folder of a table of `hyena tasks table`"
 DATA = "a folder of token files of `hyena prepare`"
 CHECKPOINT = "a checkpoint of a run"
@@ -28,6 +29,7 @@ _MARKS: dict[str, tuple[str, ...]] = {
     RUN: ("train.yaml", "metrics.jsonl", "checkpoints/step-*/training.json"),
     CELL: ("result.json", "failed.txt", "checkpoints/step-*/state.json"),
     SWEEP: ("sweep.json",),
+    SCALING: ("scaling.json",),
     DATA: ("manifest.json",),
     MODEL: ("config.json",),
     TABLE: ("results.json",),

@@ -1,0 +1,1 @@
+"""`hyena scaling run | table`: loss against compute, over families, sizes and budgets."""

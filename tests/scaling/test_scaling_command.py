@@ -1,0 +1,149 @@
+"""`hyena scaling run` as a user meets it, and the sweep that is shipped."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from small_sweeps import small
+
+from hyena.cli import main
+from hyena.cli.options import parse
+from hyena.data import PrepareConfig, prepare
+from hyena.experiments.jobs import SweepEnd
+from hyena.files.records import to_plain
+from hyena.model import LanguageModel
+from hyena.scaling import Cell, ScalingConfig, make_plan, read_results
+from hyena.scaling.plan import outside_embedding
+from hyena.training import train
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "configs" / "scaling").glob("*.yaml"))
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def file(data: Path, tmp_path: Path) -> Path:
+    """A sweep's file with a folder beside it."""
+    path = tmp_path / "sweep.yaml"
+    config = small(data, tmp_path / "out", tokens_per_parameter=[0.25])
+    path.write_text(yaml.safe_dump(to_plain(config)))
+    return path
+
+
+@pytest.mark.usefixtures("here")
+def test_run_prints_the_plan_and_trains(file: Path, tmp_path: Path, capsys: Output) -> None:
+    assert main(["scaling", "run", str(file), "--plan", "true"]) == 0
+    out = capsys.readouterr().out
+    assert "| tune | Hyena | 8 x 1 | 2 | " in out
+    assert out.splitlines()[-1] == "8 trainings: 0.0 h"
+    assert main(["scaling", "run", str(file), "--base.clip", "0.5"]) == 0
+    out = capsys.readouterr().out
+    assert "[4/4] attention 8 x 2, 0.25 tokens a parameter, seed 0: " in out
+    assert out.endswith(f"for the table and the figures: hyena scaling table {tmp_path}/out\n")
+    results = read_results(tmp_path / "out")
+    assert [result.settings["clip"] for result in results] == [0.5] * 8
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [(SweepEnd(1, 0), 0), (SweepEnd(1, 1), 1), (SweepEnd(1, 1, 15), 143)]
+)
+def test_the_exit_code_says_what_became_of_it(
+    end: SweepEnd, code: int, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyena.cli.scaling.run.run_scaling", lambda config, progress: end)
+    assert main(["scaling", "run", str(file)]) == code
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "required and not given: --out, --data, --families, --sizes"),
+        (["--jobs", "0"], "jobs: expected at least 1, got 0"),
+        (["--sizes", "[{width: 8}]"], "sizes: required and not given: layers"),
+        (["--base.model.widht", "8"], "ModelConfig has no field 'widht'"),
+        (["--data", "absent"], "token files were asked for in absent, but it does not exist"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: list[str], message: str, file: Path, capsys: Output, tmp_path: Path
+) -> None:
+    if not words:
+        file = tmp_path / "empty.yaml"
+        file.write_text("jobs: 1\n")
+    assert main(["scaling", "run", str(file), *words]) in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared bytes of longer documents."""
+    folder = tmp_path_factory.mktemp("shipped")
+    (folder / "texts").mkdir()
+    for i in range(10):
+        (folder / "texts" / f"{i}.txt").write_text(f"Text number {i}. " + "It goes on. " * 300)
+    source = str(folder / "texts")
+    prepare(PrepareConfig(source=source, out=folder / "data", validation=0.2, test=0.2))
+    return folder / "data"
+
+
+def plan_of(path: Path, data: Path, out: Path) -> list[Cell]:
+    config = parse("scaling run", "run", ScalingConfig, "config", [str(path), f"--data={data}"])
+    assert config is not None
+    config.out, config.most_epochs = out, 1e6
+    return make_plan(config, {family.name: 0 for family in config.families})
+
+
+def test_the_shipped_sweep_is_fair(texts: Path, tmp_path: Path) -> None:
+    (path,) = SHIPPED
+    cells = plan_of(path, texts, tmp_path)
+    tuned = [cell for cell in cells if cell.phase == "tune"]
+    families = list(dict.fromkeys(cell.family for cell in tuned))
+    assert families == ["Hyena", "Transformer", "Hyena of order 3", "hybrid"]
+    assert [sum(cell.family == name for cell in tuned) for name in families] == [6, 6, 6, 6]
+    grid = [cell for cell in cells if cell.phase == "grid"]
+    sizes = list(dict.fromkeys(str(cell.size) for cell in grid))
+    assert len(sizes) == 4
+    for size in sizes:
+        counts = {
+            cell.family: outside_embedding(LanguageModel(cell.train.model, device="meta"))
+            for cell in grid
+            if str(cell.size) == size
+        }
+        assert set(counts) == set(families)
+        assert 0.4e6 < counts["Hyena"] < 3.4e6
+        for count in counts.values():
+            assert count == pytest.approx(counts["Hyena"], rel=0.02)
+    assert {cell.train.window() for cell in cells} == {2048}
+    numbers = {
+        name: [sum((c.family, str(c.size)) == (name, size) for c in grid) for size in sizes]
+        for name in families
+    }
+    assert numbers["Hyena"] == numbers["Transformer"] == [6, 6, 6, 3]
+    assert numbers["Hyena of order 3"] == numbers["hybrid"] == [1, 1, 1, 1]
+
+
+def test_every_trial_of_a_shipped_sweep_trains(texts: Path, tmp_path: Path) -> None:
+    (path,) = SHIPPED
+    trained = 0
+    for cell in plan_of(path, texts, tmp_path):
+        if cell.phase != "tune":
+            continue
+        config = cell.train
+        filter = replace(config.model.filter, width=8)
+        config.model = replace(
+            config.model, width=32, mlp_width=8, max_length=16, filter=filter, layers=4
+        )
+        config.schedule.warmup_steps, config.steps, config.accelerator = 0, 1, "cpu"
+        config.evaluation.every = 0
+        assert train(config).step == 1
+        trained += 1
+    assert trained == 24
+
+
+def test_the_file_says_how_it_is_run() -> None:
+    (path,) = SHIPPED
+    assert f"#   hyena scaling run configs/scaling/{path.name}\n" in path.read_text()
