@@ -117,7 +117,8 @@ class Standing:
     """A row at a point of the grid, as far as it has come.
 
     Attributes:
-        row, point, trials, cell: as in `PlannedGroup`.
+        row, point, cell: as in `PlannedGroup`.
+        trials: what each trial adds to the row.
         tried: the record of each trial with the first seed; None if it has none.
         best: the trial that is chosen among them; None if none is finished.
         seeds: the records of that trial for all seeds, in order, as many as are finished.

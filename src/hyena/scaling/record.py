@@ -52,8 +52,13 @@ class Result:
     """A finished training.
 
     Attributes:
-        family, width, layers, seed, trial, phase, tokens_per_parameter: as in
-            `hyena.scaling.plan.Cell`.
+        family: its name.
+        width: of the model.
+        layers: of the model.
+        seed: of weights and data.
+        trial: its place among the family's trials, from 0.
+        phase: "tune" for a trial, "grid" for a training that the figures are of.
+        tokens_per_parameter: the budget, see `hyena.scaling.ScalingConfig`.
         settings: the plain `hyena.training.TrainConfig`.
         parameters: of the model.
         parameters_outside_embedding: of them, without the embedding, which is the head too.
