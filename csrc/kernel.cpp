@@ -31,8 +31,8 @@ int64_t bytes_of(const Conv &conv) {
     return positions_of(conv.row, conv.rows) * conv.channels * int64_t(sizeof(T));
 }
 
-// What to fetch while row r of channel d is worked off, among these rows: the inputs of the next one,
-// and where the present one goes. `to`: in the backward pass.
+// What to fetch while row r of channel d is worked off, among these rows: the inputs of the next
+// one, and where the present one goes. `to`: in the backward pass.
 template <class T>
 Ahead ahead_of(
     const Conv &conv, const Gradients *to, const Unit &unit, const Share &rows, int64_t d,
@@ -99,6 +99,7 @@ void forward_unit(
     float *both[2] = {scratch, own.own};
     const float *spectrum = own.own;
     const bool once = leaf_by_leaf(conv, these.count());
+    clear_absent(rows, unit, index);
     if (conv.spectrum) {
         spectrum = conv.spectrum + index * unit.spectrum();
     } else if (once) {
@@ -109,7 +110,6 @@ void forward_unit(
     }
     const int64_t bytes = bytes_of<T>(conv);
     const bool near = bytes < LARGEST_NEAR, past_caches = bytes > LARGEST_CACHED;
-    clear_absent(rows, unit, index);
     for (int64_t r = these.begin; r < these.end; ++r) {
         const hyena_row &row = conv.row[r];
         const auto source = [&](const Input &input, int64_t d) {
@@ -268,13 +268,13 @@ void backward_unit(
     const bool want_post = conv.post.data && to.post.wanted();
     const float *spectrum = own.spectrum;
     const bool once = leaf_by_leaf(conv, conv.rows);
+    clear_absent(u, unit, index), clear_absent(g, unit, index);
     if (conv.spectrum) {
         spectrum = conv.spectrum + index * unit.spectrum();
     } else {
         filter_down(conv, unit, index, scratch[2], u, lanes);
         if (!once) visit(&scratch[2], unit, Keep{own.spectrum});
     }
-    clear_absent(u, unit, index), clear_absent(g, unit, index);
     const int64_t bytes = bytes_of<T>(conv), written = conv.pre.data ? 3 * bytes : bytes;
     const bool near = bytes < LARGEST_NEAR, past_caches = written > LARGEST_CACHED;
     TapSums taps[3 * W];
@@ -390,6 +390,7 @@ void spectrum_work(const void *call, int64_t index, float *memory) {
     const Call &c = *static_cast<const Call *>(call);
     Room room{memory};
     Rows own(room, *c.unit);
+    clear_absent(own.rows, *c.unit, index);
     filter_down(*c.conv, *c.unit, index, own.scratch, own.rows, own.lanes);
     visit(&own.scratch, *c.unit, Keep{c.spectrum + index * c.unit->spectrum()});
 }

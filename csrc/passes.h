@@ -93,8 +93,8 @@ HYENA_INLINE void split_root(const V *part, C *x, const Factors &f, const float 
 // Which part of a complex row a root pass moves: all rows but those of two-sided filters are real.
 enum Part { REAL, IMAGINARY };
 
-// A row in memory. What a root pass reads has an `at` as this one has, and what it writes a `put`, for
-// any vector of the transform's positions; of W channels side by side t counts their floats.
+// A row in memory. What a root pass reads has an `at` as this one has, and what it writes a `put`,
+// for any vector of the transform's positions; of W channels side by side t counts their floats.
 template <class P>
 struct Buffer {
     P *row;

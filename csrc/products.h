@@ -5,15 +5,16 @@
 
 namespace {
 
-// What memory will be needed soon: what the next row is read from, and what this one is written to. The
-// leaves compute for long and load little, so that is where it is fetched, a few lines at a time, since
-// a processor waits for few at once.
+// What memory will be needed soon: what the next row is read from, and what this one is written to.
+// The leaves compute for long and load little, so that is where it is fetched, a few lines at a time,
+// since a processor waits for few at once.
 class Ahead {
     struct Stream {
         const char *memory;
         int64_t bytes;  // of each position
     };
-    Stream stream[9];
+    static constexpr int MOST = 9;  // in a backward pass: three parts, y and k, both ways but for y
+    Stream stream[MOST];
     int streams = 0;
     int64_t positions;
 
@@ -36,7 +37,7 @@ public:
     explicit Ahead(int64_t length) : positions(length) {}
     template <class T>
     void add(const T *memory) {
-        if (memory) stream[streams++] = {reinterpret_cast<const char *>(memory), sizeof(T)};
+        if (memory && streams < MOST) stream[streams++] = {reinterpret_cast<const char *>(memory), sizeof(T)};
     }
     HYENA_INLINE Fetch fetch(int64_t position, int64_t count, int turns) const {
         const bool none = streams == 0 || position + count > positions;

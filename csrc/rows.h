@@ -182,8 +182,8 @@ struct Product {
     }
 };
 
-// to_t <- a_t times what a root pass puts there; past the caches where the row is aligned and that is
-// wanted. Of a null row nothing.
+// to_t <- a_t times what a root pass puts there; past the caches where the row is aligned and that
+// is wanted. Of a null row nothing.
 template <class T, class A>
 struct Times {
     static constexpr bool AT_ROOT = A::AT_ROOT && !std::is_same_v<T, Float16>;

@@ -75,8 +75,8 @@ void up(float *rows, float *lanes, const float *scratch, const Unit &unit) {
     transpose_rows(rows, lanes, unit, true);
 }
 
-// The same with `of(d)` for channel d's row, which the root pass makes or uses as it goes. Where lanes are
-// channels, and for kinds of rows that are not worth the code, it goes by way of `rows`.
+// The same with `of(d)` for channel d's row, which the root pass makes or uses as it goes. Where
+// lanes are channels, and for kinds of rows that are not worth the code, it goes by way of `rows`.
 template <Part PART, class Of>
 void down(
     const Of &of, float *rows, float *lanes, float *scratch, const Unit &unit, int64_t index) {
@@ -121,12 +121,12 @@ void clear_absent(float *rows, const Unit &unit, int64_t index) {
 
 alignas(64) constexpr float FIRST_LANE[W] = {1};
 
-// A filter's taps of lags >= 0 or of lags < 0 as a row, or where their gradients go: those of positions
+// A filter's taps of lags >= 0 or of lags < 0 as a row, or where their gradients go: at positions
 // [begin, end). Times 1/n, since up the tree a row comes to n times itself.
 template <class P>
 struct Taps {
     static constexpr bool AT_ROOT = true;
-    P *taps;  // taps[t] is position t's
+    P *taps;  // the first one, position begin's
     int64_t begin, end;
     float scale;
     P *skip;  // a tap more at position 0; null: none
@@ -134,7 +134,7 @@ struct Taps {
     HYENA_INLINE bool inside(int64_t t) const { return t >= begin && t + W <= end; }
     HYENA_INLINE bool outside(int64_t t) const { return t >= end || t + W <= begin; }
     HYENA_INLINE V at(int64_t t) const {
-        V a = inside(t)    ? load(taps + t) * broadcast(scale)
+        V a = inside(t)    ? load(taps + (t - begin)) * broadcast(scale)
               : outside(t) ? broadcast(0)
                            : at_end(*this, t);
         if (t == 0 && skip) a = fma(load(FIRST_LANE), broadcast(*skip * scale), a);
@@ -143,7 +143,7 @@ struct Taps {
     HYENA_INLINE void put(int64_t t, V a) const {
         a = a * broadcast(scale);
         if (inside(t))
-            store(taps + t, a);
+            store(taps + (t - begin), a);
         else if (!outside(t))
             put_end(*this, t, a);
         if (t == 0 && skip) put_skip(skip, a);
@@ -151,14 +151,14 @@ struct Taps {
     static HYENA_APART V at_end(const Taps p, int64_t t) {
         float lanes[W] = {};
         for (int i = 0; i < W; ++i)
-            if (t + i >= p.begin && t + i < p.end) lanes[i] = p.taps[t + i] * p.scale;
+            if (t + i >= p.begin && t + i < p.end) lanes[i] = p.taps[t + i - p.begin] * p.scale;
         return load(lanes);
     }
     static HYENA_APART void put_end(const Taps p, int64_t t, V a) {
         float lanes[W];
         store(lanes, a);
         for (int i = 0; i < W; ++i)
-            if (t + i >= p.begin && t + i < p.end) p.taps[t + i] = lanes[i];
+            if (t + i >= p.begin && t + i < p.end) p.taps[t + i - p.begin] = lanes[i];
     }
     static HYENA_APART void put_skip(P *skip, V a) {
         float lanes[W];
@@ -168,13 +168,12 @@ struct Taps {
 };
 
 // A unit's filters, divided by n, at the root. A tap of negative lag -m is i Z^(n-m), so a two-sided
-// filter is a complex row.
+// filter is a complex row. Of `rows`, those without a channel are zeros.
 void filter_down(
     const hyena_conv &conv, const Unit &unit, int64_t index, float *scratch, float *rows,
     float *lanes) {
     const int64_t n = unit.plan.n, after = conv.taps - conv.lead;
     const float scale = 1.0f / float(n);
-    clear_absent(rows, unit, index);
     const auto lags = [&](int64_t d) {
         const float *k = conv.k + d * conv.k_stride + conv.lead;  // k[lag]
         const float *skip = conv.skip ? conv.skip + d : nullptr;
@@ -182,11 +181,10 @@ void filter_down(
     };
     down<REAL>(lags, rows, lanes, scratch, unit, index);
     if (conv.lead == 0) return;
-    clear_absent(rows, unit, index);
+    const int64_t before = conv.lead < n ? conv.lead : n - 1;
     const auto negative = [&](int64_t d) {
         const float *k = conv.k + d * conv.k_stride + conv.lead;
-        return Taps<const float>{
-            k - n, n - (conv.lead < n ? conv.lead : n - 1), n, scale, nullptr};
+        return Taps<const float>{k - before, n - before, n, scale, nullptr};
     };
     down<IMAGINARY>(negative, rows, lanes, scratch, unit, index);
 }
@@ -218,7 +216,7 @@ void filter_up(
     const auto negative = [&](int64_t d) {
         float *k = to.k + d * conv.taps + conv.lead;
         zeros(k, -conv.lead, -before);
-        return Taps<float>{k - n, n - before, n, scale, nullptr};
+        return Taps<float>{k - before, n - before, n, scale, nullptr};
     };
     up<IMAGINARY>(negative, rows, lanes, scratch, unit, index);
 }
