@@ -30,7 +30,7 @@ INSIDE = {
     "interop": LAYERS | {"model"},
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},
-    "bench": LAYERS | {"plots", "model", "data", "training", "files"},
+    "bench": LAYERS | {"plots", "model", "data", "training", "files", "machine"},
     "training": LAYERS | {"model", "data", "evaluation", "files"},
     "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine", "files"},
     "scaling": {"model", "data", "evaluation", "training", "experiments", "plots"}

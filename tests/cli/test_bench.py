@@ -11,6 +11,7 @@ import pytest
 
 from hyena.bench.convolution import cases
 from hyena.bench.model import cases as models
+from hyena.bench.model.work import build
 from hyena.cli import main
 
 Output = pytest.CaptureFixture[str]
@@ -93,6 +94,7 @@ def test_whole_models_are_measured_in_processes_and_go_on(
     ((key, row),) = document["rows"].items()
     assert key == "small-50257-tokens-at-16384"
     assert set(row["peak"]) == {"ours", "ours_today"}
+    assert row["builds"]["older"] == row["builds"]["this"] == build()
     assert {goal["met"] for goal in document["goals"]} == {None}
     assert (tmp_path / "table.md").read_text().startswith("# A step of training\n")
     assert main(words) == 0

@@ -57,8 +57,10 @@ def test_the_report_has_goals_figures_and_what_is_left_out(suite: cases.Suite) -
     found = results(suite)
     key = next(iter(found))
     found[key]["skipped"] = {"ours": "not enough memory"}  # type: ignore[index]
+    builds = {"this": {"hyena": "0.1", "commit": "abc"}, "older": {"hyena": "0.0"}}
+    found[key]["builds"] = builds  # type: ignore[index]
     text = report(suite, found, {"threads": 2})  # type: ignore[arg-type]
-    assert "- threads: 2" in text
+    assert "- threads: 2\n- this build: hyena 0.1, commit abc\n- older build: hyena 0.0\n" in text
     assert "## Goals" in text
     assert f"- ours, {key}: not enough memory" in text
     for case in cases.chosen(suite, today=True):

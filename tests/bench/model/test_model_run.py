@@ -1,15 +1,20 @@
 """How a case of whole models is measured: who is asked in which order, and what becomes of it."""
 
+import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import hyena
 from hyena.bench.model import work
 from hyena.bench.model.cases import Case, Work
 from hyena.bench.model.run import ask, measure
+from hyena.machine import convolution
 
 WORK = Work("forward", 64, {"width": 8, "layers": 1, "vocab_size": 16}, vocabulary=16)
 CASE = Case("a case", {"one": WORK, "other": WORK}, ("one",), repeats=2)
@@ -27,6 +32,7 @@ class Answers:
         self.asked.append((python, request))
         n = len(self.asked)
         found = {"seconds": [100.0, float(n)], "peak": 1000 + n, "before": 100, "numbers": [1.0]}
+        found["build"] = {"hyena": "0.0" if python == OLD else "0.1"}
         return {**found, **(self.changes if python == OLD else {})}
 
 
@@ -40,6 +46,7 @@ def test_contenders_take_turns_in_processes_of_their_own() -> None:
     assert {request["threads"] for _, request in answers.asked} == {3}
     assert {python for python, _ in answers.asked} == {OLD, sys.executable}
     assert set(result["times"]) == {"one", "other", "one_today"}
+    assert result["builds"] == {"this": {"hyena": "0.1"}, "older": {"hyena": "0.0"}}
     assert len(measure(CASE, threads=1, old=OLD, repeats=5, ask=answers)["times"]) == 3
     assert len(answers.asked) == 6 + 15
 
@@ -93,6 +100,45 @@ def test_a_process_answers() -> None:
     assert result["skipped"] == {}
     assert 2**26 < result["peak"]["one"] < 2**31  # not that of this process, which may be larger
     assert 0 <= result["added"]["one"] < 2**28
+    assert result["builds"] == {"this": work.build()}
+
+
+def test_a_build_says_what_tells_it_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = work.build()
+    assert found["hyena"] == hyena.__version__
+    assert found["torch"] == torch.__version__
+    assert found["kernel"] == convolution()["kernel"]
+    package = tmp_path / "hyena"
+    shutil.copytree(Path(hyena.__file__).parent, package, ignore=shutil.ignore_patterns("*.so"))
+    monkeypatch.setattr(work, "_PACKAGE", package)
+    copied = work.build()
+    assert copied["sources"] == found["sources"]
+    assert "commit" not in copied
+    with (package / "model" / "block.py").open("a") as file:
+        file.write("# changed")
+    assert work.build()["sources"] != found["sources"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_build_in_a_tracked_folder_says_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "src" / "hyena"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    monkeypatch.setattr(work, "_PACKAGE", package)
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    assert "commit" not in work.build()  # installed in a repository of something else
+    subprocess.run([*git, "add", "src"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "second"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    commit = work.build()["commit"]
+    assert len(commit) >= 7
+    assert head.stdout.startswith(commit)
+    (package / "__init__.py").write_text("# changed")
+    assert work.build()["commit"] == f"{commit}-dirty"
 
 
 def test_what_does_not_fit_into_memory_fails_alone() -> None:

@@ -25,7 +25,8 @@ _NOTES = (
 
 def report(suite: Suite, results: Results, setting: Mapping[str, Any]) -> str:
     """The whole report. Args: the suite; results by key; what was the same for all of them."""
-    said = [*(f"{name}: {value}" for name, value in setting.items()), *_NOTES]
+    said = [f"{name}: {value}" for name, value in setting.items()]
+    said += [*_builds(results), *_NOTES]
     wanted = goals(suite)
     parts = [f"# {_TITLES[suite]}", bullets(said)]
     if any(goal.measure(results) is not None for goal in wanted):
@@ -37,6 +38,17 @@ def report(suite: Suite, results: Results, setting: Mapping[str, Any]) -> str:
         for name, why in result["skipped"].items()
     ]
     return "\n\n".join([*parts, *not_measured(left_out, results)]) + "\n"
+
+
+def _builds(results: Results) -> list[str]:
+    """A line for each build that did some of the work; more than two if a folder was gone on with
+    in another. Results of before this was recorded have none."""
+    found = {
+        f"{which} build: " + ", ".join(f"{name} {value}" for name, value in build.items())
+        for result in results.values()
+        for which, build in result.get("builds", {}).items()
+    }
+    return sorted(found, reverse=True)  # this one first
 
 
 def figures(results: Results) -> Table:

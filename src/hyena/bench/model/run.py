@@ -50,9 +50,10 @@ def measure(
     Args: the case; threads; the Python of the older build; processes of each contender, none takes
         the case's number; who answers.
     Returns: "row", the case; "times", "peak" and "added" (bytes: of the process, and beyond what it
-        had before the calls) by contender; "skipped", why one was left out; or instead "failed".
+        had before the calls) by contender; "builds", what `hyena.bench.model.work.build` says of
+        "this" and of the "older" one; "skipped", why one was left out; or instead "failed".
     """
-    record: Result = {"row": case.record(), "skipped": {}}
+    record: Result = {"row": case.record(), "builds": {}, "skipped": {}}
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in case.contenders}
     for name in rounds(dict.fromkeys(case.contenders, repeats or case.repeats)):
         if name in record["skipped"]:
@@ -65,6 +66,7 @@ def measure(
             del answers[name]
         else:
             answers[name].append(answer)
+            record["builds"]["this" if name in case.works else "older"] = answer["build"]
     if not answers:
         return {**record, "failed": next(iter(record["skipped"].values()))}
     for name in case.today:

@@ -3,17 +3,19 @@ the Python of this build or of an older one, and uses only what every build has 
 
 It reads one JSON object from standard input, a `hyena.bench.model.cases.Work` and "threads", and
 answers with one on standard output: the seconds of each call, bytes at the peak and before the
-calls, some numbers by which builds are compared; or "failed", one line.
+calls, some numbers by which builds are compared, and which build it is; or "failed", one line.
 
 Sizes: B batch, L length, T tokens that are generated.
 """
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hyena import __version__
 from hyena.data import PrepareConfig, prepare
 from hyena.model import LanguageModel, ModelConfig, preset
 from hyena.training import OptimizerConfig, adamw
@@ -35,6 +38,8 @@ Call = Callable[[], list[float]]
 """Does the work once; some of its numbers."""
 
 _STATUS = Path("/proc/self/status")
+_PACKAGE = Path(inspect.getfile(LanguageModel)).parents[1]
+_QUIET: dict[str, Any] = {"check": True, "capture_output": True, "text": True}
 _KEPT = 61  # numbers of an output that are handed back, or a few more; no power of two
 _PIECE = 10_000  # bytes of a document
 _LINE = "the time has come for us to read what they had written of it, and more than that. "
@@ -63,7 +68,32 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             seconds.append(time.perf_counter() - begin)
     except Exception as problem:
         return {"failed": f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"}
-    return {"seconds": seconds, "peak": peak(), "before": before, "numbers": numbers}
+    found = {"seconds": seconds, "peak": peak(), "before": before, "numbers": numbers}
+    return {**found, "build": build()}
+
+
+def build() -> dict[str, str]:
+    """What tells the build apart that does the work: its version, a digest of its Python files,
+    the kernel's name and digest, PyTorch's version; and the commit, if it is a tracked folder."""
+    digest = hashlib.sha256()
+    for file in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(file.read_bytes())
+    found = {"hyena": __version__, "sources": digest.hexdigest()[:12]}
+    found["torch"] = torch.__version__
+    try:
+        from hyena.machine import convolution
+
+        found["kernel"] = convolution()["kernel"]
+    except (ImportError, KeyError):  # of a build older than these
+        pass
+    git = ["git", "-C", str(_PACKAGE)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], **_QUIET)
+        named = subprocess.run([*git, "describe", "--always", "--dirty"], **_QUIET).stdout
+        found["commit"] = named.strip()
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return found
 
 
 def forward(request: dict[str, Any]) -> Call:
