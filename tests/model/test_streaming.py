@@ -1,5 +1,6 @@
 """Blocks that run in pieces in the memory of the residual stream give what they give whole."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,14 +12,15 @@ from torch import Tensor, nn
 
 from hyena.mixers import SPECS, HyenaOperator
 from hyena.mixers.hyena import groups
-from hyena.model import FilterConfig
-from hyena.model.block import Block
+from hyena.model import FilterConfig, LanguageModel, streaming
+from hyena.model.block import MLP, Block
 
 pytestmark = pytest.mark.usefixtures("pieces")
 
 L = 23  # odd, and no slice divides it
 WHOLE = 1 << 40
-POSITION = 2 * 20 * 8  # bytes that one makes in an MLP of 20, in float64
+POSITION = 4 * 12 * 8  # bytes that one makes of a width of 12, in float64
+PIECE = 5  # positions of the smallest pieces
 
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -29,8 +31,9 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def _short_rows_go_by_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_rows_go_by_groups_and_in_several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "SHORTEST", 1)
+    monkeypatch.setattr(streaming, "LEAST_SLICE_BYTES", PIECE * POSITION)
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def whole(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
 
 @pytest.mark.parametrize("mixer", SPECS)
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("memory", [0, 5 * POSITION, 2 * L * POSITION - 1])
+@pytest.mark.parametrize("memory", [0, 8 * POSITION, 2 * L * POSITION - 1])
 @torch.no_grad()
 def test_logits_are_those_of_the_whole(mixer: str, case: str, memory: int) -> None:
     model, ids = small_model(mixer), tokens(2, L)
@@ -207,7 +210,7 @@ def test_losses_are_those_of_the_whole() -> None:
     model, ids = small_model(), tokens(2, L)
     logits, targets = whole(model, ids), ids.roll(-1, 1)
     expected = nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-    model.working_memory = 3 * POSITION
+    model.working_memory = 8 * POSITION
     assert_close(model.token_losses(ids, targets), expected, 1e-12)
     assert_close(model(ids, targets=targets), expected.mean(), 1e-12)
 
@@ -341,10 +344,73 @@ def test_masks_are_refused_as_of_the_whole(case: str, call: str) -> None:
     assert (found.type, str(found.value)) == (expected.type, str(expected.value))
 
 
+@pytest.mark.parametrize(
+    ("memory", "most", "expected"),
+    [
+        (0, 100, 2 * 5),  # of a row 5, 5, 4, 5, 4
+        (8 * POSITION, 100, 2 * 3),
+        (30 * POSITION, 100, 2),
+        (30 * POSITION, 12, 2 * 2),
+        (0, 1, 2 * L),
+    ],
+)
+@torch.no_grad()
+def test_pieces_follow_the_memory_down_to_a_few_positions(
+    memory: int, most: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model(layers=1)
+    monkeypatch.setattr(streaming, "SLICE_BYTES", most * POSITION)
+    sizes: dict[str, list[int]] = {"mlp": [], "norm": []}
+    forward, normalize = MLP.forward, streaming.normalize
+
+    def of_mlp(self: MLP, x: Tensor) -> Tensor:
+        sizes["mlp"].append(x.shape[0] * x.shape[1])
+        return forward(self, x)
+
+    def of_norm(norm: nn.Module, x: Tensor, reader: nn.Module) -> Tensor:
+        if norm is model.blocks[0].norm1 and x.shape[:2] != (1, 1):  # of which a dtype is read
+            sizes["norm"].append(x.shape[0] * x.shape[1])
+        return normalize(norm, x, reader)
+
+    monkeypatch.setattr(MLP, "forward", of_mlp)
+    monkeypatch.setattr(streaming, "normalize", of_norm)
+    model.working_memory = memory
+    model(tokens(2, L))
+    assert len(sizes["mlp"]) == expected
+    assert sum(sizes["mlp"]) == 2 * L
+    if most > 1:  # for each group of channels
+        assert sizes["norm"] == sizes["mlp"] * (len(sizes["norm"]) // expected)
+
+
+@torch.no_grad()
+def test_the_head_has_the_memory_of_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, alive, head = small_model(max_length=40), [], LanguageModel._head
+    taken: list[weakref.ref[Any]] = []
+    take = groups.Buffers.take
+
+    def seen(self: groups.Buffers, *arguments: Any) -> Tensor:
+        y = take(self, *arguments)
+        taken.extend(weakref.ref(x) for x in self._of.values())
+        return y
+
+    def after(self: LanguageModel, *arguments: Any) -> Tensor:
+        alive.extend(ref for ref in taken if ref() is not None)
+        return head(self, *arguments)
+
+    monkeypatch.setattr(groups.Buffers, "take", seen)
+    monkeypatch.setattr(LanguageModel, "_head", after)
+    model.working_memory = 0
+    ids = tokens(2, L)
+    model(ids)
+    model.prefill(ids, future=4)
+    assert taken
+    assert not alive
+
+
 def test_bytes_are_a_whole_number() -> None:
     model = small_model()
-    assert model.working_memory == 128 << 20
-    for wrong, error in ((-1, ValueError), (1.5, TypeError), ("1 GiB", TypeError)):
-        with pytest.raises(error, match=r"^LanguageModel: expected .*working_memory.*, got"):
-            model.working_memory = wrong  # type: ignore[assignment]
-    assert model.working_memory == 128 << 20
+    for name, default in (("working_memory", 128 << 20), ("kept_memory", 256 << 20)):
+        for wrong in (-1, 1.5, True, "1 GiB"):
+            with pytest.raises(ValueError, match=rf"^{name}: expected .*, got"):
+                setattr(model, name, wrong)
+        assert getattr(model, name) == default

@@ -14,6 +14,7 @@ from hyena.model.build import build_mixer
 from hyena.model.config import ModelConfig
 from hyena.ops import Segments
 from hyena.ops.native import block as native
+from hyena.ops.native.linear import Layer
 
 
 class Block(nn.Module):
@@ -56,13 +57,13 @@ class Block(nn.Module):
     def plain_layers(self) -> native.Layers | None:
         """What a step reads besides the mixer, if it is no more than norms, layers and GELU."""
         parts = self._modules
-        first, second, mlp = _plain_norm(parts["norm1"]), _plain_norm(parts["norm2"]), parts["mlp"]
-        if first is None or second is None or mlp is None or not is_plain(mlp, MLP):
+        first, second = _plain_norm(parts["norm1"]), _plain_norm(parts["norm2"])
+        matrices = matrices_of(parts["mlp"])
+        if first is None or second is None or matrices is None:
             return None
-        up, down = matrix_of(mlp.up), matrix_of(mlp.down)
-        if up is None or down is None or (self.training and self.dropout > 0):
+        if self.training and self.dropout > 0:
             return None
-        return native.Layers(first, second, up, down)
+        return native.Layers(first, second, *matrices)
 
     def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         x = x + self._dropped(mixed)
@@ -83,6 +84,15 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, L, D), or a token of each row (B, D)."""
         return apply_linear(self.down, F.gelu(apply_linear(self.up, x), approximate="tanh"))
+
+
+def matrices_of(mlp: nn.Module | None) -> tuple[Layer, Layer] | None:
+    """The two layers of an MLP that is its formula and nothing else, and so the same on each
+    position."""
+    if mlp is None or not is_plain(mlp, MLP):
+        return None
+    up, down = matrix_of(mlp.up), matrix_of(mlp.down)
+    return None if up is None or down is None else (up, down)
 
 
 def normalize(norm: nn.Module, x: Tensor, reader: nn.Module) -> Tensor:

@@ -211,6 +211,7 @@ class LanguageModel(nn.Module):
                 x, layer = stream.prefill(block, x, mask, Room(future, keep_inputs))
                 layers.append(layer)
             state = ModelState(layers, length)
+        stream.clear()  # all logits may be as large as what is in them
         return self._head(x[:, -1:] if last_only else x), state
 
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:

@@ -4,6 +4,8 @@ formula in words.
 Sizes: B batch, L length, D width, W width of the filter's network.
 """
 
+from typing import Literal, cast
+
 import torch
 
 from hyena.arguments import shown
@@ -11,15 +13,21 @@ from hyena.filters import Filter, HyenaFilter
 from hyena.filters.encoding import KEPT_BYTES
 from hyena.filters.precision import wide
 from hyena.mixers.hyena import HyenaOperator
-from hyena.mixers.hyena.groups import SHORTEST, Way, bytes_of_channel, groups_of
+from hyena.mixers.hyena.groups import SHORTEST, bytes_of_channel, groups_of
 from hyena.model.block import Block
 from hyena.model.language_model import LanguageModel
 from hyena.model.linear_cross_entropy import LOGITS_BYTES
-from hyena.model.streaming import working_memory
+from hyena.model.streaming import bytes_of_position
 
-STREAMS = {"direct": 2, "gradients": 4}
+Way = Literal["direct", "gradients"]
+
+STREAMS: dict[Way, int] = {"direct": 2, "gradients": 4}
 """Arrays (B, L, D) beside the inputs of layers that are kept for the backward pass: the stream, and
 what lies between an operator's projections; with gradients those of both."""
+
+SCRATCH: dict[Way, int] = {"direct": 5, "gradients": 8}
+"""Numbers of a position that each thread of the kernel keeps; for a batch gradients take 4 more.
+``docs/kernel.md`` has them in bytes."""
 
 
 def reckons(model: LanguageModel) -> bool:
@@ -34,22 +42,27 @@ def forward_bytes(model: LanguageModel, length: int, batch: int = 1) -> int:
 
     Raises: ValueError unless it `reckons` with such a model.
     """
-    logits = batch * length * model.config.vocab_size * model.embedding.weight.itemsize
-    between = _group(model, length, batch, "direct") + _filter(model, length)
+    between = _block(model, length, batch, "direct") + _filter(model, length)
     streams = STREAMS["direct"] * _stream(model, length, batch)
-    kept = sum(kept_of_filters(model, length, batch))
-    return _weights(model) + streams + max(between, logits) + kept
+    return (
+        _weights(model)
+        + streams
+        + max(between, _logits(model, length, batch))
+        + _scratch(model, length, batch, "direct")
+        + sum(kept_of_filters(model, length, batch))
+    )
 
 
 def step_bytes(model: LanguageModel, length: int, batch: int = 1) -> int:
     """The same of a step of training in which blocks are recomputed (``activation_checkpointing``):
     the loss by ``forward(..., targets=...)``, gradients, and AdamW."""
-    between = _group(model, length, batch, "gradients") + 3 * _filter(model, length)
+    between = _block(model, length, batch, "gradients") + 3 * _filter(model, length)
     streams = len(model.blocks) + STREAMS["gradients"]
     return (
         4 * _weights(model)  # with gradients and two moments
         + streams * _stream(model, length, batch)
-        + max(between, 2 * LOGITS_BYTES)
+        + max(between, min(2 * LOGITS_BYTES, 3 * _logits(model, length, batch)))
+        + _scratch(model, length, batch, "gradients")
     )
 
 
@@ -69,14 +82,10 @@ def kept_of_filters(model: LanguageModel, length: int, batch: int = 1) -> list[i
 def in_groups(model: LanguageModel, length: int, batch: int = 1) -> bool:
     """Whether a forward pass without gradients takes Hyena layers by groups of channels, of whose
     filters nothing is kept."""
-    x = torch.empty(batch, length, model.config.width, device="meta")
-    memory = model.working_memory
-    return length >= SHORTEST and any(
-        isinstance(block, Block)
-        and isinstance(op := block.mixer, HyenaOperator)
-        and working_memory(block, x) > memory
-        and len(groups_of(op, batch, length, memory, op.in_proj.weight.dtype, "direct")) > 1
+    return any(
+        _channels(model, block, length, batch, "direct") < model.config.width
         for block in model.blocks
+        if isinstance(block, Block) and isinstance(block.mixer, HyenaOperator)
     )
 
 
@@ -85,32 +94,88 @@ def _weights(model: LanguageModel) -> int:
 
 
 def _stream(model: LanguageModel, length: int, batch: int) -> int:
-    dtype = torch.promote_types(model.embedding.weight.dtype, torch.float32)
-    return batch * length * model.config.width * dtype.itemsize
+    return batch * length * model.config.width * _dtype(model).itemsize
 
 
-def _group(model: LanguageModel, length: int, batch: int, way: Way) -> int:
-    """What the largest group of channels makes."""
+def _dtype(model: LanguageModel) -> torch.dtype:
+    """Of the residual stream."""
+    return torch.promote_types(model.embedding.weight.dtype, torch.float32)
+
+
+def _logits(model: LanguageModel, length: int, batch: int) -> int:
+    return batch * length * model.config.vocab_size * model.embedding.weight.itemsize
+
+
+def _block(model: LanguageModel, length: int, batch: int, way: Way) -> int:
+    """What a block makes beside the streams: its largest group of channels, or all that it makes of
+    an input that it takes whole."""
     found = 0
-    for op in _operators(model):
-        dtype = op.in_proj.weight.dtype
-        slices = groups_of(op, batch, length, model.working_memory, dtype, way)
-        largest = max(part.stop - part.start for part in slices)
-        found = max(found, largest * bytes_of_channel(op, batch, length, dtype, way))
+    for block in _blocks(model):
+        op = cast(HyenaOperator, block.mixer)
+        each = bytes_of_channel(op, batch, length, op.in_proj.weight.dtype, way)
+        found = max(found, _channels(model, block, length, batch, way) * each)
+        if not _in_pieces(model, block, length, batch, way):
+            found = max(found, _whole(model, block, length, batch, way))
     return found
+
+
+def _whole(model: LanguageModel, block: Block, length: int, batch: int, way: Way) -> int:
+    """What a block that takes its input whole makes beside the streams, counted in calls."""
+    stream, hidden = _stream(model, length, batch), _hidden(model, block, length, batch)
+    N = cast(HyenaOperator, block.mixer).order
+    if way == "gradients":
+        # What operator and norms leave for their gradients, taps, and a third array of hidden
+        # values; dropout leaves what it drew.
+        arrays = 4 * N - 4 + (N + 7) * (block.dropout > 0)
+        return arrays * stream + N * stream // batch + 3 * hidden // 2
+    if hidden > model.working_memory:  # the MLP goes by slices though rows are short
+        return 0
+    return hidden + (N + 4) * stream  # with the workspace of the operator
+
+
+def _hidden(model: LanguageModel, block: Block, length: int, batch: int) -> int:
+    """What decides whether an input goes in pieces."""
+    return batch * length * bytes_of_position(block, model.config.width, _dtype(model))
+
+
+def _channels(model: LanguageModel, block: Block, length: int, batch: int, way: Way) -> int:
+    """How many an operator takes at once."""
+    op = cast(HyenaOperator, block.mixer)
+    if not _in_pieces(model, block, length, batch, way):
+        return op.width
+    dtype = op.in_proj.weight.dtype
+    parts = groups_of(op, batch, length, model.working_memory, dtype, way)
+    return max(part.stop - part.start for part in parts)
+
+
+def _in_pieces(model: LanguageModel, block: Block, length: int, batch: int, way: Way) -> bool:
+    """Whether an operator goes by groups of channels, and with gradients the block in pieces;
+    `streaming.takes` and `recomputed.takes` ask the same of an input."""
+    long = _hidden(model, block, length, batch) > model.working_memory
+    return long and length >= SHORTEST and (way == "direct" or block.dropout == 0)
+
+
+def _scratch(model: LanguageModel, length: int, batch: int, way: Way) -> int:
+    """What the kernel's threads keep for their transforms, of as many channels and rows as there
+    are at once."""
+    numbers = SCRATCH[way] + 4 * (way == "gradients" and batch > 1)
+    channels = max(_channels(model, block, length, batch, way) for block in _blocks(model))
+    threads = min(torch.get_num_threads(), batch * channels)
+    return threads * numbers * length * wide(_dtype(model)).itemsize
 
 
 def _filter(model: LanguageModel, length: int) -> int:
     """What all channels of a filter are made of: the values of the network's last hidden layer, and
     the encoding of positions if it is kept."""
-    filters = [op.filter for op in _operators(model) if isinstance(op.filter, HyenaFilter)]
+    mixers = [cast(HyenaOperator, block.mixer) for block in _blocks(model)]
+    filters = [op.filter for op in mixers if isinstance(op.filter, HyenaFilter)]
     numbers = [(f, length * wide(f.skip.dtype).itemsize) for f in filters]
     hidden = max((each * f.sine_freq.shape[0] for f, each in numbers), default=0)
     encodings = (each * f.emb_dim for f, each in numbers if f.encoding is None)
     return hidden + max((x for x in encodings if x <= KEPT_BYTES), default=0)
 
 
-def _operators(model: LanguageModel) -> list[HyenaOperator]:
+def _blocks(model: LanguageModel) -> list[Block]:
     if not reckons(model):
         raise ValueError(
             "memory is reckoned of models whose layers all take long inputs in pieces, the mixer "
@@ -120,6 +185,10 @@ def _operators(model: LanguageModel) -> list[HyenaOperator]:
     return _found(model)
 
 
-def _found(model: LanguageModel) -> list[HyenaOperator]:
-    mixers = [block.mixer for block in model.blocks if isinstance(block, Block)]
-    return [x for x in mixers if isinstance(x, HyenaOperator) and not x.block_causal]
+def _found(model: LanguageModel) -> list[Block]:
+    blocks = [block for block in model.blocks if isinstance(block, Block)]
+    return [
+        block
+        for block in blocks
+        if isinstance(block.mixer, HyenaOperator) and not block.mixer.block_causal
+    ]

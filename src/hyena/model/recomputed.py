@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-from hyena.filters.plain import is_plain
 from hyena.mixers.hyena import groups
 from hyena.mixers.hyena.groups import Buffers, Group, Input
 from hyena.mixers.hyena.operator import HyenaOperator
 from hyena.mixers.projections import channels_last
-from hyena.model.block import Block, normalize
-from hyena.model.streaming import Stream, input_of, is_positionwise, working_memory
+from hyena.model.block import Block, matrices_of, normalize
+from hyena.model.streaming import Stream, input_of, may_go_in_pieces
 from hyena.ops import Segments
 from hyena.ops.observed import observer
 
@@ -35,16 +34,12 @@ def takes(
     """Whether the block's backward pass is to go in pieces: x is long enough, the block is what its
     class says, with a Hyena operator, and only autograd looks on."""
     return (
-        isinstance(block, Block)
-        and mask is None
+        mask is None
         and observer((x, *block.parameters())) == "autograd"
-        and working_memory(block, x) > memory
-        and is_plain(block, Block)
-        and is_plain(block.norm1, nn.LayerNorm)
-        and is_plain(block.norm2, nn.LayerNorm)
-        and is_positionwise(block.mlp)
+        and may_go_in_pieces(block, x, memory)
+        and matrices_of(block.mlp) is not None
         and block.dropout == 0
-        and groups.takes(block.mixer, input_of(block, x), None, segments, None)
+        and groups.takes(block.mixer, input_of(block, x, memory), None, segments, None)
         and (x.is_cpu or not (x.is_meta or torch.is_autocast_enabled(x.device.type)))
     )
 
@@ -99,7 +94,7 @@ class _Recomputed(torch.autograd.Function):
         leaves = [p.detach().requires_grad_(wanted) for p, wanted in of_parameters]
         # The cache of weights would end with the graph of a piece.
         with _autocast(ctx), ctx.random.kept(), _in_place_of_parameters(block, leaves):
-            u, sums = input_of(block, x), _Sums(leaves)
+            u, sums = input_of(block, x, memory, gradients=True), _Sums(leaves)
             op = cast(HyenaOperator, block.mixer)
             ctx.random.again()
             y, _ = groups.between_projections(op, u, None, segments, None, memory, buffers)

@@ -6,43 +6,47 @@ and add to the stream in place, so that what they make of a long input never exi
 Sizes: B batch, L length, D width.
 """
 
-from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
+from hyena.arguments import check_whole
 from hyena.filters.parts import slices
-from hyena.filters.plain import is_plain, matrix_of
+from hyena.filters.plain import is_plain
 from hyena.mixers.hyena import groups
 from hyena.mixers.hyena.groups import Buffers, Input
 from hyena.mixers.mixer import Room
 from hyena.mixers.projections import channels_last
 from hyena.mixers.state import MixerState
-from hyena.model.block import MLP, Block, normalize
+from hyena.model.block import Block, matrices_of, normalize
 from hyena.ops import Segments
-from hyena.ops.arguments import check_size
 from hyena.ops.observed import observer
 
 WORKING_MEMORY = 1 << 27
-"""Bytes that a block may make beside the stream before it takes an input in pieces. Chosen on CPUs,
-as all sizes of pieces: on an accelerator larger ones may be quicker, and whoever asks sets them."""
+"""Bytes of hidden values beyond which a block takes its input in pieces, and which a group of
+channels may take then. Chosen on CPUs, as all sizes of pieces: on an accelerator larger ones may be
+quicker, and whoever asks sets them."""
 
 SLICE_BYTES = 1 << 24
-"""Of what a slice of positions makes. Larger ones leave the processor's caches, smaller ones are
-narrow matrix products."""
+"""Of what a slice of positions makes, or less if `working_memory` is less. Larger ones leave the
+processor's caches, smaller ones are narrow matrix products."""
+
+LEAST_SLICE_BYTES = 1 << 22
+"""However little memory there is: some 170 positions of a width of 768. Fewer would be mostly
+overhead."""
 
 
 def check_working_memory(value: int) -> int:
-    """Raises TypeError or ValueError unless it is a number of bytes."""
-    return check_size("LanguageModel", "working_memory", value)
+    """Raises ValueError unless it is a whole number of bytes from 0 on."""
+    return check_whole("working_memory", value, 0, None)
 
 
 class Stream:
     """A residual stream on its way through the blocks, one after the other.
 
     Args:
-        memory: bytes that a block may take beside it.
+        memory: the model's `working_memory`.
         owned: whether nobody else sees the memory of the first input, so that it may be written to.
         buffers: of pieces; others than these are given back with the stream.
     """
@@ -50,6 +54,10 @@ class Stream:
     def __init__(self, memory: int, *, owned: bool, buffers: Buffers | None = None) -> None:
         self._memory, self._owned = memory, owned
         self._buffers = Buffers() if buffers is None else buffers
+
+    def clear(self) -> None:
+        """Gives the memory of the buffers back; for after the last block."""
+        self._buffers.clear()
 
     def forward(
         self, block: nn.Module, x: Tensor, mask: Tensor | None, segments: Segments | None
@@ -89,23 +97,30 @@ class Stream:
 def takes(block: nn.Module, x: Tensor, memory: int) -> TypeGuard[Block]:
     """Whether the block is to run in the memory of x: it is long enough, and nobody looks on."""
     return (
-        isinstance(block, Block)
-        and observer((x,)) == "nobody"  # first: a program that is recorded has no sizes to compare
-        and working_memory(block, x) > memory
+        observer((x,)) == "nobody"
+        and may_go_in_pieces(block, x, memory)
         and observer(block.parameters() if torch.is_grad_enabled() else ()) == "nobody"
-        and is_plain(block, Block)
-        and is_plain(block.norm1, nn.LayerNorm)  # a hook might keep x, which is to change
-        and is_plain(block.norm2, nn.LayerNorm)
         and not (block.training and block.dropout > 0)
     )
 
 
-def working_memory(block: Block, x: Tensor) -> int:
-    """Bytes that a block makes of x (B, L, D) beside the stream: hidden values before and after
-    their GELU, of an MLP of another kind 4·D, or what a mixer projects."""
-    B, L, D = x.shape
-    hidden: int = getattr(getattr(block.mlp, "up", None), "out_features", 4 * D)
-    return B * L * max(2 * hidden, 4 * D) * x.element_size()
+def may_go_in_pieces(block: nn.Module, x: Tensor, memory: int) -> TypeGuard[Block]:
+    """Whether the block is what its class says, and x (B, L, D) too long to take whole. Asked after
+    the `observer` of x: a program that is recorded has no sizes to compare."""
+    return (
+        isinstance(block, Block)
+        and x.shape[0] * x.shape[1] * bytes_of_position(block, x.shape[2], x.dtype) > memory
+        and is_plain(block, Block)
+        and is_plain(block.norm1, nn.LayerNorm)  # a hook might keep x, which is to change
+        and is_plain(block.norm2, nn.LayerNorm)
+    )
+
+
+def bytes_of_position(block: Block, width: int, dtype: torch.dtype) -> int:
+    """What a block makes of a position beside the stream, which has this width and dtype: hidden
+    values before and after their GELU, of an MLP of another kind 4·D, or what a mixer projects."""
+    hidden: int = getattr(getattr(block.mlp, "up", None), "out_features", 4 * width)
+    return max(2 * hidden, 4 * width) * dtype.itemsize
 
 
 def _add_mixed(
@@ -119,7 +134,7 @@ def _add_mixed(
 ) -> Any:
     """x += mixer(norm1(x)), of a Hyena operator by groups of channels; and the state of a
     prefill."""
-    op, state, u = block.mixer, None, input_of(block, x)
+    op, state, u = block.mixer, None, input_of(block, x, memory)
     if groups.takes(op, u, mask, segments, room):
         y, state = groups.between_projections(op, u, mask, segments, room, memory, buffers)
         for rows, positions in u.pieces:
@@ -132,43 +147,35 @@ def _add_mixed(
     return state
 
 
-def input_of(block: Block, x: Tensor) -> Input:
-    """What the block's mixer is given, piece by piece."""
+def input_of(block: Block, x: Tensor, memory: int, *, gradients: bool = False) -> Input:
+    """What the block's mixer is given, piece by piece; pieces are smaller for ``gradients``, of
+    which norm and MLP make as many numbers again."""
 
     def read(rows: slice, positions: slice) -> Tensor:
         return normalize(block.norm1, x[rows, positions], block.mixer)
 
-    return Input(x.shape[0], x.shape[1], _pieces(x), read)
-
-
-def _pieces(x: Tensor) -> list[tuple[slice, slice]]:
-    """Rows and positions of x that are read at once: several rows, or a part of one."""
     B, L, D = x.shape
-    each = 8 * D * x.element_size()  # more than most make of a position
-    if L * each <= SLICE_BYTES:
-        return [(rows, slice(0, L)) for rows in slices(B, L * each, SLICE_BYTES)]
-    parts = slices(L, each, SLICE_BYTES)
-    return [(slice(b, b + 1), part) for b in range(B) for part in parts]
+    each = bytes_of_position(block, D, x.dtype) * (2 if gradients else 1)
+    return Input(B, L, pieces_of(B, L, each, memory), read)
+
+
+def pieces_of(batch: int, length: int, bytes_each: int, memory: int) -> list[tuple[slice, slice]]:
+    """Rows and positions that are taken at once, of which each position makes so many bytes:
+    several rows, or a part of one."""
+    most = min(SLICE_BYTES, max(memory, LEAST_SLICE_BYTES))
+    if length * bytes_each <= most:
+        rows = slices(batch, length * bytes_each, most)
+        return [(some, slice(0, length)) for some in rows]
+    parts = slices(length, bytes_each, most)
+    return [(slice(b, b + 1), part) for b in range(batch) for part in parts]
 
 
 def _add_mlp(block: Block, x: Tensor, memory: int) -> None:
-    """x += mlp(norm2(x)), by slices unless the MLP does more than its formula."""
-    for part in _positions(x, block, memory):
-        part += block.mlp(normalize(block.norm2, part, block.mlp))
-
-
-def _positions(x: Tensor, block: Block, memory: int) -> Iterator[Tensor]:
-    """Slices of the positions of all rows, (1, P, D) each, in the memory of x."""
-    if not is_positionwise(block.mlp):
-        yield x
-        return
+    """x += mlp(norm2(x)), by pieces unless the MLP does more than its formula."""
     B, L, D = x.shape
-    flat = x.view(1, B * L, D)
-    each = working_memory(block, flat[:, :1])
-    for part in slices(B * L, each, min(memory, SLICE_BYTES)):
-        yield flat[:, part]
-
-
-def is_positionwise(mlp: nn.Module) -> bool:
-    """Whether the MLP is its formula, and so the same on each position."""
-    return is_plain(mlp, MLP) and matrix_of(mlp.up) is not None and matrix_of(mlp.down) is not None
+    pieces = [(slice(0, B), slice(0, L))]
+    if matrices_of(block.mlp) is not None:
+        pieces = pieces_of(B, L, bytes_of_position(block, D, x.dtype), memory)
+    for rows, positions in pieces:
+        part = x[rows, positions]
+        part += block.mlp(normalize(block.norm2, part, block.mlp))
