@@ -220,16 +220,16 @@ def test_the_memory_of_a_pass() -> None:
 @pytest.mark.parametrize("keeps", [True, False])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_inputs_that_go_by_groups_of_channels_keep_nothing(batch: int, keeps: bool) -> None:
-    model = LanguageModel(ModelConfig(width=8, layers=1, max_length=4096)).eval()
-    each = bytes_of_channel(model.blocks[0].mixer, batch, 4096, torch.float32, "direct")
+    model = LanguageModel(ModelConfig(width=8, layers=1, max_length=16_384)).eval()
+    each = bytes_of_channel(model.blocks[0].mixer, batch, 16_384, torch.float32, "direct")
     model.working_memory = 8 * each - (not keeps)
     text = section(
-        describe(model, 4096, batch), "filters in evaluation, kept between inputs of 4,096"
+        describe(model, 16_384, batch), "filters in evaluation, kept between inputs of 16,384"
     )
     assert ("one layer" in text) == keeps
     assert ("none: they are made a range of channels at a time" in text) != keeps
     with torch.no_grad():
-        model(torch.zeros(batch, 4096, dtype=torch.int64))
+        model(torch.zeros(batch, 16_384, dtype=torch.int64))
     assert (model.blocks[0].mixer.filter.kept.nbytes > 0) == keeps
 
 

@@ -1,18 +1,24 @@
-"""A Hyena operator goes by groups of channels, but for inputs that the page on training names."""
+"""A Hyena operator goes by groups of channels, but for inputs that the page on training names, and
+what a group makes is gone before the next one's."""
 
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from hyena import HyenaOperator
-from hyena.filters import DiagonalSSM, LongFilter
+from hyena.filters import DiagonalSSM, ExplicitTaps, LongFilter
 from hyena.mixers import CausalSelfAttention
 from hyena.mixers.hyena import groups
+from hyena.mixers.hyena.groups import Buffers, Input
 from hyena.mixers.mixer import Room
 from hyena.ops import Segments
+from hyena.ops.native import library
 
-D, L = 8, 256
+D, L = 8, groups.SHORTEST
 MASK = torch.ones(1, L, dtype=torch.bool)
 SEGMENTS = Segments.from_document_ids(torch.zeros(1, L, dtype=torch.int64))
 ROOM = Room(None, False)
@@ -44,6 +50,107 @@ CASES: dict[str, tuple[bool, Any, dict[str, Any]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_these_go_by_groups(case: str) -> None:
     expected, mixer, given = CASES[case]
-    u = groups.Input(1, given.get("length", L), [], lambda rows, positions: torch.empty(0))
+    u = Input(1, given.get("length", L), [], lambda rows, positions: torch.empty(0))
     got = groups.takes(mixer, u, given.get("mask"), given.get("segments"), given.get("room"))
     assert got is expected
+
+
+def between(op: HyenaOperator, u: Tensor, mask: Tensor | None, room: Room | None) -> None:
+    """All of the operator up to its output projection, by as many groups as there may be."""
+    L = u.shape[1]
+    pieces = [(slice(0, 1), slice(i, min(i + 4096, L))) for i in range(0, L, 4096)]
+    given = Input(1, L, pieces, lambda rows, positions: u[rows, positions])
+    with torch.no_grad():
+        groups.between_projections(op, given, mask, None, room, 0, Buffers())
+
+
+def peak(op: HyenaOperator, u: Tensor, mask: Tensor | None, room: Room | None) -> int:
+    """Bytes of PyTorch's tensors at their most."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        between(op, u, mask, room)
+    now = most = 0
+    for event in seen.profiler.kineto_results.events():  # type: ignore[union-attr]
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            most = max(most, now)
+    return most
+
+
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", ["direct", "padding", "a prompt that plans"])
+def test_a_channel_takes_what_is_reckoned(
+    case: str, dtype: torch.dtype, order: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if library.kernel() is None:
+        pytest.skip(f"PyTorch's FFT takes more: {library.why_not()}")
+    L, planned = 1 << 15, 8 if case == "a prompt that plans" else 0
+    taps = ExplicitTaps(D, 3, filters=order - 1)
+    filter = LongFilter(taps, D, L + planned, filters=order - 1)
+    op = HyenaOperator(D, L + planned, order, filter=filter).to(dtype).eval()
+    u = torch.zeros(1, L, D, dtype=dtype)
+    mask = torch.arange(L)[None] > 0 if case == "padding" else None
+    room = Room(planned, False) if planned else None
+    found = {}
+    for most in (2, 4):
+        monkeypatch.setattr(groups, "MOST_GROUPS", most)
+        found[most] = peak(op, u, mask, room)
+    got = (found[2] - found[4]) / (D / 4)
+    way: groups.Way = "direct" if case == "direct" else "steps"
+    told = groups.bytes_of_channel(op, 1, L + planned, dtype, way)
+    least = 0.5 if case == "padding" else 0.85  # which makes less than a prompt that plans
+    assert least * told < got < 1.02 * told, (got / L, told / L)
+
+
+@pytest.mark.parametrize("way", ["direct", "steps", "gradients"])
+def test_taps_are_wide(way: groups.Way) -> None:
+    of_taps = []
+    for dtype in (torch.float32, torch.bfloat16):
+        one, two = (groups.bytes_of_channel(operator(), B, L, dtype, way) for B in (1, 2))
+        of_taps.append(2 * one - two)
+    assert of_taps[0] == of_taps[1] >= 4 * L
+
+
+@pytest.mark.parametrize("case", ["padding", "a prompt"])
+def test_of_a_group_nothing_is_left_when_the_next_one_begins(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[Any] = []
+    short_conv = groups.short_conv
+
+    def seen(*arguments: Any) -> Tensor:
+        assert not alive or alive[-1]() is None
+        y = short_conv(*arguments)
+        alive.append(ref(y))
+        return y
+
+    monkeypatch.setattr(groups, "short_conv", seen)
+    mask, room = (MASK, None) if case == "padding" else (None, Room(None, False))
+    between(operator(), torch.zeros(1, L, D), mask, room)
+    assert len(alive) == groups.MOST_GROUPS
+
+
+def test_the_largest_group_is_first() -> None:
+    found = groups.groups_of(operator(), 1, L, 0, torch.float32, "direct")
+    sizes = [part.stop - part.start for part in found]
+    assert sizes == [1] * 8
+    op = HyenaOperator(11, L)
+    found = groups.groups_of(op, 1, L, 0, torch.float32, "direct")
+    sizes = [part.stop - part.start for part in found]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 2
+    assert sorted(n for part in found for n in range(part.start, part.stop)) == list(range(11))
+
+
+def test_a_buffer_is_gone_before_there_is_a_larger_one() -> None:
+    buffers, small = Buffers(), torch.zeros(1)
+    first = ref(buffers.take("x", (4,), small)._base)
+
+    class Larger:
+        dtype, device = small.dtype, small.device
+
+        def new_empty(self, size: int) -> Tensor:
+            assert first() is None
+            return small.new_empty(size)
+
+    assert buffers.take("x", (5,), Larger()).shape == (5,)  # type: ignore[arg-type]

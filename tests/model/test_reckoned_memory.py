@@ -111,14 +111,17 @@ def test_each_thread_has_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [for_threads(step_bytes, batch) for batch in (1, 2)] == [32, 48]
 
 
-def test_an_input_that_fits_goes_whole_and_one_position_more_in_pieces() -> None:
+def test_an_input_that_fits_goes_whole_and_one_position_more_in_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hyena.model.memory.SHORTEST", 256)
     of, of_a_position = model(max_length=LENGTH), 8 * SIZES["width"] * 4
     for reckon in (forward_bytes, step_bytes):
         of.working_memory, of.kept_memory = 1024 * of_a_position, 0
         whole = reckon(of, 1024)
         of.working_memory -= 1
         assert reckon(of, 1024) < 0.8 * whole
-        assert reckon(of, 255, 8) > reckon(of, 1020, 2)  # rows too short for groups
+        assert reckon(of, 255, 16) > reckon(of, 1020, 4)  # rows too short for groups
 
 
 def test_the_largest_input_there_can_be() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from hyena.mixers.hyena import groups
 from hyena.mixers.hyena.groups import Buffers
 from hyena.model import FilterConfig, LanguageModel, recomputed
 from hyena.model.block import Block
+from hyena.ops.native import library, operator
 
 L = 23
 PACKED = {"document_ids": torch.stack([torch.arange(L) // 5, torch.arange(L) // 9])}
@@ -113,6 +115,71 @@ def test_slices_of_any_size(
 def test_in_narrow_numbers(dtype: torch.dtype, in_pieces: list[None]) -> None:
     assert_same(small_model(dtype=dtype), 1e-4 if dtype == torch.float32 else 0.2)
     assert len(in_pieces) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("options", [{}, PACKED])
+def test_one_convolution_goes_back_without_going_forward(
+    dtype: torch.dtype,
+    options: dict[str, Any],
+    in_pieces: list[None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if library.kernel() is None:
+        pytest.skip(library.why_not())
+    calls: list[None] = []
+    gradients_of = operator.gradients
+
+    def counted(*given: Any, **more: Any) -> Any:
+        calls.append(None)
+        return gradients_of(*given, **more)
+
+    monkeypatch.setattr(operator, "gradients", counted)
+    monkeypatch.setattr(groups, "MOST_GROUPS", 5)
+    model = small_model(order=2, dtype=dtype)
+    assert_same(model, 1e-4 if dtype == torch.float32 else 0.2, **options)
+    assert len(in_pieces) == 3
+    assert len(calls) == 3 * len(groups.groups_of(model.blocks[0].mixer, 2, L, 0, dtype, "direct"))  # type: ignore[arg-type]
+    for name in ("short_conv.weight", "filter.skip", "filter.layers.0.weight"):
+        for block in model.blocks:
+            block.mixer.get_parameter(name).requires_grad_(False)  # type: ignore[union-attr]
+    assert_same(model, 1e-4 if dtype == torch.float32 else 0.2, **options)
+
+
+def test_gradients_of_a_group_are_gone_before_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alive: list[Any] = []
+    of_group, projected = recomputed._backward_of_group, groups.Group.projected
+
+    def first(*given: Any) -> Tensor:
+        assert not any(x() is not None for x in alive)
+        return projected(*given)
+
+    def then(*given: Any) -> Tensor:
+        _, _, kernels, *_ = given
+        dz = of_group(*given)
+        alive.extend(map(ref, (dz, kernels[0][0])))
+        return dz
+
+    monkeypatch.setattr(groups.Group, "projected", first)
+    monkeypatch.setattr(recomputed, "_backward_of_group", then)
+    model, ids = small_model(order=2, dtype=torch.float32).train(), tokens(2, L)
+    model.activation_checkpointing, model.working_memory = True, 0
+    model(ids, targets=ids).backward()
+    assert len(alive) >= 2 * 3 * 6
+
+
+def test_short_rows_are_recomputed_whole(
+    in_pieces: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "SHORTEST", L + 1)
+    model = small_model()
+    assert_same(model)
+    assert not in_pieces
+    with torch.no_grad():
+        model.eval()(tokens(2, L))
+    assert all(block.mixer.filter.kept.nbytes for block in model.blocks)  # type: ignore[union-attr]
 
 
 def test_parameters_that_are_not_trained(in_pieces: list[None]) -> None:

@@ -83,7 +83,7 @@ class Room(NamedTuple):
     keep_inputs: bool | torch.dtype
     state: Any = None
 
-    def kept(self, own: torch.dtype) -> torch.dtype | None:
+    def kept_dtype(self, own: torch.dtype) -> torch.dtype | None:
         """The dtype in which inputs are kept, of those that have this one; None if they are not."""
         if isinstance(self.keep_inputs, torch.dtype):
             return self.keep_inputs

@@ -55,7 +55,8 @@ class LanguageModel(nn.Module):
             activations. Changes no parameter's name.
         working_memory: bytes that a block may make beside the residual stream. Where no gradient is
             recorded, an input for which they are not enough is taken in pieces, in the memory of
-            the stream, and gives the same to rounding. By default 128 MiB.
+            the stream, and gives the same to rounding; Hyena operators only of rows of 16,384
+            positions or more. By default 128 MiB.
         kept_memory: bytes that all filters together keep their spectra and the like in between
             calls, 256 MiB at first; beyond, and for inputs that an operator takes in groups of
             channels, they are made again at each pass. What generation reads at each step is kept

@@ -129,7 +129,7 @@ def _whole(model: LanguageModel, block: Block, length: int, batch: int, way: Way
         arrays = 4 * N - 4 + (N + 7) * (block.dropout > 0)
         return arrays * stream + N * stream // batch + 3 * hidden // 2
     if hidden > model.working_memory:  # the MLP goes by slices though rows are short
-        return 0
+        return (N + 2) * stream
     return hidden + (N + 4) * stream  # with the workspace of the operator
 
 

@@ -25,6 +25,7 @@ from hyena.mixers.projections import channels_last
 from hyena.model.block import Block, matrices_of, normalize
 from hyena.model.streaming import Stream, input_of, may_go_in_pieces
 from hyena.ops import Segments
+from hyena.ops.native import operator
 from hyena.ops.observed import observer
 
 
@@ -210,18 +211,43 @@ def _backward_of_mixer(
     for channels in groups.groups_of(op, u.batch, u.length, memory, dy.dtype, "gradients"):
         with torch.enable_grad():
             group = Group(op, channels)
+            kernels = list(zip(filter.taps(channels, shared), group.skip, strict=True))
         z = group.projected(u, dy, buffers)
         z += group.bias.detach()[:, None]
+        d = dy[:, channels]
+        dz = _backward_of_group(group, z, kernels, d, segments, trained, of_shared, sums)
+        del kernels
+        _backward_of_projection(block, group, x, dz, dx, u, sums)
+        del dz  # before that of the next group
+    sums.backward([t for t in filter.shared if t.requires_grad], of_shared)
+
+
+def _backward_of_group(
+    group: Group,
+    z: Tensor,
+    kernels: list[tuple[Tensor, Tensor]],
+    dy: Tensor,
+    segments: Segments | None,
+    shared: list[Tensor],
+    of_shared: list[Tensor],
+    sums: _Sums,
+) -> Tensor:
+    """The gradient of z (B, C, L), bias included, from dy (B, G, L); that of what all taps are made
+    of is added to ``of_shared``."""
+    op = group.op
+    if op.direct and len(kernels) == 1 and operator.takes(z, group.short, kernels):
+        dz, d = operator.gradients(dy, z, group.short, kernels[0], segments=segments)
+        made = zip([*kernels[0], *group.short], d, strict=True)
+        pairs = [(x, dx.to(x.dtype)) for x, dx in made if dx is not None]
+        more = sums.backward([x for x, _ in pairs], [dx for _, dx in pairs], shared)
+    else:
         z = _leaf(z)
         with torch.enable_grad():
-            taps = filter.taps(channels, shared)
-            y = op.between(z, group.short, list(zip(taps, group.skip, strict=True)), segments)
-        dz, *more = sums.backward([y], [dy[:, channels]], [z, *trained])
-        del taps, y, z
-        for total, d in zip(of_shared, more, strict=True):
-            total += d
-        _backward_of_projection(block, group, x, dz, dx, u, sums)
-    sums.backward([t for t in filter.shared if t.requires_grad], of_shared)
+            y = op.between(z, group.short, kernels, segments)
+        dz, *more = sums.backward([y], [dy], [z, *shared])
+    for total, dx in zip(of_shared, more, strict=True):
+        total += dx
+    return dz
 
 
 def _backward_of_projection(

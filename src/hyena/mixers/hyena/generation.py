@@ -126,7 +126,7 @@ def state_after(
 def _kept(inputs: list[Tensor] | Tensor, room: Room) -> Tensor | None:
     """All inputs of the long convolutions, (B, F·D, ·), if they are to be kept."""
     earlier = None if room.state is None else room.state.long.inputs
-    dtype = room.kept(inputs[0].dtype if earlier is None else earlier.dtype)
+    dtype = room.kept_dtype(inputs[0].dtype if earlier is None else earlier.dtype)
     if dtype is None or (earlier is None and room.state is not None):
         return None
     if isinstance(inputs, list):

@@ -2,7 +2,8 @@
 
 Between its projections an operator treats each channel alone. So a group of channels goes all the
 way before the next one begins, and the projections, (N + 1)·D numbers a position, are never whole
-in memory. The input is read once a group. No gradient is recorded.
+in memory. The input is read once a group. Of what is here only `Group`'s part of the layers can
+have a gradient.
 
 Sizes: B batch, L length, D width, N order, G channels of a group, C = (N + 1)·G, R rows and P
 positions of a piece, K taps of the short convolution.
@@ -29,14 +30,17 @@ from hyena.ops.native import operator
 from hyena.ops.native.operator import dtype_of_product
 from hyena.ops.stepping.states import normal_tensors
 
-SHORTEST = 256
-"""Positions of a row. Pieces of shorter ones would be many small products."""
+SHORTEST = 1 << 14
+"""Positions of the shortest rows that go by groups, whatever their number: a group makes norms
+again, and filters that are not kept. Whoever has no memory for many shorter rows takes fewer."""
 
 MOST_GROUPS = 8
 """However little memory there is: the products of narrower groups are slow."""
 
 
 Way = Literal["direct", "steps", "gradients"]
+"""From projection to result at once; one convolution after the other, as padding and prompts need
+it; or with gradients."""
 
 
 class Input(NamedTuple):
@@ -63,7 +67,8 @@ class Buffers:
         size = torch.Size(shape).numel()
         found, kind = self._of.get(name), (like.dtype, like.device)
         if found is None or found.numel() < size or (found.dtype, found.device) != kind:
-            self._of.pop(name, None)  # before there is another
+            self._of.pop(name, None)
+            del found  # gone before there is another
             found = self._of[name] = like.new_empty(size)
         return found[:size].view(shape)
 
@@ -91,25 +96,26 @@ def groups_of(
     op: HyenaOperator, batch: int, length: int, memory: int, dtype: torch.dtype, way: Way
 ) -> list[slice]:
     """The channels of each group, so that what it makes takes so many bytes, if they are enough for
-    an eighth of the channels."""
+    an eighth of the channels. The largest one is first, whose buffers the others use."""
     each = bytes_of_channel(op, batch, length, dtype, way)
-    return slices(op.width, each, max(memory, -(-op.width // MOST_GROUPS) * each))
+    found = slices(op.width, each, max(memory, -(-op.width // MOST_GROUPS) * each))
+    return sorted(found, key=lambda part: part.start - part.stop)
 
 
 def bytes_of_channel(
     op: HyenaOperator, batch: int, length: int, dtype: torch.dtype, way: Way
 ) -> int:
-    """What a group makes of each of its channels: projections, what the convolutions make of them,
-    and taps.
-
-    Args:
-        way: "direct" from the projection to the result; by "steps", for padding and prompts; with
-            "gradients".
+    """What a group makes of each of its channels where the kernel runs: projections and what the
+    convolutions make of them; and in float32 or wider taps, and what a prompt that plans convolves.
     """
     N = op.order
-    of_rows = {"direct": N + 2 + (N - 1) * (N > 2), "steps": 2 * N + 6, "gradients": 3 * N + 3}[way]
-    of_taps = (N - 1) * (4 if way == "gradients" else 1)
-    return (batch * of_rows + of_taps) * length * dtype.itemsize
+    rows, rows_wide, taps = {
+        "direct": (3 * N - 1, 0, N - 1) if N > 2 else (3, 0, 2),
+        "steps": (3 * N + 1, N, N - 1),
+        "gradients": (3 * N + 3, 0, 4 * (N - 1)) if N > 2 else (6, 0, 3),
+    }[way]
+    of_rows = rows * dtype.itemsize + rows_wide * wide(dtype).itemsize
+    return (batch * of_rows + taps * wide(dtype).itemsize) * length
 
 
 def filter_of(
@@ -153,7 +159,7 @@ def between_projections(
     direct = mask is None and room is None
     way: Way = "direct" if direct else "steps"
     parts = groups_of(op, B, L + planned, memory, like.dtype, way)
-    alone = direct and len(parts) == 1
+    alone = len(parts) == 1 and not planned
     taps_of = None if alone else filter_of(op, u, segments, planned).taps
     for channels in parts:
         group = Group(op, channels)
@@ -164,15 +170,8 @@ def between_projections(
             kernels = list(zip(taps_of(channels), group.skip, strict=True))
         if direct:
             group.convolve(z, kernels, segments, y[:, channels])
-            continue
-        z += group.bias[:, None].to(z.dtype)
-        if mask is not None:
-            z.masked_fill_(~mask[:, None], 0)
-        short = short_conv(z, *group.short)
-        out, inputs, pending = op.recurrence(short, kernels, mask, None, room, planned)
-        y[:, channels] = out
-        if left is not None:
-            left.add(channels, z, inputs, pending)
+        else:
+            group.recur(z, kernels, mask, planned, left, y[:, channels])
     return y, None if left is None else left.state()
 
 
@@ -181,7 +180,7 @@ class Group:
     ``bias`` (C,) of the input projection, ``short``, taps (C, K) and bias (C,), ``skip`` (F, G)."""
 
     def __init__(self, op: HyenaOperator, channels: slice) -> None:
-        self.op = op
+        self.op, self.channels = op, channels
         layers = op.in_proj.weight, op.in_proj.bias, op.short_conv.weight, op.short_conv.bias
         self.weight, self.bias, *short = (
             x.unflatten(0, (op.order + 1, op.width))[:, channels].flatten(0, 1) for x in layers
@@ -210,6 +209,26 @@ class Group:
             z += self.bias[:, None].to(z.dtype)
             out.copy_(self.op.between(z, self.short, kernels, segments))
 
+    def recur(
+        self,
+        z: Tensor,
+        kernels: list[Kernel],
+        mask: Tensor | None,
+        planned: int,
+        left: "Left | None",
+        out: Tensor,
+    ) -> None:
+        """The same where there is padding, or a prompt, which leaves something behind."""
+        z += self.bias[:, None].to(z.dtype)
+        if mask is not None:
+            z.masked_fill_(~mask[:, None], 0)
+        room = None if left is None else left.room
+        short = short_conv(z, *self.short)
+        y, inputs, pending = self.op.recurrence(short, kernels, mask, None, room, planned)
+        out.copy_(y)
+        if left is not None:
+            left.add(self.channels, z, inputs, pending)
+
 
 class Left:
     """What a prompt leaves behind, group after group."""
@@ -217,13 +236,13 @@ class Left:
     def __init__(
         self, op: HyenaOperator, batch: int, length: int, planned: int, room: Room, like: Tensor
     ) -> None:
-        self._op, self._room = op, room
+        self._op, self.room = op, room
         convolutions, tail = op.order - 1, min(op.short_width - 1, length)
         self._short = like.new_empty(batch, op.order + 1, op.width, tail)
         pending = convolutions, batch, op.width, planned
         self._pending = like.new_empty(pending, dtype=wide(like.dtype))
         inputs = batch, convolutions * op.width, length
-        kept = room.kept(like.dtype)
+        kept = room.kept_dtype(like.dtype)
         self._keeps = kept is not None
         # Where they are not kept, only their length counts.
         with normal_tensors():
@@ -245,4 +264,4 @@ class Left:
         """The state after the prompt, all channels added."""
         op, pending = self._op, list(self._pending) if self._pending.shape[-1] else []
         short = self._short.flatten(1, 2)
-        return state_after(op.filter, short, op.short_width, self._inputs, pending, self._room)
+        return state_after(op.filter, short, op.short_width, self._inputs, pending, self.room)

@@ -111,6 +111,27 @@ def of_projected(
     return y
 
 
+def gradients(
+    dy: Tensor,
+    z: Tensor,
+    short: tuple[Tensor, Tensor],
+    filter: tuple[Tensor, Tensor],
+    *,
+    segments: Segments | None = None,
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Of sum(dy · y), where y (B, D, L) is what an operator with one long convolution makes of
+    z (B, 3·D, L), bias included, of what the kernel `takes`, without y itself.
+
+    Returns: that of z, and those of filter, skip, and taps and bias of the short convolution, in
+        float32, None of what needs no gradient.
+    """
+    c = _check.convolution("HyenaOperator", z, *filter, short, parts=3, segments=segments)
+    needed = [x is not None and x.requires_grad for x in c.tensors[1:]]
+    dz, *others = _call.backward(dy, c.narrow(), [True, *needed])
+    assert dz is not None
+    return dz, others
+
+
 def in_workspace(u: Tensor, weight: Tensor) -> Tensor:
     """weight · u, as z (B, C, L), in memory of the calling thread, valid until its next call. Only
     where no gradient is recorded."""
