@@ -50,7 +50,7 @@ def _configuration(config: ModelConfig) -> str:
         values["head_dim"] = min(64, config.width)  # as the mixers take it
     skipped = unread(config)
     rows = [(n, str(v)) for n, v in values.items() if v is not None and n not in skipped]
-    return "\n".join(["configuration", *_aligned(rows, "<")])
+    return "\n".join(["configuration", *aligned(rows, "<")])
 
 
 def _parameters(model: LanguageModel) -> str:
@@ -61,7 +61,7 @@ def _parameters(model: LanguageModel) -> str:
     total = model.parameter_count()
     rows = [(part, f"{n:,}", f"{n / total:.1%}") for part, n in counts.most_common()]
     rows.append(("total", f"{total:,}", ""))
-    return "\n".join(["parameters", *_aligned(rows)])
+    return "\n".join(["parameters", *aligned(rows)])
 
 
 def _generation_state(model: LanguageModel, length: int) -> str:
@@ -72,7 +72,7 @@ def _generation_state(model: LanguageModel, length: int) -> str:
         numbers = model.state_size(tokens)
         rows.append((f"{tokens:,}", f"{numbers:,}", f"{numbers * dtype.itemsize / 2**20:,.3f}"))
     name = str(dtype).removeprefix("torch.")
-    return "\n".join([f"state of generation, for one sequence in {name}", *_aligned(rows)])
+    return "\n".join([f"state of generation, for one sequence in {name}", *aligned(rows)])
 
 
 def _kept(model: LanguageModel, length: int, batch: int) -> list[str]:
@@ -95,7 +95,7 @@ def _kept(model: LanguageModel, length: int, batch: int) -> list[str]:
             (f"kept, {len(kept)} of {len(sizes)}", sum(kept)),
         )
     ]
-    return ["\n".join([title, *_aligned(rows)])]
+    return ["\n".join([title, *aligned(rows)])]
 
 
 def _memory(model: LanguageModel, length: int, batch: int) -> list[str]:
@@ -111,7 +111,7 @@ def _memory(model: LanguageModel, length: int, batch: int) -> list[str]:
         f"memory at the peak, beside Python and PyTorch (about 0.3 GiB), on {size} tokens, in GiB"
     )
     cells = [(name, f"{number / 2**30:,.2f}") for name, number in rows]
-    return ["\n".join([title, *_aligned(cells)])]
+    return ["\n".join([title, *aligned(cells)])]
 
 
 def _operations(model: LanguageModel, length: int, batch: int) -> str:
@@ -139,7 +139,7 @@ def _operations(model: LanguageModel, length: int, batch: int) -> str:
     rows += [("model, all tokens", *passes)]
 
     size = f"{batch:,} × {length:,}" if batch > 1 else f"{length:,}"
-    lines = [f"operations of a forward pass on {size} tokens, for each token", *_aligned(rows)]
+    lines = [f"operations of a forward pass on {size} tokens, for each token", *aligned(rows)]
     if "hyena" in mixers:
         lines.append(
             "  The paper's formula (arXiv:2302.10866, App. A.2) counts order projections where\n"
@@ -159,7 +159,7 @@ def _part(name: str) -> str:
     return next(part for prefix, part in _PARTS.items() if inside.startswith(prefix))
 
 
-def _aligned(rows: Sequence[Row], numbers: str = ">") -> list[str]:
+def aligned(rows: Sequence[Row], numbers: str = ">") -> list[str]:
     """Rows of cells as lines: the first cell to the left, the others to the side given."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []

@@ -25,6 +25,7 @@ from hyena.cli.values import UsageError
 
 COMMANDS = {
     "prepare": "turn text into token files, split into train, validation and test",
+    "plan": "reckon what a training run will take: memory, operations, tokens and time",
     "train": "train a language model, or go on with an interrupted run",
     "evaluate": "measure perplexity and bits per byte on held-out text",
     "generate": "continue one or more prompts",

@@ -1,0 +1,190 @@
+"""`hyena plan`: what a training run will take, before it starts."""
+
+import json
+from dataclasses import dataclass
+
+import torch
+
+from hyena.bench.memory import too_large
+from hyena.cli.model_facts import Row, aligned
+from hyena.files.records import to_plain
+from hyena.training import TrainConfig
+from hyena.training.device import find_device
+from hyena.training.hardware import Hardware, find_hardware
+from hyena.training.limits import check_share
+from hyena.training.plan import UTILISATION, RunPlan, RunTime, plan_run, time_at, time_on
+from hyena.training.speed import Speed, measure_speed
+
+POSITIONAL = "config"
+
+
+@dataclass
+class Config(TrainConfig):
+    """A run of `hyena train`, and what to say of it."""
+
+    measure: bool = True
+    """Measure how fast this machine trains, in a few steps on random tokens."""
+    hardware: str | None = None
+    """Accelerator to reckon the time on too, such as H100-SXM; an unknown name gets near ones or
+    the list of all. There are as many of it as `devices`."""
+    utilisation: float = UTILISATION
+    """Share of its peak that an accelerator is taken to reach."""
+    json: bool = False
+    """Print JSON instead of text."""
+
+    def __post_init__(self) -> None:
+        check_share(self, "utilisation")
+        if self.hardware is not None:
+            find_hardware(self.hardware)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is printed.
+
+    Attributes:
+        plan: by arithmetic alone.
+        speed: of this machine; None if it was not measured.
+        here: the time on this machine, with as many devices like its own as the run has.
+        why_not: what kept this machine from being measured; empty if nothing did.
+        hardware: the accelerator that was asked for.
+        utilisation: share of its peak that it is taken to reach.
+        there: the time on it.
+    """
+
+    plan: RunPlan
+    speed: Speed | None
+    here: RunTime | None
+    why_not: str
+    hardware: Hardware | None
+    utilisation: float
+    there: RunTime | None
+
+
+def run(config: Config) -> None:
+    """Reckons, measures and prints."""
+    plan = plan_run(config)
+    hardware = None if config.hardware is None else find_hardware(config.hardware)
+    there = None if hardware is None else time_on(plan, hardware, config.utilisation)
+    speed, why_not = _measured(config, plan) if config.measure else (None, "measure is false")
+    here = None if speed is None else time_at(plan, speed)
+    found = Estimate(plan, speed, here, why_not, hardware, config.utilisation, there)
+    print(json.dumps(to_plain(found), indent=1) if config.json else described(config, found))
+
+
+def _measured(config: Config, plan: RunPlan) -> tuple[Speed | None, str]:
+    """This machine's speed, or why there is none."""
+    device = find_device(config.accelerator).type
+    if device != "mps" and (why := too_large(plan.memory.state, device)):
+        return None, f"a step {why}"
+    try:
+        return measure_speed(config), ""
+    except torch.OutOfMemoryError:
+        return None, f"the memory of {device} does not suffice for a step"
+
+
+def described(config: TrainConfig, found: Estimate) -> str:
+    """The estimate as aligned text, one block a subject."""
+    plan = found.plan
+    return "\n\n".join(
+        [
+            _run(config, plan),
+            _memory(plan, found.hardware),
+            _operations(config, plan),
+            _time(found),
+        ]
+    )
+
+
+def _run(config: TrainConfig, plan: RunPlan) -> str:
+    rows: list[Row] = [
+        ("mixers", config.model.mixers),
+        ("parameters", f"{plan.parameters:,}"),
+        ("steps", f"{plan.steps:,}"),
+        ("tokens in a step", f"{config.batch * plan.length:,}"),
+        ("tokens", f"{plan.tokens:,}"),
+        ("devices", f"{plan.devices:,}"),
+        ("rows × tokens at a time, on each", f"{plan.rows:,} × {plan.length:,}"),
+    ]
+    if plan.text is None:
+        rows.append(("epochs", f"unknown: there is no {config.data} yet"))
+    else:
+        rows.append(("epochs", f"{plan.text.epochs:,.2f} of {plan.text.tokens:,} tokens"))
+    return "\n".join(["run", *aligned(rows, "<")])
+
+
+def _memory(plan: RunPlan, hardware: Hardware | None) -> str:
+    memory = plan.memory
+    rows: list[Row] = [("weights, gradients and AdamW's moments", _gib(memory.state))]
+    if memory.checkpointed is not None:
+        rows.append(("step, with activation_checkpointing", _gib(memory.checkpointed)))
+    if hardware is not None:
+        rows.append((hardware.name, _gib(hardware.memory)))
+    title = "memory of a step on one device, beside Python and PyTorch (about 0.3 GiB), in GiB"
+    lines = [title, *aligned(rows)]
+    lines += [f"  not covered: {gap}" for gap in memory.not_covered]
+    if hardware is not None and memory.state > hardware.memory:
+        lines.append(f"  This run does not fit on {hardware.name}.")
+    elif hardware is not None:
+        lines.append("  Reckoned with the CPU's kernel; PyTorch's transforms on a GPU take more.")
+    return "\n".join(lines)
+
+
+def _operations(config: TrainConfig, plan: RunPlan) -> str:
+    counted = plan.operations
+    rows: list[Row] = [
+        ("", "paper's formula", "executed"),
+        ("training", f"{counted.paper:.3e}", f"{counted.executed:.3e}"),
+    ]
+    if "attention" in config.model.layer_mixers():
+        causal = f"{counted.paper_causal:.3e}", f"{counted.executed_causal:.3e}"
+        rows.append(("training without the pairs in the future", *causal))
+    rows.append(("evaluation", "", f"{counted.evaluation:.3e}"))
+    return "\n".join(["operations of the run", *aligned(rows)])
+
+
+def _time(found: Estimate) -> str:
+    plan, speed, hardware = found.plan, found.speed, found.hardware
+    rows: list[Row] = [("", "tokens/s", "step", "training", "evaluation", "in all")]
+    notes = []
+    many = f"{plan.devices:,} × " if plan.devices > 1 else ""
+    if speed is not None and found.here is not None:
+        rows.append((f"{many}this machine's {speed.device}", *_times(found.here)))
+        measured = f"Measured here: {speed.rows:,} × {speed.length:,} random tokens at a time"
+        notes.append(f"{measured}, {speed.seconds:.3g} s with an update.")
+        if speed.rows < plan.rows:
+            notes.append(f"A run takes {plan.rows:,} rows at a time, which may be quicker a row.")
+    else:
+        notes.append(f"Not measured here: {found.why_not}.")
+    if hardware is not None and found.there is not None:
+        rows.append((f"{many}{hardware.name}", *_times(found.there)))
+        share = f"{100 * found.utilisation:.3g}% of its peak"
+        notes += [
+            f"{hardware.name}: an estimate from its maker's figures, at {share}. This package has",
+            "been measured on no GPU, so that the share is a guess. Starting kernels takes most of",
+            "the time of a small model, and is not counted.",
+            f"Figures: {hardware.source}.",
+        ]
+        if hardware.note:
+            notes.append(f"{hardware.note[0].upper()}{hardware.note[1:]}.")
+    if plan.devices > 1:
+        notes.append("What the devices tell each other is not counted.")
+    table = aligned(rows) if len(rows) > 1 else []
+    return "\n".join(["time", *table, *(f"  {note}" for note in notes)])
+
+
+def _times(time: RunTime) -> tuple[str, ...]:
+    spans = time.step, time.training, time.evaluation, time.total
+    return f"{time.tokens_per_second:,.0f}", *map(_span, spans)
+
+
+def _span(seconds: float) -> str:
+    """A time in the unit in which it reads best."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:,.2f}"
