@@ -13,6 +13,7 @@ from hyena.cli import main, plan
 from hyena.training.speed import Speed
 
 Output = pytest.CaptureFixture[str]
+CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
 YAML = """
 data: no/such/data
 out: no/such/run
@@ -63,6 +64,17 @@ def test_a_plan_says_what_a_run_takes(file: str, capsys: Output) -> None:
     assert "Measured here: 2 × 64 random tokens at a time" in out
     assert "pairs in the future" not in out
     assert "not covered: what blocks keep for the backward pass without" in out
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_configuration_has_a_plan(config: Path, capsys: Output, tmp_path: Path) -> None:
+    words = ["--data", str(tmp_path / "none"), "--measure=false", "--hardware=H200"]
+    found = json.loads(said(capsys, str(config), *words, "--json=true"))
+    assert found["plan"]["tokens"] % found["plan"]["steps"] == 0
+    # Six operations a parameter and token, or some more; attention would add pairs of tokens.
+    share = found["plan"]["operations"]["executed"] / found["plan"]["tokens"]
+    assert 5 < share / found["plan"]["parameters"] < 7
+    assert found["there"]["total"] > 0
 
 
 def test_options_win_over_the_file(file: str, capsys: Output) -> None:
