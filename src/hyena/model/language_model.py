@@ -53,10 +53,12 @@ class LanguageModel(nn.Module):
         config: as given.
         activation_checkpointing: recompute each block in the backward pass instead of keeping its
             activations. Changes no parameter's name.
-        working_memory: bytes that a block may make beside the residual stream. Where no gradient is
-            recorded, an input for which they are not enough is taken in pieces, in the memory of
-            the stream, and gives the same to rounding; Hyena operators only of rows of 16,384
-            positions or more. By default 128 MiB.
+        working_memory: bytes of hidden values beyond which a block takes its input in pieces, in
+            the memory of the residual stream, where no gradient is recorded or with
+            activation_checkpointing; it gives the same to rounding. A Hyena operator, of rows of
+            16,384 positions or more, goes by groups of channels then, which take as much as this,
+            or what an eighth of the channels take, and another array like the stream lies between
+            its projections. By default 128 MiB.
         kept_memory: bytes that all filters together keep their spectra and the like in between
             calls, 256 MiB at first; beyond, and for inputs that an operator takes in groups of
             channels, they are made again at each pass. What generation reads at each step is kept
