@@ -12,7 +12,7 @@ from hyena.data import read_manifest
 from hyena.files.records import to_plain
 from hyena.scaling import Cell, ScalingConfig, Size, make_plan
 from hyena.scaling.hours import (
-    Speed,
+    Throughput,
     as_table,
     hours_of,
     measure,
@@ -52,11 +52,11 @@ def test_hours_are_those_of_training_evaluating_and_reading(data: Path) -> None:
         times = -(-config.steps // config.evaluation.every)
         windows = times * 2 * 4  # batches of 4
         expected = (cell.tokens + (read + windows * 16) / 3) / 100 / 3600
-        assert hours_of(cell, Speed(100.0), read_manifest(data)) == pytest.approx(expected)
+        assert hours_of(cell, Throughput(100.0), read_manifest(data)) == pytest.approx(expected)
     assert -(-grid.train.steps // grid.train.evaluation.every) == 3
     grid.train.evaluation.every = 0
     expected = (grid.tokens + read / 3) / 100 / 3600
-    assert hours_of(grid, Speed(100.0), read_manifest(data)) == pytest.approx(expected)
+    assert hours_of(grid, Throughput(100.0), read_manifest(data)) == pytest.approx(expected)
 
 
 def test_what_fits_is_kept(data: Path) -> None:
@@ -106,7 +106,7 @@ def test_the_smallest_size_has_to_fit(data: Path) -> None:
 
 def test_the_table_has_a_row_for_each_family_and_size(data: Path) -> None:
     _, cells = plan(data)
-    speeds = {place_of(cell): Speed(1234.5) for cell in cells}
+    speeds = {place_of(cell): Throughput(1234.5) for cell in cells}
     lines = as_table(cells, speeds, hours(of_8x1=1, of_8x2=1, of_16x2=1)).splitlines()
     assert lines[0] == ("| phase | family | size | cells | most tokens | tokens a second | hours |")
     assert len(lines) == 2 + 2 + 6

@@ -32,8 +32,8 @@ Place = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
-class Speed:
-    """How fast a family trains at a size.
+class Throughput:
+    """How fast a family trains at a size, on the text of the sweep.
 
     Attributes:
         tokens_per_second: the median of a few training steps.
@@ -55,6 +55,9 @@ def work() -> None:
 def measure(request: Any) -> int:
     """Takes a few training steps, and writes ``speed.json`` beside the run, which is removed.
 
+    They are a run's own steps, on its own text: how long its documents are decides how attention
+    is batched, which `hyena.training.speed` leaves aside.
+
     Args: the plain `hyena.training.TrainConfig`, whose run is in a folder of its own.
     Returns: number of the signal that stopped it, 0 if none did.
     Raises: as `hyena.training.train`.
@@ -69,12 +72,12 @@ def measure(request: Any) -> int:
     speeds = [record["tokens_per_s"] for record in read_metrics(config.out / METRICS)]
     shutil.rmtree(config.out)
     if not result.signal:
-        found = Speed(median(speeds[_FIRST:] or speeds))
+        found = Throughput(median(speeds[_FIRST:] or speeds))
         write_record(config.out.parent / FILE, found, _FORMAT)
     return result.signal
 
 
-def read_speed(folder: Path) -> Speed | None:
+def read_speed(folder: Path) -> Throughput | None:
     """What `measure` has written into a folder; None if it has not yet.
 
     Raises: ValueError if it is damaged.
@@ -82,10 +85,10 @@ def read_speed(folder: Path) -> Speed | None:
     path = folder / FILE
     if not path.is_file():
         return None
-    return read_record(path, Speed, _FORMAT, advice="remove it to measure the speed again")
+    return read_record(path, Throughput, _FORMAT, advice="remove it to measure the speed again")
 
 
-def hours_of(cell: Cell, speed: Speed, manifest: Manifest) -> float:
+def hours_of(cell: Cell, speed: Throughput, manifest: Manifest) -> float:
     """Hours of a cell by itself: its training, with the evaluations on the way, and the reading of
     validation and test documents at the end, each token of which takes a third of a training's."""
     config = cell.train
@@ -156,7 +159,7 @@ def within_hours(
 
 
 def as_table(
-    cells: Sequence[Cell], speeds: Mapping[Place, Speed], hours: Callable[[Cell], float]
+    cells: Sequence[Cell], speeds: Mapping[Place, Throughput], hours: Callable[[Cell], float]
 ) -> str:
     """The plan in Markdown: a row for each family and size in each phase."""
     rows = [["phase", "family", "size", "cells", "most tokens", "tokens a second", "hours"]]

@@ -24,7 +24,7 @@ from hyena.scaling.hours import (
     SPEEDS,
     Outlook,
     Place,
-    Speed,
+    Throughput,
     as_table,
     hours_of,
     place_of,
@@ -119,7 +119,7 @@ class _Sweep:
         say(f"{number} {plural(number, 'training')}{beside}: {outlook.hours:.1f} h")
         return outlook
 
-    def _speeds(self) -> dict[Place, Speed] | None:
+    def _speeds(self) -> dict[Place, Throughput] | None:
         """Of each family at each size; None after a signal."""
         places: dict[Place, Cell] = {}
         for cell in self.cells:
@@ -245,7 +245,7 @@ class _Measured:
 
     def __init__(self, config: ScalingConfig, manifest: Manifest) -> None:
         self.config, self.manifest = config, manifest
-        self.results: dict[Cell, Speed] = {}
+        self.results: dict[Cell, Throughput] = {}
 
     def folder(self, job: Cell) -> Path:
         threads = "" if self.config.threads is None else f"_threads-{self.config.threads}"
@@ -255,7 +255,7 @@ class _Measured:
     def name(self, job: Cell) -> str:
         return f"speed of {job.family} {job.size}"
 
-    def find(self, job: Cell) -> Speed | None:
+    def find(self, job: Cell) -> Throughput | None:
         return read_speed(self.folder(job))
 
     def start(self, job: Cell) -> subprocess.Popen[bytes]:
@@ -263,10 +263,10 @@ class _Measured:
         request = to_plain(replace(job.train, out=folder / RUN))
         return start_job(folder, "hyena.scaling.hours.work", request, threads=threads)
 
-    def line(self, found: Speed) -> str:
+    def line(self, found: Throughput) -> str:
         return f"{found.tokens_per_second:,.0f} tokens a second"
 
-    def after(self, job: Cell, found: Speed | None) -> list[Cell]:
+    def after(self, job: Cell, found: Throughput | None) -> list[Cell]:
         if found is not None:
             self.results[job] = found
         return []
