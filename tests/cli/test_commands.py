@@ -6,6 +6,7 @@ import shlex
 import signal
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -142,6 +143,36 @@ def test_evaluate_says_which_rows_hold_no_text(work: Path, capsys: Output, tmp_p
     )
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train --data {data} --out {new} " + " ".join([*TINY, *SHORT]),
+        "evaluate {run} --data {data}",
+        "generate {run} --prompt a --max_new_tokens 1",
+    ],
+)
+def test_memory_is_an_option(
+    words: str, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+
+    def watch(name: str) -> None:
+        method = getattr(hyena.LanguageModel, name)
+
+        def watched(self: hyena.LanguageModel, *inputs: Any, **options: Any) -> Any:
+            seen.add((self.working_memory, self.kept_memory))
+            return method(self, *inputs, **options)
+
+        monkeypatch.setattr(hyena.LanguageModel, name, watched)
+
+    watch("_through_blocks")
+    watch("prefill")
+    given = words.format(run=work / "run", data=work / "data", new=tmp_path / "new").split()
+    assert main([*given, "--working_memory=4096", "--kept_memory=0"]) == 0
+    assert seen == {(4096, 0)}
+    assert main([*given, "--working_memory=-1"]) == 1
+
+
 def test_generate_prints_the_prompt_and_its_continuation(work: Path, capsys: Output) -> None:
     words = ["generate", f"{work}/run", "--prompt", "The state", "--max_new_tokens=8"]
     assert main([*words, "--seed=1"]) == 0
@@ -243,6 +274,11 @@ def test_an_absent_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
             "already holds a run; continue it with --resume true",
         ),
         ("train --data {data} --out {new} --model.vocab_size 9", "vocab_size=9"),
+        (
+            "train --data {data} --out {new} --kept_memory -1",
+            "kept_memory: expected at least 0, got -1",
+        ),
+        ("generate {run} --working_memory -1", "working_memory: expected at least 0, got -1"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -7,6 +7,8 @@ from hyena.arguments import plural
 from hyena.cli.held_out import Split, held_out, measure
 from hyena.cli.saved_model import check_length, load_model
 from hyena.filters import LengthPolicy
+from hyena.filters.budget import KEPT_MEMORY
+from hyena.model.streaming import WORKING_MEMORY
 from hyena.training.device import Accelerator
 
 POSITIONAL = "model"
@@ -34,6 +36,11 @@ class Config:
     """Tokenizer, if none is saved with the model: see `hyena prepare --help`."""
     accelerator: Accelerator = "auto"
     """Where to compute; "auto" takes CUDA or MPS when present, else the CPU."""
+    working_memory: int = WORKING_MEMORY
+    """Bytes of hidden values beyond which a block takes a long input in pieces; fewer take less
+    memory and more time."""
+    kept_memory: int = KEPT_MEMORY
+    """Bytes that all filters together keep their spectra in between calls; 0 keeps none."""
 
 
 def run(config: Config) -> None:
@@ -41,6 +48,7 @@ def run(config: Config) -> None:
     model, tokenizer = load_model(
         config.model, config.tokenizer, config.accelerator, config.length_policy
     )
+    model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
     length = model.config.max_length if config.length is None else config.length
     check_length(model, length, "lower --length, or give --length_policy extrapolate")
     stride = max(1, length // 2) if config.stride is None else config.stride

@@ -13,9 +13,11 @@ from hyena.cli.saved_model import load_model
 from hyena.data import Tokenizer
 from hyena.data.utf8 import decode_utf8
 from hyena.filters import LengthPolicy
+from hyena.filters.budget import KEPT_MEMORY
 from hyena.generation import Beam, Generation, Stream, beam_search, stream
 from hyena.generation.prompts import prompt_ids, room
 from hyena.model import LanguageModel
+from hyena.model.streaming import WORKING_MEMORY
 from hyena.training.device import Accelerator
 
 POSITIONAL = "model"
@@ -81,6 +83,11 @@ class Config:
     """Tokenizer, if none is saved with the model: see `hyena prepare --help`."""
     accelerator: Accelerator = "auto"
     """Where to compute; "auto" takes CUDA or MPS when present, else the CPU."""
+    working_memory: int = WORKING_MEMORY
+    """Bytes of hidden values beyond which a block takes a long input in pieces; fewer take less
+    memory and more time."""
+    kept_memory: int = KEPT_MEMORY
+    """Bytes that all filters together keep their spectra in between calls; 0 keeps none."""
 
 
 def run(config: Config) -> None:
@@ -89,6 +96,7 @@ def run(config: Config) -> None:
     model, tokenizer = load_model(
         config.model, config.tokenizer, config.accelerator, config.length_policy
     )
+    model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
     prompts = _prompts(config, room(model.config))
     new = config.max_new_tokens
     new = _room(model, prompts, tokenizer) if new is None else new

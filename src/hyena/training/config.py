@@ -10,7 +10,9 @@ from typing import Any
 from hyena.arguments import plural
 from hyena.data.windows import MOST_WINDOWS
 from hyena.files.records import differences, to_plain
+from hyena.filters.budget import KEPT_MEMORY
 from hyena.model import ModelConfig
+from hyena.model.streaming import WORKING_MEMORY
 from hyena.ops.arguments import check_numbers
 from hyena.training.device import Accelerator, Precision
 from hyena.training.limits import (
@@ -99,6 +101,12 @@ class TrainConfig:
     """Arithmetic: float32, float64, or bfloat16 autocast over float32 weights."""
     activation_checkpointing: bool = False
     """Recompute each block in the backward pass instead of storing its activations."""
+    working_memory: int = WORKING_MEMORY
+    """Bytes of hidden values beyond which a block takes a long input in pieces; fewer take less
+    memory and more time."""
+    kept_memory: int = KEPT_MEMORY
+    """Bytes that all filters together keep their spectra in between the
+    calls of an evaluation; 0 keeps none."""
     deterministic: bool = False
     """Use deterministic algorithms only, which makes a resumed CUDA run bitwise equal too."""
     accelerator: Accelerator = "auto"
@@ -138,6 +146,8 @@ FREE_ON_RESUME = frozenset(
         "devices",
         "num_nodes",
         "activation_checkpointing",
+        "working_memory",
+        "kept_memory",
         "log_every",
         "tensorboard",
         "evaluation.every",
@@ -156,6 +166,7 @@ def check_config(config: TrainConfig) -> None:
     least = dict.fromkeys(("steps", "batch", "length", "accumulate", "devices", "num_nodes"), 1)
     least |= dict.fromkeys(("log_every", "stop_after", "evaluation.batches", "checkpoint.keep"), 1)
     least |= dict.fromkeys(("evaluation.every", "checkpoint.every", "schedule.warmup_steps"), 0)
+    least |= dict.fromkeys(("working_memory", "kept_memory"), 0)
     check_least(config, least)
     check_most(config, MOST_WINDOWS, "batch")
     check_seed(config)

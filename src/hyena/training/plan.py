@@ -163,6 +163,7 @@ def plan_run(config: TrainConfig) -> RunPlan:
     """
     check_config(config)
     model = LanguageModel(config.model, device="meta")
+    model.working_memory = config.working_memory
     if config.precision == "64":
         model.double()
     parameter_groups(model, config.optimizer)  # which refuses what the run would

@@ -373,6 +373,7 @@ def _model(config: TrainConfig, start: Start) -> LanguageModel:
     if config.precision == "64":
         model.double()
     model.activation_checkpointing = config.activation_checkpointing
+    model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
     return model
 
 

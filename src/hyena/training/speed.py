@@ -65,6 +65,7 @@ def measure_speed(config: TrainConfig, *, seconds: float = SECONDS) -> Speed:
     if config.precision == "64":
         model.double()
     model.activation_checkpointing = config.activation_checkpointing
+    model.working_memory = config.working_memory
     optimizer = adamw(model, config.optimizer)
     with (
         launched(alone, lambda: None) as fabric,
