@@ -208,6 +208,7 @@ def test_the_memory_of_a_pass() -> None:
     model = LanguageModel(preset("125M"), device="meta")
     text = section(describe(model, 65536, 2), "memory at the peak")
     assert "on 2 × 65,536 tokens, in GiB" in text
+    assert f"with {torch.get_num_threads()} thread" in text
     for name, reckoned in (
         ("forward without gradients", forward_bytes(model, 65536, 2)),
         ("training, activation_checkpointing", step_bytes(model, 65536, 2)),

@@ -3,6 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import torch
+
+from hyena.arguments import plural
 from hyena.cli.values import option_names
 from hyena.filters import Filter
 from hyena.model import LanguageModel, ModelConfig
@@ -107,9 +110,11 @@ def _memory(model: LanguageModel, length: int, batch: int) -> list[str]:
         ("training, activation_checkpointing", step_bytes(model, length, batch)),
     ]
     size = f"{batch:,} × {length:,}" if batch > 1 else f"{length:,}"
-    title = (
-        f"memory at the peak, beside Python and PyTorch (about 0.3 GiB), on {size} tokens, in GiB"
+    threads = torch.get_num_threads()
+    beside = (
+        f"with {threads} {plural(threads, 'thread')}, beside Python and PyTorch (about 0.3 GiB)"
     )
+    title = f"memory at the peak, {beside}, on {size} tokens, in GiB"
     cells = [(name, f"{number / 2**30:,.2f}") for name, number in rows]
     return ["\n".join([title, *aligned(cells)])]
 
