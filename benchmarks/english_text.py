@@ -147,9 +147,9 @@ def dictionary(files: dict[str, bytes]) -> Iterator[Text]:
     data = gzip.decompress(files[name])
     places: dict[int, int] = {}  # several headwords may share an entry
     for line in index.decode().splitlines():
-        word, start, size = line.split("\t")[:3]
+        word, at, length = line.split("\t")[:3]
         if not word.startswith("00"):  # which tell of the dictionary
-            places.setdefault(_number(start), _number(size))
+            places.setdefault(_number(at), _number(length))
     for start, size in sorted(places.items()):
         text = _decoded(data[start : start + size])
         text = re.sub(r"\{([^{}]*)\}", r"\1", text)
