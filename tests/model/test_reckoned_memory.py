@@ -41,7 +41,6 @@ CASES = {
     "forward": Taken("forward"),
     "training": Taken("train"),
     "forward of the whole": Taken("forward", 16_384),
-    "training on the whole": Taken("train", 16_384),
     "training with dropout": Taken("train", 16_384, options={"dropout": 0.1}),
     "forward of short rows": Taken("forward", 255, 257),
     "training on short rows": Taken("train", 255, 64),

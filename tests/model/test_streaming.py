@@ -382,6 +382,15 @@ def test_pieces_follow_the_memory_down_to_a_few_positions(
         assert sizes["norm"] == sizes["mlp"] * (len(sizes["norm"]) // expected)
 
 
+def test_pieces_are_smaller_where_gradients_are_made() -> None:
+    (block,), x = small_model(layers=1).blocks, torch.zeros(2, L, 12, dtype=torch.float64)
+    for memory, expected in ((0, PIECE), (11 * POSITION, 11), (L * POSITION, L)):
+        for gradients in (False, True):
+            u = streaming.input_of(block, x, memory, gradients=gradients)  # type: ignore[arg-type]
+            longest = max((p.stop - p.start) * (r.stop - r.start) for r, p in u.pieces)
+            assert expected // (1 + gradients) >= longest > 0.4 * expected // (1 + gradients)
+
+
 @torch.no_grad()
 def test_the_head_has_the_memory_of_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     model, alive, head = small_model(max_length=40), [], LanguageModel._head
