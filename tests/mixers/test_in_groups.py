@@ -154,3 +154,10 @@ def test_a_buffer_is_gone_before_there_is_a_larger_one() -> None:
             return small.new_empty(size)
 
     assert buffers.take("x", (5,), Larger()).shape == (5,)  # type: ignore[arg-type]
+
+
+def test_a_prompt_in_one_group_keeps_spectra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "MOST_GROUPS", 1)
+    op = operator()
+    between(op, torch.zeros(1, L, D), None, Room(None, False))
+    assert op.filter.kept.nbytes > 0
