@@ -40,7 +40,7 @@ def test_run_prints_the_plan_and_trains(file: Path, tmp_path: Path, capsys: Outp
     assert main(["scaling", "run", str(file), "--base.clip", "0.5"]) == 0
     out = capsys.readouterr().out
     assert "[4/4] attention 8 x 2, 0.25 tokens a parameter, seed 0: " in out
-    assert out.endswith(f"for the table and the figures: hyena scaling table {tmp_path}/out\n")
+    assert out.endswith(f"\n{tmp_path}/out\n")
     results = read_results(tmp_path / "out")
     assert [result.settings["clip"] for result in results] == [0.5] * 8
 

@@ -8,7 +8,7 @@ POSITIONAL = "config"
 
 
 def run(config: ScalingConfig) -> int:
-    """Runs what is not finished yet.
+    """Runs what is not finished yet, and prints the folder with the records.
 
     Returns: 0; 1 if a training failed; 128 + n if signal n stopped it.
     """
@@ -17,5 +17,5 @@ def run(config: ScalingConfig) -> int:
     if end.signal:
         return 128 + end.signal
     if not config.plan:
-        print(f"for the table and the figures: hyena scaling table {config.out}")
+        print(config.out)
     return int(end.failed > 0)
