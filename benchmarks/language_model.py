@@ -26,7 +26,6 @@ from hyena.files.markdown import table
 from hyena.files.records import from_plain
 from hyena.machine import setting
 from hyena.model import LanguageModel, ModelConfig
-from hyena.model.checkpoint import config_from
 from hyena.training import TrainConfig, train
 from hyena.training.metrics import FILE, read_metrics
 
@@ -111,6 +110,12 @@ def plot(results: dict[str, list[dict]], file: Path) -> None:
     figure.savefig(file, dpi=150)
 
 
+def config(data: Path, runs: Path) -> TrainConfig:
+    """The demo's training."""
+    plain = yaml.safe_load(CONFIG.read_text())
+    return from_plain(TrainConfig, {**plain, "data": str(data), "out": str(runs)})
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Hyena against attention in the demo's setting")
     parser.add_argument("--data", type=Path, default=Path("data/sotu"))
@@ -120,9 +125,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="instead of the demo's")
     choice = parser.parse_args()
 
-    plain = {**yaml.safe_load(CONFIG.read_text()), "data": choice.data, "out": choice.runs}
-    plain["model"] = dataclasses.asdict(config_from(plain["model"], CONFIG))
-    base: TrainConfig = from_plain(TrainConfig, plain)
+    base = config(choice.data, choice.runs)
     if choice.steps is not None:
         base = dataclasses.replace(base, steps=choice.steps)
     models = {"hyena": base.model, "attention": matched(base.model, "attention")}
@@ -133,8 +136,8 @@ def main() -> int:
     for lr in choice.lr:
         for name, model in models.items():
             optimizer = dataclasses.replace(base.optimizer, lr=lr)
-            config = dataclasses.replace(base, model=model, optimizer=optimizer)
-            results[name].append(run(f"{name}-lr{lr:g}", config, choice.runs))
+            training = dataclasses.replace(base, model=model, optimizer=optimizer)
+            results[name].append(run(f"{name}-lr{lr:g}", training, choice.runs))
 
     description = {**setting(), "config": yaml.safe_load(CONFIG.read_text())}
     document = {"setting": description, "results": results}
