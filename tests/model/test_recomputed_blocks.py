@@ -1,6 +1,10 @@
 """Blocks that keep their input alone have the loss and the gradients of those that keep all."""
 
+import re
+import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from weakref import ref
 
@@ -396,13 +400,36 @@ def test_blocks_without_gradients_are_not_taken_whole(
         model(tokens(2, L))
 
 
-def test_a_gradient_of_a_gradient_is_refused() -> None:
+@pytest.mark.parametrize("linear", [False, True])
+def test_a_gradient_of_a_gradient_is_refused_in_one_line(linear: bool) -> None:
     model, ids = small_model().train(), tokens(1, L)
     model.activation_checkpointing, model.working_memory = True, 0
     weight = model.blocks[0].norm1.weight
-    (d,) = torch.autograd.grad(model(ids).square().mean(), weight, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    y = model(ids)
+    (d,) = torch.autograd.grad(y.mean() if linear else y.square().mean(), weight, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"set model\.activation_checkpointing = False bef"):
         d.sum().backward()
+
+
+@pytest.mark.parametrize("part", ["mlp.up.bias", "mixer.filter.layers.0"])
+def test_a_block_without_a_part_that_it_had_is_one_line(part: str) -> None:
+    model, ids = small_model().train(), tokens(1, L)
+    model.activation_checkpointing, model.working_memory = True, 0
+    loss = model(ids).square().mean()
+    path, _, last = part.rpartition(".")
+    setattr(model.blocks[1].get_submodule(path), last, None)
+    line = f"LanguageModel: a block was changed between forward and backward: its part {part} was"
+    with pytest.raises(RuntimeError, match=f"^{re.escape(line)} added, removed or replaced; "):
+        loss.backward()
+
+
+def test_a_block_with_a_part_of_another_kind_is_one_line() -> None:
+    model, ids = small_model().train(), tokens(1, L)
+    model.activation_checkpointing, model.working_memory = True, 0
+    loss = model(ids).square().mean()
+    model.blocks[1].mlp = nn.Identity()
+    with pytest.raises(RuntimeError, match=r"its part mlp was added, removed or replaced; "):
+        loss.backward()
 
 
 def test_parameters_changed_before_the_backward_pass_are_noticed() -> None:
@@ -413,6 +440,71 @@ def test_parameters_changed_before_the_backward_pass_are_noticed() -> None:
         model.blocks[0].mlp.up.weight.mul_(2)  # type: ignore[union-attr, operator]
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_threads_that_train_one_model_together(in_pieces: list[None]) -> None:
+    """Each starts its backward pass while the others are in theirs."""
+    model, threads, times = small_model().train(), 3, 4
+    each = [tokens(2, L).roll(n, 0).roll(n, 1) for n in range(threads)]
+    for ids in each:
+        model(ids, targets=ids).backward()
+    wanted = {name: times * x for name, x in gradients(model).items()}
+    model.activation_checkpointing, model.working_memory = True, 0
+    before, together = dict(model.named_parameters()), threading.Barrier(threads)
+
+    def train(ids: Tensor) -> None:
+        for _ in range(times):
+            loss = model(ids, targets=ids)
+            together.wait(60)
+            loss.backward()
+
+    switched = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(train, each))
+    finally:
+        sys.setswitchinterval(switched)
+    after = dict(model.named_parameters())
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in before)
+    assert len(in_pieces) == 3 * threads * times
+    for name, gradient in gradients(model).items():
+        assert_close(gradient, wanted[name], 1e-12)
+
+
+def test_no_other_thread_sees_the_parameters_of_a_backward_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, ids = small_model().train(), tokens(1, L)
+    model.activation_checkpointing, model.working_memory = True, 0
+    before = list(model.parameters())
+    loss, of_mlp, seen = model(ids, targets=ids), recomputed._backward_of_mlp, []
+
+    def looked_at(*given: Any) -> Tensor:
+        seen.append(all(a is b for a, b in zip(model.parameters(), before, strict=True)))
+        return of_mlp(*given)
+
+    monkeypatch.setattr(recomputed, "_backward_of_mlp", looked_at)
+    loss.backward()
+    assert seen == [True] * 3
+
+
+@pytest.mark.parametrize("way", ["closure", "forward", "list"])
+def test_parameters_that_are_read_from_elsewhere(way: str, in_pieces: list[None]) -> None:
+    model = small_model()
+    for block in model.blocks:
+        filter: Any = block.mixer.filter  # type: ignore[union-attr]
+        first = filter.layers[0]
+        if way == "closure":
+            filter.register_forward_hook(lambda _, inputs, h, p=first.weight: h * p.mean())
+        elif way == "forward":
+            first.forward = lambda x, of=first: nn.Linear.forward(of, x).sin()
+        else:
+            filter.others = [first]
+            filter.register_forward_hook(lambda m, inputs, h: h * m.others[0].bias.sum())
+    assert_same(model)
+    assert len(in_pieces) == 3
 
 
 def test_an_error_in_the_backward_pass_leaves_the_parameters(

@@ -9,15 +9,15 @@ between the operator's projections, which its gradient overwrites.
 Sizes: B batch, L length, D width.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import get_device_states, set_device_states
 
+from hyena.filters.stateless import with_parameters
 from hyena.mixers.hyena import groups
 from hyena.mixers.hyena.groups import Buffers, Group, Input
 from hyena.mixers.hyena.operator import HyenaOperator
@@ -77,6 +77,7 @@ class _Recomputed(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, *parameters)
         ctx.rest = block, segments, memory, buffers
+        ctx.parts = _parts(block)
         ctx.random = _Random(x)
         device = x.device.type
         ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
@@ -85,26 +86,56 @@ class _Recomputed(torch.autograd.Function):
             return Stream(memory, owned=False, buffers=buffers).forward(block, x, None, segments)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-        x, *parameters = ctx.saved_tensors  # which finds parameters changed in the meantime
-        block, segments, memory, buffers = ctx.rest
-        of_x, *_ = needed = ctx.needs_input_grad
-        # Leaves of the small graphs to come, so that no hook on a parameter sees their gradients.
-        of_parameters = zip(parameters, needed[-len(parameters) :], strict=True)
-        leaves = [p.detach().requires_grad_(wanted) for p, wanted in of_parameters]
-        # The cache of weights would end with the graph of a piece.
-        with _autocast(ctx), ctx.random.kept(), _in_place_of_parameters(block, leaves):
-            u, sums = input_of(block, x, memory, gradients=True), _Sums(leaves)
-            op = cast(HyenaOperator, block.mixer)
-            ctx.random.again()
-            y, _ = groups.between_projections(op, u, None, segments, None, memory, buffers)
-            d = _backward_of_mlp(block, x, y, dy, u, sums)
-            dx = d if of_x else None
-            ctx.random.again()
-            _backward_of_mixer(block, x, y, dx, u, segments, memory, buffers, sums)
-        buffers.clear()  # the graph may live on
-        return (dx, None, None, None, None, *sums.found())
+        with torch.no_grad():
+            found = _gradients(ctx, dy)
+        # A graph of these gradients is recorded, in which they would seem to be constants.
+        return _Refusing.of(found) if torch.is_grad_enabled() else found
+
+
+def _gradients(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    """What the backward pass of `_Recomputed` returns."""
+    x, *parameters = ctx.saved_tensors  # which finds parameters changed in the meantime
+    block, segments, memory, buffers = ctx.rest
+    _check_parts(block, ctx.parts)
+    of_x, *_ = needed = ctx.needs_input_grad
+    # Leaves of the small graphs to come, so that no hook on a parameter sees their gradients.
+    of_parameters = zip(parameters, needed[-len(parameters) :], strict=True)
+    leaves = [p.detach().requires_grad_(wanted) for p, wanted in of_parameters]
+    block = with_parameters(block, dict(zip(_parameters(block), leaves, strict=True)))
+    # The cache of weights would end with the graph of a piece.
+    with _autocast(ctx), ctx.random.kept():
+        u, sums = input_of(block, x, memory, gradients=True), _Sums(leaves, parameters)
+        op = cast(HyenaOperator, block.mixer)
+        ctx.random.again()
+        y, _ = groups.between_projections(op, u, None, segments, None, memory, buffers)
+        d = _backward_of_mlp(block, x, y, dy, u, sums)
+        dx = d if of_x else None
+        ctx.random.again()
+        _backward_of_mixer(block, x, y, dx, u, segments, memory, buffers, sums)
+    buffers.clear()  # the graph may live on
+    return (dx, None, None, None, None, *sums.found())
+
+
+class _Refusing(torch.autograd.Function):
+    """Gradients as they are, which have none themselves."""
+
+    @staticmethod
+    def forward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        return gradients
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> tuple[Any, ...]:
+        raise RuntimeError(
+            "LanguageModel: activation_checkpointing gives no gradients of gradients for long "
+            "inputs; set model.activation_checkpointing = False before the forward pass"
+        )
+
+    @classmethod
+    def of(cls, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
+        leaves = [None if x is None else x.requires_grad_() for x in gradients]
+        found: tuple[Any, ...] = cls.apply(*leaves)
+        return found
 
 
 def _autocast(ctx: Any) -> torch.autocast:
@@ -134,11 +165,20 @@ class _Random:
 
 
 class _Sums:
-    """Sums of the gradients of some leaves."""
+    """Sums of the gradients of some leaves.
 
-    def __init__(self, leaves: Sequence[Tensor]) -> None:
+    Each stands for a tensor of ``originals``. What still reads that one, as a hook's closure or a
+    forward of the instance may, adds its gradient to the leaf's.
+    """
+
+    def __init__(self, leaves: Sequence[Tensor], originals: Sequence[Tensor]) -> None:
         self._leaves = leaves
-        self._wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        pairs = [pair for pair in zip(leaves, originals, strict=True) if pair[0].requires_grad]
+        self._wanted = [leaf for leaf, _ in pairs]
+        self._read: dict[Tensor, Tensor] = {}
+        for leaf, original in pairs:
+            if original.requires_grad:
+                self._read.setdefault(original, leaf)
         self._sums: dict[Tensor, Tensor] = {}
 
     def backward(
@@ -149,9 +189,10 @@ class _Sums:
         if not pairs:
             return []
         outputs, gradients = zip(*pairs, strict=True)
-        inputs = [*others, *self._wanted]
+        inputs = [*others, *self._wanted, *self._read]
         found = torch.autograd.grad(outputs, inputs, gradients, allow_unused=True)
-        for leaf, more in zip(self._wanted, found[len(others) :], strict=True):
+        leaves = [*self._wanted, *self._read.values()]
+        for leaf, more in zip(leaves, found[len(others) :], strict=True):
             if more is None:
                 continue
             if leaf in self._sums:
@@ -278,19 +319,19 @@ def _leaf(x: Tensor, wanted: bool = True) -> Tensor:
     return x.detach().requires_grad_(wanted)
 
 
-@contextmanager
-def _in_place_of_parameters(block: Block, tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, the block's parameters are these tensors, for other threads too: none may use the
-    block meanwhile."""
-    owners = []
-    for name, tensor in zip(_parameters(block), tensors, strict=True):
-        path, _, last = name.rpartition(".")
-        owners.append((block.get_submodule(path)._parameters, last, tensor))
-    before = [own[name] for own, name, _ in owners]
-    for own, name, tensor in owners:
-        own[name] = tensor  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for (own, name, _), parameter in zip(owners, before, strict=True):
-            own[name] = parameter
+def _parts(block: nn.Module) -> dict[str, nn.Module | None]:
+    """Modules by name, and the names of parameters."""
+    return {**dict(block.named_modules()), **dict.fromkeys(_parameters(block))}
+
+
+def _check_parts(block: nn.Module, before: dict[str, nn.Module | None]) -> None:
+    """Raises RuntimeError if the block has other parts than before."""
+    after = _parts(block)
+    if after == before:
+        return
+    both = before.keys() & after.keys()
+    name = next(n for n in {**before, **after} if n not in both or before[n] is not after[n])
+    raise RuntimeError(
+        f"LanguageModel: a block was changed between forward and backward: its part {name} was "
+        "added, removed or replaced; with activation_checkpointing, change a model after backward()"
+    )
