@@ -1,6 +1,7 @@
 """`hyena info`: figures of a model that agree with the model."""
 
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hyena.cli.model_facts import describe
 from hyena.filters import Filter
 from hyena.mixers.hyena.groups import bytes_of_channel
 from hyena.model import FilterConfig, LanguageModel, ModelConfig, preset
-from hyena.model.memory import forward_bytes, step_bytes
+from hyena.model.memory import forward_bytes, kept_of_filters, step_bytes
 from hyena.ops.native import library
 
 Output = pytest.CaptureFixture[str]
@@ -210,12 +211,107 @@ def test_the_memory_of_a_pass() -> None:
     assert "on 2 × 65,536 tokens, in GiB" in text
     assert f"with {torch.get_num_threads()} thread" in text
     for name, reckoned in (
-        ("forward without gradients", forward_bytes(model, 65536, 2)),
+        ("forward without gradients, all logits", forward_bytes(model, 65536, 2)),
+        ("forward without gradients, losses", forward_bytes(model, 65536, 2, logits=False)),
         ("training, activation_checkpointing", step_bytes(model, 65536, 2)),
     ):
         assert cells(text, name) == [f"{reckoned / 2**30:.2f}"]
-    other = LanguageModel(ModelConfig(width=8, layers=1, mixers="rwkv"), device="meta")
-    assert "memory at the peak" not in describe(other, 64, 1)
+    assert "last_only=True" in text
+    assert "kept_memory" not in text
+
+
+@pytest.mark.parametrize(
+    ("options", "layers"),
+    [
+        ({"mixers": "hyena,attention"}, "hyena with hyena filters, attention"),
+        ({"mixers": "rwkv"}, "rwkv"),
+        ({"block_causal": True}, "hyena with hyena filters, block-causal"),
+    ],
+)
+def test_what_is_certain_of_the_memory_of_other_layers(options: Any, layers: str) -> None:
+    config = ModelConfig(width=512, layers=2, max_length=512, **options)
+    model = LanguageModel(config, device="meta")
+    text = section(describe(model, 512, 30), "memory at the peak")
+    assert re.search(rf"^  not reckoned, as not all layers are .*: {layers}$", text, re.MULTILINE)
+    of_weights = sum(p.nbytes for p in model.parameters()) / 2**30
+    assert cells(text, "weights") == [f"{of_weights:.2f}"]
+    assert cells(text, "weights, gradients and AdamW's moments") == [f"{4 * of_weights:.2f}"]
+    state = 30 * model.state_size(512) * 4 / 2**30
+    assert cells(text, "state of generation") == [f"{state:.2f}"]
+
+
+def test_what_is_kept_of_the_filters_is_named_in_the_memory_of_a_pass() -> None:
+    model = LanguageModel(ModelConfig(width=512, layers=4, max_length=4096), device="meta")
+    kept = sum(kept_of_filters(model, 4096))
+    assert kept
+    text = section(describe(model, 4096, 1), "memory at the peak")
+    assert cells(text, "of either, kept of the filters (kept_memory)") == [f"{kept / 2**30:.2f}"]
+
+
+def test_gaps_of_a_heap_are_said_where_arrays_may_lie_in_it() -> None:
+    model = LanguageModel(ModelConfig(width=128, layers=1, vocab_size=16), device="meta")
+    for length, told in ((65_536, True), (65_537, False)):  # 32 MiB in the stream, and more
+        text = section(describe(model, length, 1), "memory at the peak")
+        assert ("MALLOC_MMAP_THRESHOLD_=65536" in text) == told
+
+
+def test_transforms_that_are_not_the_kernels_are_said_to_take_more() -> None:
+    model = LanguageModel(ModelConfig(width=8, layers=1, max_length=64), device="meta")
+    said = "This is of the native kernel's transforms"
+    assert said in describe(model.double(), 64, 1)
+    assert (said in describe(model.float(), 64, 1)) == (library.kernel() is None)
+    with library.use("none"):
+        assert said in describe(model, 64, 1)
+
+
+def encoded(trained: bool) -> FilterConfig:
+    return FilterConfig(train_encoding=trained)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({}, "length_policy error"),
+        ({"filter": encoded(True), "length_policy": "extrapolate"}, "a trained encoding of as"),
+        ({"filter": encoded(False), "length_policy": "extrapolate"}, None),
+        ({"filter": FilterConfig(kind="s4d"), "length_policy": "extrapolate"}, None),
+        ({"length_policy": "interpolate"}, None),
+    ],
+)
+def test_a_length_that_the_model_refuses(options: Any, why: str | None) -> None:
+    model = LanguageModel(ModelConfig(width=8, layers=1, max_length=64, **options)).eval()
+    assert "refuses" not in describe(model, 64, 1)
+    text = describe(model, 65, 1)
+    assert (f"The model refuses 65 tokens (max_length 64, {why}" in text) == (why is not None)
+    assert ("refuses" in text) == (why is not None)
+    with pytest.raises(ValueError, match="shorten") if why else nullcontext(), torch.no_grad():
+        model(torch.zeros(1, 65, dtype=torch.int64))
+
+
+def test_a_configuration_of_a_training_run(tmp_path: Path, capsys: Output) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        "data: d\nout: o\nprecision: '64'\nkept_memory: 1048576\n"
+        "model: {vocab_size: 29, width: 12, layers: 3, max_length: 24}\n"
+    )
+    assert main(["info", str(file), "--batch", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"model of {file}\n")
+    assert cells(out, "width") == ["12"]
+    assert "state of generation, for one sequence in float64" in out
+    assert cells(out, "kept at most (kept_memory)") == ["1.000"]
+    assert "on 2 × 24 tokens" in out
+
+
+def test_what_is_wrong_in_a_configuration_is_one_line(tmp_path: Path, capsys: Output) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("data: d\nout: o\nmodel: {widht: 12}\n")
+    assert main(["info", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert 'did you mean "model.width"?' in err
+    assert err.count("\n") == 1
+    assert main(["info", "absent"]) == 1
+    assert "for sizes of your own give a configuration of hyena train" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("keeps", [True, False])

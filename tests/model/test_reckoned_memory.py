@@ -14,6 +14,7 @@ from hyena.bench.model.run import measure
 from hyena.cli.model_facts import describe
 from hyena.filters import Filter
 from hyena.model import LanguageModel, ModelConfig
+from hyena.model.linear_cross_entropy import LOGITS_BYTES
 from hyena.model.memory import forward_bytes, reckons, step_bytes
 from hyena.ops.native import library
 
@@ -82,6 +83,17 @@ def test_it_grows_with_rows_layers_and_the_vocabulary() -> None:
     logits = LENGTH * 5000 * 4
     assert forward_bytes(model(max_length=LENGTH, vocab_size=5000), LENGTH) > logits + 2 * stream
     assert step_bytes(model(max_length=LENGTH, vocab_size=5000), LENGTH) < logits
+
+
+def test_losses_take_a_slice_of_the_logits() -> None:
+    small, large = (model(max_length=LENGTH, vocab_size=number) for number in (16, 5000))
+    others = sum(p.nbytes for p in large.parameters()) - sum(p.nbytes for p in small.parameters())
+    told = [forward_bytes(of, LENGTH, logits=False) for of in (small, large)]
+    assert told[0] <= forward_bytes(small, LENGTH)
+    assert told[1] - others - told[0] <= LOGITS_BYTES
+    short = model(vocab_size=50_257)  # of which the head takes more than a block
+    slice_of = forward_bytes(short, 512) - forward_bytes(short, 512, logits=False)
+    assert slice_of == 512 * 50_257 * 4 - LOGITS_BYTES
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,13 @@ import torch
 import hyena
 from hyena.arguments import LONGEST
 from hyena.cli.model_facts import describe
+from hyena.cli.options import parse
 from hyena.cli.values import check_at_least, check_at_most
 from hyena.model import PRESETS, LanguageModel, preset
 from hyena.model.saved import find_model
 from hyena.ops import why_not_native
 from hyena.ops.native import library
+from hyena.training import TrainConfig
 
 POSITIONAL = "model"
 
@@ -26,14 +28,15 @@ class Config:
     """Which model to describe; none prints the versions in use."""
 
     model: str | None = None
-    """Folder of a training run, a checkpoint or a saved model; or a preset: 125M, 125M-slim, 153M,
-    355M, 1.3B. A folder of a preset's name is written ./153M."""
+    """Folder of a training run, a checkpoint or a saved model; a configuration of hyena train, a
+    file that ends in .yaml or .yml; or a preset: 125M, 125M-slim, 153M, 355M, 1.3B. A folder of a
+    preset's name is written ./153M."""
     order: int | None = None
     """Order of a preset's Hyena operators; none takes 2."""
     length: int | None = None
     """Tokens, for the sizes that grow with them; none takes the model's max_length."""
     batch: int = 1
-    """Rows of the forward pass whose operations are counted; they share the filters."""
+    """Rows whose operations are counted and whose memory is reckoned; they share the filters."""
 
     def __post_init__(self) -> None:
         check_at_least(1, length=self.length, batch=self.batch)
@@ -53,22 +56,34 @@ def run(config: Config) -> None:
 
 
 def _model(name: str, order: int | None) -> tuple[LanguageModel, str]:
-    """The model that is meant, without weights if it is a preset, and what to call it."""
+    """The model that is meant, without weights unless it is saved, and what to call it."""
     if name in PRESETS:
         changes = {} if order is None else {"order": order}
         return LanguageModel(preset(name, **changes), device="meta"), f"preset {name}"
     if not name or not Path(name).exists():
         raise FileNotFoundError(
             f"a model was asked for in {name or repr(name)}, which is neither a folder nor a "
-            f"preset ({', '.join(PRESETS)})"
+            f"preset ({', '.join(PRESETS)}); for sizes of your own give a configuration of "
+            "hyena train, a .yaml file"
         )
     if order is not None:
         raise ValueError(
             f"order={order} was asked for, but the model in {name} has its own; "
             "leave it out, or name a preset"
         )
+    if Path(name).is_file() and Path(name).suffix in (".yaml", ".yml"):
+        return _configured(name), f"model of {name}"
     folder = find_model(Path(name))
     return hyena.load(folder), str(folder)
+
+
+def _configured(file: str) -> LanguageModel:
+    """What a configuration of `hyena train` begins with, without weights."""
+    config = parse("train", "a run", TrainConfig, None, ["--config", file])
+    assert config is not None  # no help was asked for
+    model = LanguageModel(config.model, device="meta")
+    model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
+    return model.double() if config.precision == "64" else model
 
 
 def environment() -> str:

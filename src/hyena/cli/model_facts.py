@@ -9,8 +9,18 @@ from hyena.arguments import plural
 from hyena.cli.values import option_names
 from hyena.filters import Filter
 from hyena.model import LanguageModel, ModelConfig
-from hyena.model.build import option, unread
-from hyena.model.memory import forward_bytes, in_groups, kept_of_filters, reckons, step_bytes
+from hyena.model.build import layers_in_words, option, unread
+from hyena.model.memory import (
+    forward_bytes,
+    in_groups,
+    kept_of_filters,
+    may_leave_gaps,
+    reckons,
+    step_bytes,
+    trained_weights,
+    weights,
+)
+from hyena.ops import why_not_native
 
 Row = tuple[str, ...]
 
@@ -36,9 +46,10 @@ def describe(model: LanguageModel, length: int, batch: int) -> str:
         [
             _configuration(model.config),
             _parameters(model),
+            *_refused(model.config, length),
             _generation_state(model, length),
             *_kept(model, length, batch),
-            *_memory(model, length, batch),
+            _memory(model, length, batch),
             _operations(model, length, batch),
         ]
     )
@@ -65,6 +76,21 @@ def _parameters(model: LanguageModel) -> str:
     rows = [(part, f"{n:,}", f"{n / total:.1%}") for part, n in counts.most_common()]
     rows.append(("total", f"{total:,}", ""))
     return "\n".join(["parameters", *aligned(rows)])
+
+
+def _refused(config: ModelConfig, length: int) -> list[str]:
+    """That the model takes no such input, if it would raise."""
+    why = f"length_policy {config.length_policy}"
+    if config.length_policy == "extrapolate" and config.filter.kind == "hyena" and config.has_table:
+        why = "a trained encoding of as many"
+    elif config.length_policy != "error":
+        return []
+    if length <= config.max_length:
+        return []
+    return [
+        f"The model refuses {length:,} tokens (max_length {config.max_length:,}, {why}); what "
+        "follows is of its layers built for more."
+    ]
 
 
 def _generation_state(model: LanguageModel, length: int) -> str:
@@ -101,22 +127,57 @@ def _kept(model: LanguageModel, length: int, batch: int) -> list[str]:
     return ["\n".join([title, *aligned(rows)])]
 
 
-def _memory(model: LanguageModel, length: int, batch: int) -> list[str]:
-    """What a pass takes at its peak; no text if nobody can tell."""
-    if not reckons(model):
-        return []
-    rows = [
-        ("forward without gradients", forward_bytes(model, length, batch)),
-        ("training, activation_checkpointing", step_bytes(model, length, batch)),
-    ]
+def _memory(model: LanguageModel, length: int, batch: int) -> str:
+    """What a pass takes at its peak, or why nobody can tell and what is certain."""
     size = f"{batch:,} × {length:,}" if batch > 1 else f"{length:,}"
     threads = torch.get_num_threads()
     beside = (
         f"with {threads} {plural(threads, 'thread')}, beside Python and PyTorch (about 0.3 GiB)"
     )
     title = f"memory at the peak, {beside}, on {size} tokens, in GiB"
-    cells = [(name, f"{number / 2**30:,.2f}") for name, number in rows]
-    return ["\n".join([title, *aligned(cells)])]
+    if not reckons(model):
+        dtype = model.embedding.weight.dtype
+        least = [
+            ("weights", weights(model)),
+            ("weights, gradients and AdamW's moments", trained_weights(model)),
+            ("state of generation", batch * model.state_size(length) * dtype.itemsize),
+        ]
+        layers = layers_in_words(model.config)
+        layers += ", block-causal" if model.config.block_causal else ""
+        return "\n".join(
+            [
+                title,
+                "  not reckoned, as not all layers are Hyena operators that are not block-causal: "
+                f"{layers}",
+                *_in_gib(least),
+            ]
+        )
+    rows = [
+        ("forward without gradients, all logits", forward_bytes(model, length, batch)),
+        ("forward without gradients, losses", forward_bytes(model, length, batch, logits=False)),
+    ]
+    if kept := sum(kept_of_filters(model, length, batch)):
+        rows.append(("  of either, kept of the filters (kept_memory)", kept))
+    rows.append(("training, activation_checkpointing", step_bytes(model, length, batch)))
+    notes = [
+        "  Losses: by targets= or token_losses, without all logits. So is prefill with\n"
+        "  last_only=True, whose state comes on top."
+    ]
+    if may_leave_gaps(model, length, batch):
+        notes.append(
+            "  Steps of training of this size may take twice as much where glibc's heap has gaps;\n"
+            "  MALLOC_MMAP_THRESHOLD_=65536 in the environment avoids them."
+        )
+    if model.embedding.weight.dtype == torch.float64 or why_not_native():
+        notes.append(
+            "  This is of the native kernel's transforms. Without it, and so in float64, they take "
+            "more."
+        )
+    return "\n".join([title, *_in_gib(rows), *notes])
+
+
+def _in_gib(rows: Sequence[tuple[str, int]]) -> list[str]:
+    return aligned([(name, f"{number / 2**30:,.2f}") for name, number in rows])
 
 
 def _operations(model: LanguageModel, length: int, batch: int) -> str:

@@ -29,6 +29,9 @@ SCRATCH: dict[Way, int] = {"direct": 5, "gradients": 8}
 """Numbers of a position that each thread of the kernel keeps; for a batch gradients take 4 more.
 ``docs/kernel.md`` has them in bytes."""
 
+HEAP_BYTES = 1 << 25
+"""glibc may keep an array of up to this size in its heap, whose gaps come on top."""
+
 
 def reckons(model: LanguageModel) -> bool:
     """Whether its layers all take long inputs in pieces: each mixer a `hyena.HyenaOperator` that is
@@ -36,18 +39,23 @@ def reckons(model: LanguageModel) -> bool:
     return len(_found(model)) == len(model.blocks)
 
 
-def forward_bytes(model: LanguageModel, length: int, batch: int = 1) -> int:
+def forward_bytes(model: LanguageModel, length: int, batch: int = 1, *, logits: bool = True) -> int:
     """Bytes that a `LanguageModel.forward` without gradients takes at its peak: weights, what it
     computes, logits, and in evaluation what is kept for the next.
 
+    Args: logits: all at once; otherwise a slice of them, as ``targets=`` and `token_losses` take.
+
     Raises: ValueError unless it `reckons` with such a model.
     """
+    head = _logits(model, length, batch)
+    if not logits:
+        head = min(LOGITS_BYTES, 2 * head)  # with their softmax
     between = _block(model, length, batch, "direct") + _filter(model, length)
     streams = STREAMS["direct"] * _stream(model, length, batch)
     return (
-        _weights(model)
+        weights(model)
         + streams
-        + max(between, _logits(model, length, batch))
+        + max(between, head)
         + _scratch(model, length, batch, "direct")
         + sum(kept_of_filters(model, length, batch))
     )
@@ -59,11 +67,26 @@ def step_bytes(model: LanguageModel, length: int, batch: int = 1) -> int:
     between = _block(model, length, batch, "gradients") + 3 * _filter(model, length)
     streams = len(model.blocks) + STREAMS["gradients"]
     return (
-        4 * _weights(model)  # with gradients and two moments
+        trained_weights(model)
         + streams * _stream(model, length, batch)
         + max(between, min(2 * LOGITS_BYTES, 3 * _logits(model, length, batch)))
         + _scratch(model, length, batch, "gradients")
     )
+
+
+def trained_weights(model: LanguageModel) -> int:
+    """Bytes of the weights with their gradients and AdamW's two moments."""
+    return 4 * weights(model)
+
+
+def weights(model: LanguageModel) -> int:
+    """Bytes of the weights, which any model has."""
+    return sum(p.nbytes for p in model.parameters())
+
+
+def may_leave_gaps(model: LanguageModel, length: int, batch: int = 1) -> bool:
+    """Whether the residual stream is no larger than what glibc may keep in its heap."""
+    return _stream(model, length, batch) <= HEAP_BYTES
 
 
 def kept_of_filters(model: LanguageModel, length: int, batch: int = 1) -> list[int]:
@@ -87,10 +110,6 @@ def in_groups(model: LanguageModel, length: int, batch: int = 1) -> bool:
         for block in model.blocks
         if isinstance(block, Block) and isinstance(block.mixer, HyenaOperator)
     )
-
-
-def _weights(model: LanguageModel) -> int:
-    return sum(p.nbytes for p in model.parameters())
 
 
 def _stream(model: LanguageModel, length: int, batch: int) -> int:
