@@ -63,7 +63,7 @@ class LanguageModel(nn.Module):
             calls, 256 MiB at first; beyond, and for inputs that an operator takes in groups of
             channels, they are made again at each pass. What generation reads at each step is kept
             as long as its state. Setting it forgets what is kept, and takes in filters that came
-            later.
+            later. Neither size is saved with the model.
     """
 
     def __init__(
