@@ -1,6 +1,8 @@
 """Ratios of polynomials: their power series, and that it stays bounded."""
 
 import copy
+import re
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -15,6 +17,18 @@ def make(
     degree: int, filters: int = 1, *, dtype: torch.dtype = torch.float64
 ) -> TransferFunctionTaps:
     return TransferFunctionTaps(3, degree, filters=filters, dtype=dtype)
+
+
+@torch.no_grad()
+def set_roots(taps: TransferFunctionTaps, roots: Sequence[complex]) -> None:
+    """The denominator of all channels: downwards from the coefficients, the recursion the other way
+    round."""
+    a, found = np.real(np.poly(np.asarray(roots))), []
+    while len(a) > 1:
+        k = a[-1]
+        found.append(k)
+        a = (a - k * a[::-1])[:-1] / (1 - k * k)
+    taps.reflection.copy_(torch.tensor(found[::-1]).atanh())
 
 
 def states_after(taps: TransferFunctionTaps, u: Tensor) -> Tensor:
@@ -82,16 +96,8 @@ def test_every_root_lies_inside_the_unit_circle(scale: float) -> None:
 
 
 def test_every_such_denominator_can_be_had() -> None:
-    # downwards from the coefficients of three chosen roots, the recursion the other way round
-    a = np.real(np.poly([0.9, 0.5 + 0.6j, 0.5 - 0.6j]))
-    found = []
-    while len(a) > 1:
-        k = a[-1]
-        found.append(k)
-        a = (a - k * a[::-1])[:-1] / (1 - k * k)
     taps = make(3)
-    with torch.no_grad():
-        taps.reflection.copy_(torch.tensor(found[::-1]).atanh())
+    set_roots(taps, [0.9, 0.5 + 0.6j, 0.5 - 0.6j])
     expected = torch.tensor(np.real(np.poly([0.9, 0.5 + 0.6j, 0.5 - 0.6j])))
     assert_close(taps.denominator()[0, 1], expected, 1e-12)
 
@@ -174,18 +180,51 @@ def test_roots_that_coincide_have_no_recurrence() -> None:
         taps.recurrence()
 
 
+ONE_NEAR_ZERO = [
+    (5e-4, 1e-10, 1e-5),
+    (1e-5, 1e-10, 5e-4),
+    (-1e-7, 1e-10, 5e-4),
+    (0.0, 3e-8, 5e-4),
+]
+
+
+@pytest.mark.parametrize(("pole", "bound", "bound_of_float32"), ONE_NEAR_ZERO)
+def test_a_root_near_zero(pole: float, bound: float, bound_of_float32: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for dtype, most in ((torch.float64, bound), (torch.float32, bound_of_float32)):
+        taps = make(4, dtype=dtype).requires_grad_(False)
+        set_roots(taps, [0.9, 0.5 + 0.6j, 0.5 - 0.6j, pole])
+        taps.numerator.normal_(generator=generator)
+        taps.reflection[:, 2] = 0.3  # a channel of other roots keeps its own
+        assert_close(stepped(taps, 60), taps(60), most, dtype=dtype)
+
+
+def test_the_error_that_is_refused_follows_the_dtype() -> None:
+    """Half of the digits, which is what two equal roots may cost."""
+    for equal, dtype, refused in (
+        (2, torch.float32, ""),
+        (3, torch.float32, "more than 1e-03; generate in float64, or distil the model"),
+        (3, torch.float64, ""),
+        (9, torch.float64, "more than 4e-08; distil the model"),
+    ):
+        taps = make(equal + 1, dtype=dtype).requires_grad_(False)
+        set_roots(taps, [0.9] * equal + [0.4])
+        taps.numerator.normal_(generator=torch.Generator().manual_seed(0))
+        if refused:
+            with pytest.raises(ValueError, match=f"of the filter, {re.escape(refused)}"):
+                taps.recurrence()
+        else:
+            assert_close(
+                stepped(taps, 60), taps(60), 5e-8 if dtype == torch.float64 else 1e-3, dtype=dtype
+            )
+
+
 def test_ill_conditioned_denominators() -> None:
     # Ten pairs of roots close to the unit circle, where 1/a is large and a's own values cancel.
     angles = np.linspace(0.2, 2.9, 10) + 0.03 * np.sin(np.arange(10))
     roots = np.concatenate([0.97 * np.exp(1j * angles), 0.97 * np.exp(-1j * angles)])
-    a = np.real(np.poly(roots))
-    found, lower = [], a
-    while len(lower) > 1:
-        k = lower[-1]
-        found.append(k)
-        lower = (lower - k * lower[::-1])[:-1] / (1 - k * k)
     taps = make(20).requires_grad_(False)
-    taps.reflection.copy_(torch.tensor(found[::-1]).atanh())
+    set_roots(taps, roots)
     taps.numerator.copy_(torch.randn(1, 3, 21, generator=torch.Generator().manual_seed(0)))
     assert_close(taps(300), by_division(taps, 300), 1e-9)
     assert_close(stepped(taps, 300), taps(300), 1e-8)

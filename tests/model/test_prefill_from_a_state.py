@@ -11,7 +11,7 @@ from small_models import PATTERNS, small_model, tokens
 
 from hyena.generation import load_state, save_state
 from hyena.mixers.hyena import groups
-from hyena.model import LanguageModel, ModelState
+from hyena.model import FilterConfig, LanguageModel, ModelState
 
 HYBRIDS = [*PATTERNS, "rwkv,hyena,s4d", "mamba2,h3,attention", "gss,aft-conv,linear-attention"]
 LENGTH = 24
@@ -57,6 +57,21 @@ def test_prompts_of_different_lengths_are_read_on_together(mixers: str) -> None:
     logits, _ = pieces(model, ids, (10, 6, 8), mask=mask)
     for row, start in enumerate(starts.tolist()):
         assert_close(logits[row, start:], model(ids[row : row + 1, start:])[0], 1e-10)
+
+
+@torch.no_grad()
+def test_pieces_with_a_transfer_function_of_a_root_near_zero() -> None:
+    model = small_model("hyena", filter=FilterConfig(kind="transfer-function", degree=9))
+    ids = tokens(2, LENGTH)
+    for block in model.blocks:
+        reflection = block.mixer.get_parameter("filter.taps.reflection")  # type: ignore[union-attr]
+        reflection[..., -1] = 1e-4 * torch.randn_like(reflection[..., -1])  # their product
+    whole = model(ids)
+    assert_close(pieces(model, ids, (5, 1, 9, 9))[0], whole, 1e-10)
+    logits, state = model.prefill(ids[:, :9])
+    for t in range(9, LENGTH):
+        logits, state = model.step(ids[:, t], state)
+        assert_close(logits, whole[:, t], 1e-10)
 
 
 @torch.no_grad()

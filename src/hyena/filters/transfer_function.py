@@ -25,10 +25,16 @@ from hyena.ops import fft, long_conv
 from hyena.ops.arguments import check_size, check_sizes, placement
 from hyena.ops.observed import differentiated, exporting
 
-# A pole so close to zero is moved out to this modulus: its powers vanish at once, and a weight is
-# the size of the second tap over that of the pole.
-_SMALLEST_POLE = 1e-3
-_TOLERANCE = 1e-3  # relative error of a recurrence in float32 up to which it is this filter
+# A pole closer to zero is moved out to one of these: its powers vanish at once, and a weight is the
+# size of the second tap over that of the pole. A channel takes the one that gives its taps best: a
+# small one for a pole at zero, if the dtype has digits for the weight, a larger one for several.
+_SMALLEST_POLES = (1e-3, 1e-4, 1e-6, 1e-8)
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    """Relative error of a recurrence up to which it is this filter, 1e-3 in float32 and 4e-8 in
+    float64: two poles that coincide cost half of the digits, more poles cost more."""
+    return 3 * math.sqrt(torch.finfo(dtype).eps)
 
 
 class TransferFunctionTaps(nn.Module):
@@ -141,18 +147,15 @@ class TransferFunctionTaps(nn.Module):
             return most, most
         a = _denominator(self.reflection.cpu().double()).flatten(0, 1)
         b = self.numerator.cpu().double().flatten(0, 1)
-        decay, weight = _partial_fractions(b, a)
-        decay, weight = inside_the_circle(decay, dtype.to_complex()), weight.to(dtype.to_complex())
-        lags = 4 * N + 64
-        h = fft.convolve(_reciprocal(a, lags)[None], b, 0)[0]
-        found = sum_of_exponentials(weight, step_exponent(decay), lags)
-        error = (found - h).norm(dim=-1) / h.norm(dim=-1).clamp(min=torch.finfo(dtype).tiny)
+        decay, weight, error = _best_recurrence(b, a, dtype)
         worst = int(error.argmax())
-        if not error[worst] <= _TOLERANCE:
+        if error[worst] > _tolerance(dtype):
+            float64 = "generate in float64, or " if dtype == torch.float32 else ""
             raise ValueError(
                 f"TransferFunctionTaps: the roots of channel {worst % D} nearly coincide, so that "
-                f"a recurrence in {dtype} would be off by {float(error[worst]):.1e} of the filter; "
-                "generate in float64, or distil the model, whose filters then have other roots"
+                f"a recurrence in {dtype} would be off by {float(error[worst]):.1e} of the filter, "
+                f"more than {_tolerance(dtype):.0e}; {float64}distil the model, whose filters then "
+                "have other roots"
             )
         return decay.view(F_, D, -1).to(place), weight.view(F_, D, -1).to(place)
 
@@ -175,7 +178,53 @@ def _denominator(reflection: Tensor) -> Tensor:
     return a
 
 
-def _partial_fractions(numerator: Tensor, denominator: Tensor) -> tuple[Tensor, Tensor]:
+def _best_recurrence(b: Tensor, a: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Decay and weight (C, m) in the complex of ``dtype``, and (C,) how far their taps are from the
+    filter's, relative L2: of those with each of `_SMALLEST_POLES` the closest."""
+    C, N = b.shape[0], b.shape[1] - 1
+    lags = 4 * N + 64
+    h = fft.convolve(_reciprocal(a, lags)[None], b, 0)[0]
+    size = h.norm(dim=-1).clamp(min=torch.finfo(dtype).tiny)
+    poles, idle = _poles(b, a)
+    tried, errors = [], []
+    for smallest in _SMALLEST_POLES:
+        terms = _partial_fractions(b, a, _moved_out(poles, smallest), idle)
+        decay = inside_the_circle(terms[0], dtype.to_complex())
+        weight = terms[1].to(dtype.to_complex())
+        found = sum_of_exponentials(weight, step_exponent(decay), lags)
+        tried.append((decay, weight))
+        errors.append(((found - h).norm(dim=-1) / size).nan_to_num(nan=math.inf))
+    error, best = torch.stack(errors).min(dim=0)
+    decay, weight = (torch.stack(each)[best, torch.arange(C)] for each in zip(*tried, strict=True))
+    return decay, weight, error
+
+
+def _poles(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """The roots (C, N) of a (C, N + 1), and which of them are roots of both polynomials, at zero
+    because both end before N."""
+    C, N = b.shape[0], b.shape[1] - 1
+    companion = torch.zeros(C, N, N, dtype=a.dtype, device=a.device)
+    companion[:, 0] = -a[:, 1:]
+    companion.diagonal(-1, 1, 2).fill_(1)
+    p = torch.linalg.eigvals(companion)
+    degree = _degree(b, a)
+    return p, p.abs().argsort(1, descending=True).argsort(1) >= degree
+
+
+def _degree(b: Tensor, a: Tensor) -> Tensor:
+    """Of the longer polynomial, (C, 1)."""
+    N = b.shape[1] - 1
+    return N - ((a[:, 1:] == 0) & (b[:, 1:] == 0)).flip(1).cumprod(1).sum(1, keepdim=True)
+
+
+def _moved_out(p: Tensor, smallest: float) -> Tensor:
+    """Poles of at least this modulus."""
+    modulus = p.abs()
+    moved = torch.where(modulus > 0, p / modulus, 1.0) * smallest
+    return torch.where(modulus < smallest, moved, p)
+
+
+def _partial_fractions(b: Tensor, a: Tensor, p: Tensor, idle: Tensor) -> tuple[Tensor, Tensor]:
     r"""The power series of b(z)/a(z) as exponentials, by the roots p of a.
 
     With b_0 taken out the ratio is strictly proper, and for poles that differ
@@ -186,24 +235,11 @@ def _partial_fractions(numerator: Tensor, denominator: Tensor) -> tuple[Tensor, 
     Of a conjugate pair one is kept. A last term with decay 0 is what lag 0 has beside the others.
     Where poles nearly coincide the weights are large and cancel: compare the taps.
 
-    Args: b and a, each (C, N + 1) real, a_0 = 1.
+    Args: b and a, each (C, N + 1) real, a_0 = 1; `_poles`, none at zero but idle ones.
     Returns: decay and weight (C, m) complex128 of h_t = 2 Re Σ_i weight_i · decay_i^t, m ≤ N + 1;
         terms that a channel does not need have weight 0.
     """
-    b, a = numerator.double(), denominator.double()
-    C, N = b.shape[0], b.shape[1] - 1
-    companion = torch.zeros(C, N, N, dtype=a.dtype, device=a.device)
-    companion[:, 0] = -a[:, 1:]
-    companion.diagonal(-1, 1, 2).fill_(1)
-    p = torch.linalg.eigvals(companion)  # (C, N)
-
-    # Where both polynomials end before N, as many poles are no more than zeros of both.
-    degree = N - ((a[:, 1:] == 0) & (b[:, 1:] == 0)).flip(1).cumprod(1).sum(1, keepdim=True)
-    modulus = p.abs()
-    idle = modulus.argsort(1, descending=True).argsort(1) >= degree
-    moved = torch.where(modulus > 0, p / modulus, 1.0) * _SMALLEST_POLE
-    p = torch.where(modulus < _SMALLEST_POLE, moved, p)
-
+    degree = _degree(b, a)
     value = torch.zeros_like(p)
     for k, coefficient in enumerate((b - b[:, :1] * a)[:, 1:].unbind(1), start=1):
         value = torch.where(k <= degree, value * p + coefficient[:, None], value)
