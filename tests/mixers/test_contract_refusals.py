@@ -53,10 +53,14 @@ def test_a_prefill_of_no_rows_gives_a_state_of_none_and_one_of_no_token_is_refus
         for rows in (0, 2):
             message = (
                 f"{type(mixer).__name__}.prefill: expected u (B, L, {D}) with L ≥ 1, got "
-                f"({rows}, 0, {D}); begin with the first token"
+                f"({rows}, 0, {D}); "
             )
-            with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-                mixer.prefill(torch.zeros(rows, 0, D, dtype=torch.float64), future=future)
+            none, more = torch.zeros(rows, 0, D, dtype=torch.float64), "with one token or more"
+            with pytest.raises(ValueError, match=f"^{re.escape(message)}begin {more}$"):
+                mixer.prefill(none, future=future)
+            _, state = mixer.prefill(torch.zeros(rows, 5, D, dtype=torch.float64), future=future)
+            with pytest.raises(ValueError, match=f"^{re.escape(message)}go on {more}$"):
+                mixer.prefill(none, future=future, state=state)
 
 
 @each_mixer

@@ -114,8 +114,10 @@ def test_a_state_that_does_not_fit_is_one_line_and_stays_as_it_was() -> None:
         (ValueError, "HyenaOperator.prefill: the state, a HyenaState, is", ids, wider, {}),
         (ValueError, "LanguageModel.prefill: expected input_ids (B, L) of the state's B = 2 rows, "
          "got (1, 5)", ids[:1], state, {}),
-        (ValueError, "HyenaOperator.prefill: expected u (B, L, 12) with L ≥ 1, got (2, 0, 12); ",
-         ids[:, :0], state, {}),
+        (ValueError, "LanguageModel.prefill: expected input_ids (B, L) with L ≥ 1, got (2, 0); go "
+         "on with one token or more", ids[:, :0], state, {}),
+        (ValueError, "LanguageModel.prefill: expected input_ids (B, L) with L ≥ 1, got (2, 0); "
+         "begin with one token or more", ids[:, :0], None, {}),
         (ValueError, "HyenaOperator.prefill: expected no mask beside a state", ids, state,
          {"mask": mask}),
         (ValueError, "LanguageModel.prefill: 14 tokens and future=11 more exceed the model's "
@@ -132,6 +134,37 @@ def test_a_state_that_does_not_fit_is_one_line_and_stays_as_it_was() -> None:
     assert state.whole
     assert state.length == 9
     assert_close(model.prefill(ids[:, 9:], state=state)[0], model(ids)[:, 9:], 1e-10)
+
+
+@pytest.mark.parametrize("mixers", HYBRIDS)
+@torch.no_grad()
+def test_a_state_on_another_device_is_one_line(mixers: str) -> None:
+    model, ids = small_model(mixers), tokens(2, LENGTH)
+    _, state = model.prefill(ids[:, :9])
+    elsewhere = state.to("meta")
+    line = (
+        r": input_ids are on cpu but the state is on meta; move one of them, as state\.to\('cpu'\)"
+    )
+    with pytest.raises(ValueError, match=rf"^LanguageModel\.prefill{line}"):
+        model.prefill(ids[:, 9:], state=elsewhere)
+    with pytest.raises(ValueError, match=rf"^LanguageModel\.step{line}"):
+        model.step(ids[:, 9], elsewhere)
+    assert elsewhere.whole
+    assert all(layer.device == torch.device("meta") for layer in elsewhere.layers)
+
+
+@pytest.mark.parametrize("mixers", ["hyena", "attention", "attention,hyena"])
+@torch.no_grad()
+def test_a_state_of_layers_after_different_tokens_is_one_line(mixers: str) -> None:
+    model, ids = small_model(mixers), tokens(2, LENGTH)
+    _, state = model.prefill(ids[:, :9])
+    _, other = model.prefill(ids[:, :10])
+    mixed = ModelState([*state.layers[:-1], other.layers[-1]], 9)
+    line = "the state is of 9 tokens but one of its layers of 10; pass what prefill or step of"
+    with pytest.raises(ValueError, match=rf"^LanguageModel\.prefill: {line}"):
+        model.prefill(ids[:, 9:], state=mixed)
+    with pytest.raises(ValueError, match=rf"^LanguageModel\.step: {line}"):
+        model.step(ids[:, 9], mixed)
 
 
 @torch.no_grad()

@@ -170,7 +170,7 @@ class Mixer(nn.Module):
         if u.shape[1] == 0:
             raise ValueError(
                 f"{self._name}.prefill: expected u (B, L, {self.width}) with L ≥ 1, got "
-                f"{tuple(u.shape)}; begin with the first token"
+                f"{tuple(u.shape)}; {'begin' if state is None else 'go on'} with one token or more"
             )
         check_left_padding(self._name, mask)
         future = check_future(self._name, future)

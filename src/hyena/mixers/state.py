@@ -30,6 +30,10 @@ class MixerState(Protocol):
         """B."""
 
     @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+
+    @property
     def dtype(self) -> torch.dtype:
         """That of what it sums up; an input that is more precise would be rounded to it."""
 
@@ -87,6 +91,7 @@ def tensor_state(cls: type[T]) -> type[T]:
 
     methods: dict[str, Any] = {
         "batch": property(lambda state: state[0].shape[0]),
+        "device": property(lambda state: state[0].device),
         "dtype": property(lambda state: reduce(torch.promote_types, (x.dtype for x in state))),
         "copy": lambda state: of_each(torch.clone, state),
         "select": select,

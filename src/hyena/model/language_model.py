@@ -192,9 +192,15 @@ class LanguageModel(nn.Module):
         """
         before = 0
         if state is not None:
-            self._check_state("prefill", state)
+            self._check_state("prefill", state, input_ids)
             before = state.length
         x, _ = self._enter(input_ids, mask, None, None, before)
+        if input_ids.shape[1] == 0:
+            raise ValueError(
+                "LanguageModel.prefill: expected input_ids (B, L) with L ≥ 1, got "
+                f"{tuple(input_ids.shape)}; {'begin' if state is None else 'go on'} with one token "
+                "or more"
+            )
         length = before + input_ids.shape[1]
         future = check_future("LanguageModel", future)
         check_keep_inputs("LanguageModel", keep_inputs)
@@ -231,7 +237,7 @@ class LanguageModel(nn.Module):
             gradients would be recorded; TypeError on another state.
         """
         self._check_ids(input_ids, 1)
-        self._check_state("step", state)
+        self._check_state("step", state, input_ids)
         self._check_length(state.length + 1)
         x = self._embed(input_ids)
         if self.positions is not None:
@@ -386,7 +392,7 @@ class LanguageModel(nn.Module):
             )
         self._check_vocabulary(input_ids)
 
-    def _check_state(self, what: str, state: ModelState) -> None:
+    def _check_state(self, what: str, state: ModelState, input_ids: Tensor) -> None:
         if not isinstance(state, ModelState):
             raise TypeError(
                 f"LanguageModel.{what}: expected a ModelState, got {type(state).__name__}; pass "
@@ -403,6 +409,20 @@ class LanguageModel(nn.Module):
                 f"LanguageModel.{what}: an error left this state in the middle of a step, some "
                 "layers before a token and some after; go on from a copy made before it"
             )
+        # Of the first layer: wrapped blocks may be on devices of their own.
+        device = state.layers[0].device
+        if device != input_ids.device:
+            raise ValueError(
+                f"LanguageModel.{what}: input_ids are on {input_ids.device} but the state is on "
+                f"{device}; move one of them, as state.to({str(input_ids.device)!r}) does"
+            )
+        for layer in state.layers:
+            after = _position(layer)
+            if after is not None and after != state.length:
+                raise ValueError(
+                    f"LanguageModel.{what}: the state is of {state.length} tokens but one of its "
+                    f"layers of {after}; pass what prefill or step of this model returned"
+                )
 
     def _check_rows(self, input_ids: Tensor, state: ModelState) -> None:
         rows = state.layers[0].batch

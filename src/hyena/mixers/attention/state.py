@@ -57,6 +57,10 @@ class AttentionState(State):
         return None if self._mask is None else self._mask[:, : self.length]
 
     @property
+    def device(self) -> torch.device:
+        return self._k.device
+
+    @property
     def dtype(self) -> torch.dtype:
         return self._k.dtype
 

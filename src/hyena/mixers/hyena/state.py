@@ -55,6 +55,10 @@ class HyenaState(State):
         return f"HyenaState(batch={self.batch}, length={self.length})"
 
     @property
+    def device(self) -> torch.device:
+        return self._none.device
+
+    @property
     def dtype(self) -> torch.dtype:
         """That of the sums of the long convolutions."""
         return self.long.dtype
