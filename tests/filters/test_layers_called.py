@@ -1,7 +1,12 @@
 """A filter's layers may be more than their matrices: then they are called, and trained as such."""
 
+import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import count
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from hyena.filters import ExplicitTaps, HyenaFilter, LongFilter
+from hyena.filters.plain import call_in
 from hyena.mixers import HyenaOperator
 
 D, M = 3, 16
@@ -212,3 +218,31 @@ def test_pruned_skips_and_taps_are_read_as_they_are_now(generator: torch.Generat
         prune.remove(filter, "skip")
         prune.remove(taps, "weight")
         assert_close(last, op(u)[:, -1], 1e-12)
+
+
+def test_threads_that_call_a_layer_in_other_dtypes_leave_its_parameters() -> None:
+    layer, x = nn.Linear(3, 2, dtype=torch.bfloat16), torch.randn(4, 3)
+    inputs = [x, x.double()]
+    before = dict(layer.named_parameters())
+    together, first_is_out, calls = threading.Barrier(2), threading.Event(), count()
+
+    def wait(*call: Any) -> None:
+        second = next(calls) == 1
+        with suppress(threading.BrokenBarrierError):  # where the other one has to wait outside
+            together.wait(0.5)
+        if second:
+            first_is_out.wait(60)
+
+    def call(x: Tensor) -> Tensor:
+        y = call_in(layer, x)
+        first_is_out.set()
+        return y
+
+    layer.register_forward_hook(wait)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(call, inputs)
+    after = dict(layer.named_parameters())
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in before)
+    assert (one.dtype, other.dtype) == (torch.float32, torch.float64)
+    assert_close(one, other, 1e-6, dtype=torch.float32)

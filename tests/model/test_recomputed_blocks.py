@@ -455,7 +455,7 @@ def test_threads_that_train_one_model_together(in_pieces: list[None]) -> None:
     def train(ids: Tensor) -> None:
         for _ in range(times):
             loss = model(ids, targets=ids)
-            together.wait(60)
+            together.wait(20)
             loss.backward()
 
     switched = sys.getswitchinterval()
@@ -469,6 +469,31 @@ def test_threads_that_train_one_model_together(in_pieces: list[None]) -> None:
     assert after.keys() == before.keys()
     assert all(after[name] is before[name] for name in before)
     assert len(in_pieces) == 3 * threads * times
+    for name, gradient in gradients(model).items():
+        assert_close(gradient, wanted[name], 1e-12)
+
+
+def test_threads_that_go_back_through_one_graph(in_pieces: list[None]) -> None:
+    model, ids, threads, times = small_model(width=64).train(), tokens(2, L), 2, 5
+    model.activation_checkpointing, model.working_memory = True, 0
+    loss = model(ids, targets=ids)
+    loss.backward(retain_graph=True)
+    wanted = {name: threads * times * x for name, x in gradients(model).items()}
+    together = threading.Barrier(threads)
+
+    def go_back(_: int) -> None:
+        for _ in range(times):
+            together.wait(20)
+            loss.backward(retain_graph=True)
+
+    switched = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(go_back, range(threads)))
+    finally:
+        sys.setswitchinterval(switched)
+    assert len(in_pieces) == 3
     for name, gradient in gradients(model).items():
         assert_close(gradient, wanted[name], 1e-12)
 

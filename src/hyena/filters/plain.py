@@ -4,13 +4,15 @@ Another one is called, whatever it does: hooks (pruning, weight and spectral nor
 adapter around it, a parametrisation, quantised weights, a forward of its own.
 """
 
+from contextlib import nullcontext
+from threading import RLock
 from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hyena.ops.native.linear import Layer
-from hyena.ops.observed import PLAIN, is_hooked
+from hyena.ops.observed import PLAIN, is_hooked, records_program
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -34,11 +36,21 @@ def matrix_of(linear: nn.Module) -> Layer | None:
 
 def call_in(module: nn.Module, x: Tensor) -> Tensor:
     """``module(x)`` in the dtype of x, whatever the dtype of the parameters."""
-    dtype = x.dtype
-    narrow = {
-        name: p.to(dtype)
-        for name, p in module.named_parameters()
-        if p.is_floating_point() and p.dtype != dtype
-    }
-    y: Tensor = torch.func.functional_call(module, narrow, (x,)) if narrow else module(x)
+    # No compiler can record the lock, nor needs it.
+    with nullcontext() if records_program() else _swapping:
+        dtype = x.dtype
+        narrow = {
+            name: p.to(dtype)
+            for name, p in module.named_parameters()
+            if p.is_floating_point() and p.dtype != dtype
+        }
+        if narrow:
+            y: Tensor = torch.func.functional_call(module, narrow, (x,))
+            return y
+    y = module(x)
     return y
+
+
+# `functional_call` puts the tensors into the module and takes them out again: of two calls at once,
+# one would put back for good what the other had put in.
+_swapping = RLock()

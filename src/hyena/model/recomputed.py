@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-from hyena.filters.stateless import with_parameters
 from hyena.mixers.hyena import groups
 from hyena.mixers.hyena.groups import Buffers, Group, Input
 from hyena.mixers.hyena.operator import HyenaOperator
 from hyena.mixers.projections import channels_last
 from hyena.model.block import Block, matrices_of, normalize
+from hyena.model.stateless import with_parameters
 from hyena.model.streaming import Stream, input_of, may_go_in_pieces
 from hyena.ops import Segments
 from hyena.ops.native import operator

@@ -10,6 +10,7 @@ positions of a piece, K taps of the short convolution.
 """
 
 from collections.abc import Callable
+from threading import local
 from typing import Literal, NamedTuple, TypeGuard
 
 import torch
@@ -52,8 +53,9 @@ class Input(NamedTuple):
     read: Callable[[slice, slice], Tensor]
 
 
-class Buffers:
-    """Memory for what lives until the next layer's comes, the same for all layers."""
+class Buffers(local):
+    """Memory for what lives until the next layer's comes, the same for all layers; each thread has
+    its own, as two may go back through one graph at once."""
 
     def __init__(self) -> None:
         self._of: dict[str, Tensor] = {}
