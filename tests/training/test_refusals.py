@@ -46,6 +46,11 @@ from hyena.training import (
         ),
         ({"schedule": ScheduleConfig(warmup_steps=7)}, "warmup_steps is 7, but the run has 6 st"),
         (
+            {"schedule": ScheduleConfig(warmup_steps=5, steps=4)},
+            "schedule.warmup_steps is 5, but the schedule has 4 steps; lower it or raise its steps",
+        ),
+        ({"schedule": ScheduleConfig(steps=0)}, "schedule.steps: expected at least 1, got 0"),
+        (
             {"schedule": ScheduleConfig(min_lr=1.0)},
             "schedule.min_lr: expected 0 to the peak optimizer.lr 0.01, got 1; lower",
         ),

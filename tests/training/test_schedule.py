@@ -51,3 +51,9 @@ def test_defaults_follow_the_run() -> None:
     assert schedule.floor(6e-4) == pytest.approx(6e-5)
     assert ScheduleConfig(warmup_steps=7, min_lr=1e-5).warmup(10_000) == 7
     assert ScheduleConfig(warmup_steps=7, min_lr=1e-5).floor(6e-4) == 1e-5
+
+
+def test_the_floor_may_be_reached_at_another_step_than_the_last() -> None:
+    assert ScheduleConfig().end(10_000) == 10_000
+    assert ScheduleConfig(steps=500).end(10_000) == 500
+    assert ScheduleConfig(steps=500).warmup(10_000) == 5

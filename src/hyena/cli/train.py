@@ -1,4 +1,4 @@
-"""`hyena train`: a run from its first step, or from its newest checkpoint."""
+"""`hyena train`: a run from its first step, from a saved model, or from its newest checkpoint."""
 
 from contextlib import nullcontext
 from shlex import quote

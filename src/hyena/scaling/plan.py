@@ -16,7 +16,8 @@ from hyena.files.records import flatten, from_plain, read_record, to_plain, writ
 from hyena.model import LanguageModel, ModelConfig
 from hyena.scaling.config import Family, ScalingConfig, Size
 from hyena.training import TrainConfig
-from hyena.training.config import FREE_ON_RESUME, check_config
+from hyena.training.config import check_config
+from hyena.training.resume import FREE_ON_RESUME
 
 Phase = Literal["tune", "grid"]
 """Trials of each family, of which the best on validation documents is chosen; or the trainings that

@@ -11,7 +11,7 @@ from hyena.files import digests, records
 from hyena.files.records import differences, to_plain
 from hyena.scaling.plan import CELLS, Cell, Phase, read_plan
 from hyena.training import TrainConfig
-from hyena.training.config import FREE_ON_RESUME
+from hyena.training.resume import FREE_ON_RESUME
 
 FILE = "result.json"
 FORMAT_VERSION = 1

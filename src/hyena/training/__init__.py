@@ -13,6 +13,7 @@ from hyena.training.config import (
     TrainConfig,
     learning_rate,
 )
+from hyena.training.lengths import LengthConfig
 from hyena.training.metrics import Record, read_metrics
 from hyena.training.optimizer import OptimizerConfig, ParameterRule, adamw, parameter_groups
 from hyena.training.run import TrainResult, train
@@ -21,6 +22,7 @@ __all__ = [
     "Best",
     "CheckpointConfig",
     "EvaluationConfig",
+    "LengthConfig",
     "OptimizerConfig",
     "ParameterRule",
     "Record",

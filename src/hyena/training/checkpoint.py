@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,18 @@ from torch import Tensor
 from hyena.files import atomic, digests, records
 from hyena.files.folder import RUN, locked, refuse_other
 from hyena.files.records import to_plain
-from hyena.model.saved import BEST, checkpoints_of, list_checkpoints, reason_of, step_of
-from hyena.training.config import TrainConfig, check_same_run
+from hyena.model.saved import (
+    BEST,
+    WEIGHTS,
+    checkpoints_of,
+    find_model,
+    list_checkpoints,
+    reason_of,
+    step_of,
+)
+from hyena.training.config import TrainConfig, check_config
 from hyena.training.metrics import FILE
+from hyena.training.resume import continued
 
 FORMAT_VERSION = 1
 CONFIG, STATE, OPTIMIZER = "train.yaml", "training.json", "optimizer.safetensors"
@@ -56,6 +65,7 @@ class TrainingState:
         best: the best evaluation so far, if any.
         data: fingerprint of the training data.
         config: the plain `TrainConfig`.
+        initial: SHA-256 of the weights that the run began with, if they were not drawn.
     """
 
     step: int
@@ -63,6 +73,7 @@ class TrainingState:
     best: Best | None
     data: dict[str, Any]
     config: dict[str, Any]
+    initial: str | None = None
 
 
 def checkpoint_name(step: int) -> str:
@@ -214,10 +225,12 @@ def remedy(checkpoint: Path) -> str:
 
 @dataclass
 class Start:
-    """Where a run begins: a checkpoint and what it says, or None and step 0."""
+    """Where a run begins: a checkpoint and what it says, or None and step 0; and the configuration
+    with which it goes on from there."""
 
     checkpoint: Path | None
     state: TrainingState
+    config: TrainConfig
 
 
 def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
@@ -239,9 +252,13 @@ def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
             "choose another folder with --out"
         )
     if not saved:
-        return Start(None, TrainingState(0, 0, None, data, to_plain(config)))
+        check_config(replace(config, resume=False))  # it begins, whatever was asked for
+        initial = None
+        if config.init is not None:
+            initial = digests.sha256_of(find_model(Path(config.init)) / WEIGHTS)
+        return Start(None, TrainingState(0, 0, None, data, to_plain(config), initial), config)
     state = read_training_state(saved[-1])
-    check_same_run(state.config, config, saved[-1])
+    config = continued(state.config, config, saved[-1], state.step)
     if state.data != data:
         keys = sorted(
             k for k in data.keys() | state.data.keys() if data.get(k) != state.data.get(k)
@@ -250,14 +267,14 @@ def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
             f"cannot resume from {saved[-1]}: the tokens in {config.data} are not those it was "
             f"trained on (different: {', '.join(keys)}); give the old folder with --data"
         )
-    if state.tokens != state.step * config.batch * config.window():
+    if state.tokens != state.step * config.tokens_per_step():
         raise ValueError(
             f"{saved[-1] / STATE} is damaged: {state.tokens} tokens after {state.step} steps of "
             f"{config.batch} windows of {config.window()}; {remedy(saved[-1])}"
         )
     digests.check(saved[-1], advice=remedy(saved[-1]))
     state.config = to_plain(config)
-    return Start(saved[-1], state)
+    return Start(saved[-1], state, config)
 
 
 @contextmanager

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from hyena.arguments import plural
+from hyena.arguments import plural, several
 from hyena.data.windows import MOST_WINDOWS
-from hyena.files.records import differences, to_plain
 from hyena.filters.budget import KEPT_MEMORY
 from hyena.model import ModelConfig
 from hyena.model.streaming import WORKING_MEMORY
 from hyena.ops.arguments import check_numbers
 from hyena.training.device import Accelerator, Precision
+from hyena.training.lengths import LengthConfig, Stage, stages_of
 from hyena.training.limits import (
     check,
     check_choice,
@@ -32,15 +31,22 @@ class ScheduleConfig:
     """Linear warm-up, then a cosine to the floor at the end of the run."""
 
     warmup_steps: int | None = None
-    """Steps of the linear warm-up; none means a hundredth of the run."""
+    """Steps of the linear warm-up; none means a hundredth of the steps to the floor."""
     start_lr: float = 1e-6
     """Learning rate of the first warm-up step."""
     min_lr: float | None = None
     """Learning rate the cosine ends at; none means a tenth of the peak."""
+    steps: int | None = None
+    """Step at which the cosine is at its floor, where the rate then stays; none means the end of
+    the run, or, if it was given more steps since, the end that it had first."""
+
+    def end(self, steps: int) -> int:
+        """Steps to the floor, in a run of ``steps`` steps."""
+        return steps if self.steps is None else self.steps
 
     def warmup(self, steps: int) -> int:
         """Steps of the warm-up in a run of ``steps`` steps."""
-        return steps // 100 if self.warmup_steps is None else self.warmup_steps
+        return self.end(steps) // 100 if self.warmup_steps is None else self.warmup_steps
 
     def floor(self, peak: float) -> float:
         """The learning rate the cosine ends at, for a run with the given peak."""
@@ -79,6 +85,14 @@ class TrainConfig:
     """Folder of this run: checkpoints, metrics.jsonl and the resolved configuration."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The language model."""
+    init: Path | None = None
+    """Begin with the weights of this saved model, checkpoint or run (of which the best checkpoint
+    is taken), with a new optimizer. The model is then that one, and of `model` only dropout,
+    length_policy and block_causal count."""
+    # Several on the command line, as of hyena.cli.options.
+    freeze: list[str] | str = field(default_factory=list, metadata={"repeated": True})
+    """Do not train the parameters whose whole names match this pattern, in which * is any text, as
+    in 'embedding.*'. May be given several times."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """AdamW and its parameter groups."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -89,6 +103,9 @@ class TrainConfig:
     """Windows in one optimizer step, over all devices and accumulated micro batches."""
     length: int | None = None
     """Tokens in a window; none means the model's max_length."""
+    lengths: list[LengthConfig] = field(default_factory=list)
+    """Steps at one length after the other, instead of length. The batch is that of the first; each
+    step has as many tokens."""
     accumulate: int = 1
     """Number of micro batches a step's batch is cut into: less memory, the same gradient."""
     clip: float | None = 1.0
@@ -129,33 +146,20 @@ class TrainConfig:
     """Write a checkpoint and stop after so many steps of this very run."""
 
     def window(self) -> int:
-        """Tokens in a window."""
+        """Tokens in a window; of several lengths the first."""
+        if self.lengths:
+            return self.lengths[0].length
         return self.model.max_length if self.length is None else self.length
 
+    def tokens_per_step(self) -> int:
+        """Tokens in a step, the same at every length."""
+        return self.batch * self.window()
 
-# A resumed run may differ from the interrupted one in these fields and no others: they choose
-# where and for how long it runs and what it writes, not which weights it arrives at. `data` may
-# move, since its content is compared through a fingerprint.
-FREE_ON_RESUME = frozenset(
-    {
-        "data",
-        "out",
-        "resume",
-        "stop_after",
-        "accelerator",
-        "devices",
-        "num_nodes",
-        "activation_checkpointing",
-        "working_memory",
-        "kept_memory",
-        "log_every",
-        "tensorboard",
-        "evaluation.every",
-        "checkpoint.every",
-        "checkpoint.keep",
-        "checkpoint.best",
-    }
-)
+    def stages(self) -> list[Stage]:
+        """The lengths of the windows, one after the other."""
+        if self.lengths:
+            return stages_of(self.lengths, self.batch)
+        return [Stage(0, self.window(), self.batch)]
 
 
 def check_config(config: TrainConfig) -> None:
@@ -167,7 +171,7 @@ def check_config(config: TrainConfig) -> None:
     least |= dict.fromkeys(("log_every", "stop_after", "evaluation.batches", "checkpoint.keep"), 1)
     least |= dict.fromkeys(("evaluation.every", "checkpoint.every", "schedule.warmup_steps"), 0)
     least |= dict.fromkeys(("working_memory", "kept_memory"), 0)
-    check_least(config, least)
+    check_least(config, {**least, "schedule.steps": 1})
     check_most(config, MOST_WINDOWS, "batch")
     check_seed(config)
     check_choice(config, {"precision": Precision, "accelerator": Accelerator})
@@ -177,11 +181,15 @@ def check_config(config: TrainConfig) -> None:
     for i, rule in enumerate(config.optimizer.rules):
         check_not_negative(rule, "lr", "lr_scale", "weight_decay", of=f"optimizer.rules[{i}].")
     check(config, ["optimizer.betas"], lambda x: 0 <= min(x) <= max(x) < 1, "both in [0, 1)")
-    if config.model.length_policy == "error" and config.window() > config.model.max_length:
-        raise ValueError(
-            f"length is {config.length}, but model.max_length is {config.model.max_length}; lower "
-            "length, raise model.max_length, or choose another model.length_policy"
-        )
+    texts = "patterns of parameters' names"
+    check(config, ["freeze"], lambda x: all(isinstance(p, str) for p in several(x)), texts)
+    _check_schedule(config)
+    for i, part in enumerate(config.lengths):
+        check_least(part, {"length": 1, "steps": 1}, of=f"lengths[{i}].")
+    _check_lengths(config)
+
+
+def _check_schedule(config: TrainConfig) -> None:
     schedule = config.schedule
     for name, lr in (
         ("schedule.start_lr", schedule.start_lr),
@@ -192,36 +200,49 @@ def check_config(config: TrainConfig) -> None:
                 f"{name}: expected 0 to the peak optimizer.lr {config.optimizer.lr:g}, got {lr:g}; "
                 "lower it or raise optimizer.lr"
             )
-    if schedule.warmup(config.steps) > config.steps:
+    end = schedule.end(config.steps)
+    if schedule.warmup(config.steps) > end:
+        whose, option = ("run", "steps") if schedule.steps is None else ("schedule", "its steps")
         raise ValueError(
-            f"schedule.warmup_steps is {schedule.warmup_steps}, but the run has {config.steps} "
-            f"{plural(config.steps, 'step')}; lower it or raise steps"
+            f"schedule.warmup_steps is {schedule.warmup_steps}, but the {whose} has {end} "
+            f"{plural(end, 'step')}; lower it or raise {option}"
+        )
+
+
+def _check_lengths(config: TrainConfig) -> None:
+    """Raises ValueError if the windows are none of the model's, or not those of a batch."""
+    if config.lengths and config.length is not None:
+        raise ValueError(
+            f"length is {config.length}, but lengths says how long the windows are; leave one of "
+            "them out"
+        )
+    planned = sum(part.steps for part in config.lengths)
+    may_have_more = config.resume and planned < config.steps  # the last length then goes on
+    if config.lengths and planned != config.steps and not may_have_more:
+        raise ValueError(
+            f"lengths has {planned:,} {plural(planned, 'step')}, but steps is {config.steps:,}; "
+            "make them equal"
+        )
+    longest = max(part.length for part in config.stages())
+    if config.model.length_policy == "error" and longest > config.model.max_length:
+        built = "" if config.init else "raise model.max_length, "
+        raise ValueError(
+            f"length is {longest}, but model.max_length is {config.model.max_length}; lower "
+            f"length, {built}or choose another model.length_policy"
         )
     parts = config.devices * config.num_nodes * config.accumulate
-    if config.batch % parts:
-        raise ValueError(
-            f"batch is {config.batch}, but has to be cut into devices · num_nodes · accumulate = "
-            f"{parts} equal parts; use a multiple of {parts}"
-        )
-
-
-def check_same_run(saved: dict[str, Any], config: TrainConfig, checkpoint: Path) -> None:
-    """Refuses to continue a run with another configuration than it was started with.
-
-    Args:
-        saved: the plain configuration in the checkpoint.
-        config: the configuration asked for now.
-        checkpoint: for the message.
-
-    Raises: ValueError naming each field that differs.
-    """
-    default = TrainConfig(data=config.data, out=config.out)
-    changed = differences(saved, to_plain(config), default, FREE_ON_RESUME)
-    if changed:
-        raise ValueError(
-            f"cannot resume from {checkpoint} with another configuration: "
-            f"{'; '.join(changed)}. Use the old values, or start a new run in another folder"
-        )
+    for part in config.stages():
+        if config.tokens_per_step() % part.length:
+            raise ValueError(
+                f"lengths: expected one that divides the tokens of a step, {config.batch} · "
+                f"{config.window()}, got {part.length}; choose another, or another batch"
+            )
+        if part.batch % parts:
+            windows = f" windows of {part.length}" if config.lengths else ""
+            raise ValueError(
+                f"batch is {part.batch}{windows}, but has to be cut into devices · num_nodes · "
+                f"accumulate = {parts} equal parts; use a multiple of {parts}"
+            )
 
 
 def learning_rate(
@@ -242,7 +263,7 @@ def learning_rate(
         start: a, the rate at step 0 if there is a warm-up.
         floor: f, the rate at step S.
         warmup: w, steps of warm-up.
-        steps: S, steps of the run.
+        steps: S, steps to the floor.
 
     Raises: ValueError on what is no finite number.
     """

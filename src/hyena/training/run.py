@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from hyena.arguments import plural
-from hyena.data import Tokenizer, Windows, WindowSampler, open_tokens, read_manifest
-from hyena.files.records import from_plain, to_plain, write_record
+from hyena.data import Windows, WindowSampler
+from hyena.files.records import from_plain, write_record
 from hyena.filters.evaluation_mode import evaluation_mode
-from hyena.model import LanguageModel, ModelConfig, load
+from hyena.model import LanguageModel, ModelConfig
 from hyena.model.build import layers_in_words, without_effect
 from hyena.model.saved import checkpoints_of, list_checkpoints
 from hyena.training.checkpoint import (
@@ -29,13 +29,14 @@ from hyena.training.checkpoint import (
     opened,
     point_to_best,
     prune,
-    remedy,
     restore_optimizer,
     tidy,
     write_checkpoint,
     written,
 )
 from hyena.training.config import TrainConfig, check_config, learning_rate
+from hyena.training.data import Data, open_data
+from hyena.training.initial import build, own_options, resolved
 from hyena.training.launch import is_first, launched
 from hyena.training.loop import NotFiniteError, Step, Update, reproducible, seed_of, train_steps
 from hyena.training.metrics import FILE, Metrics, Progress, Record, Report
@@ -44,9 +45,6 @@ from hyena.training.processes import StopRequest, read_request, stop_on_signal
 
 if TYPE_CHECKING:
     from lightning_fabric.fabric import Fabric
-
-# Seed of the validation windows: the same ones whatever the run's seed, so that runs compare.
-_VALIDATION_SEED = 0
 
 
 @dataclass
@@ -66,17 +64,6 @@ class TrainResult:
     steps: int
     signal: int
     rank: int = 0
-
-
-@dataclass
-class _Data:
-    """What a run reads."""
-
-    training: WindowSampler
-    validation: WindowSampler | None
-    tokenizer: Tokenizer
-    fingerprint: dict[str, str]
-    note: str
 
 
 def train(config: TrainConfig, *, progress: Report | None = None) -> TrainResult:
@@ -104,11 +91,13 @@ def train_process(
     config: TrainConfig, ready: Callable[[], None], report: Report | None = None
 ) -> TrainResult:
     """One process of `train`; ``ready`` is called when only the other processes are missing."""
+    config = resolved(config)
     check_config(config)
-    data = _open_data(config)
+    data = open_data(config)
     first = is_first()
     with stop_on_signal() as request, opened(config, data.fingerprint, first=first) as start:
-        model = _model(config, start)
+        config = start.config
+        model = build(config, start)
         optimizer = adamw(model, config.optimizer)
         # If one of them was refused, nothing has been written.
         with (
@@ -116,16 +105,15 @@ def train_process(
             reproducible(fabric.device, deterministic=config.deterministic),
         ):
             if fabric.global_rank > 0:
-                return _Run(config, data, start, model, optimizer, fabric).train(request)
+                return _Run(data, start, model, optimizer, fabric).train(request)
             tidy(config, start)
             with written(config.out / FILE, checkpoints_of(config.out)):
                 metrics = Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
             progress = Progress(start.state.step, config.steps, report)
             try:
-                for note in data.note, _without_effect(config.model):
-                    if note:
-                        progress.message(note)
-                run = _Run(config, data, start, model, optimizer, fabric, metrics, progress)
+                for note in _notes(data, start):
+                    progress.message(note)
+                run = _Run(data, start, model, optimizer, fabric, metrics, progress)
                 return run.train(request)
             finally:
                 progress.close()
@@ -152,42 +140,11 @@ def work() -> None:
     os._exit(status)
 
 
-def _open_data(config: TrainConfig) -> _Data:
-    tokens = open_tokens(config.data, "train")
-    tokens.check_vocabulary(config.model.vocab_size)
-    if len(tokens) <= config.window():
-        raise ValueError(
-            f"{config.data} has {len(tokens):,} tokens to train on, too few for windows of "
-            f"{config.window():,}; lower length or model.max_length, or prepare more text"
-        )
-    across = config.cross_documents
-    training = WindowSampler(
-        tokens, config.window(), config.batch, config.seed, cross_documents=across
-    )
-    validation, note = None, ""
-    if config.evaluation.every:
-        if "validation" not in read_manifest(config.data).splits:
-            raise ValueError(
-                f"{config.data} has no validation split to evaluate on; prepare it with one, or "
-                "train with --evaluation.every 0"
-            )
-        held_out = open_tokens(config.data, "validation")
-        # Evaluation takes the memory of a training micro batch.
-        batch = config.batch // config.accumulate
-        length = min(config.window(), len(held_out) - 1)
-        validation = WindowSampler(
-            held_out, length, batch, _VALIDATION_SEED, cross_documents=across
-        )
-        if length < config.window():
-            note = (
-                f"the validation split has {len(held_out):,} tokens, fewer than a window of "
-                f"{config.window():,}; it is evaluated in windows of {length:,}"
-            )
-    fingerprint = {"tokenizer": tokens.tokenizer.fingerprint}
-    for name, split in read_manifest(config.data).splits.items():
-        if name in ("train", "validation"):
-            fingerprint |= split.sha256
-    return _Data(training, validation, tokens.load_tokenizer(), fingerprint, note)
+def _notes(data: Data, start: Start) -> list[str]:
+    """What whoever began the run may not have expected of it."""
+    of_init = own_options(start.config) if start.checkpoint is None else ""
+    notes = [*data.notes, _without_effect(start.config.model), of_init]
+    return [note for note in notes if note]
 
 
 def _without_effect(model: ModelConfig) -> str:
@@ -206,8 +163,7 @@ class _Run:
 
     def __init__(
         self,
-        config: TrainConfig,
-        data: _Data,
+        data: Data,
         start: Start,
         model: LanguageModel,
         optimizer: torch.optim.Optimizer,
@@ -215,6 +171,7 @@ class _Run:
         metrics: Metrics | None = None,
         progress: Progress | None = None,
     ) -> None:
+        config = start.config
         self.config, self.data, self.fabric = config, data, fabric
         self.metrics, self.progress = metrics, progress
         self.state = start.state
@@ -229,9 +186,7 @@ class _Run:
         if start.checkpoint is not None:
             restore_optimizer(start.checkpoint, self.optimizer)
             if progress is not None:
-                over = self.state.step >= config.steps
-                done = f", where all {config.steps} steps are done" if over else ""
-                progress.message(f"resuming from {start.checkpoint}{done}")
+                progress.message(f"resuming from {start.checkpoint}{self._place()}")
 
     def train(self, request: StopRequest) -> TrainResult:
         """Goes on until its steps are done, or a signal stops it."""
@@ -265,7 +220,8 @@ class _Run:
     def step(self) -> Step[Windows]:
         """This process's windows of the next step."""
         config, fabric, number = self.config, self.fabric, self.state.step
-        batch = self.data.training.batch(number, fabric.global_rank, fabric.world_size)
+        windows = self.data.at(number).training
+        batch = windows.batch(number, fabric.global_rank, fabric.world_size)
         columns = (column.chunk(config.accumulate) for column in batch)
         parts = [Windows(*part) for part in zip(*columns, strict=True)]
         return Step(
@@ -278,7 +234,7 @@ class _Run:
     def updated(self, update: Update) -> None:
         """Records the step, evaluates and saves where that is due."""
         config, state, lr = self.config, self.state, self._learning_rate()
-        tokens = config.batch * config.window()
+        tokens, part = config.tokens_per_step(), self.data.at(state.step)
         state.step, state.tokens = state.step + 1, state.tokens + tokens
         self.signal = update.signal
         record: Record = {
@@ -286,14 +242,18 @@ class _Run:
             "loss": update.loss,
             "lr": lr,
             "grad_norm": update.norm,
+            "length": part.stage.length,
             "tokens": state.tokens,
             "tokens_per_s": tokens / update.seconds,
         }
         step, every, improved = state.step, config.evaluation.every, False
-        if self.data.validation is not None and (step % every == 0 or step == config.steps):
-            loss = self._evaluate(self.data.validation)
+        if part.validation is not None and (step % every == 0 or step == config.steps):
+            loss = self._evaluate(part.validation)
             record["validation_loss"] = loss
-            if state.best is None or loss < state.best.validation_loss:
+            best = state.best
+            if best is not None and best.step <= part.stage.first:
+                best = None  # of windows of another length
+            if best is None or loss < best.validation_loss:
                 state.best = Best(step, loss)
                 improved = config.checkpoint.best
         if self.metrics is not None and (
@@ -307,6 +267,16 @@ class _Run:
         if self.metrics is not None and (due or improved or self.is_over()):
             self._save(self.metrics)
 
+    def _place(self) -> str:
+        """Where a run is that goes on, if that is beyond its end or its schedule's."""
+        config, step = self.config, self.state.step
+        if step >= config.steps:
+            return f", where all {config.steps} steps are done"
+        end = config.schedule.end(config.steps)
+        if step < end:
+            return ""
+        return f"; from step {end} on the learning rate is {self._learning_rate():g}"
+
     def _learning_rate(self) -> float:
         """The peak of the parameters without one of their own, in the next update."""
         schedule, peak = self.config.schedule, self.config.optimizer.lr
@@ -316,7 +286,7 @@ class _Run:
             start=schedule.start_lr,
             floor=schedule.floor(peak),
             warmup=schedule.warmup(self.config.steps),
-            steps=self.config.steps,
+            steps=schedule.end(self.config.steps),
         )
 
     def _evaluate(self, sampler: WindowSampler) -> float:
@@ -351,30 +321,6 @@ class _Run:
             if best is not None and best.step == state.step:
                 point_to_best(checkpoints, best)
             prune(checkpoints, keep.keep, best)
-
-
-def _model(config: TrainConfig, start: Start) -> LanguageModel:
-    """The initial weights, the same for a seed whatever the device and precision, or saved ones."""
-    if start.checkpoint is None:
-        generator = torch.Generator().manual_seed(config.seed)
-        with torch.random.fork_rng(devices=()):  # PyTorch's layers draw first, from its own
-            model = LanguageModel(config.model, generator=generator)
-    else:
-        try:
-            model = load(start.checkpoint)
-        except (ValueError, FileNotFoundError) as error:
-            advice = remedy(start.checkpoint)
-            raise ValueError(f"cannot resume: {error}; or {advice}") from error
-        if to_plain(model.config) != to_plain(config.model):
-            raise ValueError(
-                f"cannot resume: the model of {start.checkpoint / 'config.json'} is not that of "
-                f"training.json; {remedy(start.checkpoint)}"
-            )
-    if config.precision == "64":
-        model.double()
-    model.activation_checkpointing = config.activation_checkpointing
-    model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
-    return model
 
 
 def window_loss(model: Any, windows: Windows, device: torch.device) -> Tensor:

@@ -1,0 +1,154 @@
+"""The model that a run trains: drawn from its seed, saved elsewhere, or in its own checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hyena.arguments import several
+from hyena.data import load_tokenizer, read_manifest
+from hyena.files.records import flatten, to_plain
+from hyena.model import LanguageModel, ModelConfig, load
+from hyena.model.checkpoint import read_config
+from hyena.model.saved import checkpoints_of, find_model, list_checkpoints, some
+from hyena.training.checkpoint import Start, remedy
+from hyena.training.config import TrainConfig
+
+# What a run may have of its own in a model that it begins with: no weight depends on it.
+_OWN = ("dropout", "length_policy", "block_causal")
+
+
+def resolved(config: TrainConfig) -> TrainConfig:
+    """The configuration with the model that it begins with, if ``init`` names one.
+
+    A run that goes on asks its own checkpoint: the model may be gone by then.
+
+    Raises: FileNotFoundError if there is no such model; ValueError if it is damaged, is not what
+        ``model`` asks for, or has another tokenizer than the data.
+    """
+    config = replace(config, freeze=several(config.freeze))
+    if config.init is None:
+        return config
+    begun = list_checkpoints(checkpoints_of(config.out)) if config.resume else []
+    folder = begun[-1] if begun else find_model(Path(config.init))
+    model = _model_of(folder, config.model)
+    if not begun:
+        _check_tokenizer(folder, config.data)
+    return replace(config, model=model)
+
+
+def own_options(config: TrainConfig) -> str:
+    """A note on the options that the model of ``init`` was trained with, and will not be here."""
+    if config.init is None:
+        return ""
+    given = read_config(find_model(Path(config.init)))
+    changed = [
+        f"model.{name} is {now} here, {before} there"
+        for name in _OWN
+        if (now := getattr(config.model, name)) != (before := getattr(given, name))
+    ]
+    return f"beginning with the weights of {config.init}: {'; '.join(changed)}" if changed else ""
+
+
+def build(config: TrainConfig, start: Start) -> LanguageModel:
+    """The model of a run at its start, on the CPU, with what is frozen.
+
+    Weights that are drawn are the same for a seed, whatever the device and precision.
+
+    Raises: ValueError if what is saved is damaged or another model, and as `freeze`.
+    """
+    if start.checkpoint is not None:
+        model = _resumed(config, start.checkpoint)
+    elif config.init is not None:
+        weights = load(config.init).state_dict()
+        model = LanguageModel(config.model, device="meta")
+        model.load_state_dict(weights, assign=True)
+    else:
+        generator = torch.Generator().manual_seed(config.seed)
+        with torch.random.fork_rng(devices=()):  # PyTorch's layers draw first, from its own
+            model = LanguageModel(config.model, generator=generator)
+    if config.precision == "64":
+        model.double()
+    elif start.checkpoint is None:
+        model.float()  # whatever it was saved in
+    model.activation_checkpointing = config.activation_checkpointing
+    model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
+    freeze(model, several(config.freeze))
+    return model
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Takes parameters out of training, so that they get no gradient, moments or decay.
+
+    Args:
+        model: any; a parameter with several names is frozen by each of them.
+        patterns: of whole names, as of `fnmatch`: ``*`` is any text, ``?`` a character and
+            ``[01]`` one of these.
+
+    Raises: ValueError for a pattern that matches nothing, and if nothing is left to train.
+    """
+    named = list(model.named_parameters(remove_duplicate=False))
+    for pattern in patterns:
+        found = [parameter for name, parameter in named if fnmatchcase(name, pattern)]
+        if not found:
+            raise ValueError(
+                f"freeze: {pattern!r} matches no parameter; expected a pattern of whole names, as "
+                f"of {some([name for name, _ in named])}"
+            )
+        for parameter in found:
+            parameter.requires_grad_(False)
+    if patterns and not any(parameter.requires_grad for _, parameter in named):
+        raise ValueError(
+            f"freeze: nothing is left to train beside {', '.join(map(repr, patterns))}; leave "
+            "some of them out"
+        )
+
+
+def _model_of(folder: Path, asked: ModelConfig) -> ModelConfig:
+    """That of a saved model, with what a run may have of its own. An option of ``asked`` that is at
+    its default was not given."""
+    given = read_config(folder)
+    now, there, plain = (flatten(to_plain(c)) for c in (asked, given, ModelConfig()))
+    other = [n for n in there if n not in _OWN and now[n] not in (there[n], plain[n])]
+    if other:
+        said = ", ".join(f"model.{n} is {there[n]!r} there, not {now[n]!r}" for n in other)
+        longer = "; for longer windows give length and model.length_policy"
+        raise ValueError(
+            f"init: the model in {folder} is another one: {said}. Leave that out: only "
+            f"{', '.join(_OWN)} may differ{longer if 'max_length' in other else ''}"
+        )
+    own = {name: getattr(asked, name) for name in _OWN}
+    return replace(given, **own)
+
+
+def _check_tokenizer(folder: Path, data: Path) -> None:
+    """Raises ValueError if a model was trained with another tokenizer than made the data."""
+    try:
+        own = load_tokenizer(folder)
+    except FileNotFoundError:  # of a model that was saved without one
+        return
+    theirs = read_manifest(data).tokenizer
+    if own.fingerprint != theirs.fingerprint:
+        raise ValueError(
+            f"init: the model in {folder} was trained with tokenizer {own.name!r} (fingerprint "
+            f"{own.fingerprint[:8]}), but {data} was made with {theirs.name!r} "
+            f"({theirs.fingerprint[:8]}); prepare the text with --tokenizer {folder}"
+        )
+
+
+def _resumed(config: TrainConfig, checkpoint: Path) -> LanguageModel:
+    try:
+        model = load(checkpoint)
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f"cannot resume: {error}; or {remedy(checkpoint)}") from error
+    if to_plain(model.config) != to_plain(config.model):
+        raise ValueError(
+            f"cannot resume: the model of {checkpoint / 'config.json'} is not that of "
+            f"training.json; {remedy(checkpoint)}"
+        )
+    return model
