@@ -1,4 +1,4 @@
-"""`hyena train` from a saved model, through several lengths, and with more steps, by the commands."""
+"""`hyena train` from a saved model, through several lengths, and with more steps."""
 
 from pathlib import Path
 

@@ -88,12 +88,12 @@ def test_a_run_that_is_not_done_gets_no_more_steps(make: MakeConfig) -> None:
 
 def test_with_more_steps_nothing_else_may_change(make: MakeConfig) -> None:
     train(make())
-    with pytest.raises(ValueError, match="another configuration: batch was 4, is 8. Use the old"):
+    with pytest.raises(ValueError, match=r"another configuration: batch was 4, is 8\. Use the old"):
         train(make(steps=9, batch=8, resume=True))
     with pytest.raises(ValueError, match=r"configuration: schedule.steps was None, is 8\. Use"):
         train(make(steps=9, schedule=ScheduleConfig(steps=8), resume=True))
-    with pytest.raises(ValueError, match="configuration: steps was 6, is 5. Use"):
+    with pytest.raises(ValueError, match=r"configuration: steps was 6, is 5\. Use"):
         train(make(steps=5, resume=True))
     assert train(make(steps=7, resume=True)).step == 7
-    with pytest.raises(ValueError, match="configuration: steps was 7, is 6. Use"):
+    with pytest.raises(ValueError, match=r"configuration: steps was 7, is 6\. Use"):
         train(make(resume=True))

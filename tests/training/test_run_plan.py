@@ -14,6 +14,7 @@ from hyena.model import FilterConfig, LanguageModel, ModelConfig
 from hyena.model.memory import step_bytes
 from hyena.training import EvaluationConfig, ParameterRule, TrainConfig, read_metrics, train
 from hyena.training.hardware import Hardware
+from hyena.training.lengths import LengthConfig
 from hyena.training.plan import RunPlan, Work, plan_run, time_at, time_on
 from hyena.training.speed import Speed
 
@@ -228,3 +229,21 @@ def test_a_rule_without_effect_is_refused() -> None:
     asked.optimizer.rules = [ParameterRule(pattern="nowhere", lr=1.0)]
     with pytest.raises(ValueError, match="matched no parameters"):
         plan_run(asked)
+
+
+def test_what_is_frozen_has_no_gradient_and_no_moments(tmp_path: Path) -> None:
+    config = TrainConfig(data=tmp_path / "none", out=tmp_path / "out", model=HYBRID, batch=4)
+    whole = plan_run(config)
+    frozen = plan_run(dataclasses.replace(config, freeze="embedding.*"))
+    table = LanguageModel(HYBRID, device="meta").embedding.weight.numel()
+    assert whole.memory.state - frozen.memory.state == 3 * 4 * table
+    assert frozen.parameters == whole.parameters
+
+
+def test_a_plan_of_several_lengths_is_refused(tmp_path: Path) -> None:
+    parts = [LengthConfig(4, 3), LengthConfig(8, 2)]
+    config = TrainConfig(
+        data=tmp_path / "none", out=tmp_path, model=HYBRID, batch=4, steps=5, lengths=parts
+    )
+    with pytest.raises(ValueError, match="lengths: a plan is of one length"):
+        plan_run(config)

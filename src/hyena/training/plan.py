@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hyena.arguments import several
 from hyena.data import WindowSampler, open_tokens
 from hyena.model import LanguageModel, ModelFlops
 from hyena.model.build import layers_in_words
@@ -17,6 +18,7 @@ from hyena.model.memory import reckons, step_bytes
 from hyena.training.config import TrainConfig, check_config
 from hyena.training.device import Precision
 from hyena.training.hardware import Hardware
+from hyena.training.initial import freeze, resolved
 from hyena.training.optimizer import parameter_groups
 from hyena.training.speed import Speed
 
@@ -161,11 +163,13 @@ def plan_run(config: TrainConfig) -> RunPlan:
         another vocabulary or too short; FileNotFoundError if the folder of the data is there but
         holds none.
     """
+    config = _of_one_length(resolved(config))
     check_config(config)
     model = LanguageModel(config.model, device="meta")
     model.working_memory = config.working_memory
     if config.precision == "64":
         model.double()
+    freeze(model, several(config.freeze))
     parameter_groups(model, config.optimizer)  # which refuses what the run would
     length, devices = config.window(), config.devices * config.num_nodes
     rows = config.batch // (devices * config.accumulate)
@@ -198,6 +202,15 @@ def plan_run(config: TrainConfig) -> RunPlan:
         training=_work(counted.executed, 3 + recomputed, 3),
         forward=forward,
     )
+
+
+def _of_one_length(config: TrainConfig) -> TrainConfig:
+    if config.lengths:
+        raise ValueError(
+            "lengths: a plan is of one length; plan each with --lengths '[]', its --length, its "
+            "--steps, and the --batch that gives as many tokens"
+        )
+    return config
 
 
 def time_at(plan: RunPlan, speed: Speed) -> RunTime:
@@ -248,8 +261,9 @@ def _memory(
     model: LanguageModel, config: TrainConfig, rows: int, length: int, devices: int
 ) -> StepMemory:
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    buckets = weights if devices > 1 else 0  # of DistributedDataParallel, in which gradients travel
-    state = 4 * weights + buckets
+    trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    buckets = trained if devices > 1 else 0  # of DistributedDataParallel, in which gradients travel
+    state = weights + 3 * trained + buckets
     if not reckons(model):
         layers = layers_in_words(config.model)
         layers += ", block-causal" if config.model.block_causal else ""

@@ -10,9 +10,11 @@ from statistics import median
 
 import torch
 
+from hyena.arguments import several
 from hyena.data import Windows
 from hyena.model import LanguageModel
 from hyena.training.config import TrainConfig, check_config
+from hyena.training.initial import freeze, resolved
 from hyena.training.launch import launched
 from hyena.training.loop import Step, Update, reproducible, train_steps
 from hyena.training.optimizer import adamw
@@ -57,6 +59,7 @@ def measure_speed(config: TrainConfig, *, seconds: float = SECONDS) -> Speed:
     Raises: as `hyena.training.train` of what can be wrong with a configuration or a device;
         torch.OutOfMemoryError, or RuntimeError on a CPU, if the memory does not suffice.
     """
+    config = resolved(config)
     check_config(config)
     rows = config.batch // (config.devices * config.num_nodes * config.accumulate)
     alone = replace(config, batch=1, devices=1, num_nodes=1, accumulate=1)
@@ -66,6 +69,7 @@ def measure_speed(config: TrainConfig, *, seconds: float = SECONDS) -> Speed:
         model.double()
     model.activation_checkpointing = config.activation_checkpointing
     model.working_memory = config.working_memory
+    freeze(model, several(config.freeze))
     optimizer = adamw(model, config.optimizer)
     with (
         launched(alone, lambda: None) as fabric,
