@@ -40,7 +40,8 @@ def test_run_prints_the_plan_and_trains(file: Path, tmp_path: Path, capsys: Outp
     assert main(["scaling", "run", str(file), "--base.clip", "0.5"]) == 0
     out = capsys.readouterr().out
     assert "[4/4] attention 8 x 2, 0.25 tokens a parameter, seed 0: " in out
-    assert out.endswith(f"\n{tmp_path}/out\n")
+    assert "## Hyena against attention" in out
+    assert out.endswith(f"\n{tmp_path}/out/table.md\n")
     results = read_results(tmp_path / "out")
     assert [result.settings["clip"] for result in results] == [0.5] * 8
 
@@ -52,6 +53,7 @@ def test_the_exit_code_says_what_became_of_it(
     end: SweepEnd, code: int, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hyena.cli.scaling.run.run_scaling", lambda config, progress: end)
+    monkeypatch.setattr("hyena.cli.scaling.run.write_table", lambda out: file)
     assert main(["scaling", "run", str(file)]) == code
 
 

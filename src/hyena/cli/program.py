@@ -48,6 +48,7 @@ GROUPS = {
     },
     "scaling": {
         "run": "train families of models at sizes and budgets, or go on with a sweep",
+        "table": "write a sweep's table and figures, as far as it has come",
     },
 }
 

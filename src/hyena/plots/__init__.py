@@ -1,4 +1,4 @@
-"""Drawings as PNG files: loss and learning curves, learned filters, figures over lengths.
+"""Drawings as PNG files: loss, learning and scaling curves, learned filters, figures over lengths.
 
 Each function returns the path of the file that it writes. It raises ValueError if there is nothing
 to draw, ImportError if matplotlib is not installed, and OSError if the file cannot be written.
@@ -7,12 +7,15 @@ to draw, ImportError if matplotlib is not installed, and OSError if the file can
 from hyena.plots.curves import Point, draw_intervals, draw_learning, draw_lengths
 from hyena.plots.filters import draw_filters
 from hyena.plots.loss import draw_loss
+from hyena.plots.scaling import Measured, draw_scaling
 
 __all__ = [
+    "Measured",
     "Point",
     "draw_filters",
     "draw_intervals",
     "draw_learning",
     "draw_lengths",
     "draw_loss",
+    "draw_scaling",
 ]

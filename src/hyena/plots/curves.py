@@ -40,7 +40,7 @@ def draw_lengths(panels: Mapping[str, Curves], path: str | Path, *, ylabel: str)
 
     Returns, Raises: see `hyena.plots`.
     """
-    figure, axes = _panels(panels, 6.5, 5, sharey=True)
+    figure, axes = new_panels(panels, 6.5, 5, sharey=True)
     for panel, curves in axes:
         for style, points in curves:
             lengths, values = zip(*sorted(points), strict=True) if points else ((), ())
@@ -72,7 +72,7 @@ def draw_intervals(
 
     Returns, Raises: see `hyena.plots`.
     """
-    figure, axes = _panels(panels, 4.5, 4.5, margin=1.5, columns=len(panels), sharey=True)
+    figure, axes = new_panels(panels, 4.5, 4.5, margin=1.5, columns=len(panels), sharey=True)
     for panel, curves in axes:
         for style, points in curves:
             if not points:
@@ -90,7 +90,7 @@ def draw_intervals(
         panel.set_xlabel(xlabel)
         panel.minorticks_off()
     axes[0][0].set_ylabel(ylabel)
-    return _with_legend(figure, axes, top, path)
+    return save_with_legend(figure, axes, top, path)
 
 
 def draw_learning(
@@ -114,17 +114,17 @@ def draw_learning(
         title: {label: [run for run in runs if run] for label, runs in curves.items()}
         for title, curves in panels.items()
     }
-    figure, axes = _panels(panels, 4.5, 3.5, margin=1.5)
+    figure, axes = new_panels(panels, 4.5, 3.5, margin=1.5)
     for panel, curves in axes:
         for style, runs in curves:
             for run in runs:
                 x, y = zip(*run, strict=True)
                 panel.plot(x, y, linewidth=1, marker=".", markersize=3, **style)
         panel.set(xlabel=xlabel, ylabel=ylabel)
-    return _with_legend(figure, axes, top, path)
+    return save_with_legend(figure, axes, top, path)
 
 
-def _panels(
+def new_panels(
     panels: Mapping[str, Mapping[str, Sequence[Any]]],
     width: float,
     height: float,
@@ -158,7 +158,7 @@ def _panels(
     return figure, drawn
 
 
-def _with_legend(
+def save_with_legend(
     figure: Figure, axes: list[tuple[Axes, Any]], top: float | None, path: str | Path
 ) -> Path:
     """Writes the figure with one legend beside all panels."""

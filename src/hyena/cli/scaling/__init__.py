@@ -1,1 +1,1 @@
-"""`hyena scaling`: loss against compute, over families, sizes and budgets."""
+"""`hyena scaling run | table`: loss against compute, over families, sizes and budgets."""

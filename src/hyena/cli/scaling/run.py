@@ -1,14 +1,16 @@
 """`hyena scaling run`: the trainings of a scaling sweep."""
 
 from hyena.cli.bar import bar
-from hyena.scaling import ScalingConfig, run_scaling
+from hyena.cli.scaling.table import shown
+from hyena.scaling import ScalingConfig, run_scaling, write_table
 
 Config = ScalingConfig
 POSITIONAL = "config"
 
 
 def run(config: ScalingConfig) -> int:
-    """Runs what is not finished yet, and prints the folder with the records.
+    """Runs what is not finished yet, writes the table and its figures, and prints what each family
+    saves.
 
     Returns: 0; 1 if a training failed; 128 + n if signal n stopped it.
     """
@@ -17,5 +19,5 @@ def run(config: ScalingConfig) -> int:
     if end.signal:
         return 128 + end.signal
     if not config.plan:
-        print(config.out)
+        print(shown(write_table(config.out)))
     return int(end.failed > 0)
