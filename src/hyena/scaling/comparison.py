@@ -85,8 +85,8 @@ def _comparison(grid: Grid, family: str, reference: str) -> list[str]:
                 if any(cells):
                     rows.append([str(shape), whose, _final(ended[shape]), *cells])
         parts += [f"What {family} saves:", markdown.table(rows)]
-        if any(whose == "theirs" for _, whose, _ in found):
-            parts.append("\n".join(_trend(found, name, reference) for name in _TREND))
+        parts.append("Over the widths, of each size the first saving within the measured range:")
+        parts.append("\n".join(_trend(found, name) for name in _TREND))
     else:
         parts.append("At no size both are there and one has two budgets, so no curve compares.")
     equal = _at_equal_tokens(ours, theirs, shapes)
@@ -132,11 +132,14 @@ def _percent(share: float, unit: str = "%") -> str:
     return f"{round(100 * share, 1) + 0.0:.1f}{unit}".replace("-", "−")
 
 
-def _trend(found: Savings, name: str, reference: str) -> str:
+def _trend(found: Savings, name: str) -> str:
     """What a doubling of the width adds to a saving, and where it would be the paper's."""
-    at = {size: s for (size, whose, of), s in found.items() if (whose, of) == ("theirs", name)}
-    trend = fit_trend([size.width for size in at], list(at.values()))
-    start = f"- {name}, at the final loss of {reference}: "
+    within: dict[Shape, Saving] = {}
+    for (shape, _, measure), saved in found.items():  # theirs of a size comes before ours
+        if measure == name and math.isfinite(saved.value):
+            within.setdefault(shape, saved)
+    trend = fit_trend([shape.width for shape in within], list(within.values()))
+    start = f"- {name}: "
     if trend is None:
         return f"{start}no trend, since fewer than two widths have a saving in the measured range."
     ends = f"{_percent(trend.low, '')} to {_percent(trend.high, '')}"
