@@ -10,7 +10,7 @@ positions of a piece, K taps of the short convolution.
 """
 
 from collections.abc import Callable
-from threading import local
+from threading import get_ident
 from typing import Literal, NamedTuple, TypeGuard
 
 import torch
@@ -53,12 +53,12 @@ class Input(NamedTuple):
     read: Callable[[slice, slice], Tensor]
 
 
-class Buffers(local):
+class Buffers:
     """Memory for what lives until the next layer's comes, the same for all layers; each thread has
     its own, as two may go back through one graph at once."""
 
     def __init__(self) -> None:
-        self._of: dict[str, Tensor] = {}
+        self._of: dict[tuple[int, str], Tensor] = {}
 
     def clear(self) -> None:
         """Gives the memory back."""
@@ -66,12 +66,12 @@ class Buffers(local):
 
     def take(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """A tensor of any values, in the memory of this name."""
-        size = torch.Size(shape).numel()
-        found, kind = self._of.get(name), (like.dtype, like.device)
+        size, key = torch.Size(shape).numel(), (get_ident(), name)
+        found, kind = self._of.get(key), (like.dtype, like.device)
         if found is None or found.numel() < size or (found.dtype, found.device) != kind:
-            self._of.pop(name, None)
+            self._of.pop(key, None)
             del found  # gone before there is another
-            found = self._of[name] = like.new_empty(size)
+            found = self._of[key] = like.new_empty(size)
         return found[:size].view(shape)
 
 
