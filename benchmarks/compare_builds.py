@@ -279,6 +279,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if setting["old"]["folder"] == setting["new"]["folder"]:
         parser.error(f"--old and --new are the same build, {setting['old']['folder']}")
+    for build in "old", "new":
+        del setting[build]["folder"]  # which says nothing elsewhere
     found = {name: compare(its["old"], its["new"]) for name, its in answers.items()}
     text, well = report(found, all_rows, excepted)
     document = {"setting": setting, "excepted": excepted, "rows": {}}
