@@ -82,16 +82,7 @@ class SweepConfig:
         self._check_rows()
 
     def _check_rows(self) -> None:
-        names = [row.name for row in self.rows]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise ValueError(f"rows: {twice[0]!r} is the name of two; they need different ones")
-        trials = {row.name: len(row.trials) for row in self.rows}
-        if len(set(trials.values())) > 1 or 0 in trials.values():
-            numbers = ", ".join(f"{name} has {number}" for name, number in trials.items())
-            raise ValueError(
-                f"rows: to be fair, each needs the same number of trials, at least one: {numbers}"
-            )
+        check_fair("rows", [(row.name, row.trials) for row in self.rows])
         for row in self.rows:
             for settings in (row.settings, *row.trials):
                 task = [name for name in flat(settings) if name.split(".")[0] == "task"]
@@ -100,6 +91,24 @@ class SweepConfig:
                         f"rows: {row.name} sets {task[0]}, but rows are ways to solve the same "
                         "task; set it in base, grid or points"
                     )
+
+
+def check_fair(option: str, trials: Sequence[tuple[str, list[Settings]]]) -> None:
+    """Raises ValueError unless what is compared has names of its own, and as many trials each.
+
+    Args: the option that lists them; of each its name and trials.
+    """
+    names = [name for name, _ in trials]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{option}: {twice[0]!r} is the name of two; they need different ones")
+    counts = [len(its) for _, its in trials]
+    if len(set(counts)) > 1 or 0 in counts:
+        pairs = zip(names, counts, strict=True)
+        numbers = ", ".join(f"{name} has {number}" for name, number in pairs)
+        raise ValueError(
+            f"{option}: to be fair, each needs the same number of trials, at least one: {numbers}"
+        )
 
 
 def flat(settings: Settings) -> Settings:

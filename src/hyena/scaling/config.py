@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from hyena.experiments.plan import Settings, flat
+from hyena.experiments.plan import Settings, check_fair, flat
 from hyena.training import TrainConfig
 from hyena.training.limits import check, check_choice, check_least, check_positive
 
@@ -111,21 +111,8 @@ class ScalingConfig:
         for family in self.families:
             check_least(family, {"seeds": 1}, f"families: {family.name}: ")
             check_choice(family, {"budgets": Budgets}, f"families: {family.name}: ")
-        self._check_names()
+        check_fair("families", [(family.name, family.trials) for family in self.families])
         self._check_options()
-
-    def _check_names(self) -> None:
-        names = [family.name for family in self.families]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise ValueError(f"families: {twice[0]!r} is the name of two; they need different ones")
-        trials = {family.name: len(family.trials) for family in self.families}
-        if len(set(trials.values())) > 1 or 0 in trials.values():
-            numbers = ", ".join(f"{name} has {number}" for name, number in trials.items())
-            raise ValueError(
-                f"families: to be fair, each needs the same number of trials, at least one: "
-                f"{numbers}"
-            )
 
     def _check_options(self) -> None:
         places = [("base", self.base)]
