@@ -6,6 +6,7 @@ Needs no PyTorch, so that text can be prepared without it; `hyena.ops.arguments`
 import math
 import reprlib
 from operator import index
+from pathlib import Path
 from typing import Any, SupportsFloat
 
 LONGEST = 2**31  # positions, so that products of sizes fit in 64 bits
@@ -110,3 +111,9 @@ def shown(value: object) -> str:
     """A value of any kind in a message: one line, not long."""
     text = " ".join(_BEGINNING.repr(value).split())
     return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def readable(path: Path) -> str:
+    """A path in a message: in one line, whatever is in it."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)[1:-1]

@@ -2,6 +2,7 @@
 
 from .documents import Document, TokenDocument, tokenize
 from .load_tokenizer import load_tokenizer
+from .nucleotide_tokenizers import EvoTokenizer, HyenaDNATokenizer
 from .prepare import PrepareConfig, Prepared, prepare
 from .sources import Source, TextFields, find_source
 from .token_file import (
@@ -18,6 +19,8 @@ from .windows import Windows, WindowSampler
 __all__ = [
     "BytesTokenizer",
     "Document",
+    "EvoTokenizer",
+    "HyenaDNATokenizer",
     "Manifest",
     "PrepareConfig",
     "Prepared",

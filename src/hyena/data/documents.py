@@ -52,12 +52,14 @@ class TokenPiece(NamedTuple):
         tokens: of this part, without any end_of_text: (n,), an integer type.
         n_bytes: length of this part in UTF-8 bytes.
         more: whether another part of the same document comes next.
+        masked: which tokens are no targets, (n,); None if all of them are targets.
     """
 
     document: Document
     tokens: NDArray[Any]
     n_bytes: int
     more: bool
+    masked: NDArray[np.bool_] | None = None
 
 
 class TokenDocument(NamedTuple):
@@ -142,17 +144,20 @@ def with_tokens(
     """As `tokenize`, beside the documents themselves; ``without`` gets those without text."""
     end = np.asarray([tokenizer.end_of_text], dtype=np.int64)
     pieces = (Piece(document, False) for document in documents)
-    for document, tokens, n_bytes, _ in encode_pieces(pieces, tokenizer, without):
+    for document, tokens, n_bytes, *_ in encode_pieces(pieces, tokenizer, without):
         yield document, TokenDocument(np.concatenate([end, tokens, end]), n_bytes)
 
 
 def encode_pieces(
-    pieces: Iterable[Piece], tokenizer: Tokenizer, without: WithoutText
+    pieces: Iterable[Piece], tokenizer: Tokenizer, without: WithoutText, *, mask: bool = False
 ) -> Iterator[TokenPiece]:
     """Tokens of each document with text in it, the same as of the document in one piece.
 
     Memory holds a piece if the tokenizer is `Cuttable`, else a document. ``without`` gets the
-    documents without text, and the characters without a token. Raises as `tokenize`.
+    documents without text, and the characters without a token. With ``mask``, lower-case letters
+    are read as upper case and are no targets.
+
+    Raises: as `tokenize`; with ``mask``, ValueError on a letter that is not one token.
     """
     last_cut = tokenizer.last_cut if isinstance(tokenizer, Cuttable) else None
     found = False
@@ -169,13 +174,14 @@ def encode_pieces(
             text, rest = text[:at], text[at:]
         if not blank:
             text = "".join([*held, text]) if held else text
-            tokens, size = _encode(text, document, tokenizer)
+            tokens, size = _encode(text.upper() if mask else text, document, tokenizer)
+            masked = _lower_case(text, document, tokens) if mask else None
             if isinstance(tokenizer, Lossy):
                 without.add_lost(document, tokenizer.lost(text))
             held = [rest] if rest else []
             n_bytes += size
             if tokens.size or begun:
-                yield TokenPiece(document, tokens, n_bytes, more)
+                yield TokenPiece(document, tokens, n_bytes, more, masked)
                 found, begun, n_bytes = True, True, 0
         if more:
             continue
@@ -196,3 +202,15 @@ def _encode(text: str, document: Document, tokenizer: Tokenizer) -> tuple[NDArra
         return tokenizer.encode(text), n_bytes
     except ValueError as error:
         raise ValueError(f"{document.name}: {error}") from error
+
+
+def _lower_case(text: str, document: Document, tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each token is a lower-case letter of the text."""
+    if len(tokens) != len(text) or not text.isascii():
+        raise ValueError(
+            f"{document.name}: soft_masked 'mask' needs a token for each letter, as bytes, "
+            f"hyenadna and evo have, but {len(text):,} {plural(len(text), 'character')} became "
+            f"{len(tokens):,} {plural(len(tokens), 'token')}; use another tokenizer, or fold"
+        )
+    letters = np.frombuffer(text.encode("ascii"), dtype=np.uint8)
+    return (letters >= ord("a")) & (letters <= ord("z"))

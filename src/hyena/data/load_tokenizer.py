@@ -1,21 +1,32 @@
 """Finds a tokenizer by name: `load_tokenizer`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from hyena.files import digests
 from hyena.files.records import read_record
 
 from .hugging_face_tokenizer import HuggingFaceTokenizer, gpt2_tokenizer
+from .nucleotide_tokenizers import EvoTokenizer, HyenaDNATokenizer
 from .tokenizer import DESCRIPTION_FILE, FORMAT_VERSION, BytesTokenizer, Description, Tokenizer
 from .utf8 import read_text
+
+BUILT_IN: dict[str, Callable[[], Tokenizer]] = {
+    "bytes": BytesTokenizer,
+    "gpt2": gpt2_tokenizer,
+    "hyenadna": HyenaDNATokenizer,
+    "evo": EvoTokenizer,
+}
+"""The tokenizers that have a name."""
 
 
 def load_tokenizer(spec: str | Path, *, end_of_text: str | None = None) -> Tokenizer:
     """The tokenizer that ``spec`` names.
 
     Args:
-        spec: ``bytes``; ``gpt2``; a Hugging Face ``tokenizer.json``; or a folder with such a file
-            or one that ``Tokenizer.save`` (so also ``prepare``) wrote.
+        spec: ``bytes``; ``gpt2``; ``hyenadna`` or ``evo``, of the genome models; a Hugging Face
+            ``tokenizer.json``; or a folder with such a file or one that ``Tokenizer.save`` (so
+            also ``prepare``) wrote.
         end_of_text: for a ``tokenizer.json``, the token that separates documents; without it the
             usual names are looked up.
 
@@ -23,18 +34,19 @@ def load_tokenizer(spec: str | Path, *, end_of_text: str | None = None) -> Token
         file is no tokenizer, has no end-of-text token, was written by a newer version, or differs
         from what was saved; ImportError if a package is needed that is not installed.
     """
-    if isinstance(spec, str) and spec in ("bytes", "gpt2"):
+    if isinstance(spec, str) and spec in BUILT_IN:
         if end_of_text is not None:
             raise ValueError(f"end_of_text applies to a tokenizer.json; {spec!r} has its own")
-        return BytesTokenizer() if spec == "bytes" else gpt2_tokenizer()
+        return BUILT_IN[spec]()
     path = Path(spec)
     if (path / DESCRIPTION_FILE).is_file():
         return _load_saved(path, end_of_text)
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.is_file():
+        names = " nor ".join(map(repr, BUILT_IN))
         raise FileNotFoundError(
-            f"tokenizer {str(spec)!r} was asked for, but it is neither 'bytes' nor 'gpt2' nor an "
-            f"existing file, nor a folder with {DESCRIPTION_FILE} or tokenizer.json"
+            f"tokenizer {str(spec)!r} was asked for, but it is neither {names} "
+            f"nor an existing file, nor a folder with {DESCRIPTION_FILE} or tokenizer.json"
         )
     name = file.parent.name if file.name == "tokenizer.json" else file.stem
     return HuggingFaceTokenizer(
@@ -49,8 +61,8 @@ def _load_saved(directory: Path, end_of_text: str | None) -> Tokenizer:
     # A tokenizer may have been put beside a model afterwards.
     names = {DESCRIPTION_FILE, "tokenizer.json"} & set(digests.listed(directory))
     digests.check(directory, names, advice=advice)
-    if description.kind == "bytes":
-        tokenizer: Tokenizer = BytesTokenizer()
+    if description.kind in ("bytes", "hyenadna", "evo"):
+        tokenizer = BUILT_IN[description.kind]()
     elif description.kind == "hugging_face":
         source = directory / "tokenizer.json"
         if not source.is_file():

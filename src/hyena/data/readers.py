@@ -14,10 +14,10 @@ from typing import IO, Any, Literal, cast
 from hyena.arguments import plural
 
 from . import pieces
-from .documents import Document, Piece
+from .documents import Document
 from .utf8 import decode_blocks, decode_utf8, utf8
 
-Kind = Literal["text", "jsonl", "json", "csv", "tsv", "fasta"]
+Kind = Literal["text", "jsonl", "json", "csv", "tsv", "fastq", "fasta"]
 
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "text": (".txt", ".text", ".md"),
@@ -25,31 +25,35 @@ SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "json": (".json",),
     "csv": (".csv",),
     "tsv": (".tsv",),
+    "fastq": (".fastq", ".fq"),
     "fasta": (".fasta", ".fa", ".fna", ".ffn", ".faa"),
 }
-"""In any case, and with .gz after them if the file is compressed."""
-
-_LINE_END = re.compile("\r\n?|\n")  # old files end lines in carriage returns alone
+"""In any case, and with .gz or .bgz after them if the file is compressed."""
 
 KNOWN = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 
 
 def kind_of(name: str) -> Kind | None:
     """The kind of a file of this name; None if it is of none of them."""
-    name = name.lower().removesuffix(".gz")
+    name = name.lower().removesuffix(".gz").removesuffix(".bgz")
     return next((kind for kind, ends in SUFFIXES.items() if name.endswith(ends)), None)
+
+
+def is_packed(file: Path) -> bool:
+    """Whether a file is compressed, by its name."""
+    return file.suffix.lower() in (".gz", ".bgz")
 
 
 @contextmanager
 def opened(file: Path, shown: str) -> Iterator[IO[bytes]]:
-    """A file for reading, unpacked if its name ends in .gz.
+    """A file for reading, unpacked if its name ends in .gz or .bgz.
 
     Args: shown: the name for messages.
     Raises: ValueError, while it is read, if it is not gzip then.
     """
     try:
         with file.open("rb") as raw:
-            packed = file.name.lower().endswith(".gz")
+            packed = is_packed(file)
             if packed and not raw.peek(1):
                 raise EOFError("it is empty")
             yield cast(IO[bytes], gzip.GzipFile(fileobj=raw) if packed else raw)
@@ -85,13 +89,6 @@ def rows(file: Path, shown: str, kind: Kind, field: str) -> Iterator[Document]:
         else:
             read = _tsv if kind == "tsv" else _csv
             yield from _table(read(lines(stream, shown), shown), shown, field)
-
-
-def fasta(file: Path, shown: str, notes: list[str]) -> Iterator[Piece]:
-    """The sequence of each FASTA record, white space stripped; ``notes`` gets what else there is
-    to say. Raises ValueError, naming the place, if it is not UTF-8 or no FASTA.
-    """
-    yield from _fasta(pieces.split_blocks(text_blocks(file, shown), _LINE_END, 2), shown, notes)
 
 
 def lines(stream: Iterable[bytes], shown: str) -> Iterator[str]:
@@ -287,47 +284,3 @@ def _carriage_return(where: str) -> ValueError:
         f"{where}: a carriage return that ends no line stands in a cell; if it should end one, "
         "write line feeds instead"
     )
-
-
-def _fasta(line_parts: Iterable[tuple[str, bool]], shown: str, notes: list[str]) -> Iterator[Piece]:
-    """The records in lines, each of which may come in parts: a part, and whether its line goes
-    on. A chromosome may be one line."""
-    names, name, parts = set[str](), None, list[str]()
-    again: list[str] = []
-    number, size = 1, 0  # of the line, and of the parts
-    header: list[str] = []  # of a line that goes on
-    begins = True
-    for text, goes_on in line_parts:
-        if header or (begins and text.startswith(">")):
-            header.append(text)
-        else:
-            part = "".join(text.split())
-            if part and name is None:
-                raise ValueError(
-                    f"{shown} line {number} is no FASTA: a record begins with '>', got {text!r:.40}"
-                )
-            parts.append(part)
-            size += len(part)
-            if size >= pieces.BLOCK:
-                yield from pieces.in_pieces(Document(f"{shown} {name}", "".join(parts)), more=True)
-                parts, size = [], 0
-        begins = not goes_on
-        if goes_on:
-            continue
-        number += 1
-        if not header:
-            continue
-        if name is not None:
-            yield Piece(Document(f"{shown} {name}", "".join(parts)), False)
-        name = next(iter("".join(header)[1:].split()), "")
-        header, parts, size = [], [], 0
-        if name in names:
-            again.append(name)
-        names.add(name)
-    if name is not None:
-        yield Piece(Document(f"{shown} {name}", "".join(parts)), False)
-    if again:
-        notes.append(
-            f"{shown}: {len(again):,} {plural(len(again), 'record has', 'records have')} the name "
-            f"of one before, the first {again[0]!r}; all were kept"
-        )

@@ -8,17 +8,30 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-from hyena.arguments import plural, shown
+from hyena.arguments import plural, readable, shown
 from hyena.files.digests import sha256_of
 
 from .documents import Document, Piece
 from .packages import require
 from .pieces import in_pieces, split_blocks, whole, with_more
-from .readers import KNOWN, SUFFIXES, JoinedRows, Kind, fasta, kind_of, row, rows, text_blocks
+from .readers import (
+    KNOWN,
+    SUFFIXES,
+    JoinedRows,
+    Kind,
+    is_packed,
+    kind_of,
+    row,
+    rows,
+    text_blocks,
+)
+from .sequence_files import SEQUENCES, HeldOut, cut_runs, sequences
 
 DATASET_PREFIX = "hf:"
+SoftMasked = Literal["keep", "fold", "mask"]
+Runs = Literal["keep", "skip", "split"]
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 
 
@@ -27,10 +40,12 @@ class TextFields:
     """How to find documents inside a source.
 
     Args:
-        field, document_start, dataset_config, kind: as in `PrepareConfig`.
+        field, document_start, dataset_config, kind, soft_masked, n_runs: as in `PrepareConfig`.
         separator: as there; \\n, \\r, \\t and \\\\ may be written out, as a shell passes them on; a
             line end matches those of Windows as well.
         dataset_splits: which splits of a Hugging Face dataset to read.
+        held_out: the records of FASTA and FASTQ to hold out, as `PrepareConfig.split_by` has them.
+        nucleotides: whether other letters in the sequences of FASTA and FASTQ are an error.
     """
 
     field: str = "text"
@@ -39,9 +54,13 @@ class TextFields:
     dataset_config: str | None = None
     dataset_splits: tuple[str, ...] = ("train",)
     kind: Kind | None = None
+    soft_masked: SoftMasked | None = None
+    n_runs: Runs = "keep"
+    held_out: str | None = None
+    nucleotides: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("field", "separator", "document_start", "dataset_config"):
+        for name in ("field", "separator", "document_start", "dataset_config", "held_out"):
             value = getattr(self, name)
             if not (isinstance(value, str) or (value is None and name != "field")):
                 raise ValueError(f"{name}: expected a text, got {shown(value)}")
@@ -49,12 +68,32 @@ class TextFields:
             raise ValueError("separator is the empty string; leave it out to cut nothing")
         if self.kind is not None and not (isinstance(self.kind, str) and self.kind in SUFFIXES):
             raise ValueError(f"kind: expected one of {', '.join(SUFFIXES)}, got {shown(self.kind)}")
+        for name, choice, known in (
+            ("soft_masked", self.soft_masked, (None, *get_args(SoftMasked))),
+            ("n_runs", self.n_runs, get_args(Runs)),
+        ):
+            if not (choice is None or isinstance(choice, str)) or choice not in known:
+                some = ", ".join(filter(None, known))
+                raise ValueError(f"{name}: expected one of {some}, got {shown(choice)}")
+        if self.held_out is not None:
+            HeldOut(self.held_out)
         try:
             re.compile(self.document_start or "")
         except re.error as error:
             raise ValueError(
                 f"document_start={self.document_start!r} is not a regular expression: {error}"
             ) from error
+
+    @property
+    def of_sequences(self) -> str | None:
+        """A setting that is about sequences alone, as it was given; None if there is none."""
+        if self.held_out is not None:
+            return f"split_by {self.held_out!r:.60}"
+        if self.n_runs != "keep":
+            return f"n_runs {self.n_runs!r}"
+        if self.soft_masked is None or (self.soft_masked == "fold" and self.nucleotides):
+            return None  # the second may be a default
+        return f"soft_masked {self.soft_masked!r}"
 
     def cut(self, blocks: Iterable[str]) -> Iterator[tuple[str, bool]]:
         """The documents in a text that comes in blocks: pieces, and whether the next one belongs to
@@ -137,9 +176,9 @@ class Files:
             )
         if (self._fields.kind or kind_of(path.name)) is None:
             raise ValueError(
-                f"{readable(path)} is of no known kind ({KNOWN}; all of them also with .gz); "
-                "convert it, or if it is plain text say so with kind=text (hyena prepare --kind "
-                "text)"
+                f"{readable(path)} is of no known kind ({KNOWN}; all of them also with .gz or "
+                ".bgz); convert it, or if it is plain text say so with kind=text (hyena prepare "
+                "--kind text)"
             )
         self._files.append(NamedFile(path, path.name, readable(path)))
 
@@ -162,7 +201,7 @@ class Files:
     def total_bytes(self) -> int | None:
         """Size of the source if it is known without reading it."""
         paths = [file.path for file in self._files]
-        packed = any(path.suffix.lower() == ".gz" for path in paths)
+        packed = any(is_packed(path) for path in paths)
         return None if packed else sum(path.stat().st_size for path in paths)
 
     def describe(self) -> dict[str, Any]:
@@ -185,11 +224,13 @@ class Files:
         fields, texts, parts = self._fields, 0, 0
         joined = JoinedRows(fields.document_start)
         joins = fields.document_start is not None
+        held_out = None if fields.held_out is None else HeldOut(fields.held_out)
+        self._check_sequences()
         for file in self._files:
             state = self._states.get(file.path) or _state(file.path)
-            kind = fields.kind or kind_of(file.name) or "text"
-            if kind == "fasta":
-                yield from fasta(file.path, file.shown, self.notes)
+            kind = self._kind_of(file)
+            if kind in SEQUENCES:
+                yield from self._sequences(file, kind, held_out)
             elif kind != "text":
                 joins = False
                 found = rows(file.path, file.shown, kind, fields.field)
@@ -212,6 +253,8 @@ class Files:
                 f"document_start {fields.document_start!r} joins rows, but no file of the source "
                 "has rows; leave it out, or cut text with --separator (separator=)"
             )
+        if held_out is not None:
+            held_out.check()
         joined.check()
         if fields.separator is not None and parts == texts:
             raise ValueError(
@@ -219,6 +262,38 @@ class Files:
                 f"{plural(texts, 'file')}; give one that does, or leave it out to make each file a "
                 "document"
             )
+
+    def _check_sequences(self) -> None:
+        """Raises ValueError if a setting is about sequences, and there are none; or about all."""
+        fields = self._fields
+        others = [file.shown for file in self._files if self._kind_of(file) not in SEQUENCES]
+        if fields.of_sequences and len(others) == len(self._files):
+            raise ValueError(
+                f"{fields.of_sequences} is about FASTA and FASTQ, but no file of the source is "
+                "one; leave it out"
+            )
+        if fields.soft_masked == "mask" and others:
+            raise ValueError(
+                f"soft_masked 'mask' is about FASTA and FASTQ, but {others[0]} is of another kind; "
+                "prepare it on its own"
+            )
+
+    def _kind_of(self, file: NamedFile) -> Kind:
+        return self._fields.kind or kind_of(file.name) or "text"
+
+    def _sequences(self, file: NamedFile, kind: Kind, held_out: HeldOut | None) -> Iterator[Piece]:
+        """The records of a file of sequences, in pieces."""
+        fields = self._fields
+        found = sequences(
+            file.path,
+            file.shown,
+            kind,
+            self.notes,
+            nucleotides=fields.nucleotides,
+            fold=fields.soft_masked == "fold",
+            held_out=held_out,
+        )
+        return found if fields.n_runs == "keep" else cut_runs(found, split=fields.n_runs == "split")
 
 
 class Dataset:
@@ -230,6 +305,11 @@ class Dataset:
     def __init__(self, name: str, fields: TextFields) -> None:
         if not name:
             raise ValueError("'hf:' needs the name of a dataset, such as hf:Salesforce/wikitext")
+        if fields.of_sequences is not None:
+            raise ValueError(
+                f"{fields.of_sequences} is about FASTA and FASTQ, which source 'hf:{name}' is not; "
+                "leave it out"
+            )
         require("datasets", f"source 'hf:{name}'", "hyena[data]")
         self._name, self._fields = name, fields
         self.notes: list[str] = []
@@ -262,12 +342,6 @@ class Dataset:
 
 Source = Files | Dataset
 """Where documents come from."""
-
-
-def readable(path: Path) -> str:
-    """A path in a message: in one line, whatever is in it."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _state(path: Path) -> tuple[int, int]:

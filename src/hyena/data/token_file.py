@@ -112,6 +112,11 @@ def documents_file(directory: Path, split: str) -> Path:
     return directory / f"{split}.documents.npy"
 
 
+def masked_file(directory: Path, split: str) -> Path:
+    """What is masked in a split: (runs, 2) int64, start and end of each run, in tokens."""
+    return directory / f"{split}.masked.npy"
+
+
 @dataclass(frozen=True, eq=False)
 class TokenFile:
     """One split of a folder that `prepare` wrote. Made by `open_tokens`.
@@ -126,6 +131,8 @@ class TokenFile:
         tokens: (n,) uint16 or uint32, memory-mapped, read-only.
         document_starts: index of each document's first token, (documents,) int64, ascending.
         document_bytes: length of each document's text in UTF-8 bytes, (documents,) int64.
+        masked: runs of tokens that are no targets of training, first and behind the last, (runs, 2)
+            int64, ascending, with a token or more between two.
         tokenizer: record of the tokenizer that made it: name, fingerprint, vocab_size,
             end_of_text.
     """
@@ -135,6 +142,7 @@ class TokenFile:
     tokens: NDArray[Any]
     document_starts: NDArray[np.int64]
     document_bytes: NDArray[np.int64]
+    masked: NDArray[np.int64]
     tokenizer: TokenizerRecord
 
     def __len__(self) -> int:
@@ -200,7 +208,8 @@ def open_tokens(directory: str | Path, split: str, *, verify: bool = True) -> To
         )
     starts, sizes = np.ascontiguousarray(_check_split(folder, manifest, split, verify=verify).T)
     tokens = np.memmap(tokens_file(folder, split), dtype=_dtype(manifest), mode="r")
-    return TokenFile(folder, split, tokens, starts, sizes, manifest.tokenizer)
+    masked = _masked(folder, manifest, split, verify=verify)
+    return TokenFile(folder, split, tokens, starts, sizes, masked, manifest.tokenizer)
 
 
 def _check_split(
@@ -214,23 +223,51 @@ def _check_split(
     size, expected = tokens.stat().st_size, record.tokens * _dtype(manifest).itemsize
     if size != expected:
         raise _damaged(tokens, f"{size} {plural(size, 'byte')} instead of {expected}")
-    for path in (tokens, documents) if verify else ():
-        if digests.sha256_of(path) != record.sha256.get(path.name):
-            raise _damaged(path, "its SHA-256 is not the manifest's")
-    try:
-        with documents.open("rb") as stream:
-            table = np.lib.format.read_array(stream, allow_pickle=False)
-    except _NO_ARRAY as error:
-        raise _damaged(documents, " ".join(str(error).split())) from error
-    shape = (record.documents, 2)
-    if table.shape != shape or table.dtype != np.dtype("<i8"):
-        raise _damaged(documents, f"{table.dtype} {table.shape} instead of int64 {shape}")
+    if verify:
+        _check_digests(record, tokens, documents)
+    table = _read_pairs(documents, record.documents)
     starts, sizes = table[:, 0], table[:, 1]
     ends = [*starts[:1], record.tokens - 1 - starts[-1]] if len(starts) else [1]
     if ends[0] != 0 or ends[-1] <= 0 or (np.diff(starts) <= 0).any():
         raise _damaged(documents, "the documents do not follow one another")
     if (sizes < 0).any() or int(sizes.sum()) != record.bytes:
         raise _damaged(documents, f"the documents have {sizes.sum()} bytes, not {record.bytes}")
+    return table
+
+
+def _masked(directory: Path, manifest: Manifest, split: str, *, verify: bool) -> NDArray[np.int64]:
+    """What is masked in a split; nothing if there is no file of it."""
+    record, file = manifest.splits[split], masked_file(directory, split)
+    if file.name not in record.sha256:
+        return np.empty((0, 2), dtype=np.int64)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing, though the manifest names it; {AGAIN}")
+    if verify:
+        _check_digests(record, file)
+    table = _read_pairs(file)
+    if table.size and (table[0, 0] < 0 or table[-1, 1] > record.tokens):
+        raise _damaged(file, "a run lies outside the tokens")
+    if (np.diff(table.ravel()) <= 0).any():
+        raise _damaged(file, "the runs do not follow one another")
+    return table
+
+
+def _check_digests(record: SplitRecord, *files: Path) -> None:
+    for path in files:
+        if digests.sha256_of(path) != record.sha256.get(path.name):
+            raise _damaged(path, "its SHA-256 is not the manifest's")
+
+
+def _read_pairs(file: Path, count: int | None = None) -> NDArray[np.int64]:
+    """A file of ``count`` pairs, or of any number. Raises ValueError if it is none."""
+    try:
+        with file.open("rb") as stream:
+            table = np.lib.format.read_array(stream, allow_pickle=False)
+    except _NO_ARRAY as error:
+        raise _damaged(file, " ".join(str(error).split())) from error
+    shape = (len(table) if count is None and table.ndim else count, 2)
+    if table.shape != shape or table.dtype != np.dtype("<i8"):
+        raise _damaged(file, f"{table.dtype} {table.shape} instead of int64 {shape}")
     return np.asarray(table, dtype=np.int64)
 
 

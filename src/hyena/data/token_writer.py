@@ -4,6 +4,8 @@ The number of documents is known only at the end of the source, and the splits d
 the tokens go to the disk twice.
 """
 
+from __future__ import annotations
+
 from array import array
 from pathlib import Path
 from typing import IO
@@ -15,7 +17,7 @@ from hyena.arguments import plural, shown
 from hyena.files.digests import sha256_of
 
 from .documents import SPLITS, TokenPiece
-from .token_file import SplitRecord, documents_file, token_dtype, tokens_file
+from .token_file import SplitRecord, documents_file, masked_file, token_dtype, tokens_file
 
 _BLOCK = 1 << 22  # bytes copied at a time
 
@@ -24,16 +26,23 @@ class Spool:
     """Collects tokenised documents in a new file, in order.
 
     Attributes: ``lengths`` and ``n_bytes`` of each document, as written and as text;
-    ``total_bytes`` of text so far, the document that is not whole yet included.
+    ``total_bytes`` of text so far, the document that is not whole yet included; ``masked``, the
+    tokens that are no targets: where each run of them begins and ends; None if nothing is masked.
+
+    Args: masks: whether there is to be such a list.
     """
 
-    def __init__(self, file: Path, vocab_size: int, end_of_text: int) -> None:
+    def __init__(
+        self, file: Path, vocab_size: int, end_of_text: int, *, masks: bool = False
+    ) -> None:
         self.file = file
         self.dtype = token_dtype(vocab_size)
         self.end = np.asarray([end_of_text], dtype=self.dtype).tobytes()
         self._stream = file.open("wb")
         self.lengths, self.n_bytes = array("q"), array("q")
+        self.masked = array("q") if masks else None
         self.total_bytes = 0
+        self._written = 0  # tokens
         self._length = self._n_bytes = 0  # of the document that is not whole yet
 
     def __len__(self) -> int:
@@ -45,8 +54,12 @@ class Spool:
         if not self._length:
             self._stream.write(self.end)
             self._length = 1
+            self._written += 1
+        if self.masked is not None and piece.masked is not None:
+            _add_runs(self.masked, piece.masked, self._written)
         self._stream.write(piece.tokens.astype(self.dtype).tobytes())
         self._length += len(piece.tokens)
+        self._written += len(piece.tokens)
         self._n_bytes += piece.n_bytes
         self.total_bytes += piece.n_bytes
         if not piece.more:
@@ -86,7 +99,13 @@ def write_splits(folder: Path, spool: Spool, splits: NDArray[np.uint8]) -> dict[
         table[:, 1] = n_bytes[chosen]
         with documents_file(folder, split).open("wb") as stream:
             np.save(stream, table, allow_pickle=False)
-        files = (tokens_file(folder, split), documents_file(folder, split))
+        files = [tokens_file(folder, split), documents_file(folder, split)]
+        if spool.masked is not None:
+            moved = np.zeros(len(ends), np.int64)
+            moved[chosen] = table[:, 0] - (ends - lengths)[chosen]
+            files.append(masked_file(folder, split))
+            with files[-1].open("wb") as stream:
+                np.save(stream, _moved_runs(spool.masked, ends, splits == index, moved))
         records[split] = SplitRecord(
             documents=len(chosen),
             tokens=int(lengths[chosen].sum()) + 1,
@@ -95,6 +114,30 @@ def write_splits(folder: Path, spool: Spool, splits: NDArray[np.uint8]) -> dict[
         )
     spool.file.unlink()
     return records
+
+
+def _add_runs(runs: array[int], masked: NDArray[np.bool_], before: int) -> None:
+    """Adds the runs of what comes ``before`` tokens after the beginning; one that ended there goes
+    on."""
+    changes = np.flatnonzero(np.diff(masked.astype(np.int8), prepend=0, append=0)) + before
+    if runs and changes.size and runs[-1] == changes[0]:
+        runs.pop()
+        changes = changes[1:]
+    runs.frombytes(changes.astype(np.int64).tobytes())
+
+
+def _moved_runs(
+    runs: array[int], ends: NDArray[np.int64], chosen: NDArray[np.bool_], moved: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The runs in the chosen documents, by as many tokens further on as each of these was moved.
+
+    Args: ends (documents,): where each document ends; it holds its runs up to there.
+    Returns: first token of each run and the one behind its last, (runs, 2).
+    """
+    places = np.asarray(runs, dtype="<i8")
+    documents = np.searchsorted(ends, places)
+    here = chosen[documents]
+    return (places[here] + moved[documents[here]]).reshape(-1, 2)
 
 
 def _copy(source: IO[bytes], start: int, end: int, target: IO[bytes]) -> None:

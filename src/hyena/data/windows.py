@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena.arguments import check_whole, plural, shown
+from hyena.arguments import IGNORE, check_whole, plural, shown
 
 from .token_file import TokenFile
 
@@ -25,7 +25,8 @@ class Windows(NamedTuple):
 
     Attributes:
         inputs: (B, L) int64.
-        targets: the next token of each input, (B, L) int64.
+        targets: the next token of each input, (B, L) int64; `hyena.arguments.IGNORE` where it is
+            masked.
         document_ids: the document of each input, (B, L) int64, counted from 0 in each row.
     """
 
@@ -41,10 +42,12 @@ class WindowSampler:
     not overlap, and visits them in a random order, each once; offset and order depend on the seed
     and the epoch. Every epoch has the same number of windows: those that fit at any offset. Less
     than one window of text at each end of the stream is left out, other text each epoch. Batches
-    may straddle epochs.
+    may straddle epochs. Of a window whose targets are all masked the last one stays, so that every
+    batch has a loss.
 
     Args:
-        tokens: the stream, a `TokenFile` or what has its ``tokens`` and ``document_starts``.
+        tokens: the stream, a `TokenFile` or what has its ``tokens`` and ``document_starts``, and
+            ``masked`` if something is.
         length: inputs of a window, 1 or more.
         batch: windows of a batch over all ranks, 1 to 2^24.
         seed: 0 or more.
@@ -75,6 +78,8 @@ class WindowSampler:
         self.length, self.batch_size, self.seed = length, batch, seed
         self.cross_documents = cross_documents
         self._stream = tokens
+        masked = getattr(tokens, "masked", None)
+        self._masked_runs = None if masked is None or not len(masked) else masked.ravel()
         # With two windows or more the offset may be anything below a window, at the price of one.
         self.windows_per_epoch = max(n_targets // length - 1, 1)
         self._offsets = min(length, n_targets - self.windows_per_epoch * length + 1)
@@ -112,13 +117,17 @@ class WindowSampler:
         starts = [int(self._epoch(epoch)[index]) for epoch, index in places]
         stream = self._stream.tokens
         windows = np.stack([stream[s : s + self.length + 1] for s in starts]).astype(np.int64)
+        targets = windows[:, 1:].copy()
+        if self._masked_runs is not None:
+            for row, start in zip(targets, starts, strict=True):
+                row[self._masked(start, self._masked_runs)] = IGNORE
         if self.cross_documents:
             ids = np.zeros((rows, self.length), dtype=np.int64)
         else:
             ids = np.stack([self._document_ids(s) for s in starts])
         return Windows(
             torch.from_numpy(windows[:, :-1].copy()),
-            torch.from_numpy(windows[:, 1:].copy()),
+            torch.from_numpy(targets),
             torch.from_numpy(ids),
         )
 
@@ -132,6 +141,17 @@ class WindowSampler:
             if len(self._epochs) > 2:
                 self._epochs.popitem(last=False)
         return self._epochs[epoch]
+
+    def _masked(self, start: int, runs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which targets of a window are masked, (L,); ``runs`` says where that begins and ends."""
+        first = start + 1
+        low, high = np.searchsorted(runs, [first, start + self.length], side="right")
+        changes = np.zeros(self.length, dtype=np.int64)
+        changes[0] = low
+        changes[runs[low:high] - first] = 1
+        masked = np.cumsum(changes) % 2 == 1
+        masked[-1] &= not masked.all()
+        return masked
 
     def _document_ids(self, start: int) -> NDArray[np.int64]:
         starts = self._stream.document_starts
