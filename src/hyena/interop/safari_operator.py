@@ -66,6 +66,30 @@ def to_ours(name: str, value: Tensor, *, depth: int, filters: int, layout: Filte
     return value
 
 
+def to_theirs(
+    name: str, value: Tensor, *, depth: int, filters: int, layout: FilterLayout
+) -> Tensor:
+    """The inverse of `to_ours`, with the sign that decays have in the public code."""
+    if name == "short_conv.weight":
+        return value.flip(1).unsqueeze(1)
+    if name in ("filter.sine_freq", "filter.encoding"):
+        return value.unsqueeze(0)
+    if name == "filter.time":
+        return value.reshape(1, -1, 1)
+    if name == "filter.skip":
+        return _as_rows(value, layout)
+    if name == "filter.decay":
+        return -_as_rows(value, layout).abs().reshape(1, 1, -1)
+    if name == f"filter.layers.{depth - 1}.weight":
+        return _as_rows(value.unflatten(0, (filters, -1)), layout)
+    return value
+
+
+def _as_rows(value: Tensor, layout: FilterLayout) -> Tensor:
+    """(N−1, D, …) as rows (D·(N−1), …)."""
+    return (value if layout == "order_major" else value.transpose(0, 1)).flatten(0, 1)
+
+
 def _by_filter(value: Tensor, filters: int, layout: FilterLayout) -> Tensor:
     """Rows (D·(N−1), …) as (N−1, D, …)."""
     if layout == "order_major":

@@ -45,7 +45,7 @@ def load(
         unknown format version, damaged, or does not fit its own config, or if this machine has no
         such device.
     """
-    path, device = find_model(Path(path)), _device(device)
+    path, device = find_model(Path(path)), place_of(device)
     config = read_config(path)
     if length_policy is not None:
         config = dataclasses.replace(config, length_policy=cast(LengthPolicy, length_policy))
@@ -101,8 +101,9 @@ def read_weights(file: Path, device: torch.device | None = None) -> dict[str, to
     return weights
 
 
-def _device(device: torch.device | str | None) -> torch.device:
-    """ValueError if it is not there, since safetensors calls the file damaged then."""
+def place_of(device: torch.device | str | None) -> torch.device:
+    """The device so called, the CPU if none is. ValueError if it is not there, since safetensors
+    calls the file damaged then."""
     try:
         return torch.empty(0, device=device or "cpu").device
     except (RuntimeError, AssertionError) as error:  # by a build without CUDA

@@ -1,0 +1,126 @@
+"""Opens a model of ours or of another program: `hyena.load`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hyena.interop import weights
+from hyena.interop.safari import HYENADNA, SAFARI
+from hyena.interop.settings import Settings, configuration_of, settings_of
+from hyena.interop.table import Family
+from hyena.model import LanguageModel
+from hyena.model import load as load_own
+from hyena.model.checkpoint import place_of
+from hyena.model.saved import some
+from hyena.ops.arguments import placement
+
+FAMILIES: tuple[Family, ...] = (SAFARI, HYENADNA)
+"""The released models that are known. A file is of the first whose marks it has."""
+
+
+class Foreign(NamedTuple):
+    """A model that was loaded from another program's files.
+
+    Attributes: the model; its family; what a user should know of it.
+    """
+
+    model: LanguageModel
+    family: Family
+    notes: list[str]
+
+
+def load(
+    path: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    length_policy: str | None = None,
+    dtype: torch.dtype | None = None,
+    configuration: str | Path | None = None,
+    settings: Mapping[str, Any] | Settings | None = None,
+) -> LanguageModel:
+    """The model in ``path``, in evaluation mode: one of ours, or one of safari, HyenaDNA,
+    StripedHyena, Evo or Evo 2 in the files that it was released in.
+
+    Which it is shows in the names and shapes of its tensors. Nothing in the files is run. Weights
+    that are used as they lie in a file are mapped, so that a model opens without a second copy in
+    memory; leave the file as it is while the model is in use.
+
+    Args:
+        path: a folder written by `LanguageModel.save`, a run or one of its checkpoints, see
+            `hyena.model.load`. Or another program's: a ``.safetensors`` or PyTorch file, one of
+            PyTorch in parts (``x.pt`` for ``x.pt.part0``, ``x.pt.part1`` …), an index of shards, or
+            the folder of one of these.
+        device: where the parameters go; the CPU if not given. On "meta" they have shapes and
+            dtypes alone.
+        length_policy: instead of the saved one, see `ModelConfig.length_policy`.
+        dtype: of the parameters; that of the file if not given. What another program's filters are
+            computed from, poles and the like, stays in float32 or wider.
+        configuration: what another program's model was configured by, a JSON or YAML file; if not
+            given, ``config.json`` or ``config.yml`` beside the weights, or a YAML file of their
+            name.
+        settings: what neither the weights nor the configuration say, by name; see
+            `hyena.interop.Settings`.
+
+    Raises: FileNotFoundError; ValueError, in one line, if the files are damaged or of no known
+        kind, names lack or are unknown, shapes do not fit (all are listed), or a setting is needed.
+    Warns: UserWarning if the weights were trained for numbers of 8 bits, and lose quality without,
+        or if the configuration contradicts them.
+    """
+    placement("load", None, dtype)
+    if not weights.is_foreign(Path(path)):
+        if configuration is not None or settings is not None:
+            raise ValueError(
+                f"load: configuration and settings are of other programs' files, and {path} is "
+                "none; leave them out"
+            )
+        own = load_own(path, device=device, length_policy=length_policy)
+        return own if dtype is None else own.to(dtype)
+    found = load_foreign(
+        Path(path),
+        device=device,
+        length_policy=length_policy,
+        dtype=dtype,
+        configuration=configuration,
+        settings=settings,
+    )
+    for note in found.notes:
+        warnings.warn(note, stacklevel=2)
+    return found.model
+
+
+def load_foreign(
+    path: Path,
+    *,
+    device: torch.device | str | None = None,
+    length_policy: str | None = None,
+    dtype: torch.dtype | None = None,
+    configuration: str | Path | None = None,
+    settings: Mapping[str, Any] | Settings | None = None,
+) -> Foreign:
+    """A model of another program, and what there is to say of it. Args, Raises: as `load`."""
+    place = place_of(device)
+    given = settings_of(settings)
+    tensors = weights.read(path)
+    family = family_of(tensors, path)
+    public = configuration_of(path, configuration)
+    whole = given.over(family.settings(public))
+    found = family.model(tensors, whole, dtype, place, length_policy)
+    return Foreign(found, family, family.notes(found.config, public))
+
+
+def family_of(tensors: Mapping[str, Tensor], path: Path) -> Family:
+    """The family whose marks a file's tensors have. Raises: ValueError if there is none."""
+    for family in FAMILIES:
+        if family.marks(tensors):
+            return family
+    names = ", ".join(dict.fromkeys(family.title for family in FAMILIES))
+    raise ValueError(
+        f"{path} holds no model that is known ({names}), by the names of its tensors: "
+        f"{some(tensors)}"
+    )
