@@ -10,6 +10,7 @@ from hyena.cli.values import option_names
 from hyena.filters import Filter
 from hyena.model import LanguageModel, ModelConfig
 from hyena.model.build import layers_in_words, option, unread
+from hyena.model.config import PARTS
 from hyena.model.memory import (
     forward_bytes,
     in_groups,
@@ -32,6 +33,7 @@ _PARTS = {
     "mixer.": "projections of the mixers",
     "mlp.": "MLPs",
     "norm": "norms",
+    "head.": "head",
     "positions.": "positions",
 }
 
@@ -57,7 +59,7 @@ def describe(model: LanguageModel, length: int, batch: int) -> str:
 
 def _configuration(config: ModelConfig) -> str:
     """Each field that the model reads, and its value."""
-    names = [name for name in option_names(ModelConfig) if name not in ("filter", "ssm")]
+    names = [name for name in option_names(ModelConfig) if name not in PARTS]
     values = {name: option(config, name) for name in names}
     values["mlp_width"] = config.hidden
     if config.head_dim is None:
@@ -71,7 +73,7 @@ def _parameters(model: LanguageModel) -> str:
     """How many there are, in all and in each part."""
     counts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
-        counts[_part(name)] += parameter.numel()
+        counts[_part(name, model.config.tied)] += parameter.numel()
     total = model.parameter_count()
     rows = [(part, f"{n:,}", f"{n / total:.1%}") for part, n in counts.most_common()]
     rows.append(("total", f"{total:,}", ""))
@@ -218,9 +220,9 @@ def _operations(model: LanguageModel, length: int, batch: int) -> str:
     return "\n".join(lines)
 
 
-def _part(name: str) -> str:
+def _part(name: str, tied: bool) -> str:
     if name.startswith("embedding."):
-        return "embedding, which is the head"
+        return "embedding, which is the head" if tied else "embedding"
     inside = name.split(".", 2)[2] if name.startswith("blocks.") else name
     return next(part for prefix, part in _PARTS.items() if inside.startswith(prefix))
 

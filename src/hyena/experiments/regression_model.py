@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from hyena.model import ModelConfig
-from hyena.model.block import Block, normalize
+from hyena.model.block import Block
+from hyena.model.build import build_norm
 from hyena.model.initialization import initialize
+from hyena.model.norm import normalize
 
 
 class RegressionModel(nn.Module):
@@ -35,8 +37,8 @@ class RegressionModel(nn.Module):
         self.positions = None
         if config.positions == "learned":
             self.positions = nn.Embedding(config.max_length, config.width)
-        self.blocks = nn.ModuleList([Block(config, mixer) for mixer in config.layer_mixers()])
-        self.norm = nn.LayerNorm(config.width)
+        self.blocks = nn.ModuleList([Block(config, i) for i in range(config.layers)])
+        self.norm = build_norm(config)
         self.head = nn.Linear(config.width, 1)
         initialize(self, config.layers, generator, linear=config.initial)
 

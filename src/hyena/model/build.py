@@ -1,4 +1,4 @@
-"""The mixers and filters that a model's config names, and which of its options they read."""
+"""The parts of a block that a model's config names, and which of its options they read."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,9 +18,11 @@ from hyena.filters import (
     TransferFunctionTaps,
 )
 from hyena.mixers import SPECS, Mixer, Spec
-from hyena.model.config import FilterConfig, ModelConfig, SSMConfig
+from hyena.model.config import PARTS, FilterConfig, ModelConfig, SSMConfig
+from hyena.model.mlp import MLP, GatedMLP
+from hyena.model.norm import Norm, RMSNorm
 
-_OF_OTHERS = ("kind", "taps", "modes", "degree", "state")
+_OF_OTHERS = ("kind", "taps", "modes", "degree", "state", "groups")
 _HYENA = {
     field.name: f"filter.{field.name}"
     for field in fields(FilterConfig)
@@ -36,7 +38,37 @@ _FILTERS: dict[str, tuple[type[nn.Module], dict[str, str]]] = {
     "s4d": (DiagonalSSM, {**_SSM, "state": "filter.state"}),  # ssm.state where that is not given
     "transfer-function": (TransferFunctionTaps, {"degree": "filter.degree"}),
 }
-_OF_ALL = ("dropout", "max_length")  # which the model reads besides
+# What every model reads, whatever its mixers.
+_OF_ALL = (
+    "vocab_size",
+    "width",
+    "layers",
+    "mlp_width",
+    "mixers",
+    "max_length",
+    "length_policy",
+    "dropout",
+    "vocab_multiple",
+    "initial",
+    "tied",
+    "norm",
+    "norm_eps",
+    "mlp",
+    "activation",
+)
+
+
+def build_norm(config: ModelConfig, **place: Any) -> Norm:
+    """A norm of the residual stream."""
+    if config.norm == "rms":
+        return RMSNorm(config.width, config.norm_eps, **place)
+    return nn.LayerNorm(config.width, eps=config.norm_eps, **place)
+
+
+def build_mlp(config: ModelConfig, layer: int, **place: Any) -> MLP | GatedMLP:
+    """The MLP of a layer, counted from 0."""
+    sizes = config.width, config.hidden, config.layer_activations()[layer]
+    return MLP(*sizes, **place) if config.mlp == "plain" else GatedMLP(*sizes, **place)
 
 
 def build_mixer(config: ModelConfig, name: str, **place: Any) -> Mixer:
@@ -95,8 +127,7 @@ def option(config: ModelConfig, field: str | tuple[str, object]) -> object:
 
 
 def without_effect(config: ModelConfig) -> list[str]:
-    """The options, dotted, that are not at their defaults and that no mixer or filter of the model
-    reads."""
+    """The options, dotted, that are not at their defaults and that nothing in the model reads."""
     plain = ModelConfig()
     return sorted(n for n in unread(config) if option(config, n) != option(plain, n))
 
@@ -109,7 +140,7 @@ def layers_in_words(config: ModelConfig) -> str:
 
 
 def unread(config: ModelConfig) -> set[str]:
-    """The options, dotted, that no mixer or filter of the model reads."""
+    """The options, dotted, that nothing in the model reads."""
     specs = [SPECS[name] for name in dict.fromkeys(config.layer_mixers())]
     read = {name for spec in specs for name in _read_by(spec)}
     if any(spec.long_filter for spec in specs):
@@ -118,12 +149,12 @@ def unread(config: ModelConfig) -> set[str]:
             read.add("ssm.state")
     if config.positions == "learned":  # a table beside the embedding, whatever the mixers
         read.add("positions")
-    of_mixers = {name for spec in SPECS.values() for name in _read_by(spec)}
-    of_filters = {field for _, options in _FILTERS.values() for field in options.values()}
-    return (of_mixers | of_filters).difference(read, _OF_ALL)
+    names = {field.name for field in fields(ModelConfig)}.difference(PARTS)
+    names |= {f"{part}.{field.name}" for part, kind in PARTS.items() for field in fields(kind)}
+    return names.difference(read, _OF_ALL)
 
 
 def _read_by(spec: Spec) -> set[str]:
-    """The options that a mixer reads and not every model; those of its filter aside."""
+    """The options that a mixer reads; those of its filter aside."""
     read = {field if isinstance(field, str) else field[0] for field in spec.options.values()}
-    return read.difference(_OF_ALL) | ({"filter.kind"} if spec.long_filter else set())
+    return read | ({"filter.kind"} if spec.long_filter else set())

@@ -10,14 +10,17 @@ from hyena.arguments import check_whole, is_truth, shown
 from hyena.filters import LengthPolicy
 from hyena.mixers import SPECS
 from hyena.mixers.checks import check_heads
+from hyena.model.mlp import Activation
 
 FilterKind = Literal["hyena", "explicit", "fourier", "s4d", "transfer-function"]
 Positions = Literal["rotary", "learned", "none"]
+NormKind = Literal["layer", "rms"]
+MLPKind = Literal["plain", "gated"]
 
 
 @dataclass
 class FilterConfig:
-    """The long filters of the Hyena operators; all but ``kind`` and the four fields after it are of
+    """The long filters of the Hyena operators; all but ``kind`` and the five fields after it are of
     `hyena.HyenaFilter`."""
 
     kind: FilterKind = "hyena"
@@ -32,6 +35,9 @@ class FilterConfig:
     """Degree of the polynomials of a transfer function."""
     state: int | None = None
     """Numbers in the state of a channel of an s4d filter, even; ssm.state if not given."""
+    groups: int | None = None
+    """How many explicit filters there are, each for as many consecutive channels; one a channel if
+    not given."""
     emb_dim: int = 33
     """Size of the positional encoding; odd."""
     width: int = 64
@@ -75,8 +81,26 @@ class SSMConfig:
 
 
 @dataclass
+class StripedConfig:
+    """The filters of StripedHyena 2's three operators (Ku et al. 2025, arXiv:2503.01868): short
+    explicit (hyena-se), medium regularised (hyena-mr) and long implicit (hyena-li)."""
+
+    groups: int | None = None
+    """How many filters a hyena-se or hyena-mr layer has, each for as many consecutive channels; one
+    a channel if not given."""
+    short_taps: int = 7
+    """Length of a hyena-se filter."""
+    medium_taps: int = 128
+    """Length of a hyena-mr filter."""
+    medium_decay: bool = True
+    """Multiply the taps of hyena-mr filters by a fixed exponential window."""
+    modes: int = 16
+    """Real exponentials that a hyena-li filter is a sum of."""
+
+
+@dataclass
 class ModelConfig:
-    """A language model: blocks of a mixer and an MLP over a tied embedding.
+    """A language model: blocks of a mixer and an MLP between an embedding and a head.
 
     Raises: ValueError if the values do not fit together.
     """
@@ -115,20 +139,42 @@ class ModelConfig:
     """The embedding's rows are padded to a multiple of this; padding is never predicted."""
     initial: Literal["normal", "pytorch"] = "normal"
     """Initial weights of linear layers: N(0, 0.02), or those that PyTorch gives them."""
+    tied: bool = True
+    """The embedding is the head as well; otherwise that is a matrix of its own."""
+    norm: NormKind = "layer"
+    """Norms of the residual stream: layer, or rms without mean and bias."""
+    norm_eps: float = 1e-5
+    """What keeps norms from dividing by zero: added to the variance, or to the root mean square."""
+    mlp: MLPKind = "plain"
+    """MLP of each layer: plain, down(act(up(x))), or gated, down(act(gate(x)) · up(x)) without
+    biases."""
+    activation: str = "gelu-tanh"
+    """The MLPs' activation: gelu-tanh, gelu, silu or identity; or a comma-separated list of the
+    first layers', whose last is that of all layers that follow, such as gelu,identity."""
+    in_proj_bias: bool = True
+    """Biases of the input projections of hyena and attention layers, and of short convolutions."""
+    kv_heads: int | None = None
+    """Heads of keys and values of an attention layer; as many as it has of queries if not given."""
+    rotary_base: float = 10000.0
+    """Base of the frequencies of rotary positions."""
+    rotary_scale: float = 1.0
+    """What rotary positions are divided by."""
     filter: FilterConfig = field(default_factory=FilterConfig)
     """The Hyena filters."""
     ssm: SSMConfig = field(default_factory=SSMConfig)
     """The state spaces."""
+    striped: StripedConfig = field(default_factory=StripedConfig)
+    """The filters of hyena-se, hyena-mr and hyena-li layers."""
 
     def __post_init__(self) -> None:
-        for name, kind in (("mixers", str), ("filter", FilterConfig), ("ssm", SSMConfig)):
+        for name, kind in (("mixers", str), ("activation", str), *PARTS.items()):
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise ValueError(f"model.{name}: expected a {kind.__name__}, got {shown(value)}")
         for name, most in _COUNTS.items():
             part, _, last = name.rpartition(".")
             owner = attrgetter(part)(self) if part else self
-            if name in ("mlp_width", "head_dim", "filter.state") and getattr(owner, last) is None:
+            if name in _MAY_BE_NONE and getattr(owner, last) is None:
                 continue
             count = getattr(owner, last)
             least = 2 if name == "order" else 1
@@ -136,12 +182,19 @@ class ModelConfig:
         dropout = self.dropout
         if not isinstance(dropout, Real) or is_truth(dropout) or not 0 <= dropout < 1:
             raise ValueError(f"model.dropout: expected 0 ≤ dropout < 1, got {shown(dropout)}")
-        for part, owner in (("", self), ("filter.", self.filter), ("ssm.", self.ssm)):
-            _check_scalars(f"model.{part}", owner)
+        _check_scalars("model.", self)
+        for part in PARTS:
+            _check_scalars(f"model.{part}.", getattr(self, part))
+        for name in ("norm_eps", "rotary_base", "rotary_scale"):
+            value = getattr(self, name)
+            if value <= 0:
+                raise ValueError(f"model.{name}: expected a number above 0, got {shown(value)}")
         for name, value, choices in (
             ("length_policy", self.length_policy, get_args(LengthPolicy)),
             ("positions", self.positions, get_args(Positions)),
             ("initial", self.initial, ("normal", "pytorch")),
+            ("norm", self.norm, get_args(NormKind)),
+            ("mlp", self.mlp, get_args(MLPKind)),
             ("filter.kind", self.filter.kind, get_args(FilterKind)),
             ("ssm.initial", self.ssm.initial, ("lin", "inv")),
         ):
@@ -149,6 +202,7 @@ class ModelConfig:
                 raise ValueError(
                     f"model.{name}: expected one of {', '.join(choices)}, got {shown(value)}"
                 )
+        self.layer_activations()
         if self.positions == "learned" and self.length_policy != "error":
             raise ValueError(
                 "model.positions=learned is a table of max_length rows, so that longer inputs have "
@@ -159,6 +213,11 @@ class ModelConfig:
                 times, even = _HEADS[mixer]
                 name = f"model.mixers={mixer}"
                 check_heads(name, self.width, self.head_dim, times=times, even=even)
+            if mixer == "attention" and self.kv_heads and self.heads % self.kv_heads:
+                raise ValueError(
+                    f"model.kv_heads: expected a divisor of the {self.heads} heads of attention, "
+                    f"got {self.kv_heads}"
+                )
 
     def layer_mixers(self) -> list[str]:
         """The mixer's name for each layer, the pattern repeated from the first layer on."""
@@ -171,6 +230,19 @@ class ModelConfig:
                 f"expected {', '.join(known)}, or a comma-separated pattern of them"
             )
         return [pattern[i % len(pattern)] for i in range(self.layers)]
+
+    def layer_activations(self) -> list[Activation]:
+        """The activation of each layer's MLP, the last of the list for all that follow."""
+        known: tuple[Activation, ...] = get_args(Activation)
+        listed = [name.strip() for name in self.activation.split(",")]
+        unknown = [name for name in listed if name not in known]
+        if unknown:
+            raise ValueError(
+                f"model.activation={self.activation!r}: {unknown[0]!r} is no activation; expected "
+                f"{', '.join(known)}, or a comma-separated list of them"
+            )
+        found = [known[known.index(name)] for name in listed]
+        return [found[min(i, len(found) - 1)] for i in range(self.layers)]
 
     @property
     def has_table(self) -> bool:
@@ -219,6 +291,9 @@ def _check_scalars(prefix: str, owner: Any) -> None:
             setattr(owner, each.name, float(value))
 
 
+PARTS: dict[str, type] = {"filter": FilterConfig, "ssm": SSMConfig, "striped": StripedConfig}
+"""The fields of `ModelConfig` that have fields themselves."""
+
 # Of the mixers with heads: how often head_dim may go into the width, and whether it must be even.
 _HEADS = {"attention": (1, True), "linear-attention": (1, False), "mamba2": (2, False)}
 _LENGTH, _WIDTH, _DEPTH = 2**31, 2**20, 2**10  # no product of them overflows, no loop is endless
@@ -231,14 +306,28 @@ _COUNTS = {
     "order": _DEPTH,
     "short_width": _WIDTH,
     "head_dim": _WIDTH,
+    "kv_heads": _WIDTH,
     "local_width": _WIDTH,
     "vocab_multiple": _LENGTH,
     "filter.taps": _LENGTH,
     "filter.modes": _LENGTH,
     "filter.degree": _WIDTH,
     "filter.state": _WIDTH,
+    "filter.groups": _WIDTH,
     "filter.emb_dim": _WIDTH,
     "filter.width": _WIDTH,
     "filter.depth": _DEPTH,
     "ssm.state": _WIDTH,
+    "striped.groups": _WIDTH,
+    "striped.short_taps": _LENGTH,
+    "striped.medium_taps": _LENGTH,
+    "striped.modes": _WIDTH,
 }
+_MAY_BE_NONE = (
+    "mlp_width",
+    "head_dim",
+    "kv_heads",
+    "filter.state",
+    "filter.groups",
+    "striped.groups",
+)

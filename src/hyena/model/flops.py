@@ -15,7 +15,7 @@ model the missing projection is 14% (tested), so a saving over attention by this
 a saving on paper. The paper has no formula for other mixers; they are counted as executed in both.
 
 Neither counts what all kinds of layer share and what grows with D·L alone: the block's norms, the
-MLP's GELU and residuals.
+MLP's activation, a gated one's product, and residuals.
 
 Sizes: B batch, L length, D width, N order, V vocabulary.
 """
@@ -42,7 +42,7 @@ class ModelFlops:
     layers: tuple[LayerFlops, ...]
     """Each block, from the first: its mixer's parts, and ``mlp``."""
     head: float
-    """The product with the embedding that gives the logits."""
+    """The product with the embedding, or the head's own matrix, that gives the logits."""
 
     @property
     def total(self) -> float:
@@ -119,7 +119,8 @@ def executed_flops(config: ModelConfig, length: int, batch: int = 1) -> ModelFlo
 
     def block(name: str) -> LayerFlops:
         mixer = build_mixer(config, name, device="meta").flops(length, batch)
-        mlp = 2 * 2 * config.width * config.hidden * batch * length
+        matrices = 2 if config.mlp == "plain" else 3
+        mlp = 2 * matrices * config.width * config.hidden * batch * length
         return replace(mixer, parts={**mixer.parts, "mlp": mlp})
 
     names = config.layer_mixers()

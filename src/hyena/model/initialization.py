@@ -2,14 +2,15 @@
 
 | parameter                              | initial value                                   |
 |----------------------------------------|-------------------------------------------------|
-| embedding (tied with the head)         | N(0, 0.02)                                      |
-| every Linear, the filter network's too | N(0, 0.02), bias 0                              |
+| embedding                              | N(0, 0.02)                                      |
+| every Linear: the filter network's and | N(0, 0.02), bias 0                              |
+| an untied head too                     |                                                 |
 | mixer.out_proj, mlp.down               | N(0, 0.02 / √(2 · layers)), bias 0              |
 | short convolution                      | U(−1/√K, 1/√K), weight and bias                 |
-| filter.skip                            | N(0, 1)                                         |
+| filter.skip, if there is one           | N(0, 1)                                         |
 | filter.sine_freq, decay, encoding      | as configured, see `hyena.HyenaFilter`          |
-| what only rivals of Hyena have         | as their modules draw it (`Draws`)              |
-| LayerNorm                              | 1, bias 0                                       |
+| what other filters and mixers have     | as their modules draw it (`Draws`)              |
+| norms                                  | 1, bias 0                                       |
 
 After the public code of Poli et al. 2023 (arXiv:2302.10866). With PyTorch's N(0, 1) embedding and
 a tied head, a model starts with a loss far above that of a uniform guess.
@@ -68,7 +69,7 @@ def initialize(
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=STD, generator=generator)
-        elif isinstance(module, Filter):
+        elif isinstance(module, Filter) and isinstance(module.skip, nn.Parameter):
             nn.init.normal_(module.skip, generator=generator)
         elif isinstance(module, Draws):
             module.draw(generator)

@@ -1,4 +1,4 @@
-"""The language model: embedding, blocks, norm, and the embedding again as the head.
+"""The language model: embedding, blocks, norm, and a head, which may be the embedding again.
 
 Sizes: B batch, L length, D width, V vocabulary.
 """
@@ -24,11 +24,14 @@ from hyena.mixers.mixer import Room
 from hyena.mixers.projections import product_of_step
 from hyena.mixers.state import MixerState
 from hyena.model import recomputed, streaming
-from hyena.model.block import Block, normalize
+from hyena.model.block import Block
+from hyena.model.build import build_norm
 from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
+from hyena.model.head import logits_by, weight_of
 from hyena.model.initialization import embedding, initialize
-from hyena.model.linear_cross_entropy import linear_cross_entropy
+from hyena.model.linear_cross_entropy import Reduction, linear_cross_entropy, losses_of
+from hyena.model.norm import normalize
 from hyena.model.saved import as_read, write_model
 from hyena.model.step import at_once
 from hyena.model.streaming import WORKING_MEMORY, Stream, check_working_memory
@@ -40,9 +43,9 @@ from hyena.ops.observed import compiling, mapped
 class LanguageModel(nn.Module):
     """Predicts each next token (Poli et al. 2023, arXiv:2302.10866, section 4 and Table A.4).
 
-    Pre-norm blocks of a mixer and a tanh-GELU MLP; no positional embedding unless
-    ``config.positions`` is "learned"; the embedding is the head as well. The residual stream is
-    float32 or wider, whatever the parameters' dtype.
+    Pre-norm blocks of a mixer and an MLP; no positional embedding unless ``config.positions`` is
+    "learned"; the embedding is the head as well if ``config.tied``. The residual stream is float32
+    or wider, whatever the parameters' dtype.
 
     Args:
         config: what it is made of.
@@ -84,9 +87,12 @@ class LanguageModel(nn.Module):
         if config.positions == "learned":
             self.positions = embedding(config.max_length, config.width, **place)
         self.blocks = nn.ModuleList(
-            [Block(config, mixer, **place) for mixer in config.layer_mixers()]
+            [Block(config, layer, **place) for layer in range(config.layers)]
         )
-        self.norm = nn.LayerNorm(config.width, **place)
+        self.norm = build_norm(config, **place)
+        self.head = None
+        if not config.tied:
+            self.head = nn.Linear(config.width, config.padded_vocab, bias=False, **place)
         self.kept_memory = KEPT_MEMORY
         if self.embedding.weight.device.type != "meta":
             initialize(self, config.layers, generator, linear=config.initial)
@@ -140,15 +146,16 @@ class LanguageModel(nn.Module):
         else:
             x = self._through_blocks(x, mask, segments)
         if targets is None:
-            return self._head(x)
+            return self._logits(x)
         x, weight = self._before_head(x)
-        return linear_cross_entropy(x, weight, targets.to(x.device, torch.int64))
+        return self._losses(x, weight, targets, "mean")
 
     @torch.no_grad()
     def token_losses(self, input_ids: Tensor, targets: Tensor) -> Tensor:
         """The loss of each target in nats, without gradients.
 
-        The head is spared the positions without one, and never has all logits of a long input.
+        The head, unless it has an adapter, is spared the positions without one, and never has all
+        logits of a long input.
 
         Args:
             input_ids, targets: (B, L), see `forward`; targets may be on another device.
@@ -160,8 +167,7 @@ class LanguageModel(nn.Module):
         x, segments = self._enter(input_ids, None, None, None)
         self._check_targets(targets, input_ids)
         x, weight = self._before_head(self._through_blocks(x, None, segments))
-        targets = targets.to(x.device, torch.int64)
-        return linear_cross_entropy(x, weight, targets, reduction="none")
+        return self._losses(x, weight, targets, "none")
 
     def prefill(
         self,
@@ -221,7 +227,7 @@ class LanguageModel(nn.Module):
                 layers.append(layer)
             state = ModelState(layers, length)
         stream.clear()  # all logits may be as large as what is in them
-        return self._head(x[:, -1:] if last_only else x), state
+        return self._logits(x[:, -1:] if last_only else x), state
 
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """One more token a sequence.
@@ -245,7 +251,7 @@ class LanguageModel(nn.Module):
         y = at_once(self._blocks(), x, state)
         if y is None:
             y = self._through(state, x, lambda block, x, of: block.step(x, of))
-        return self._head(y, product_of_step), state
+        return self._logits(y, product_of_step), state
 
     generate = generation.generate
 
@@ -362,21 +368,27 @@ class LanguageModel(nn.Module):
         x = self.embedding(input_ids)
         return x.to(torch.promote_types(x.dtype, torch.float32))
 
-    def _head(self, x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = F.linear) -> Tensor:
-        return product(*self._before_head(x))
+    def _logits(self, x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = F.linear) -> Tensor:
+        x, weight = self._before_head(x)
+        if weight is None:
+            return logits_by(self.head, x, self.config.vocab_size)
+        return product(x, weight)
 
-    def _before_head(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the head multiplies: x after the norm, and its weight (V, D)."""
-        weight = self._head_weight(x.device)
-        return normalize(self.norm, x, self.embedding).to(weight.dtype), weight
+    def _losses(
+        self, x: Tensor, weight: Tensor | None, targets: Tensor, reduction: Reduction
+    ) -> Tensor:
+        """Of what `_before_head` gives."""
+        targets = targets.to(x.device, torch.int64)
+        if weight is None:
+            return losses_of(logits_by(self.head, x, self.config.vocab_size), targets, reduction)
+        return linear_cross_entropy(x, weight, targets, reduction=reduction)
 
-    def _head_weight(self, device: torch.device) -> Tensor:
-        """The rows that the embedding gives, (V, D): an adapter around it counts here too."""
-        embedding = self.embedding
-        if type(embedding) is nn.Embedding:
-            return embedding.weight[: self.config.vocab_size]
-        weight: Tensor = embedding(torch.arange(self.config.vocab_size, device=device))
-        return weight
+    def _before_head(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the head multiplies: x after the norm, and its weight (V, D), None of a head that
+        has to be called."""
+        weight = weight_of(self.embedding, self.head, self.config.vocab_size, x.device)
+        x = normalize(self.norm, x, self.embedding if self.head is None else self.head)
+        return (x if weight is None else x.to(weight.dtype)), weight
 
     def _check_ids(self, input_ids: Tensor, dimensions: int) -> None:
         check_tensor("LanguageModel", "input_ids", input_ids)

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from hyena.arguments import IGNORE
 from hyena.ops.observed import observer
 
+Reduction = Literal["mean", "none"]
+
 LOGITS_BYTES = 1 << 26
 """Of a slice: its logits, and its softmax where that is no wider. Smaller ones read and write the
 weight and its gradient more often."""
@@ -32,7 +34,7 @@ def linear_cross_entropy(
     weight: Tensor,
     targets: Tensor,
     *,
-    reduction: Literal["mean", "none"] = "mean",
+    reduction: Reduction = "mean",
     slice_bytes: int = LOGITS_BYTES,
 ) -> Tensor:
     """``cross_entropy(linear(x, weight), targets)`` in nats, in float32 or wider.
@@ -62,10 +64,7 @@ def linear_cross_entropy(
     sliced = sliced and not x.is_meta  # where targets have no values
     x, shape, targets = x.flatten(0, 1), targets.shape, targets.flatten()
     if not sliced or x.shape[0] <= max(1, whole):
-        logits = F.linear(x, weight)
-        if logits.dtype in (torch.bfloat16, torch.float16):
-            logits = logits.float()
-        loss = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction=reduction)
+        loss = losses_of(F.linear(x, weight), targets, reduction)
         return loss if reduction == "mean" else loss.view(shape)
     if reduction == "none":
         return _sweep(x, weight, targets, rows, dtype, False, False)[0].view(shape)
@@ -75,6 +74,18 @@ def linear_cross_entropy(
     total: Tensor = _op(*arguments)[0] if who == "program" else _Sum.apply(*arguments)
     count = (targets != IGNORE).sum()
     return (total / count.clamp(min=1)).masked_fill(count == 0, torch.nan)
+
+
+def losses_of(logits: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+    """The cross entropy in nats, in float32 or wider, of all logits (…, V) at once.
+
+    Args: targets (…) int64 and reduction as in `linear_cross_entropy`.
+    """
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    each = logits.flatten(0, -2), targets.flatten()
+    loss = F.cross_entropy(*each, ignore_index=IGNORE, reduction=reduction)
+    return loss if reduction == "mean" else loss.view(targets.shape)
 
 
 def _dtype_of_products(weight: Tensor) -> torch.dtype:

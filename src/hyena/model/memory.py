@@ -17,6 +17,8 @@ from hyena.mixers.hyena.groups import SHORTEST, bytes_of_channel, groups_of
 from hyena.model.block import Block
 from hyena.model.language_model import LanguageModel
 from hyena.model.linear_cross_entropy import LOGITS_BYTES
+from hyena.model.mlp import GatedMLP
+from hyena.model.norm import RMSNorm
 from hyena.model.streaming import bytes_of_position
 
 Way = Literal["direct", "gradients"]
@@ -143,10 +145,12 @@ def _whole(model: LanguageModel, block: Block, length: int, batch: int, way: Way
     stream, hidden = _stream(model, length, batch), _hidden(model, block, length, batch)
     N = cast(HyenaOperator, block.mixer).order
     if way == "gradients":
-        # What operator and norms leave for their gradients, taps, and a third array of hidden
-        # values; dropout leaves what it drew.
+        # What operator and norms leave for their gradients, taps, and as many hidden values again,
+        # half of it of a plain MLP; dropout leaves what it drew.
         arrays = 4 * N - 4 + (N + 7) * (block.dropout > 0)
-        return arrays * stream + N * stream // batch + 3 * hidden // 2
+        arrays += sum(isinstance(norm, RMSNorm) for norm in (block.norm1, block.norm2))
+        values = 2 * hidden if isinstance(block.mlp, GatedMLP) else 3 * hidden // 2
+        return arrays * stream + N * stream // batch + values
     if hidden > model.working_memory:  # the MLP goes by slices though rows are short
         return (N + 2) * stream
     return hidden + (N + 4) * stream  # with the workspace of the operator

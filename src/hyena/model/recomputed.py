@@ -21,7 +21,9 @@ from hyena.mixers.hyena import groups
 from hyena.mixers.hyena.groups import Buffers, Group, Input
 from hyena.mixers.hyena.operator import HyenaOperator
 from hyena.mixers.projections import channels_last
-from hyena.model.block import Block, matrices_of, normalize
+from hyena.model.block import Block
+from hyena.model.mlp import is_by_position
+from hyena.model.norm import normalize
 from hyena.model.stateless import with_parameters
 from hyena.model.streaming import Stream, input_of, may_go_in_pieces
 from hyena.ops import Segments
@@ -38,7 +40,7 @@ def takes(
         mask is None
         and observer((x, *block.parameters())) == "autograd"
         and may_go_in_pieces(block, x, memory)
-        and matrices_of(block.mlp) is not None
+        and is_by_position(block.mlp)
         and block.dropout == 0
         and groups.takes(block.mixer, input_of(block, x, memory), None, segments, None)
         and (x.is_cpu or not (x.is_meta or torch.is_autocast_enabled(x.device.type)))

@@ -19,7 +19,9 @@ from hyena.mixers.hyena.groups import Buffers, Input
 from hyena.mixers.mixer import Room
 from hyena.mixers.projections import channels_last
 from hyena.mixers.state import MixerState
-from hyena.model.block import Block, matrices_of, normalize
+from hyena.model.block import Block
+from hyena.model.mlp import hidden_arrays, is_by_position
+from hyena.model.norm import is_known, normalize
 from hyena.ops import Segments
 from hyena.ops.observed import observer
 
@@ -111,16 +113,16 @@ def may_go_in_pieces(block: nn.Module, x: Tensor, memory: int) -> TypeGuard[Bloc
         isinstance(block, Block)
         and x.shape[0] * x.shape[1] * bytes_of_position(block, x.shape[2], x.dtype) > memory
         and is_plain(block, Block)
-        and is_plain(block.norm1, nn.LayerNorm)  # a hook might keep x, which is to change
-        and is_plain(block.norm2, nn.LayerNorm)
+        and is_known(block.norm1)  # a hook might keep x, which is to change
+        and is_known(block.norm2)
     )
 
 
 def bytes_of_position(block: Block, width: int, dtype: torch.dtype) -> int:
-    """What a block makes of a position beside the stream, which has this width and dtype: hidden
-    values before and after their GELU, of an MLP of another kind 4·D, or what a mixer projects."""
+    """What a block makes of a position beside the stream, which has this width and dtype: arrays of
+    hidden values, 4·D numbers each of an MLP of another kind, or what a mixer projects."""
     hidden: int = getattr(getattr(block.mlp, "up", None), "out_features", 4 * width)
-    return max(2 * hidden, 4 * width) * dtype.itemsize
+    return max(hidden_arrays(block.mlp) * hidden, 4 * width) * dtype.itemsize
 
 
 def _add_mixed(
@@ -174,7 +176,7 @@ def _add_mlp(block: Block, x: Tensor, memory: int) -> None:
     """x += mlp(norm2(x)), by pieces unless the MLP does more than its formula."""
     B, L, D = x.shape
     pieces = [(slice(0, B), slice(0, L))]
-    if matrices_of(block.mlp) is not None:
+    if is_by_position(block.mlp):
         pieces = pieces_of(B, L, bytes_of_position(block, D, x.dtype), memory)
     for rows, positions in pieces:
         part = x[rows, positions]
