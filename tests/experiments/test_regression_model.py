@@ -48,3 +48,14 @@ def test_other_shapes_are_refused() -> None:
         model()(torch.zeros(2, 17, 3, dtype=torch.float64))
     longer = model(length_policy="extrapolate")(torch.zeros(2, 17, 3, dtype=torch.float64))
     assert longer.shape == (2, 17)
+
+
+def test_it_has_the_norms_and_mlps_of_the_configuration() -> None:
+    one = model(norm="rms", mlp="gated", activation="silu,identity")
+    names = list(one.state_dict())
+    assert "norm.weight" in names
+    assert "norm.bias" not in names
+    assert "blocks.1.mlp.gate.weight" in names
+    assert [block.mlp.activation for block in one.blocks] == ["silu", "identity"]
+    x = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert bool(one(x).isfinite().all())

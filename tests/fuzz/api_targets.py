@@ -169,12 +169,14 @@ MODEL: dict[str, Any] = {
     "vocab_size": 11, "width": 4, "layers": 1, "mlp_width": 4, "mixers": "hyena", "max_length": 12,
     "length_policy": "error", "order": 2, "short_width": 3, "block_causal": False, "head_dim": None,
     "positions": "rotary", "local_width": 3, "dropout": 0.0, "vocab_multiple": 8,
-    "initial": "normal",
+    "initial": "normal", "tied": True, "norm": "layer", "norm_eps": 1e-5, "mlp": "plain",
+    "activation": "gelu-tanh", "in_proj_bias": True, "kv_heads": None, "rotary_base": 10000.0,
+    "rotary_scale": 1.0,
 }  # fmt: skip
 FILTER: dict[str, Any] = {
-    "kind": "hyena", "taps": 4, "modes": 3, "degree": 3, "state": None, "emb_dim": 5, "width": 4,
-    "depth": 3, "sine_freq": 4.0, "window": True, "shift": 0.0, "fast_decay": 0.3,
-    "slow_decay": 1.5, "normalized": False,
+    "kind": "hyena", "taps": 4, "modes": 3, "degree": 3, "state": None, "groups": None,
+    "emb_dim": 5, "width": 4, "depth": 3, "sine_freq": 4.0, "window": True, "shift": 0.0,
+    "fast_decay": 0.3, "slow_decay": 1.5, "normalized": False,
 }  # fmt: skip
 SAMPLING: dict[str, Any] = {
     "max_new_tokens": 3, "temperature": 1.0, "top_k": 3, "top_p": 0.9, "min_p": 0.1,

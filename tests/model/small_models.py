@@ -9,6 +9,14 @@ from hyena.model import FilterConfig, LanguageModel, ModelConfig
 
 PATTERNS = ["hyena", "attention", "hyena,hyena,attention"]
 VOCABULARY = 29
+# A model as StripedHyena is: other norms, MLPs and head, and an activation for each layer.
+STRIPES: dict[str, Any] = {
+    "tied": False,
+    "norm": "rms",
+    "norm_eps": 0.01,
+    "mlp": "gated",
+    "activation": "gelu,silu,identity",
+}
 
 
 def small_config(mixers: str = "hyena", **changes: Any) -> ModelConfig:

@@ -1,22 +1,23 @@
 """Packed documents are separate documents, and padded rows are unpadded ones, gradients too."""
 
+from typing import Any
+
 import pytest
 import torch
 from comparison import assert_close, relative_error
-from small_models import PATTERNS, gradients, small_model, tokens
+from small_models import PATTERNS, STRIPES, gradients, small_model, tokens
 from torch import Tensor
 
 from hyena.model import FilterConfig, LanguageModel
 
 EXACT = 1e-10
 TRAINED = FilterConfig(emb_dim=5, width=6, sine_freq=3.0, train_encoding=True, train_decay=True)
-FILTERS = [None, TRAINED]
+CHANGES: list[dict[str, Any]] = [{}, {"filter": TRAINED}, STRIPES]
 LENGTHS = [5, 1, 6, 12]  # of documents in two rows of 12: the first row holds three
 
 
-def build(mixers: str, filter: FilterConfig | None) -> LanguageModel:
+def build(mixers: str, changes: dict[str, Any]) -> LanguageModel:
     """In training mode, where filters take part in the gradient."""
-    changes = {} if filter is None else {"filter": filter}
     return small_model(mixers, **changes).train()
 
 
@@ -48,13 +49,13 @@ def check(model: LanguageModel, together: list[Tensor], documents: list[Tensor])
         assert_close(batched[name], wanted, EXACT)
 
 
-@pytest.mark.parametrize("filter", FILTERS, ids=["computed", "trained"])
+@pytest.mark.parametrize("changes", CHANGES, ids=["computed", "trained", "striped"])
 @pytest.mark.parametrize("mixers", PATTERNS)
 @pytest.mark.parametrize("how", ["document_ids", "cu_seqlens"])
 def test_packed_documents_are_separate_documents(
-    mixers: str, filter: FilterConfig | None, how: str
+    mixers: str, changes: dict[str, Any], how: str
 ) -> None:
-    model = build(mixers, filter)
+    model = build(mixers, changes)
     documents = [tokens(length, seed=i) for i, length in enumerate(LENGTHS)]
     rows = torch.cat(documents).view(2, 12)
     edges = torch.tensor(LENGTHS).cumsum(0)
@@ -67,11 +68,11 @@ def test_packed_documents_are_separate_documents(
     check(model, together, documents)
 
 
-@pytest.mark.parametrize("filter", FILTERS, ids=["computed", "trained"])
+@pytest.mark.parametrize("changes", CHANGES, ids=["computed", "trained", "striped"])
 @pytest.mark.parametrize("mixers", PATTERNS)
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padded_rows_are_unpadded_rows(mixers: str, filter: FilterConfig | None, side: str) -> None:
-    model = build(mixers, filter)
+def test_padded_rows_are_unpadded_rows(mixers: str, changes: dict[str, Any], side: str) -> None:
+    model = build(mixers, changes)
     documents = [tokens(length, seed=i) for i, length in enumerate((12, 5, 1))]
     rows = tokens(3, 12, seed=9)  # padding holds any ids
     mask = torch.zeros(3, 12, dtype=torch.bool)
@@ -87,7 +88,7 @@ def test_padded_rows_are_unpadded_rows(mixers: str, filter: FilterConfig | None,
 @pytest.mark.parametrize("mixers", PATTERNS)
 def test_without_being_told_documents_and_padding_do_leak(mixers: str) -> None:
     # Else the tests above would prove nothing.
-    model, rows = build(mixers, None), tokens(1, 12)
+    model, rows = build(mixers, {}), tokens(1, 12)
     with torch.no_grad():
         whole = model(rows)
         alone = model(rows[:, 5:])

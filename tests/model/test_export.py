@@ -1,9 +1,11 @@
 """A language model as torch.export sees it, in float32."""
 
+from typing import Any
+
 import pytest
 import torch
 from comparison import assert_close
-from small_models import small_model, tokens
+from small_models import STRIPES, small_model, tokens
 from torch.export import Dim
 
 from hyena.model.streaming import WORKING_MEMORY
@@ -13,11 +15,14 @@ from hyena.ops.native import library
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 
 
+@pytest.mark.parametrize("options", [{}, STRIPES], ids=["plain", "striped"])
 @pytest.mark.parametrize("isa", ["none", library.isa()])
 @pytest.mark.parametrize("memory", [WORKING_MEMORY, 1 << 13])  # more and less than is made
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # inside torch.export
-def test_an_exported_model_takes_any_batch_and_length(isa: str, memory: int) -> None:
-    model = small_model("hyena,attention", torch.float32, layers=2, max_length=200)
+def test_an_exported_model_takes_any_batch_and_length(
+    isa: str, memory: int, options: dict[str, Any]
+) -> None:
+    model = small_model("hyena,attention", torch.float32, layers=2, max_length=200, **options)
     model.working_memory = memory
     sizes = {0: Dim("batch", min=1, max=64), 1: Dim("length", min=2, max=200)}
     with torch.no_grad(), library.use(isa):

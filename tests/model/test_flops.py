@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import small_config
+from small_models import STRIPES, small_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transforms import Transforms
@@ -142,6 +142,28 @@ def test_matrix_products_are_those_torch_counts(
         names = ("projections", "output", "mlp", "filter_network", "scores", "values")
         products += sum(layer.parts.get(name, 0) for name in names)
     assert products == counter.get_total_flops()
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("options", [{"mlp": "gated"}, {"tied": False}, STRIPES])
+def test_matrix_products_of_gated_mlps_and_a_head_of_its_own(options: dict[str, Any]) -> None:
+    model = LanguageModel(small_config("hyena,attention", **options))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(3, 17, dtype=torch.int64))
+    count = model.flops(17, 3).executed
+    products = count.head
+    for layer in count.layers:
+        names = ("projections", "output", "mlp", "filter_network", "scores", "values")
+        products += sum(layer.parts.get(name, 0) for name in names)
+    assert products == counter.get_total_flops()
+
+
+def test_a_gated_mlp_has_three_matrices_in_both_counts() -> None:
+    for count in (paper_flops, executed_flops):
+        plain, gated = (count(replace(TINY, mlp=mlp), 8) for mlp in ("plain", "gated"))
+        assert [layer["mlp"] for layer in plain.layers] == [768, 768]
+        assert [layer["mlp"] for layer in gated.layers] == [1152, 1152]
+        assert gated.total - plain.total == 2 * 384
 
 
 @pytest.mark.parametrize(("mixers", "order"), MODELS)

@@ -120,3 +120,30 @@ def test_fewer_bits_round_the_same_values() -> None:
     half = LanguageModel(wide.config, generator=generator, dtype=torch.bfloat16)
     assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
     assert is_normal(half.embedding.weight.detach().float(), 0.02)
+
+
+@pytest.mark.parametrize("initial", ["normal", "pytorch"])
+def test_gated_mlps_norms_without_bias_and_a_head_of_its_own(initial: str) -> None:
+    model = build(tied=False, norm="rms", mlp="gated", initial=initial)
+    small = 0.02 / math.sqrt(2 * LAYERS)
+    checked = 0
+    for name, parameter in model.named_parameters():
+        x, kind = parameter.detach(), name.rpartition(".")[0]
+        if kind == "head" or ".mlp." in name:
+            std = small if kind.endswith(".down") else 0.02
+            of_pytorch = initial == "pytorch"
+            assert is_uniform(x, x.shape[1] ** -0.5) if of_pytorch else is_normal(x, std), name
+            checked += 1
+        elif kind.split(".")[-1] in ("norm", "norm1", "norm2"):
+            assert name.endswith(".weight")
+            assert bool((x == 1).all()), name
+            checked += 1
+    assert checked == 1 + 3 * LAYERS + 2 * LAYERS + 1
+
+
+def test_a_head_of_its_own_is_drawn_after_all_else() -> None:
+    tied, untied = build(0), build(0, tied=False)
+    assert untied.head is not None
+    for name, parameter in tied.named_parameters():
+        assert torch.equal(parameter, untied.get_parameter(name)), name
+    assert not torch.equal(untied.head.weight, untied.embedding.weight)

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 import torch
 from comparison import assert_close, relative_error
-from small_models import PATTERNS, VOCABULARY, gradients, small_config, small_model, tokens
+from small_models import (
+    PATTERNS,
+    STRIPES,
+    VOCABULARY,
+    gradients,
+    small_config,
+    small_model,
+    tokens,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -230,14 +238,14 @@ def test_a_trained_encoding_cannot_be_extrapolated() -> None:
         model(tokens(1, 25))
 
 
-@pytest.mark.parametrize("mixers", ["hyena,attention"])
+@pytest.mark.parametrize("options", [{}, STRIPES], ids=["plain", "striped"])
 @pytest.mark.parametrize("training", [True, False])
 # Dynamo itself does what this warning is about when it traces an autograd function.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-def test_the_model_compiles_whole(mixers: str, training: bool) -> None:
+def test_the_model_compiles_whole(options: dict[str, Any], training: bool) -> None:
     # Tracing and the graph of the backward pass are tested; generating C++ from it takes minutes.
     torch.compiler.reset()
-    model = LanguageModel(small_config(mixers, layers=2)).train(training)
+    model = LanguageModel(small_config("hyena,attention", layers=2, **options)).train(training)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     ids = tokens(2, 16)
     with warnings.catch_warnings(), torch.set_grad_enabled(training):
@@ -255,10 +263,11 @@ def test_the_model_compiles_whole(mixers: str, training: bool) -> None:
 
 # All logits at once, and in slices, which a program calls as a registered op.
 @pytest.mark.parametrize("slice_bytes", [1 << 20, 5 * VOCABULARY * 8])
+@pytest.mark.parametrize("options", [{}, STRIPES], ids=["plain", "striped"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_the_model_compiles_whole_with_its_loss(
-    training: bool, slice_bytes: int, monkeypatch: pytest.MonkeyPatch
+    training: bool, slice_bytes: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swept: list[int] = []
 
@@ -271,7 +280,7 @@ def test_the_model_compiles_whole_with_its_loss(
     limited = partial(slices.linear_cross_entropy, slice_bytes=slice_bytes)
     monkeypatch.setattr(language_model, "linear_cross_entropy", limited)
     torch.compiler.reset()
-    model = small_model("hyena,attention", dtype=torch.float32, layers=2).train(training)
+    model = small_model("hyena,attention", torch.float32, layers=2, **options).train(training)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     ids, targets = tokens(2, 16), tokens(2, 16, seed=1)
     targets[:, ::3] = IGNORE

@@ -9,7 +9,7 @@ import pytest
 import hyena
 from hyena.mixers import SPECS
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
-from hyena.model.config import SSMConfig
+from hyena.model.config import SSMConfig, StripedConfig
 
 KNOWN = "attention, hyena, aft-conv, gss, h3, linear-attention, mamba2, rwkv, s4d"
 
@@ -25,6 +25,7 @@ def test_derived_sizes() -> None:
     assert ModelConfig(mlp_width=7).hidden == 7
     assert ModelConfig(width=32).heads == 1
     assert ModelConfig(width=192, head_dim=32).heads == 6
+    assert ModelConfig(width=192, head_dim=32, mixers="attention", kv_heads=3).kv_heads == 3
     assert ModelConfig(vocab_size=256).padded_vocab == 256
 
 
@@ -103,6 +104,44 @@ def test_derived_sizes() -> None:
         (
             {"length_policy": "truncate"},
             "model.length_policy: expected one of error, extrapolate, interpolate, got 'truncate'",
+        ),
+        ({"activation": None}, "model.activation: expected a str, got None"),
+        (
+            {"activation": "gelu,relu"},
+            "model.activation='gelu,relu': 'relu' is no activation; expected gelu-tanh, gelu, "
+            "silu, identity, or a comma-separated list of them",
+        ),
+        (
+            {"activation": ""},
+            "model.activation='': '' is no activation; expected gelu-tanh, gelu, silu, identity, "
+            "or a comma-separated list of them",
+        ),
+        ({"norm": "batch"}, "model.norm: expected one of layer, rms, got 'batch'"),
+        ({"mlp": "wide"}, "model.mlp: expected one of plain, gated, got 'wide'"),
+        ({"tied": 1}, "model.tied: expected True or False, got 1"),
+        ({"in_proj_bias": None}, "model.in_proj_bias: expected True or False, got None"),
+        ({"norm_eps": "1"}, "model.norm_eps: expected a finite number, got '1'"),
+        ({"norm_eps": 0}, "model.norm_eps: expected a number above 0, got 0.0"),
+        ({"rotary_base": -1.0}, "model.rotary_base: expected a number above 0, got -1.0"),
+        ({"rotary_scale": 0.0}, "model.rotary_scale: expected a number above 0, got 0.0"),
+        ({"kv_heads": 0}, "model.kv_heads: expected at least 1, got 0"),
+        (
+            {"mixers": "hyena,attention", "width": 192, "kv_heads": 2},
+            "model.kv_heads: expected a divisor of the 3 heads of attention, got 2",
+        ),
+        ({"filter": FilterConfig(groups=0)}, "model.filter.groups: expected at least 1, got 0"),
+        ({"striped": None}, "model.striped: expected a StripedConfig, got None"),
+        (
+            {"striped": StripedConfig(short_taps=0)},
+            "model.striped.short_taps: expected at least 1, got 0",
+        ),
+        (
+            {"striped": StripedConfig(medium_decay=1)},  # type: ignore[arg-type]
+            "model.striped.medium_decay: expected True or False, got 1",
+        ),
+        (
+            {"striped": StripedConfig(groups=2.5)},  # type: ignore[arg-type]
+            "model.striped.groups: expected a whole number, got 2.5",
         ),
         (
             {"mixers": "hyena,mamba"},

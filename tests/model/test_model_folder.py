@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from small_models import PATTERNS, small_model, tokens
+from small_models import PATTERNS, STRIPES, small_model, tokens
 
 import hyena
 from hyena.model import FilterConfig, LanguageModel, save, saved
@@ -91,6 +91,30 @@ def test_a_model_comes_back_as_it_was(
     trained = [{n for n, p in m.named_parameters() if p.requires_grad} for m in (model, loaded)]
     assert trained[0] == trained[1]
     assert torch.equal(model(ids), loaded(ids))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_striped_model_comes_back_as_it_was(dtype: torch.dtype, tmp_path: Path) -> None:
+    model, ids = small_model("hyena,attention", dtype, **STRIPES), tokens(2, 9)
+    model.save(tmp_path)
+    loaded = hyena.load(tmp_path)
+    assert loaded.config == model.config
+    before, after = model.state_dict(), loaded.state_dict()
+    assert list(before) == list(after)
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert torch.equal(model(ids), loaded(ids))
+
+
+def test_a_file_without_newer_options_has_their_defaults(folder: Path) -> None:
+    def older(description: dict[str, Any]) -> None:
+        for name in ("tied", "norm", "norm_eps", "mlp", "activation", "in_proj_bias", "striped"):
+            del description["model"][name]
+        del description["model"]["filter"]["groups"]
+
+    ids, expected = tokens(1, 9), hyena.load(folder)
+    edit_config(folder, older)
+    assert hyena.load(folder).config == expected.config
+    assert torch.equal(hyena.load(folder)(ids), expected(ids))
 
 
 def test_a_loaded_model_can_be_trained_and_saved_over_itself(folder: Path) -> None:

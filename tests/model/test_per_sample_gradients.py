@@ -1,19 +1,27 @@
 """The gradient of each row of a batch by itself, by `torch.func`, is that of the row alone."""
 
+from typing import Any
+
 import pytest
 import torch
 from comparison import assert_close
-from small_models import gradients, small_model, tokens
+from small_models import STRIPES, gradients, small_model, tokens
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
+PLAIN = "hyena", "linear-attention", "rwkv", "s4d", "h3", "gss"
+MODELS: list[tuple[str, dict[str, Any]]] = [*((mixer, {}) for mixer in PLAIN), ("hyena", STRIPES)]
+
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("mixers", ["hyena", "linear-attention", "rwkv", "s4d", "h3", "gss"])
-def test_of_a_whole_model(mixers: str, dtype: torch.dtype, training: bool) -> None:
-    model, ids = small_model(mixers, dtype=dtype).train(training), tokens(3, 10)
+@pytest.mark.parametrize(("mixers", "options"), MODELS)
+def test_of_a_whole_model(
+    mixers: str, options: dict[str, Any], dtype: torch.dtype, training: bool
+) -> None:
+    model = small_model(mixers, dtype=dtype, **options).train(training)
+    ids = tokens(3, 10)
     parameters = dict(model.named_parameters())
 
     def loss(parameters: dict[str, Tensor], row: Tensor) -> Tensor:

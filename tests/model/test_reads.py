@@ -4,11 +4,12 @@ from dataclasses import fields
 from typing import Any, get_args
 
 import pytest
+from small_models import STRIPES
 
 from hyena.mixers import SPECS
 from hyena.model import FilterConfig, ModelConfig
 from hyena.model.build import without_effect
-from hyena.model.config import FilterKind, SSMConfig
+from hyena.model.config import FilterKind, SSMConfig, StripedConfig
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,11 @@ from hyena.model.config import FilterKind, SSMConfig
         ("rwkv", {"ssm": SSMConfig(state=8)}, ["ssm.state"]),
         ("h3", {"ssm": SSMConfig(state=8), "head_dim": 16}, ["head_dim"]),
         ("attention", {"filter": FilterConfig("explicit", taps=9)}, ["filter.kind", "filter.taps"]),
+        ("hyena,attention", STRIPES, []),
+        ("hyena", {"kv_heads": 2, "rotary_base": 100}, ["kv_heads", "rotary_base"]),
+        ("rwkv", {"in_proj_bias": False, "rotary_scale": 2}, ["in_proj_bias", "rotary_scale"]),
+        ("s4d", {"striped": StripedConfig(modes=4)}, ["striped.modes"]),
+        ("attention", {"filter": FilterConfig(groups=2)}, ["filter.groups"]),
     ],
 )
 def test_what_has_no_effect(mixers: str, options: dict[str, Any], unread: list[str]) -> None:
@@ -37,7 +43,8 @@ def test_what_has_no_effect(mixers: str, options: dict[str, Any], unread: list[s
 
 def test_every_option_is_of_some_model() -> None:
     """Each option of filters and state spaces is unread where there are none."""
-    for part, config in (("filter", FilterConfig), ("ssm", SSMConfig)):
+    parts = ("filter", FilterConfig), ("ssm", SSMConfig), ("striped", StripedConfig)
+    for part, config in parts:
         for field in fields(config):
             changed = ModelConfig(mixers="rwkv")
             setattr(getattr(changed, part), field.name, "changed")

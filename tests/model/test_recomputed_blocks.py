@@ -11,7 +11,7 @@ from weakref import ref
 import pytest
 import torch
 from comparison import assert_close
-from small_models import gradients, small_model, tokens
+from small_models import STRIPES, gradients, small_model, tokens
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -83,6 +83,44 @@ def test_loss_and_gradients_are_the_same(
     model = small_model(mixers)
     assert_same(model, **options)
     assert len(in_pieces) == sum(name == "hyena" for name in model.config.layer_mixers())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        STRIPES,
+        {"norm": "rms"},
+        {"mlp": "gated"},
+        {"mlp": "gated", "activation": "silu"},
+        {"activation": "identity"},
+    ],
+)
+@pytest.mark.parametrize("options", [{}, PACKED])
+def test_of_other_norms_mlps_and_heads(
+    kind: dict[str, Any], options: dict[str, Any], in_pieces: list[None]
+) -> None:
+    assert_same(small_model(**kind), **options)
+    assert len(in_pieces) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_of_other_norms_mlps_and_heads_in_narrow_numbers(
+    dtype: torch.dtype, in_pieces: list[None]
+) -> None:
+    assert_same(small_model(dtype=dtype, **STRIPES), 1e-4 if dtype == torch.float32 else 0.3)
+    assert len(in_pieces) == 3
+
+
+def test_parts_of_other_norms_and_mlps_that_are_not_trained(in_pieces: list[None]) -> None:
+    model = small_model(**STRIPES)
+    for name in ("norm1.weight", "norm2.weight", "mlp.gate.weight"):
+        for block in model.blocks:
+            block.get_parameter(name).requires_grad_(False)
+    assert_same(model)
+    assert model.head is not None
+    model.head.requires_grad_(False)
+    assert_same(model)
+    assert len(in_pieces) == 6
 
 
 @pytest.mark.parametrize("order", [2, 4])

@@ -13,6 +13,8 @@ from torch.nn.utils import parametrize
 from hyena.model import FilterConfig, LanguageModel
 from hyena.model import language_model as of_model
 from hyena.model.block import Block
+from hyena.model.mlp import GatedMLP
+from hyena.model.norm import RMSNorm
 from hyena.ops.native import library
 
 LENGTH = 24
@@ -93,6 +95,9 @@ CHANGES: dict[str, Callable[[LanguageModel], object]] = {
     "a norm of another kind": lambda model: setattr(
         model.blocks[1], "norm2", nn.RMSNorm(12, dtype=torch.float32)
     ),
+    "an RMS norm": lambda model: setattr(model.blocks[0], "norm1", RMSNorm(12)),
+    "a gated MLP": lambda model: setattr(model.blocks[1], "mlp", GatedMLP(12, 20)),
+    "another activation": lambda model: setattr(model.blocks[2].mlp, "activation", "silu"),
     "float64": lambda model: model.double(),
     "autocast": lambda model: None,
 }

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from comparison import assert_close
-from small_models import PATTERNS, small_model, tokens
+from small_models import PATTERNS, STRIPES, small_model, tokens
 from states import numbers_held
 from torch import Tensor
 
@@ -46,6 +46,8 @@ def test_steps_are_the_forward_pass(
         {"short_width": 5},
         {"order": 2},
         {"filter": FilterConfig(emb_dim=5, width=6, train_encoding=True, shift=0.1)},
+        STRIPES,
+        {"mlp": "gated", "activation": "silu"},
     ],
     ids=str,
 )

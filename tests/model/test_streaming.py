@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import torch
 from comparison import assert_close
-from small_models import LowRank, small_model, tokens
+from small_models import STRIPES, LowRank, small_model, tokens
 from torch import Tensor, nn
 
 from hyena.mixers import SPECS, HyenaOperator
 from hyena.mixers.hyena import groups
 from hyena.model import FilterConfig, LanguageModel, streaming
-from hyena.model.block import MLP, Block
+from hyena.model.block import Block
+from hyena.model.mlp import MLP, GatedMLP
+from hyena.model.norm import RMSNorm
 
 pytestmark = pytest.mark.usefixtures("pieces")
 
@@ -213,6 +215,84 @@ def test_losses_are_those_of_the_whole() -> None:
     model.working_memory = 8 * POSITION
     assert_close(model.token_losses(ids, targets), expected, 1e-12)
     assert_close(model(ids, targets=targets), expected.mean(), 1e-12)
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "striped": STRIPES,
+    "norms": {"norm": "rms"},
+    "gated": {"mlp": "gated", "activation": "silu"},
+    "exact": {"activation": "gelu"},
+}
+
+
+@pytest.mark.parametrize("options", OTHERS)
+@pytest.mark.parametrize("mixers", ["hyena", "hyena,attention"])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("memory", [0, 8 * POSITION])
+@torch.no_grad()
+def test_of_other_norms_and_mlps(mixers: str, options: str, case: str, memory: int) -> None:
+    model, ids = small_model(mixers, **OTHERS[options]), tokens(2, L)
+    expected = whole(model, ids, **CASES[case])
+    model.working_memory = memory
+    y = model(ids, **CASES[case])
+    real = CASES[case].get("mask", torch.ones(2, L, dtype=torch.bool))
+    assert_close(y[real], expected[real], 1e-12)
+
+
+@pytest.mark.parametrize("mask", [None, PADDING])
+@torch.no_grad()
+def test_a_prefill_of_other_norms_and_mlps(mask: Tensor | None) -> None:
+    model, ids = small_model("hyena,attention", max_length=40, **STRIPES), tokens(2, L)
+    wanted, expected = whole(model.prefill, ids, mask=mask)
+    model.working_memory = 0
+    y, state = model.prefill(ids, mask=mask)
+    real = torch.ones(2, L, dtype=torch.bool) if mask is None else mask
+    assert_close(y[real], wanted[real], 1e-12)
+    for token in tokens(4, 2):
+        y, state = model.step(token, state)
+        wanted, expected = model.step(token, expected)
+        assert_close(y, wanted, 1e-12)
+
+
+@torch.no_grad()
+def test_losses_of_a_head_of_its_own() -> None:
+    model, ids = small_model(**STRIPES), tokens(2, L)
+    logits, targets = whole(model, ids), ids.roll(-1, 1)
+    expected = nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    model.working_memory = 8 * POSITION
+    assert_close(model.token_losses(ids, targets), expected, 1e-12)
+
+
+@torch.no_grad()
+def test_the_stream_that_comes_in_is_not_written_to_by_a_norm() -> None:
+    norm = RMSNorm(12, dtype=torch.float64)
+    x = torch.randn(2, L, 12, dtype=torch.float64)
+    before = x.clone()
+    streaming.normalize(norm, x[:, 3:9], norm)
+    assert torch.equal(x, before)
+
+
+@torch.no_grad()
+def test_pieces_of_a_gated_mlp_have_three_arrays_of_hidden_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, ids = small_model(layers=1, mlp_width=20, mlp="gated"), tokens(2, L)
+    (block,) = model.blocks
+    each = streaming.bytes_of_position(block, 12, torch.float64)  # type: ignore[arg-type]
+    assert each == 3 * 20 * 8
+    sizes: list[int] = []
+    forward = GatedMLP.forward
+
+    def of_mlp(self: GatedMLP, x: Tensor) -> Tensor:
+        sizes.append(x.shape[0] * x.shape[1])
+        return forward(self, x)
+
+    monkeypatch.setattr(GatedMLP, "forward", of_mlp)
+    monkeypatch.setattr(streaming, "LEAST_SLICE_BYTES", each)
+    model.working_memory = 7 * each
+    model(ids)
+    assert sum(sizes) == 2 * L
+    assert 7 >= max(sizes) >= 4
 
 
 def test_with_gradients_blocks_run_whole() -> None:

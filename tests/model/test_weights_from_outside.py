@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from comparison import assert_close
-from small_models import LowRank, small_model, tokens
+from small_models import STRIPES, LowRank, small_model, tokens
 from torch import Tensor, nn
 
 from hyena.mixers import SPECS
@@ -276,6 +276,33 @@ def test_hooks_fire_in_forward_prefill_and_steps(where: str, dtype: torch.dtype)
     for module in HOOKED[where](other):
         with_doubled_weights(module.weight, getattr(module, "bias", None))
     tolerance = 2e-5 if dtype == torch.float32 else 5e-2
+    with torch.no_grad():
+        expected = other(ids)
+        assert_close(model(ids), expected, tolerance)
+        assert_close(continued(model, ids, 5), expected, tolerance)
+    assert_close(model(ids), expected, tolerance)
+
+
+STRIPED = {
+    "norm": HOOKED["norm"],
+    "norm1": HOOKED["norm1"],
+    "norm2": HOOKED["norm2"],
+    "mlp.gate": lambda model: [block.mlp.gate for block in model.blocks],
+    "mlp.up": HOOKED["mlp.up"],
+    "head": lambda model: [model.head],
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("where", STRIPED)
+def test_hooks_fire_in_striped_models(where: str, dtype: torch.dtype) -> None:
+    model = small_model(dtype=dtype, **STRIPES)
+    other, ids = copy.deepcopy(model), tokens(2, 12)
+    for module in STRIPED[where](model):
+        doubled(module)
+    for module in STRIPED[where](other):
+        with_doubled_weights(module.weight)
+    tolerance = 2e-5 if dtype == torch.float32 else 0.1
     with torch.no_grad():
         expected = other(ids)
         assert_close(model(ids), expected, tolerance)

@@ -146,7 +146,7 @@ class LanguageModel(nn.Module):
         else:
             x = self._through_blocks(x, mask, segments)
         if targets is None:
-            return self._logits(x)
+            return self._head(x)
         x, weight = self._before_head(x)
         return self._losses(x, weight, targets, "mean")
 
@@ -227,7 +227,7 @@ class LanguageModel(nn.Module):
                 layers.append(layer)
             state = ModelState(layers, length)
         stream.clear()  # all logits may be as large as what is in them
-        return self._logits(x[:, -1:] if last_only else x), state
+        return self._head(x[:, -1:] if last_only else x), state
 
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """One more token a sequence.
@@ -251,7 +251,7 @@ class LanguageModel(nn.Module):
         y = at_once(self._blocks(), x, state)
         if y is None:
             y = self._through(state, x, lambda block, x, of: block.step(x, of))
-        return self._logits(y, product_of_step), state
+        return self._head(y, product_of_step), state
 
     generate = generation.generate
 
@@ -368,7 +368,7 @@ class LanguageModel(nn.Module):
         x = self.embedding(input_ids)
         return x.to(torch.promote_types(x.dtype, torch.float32))
 
-    def _logits(self, x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = F.linear) -> Tensor:
+    def _head(self, x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = F.linear) -> Tensor:
         x, weight = self._before_head(x)
         if weight is None:
             return logits_by(self.head, x, self.config.vocab_size)
