@@ -18,8 +18,9 @@ def weight_of(
     None of a head that is more than its matrix, which has to be called: see `logits_by`.
     """
     if head is not None:
-        plain = type(head) is nn.Linear and head.bias is None and not has_hooks(head)
-        return head.weight[:vocabulary] if plain else None
+        if type(head) is nn.Linear and head.bias is None and not has_hooks(head):
+            return head.weight[:vocabulary]
+        return None
     if type(embedding) is nn.Embedding:
         return embedding.weight[:vocabulary]
     weight: Tensor = embedding(torch.arange(vocabulary, device=device))

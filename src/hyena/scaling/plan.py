@@ -233,9 +233,9 @@ class _Planner:
 
 
 def outside_embedding(model: LanguageModel) -> int:
-    """Parameters of a model but for its embedding, and its learned positions if it has some."""
-    tables = [model.embedding] if model.positions is None else [model.embedding, model.positions]
-    return model.parameter_count() - sum(table.weight.numel() for table in tables)
+    """Parameters of a model but for its embedding, a head of its own, and learned positions."""
+    tables = model.embedding, model.positions, model.head
+    return model.parameter_count() - sum(t.weight.numel() for t in tables if t is not None)
 
 
 def digest_of(train: TrainConfig, manifest: Manifest) -> str:
