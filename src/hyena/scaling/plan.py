@@ -234,8 +234,8 @@ class _Planner:
 
 def outside_embedding(model: LanguageModel) -> int:
     """Parameters of a model but for its embedding, a head of its own, and learned positions."""
-    tables = model.embedding, model.positions, model.head
-    return model.parameter_count() - sum(t.weight.numel() for t in tables if t is not None)
+    tables = [x for x in (model.embedding, model.positions, model.head) if x is not None]
+    return model.parameter_count() - sum(p.numel() for x in tables for p in x.parameters())
 
 
 def digest_of(train: TrainConfig, manifest: Manifest) -> str:
