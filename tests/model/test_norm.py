@@ -117,6 +117,7 @@ def test_hooks_on_it_count() -> None:
     assert_close(normalize(norm, x, norm).detach(), expected.detach(), 1e-14)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of jvp itself
 def test_transforms_of_functions() -> None:
     norm, x = made(), some(3, 2)
     each = vmap(grad(lambda x: norm(x).square().sum()))(x)

@@ -12,7 +12,6 @@ from hyena.model import LanguageModel
 from hyena.model.block import Block
 from hyena.model.mlp import MLP, GatedMLP
 
-
 KINDS: dict[str, dict[str, Any]] = {"plain": {}, "striped": STRIPES}
 MLPS = (MLP, GatedMLP)
 
@@ -67,9 +66,7 @@ def test_with_parameters_of_16_bits_the_residual_is_float32(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mixers", PATTERNS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_prefill_and_step_keep_the_residual_too(
-    mixers: str, kind: str, dtype: torch.dtype
-) -> None:
+def test_prefill_and_step_keep_the_residual_too(mixers: str, kind: str, dtype: torch.dtype) -> None:
     model, ids = small_model(mixers, torch.float32, **KINDS[kind]).to(dtype), tokens(2, 16)
     seen: list[torch.dtype] = []
 
