@@ -213,4 +213,4 @@ def _lower_case(text: str, document: Document, tokens: NDArray[np.int64]) -> NDA
             f"{len(tokens):,} {plural(len(tokens), 'token')}; use another tokenizer, or fold"
         )
     letters = np.frombuffer(text.encode("ascii"), dtype=np.uint8)
-    return (letters >= ord("a")) & (letters <= ord("z"))
+    return letters - ord("a") < 26  # without a sign: what is before "a" comes out large

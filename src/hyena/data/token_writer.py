@@ -119,11 +119,13 @@ def write_splits(folder: Path, spool: Spool, splits: NDArray[np.uint8]) -> dict[
 def _add_runs(runs: array[int], masked: NDArray[np.bool_], before: int) -> None:
     """Adds the runs of what comes ``before`` tokens after the beginning; one that ended there goes
     on."""
-    changes = np.flatnonzero(np.diff(masked.astype(np.int8), prepend=0, append=0)) + before
+    inside = np.flatnonzero(masked[1:] != masked[:-1]) + 1
+    first, last = [0] if masked[:1].any() else [], [len(masked)] if masked[-1:].any() else []
+    changes = np.concatenate([first, inside, last]).astype(np.int64) + before
     if runs and changes.size and runs[-1] == changes[0]:
         runs.pop()
         changes = changes[1:]
-    runs.frombytes(changes.astype(np.int64).tobytes())
+    runs.frombytes(changes.tobytes())
 
 
 def _moved_runs(
