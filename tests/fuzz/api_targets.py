@@ -79,7 +79,8 @@ LAYERS: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "CausalSelfAttention": (
         mixers.CausalSelfAttention,
-        {"width": 4, "head_dim": 2, "rotary": True, "rotary_base": 10000.0, "dropout": 0.0},
+        {"width": 4, "head_dim": 2, "kv_heads": 1, "rotary": True, "rotary_base": 10000.0,
+         "rotary_scale": 1.0, "bias": True, "dropout": 0.0},
     ),
     "LinearAttention": (mixers.LinearAttention, {"width": 4, "head_dim": 2}),
     "RWKV": (mixers.RWKV, {"width": 4, "dtype": torch.float32}),

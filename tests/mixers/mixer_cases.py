@@ -62,6 +62,9 @@ CASES: dict[str, Make] = {
     "hyena, recurrences": recurrent,
     "hyena, trained table": trained_table,
     "attention": lambda **place: CausalSelfAttention(D, head_dim=2, **place),
+    "attention, grouped queries": lambda **place: CausalSelfAttention(
+        D, head_dim=2, kv_heads=2, rotary_scale=4.0, bias=False, **place
+    ),
     "linear-attention": lambda **place: LinearAttention(D, head_dim=2, **place),
     "rwkv": lambda **place: RWKV(D, **place),
     "aft-conv": aft_conv(4),

@@ -58,22 +58,27 @@ def hyena_operator(op: HyenaOperator, u: Tensor) -> Tensor:
 
 def rotary_attention(op: CausalSelfAttention, u: Tensor) -> Tensor:
     """Causal attention in which scores depend on positions through their difference only, or, if
-    ``op`` is not rotary, not at all."""
+    ``op`` is not rotary, not at all. Neighbouring heads of queries read one head of keys."""
     B, L, D = u.shape
     E, half = op.head_dim, op.head_dim // 2
-    q, k, v = (u @ op.in_proj.weight.t() + op.in_proj.bias).split(D, dim=-1)
+    z = u @ op.in_proj.weight.t()
+    if op.in_proj.bias is not None:
+        z = z + op.in_proj.bias
+    q, k, v = z.split([D, op.kv_heads * E, op.kv_heads * E], dim=-1)
     theta = torch.tensor([op.rotary_base ** (-2 * i / E) for i in range(half)], dtype=u.dtype)
-    theta = theta * op.rotary
+    theta = theta * op.rotary / op.rotary_scale
     out = torch.zeros_like(u)
     for b in range(B):
         for head in range(op.heads):
             part = slice(head * E, (head + 1) * E)
-            pairs = [x[b, :, part] for x in (q, k)]
+            read = head * op.kv_heads // op.heads
+            keys = slice(read * E, (read + 1) * E)
+            pairs = q[b, :, part], k[b, :, keys]
             qc, kc = (torch.complex(x[:, :half], x[:, half:]) for x in pairs)
             for t in range(L):
                 turn = torch.stack(
                     [torch.polar(torch.ones_like(theta), theta * (t - s)) for s in range(t + 1)]
                 )
                 scores = (qc[t] * kc[: t + 1].conj() * turn).real.sum(-1) / E**0.5
-                out[b, t, part] = scores.softmax(0) @ v[b, : t + 1, part]
+                out[b, t, part] = scores.softmax(0) @ v[b, : t + 1, keys]
     return out @ op.out_proj.weight.t() + op.out_proj.bias

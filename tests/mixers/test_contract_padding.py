@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hyena.mixers import CausalSelfAttention
 
-LOOKS_PAST = ["attention", "linear-attention"]
+LOOKS_PAST = ["attention", "attention, grouped queries", "linear-attention"]
 COUNTS = [name for name in [*CASES, *BIDIRECTIONAL] if name not in LOOKS_PAST]
 
 

@@ -163,7 +163,7 @@ def test_the_state_of_another_mixer_is_refused(name: str) -> None:
 
 SIZES: dict[str, list[str]] = {
     "hyena": ["width", "max_length", "order", "short_width"],
-    "attention": ["width", "head_dim"],
+    "attention": ["width", "head_dim", "kv_heads"],
     "linear-attention": ["width", "head_dim"],
     "aft-conv": ["width", "taps"],
     "h3": ["width", "head_dim", "state"],

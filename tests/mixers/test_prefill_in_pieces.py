@@ -297,11 +297,12 @@ def test_no_sequence_grows_past_max_length(
         mixer.prefill(u[:, 20:23], future=2, state=state)
 
 
+@pytest.mark.parametrize("name", ["attention", "attention, grouped queries"])
 @torch.no_grad()
 def test_attention_takes_some_queries_at_a_time(
-    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+    name: str, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mixer, u = build("attention").eval(), draw(generator, 2, 60, D)
+    mixer, u = build(name).eval(), draw(generator, 2, 60, D)
     whole = mixer(u)
     for pairs in (1, 60, 61, 200, 1 << 20):
         monkeypatch.setattr("hyena.mixers.attention.attention._PAIRS", pairs)

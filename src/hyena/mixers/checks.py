@@ -172,6 +172,18 @@ def check_heads(
     return width, head_dim
 
 
+def check_kv_heads(name: str, heads: int, kv_heads: int | None) -> int:
+    """``kv_heads``, by default as many as ``heads``. Raises ValueError unless it divides them."""
+    if kv_heads is None:
+        return heads
+    (kv_heads,) = check_sizes(name, kv_heads=kv_heads)
+    if heads % kv_heads:
+        raise ValueError(
+            f"{name}: expected kv_heads that divides heads, got heads={heads}, kv_heads={kv_heads}"
+        )
+    return kv_heads
+
+
 def check_token(name: str, u: Tensor, width: int, state: Any) -> None:
     """Raises TypeError or ValueError unless u is one token a row of the state, (B, width), and no
     float64 that it would round."""

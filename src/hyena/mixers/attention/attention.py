@@ -1,6 +1,6 @@
 """Causal softmax attention with rotary positions: what Hyena replaces, with the same interface.
 
-Sizes: B batch, L length, D width, H heads, E head_dim.
+Sizes: B batch, L length, D width, H heads of queries, G heads of keys and values, E head_dim.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from hyena.mixers.attention.packing import packing_of
 from hyena.mixers.attention.rotary import Turns, turns
 from hyena.mixers.attention.state import AttentionState
-from hyena.mixers.checks import check_dropout, check_heads, check_no_gradient
+from hyena.mixers.checks import check_dropout, check_heads, check_kv_heads, check_no_gradient
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
@@ -51,13 +51,19 @@ class CausalSelfAttention(Mixer):
     Args:
         width: D, a multiple of ``head_dim``.
         head_dim: E, even. The default is 64, or ``width`` if that is smaller.
+        kv_heads: G, which divides the D/E heads of queries: each head of keys and values is read
+            by as many neighbouring heads of queries (Ainslie et al. 2023, arXiv:2305.13245). The
+            default is a head of keys for each of queries.
         rotary: turn queries and keys by their positions; without, the layer knows no more of
             positions than what came before what.
         rotary_base: of the rotary frequencies.
+        rotary_scale: by which positions are divided (Chen et al. 2023, arXiv:2306.15595).
+        bias: of queries, keys and values; the output has one in any case.
         dropout: probability, on the attention weights.
         device, dtype: of the parameters.
 
-    Raises: ValueError if the sizes do not divide, or on a dropout that is no probability below 1.
+    Raises: ValueError if the sizes do not divide, on a dropout that is no probability below 1, and
+        on a base or scale that is not above 0.
     """
 
     _takes_gaps = True
@@ -67,24 +73,31 @@ class CausalSelfAttention(Mixer):
         width: int,
         *,
         head_dim: int | None = None,
+        kv_heads: int | None = None,
         rotary: bool = True,
         rotary_base: float = 10000.0,
+        rotary_scale: float = 1.0,
+        bias: bool = True,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         width, head_dim = check_heads("CausalSelfAttention", width, head_dim, even=True)
+        heads = width // head_dim
+        kv_heads = check_kv_heads("CausalSelfAttention", heads, kv_heads)
         dropout = check_dropout("CausalSelfAttention", dropout)
-        (rotary_base,) = check_numbers("CausalSelfAttention", rotary_base=rotary_base)
-        if rotary_base <= 0:
-            raise ValueError(
-                f"CausalSelfAttention: expected rotary_base above 0, got {rotary_base}"
-            )
-        self.width, self.head_dim, self.heads = width, head_dim, width // head_dim
-        self.rotary, self.rotary_base, self.dropout = rotary, rotary_base, dropout
+        rotary_base, rotary_scale = check_numbers(
+            "CausalSelfAttention", rotary_base=rotary_base, rotary_scale=rotary_scale
+        )
+        for name, value in (("rotary_base", rotary_base), ("rotary_scale", rotary_scale)):
+            if value <= 0:
+                raise ValueError(f"CausalSelfAttention: expected {name} above 0, got {value}")
+        self.width, self.head_dim, self.heads, self.kv_heads = width, head_dim, heads, kv_heads
+        self.rotary, self.rotary_base, self.rotary_scale = rotary, rotary_base, rotary_scale
+        self.dropout = dropout
         place = placement("CausalSelfAttention", device, dtype)
-        self.in_proj = nn.Linear(width, 3 * width, **place)
+        self.in_proj = nn.Linear(width, width + 2 * kv_heads * head_dim, bias=bias, **place)
         self.out_proj = nn.Linear(width, width, **place)
 
     def _mix(
@@ -93,7 +106,8 @@ class CausalSelfAttention(Mixer):
         if room is not None and room.state is not None:
             return self._go_on(u, room)
         q, k, v = self._heads(u)
-        y = _attend(q, k, v, mask, segments, self.dropout if self.training else 0.0)
+        dropout, each = self.dropout if self.training else 0.0, self.heads // self.kv_heads
+        y = _attend(q, k, v, mask, segments, dropout, each)
         y = self.out_proj(y.transpose(1, 2).flatten(2))
         if room is None:
             return y, None
@@ -108,24 +122,26 @@ class CausalSelfAttention(Mixer):
         q, k, v = self._heads(u, state.length)
         state.extend(k, v, room.future)
         dropout = self.dropout if self.training else 0.0
-        y = _attend_back(q.to(state.dtype), state.k, state.v, state.mask, dropout)
+        each = self.heads // self.kv_heads
+        y = _attend_back(q.to(state.dtype), state.k, state.v, state.mask, dropout, each)
         return self.out_proj(y.to(q.dtype).transpose(1, 2).flatten(2)), state
 
     def _step(self, u: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
         check_no_gradient("CausalSelfAttention.step", self, u)
-        B = state.batch
+        B, H, G = state.batch, self.heads, self.kv_heads
         z = apply_linear(self.in_proj, u)
         state.make_room(1)
-        z = z.view(B, 3, self.heads, self.head_dim)
-        qk, v = z[:, :2], z[:, 2]
+        z = z.view(B, H + 2 * G, self.head_dim)
+        qk, v = z[:, : H + G], z[:, H + G :]
         if self.rotary:
             if state.turns is None:
-                state.turns = turns(state.capacity, self.rotary_base, qk)
+                state.turns = turns(state.capacity, self.rotary_base, qk, self.rotary_scale)
             qk = state.turns.turn(qk, state.length)
-        q, k = qk.unbind(1)
+        q, k = qk.split([H, G], dim=1)
         k, v, mask = state.append(k, v)
+        # The queries that read one head of keys stand as positions of it: all look back at all.
         y = F.scaled_dot_product_attention(
-            q[:, :, None].to(k.dtype),
+            q.view(B, G, H // G, self.head_dim).to(k.dtype),
             k,
             v,
             attn_mask=None if mask is None else mask[:, None, None, :],
@@ -133,18 +149,19 @@ class CausalSelfAttention(Mixer):
         return apply_linear(self.out_proj, y.flatten(1).to(z.dtype)), state
 
     def _state_size(self, length: int, future: int | None) -> int:
-        return 2 * self.width * (length + (future or 0))
+        return 2 * self.kv_heads * self.head_dim * (length + (future or 0))
 
     def _flops(self, length: int, batch: int) -> LayerFlops:
         """All L·L pairs; the projections in full, not as six times the parameters."""
         D, positions, pairs = self.width, batch * length, batch * length * length
+        keys = self.kv_heads * self.head_dim
         products = 2 * D * pairs  # of queries and keys; of scores and values
         softmax = 3 * self.heads * pairs  # exponential, sum, division
         future = (length - 1) / (2 * length)  # share of the pairs above the diagonal
         parts = {
-            "projections": 2 * 3 * D * D * positions,
+            "projections": 2 * D * (D + 2 * keys) * positions,
             # two products and a sum for each number of a query or key
-            "rotation": 3 * 2 * D * positions if self.rotary else 0,
+            "rotation": 3 * (D + keys) * positions if self.rotary else 0,
             "scores": products,
             "softmax": softmax,
             "values": products,
@@ -153,21 +170,22 @@ class CausalSelfAttention(Mixer):
         return LayerFlops(parts, future * (2 * products + softmax))
 
     def extra_repr(self) -> str:
-        return f"width={self.width}, heads={self.heads}"
+        grouped = f", kv_heads={self.kv_heads}" if self.kv_heads < self.heads else ""
+        return f"width={self.width}, heads={self.heads}{grouped}"
 
     def _is_own(self, state: AttentionState) -> bool:
-        return state.sizes == (self.heads, self.head_dim)
+        return state.sizes == (self.kv_heads, self.head_dim)
 
     def _heads(self, u: Tensor, before: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries and keys, rotated if they are to be, and values, of the tokens after so many:
-        (B, H, L, E) each."""
-        q, k, v = (
-            x.view(*u.shape[:2], self.heads, self.head_dim).transpose(1, 2)
-            for x in self.in_proj(u).chunk(3, dim=-1)
-        )
+        """Queries (B, H, L, E) and keys, rotated if they are to be, and values, (B, G, L, E) each,
+        of the tokens after so many."""
+        H, G, E = self.heads, self.kv_heads, self.head_dim
+        q, k, v = self.in_proj(u).split([H * E, G * E, G * E], dim=-1)
+        q = q.unflatten(-1, (H, E)).transpose(1, 2)
+        k, v = (x.unflatten(-1, (G, E)).transpose(1, 2) for x in (k, v))
         if not self.rotary:
             return q, k, v
-        table = Turns(u.shape[1], self.rotary_base, q, before)
+        table = Turns(u.shape[1], self.rotary_base, q, before, self.rotary_scale)
         return table.turn(q).to(q.dtype), table.turn(k).to(k.dtype), v
 
 
@@ -178,9 +196,13 @@ def _attend(
     mask: Tensor | None,
     segments: Segments | None,
     dropout: float,
+    each: int,
 ) -> Tensor:
-    """Real tokens look back at those of their own document: (B, H, L, E)."""
-    attend = partial(_attention, dropout_p=dropout)
+    """Real tokens look back at those of their own document: (B, H, L, E).
+
+    Args: each: H/G, how many heads of queries read one head of keys.
+    """
+    attend = partial(_attention, each=each, dropout_p=dropout)
     if mask is None and segments is None:
         return attend(q, k, v, is_causal=True)
     if q.is_meta or observer((q, mask)) not in ("nobody", "autograd"):
@@ -193,19 +215,32 @@ def _attend(
     return packing.put_back([attend(*rows, is_causal=True) for rows in groups])
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+def _attention(q: Tensor, k: Tensor, v: Tensor, *, each: int, **options: Any) -> Tensor:
     """Softmax attention; in forward mode by matrix products, which alone have its rule."""
+    # Not by enable_gqa, which takes L² numbers where no fused kernel has it: on CUDA in float32.
+    k, v = (_repeated(x, each) for x in (k, v))
     if not forward_mode():
         return F.scaled_dot_product_attention(q, k, v, **options)
     with sdpa_kernel(SDPBackend.MATH):
         return F.scaled_dot_product_attention(q, k, v, **options)
 
 
-def _attend_back(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """The last L of t tokens look back at all: q (B, H, L, E), keys and values (B, H, t, E) and
-    their mask (B, t) or None → (B, H, L, E). Some queries at a time, since each call has a mask."""
+def _repeated(x: Tensor, each: int) -> Tensor:
+    """Keys or values (B, G, L, E), each head so many times: (B, H, L, E)."""
+    return x if each == 1 else x[:, :, None].expand(-1, -1, each, -1, -1).flatten(1, 2)
+
+
+def _attend_back(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, each: int
+) -> Tensor:
+    """The last L of t tokens look back at all: q (B, H, L, E), keys and values (B, G, t, E) and
+    their mask (B, t) or None → (B, H, L, E).
+
+    Some queries at a time, since each call has a mask. In it those that read one head of keys stand
+    as positions of one head, so that no key is repeated.
+    """
     L, t = q.shape[2], k.shape[2]
-    rows = max(1, _PAIRS // (t if mask is None else t * q.shape[0]))
+    rows = max(1, _PAIRS // (each * t * (1 if mask is None else q.shape[0])))
     key = torch.arange(t, device=q.device)
     y = []
     for start in range(0, L, rows):
@@ -214,8 +249,12 @@ def _attend_back(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: 
         allowed = key[:seen] <= key[t - L + start : seen, None]
         if mask is not None:
             allowed = allowed & mask[:, None, None, :seen]
+        if each > 1:
+            allowed = torch.cat([allowed] * each, dim=-2)
+        some = q[:, :, start:stop].unflatten(1, (-1, each)).flatten(2, 3)
         attend = partial(F.scaled_dot_product_attention, attn_mask=allowed, dropout_p=dropout)
-        y.append(attend(q[:, :, start:stop], k[:, :, :seen], v[:, :, :seen]))
+        found = attend(some, k[:, :, :seen], v[:, :, :seen])
+        y.append(found.unflatten(2, (each, -1)).flatten(1, 2))
     return torch.cat(y, dim=2)
 
 

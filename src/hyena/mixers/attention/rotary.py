@@ -14,12 +14,14 @@ from hyena.ops.stepping.states import normal_tensors
 
 
 class Turns:
-    """The angles t · base^(−2i/E) of L positions t from the first on, as cosines and sines, (L, E)
-    each, for queries and keys like that (…, E)."""
+    """The angles t/scale · base^(−2i/E) of L positions t from the first on, as cosines and sines,
+    (L, E) each, for queries and keys like that (…, E)."""
 
-    def __init__(self, length: int, base: float, like: Tensor, first: int = 0) -> None:
+    def __init__(
+        self, length: int, base: float, like: Tensor, first: int = 0, scale: float = 1.0
+    ) -> None:
         dtype, E = torch.promote_types(like.dtype, torch.float32), like.shape[-1]
-        t = torch.arange(first, first + length, device=like.device).to(dtype)
+        t = torch.arange(first, first + length, device=like.device).to(dtype) / scale
         i = torch.arange(0, E, 2, device=like.device).to(dtype)
         angle = t[:, None] * base ** (-i / E)
         cos, sin = angle.cos(), angle.sin()
@@ -38,11 +40,11 @@ class Turns:
 _in_use: WeakValueDictionary[tuple[object, ...], Turns] = WeakValueDictionary()
 
 
-def turns(length: int, base: float, like: Tensor) -> Turns:
+def turns(length: int, base: float, like: Tensor, scale: float = 1.0) -> Turns:
     """The `Turns` of these sizes, one for all layers whose states keep it for their steps."""
-    key = length, like.shape[-1], base, like.dtype, like.device
+    key = length, like.shape[-1], base, like.dtype, like.device, scale
     found = _in_use.get(key)
     if found is None:
         with normal_tensors():
-            found = _in_use[key] = Turns(length, base, like)
+            found = _in_use[key] = Turns(length, base, like, scale=scale)
     return found

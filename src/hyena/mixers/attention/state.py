@@ -1,6 +1,6 @@
 """What an attention layer remembers of a sequence: the keys and values of its tokens.
 
-Sizes: B batch, H heads, t tokens so far, E head_dim.
+Sizes: B batch, H heads of keys and values, t tokens so far, E head_dim.
 """
 
 from __future__ import annotations
