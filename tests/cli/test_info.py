@@ -95,6 +95,23 @@ def test_a_preset(capsys: Output) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "length", "total"),
+    [
+        ("hyenadna-tiny-1k", "1026", "436,096"),
+        ("hyenadna-large-1m", "1000002", "6,550,528"),
+    ],
+)
+def test_presets_of_hyenadna(name: str, length: str, total: str, capsys: Output) -> None:
+    assert main(["info", name]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith(f"preset {name}\n")
+    assert cells(out, "max_length") == [length]
+    assert cells(section(out, "parameters"), "total") == [total]
+    assert "refuses" not in out
+
+
+@pytest.mark.parametrize(
     ("options", "shown"),
     [
         ({"mixers": "mamba2", "width": 64, "head_dim": 128}, ["128"]),

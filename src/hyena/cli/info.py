@@ -15,6 +15,7 @@ from hyena.cli.model_facts import describe
 from hyena.cli.options import parse
 from hyena.cli.values import check_at_least, check_at_most
 from hyena.model import PRESETS, LanguageModel, preset
+from hyena.model.build import unread
 from hyena.model.saved import find_model
 from hyena.ops import why_not_native
 from hyena.ops.native import library
@@ -29,8 +30,8 @@ class Config:
 
     model: str | None = None
     """Folder of a training run, a checkpoint or a saved model; a configuration of hyena train, a
-    file that ends in .yaml or .yml; or a preset: 125M, 125M-slim, 153M, 355M, 1.3B. A folder of a
-    preset's name is written ./153M."""
+    file that ends in .yaml or .yml; or a preset, such as 153M or hyenadna-small-32k: any other name
+    lists them. A folder of a preset's name is written ./153M."""
     order: int | None = None
     """Order of a preset's Hyena operators; none takes 2."""
     length: int | None = None
@@ -58,8 +59,15 @@ def run(config: Config) -> None:
 def _model(name: str, order: int | None) -> tuple[LanguageModel, str]:
     """The model that is meant, without weights unless it is saved, and what to call it."""
     if name in PRESETS:
-        changes = {} if order is None else {"order": order}
-        return LanguageModel(preset(name, **changes), device="meta"), f"preset {name}"
+        config = preset(name)
+        if order is not None:
+            if "order" in unread(config):
+                raise ValueError(
+                    f"order={order} was asked for, but no layer of the preset {name} has one; "
+                    "leave it out"
+                )
+            config = preset(name, order=order)
+        return LanguageModel(config, device="meta"), f"preset {name}"
     if not name or not Path(name).exists():
         raise FileNotFoundError(
             f"a model was asked for in {name or repr(name)}, which is neither a folder nor a "

@@ -117,10 +117,11 @@ def _kept(model: LanguageModel, length: int, batch: int) -> list[str]:
         return [f"{title}\n  none: they are made a range of channels at a time, {why}"]
     sizes = [filter.kept_bytes(length) for filter in filters]
     kept = kept_of_filters(model, length, batch)
+    one = "one layer" if len(set(sizes)) == 1 else "the largest layer"
     rows = [
         (name, f"{number / 2**20:,.3f}")
         for name, number in (
-            ("one layer", sizes[0]),
+            (one, max(sizes)),
             (f"all {len(sizes)}", sum(sizes)),
             ("kept at most (kept_memory)", model.kept_memory),
             (f"kept, {len(kept)} of {len(sizes)}", sum(kept)),

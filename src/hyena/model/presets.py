@@ -1,29 +1,13 @@
-"""The paper's models (Poli et al. 2023, arXiv:2302.10866, Table A.4), by name."""
+"""Published models by name."""
 
+from copy import deepcopy
 from dataclasses import replace
 
-from hyena.model.config import FilterConfig, ModelConfig
+from hyena.model.config import ModelConfig
+from hyena.model.published import HYENADNA, PAPER
 
-
-def _model(layers: int, width: int, mlp_width: int) -> ModelConfig:
-    return ModelConfig(
-        vocab_size=50257,
-        width=width,
-        layers=layers,
-        mlp_width=mlp_width,
-        max_length=2048,
-        filter=FilterConfig(emb_dim=33, sine_freq=14.0, train_encoding=True),
-    )
-
-
-PRESETS: dict[str, ModelConfig] = {
-    "125M": _model(12, 768, 3072),
-    "125M-slim": _model(18, 768, 1536),
-    "153M": _model(18, 864, 1728),
-    "355M": _model(36, 1024, 2048),
-    "1.3B": _model(36, 2048, 4096),
-}
-"""Of order 2; the paper's WikiText-103 models are of order 3: ``preset("125M", order=3)``."""
+PRESETS: dict[str, ModelConfig] = PAPER | HYENADNA
+"""The sizes of published models, without their weights."""
 
 
 def preset(name: str, **changes: object) -> ModelConfig:
@@ -33,5 +17,4 @@ def preset(name: str, **changes: object) -> ModelConfig:
     """
     if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"preset {name!r:.60} is unknown; expected one of {', '.join(PRESETS)}")
-    base = PRESETS[name]
-    return replace(base, **{"filter": replace(base.filter), **changes})  # type: ignore[arg-type]
+    return replace(deepcopy(PRESETS[name]), **changes)  # type: ignore[arg-type]

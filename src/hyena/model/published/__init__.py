@@ -1,0 +1,6 @@
+"""Sizes of published models, a file a family."""
+
+from hyena.model.published.hyenadna import HYENADNA
+from hyena.model.published.paper import PAPER
+
+__all__ = ["HYENADNA", "PAPER"]
