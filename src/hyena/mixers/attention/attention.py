@@ -30,7 +30,11 @@ _PAIRS = 1 << 22  # entries of a mask for some of the queries
     state=AttentionState,
     options={
         "head_dim": "head_dim",
+        "kv_heads": "kv_heads",
         "rotary": ("positions", "rotary"),
+        "rotary_base": "rotary_base",
+        "rotary_scale": "rotary_scale",
+        "bias": "in_proj_bias",
         "dropout": "dropout",
     },
 )
