@@ -226,12 +226,12 @@ def _of_models(config: Config, suite: model.cases.Suite, threads: int) -> _Suite
         raise ValueError(f"old: expected the Python of an older build, {config.old} is no file")
     peak()  # what the system cannot tell is said before anything is measured
     old = None if config.old is None else str(config.old)
-    measure = partial(model.run.measure, threads=threads, old=old, repeats=config.repeats)
+    measure = partial(model.run.run, threads=threads, old=old, repeats=config.repeats)
     return _Suite(
         suite,
         model.cases.chosen(suite, small=config.quick, today=old is not None),
         {"allocator": describe("default"), "repeats": config.repeats or "those of the cases"},
-        partial(folder.run, measure=lambda case, _: measure(case)),
+        measure,
         model.goals.goals(suite),
         not config.quick,
         {},

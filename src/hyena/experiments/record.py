@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hyena.experiments.cell import CellConfig, check_same_cell, command, plain, task_of
+from hyena.experiments.finished import read_finished, write_finished
 from hyena.experiments.jobs import FAILED
 from hyena.experiments.measure import Measurement, better, wilson
 from hyena.experiments.plan import PlannedGroup, Settings, read_plan
-from hyena.files import atomic, digests, records
+from hyena.files import atomic
 from hyena.files.records import from_plain, to_plain
 from hyena.machine import of_record
 
-FILE = "result.json"
 FORMAT_VERSION = 1
-_AGAIN = "if it is of this cell, remove it to measure the cell again"
 
 Stopped = Literal["steps", "minutes", "accuracy", "diverged"]
 """Why a training ended: all steps done, the minutes over, the accuracy reached, or a loss or
@@ -81,9 +80,7 @@ def write_result(config: CellConfig, test: Measurement, **facts: Any) -> Result:
     result = Result(
         config=plain(config), command=command(config), test=test, **of_record(), **facts
     )
-    write = {FILE: lambda path: records.write_record(path, result, FORMAT_VERSION)}
-    digests.write_files(config.out, write)
-    (config.out / FAILED).unlink(missing_ok=True)
+    write_finished(config.out, result, FORMAT_VERSION)
     return result
 
 
@@ -104,12 +101,7 @@ def read_result(folder: Path) -> Result | None:
 
     Raises: ValueError if it is damaged or of another format version.
     """
-    path = folder / FILE
-    if not path.is_file():
-        return None
-    result = records.read_record(path, Result, FORMAT_VERSION, advice=_AGAIN)
-    digests.check(folder, (FILE,), advice=_AGAIN)
-    return result
+    return read_finished(folder, Result, FORMAT_VERSION)
 
 
 @dataclass(frozen=True)

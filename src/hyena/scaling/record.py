@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hyena.experiments.finished import read_finished, write_finished
 from hyena.experiments.jobs import FAILED
-from hyena.files import digests, records
 from hyena.files.records import differences, to_plain
 from hyena.scaling.plan import CELLS, Cell, Phase, read_plan
 from hyena.training import TrainConfig
 from hyena.training.resume import FREE_ON_RESUME
 
-FILE = "result.json"
 FORMAT_VERSION = 1
-_AGAIN = "if it is of this cell, remove it to measure the cell again"
 
 
 @dataclass(frozen=True)
@@ -105,9 +103,7 @@ class Result:
 
 def write_result(folder: Path, result: Result) -> None:
     """Writes the record into the cell's folder, with its digest, atomically."""
-    write = {FILE: lambda path: records.write_record(path, result, FORMAT_VERSION)}
-    digests.write_files(folder, write)
-    (folder / FAILED).unlink(missing_ok=True)
+    write_finished(folder, result, FORMAT_VERSION)
 
 
 def read_result(folder: Path) -> Result | None:
@@ -115,12 +111,7 @@ def read_result(folder: Path) -> Result | None:
 
     Raises: ValueError if it is damaged or of another format version.
     """
-    path = folder / FILE
-    if not path.is_file():
-        return None
-    result = records.read_record(path, Result, FORMAT_VERSION, advice=_AGAIN)
-    digests.check(folder, (FILE,), advice=_AGAIN)
-    return result
+    return read_finished(folder, Result, FORMAT_VERSION)
 
 
 def find_finished(cell: Cell) -> Result | None:

@@ -15,6 +15,7 @@ from hyena.model import LanguageModel, ModelFlops
 from hyena.model.build import layers_in_words
 from hyena.model.flops import flops
 from hyena.model.memory import reckons, step_bytes
+from hyena.model.passes import step_flops
 from hyena.training.config import TrainConfig, check_config
 from hyena.training.device import Precision
 from hyena.training.hardware import Hardware
@@ -75,7 +76,8 @@ class Operations:
     Attributes:
         paper: of forward and backward passes by the paper's formula, three times a forward pass.
         paper_causal: the same without attention's pairs in the future.
-        executed: as this package executes them, blocks once more with activation_checkpointing.
+        executed: as this package executes them, see `hyena.model.passes`: blocks once more with
+            activation_checkpointing, and some of their parts yet once where these go in pieces.
         executed_causal: the same without attention's pairs in the future.
         evaluation: of the passes over validation windows, as executed.
     """
@@ -167,6 +169,7 @@ def plan_run(config: TrainConfig) -> RunPlan:
     check_config(config)
     model = LanguageModel(config.model, device="meta")
     model.working_memory = config.working_memory
+    model.activation_checkpointing = config.activation_checkpointing
     if config.precision == "64":
         model.double()
     freeze(model, several(config.freeze))
@@ -176,10 +179,8 @@ def plan_run(config: TrainConfig) -> RunPlan:
     every, steps = config.evaluation.every, config.steps
     times = steps // every + (steps % every > 0) if every else 0
     counted = flops(config.model, length, rows)
-    recomputed = int(config.activation_checkpointing)
-    forward = _work(counted.executed, 1, 1)
+    step, forward = step_flops(model, length, rows), _work(counted.executed)
     micro, evaluations = devices * config.accumulate * steps, times * config.evaluation.batches
-    head = recomputed * counted.executed.head  # which is not computed again
     return RunPlan(
         parameters=model.parameter_count(),
         steps=steps,
@@ -195,11 +196,11 @@ def plan_run(config: TrainConfig) -> RunPlan:
         operations=Operations(
             paper=micro * 3 * counted.paper.total,
             paper_causal=micro * 3 * counted.paper.causal,
-            executed=micro * ((3 + recomputed) * counted.executed.total - head),
-            executed_causal=micro * ((3 + recomputed) * counted.executed.causal - head),
+            executed=micro * step.total,
+            executed_causal=micro * step.causal,
             evaluation=devices * evaluations * forward.total,
         ),
-        training=_work(counted.executed, 3 + recomputed, 3),
+        training=_work(step),
         forward=forward,
     )
 
@@ -249,12 +250,11 @@ def _time(plan: RunPlan, step: float, forward: float) -> RunTime:
     return RunTime(plan.tokens / training, step, training, evaluation, training + evaluation)
 
 
-def _work(counted: ModelFlops, blocks: int, head: int) -> Work:
-    """So many passes through the blocks, and through the head."""
+def _work(counted: ModelFlops) -> Work:
     parts = [part for layer in counted.layers for part in layer.parts.items()]
     products = sum(count for name, count in parts if name in _PRODUCTS)
     other = sum(count for name, count in parts if name not in _PRODUCTS)
-    return Work(blocks * products + head * counted.head, blocks * other)
+    return Work(products + counted.head, other)
 
 
 def _memory(

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 import hyena
 from hyena.bench.model import work
 from hyena.bench.model.cases import Case, Work
-from hyena.bench.model.run import ask, measure
+from hyena.bench.model.run import ask, measure, run
 from hyena.machine import convolution
 
 WORK = Work("forward", 64, {"width": 8, "layers": 1, "vocab_size": 16}, vocabulary=16)
@@ -163,3 +164,41 @@ def test_a_system_without_proc_counts_the_peak_or_says_that_it_cannot(
     monkeypatch.setitem(sys.modules, "resource", None)
     with pytest.raises(RuntimeError, match=r"this system has neither; measure them on Linux or"):
         work.peak()
+
+
+def older(**changes: str) -> Answers:
+    """Answers of an older build that says this of itself."""
+    return Answers(build={"hyena": "0.0", "sources": "abc", **changes})
+
+
+def test_a_folder_goes_on_beside_the_same_older_build_alone(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def go(case: Case, old: str | None, answers: Answers) -> None:
+        run([case], tmp_path, threads=1, old=old, say=lines.append, ask=answers)
+
+    other = Case("another case", CASE.works, ("one",), repeats=1)
+    go(CASE, OLD, older())
+    message = "holds results beside another older build: its sources is def now and was abc there"
+    with pytest.raises(ValueError, match=message):
+        go(other, OLD, older(sources="def"))
+    with pytest.raises(ValueError, match=message):  # nothing is left to measure, but to report
+        go(CASE, OLD, older(sources="def"))
+    assert len(lines) == 1
+    go(other, OLD, older(commit="of a checkout"))
+    assert lines[1].startswith("another case: one ")
+    go(CASE, None, older())
+    assert lines[2] == "1 of 1 case is there already"
+    with pytest.raises(ValueError, match=f"old: {OLD} does not say which build it is: no"):
+        go(CASE, OLD, Answers(failed="no"))
+
+
+def test_an_older_build_is_not_asked_twice_without_need(tmp_path: Path) -> None:
+    answers = Answers()
+    run([CASE], tmp_path, threads=1, old=OLD, say=lambda line: None, ask=answers)
+    assert {request["work"] for _, request in answers.asked} == {"forward"}
+
+
+def test_a_build_says_which_it_is_without_any_work() -> None:
+    found = ask(sys.executable, {**asdict(Work("build", 0)), "threads": 1})
+    assert found["build"] == work.build()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Suite = Literal["memory", "train"]
-Kind = Literal["forward", "train", "prompt", "continued", "prefill", "prepare"]
+Kind = Literal["forward", "train", "prompt", "continued", "prefill", "prepare", "build"]
 
 TODAY = "_today"
 """Ends the name of a contender that an older build is, at the same work."""

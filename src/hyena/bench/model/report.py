@@ -11,6 +11,7 @@ from hyena.bench.report import Table, bullets, figure, goal_rows, lines, not_mea
 from hyena.files.markdown import table
 from hyena.model import LanguageModel
 from hyena.model.memory import forward_bytes, reckons, step_bytes
+from hyena.model.passes import step_flops
 
 _TITLES: dict[Suite, str] = {"memory": "Memory of long inputs", "train": "A step of training"}
 
@@ -93,12 +94,12 @@ def _reckoned(
         return "", ""
     model = LanguageModel(config_of(dict(work)), device="meta")
     length, batch, trains = work["length"], work["batch"], work["work"] == "train"
-    passes = 1 + trains * (2 + work["checkpointing"])
-    operations = passes * model.flops(length, batch).executed.total / its["median"]
+    model.activation_checkpointing = work["checkpointing"]
+    counted = step_flops(model, length, batch) if trains else model.flops(length, batch).executed
     peak = ""
     recomputed = work["checkpointing"] or not trains
     if before is not None and recomputed and work["layout"] == "plain" and reckons(model):
         weights = sum(p.nbytes for p in model.parameters())
         taken = (step_bytes if trains else forward_bytes)(model, length, batch)
         peak = figure((before - weights + taken) / GIB)
-    return peak, figure(operations / 1e9)
+    return peak, figure(counted.total / its["median"] / 1e9)

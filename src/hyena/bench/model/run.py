@@ -1,4 +1,4 @@
-"""A case measured in processes of its own, of this build and of an older one, in turns."""
+"""Cases measured in processes of their own, of this build and of an older one, in turns."""
 
 import json
 import statistics
@@ -10,9 +10,10 @@ from math import dist, hypot
 from pathlib import Path
 from typing import Any
 
+from hyena.bench import folder
 from hyena.bench.allocator import environment
 from hyena.bench.folder import Result
-from hyena.bench.model.cases import TODAY, Case
+from hyena.bench.model.cases import TODAY, Case, Work
 from hyena.bench.timing import Timing, quartiles, rounds
 
 _TOLERANCE, _BF16_TOLERANCE = 1e-3, 5e-2  # relative L2 differences of the builds' numbers
@@ -35,6 +36,53 @@ def ask(python: str, request: Mapping[str, Any]) -> dict[str, Any]:
     code = done.returncode
     cause = f"killed by signal {-code}, perhaps for want of memory" if code < 0 else f"{code}"
     return {"failed": f"its process ended: {cause}"}
+
+
+def run(
+    cases: Sequence[Case],
+    out: Path,
+    *,
+    threads: int,
+    old: str | None = None,
+    repeats: int | None = None,
+    progress: Callable[[int], object] = lambda done: None,
+    say: Callable[[str], None] = print,
+    ask: Ask = ask,
+) -> dict[str, Result]:
+    """Measures the cases that a folder does not hold yet; see `hyena.bench.folder.run`.
+
+    Args: as of `measure` and `hyena.bench.folder.run`.
+    Raises: ValueError if a file of the folder is damaged, or what it holds was measured beside
+        another older build, of which a table would not tell them apart.
+    """
+    if old is not None:
+        _check_older(out, old, threads, ask)
+    options: dict[str, Any] = {"threads": threads, "old": old, "repeats": repeats, "ask": ask}
+    return folder.run(
+        cases, out, lambda case, _: measure(case, **options), progress=progress, say=say
+    )
+
+
+def _check_older(out: Path, old: str, threads: int, ask: Ask) -> None:
+    """Raises ValueError if the older build of a folder's results is another one."""
+    there = [result.get("builds", {}).get("older") for result in folder.read(out).values()]
+    before = [build for build in there if build is not None]
+    if not before:
+        return
+    answer = ask(old, {**asdict(Work("build", 0)), "threads": threads})
+    if "failed" in answer:
+        raise ValueError(f"old: {old} does not say which build it is: {answer['failed']}")
+    now = answer["build"]
+    for build in before:
+        # Of one build a checkout and an installed copy say the commit or not.
+        other = sorted(n for n in {*build, *now} - {"commit"} if build.get(n) != now.get(n))
+        if other:
+            raise ValueError(
+                f"{out} holds results beside another older build: its {other[0]} is "
+                f"{now.get(other[0])} now and was {build.get(other[0])} there; give the Python of "
+                "that one to --old, choose another folder with --out, or measure all again with "
+                "--fresh true"
+            )
 
 
 def measure(

@@ -212,6 +212,7 @@ _WORK: dict[str, Callable[[dict[str, Any]], Call]] = {
     "continued": continued,
     "prefill": prefill,
     "prepare": prepared,
+    "build": lambda request: list,  # nothing but to say which it is
 }
 
 

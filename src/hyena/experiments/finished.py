@@ -1,0 +1,35 @@
+"""The record that a finished job leaves in its folder, whatever kind of record that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from hyena.experiments.jobs import FAILED
+from hyena.files import digests, records
+
+FILE = "result.json"
+_AGAIN = "if it is of this cell, remove it to measure the cell again"
+
+Record = TypeVar("Record")
+
+
+def write_finished(folder: Path, record: object, version: int) -> None:
+    """Writes the record with its digest, atomically; then no note says that the job failed."""
+    write = {FILE: lambda path: records.write_record(path, record, version)}
+    digests.write_files(folder, write)
+    (folder / FAILED).unlink(missing_ok=True)
+
+
+def read_finished(folder: Path, kind: type[Record], version: int) -> Record | None:
+    """The record in a job's folder; None if the job is not finished.
+
+    Args: the folder; the dataclass and the format version of its record.
+    Raises: ValueError if it is damaged or of another format version.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    found = records.read_record(path, kind, version, advice=_AGAIN)
+    digests.check(folder, (FILE,), advice=_AGAIN)
+    return found
