@@ -1,4 +1,4 @@
-"""`hyena scaling run` as a user meets it, and the sweep that is shipped."""
+"""`hyena scaling run` as a user meets it, and the sweeps that are shipped."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +11,15 @@ from hyena.cli import main
 from hyena.cli.options import parse
 from hyena.data import PrepareConfig, prepare
 from hyena.experiments.jobs import SweepEnd
-from hyena.files.records import to_plain
+from hyena.files.records import flatten, to_plain
 from hyena.model import LanguageModel
 from hyena.scaling import Cell, ScalingConfig, make_plan, read_results
 from hyena.scaling.plan import outside_embedding
 from hyena.training import train
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted((ROOT / "configs" / "scaling").glob("*.yaml"))
+FOLDER = ROOT / "configs" / "scaling"
+SHIPPED = sorted(FOLDER.glob("*.yaml"))
 Output = pytest.CaptureFixture[str]
 
 
@@ -99,40 +100,91 @@ def plan_of(path: Path, data: Path, out: Path) -> list[Cell]:
     return make_plan(config, {family.name: 0 for family in config.families})
 
 
-def test_the_shipped_sweep_is_fair(texts: Path, tmp_path: Path) -> None:
-    (path,) = SHIPPED
-    cells = plan_of(path, texts, tmp_path)
+def parameters(cell: Cell) -> int:
+    return outside_embedding(LanguageModel(cell.train.model, device="meta"))
+
+
+@pytest.mark.parametrize(
+    ("sweep", "length", "others", "trainings"),
+    [
+        ("english", 2048, ["Hyena of order 3", "hybrid"], [6, 6, 6, 3]),
+        ("english-8192", 8192, [], [6, 6]),
+    ],
+)
+def test_the_shipped_comparisons_are_fair(
+    sweep: str, length: int, others: list[str], trainings: list[int], texts: Path, tmp_path: Path
+) -> None:
+    cells = plan_of(FOLDER / f"{sweep}.yaml", texts, tmp_path)
     tuned = [cell for cell in cells if cell.phase == "tune"]
     families = list(dict.fromkeys(cell.family for cell in tuned))
-    assert families == ["Hyena", "Transformer", "Hyena of order 3", "hybrid"]
-    assert [sum(cell.family == name for cell in tuned) for name in families] == [6, 6, 6, 6]
+    assert families == ["Hyena", "Transformer", *others]
+    assert {sum(cell.family == name for cell in tuned) for name in families} == {6}
     grid = [cell for cell in cells if cell.phase == "grid"]
     sizes = list(dict.fromkeys(str(cell.size) for cell in grid))
-    assert len(sizes) == 4
+    assert len(sizes) == len(trainings)
     for size in sizes:
-        counts = {
-            cell.family: outside_embedding(LanguageModel(cell.train.model, device="meta"))
-            for cell in grid
-            if str(cell.size) == size
-        }
+        counts = {cell.family: parameters(cell) for cell in grid if str(cell.size) == size}
         assert set(counts) == set(families)
         assert 0.4e6 < counts["Hyena"] < 3.4e6
         for count in counts.values():
             assert count == pytest.approx(counts["Hyena"], rel=0.02)
-    assert {cell.train.window() for cell in cells} == {2048}
+    assert {cell.train.window() for cell in cells} == {length}
+    assert {cell.train.tokens_per_step() for cell in cells} == {8192}
     numbers = {
         name: [sum((c.family, str(c.size)) == (name, size) for c in grid) for size in sizes]
         for name in families
     }
-    assert numbers["Hyena"] == numbers["Transformer"] == [6, 6, 6, 3]
-    assert numbers["Hyena of order 3"] == numbers["hybrid"] == [1, 1, 1, 1]
+    assert numbers["Hyena"] == numbers["Transformer"] == trainings
+    assert all(numbers[name] == [1, 1, 1, 1] for name in others)
 
 
-def test_every_trial_of_a_shipped_sweep_trains(texts: Path, tmp_path: Path) -> None:
-    (path,) = SHIPPED
-    trained = 0
-    for cell in plan_of(path, texts, tmp_path):
-        if cell.phase != "tune":
+def test_the_longer_sweep_has_the_same_text_families_trials_and_tokens() -> None:
+    short, long = (
+        yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+        for name in ("english", "english-8192")
+    )
+    assert long["sizes"] == short["sizes"][:2]
+    assert long["families"] == short["families"][:2]
+    for name in ("data", "tokens_per_parameter", "tuning_tokens_per_parameter", "seeds"):
+        assert long[name] == short[name]
+    for name in ("schedule", "evaluation"):
+        assert long["base"][name] == short["base"][name]
+
+
+def test_each_change_of_the_shipped_recipe_is_one_thing(texts: Path, tmp_path: Path) -> None:
+    plan = plan_of(FOLDER / "recipe.yaml", texts, tmp_path)
+    base, *changed = (cell for cell in plan if (cell.phase, cell.seed) == ("grid", 0))
+    assert base.family == "as tuned"
+    assert str(base.size) == "128 x 4"  # the second of english.yaml
+    before, factors = flatten(to_plain(base.train)), set()
+    for cell in changed:
+        now = flatten(to_plain(cell.train))
+        apart = {name for name, value in before.items() if now[name] != value}
+        apart -= {"out", "steps", "evaluation.every", "checkpoint.every"}
+        assert 1 <= len(apart) <= 2, cell.family
+        assert cell.tokens == pytest.approx(base.tokens, rel=0.01), cell.family
+        factors |= apart
+    assert factors >= {
+        *("model.initial", "model.filter.sine_freq", "optimizer.filter_lr", "model.filter.window"),
+        *("model.filter.fast_decay", "model.order", "batch", "schedule.warmup_steps"),
+        "model.dropout",
+    }
+    counts = {cell.family: parameters(cell) for cell in (base, *changed)}
+    same = counts["order 3, as many parameters"]
+    assert same == pytest.approx(counts["as tuned"], rel=0.01)
+    assert counts["order 3"] > 1.05 * counts["as tuned"]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "number"), [("english", 24), ("english-8192", 12), ("recipe", 6 + 1 + 22)]
+)
+def test_every_trial_and_change_of_a_shipped_sweep_trains(
+    sweep: str, number: int, texts: Path, tmp_path: Path
+) -> None:
+    trained = set()
+    for cell in plan_of(FOLDER / f"{sweep}.yaml", texts, tmp_path):
+        which = cell.phase, cell.family, cell.trial
+        if which in trained or (cell.phase == "grid" and sweep != "recipe"):
             continue
         config = cell.train
         filter = replace(config.model.filter, width=8)
@@ -142,10 +194,10 @@ def test_every_trial_of_a_shipped_sweep_trains(texts: Path, tmp_path: Path) -> N
         config.schedule.warmup_steps, config.steps, config.accelerator = 0, 1, "cpu"
         config.evaluation.every = 0
         assert train(config).step == 1
-        trained += 1
-    assert trained == 24
+        trained.add(which)
+    assert len(trained) == number
 
 
-def test_the_file_says_how_it_is_run() -> None:
-    (path,) = SHIPPED
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_file_says_how_it_is_run(path: Path) -> None:
     assert f"#   hyena scaling run configs/scaling/{path.name}\n" in path.read_text()

@@ -4,10 +4,10 @@ A sweep (``config``) is a table of trainings (``plan``). `run_scaling` (``run``)
 they will take (``hours``), and runs each in a process of its own (``cell``), which leaves a record
 (``record``) with the operations that the training took (``flops``). `write_table` (``table``) says
 what the families save over one of them (``comparison``), by curves that are fitted to their losses
-(``fit``, ``saving``).
+(``fit``, ``saving``), and what each change to a family does to its perplexity (``changes``).
 """
 
-from hyena.scaling.config import Family, ScalingConfig, Size
+from hyena.scaling.config import Change, Family, ScalingConfig, Size
 from hyena.scaling.fit import Curve, JointLaw, fit_curve, fit_curves, fit_joint
 from hyena.scaling.flops import training_flops
 from hyena.scaling.plan import Cell, make_plan
@@ -19,6 +19,7 @@ from hyena.scaling.table import write_table
 __all__ = [
     "Bits",
     "Cell",
+    "Change",
     "Curve",
     "Family",
     "Flops",

@@ -37,6 +37,16 @@ class Family:
 
 
 @dataclass
+class Change:
+    """One thing that is done otherwise, to see what it does to the loss."""
+
+    name: str
+    """What the table calls it."""
+    settings: Settings
+    """The options that are changed, of `hyena train`."""
+
+
+@dataclass
 class Size:
     """A size of all families."""
 
@@ -80,6 +90,9 @@ class ScalingConfig:
     equal_parameters: bool = True
     """Give each family the first one's number of parameters at each size, through the width of its
     MLP."""
+    changes: list[Change] = field(default_factory=list)
+    """Changes to the first family, each trained by itself with the trial that is chosen for it: a
+    table says what each does to the perplexity."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Seeds; the first one is that of the trials."""
     base: Settings = field(default_factory=dict, metadata={"options_of": TrainConfig})
@@ -112,25 +125,39 @@ class ScalingConfig:
             check_least(family, {"seeds": 1}, f"families: {family.name}: ")
             check_choice(family, {"budgets": Budgets}, f"families: {family.name}: ")
         check_fair("families", [(family.name, family.trials) for family in self.families])
+        names = [family.name for family in self.families]
+        for change in self.changes:
+            if change.name in names:
+                raise ValueError(
+                    f"changes: {change.name!r} is the name of two; they, and families, need "
+                    "different ones"
+                )
+            if not change.settings:
+                raise ValueError(f"changes: {change.name} has no settings; say what is changed")
+            names.append(change.name)
         self._check_options()
 
     def _check_options(self) -> None:
-        places = [("base", self.base)]
+        first: list[tuple[str, Settings]] = []
+        others = [(f"changes: {change.name}", change.settings) for change in self.changes]
         for family in self.families:
-            places += [(f"families: {family.name}", s) for s in (family.settings, *family.trials)]
-        for place, settings in places:
+            places = first if family is self.families[0] else others
+            of_family = (family.settings, *family.trials)
+            places.extend((f"families: {family.name}", settings) for settings in of_family)
+        for place, settings in [("base", self.base), *first, *others]:
             taken = [name for name in flat(settings) if name in _TAKEN]
             if taken:
                 raise ValueError(
                     f"{place}: {taken[0]} is set by the sweep itself; leave it out, or give sizes, "
                     "budgets and seeds beside families"
                 )
-        first, *others = self.families
-        for family in others if self.equal_parameters else ():
-            if any("model.mlp_width" in flat(s) for s in (family.settings, *family.trials)):
+        if not self.equal_parameters:
+            return
+        for place, settings in others:
+            if "model.mlp_width" in flat(settings):
                 raise ValueError(
-                    f"families: {family.name}: model.mlp_width is made to fit the parameters of "
-                    f"{first.name}; leave it out, or set equal_parameters to false"
+                    f"{place}: model.mlp_width is made to fit the parameters of "
+                    f"{self.families[0].name}; leave it out, or set equal_parameters to false"
                 )
 
 

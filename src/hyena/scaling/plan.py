@@ -69,7 +69,8 @@ def make_plan(config: ScalingConfig, chosen: Mapping[str, int]) -> list[Cell]:
     """The cells, all checked: each model can be made, and trained on the data.
 
     First the trials of each family that has several, at the smallest size; then the trial that is
-    chosen, or the only one, of each family at all sizes and budgets, the smallest first.
+    chosen, or the only one, of each family at all sizes and budgets, the smallest first; after the
+    families of a size the changes to the first one.
 
     Args:
         config: the sweep.
@@ -92,7 +93,7 @@ def make_plan(config: ScalingConfig, chosen: Mapping[str, int]) -> list[Cell]:
     _refuse_same(cells)
     of_grid = []
     for size in sizes:
-        for family in config.families:
+        for family in [*config.families, *_changed(config, chosen)]:
             trial = chosen.get(family.name) if len(family.trials) > 1 else 0
             if trial is not None:
                 of_grid += planner.grid(family, size, trial)
@@ -106,6 +107,20 @@ def make_plan(config: ScalingConfig, chosen: Mapping[str, int]) -> list[Cell]:
                 "the same folder; choose names of other letters or digits"
             )
     return cells
+
+
+def _changed(config: ScalingConfig, chosen: Mapping[str, int]) -> list[Family]:
+    """The first family with each of the changes, which win over its trial; none of them before that
+    is chosen."""
+    first = config.families[0]
+    trial = chosen.get(first.name) if len(first.trials) > 1 else 0
+    if trial is None:
+        return []
+    own = {**flat(first.settings), **flat(first.trials[trial])}
+    return [
+        replace(first, name=change.name, settings={**own, **flat(change.settings)}, trials=[{}])
+        for change in config.changes
+    ]
 
 
 class _Planner:
@@ -139,7 +154,8 @@ class _Planner:
     def cell(
         self, family: Family, size: Size, budget: float, trial: int, seed: int, phase: Phase
     ) -> Cell:
-        where = f"families: {family.name}, trial {trial + 1} at {size}"
+        of = "families" if family in self.config.families else "changes"
+        where = f"{of}: {family.name}, trial {trial + 1} at {size}"
         try:
             train = self._train(family, size, trial, budget)
             check_config(train)

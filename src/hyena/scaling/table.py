@@ -12,6 +12,7 @@ from hyena.arguments import plural
 from hyena.files import atomic, markdown
 from hyena.files.records import flatten
 from hyena.plots import Measured, draw_scaling
+from hyena.scaling.changes import changes
 from hyena.scaling.comparison import LEGEND, comparisons, find_reference
 from hyena.scaling.fit import fit_curves, fit_joint
 from hyena.scaling.grid import (
@@ -30,6 +31,8 @@ from hyena.scaling.record import Bits, Result, choose, read_results
 from hyena.scaling.saving import averaged
 
 FILE = "table.md"
+Changed = tuple[str, Sequence[str]]
+"""A family, and the names of the changes to it."""
 RUNS = "## What was trained"
 """Heading of the second half of a page: the trainings behind the figures of the first."""
 
@@ -48,21 +51,35 @@ def write_table(folder: Path, out: Path | None = None, *, reference: str | None 
         damaged, or no training is of the family ``reference``; OSError if a folder cannot be read
         or written; ImportError without matplotlib.
     """
-    results, left_out = read_results(folder), read_plan(folder).left_out
-    reference = find_reference(results, reference)
+    results, planned = read_results(folder), read_plan(folder)
+    changed = _changed(planned.config)
+    families = [r for r in results if changed is None or r.family not in changed[1]]
+    reference = find_reference(families, reference)
     out = folder if out is None else out
     out.mkdir(parents=True, exist_ok=True)
-    drawings = _draw(lay_out(results), out)
-    names = [path.name for path in drawings]
-    text = table(results, reference=reference, drawings=names, left_out=left_out)
+    drawings = _draw(lay_out(families), out)
+    text = table(
+        results,
+        reference=reference,
+        changed=changed,
+        drawings=[path.name for path in drawings],
+        left_out=planned.left_out,
+    )
     atomic.write_text(out / FILE, text)
     return out / FILE
+
+
+def _changed(config: dict[str, Any]) -> Changed | None:
+    """Of a plain `hyena.scaling.ScalingConfig`."""
+    names = [change["name"] for change in config.get("changes", [])]
+    return (config["families"][0]["name"], names) if names else None
 
 
 def table(
     results: Sequence[Result],
     *,
     reference: str | None,
+    changed: Changed | None = None,
     drawings: Sequence[str] = (),
     left_out: Sequence[str] = (),
 ) -> str:
@@ -71,15 +88,20 @@ def table(
     Args:
         results: the finished trainings.
         reference: the family that the others are compared with, if there is one.
+        changed: the family to which changes are made, and their names.
         drawings: names of PNG files.
         left_out: sentences on what is not trained, and why.
     """
     grid = lay_out(results)
+    names: Sequence[str] = () if changed is None else changed[1]
+    families = {family: shapes for family, shapes in grid.items() if family not in names}
     parts = ["# Loss against compute"]
-    if grid:
-        parts += [LEGEND, *comparisons(grid, reference)]
-    else:
+    if not grid:
         parts.append("No training of the grid is finished yet.")
+    elif changed is None or len(families) > 1:
+        parts += [LEGEND, *comparisons(families, reference)]
+    if grid and changed is not None:
+        parts += changes(grid, *changed)
     parts.append(RUNS)
     parts += [f"![{Path(name).stem}]({name})" for name in drawings]
     if left_out:
