@@ -127,6 +127,18 @@ def _of_data() -> dict[str, Make]:
                 "device": "cpu",
             },
         ),
+        "evaluate_by_position": lambda: (
+            evaluation.evaluate_by_position,
+            {
+                "model": _model(),
+                "documents": [(numpy.array([1, 2, 3, 4, 1, 2, 3, 4, 1]), 9)],
+                "length": 8,
+                "edges": [0, 4, 8],
+                "batch": 2,
+                "device": "cpu",
+            },
+        ),
+        "position_bins": lambda: (evaluation.position_bins, {"length": 100, "first": 8}),
     }
 
 

@@ -1,13 +1,18 @@
-"""`hyena evaluate`: perplexity and bits per byte on held-out text."""
+"""`hyena evaluate`: perplexity and bits per byte on held-out text, or the loss by position."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from hyena.arguments import plural
-from hyena.cli.held_out import Split, held_out, measure
+from hyena.cli.bar import bar
+from hyena.cli.held_out import HeldOut, Split, held_out, measure
+from hyena.cli.model_facts import Row, aligned
+from hyena.cli.position_curves import Curve, add_curve, read_curves
 from hyena.cli.saved_model import check_length, load_model
+from hyena.evaluation import evaluate_by_position
 from hyena.filters import LengthPolicy
 from hyena.filters.budget import KEPT_MEMORY
+from hyena.model import LanguageModel
 from hyena.model.streaming import WORKING_MEMORY
 from hyena.training.device import Accelerator
 
@@ -41,6 +46,24 @@ class Config:
     memory and more time."""
     kept_memory: int = KEPT_MEMORY
     """Bytes that all filters together keep their spectra in between calls; 0 keeps none."""
+    by_position: Path | None = None
+    """Measure the loss by the position in windows of the length, each read alone, instead. This
+    JSON file gets the curve, beside those of other models that it holds, and a figure beside it
+    (.png) shows all of them."""
+    name: str | None = None
+    """What the figure calls the curve, in place of one of that name; none takes the model's folder,
+    and its length policy if windows are longer than its max_length."""
+
+    def __post_init__(self) -> None:
+        path = self.by_position
+        if path is None and self.name is not None:
+            raise ValueError("name is that of a curve by position; give --by_position, or leave it")
+        if path is not None and path.suffix != ".json":
+            raise ValueError(f"by_position: expected the name of a .json file, got {path}")
+        if path is not None and self.stride is not None:
+            raise ValueError(
+                "stride: windows by position follow one another; leave it out, or by_position"
+            )
 
 
 def run(config: Config) -> None:
@@ -51,8 +74,11 @@ def run(config: Config) -> None:
     model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
     length = model.config.max_length if config.length is None else config.length
     check_length(model, length, "lower --length, or give --length_policy extrapolate")
-    stride = max(1, length // 2) if config.stride is None else config.stride
     text = held_out(config.data, config.split, model, tokenizer)
+    if config.by_position is not None:
+        _by_position(config, model, text, tokenizer.fingerprint, length)
+        return
+    stride = max(1, length // 2) if config.stride is None else config.stride
     result = measure(model, text, length=length, stride=stride, batch=config.batch)
     lines = [
         f"{text.name}: {result.documents:,} {plural(result.documents, 'document')}, "
@@ -65,3 +91,43 @@ def run(config: Config) -> None:
         *(f"  note: {note}" for note in text.notes()),
     ]
     print("\n".join(lines))
+
+
+def _by_position(
+    config: Config, model: LanguageModel, text: HeldOut, tokenizer: str, length: int
+) -> None:
+    """Measures the losses by position, adds them to the file and prints them."""
+    assert config.by_position is not None
+    of_model, name = model.config, config.name
+    if name is None:
+        beyond = length > of_model.max_length
+        name = f"{config.model}, {of_model.length_policy}" if beyond else str(config.model)
+    there = read_curves(config.by_position, text.name, tokenizer)
+    with bar() as report:
+        found = evaluate_by_position(
+            model,
+            text.documents,
+            length=length,
+            batch=config.batch,
+            progress=lambda n, done: report(done, text.targets, n),
+        )
+    rows: list[Row] = [("position", "nats per token")]
+    for first, last, loss in zip(found.edges, found.edges[1:], found.losses, strict=False):
+        rows.append((f"{first:,} to {last - 1:,}", f"{loss:.4f}"))
+    windows, documents = plural(found.windows, "window"), plural(found.documents, "document")
+    print(
+        f"{text.name}: {found.windows:,} {windows} of {length:,} {plural(length, 'token')} from "
+        f"{found.documents:,} {documents}; {found.shorter:,} shorter ones left out"
+    )
+    print("\n".join([*aligned(rows), *(f"  note: {note}" for note in text.notes())]))
+    curve = Curve(
+        name=name,
+        model=str(config.model),
+        mixers=of_model.mixers,
+        max_length=of_model.max_length,
+        length_policy=of_model.length_policy,
+        length=length,
+        found=found,
+    )
+    figure = add_curve(config.by_position, there, curve)
+    print(f"{config.by_position}\n{figure}")
