@@ -9,11 +9,13 @@ import pytest
 from small_sweeps import small
 from test_scaling_table import after, rows, trained, training
 
+from hyena.files.records import write_record
 from hyena.model import LanguageModel
 from hyena.scaling import Bits, Change, Result, ScalingConfig, make_plan, read_results, run_scaling
 from hyena.scaling.changes import changes
 from hyena.scaling.grid import lay_out
-from hyena.scaling.plan import outside_embedding
+from hyena.scaling.plan import FILE as PLAN
+from hyena.scaling.plan import FORMAT_VERSION, Planned, outside_embedding
 from hyena.scaling.table import table, write_table
 
 MILLION = 1_000_000
@@ -163,3 +165,18 @@ def test_a_sweep_trains_the_changes_to_the_best_trial(data: Path, tmp_path: Path
         "Hyena",
         "with dropout",
     ]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"changes": 3},
+        {"changes": [{"name": 3, "settings": {}}]},
+        {"changes": [{"name": "a", "settings": {}}]},
+        {"changes": [{"name": "a", "settings": {}}], "families": []},
+    ],
+)
+def test_a_damaged_plan_is_one_line(config: dict[str, Any], tmp_path: Path) -> None:
+    write_record(tmp_path / PLAN, Planned(config, {}, [], []), FORMAT_VERSION)
+    with pytest.raises(ValueError, match=r"^scaling\.json is damaged: .*; run the sweep again"):
+        write_table(tmp_path)

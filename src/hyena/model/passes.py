@@ -15,7 +15,7 @@ from torch import nn
 from hyena.filters.precision import wide
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.hyena import HyenaOperator, groups
-from hyena.model.block import Block
+from hyena.model.block import Block, matrices_of
 from hyena.model.flops import ModelFlops
 from hyena.model.language_model import LanguageModel
 from hyena.model.streaming import bytes_of_position
@@ -62,5 +62,7 @@ def _goes_in_pieces(model: LanguageModel, block: nn.Module, forward: ModelFlops)
     return (
         forward.length >= groups.SHORTEST
         and forward.batch * forward.length * each > model.working_memory
+        and block.mixer.in_proj.bias is not None
+        and matrices_of(block.mlp) is not None
         and block.dropout == 0
     )

@@ -10,10 +10,11 @@ import numpy as np
 
 from hyena.arguments import plural
 from hyena.files import atomic, markdown
-from hyena.files.records import flatten
+from hyena.files.records import flatten, from_plain
 from hyena.plots import Measured, draw_scaling
 from hyena.scaling.changes import changes
 from hyena.scaling.comparison import LEGEND, comparisons, find_reference
+from hyena.scaling.config import Change, Family
 from hyena.scaling.fit import fit_curves, fit_joint
 from hyena.scaling.grid import (
     MEASURES,
@@ -26,7 +27,8 @@ from hyena.scaling.grid import (
     over_seeds,
     runs,
 )
-from hyena.scaling.plan import read_plan
+from hyena.scaling.plan import FILE as PLAN
+from hyena.scaling.plan import Planned, read_plan
 from hyena.scaling.record import Bits, Result, choose, read_results
 from hyena.scaling.saving import averaged
 
@@ -52,7 +54,7 @@ def write_table(folder: Path, out: Path | None = None, *, reference: str | None 
         or written; ImportError without matplotlib.
     """
     results, planned = read_results(folder), read_plan(folder)
-    changed = _changed(planned.config)
+    changed = _changed(planned)
     families = [r for r in results if changed is None or r.family not in changed[1]]
     reference = find_reference(families, reference)
     out = folder if out is None else out
@@ -69,10 +71,19 @@ def write_table(folder: Path, out: Path | None = None, *, reference: str | None 
     return out / FILE
 
 
-def _changed(config: dict[str, Any]) -> Changed | None:
-    """Of a plain `hyena.scaling.ScalingConfig`."""
-    names = [change["name"] for change in config.get("changes", [])]
-    return (config["families"][0]["name"], names) if names else None
+def _changed(planned: Planned) -> Changed | None:
+    """The family that is changed in a sweep, and the names of the changes."""
+    plain = planned.config.get("changes")
+    if not plain:
+        return None
+    try:
+        names = [change.name for change in from_plain(list[Change], plain, "changes")]
+        first, *_ = from_plain(list[Family], planned.config.get("families"), "families")
+    except ValueError as error:
+        raise ValueError(
+            f"{PLAN} is damaged: {error}; run the sweep again, which writes it"
+        ) from error
+    return first.name, names
 
 
 def table(
