@@ -15,7 +15,7 @@ from torch import nn
 from hyena.filters.precision import wide
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.hyena import HyenaOperator, groups
-from hyena.model.block import Block, matrices_of
+from hyena.model.block import Block
 from hyena.model.flops import ModelFlops
 from hyena.model.language_model import LanguageModel
 from hyena.model.streaming import bytes_of_position
@@ -55,14 +55,13 @@ def _of_block(
 
 
 def _goes_in_pieces(model: LanguageModel, block: nn.Module, forward: ModelFlops) -> bool:
-    """What `hyena.model.recomputed.takes` asks of an input, from its sizes."""
+    """What `hyena.model.recomputed.takes` asks of an input, from its sizes; the block is as it was
+    built."""
     if not (isinstance(block, Block) and isinstance(block.mixer, HyenaOperator)):
         return False
     each = bytes_of_position(block, model.config.width, wide(model.embedding.weight.dtype))
     return (
         forward.length >= groups.SHORTEST
         and forward.batch * forward.length * each > model.working_memory
-        and block.mixer.in_proj.bias is not None
-        and matrices_of(block.mlp) is not None
         and block.dropout == 0
     )
