@@ -256,7 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if choice.out is None:
         parser.error("expected --out, a folder for the results")
     file = choice.out / "results.json"
-    runs: dict[str, Run] = read_json(file, advice="remove it")["runs"] if file.is_file() else {}
+    runs: dict[str, Run] = {}
+    if file.is_file():
+        runs = read_json(file, advice="remove it").get("runs", {})
     for name in choice.recipes:
         before = recipe(name)
         whole = shortened(before, choice.data, choice.steps)

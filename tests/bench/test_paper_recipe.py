@@ -18,6 +18,7 @@ from hyena.model import FilterConfig
 from hyena.training import TrainConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
+shipped = paper_recipe.recipe
 
 
 @pytest.fixture
@@ -43,9 +44,6 @@ def tiny(name: str) -> TrainConfig:
         filter=FilterConfig(width=4, emb_dim=3, train_encoding=True),
     )
     return replace(config, model=model, accelerator="cpu")
-
-
-shipped = paper_recipe.recipe
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Losses by the position in a window, against their plain definition."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -139,7 +140,7 @@ def test_bins_grow_and_end_at_powers_of_two(length: int, first: int, expected: l
 def test_the_longest_context_has_its_own_bins() -> None:
     edges = position_bins(16_384)
     assert {2048, 4096, 8192} < set(edges)
-    assert all(a < b for a, b in zip(edges, edges[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(edges))
 
 
 def test_progress_is_told() -> None:

@@ -154,7 +154,7 @@ def test_the_longer_sweep_has_the_same_text_families_trials_and_tokens() -> None
 def test_each_change_of_the_shipped_recipe_is_one_thing(texts: Path, tmp_path: Path) -> None:
     plan = plan_of(FOLDER / "recipe.yaml", texts, tmp_path)
     base, *changed = (cell for cell in plan if (cell.phase, cell.seed) == ("grid", 0))
-    assert base.family == "as tuned"
+    assert base.family == "the tuned model"
     assert str(base.size) == "128 x 4"  # the second of english.yaml
     before, factors = flatten(to_plain(base.train)), set()
     for cell in changed:
@@ -171,8 +171,8 @@ def test_each_change_of_the_shipped_recipe_is_one_thing(texts: Path, tmp_path: P
     }
     counts = {cell.family: parameters(cell) for cell in (base, *changed)}
     same = counts["order 3, as many parameters"]
-    assert same == pytest.approx(counts["as tuned"], rel=0.01)
-    assert counts["order 3"] > 1.05 * counts["as tuned"]
+    assert same == pytest.approx(counts["the tuned model"], rel=0.01)
+    assert counts["order 3"] > 1.05 * counts["the tuned model"]
 
 
 @pytest.mark.parametrize(

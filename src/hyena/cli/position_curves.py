@@ -1,6 +1,7 @@
 """The losses by position of several models in one JSON file, and the figure beside it."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from hyena.evaluation import PositionLosses
@@ -73,7 +74,7 @@ def add_curve(path: Path, there: Curves, curve: Curve) -> Path:
     Raises: OSError if a file cannot be written; ImportError without matplotlib, when the file is
         written.
     """
-    curves = [one for one in there.curves if one.name != curve.name] + [curve]
+    curves = [*(one for one in there.curves if one.name != curve.name), curve]
     write_record(path, Curves(there.text, there.tokenizer, curves), FORMAT_VERSION)
     return draw_positions(
         {one.name: points(one.found) for one in curves},
@@ -84,6 +85,5 @@ def add_curve(path: Path, there: Curves, curve: Curve) -> Path:
 
 def points(found: PositionLosses) -> list[tuple[float, float]]:
     """The middle of each bin, and the loss in it."""
-    ends = zip(found.edges, found.edges[1:], strict=False)
-    middles = [(first + last) / 2 for first, last in ends]
+    middles = [(first + last) / 2 for first, last in pairwise(found.edges)]
     return list(zip(middles, found.losses, strict=True))
