@@ -125,7 +125,9 @@ DIFFERENCES = (
         "optimizer.encoding_lr",
         1e-5,
     ),
-    Difference("pile", "text", "The Pile", "The Pile without what is copyrighted", "the file's head"),
+    Difference(
+        "pile", "text", "The Pile", "The Pile without what is copyrighted", "the file's head"
+    ),
     Difference(
         "both",
         "documents in a window",

@@ -47,7 +47,8 @@ def tiny(name: str) -> TrainConfig:
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "batch", "accumulate"), [("wikitext103", 22500, 512, 32), ("pile", 10000, 256, 16)]
+    ("name", "steps", "batch", "accumulate"),
+    [("wikitext103", 22500, 512, 32), ("pile", 10000, 256, 16)],
 )
 def test_only_what_is_said_is_changed(name: str, steps: int, batch: int, accumulate: int) -> None:
     before = shipped(name)
@@ -89,7 +90,9 @@ def test_each_recipe_runs_in_both_precisions_and_is_kept(
     document = json.loads((out / "results.json").read_text())
     runs = document["runs"]
     assert list(runs) == [
-        f"{name} {precision}" for name in ("wikitext103", "pile") for precision in ("bf16-mixed", "32")
+        f"{name} {precision}"
+        for name in ("wikitext103", "pile")
+        for precision in ("bf16-mixed", "32")
     ]
     for key, run in runs.items():
         assert len(run["losses"]) == (12 if key.endswith("mixed") else 10)

@@ -92,7 +92,10 @@ def test_a_file_of_another_text_is_refused_before_anything_is_read(
     ("words", "message"),
     [
         (["--stride=4"], "stride: windows by position follow one another; leave it out, or by_pos"),
-        (["--length=64"], "length is 64, but the model's max_length is 32; lower --length, or give"),
+        (
+            ["--length=64"],
+            "length is 64, but the model's max_length is 32; lower --length, or give",
+        ),
         (
             ["--length=999", "--length_policy=extrapolate"],
             "a window of 999 inputs was asked for, but the longest document has ",

@@ -185,7 +185,9 @@ def test_arguments_that_make_no_sense_are_refused_before_any_work(
 def test_what_cannot_be_read_is_refused() -> None:
     with pytest.raises(TypeError, match="expected a model that can be called"):
         evaluate_by_position(3, [], length=4)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="a window of 9 inputs was asked for, but the longest docu"):
+    with pytest.raises(
+        ValueError, match="a window of 9 inputs was asked for, but the longest docu"
+    ):
         evaluate_by_position(Counting(), documents(7, 2), length=9)
     with pytest.raises(ValueError, match="there are no documents to evaluate"):
         evaluate_by_position(Counting(), [], length=9)

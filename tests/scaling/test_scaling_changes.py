@@ -105,7 +105,9 @@ def test_the_table_says_what_each_change_does_by_equal_seeds() -> None:
     alone = [of("alone", 2.0, seed=7)]
     grid = lay_out([*base, *better, *mixed, *alone])
     names = ["mixed", "better", "not yet", "alone"]
-    head, *found = rows("\n\n".join(changes(grid, "base", names)).splitlines(), "## Changes to base")
+    head, *found = rows(
+        "\n\n".join(changes(grid, "base", names)).splitlines(), "## Changes to base"
+    )
     assert head[:6] == ["", "size", "tokens", "parameters", "perplexity", "change"]
     assert [row[0] for row in found] == ["base", "mixed", "better", "alone"]
     columns = [dict(zip(head[1:], row[1:], strict=True)) for row in found]
