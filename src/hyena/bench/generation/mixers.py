@@ -6,7 +6,7 @@ Sizes: B batch, D width, P context, T tokens, H heads, E head size, R compared r
 """
 
 import copy
-from functools import partial
+from operator import methodcaller
 from typing import Any
 
 import torch
@@ -62,13 +62,6 @@ def fill_cache(mixer: CausalSelfAttention, u: Tensor, room: int) -> AttentionSta
     prefill would compute too, are not asked for."""
     k, v = heads(mixer, u)[1:]
     return AttentionState(k, v, room=room)
-
-
-def rewound(state: AttentionState, length: int) -> AttentionState:
-    """A state of the first tokens in the same buffers, where what comes later is written over."""
-    start = copy.copy(state)
-    start.length = length
-    return start
 
 
 def heads(mixer: CausalSelfAttention, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,7 +135,8 @@ class _Mixers:
             attention = build_attention(self.case.width)
             truth = full_attention(copy.deepcopy(attention).double(), compared(self.u), first)
             near = checked_against(truth, ATTENTION_TOLERANCE)
-            start, back = fill_cache(attention, u, count), partial(rewound, length=first)
+            start = fill_cache(attention, u, count)
+            back = methodcaller("rewound", first)
             return stepping(attention.step, start, back, tokens, fewest=FEWEST, **near)
         raise ValueError(f"mixers have hyena, distilled, attention, dot and full, but not {name}")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hyena.bench import reference
 from hyena.bench.generation.cases import Case
-from hyena.bench.generation.mixers import FEWEST, RECURRENT_TOLERANCE, STATE, rewound
+from hyena.bench.generation.mixers import FEWEST, RECURRENT_TOLERANCE, STATE
 from hyena.bench.generation.tokens import Course, stepping
 from hyena.bench.reference import ATTENTION_TOLERANCE, BF16_TOLERANCE
 from hyena.mixers import AttentionState
@@ -131,7 +131,7 @@ def _again(start: ModelState) -> ModelState:
     """A state to go on from that leaves the start as it is. Buffers of keys and values are shared:
     what comes later is written over."""
     layers = [
-        rewound(layer, start.length) if isinstance(layer, AttentionState) else layer.copy()
+        layer.rewound(start.length) if isinstance(layer, AttentionState) else layer.copy()
         for layer in start.layers
     ]
     return ModelState(layers, start.length)

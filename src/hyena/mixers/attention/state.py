@@ -102,6 +102,13 @@ class AttentionState(State):
         self.length = end
         self.k[:, :, start:], self.v[:, :, start:] = k, v
 
+    def rewound(self, length: int) -> AttentionState:
+        """A state of the first tokens, so many, in the same buffers: what comes later is written
+        over, by either."""
+        start = self._of(lambda x: x)
+        start.length = length
+        return start
+
     @classmethod
     def join(cls, states: Sequence[AttentionState]) -> AttentionState:
         """See `MixerState.join`; what has no mask is joined with one of ones."""
