@@ -86,6 +86,25 @@ def test_every_option_of_drawing_arrives(
     assert found == {**expected, "finished": result.finished}
 
 
+@pytest.mark.parametrize("allowed", ["ACGT", "[65,67,71,84]"])
+def test_allowed_tokens_and_biases_are_given_by_text_or_by_id(
+    allowed: str, folder: Path, capsys: Output
+) -> None:
+    words = ["--prompt=A", "--output=jsonl", "--max-new-tokens=9", f"--allowed-tokens={allowed}"]
+    (result,) = generate(
+        hyena.load(folder),
+        "A",
+        tokenizer=BYTES,
+        max_new_tokens=9,
+        allowed_tokens="ACGT",
+        logit_bias={"A": -2.5, "=": 1, 71: 3},
+    )
+    biases = ["--logit-bias=A=-2.5", "--logit_bias", "==1", "--logit_bias", "71=3"]
+    (found,) = lines(run(folder, capsys, *words, *biases))
+    assert found["tokens"] == result.tokens
+    assert {*found["text"]} <= set("ACGT")
+
+
 def test_log_probabilities_are_in_the_lines(folder: Path, capsys: Output) -> None:
     words = ["--prompt=A", "--prompt=Bc", "--output=jsonl", "--max_new_tokens=4"]
     results = generate(
@@ -295,6 +314,15 @@ def run_without_clearing(folder: Path, capsys: Output, *words: str) -> str:
         ("--logprobs 999 --output jsonl", "alternatives: expected 0 to 257, the size of the vocab"),
         ("We the", 'unexpected argument "We the"; did you mean --prompt "We the"?'),
         ("--stop-tokens x", 'stop_tokens: expected a whole number, got "x"'),
+        ("--allowed-tokens é", "allowed_tokens: expected texts of one token each, got 'é' of 2"),
+        ("--allowed-tokens []", "allowed_tokens: expected at least one token, got none"),
+        ("--logit-bias A", 'logit_bias: expected TOKEN=NUMBER, such as A=2.5 or 65=2.5, got "A"'),
+        ("--logit-bias =2", 'logit_bias: expected TOKEN=NUMBER, such as A=2.5 or 65=2.5, got "=2"'),
+        ("--logit-bias A=inf", "logit_bias: expected TOKEN=NUMBER"),
+        ("--logit-bias ab=2", "logit_bias: expected texts of one token each, got 'ab' of 2"),
+        ("--logit-bias 999=2", "logit_bias: token id 999 is outside the vocabulary of 257"),
+        ("--beam-width 2 --allowed-tokens A", "allowed_tokens and beam_width were both given"),
+        ("--beam-width 2 --logit-bias A=1", "logit_bias and beam_width were both given"),
     ],
 )
 def test_a_mistake_is_one_line(words: str, message: str, folder: Path, capsys: Output) -> None:

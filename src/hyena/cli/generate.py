@@ -1,6 +1,7 @@
 """`hyena generate`: continues prompts."""
 
 import json
+import math
 import re
 import sys
 from dataclasses import dataclass, field
@@ -22,7 +23,10 @@ from hyena.training.device import Accelerator
 
 POSITIONAL = "model"
 _NEW_TOKENS = 128
-_OF_DRAWING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+_OF_DRAWING = (
+    *("temperature", "top_k", "top_p", "min_p", "repetition_penalty"),
+    *("allowed_tokens", "logit_bias", "seed"),
+)
 _PROMPTS = "prompt", "prompts", "prompt_file"  # of which one is given
 
 # Bytes that are read; a device has no end. Of one prompt, those that a model may have room for: the
@@ -58,6 +62,12 @@ class Config:
     repetition_penalty: float = 1.0
     """Above 1 makes tokens of the prompt and generated ones less likely: their logits are divided
     by it if positive, multiplied if negative."""
+    allowed_tokens: list[int] | str | None = None
+    """The only tokens that may be drawn: a text, such as ACGT, each of whose characters is a token,
+    or ids as in [65,67]. The end of text is not among them unless its id is."""
+    logit_bias: list[str] | str = field(default="", metadata=REPEATED)
+    """Add a number to a token's logit: TOKEN=NUMBER, where the token is an id or a text that is one
+    token, such as N=-5. May be given several times."""
     seed: int = 0
     """Seed of the choices; the prompts after the first use the following ones."""
     stop: list[str] | str = field(default_factory=list, metadata=REPEATED)
@@ -115,6 +125,7 @@ def run(config: Config) -> None:
         _print_beams(beams, prompts, config)
         return
     drawing: dict[str, Any] = {name: getattr(config, name) for name in _OF_DRAWING}
+    drawing["logit_bias"] = _biases(config.logit_bias)
     with stream(model, prompts, **common, **drawing) as events:
         _print_stream(events, prompts, config)
 
@@ -138,6 +149,24 @@ def _refuse_contradictions(config: Config) -> None:
                 f"{name} and beam_width were both given, but beam search draws nothing; leave out "
                 "one of them"
             )
+
+
+def _biases(given: list[str] | str) -> dict[int | str, float]:
+    """By id or text of a token. Raises: ValueError on what is not TOKEN=NUMBER."""
+    found: dict[int | str, float] = {}
+    texts = [given] if isinstance(given, str) else given
+    for text in [] if given == Config.logit_bias else texts:
+        token, _, number = text.rpartition("=")
+        try:
+            added = float(number)
+        except ValueError:
+            added = math.nan
+        if not token or not math.isfinite(added):
+            raise ValueError(
+                f'logit_bias: expected TOKEN=NUMBER, such as A=2.5 or 65=2.5, got "{text:.80}"'
+            )
+        found[int(token) if token.isascii() and token.isdigit() else token] = added
+    return found
 
 
 def _prompts(config: Config, tokens: int | None) -> list[str]:

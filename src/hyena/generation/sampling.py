@@ -1,14 +1,14 @@
 """From logits to log-probabilities and tokens. Sizes: B sequences, V vocabulary."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hyena.arguments import check_whole, number, shown
+from hyena.arguments import check_whole, number, several, shown, token_ids
 from hyena.ops.arguments import FLOATS, check_tensor
 
 Alternatives = list[tuple[int, float]]
@@ -17,8 +17,8 @@ Alternatives = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn. Applied in the order: repetition_penalty, temperature, top_k,
-    top_p, min_p.
+    """How the next token is drawn. Applied in the order: repetition_penalty, logit_bias,
+    allowed_tokens, temperature, top_k, top_p, min_p.
 
     Raises: ValueError on a value outside its range, or of another kind.
     """
@@ -37,6 +37,10 @@ class Sampling:
     """θ: the logit x of a token that is in the prompt or has been generated becomes x / θ, as in
     Keskar et al. 2019 (arXiv:1909.05858), if x is positive. Dividing a negative logit would make
     the token likelier, so that it becomes x · θ. Above 1 discourages repetition, 1 does nothing."""
+    allowed_tokens: tuple[int, ...] | None = None
+    """Ids of the only tokens that may be drawn; None allows all."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
+    """What is added to the logits of some tokens, by their ids."""
 
     def __post_init__(self) -> None:
         for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
@@ -54,6 +58,30 @@ class Sampling:
             raise ValueError(
                 f"repetition_penalty: expected more than 0, got {self.repetition_penalty}"
             )
+        if self.allowed_tokens is not None:
+            ids = {check_whole("allowed_tokens", i, 0, None) for i in several(self.allowed_tokens)}
+            if not ids:
+                raise ValueError(
+                    "allowed_tokens: expected at least one token, got none; leave it out to allow "
+                    "all"
+                )
+            object.__setattr__(self, "allowed_tokens", tuple(sorted(ids)))
+        if not isinstance(self.logit_bias, Mapping):
+            raise ValueError(
+                f"logit_bias: expected a number for each token, got {shown(self.logit_bias)}"
+            )
+        bias = {
+            check_whole("logit_bias", i, 0, None): number("logit_bias", added)
+            for i, added in self.logit_bias.items()
+        }
+        if not all(map(math.isfinite, bias.values())):
+            raise ValueError(f"logit_bias: expected finite numbers, got {shown(bias)}")
+        object.__setattr__(self, "logit_bias", bias)
+
+    def check_vocabulary(self, size: int) -> None:
+        """Raises ValueError if a token that is named is outside a vocabulary of this size."""
+        token_ids("allowed_tokens", self.allowed_tokens or (), size)
+        token_ids("logit_bias", self.logit_bias, size)
 
 
 def sample(
@@ -105,6 +133,7 @@ def distribution(logits: Tensor, sampling: Sampling, seen: Tensor | None = None)
     if sampling.repetition_penalty != 1 and seen is not None:
         penalty = sampling.repetition_penalty
         x = x.where(~seen.to(x.device), torch.where(x > 0, x / penalty, x * penalty))
+    x = _chosen(x, sampling)
     if sampling.temperature == 0:
         return torch.zeros_like(x).scatter_(-1, x.argmax(-1, keepdim=True), 1)
     # From the likeliest down, so that no temperature, however small, overflows.
@@ -112,6 +141,19 @@ def distribution(logits: Tensor, sampling: Sampling, seen: Tensor | None = None)
     if not (sampling.top_k is None and sampling.top_p is None and sampling.min_p is None):
         x = x.where(_kept(x, sampling), -torch.inf)
     return x.softmax(-1)
+
+
+def _chosen(x: Tensor, sampling: Sampling) -> Tensor:
+    """Logits (B, V) with what is added to them, and −inf for tokens that are not allowed."""
+    sampling.check_vocabulary(x.shape[1])
+    if sampling.logit_bias:
+        ids = torch.tensor(list(sampling.logit_bias), device=x.device)
+        added = torch.tensor(list(sampling.logit_bias.values()), dtype=x.dtype, device=x.device)
+        x = x.index_add(1, ids, added.expand(len(x), -1))
+    if sampling.allowed_tokens is not None:
+        ids = torch.tensor(sampling.allowed_tokens, device=x.device)
+        x = torch.full_like(x, -torch.inf).index_copy(1, ids, x[:, ids])
+    return x
 
 
 def _widened(logits: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from hyena.arguments import check_whole, several, shown
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.generation.batch import begin
+from hyena.generation.chosen_tokens import AllowedTokens, LogitBias, allowed_ids, bias_of_ids
 from hyena.generation.continuation import Continuation, Ending
 from hyena.generation.model import Model, check_model
 from hyena.generation.prompts import Prompts, check_room, prompt_ids, require_tokens
@@ -76,6 +77,8 @@ def stream(
     top_p: float | None = None,
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
+    allowed_tokens: AllowedTokens | None = None,
+    logit_bias: LogitBias | None = None,
     seed: int | Sequence[int] = 0,
     stop: str | Sequence[str] = (),
     stop_tokens: int | Sequence[int] = (),
@@ -92,9 +95,11 @@ def stream(
     Raises: as `generate`, at once where the arguments are wrong.
     """
     check_model("model", model)
-    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     vocabulary = model.config.vocab_size
     ending = Ending.of(max_new_tokens, stop, stop_tokens, tokenizer, vocabulary)
+    allowed, bias = allowed_ids(allowed_tokens, tokenizer), bias_of_ids(logit_bias, tokenizer)
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, allowed, bias)
+    sampling.check_vocabulary(vocabulary)
     alternatives = check_alternatives(alternatives, vocabulary)
     ids = prompt_ids(prompts, tokenizer, vocabulary, begin=state is None)
     starts = _starts(state, len(ids))
@@ -151,6 +156,9 @@ def generate(*arguments: Any, **options: Any) -> list[Generation]:
         max_new_tokens: at most so many tokens a prompt.
         temperature, top_k, top_p, min_p, repetition_penalty: see `Sampling`. The penalty is for the
             tokens of the prompt and those generated, but for none that end a sequence.
+        allowed_tokens: the only tokens that may be drawn, as ids, or as a text each of whose
+            characters is one token; the end of text is one of them only if its id is given.
+        logit_bias: what is added to the logits of some tokens, by ids or by texts of one token.
         seed: one for each prompt, or one number: the prompt of index i then has seed + i.
         stop: a text, or texts, each of which ends a sequence when it appears in what is generated;
             not part of the text returned. The one that is complete first counts.
