@@ -29,6 +29,7 @@ WITH_CODE = [
     "mathematics",
     "mixers",
     "replace_attention",
+    "scoring",
     "training",
 ]
 

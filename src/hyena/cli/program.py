@@ -2,8 +2,8 @@
 
 Each command is a module of this package, or of a package in it for a command in two words such as
 ``tasks run``, with three names: ``Config``, the dataclass of its options;
-``POSITIONAL``, the option that may be given first without its name, or None; and ``run(config)``,
-which does the work and may return an exit code.
+``POSITIONAL``, the option or the options that may be given first without their names, or None; and
+``run(config)``, which does the work and may return an exit code.
 """
 
 import errno
@@ -29,6 +29,8 @@ COMMANDS = {
     "train": "train a language model, or go on with an interrupted run",
     "evaluate": "measure perplexity and bits per byte on held-out text",
     "generate": "continue one or more prompts",
+    "score": "give sequences or variants their log-likelihood under a model",
+    "embed": "turn sequences into the vectors of a layer",
     "distill": "make a model whose generation takes constant memory",
     "info": "print the versions in use and what is known of a model",
     "plot": "draw a run's loss curve and a model's filters",

@@ -1,0 +1,86 @@
+"""What `hyena score` and `hyena embed` share: sequences under a bar, results that are kept until
+all are there, and what is said on the way."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hyena.arguments import plural
+from hyena.cli.bar import Report
+from hyena.data import Document
+from hyena.scoring.journal import Journal, journal
+from hyena.scoring.reading import SoftMasked, read, size_of
+
+_TOLD = 10  # of what is skipped, so many are named
+
+T = TypeVar("T")
+
+
+def sequences_of(
+    file: Path, field: str, soft_masked: SoftMasked, skip: int, report: Report
+) -> Iterator[Document]:
+    """The sequences of a file but for the first so many, under a bar.
+
+    Raises: ValueError if there are none; as `hyena.scoring.reading.read`.
+    """
+    documents = read(file, field=field, soft_masked=soft_masked)
+    total, done, count = size_of(file), 0, 0
+    for document in documents:
+        done, count = done + len(document.text), count + 1
+        report(done, total, count)
+        if count > skip:
+            yield document
+    if not count:
+        raise ValueError(f"{file} is empty: there are no sequences in it")
+
+
+def naming(file: Path, results: Iterable[T]) -> Iterator[T]:
+    """The results, of which a ValueError names the file that they are of."""
+    try:
+        yield from results
+    except ValueError as error:
+        if str(file) in str(error):
+            raise
+        raise ValueError(f"{file}: {error}") from error
+
+
+@contextmanager
+def kept_results(out: Path, work: Mapping[str, Any], unit: str) -> Iterator[Journal]:
+    """`hyena.scoring.journal.journal`, which says how far an earlier command has come, and if this
+    one fails how far it has.
+
+    Args: ``unit``, what the results are of.
+    """
+    with journal(out, work) as kept:
+        if kept.done:
+            say(f"going on after {kept.done:,} {plural(kept.done, unit)} that {kept.folder} holds")
+        try:
+            yield kept
+        except BaseException:
+            if kept.done:
+                of = f"{kept.done:,} {plural(kept.done, unit)}"
+                say(f"{kept.folder} holds the results of {of}; the same command goes on from there")
+            raise
+
+
+class Skips:
+    """What was skipped: the first ones are named, the others counted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, name: str, why: object) -> None:
+        self.count += 1
+        if self.count <= _TOLD:
+            say(f"skipped {name}: {why}")
+
+    def close(self) -> None:
+        if self.count > _TOLD:
+            say(f"skipped {self.count - _TOLD:,} more")
+
+
+def say(text: str) -> None:
+    """A note on standard error."""
+    print("note: " + " ".join(text.split()), file=sys.stderr)

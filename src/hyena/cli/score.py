@@ -1,0 +1,254 @@
+"""`hyena score`: log-likelihoods of sequences and of variants."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Literal
+
+from hyena.arguments import plural
+from hyena.cli.bar import Report, bar
+from hyena.cli.kept import Skips, kept_results, naming, sequences_of
+from hyena.cli.saved_model import load_model
+from hyena.data import Tokenizer
+from hyena.filters import LengthPolicy
+from hyena.filters.budget import KEPT_MEMORY
+from hyena.genomes import Fasta, Variant, read_vcf
+from hyena.model import LanguageModel
+from hyena.model.streaming import WORKING_MEMORY
+from hyena.scoring import score, score_variants
+from hyena.scoring.journal import state_of
+from hyena.scoring.outputs import ROWS, Column, check_output, write_rows
+from hyena.training.device import Accelerator
+
+POSITIONAL = ("model", "input")
+_OF_SEQUENCES = ("positions", "stride", "field")
+_FILES = ("model", "input", "variants", "fasta")
+_SAME_WORK = (
+    *("tokenizer", "reduce", "positions", "both_strands", "begin", "window", "stride"),
+    *("field", "soft_masked", "length_policy"),
+)
+
+_SEQUENCE_COLUMNS: dict[str, Column] = {
+    "index": "int64",
+    "name": "string",
+    "tokens": "int64",
+    "score": "float64",
+    "forward": "float64",
+    "reverse": "float64",
+    "positions": "list",
+    "reverse_positions": "list",
+    "skipped": "string",
+}
+_VARIANT_COLUMNS: dict[str, Column] = {
+    "index": "int64",
+    "chrom": "string",
+    "position": "int64",
+    "id": "string",
+    "ref": "string",
+    "alt": "string",
+    "score": "float64",
+    "reference": "float64",
+    "alternative": "float64",
+    "skipped": "string",
+}
+
+Rows = list[dict[str, Any]]
+"""Of one sequence or variant."""
+
+
+@dataclass
+class Config:
+    """What to score, and how."""
+
+    model: Path
+    """Folder of a training run (its best checkpoint is taken), a checkpoint or a saved model."""
+    input: Path | None = None
+    """A file of sequences: text with one in each line, JSON Lines, FASTA or FASTQ, packed with gzip
+    or not."""
+    out: Path | None = None
+    """File for the scores, .jsonl or .parquet. An interrupted command goes on where it was; none
+    prints JSON Lines, an object for each sequence or allele."""
+    reduce: Literal["sum", "mean"] = "sum"
+    """Sum or mean of the logarithms of the tokens' probabilities."""
+    positions: bool = False
+    """Give the logarithm of each token's probability as well."""
+    both_strands: bool = False
+    """Of DNA, score the reverse complement as well; the score is the mean of both."""
+    begin: bool = True
+    """Put the end of text before each sequence, as before each document of the training data;
+    without it the first token has no probability."""
+    variants: Path | None = None
+    """A VCF file: score its alternative alleles, each less the reference, instead of sequences."""
+    fasta: Path | None = None
+    """The genome of the variants, packed with gzip or not."""
+    window: int | None = None
+    """Tokens that the model is given at most: longer sequences are scored in windows, where none
+    gives it each whole. Of variants the bases around each; none means 8,192, or what the model has
+    room for."""
+    stride: int | None = None
+    """Tokens from one window to the next; none takes half the window."""
+    field: str = "text"
+    """Field of JSON Lines that holds the sequence; name or id may hold its name."""
+    soft_masked: Literal["fold", "keep"] = "fold"
+    """Lower-case bases of FASTA and FASTQ become upper case (fold), or stay (keep)."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What a sequence or variant does that cannot be scored: end the command, or be skipped, which
+    the output says in its place."""
+    batch: int = 8
+    """Sequences or windows at a time."""
+    length_policy: LengthPolicy | None = None
+    """What happens beyond the model's max_length; none takes what is saved with the model."""
+    tokenizer: str | None = None
+    """Tokenizer, if none is saved with the model: see `hyena prepare --help`."""
+    accelerator: Accelerator = "auto"
+    """Where to compute; "auto" takes CUDA or MPS when present, else the CPU."""
+    working_memory: int = WORKING_MEMORY
+    """Bytes of hidden values beyond which a block takes a long input in pieces; fewer take less
+    memory and more time."""
+    kept_memory: int = KEPT_MEMORY
+    """Bytes that all filters together keep their spectra in between calls; 0 keeps none."""
+
+
+def run(config: Config) -> None:
+    """Prints the scores, or writes them to a file, whole or not at all."""
+    _refuse_contradictions(config)
+    if config.out is not None:
+        check_output(config.out, ROWS)
+    model, tokenizer = load_model(
+        config.model, config.tokenizer, config.accelerator, config.length_policy
+    )
+    model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
+    results = _of_sequences if config.variants is None else _of_variants
+    unit = "sequence" if config.variants is None else "variant"
+    skips = Skips()
+    if config.out is None:
+        for rows in results(config, model, tokenizer, skips, 0, _unseen):
+            for row in rows:
+                print(json.dumps(row), flush=True)
+    else:
+        with kept_results(config.out, _work(config), unit) as kept:
+            with bar(f"{unit}s") as report:
+                for rows in results(config, model, tokenizer, skips, kept.done, report):
+                    kept.append(rows)
+            write_rows(config.out, kept, _columns(config))
+        print(f"{config.out}: scores of {kept.done:,} {plural(kept.done, unit)}")
+    skips.close()
+
+
+def _unseen(done: int, total: int | None, count: int | None = None) -> None:
+    """A bar would stand between the lines that are printed."""
+
+
+def _refuse_contradictions(config: Config) -> None:
+    if (config.input is None) == (config.variants is None):
+        raise ValueError(
+            "expected a file of sequences after the model, or --variants with --fasta, got "
+            + ("none" if config.input is None else "both")
+        )
+    if (config.variants is None) != (config.fasta is None):
+        lacking = "variants" if config.variants is None else "fasta"
+        raise ValueError(f"variants and fasta belong together; give --{lacking} too")
+    for name in _OF_SEQUENCES:
+        if config.variants is not None and getattr(config, name) != getattr(Config, name):
+            raise ValueError(f"{name} is of sequences, but variants were given; leave it out")
+
+
+def _work(config: Config) -> dict[str, Any]:
+    """What the scores are of."""
+    files = {name: getattr(config, name) for name in _FILES}
+    return {
+        "command": "score",
+        **{name: file and state_of(file) for name, file in files.items()},
+        **{name: getattr(config, name) for name in _SAME_WORK},
+    }
+
+
+def _columns(config: Config) -> dict[str, Column]:
+    """Of a Parquet file."""
+    if config.variants is not None:
+        return _VARIANT_COLUMNS
+    asked = {
+        "forward": config.both_strands,
+        "reverse": config.both_strands,
+        "positions": config.positions,
+        "reverse_positions": config.positions and config.both_strands,
+    }
+    return {name: kind for name, kind in _SEQUENCE_COLUMNS.items() if asked.get(name, True)}
+
+
+def _of_sequences(
+    config: Config,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    skips: Skips,
+    skip: int,
+    report: Report,
+) -> Iterator[Rows]:
+    """The row of each sequence but for the first so many."""
+    assert config.input is not None
+    scores = score(
+        model,
+        tokenizer,
+        sequences_of(config.input, config.field, config.soft_masked, skip, report),
+        reduce=config.reduce,
+        positions=config.positions,
+        both_strands=config.both_strands,
+        begin=config.begin,
+        window=config.window,
+        stride=config.stride,
+        batch=config.batch,
+        on_error=config.on_error,
+    )
+    for found in naming(config.input, scores):
+        if found.skipped is not None:
+            skips.add(found.name, found.skipped)
+        yield [{**found.record(), "index": skip + found.index}]
+
+
+def _of_variants(
+    config: Config,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    skips: Skips,
+    skip: int,
+    report: Report,
+) -> Iterator[Rows]:
+    """The rows of each variant but for the first so many, one an alternative allele."""
+    assert config.variants is not None
+    assert config.fasta is not None
+    file, fasta = config.variants, Fasta(config.fasta)
+    bad = partial(skips.add, "a line") if config.on_error == "skip" else None
+
+    def variants() -> Iterator[Variant]:
+        count = 0
+        for variant in read_vcf(file, on_error=bad):
+            count += 1
+            report(count, None)
+            yield variant
+        if not count:
+            raise ValueError(f"{file} has no variants")
+
+    scores = score_variants(
+        model,
+        tokenizer,
+        islice(variants(), skip, None),
+        fasta,
+        window=config.window,
+        reduce=config.reduce,
+        both_strands=config.both_strands,
+        begin=config.begin,
+        soft_masked=config.soft_masked,
+        batch=config.batch,
+        on_error=config.on_error,
+    )
+    for index, alleles in groupby(naming(file, scores), key=lambda found: found.index):
+        rows = []
+        for found in alleles:
+            if found.skipped is not None:
+                place = f"{found.chrom}:{found.position} {found.ref:.20}>{found.alt:.20}"
+                skips.add(place, found.skipped)
+            rows.append({**found.record(), "index": skip + index})
+        yield rows

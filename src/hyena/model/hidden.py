@@ -1,0 +1,33 @@
+"""What the layers of a language model make of tokens. Sizes: B batch, L length, D width."""
+
+import torch
+from torch import Tensor
+
+from hyena.arguments import check_whole
+from hyena.model.language_model import LanguageModel
+from hyena.model.norm import normalize
+
+
+@torch.no_grad()
+def hidden(model: LanguageModel, input_ids: Tensor, block: int | None = None) -> Tensor:
+    """The residual stream after a block, or what the head reads.
+
+    A long input goes through each block in pieces, see ``LanguageModel.working_memory``, so that
+    little more than the stream is in memory. No gradient is recorded.
+
+    Args:
+        input_ids: (B, L), see `hyena.LanguageModel.forward`.
+        block: counted from 0; None for what comes after all blocks and the norm.
+
+    Returns: (B, L, D), after a block in float32 or wider, after the norm in the parameters' dtype.
+    Raises: ValueError as `hyena.LanguageModel.forward`, or if there is no such block.
+    """
+    last = len(model.blocks) - 1
+    if block is not None:
+        last = check_whole("hidden: block", block, 0, last)
+    x, _ = model._enter(input_ids, None, None, None)
+    stream = model._stream()
+    for each in model._blocks()[: last + 1]:
+        x = stream.forward(each, x, None, None)
+    stream.clear()
+    return normalize(model.norm, x, model.embedding) if block is None else x

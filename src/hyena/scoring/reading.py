@@ -1,0 +1,131 @@
+"""Sequences in files: a text with one in each line, JSON Lines, FASTA and FASTQ.
+
+What is wrong with one record is said in its place, so that the others can be read.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from hyena.arguments import readable
+from hyena.data.documents import Document
+from hyena.data.readers import SUFFIXES, Kind, is_packed, kind_of, opened, row
+from hyena.data.utf8 import decode_utf8
+from hyena.genomes import read_sequences
+
+SoftMasked = Literal["fold", "keep"]
+
+_KINDS: tuple[Kind, ...] = ("text", "jsonl", "fasta", "fastq")
+_NAMES = ("name", "id")  # fields of a row that may name it
+
+
+def read(
+    file: Path, *, field: str = "text", soft_masked: SoftMasked = "fold"
+) -> Iterator[Document]:
+    """The sequences of a file, by its suffix, with .gz or .bgz after it if it is packed.
+
+    A line of text is a sequence, blank ones left out, called ``line 1`` and so on; a row of JSON
+    Lines by its field ``name`` or ``id`` if it has one; a record of FASTA or FASTQ by its name.
+
+    Args:
+        field: of a row of JSON Lines that holds the sequence.
+        soft_masked: "fold" makes the lower-case letters of FASTA and FASTQ upper case.
+
+    Raises: FileNotFoundError if there is no such file; ValueError if it is of another kind, or so
+        damaged that nothing can be read after it.
+    """
+    kind = _kind_of(file)
+    if kind in ("fasta", "fastq"):
+        return _records(file, soft_masked)
+    return _rows(file, field) if kind == "jsonl" else _lines(file)
+
+
+def size_of(file: Path) -> int | None:
+    """About so many characters of sequences are in a file; None if it is packed."""
+    return None if is_packed(file) else file.stat().st_size
+
+
+def _kind_of(file: Path) -> Kind:
+    shown = readable(file)
+    if not file.exists():
+        raise FileNotFoundError(f"sequences were asked for in {shown}, which does not exist")
+    if not file.is_file():
+        raise ValueError(f"sequences were asked for in {shown}, which is no file")
+    kind = kind_of(file.name)
+    if kind is None or kind not in _KINDS:
+        known = ", ".join(suffix for each in _KINDS for suffix in SUFFIXES[each])
+        raise ValueError(
+            f"{shown} is of no known kind ({known}; all of them also with .gz or .bgz); rename or "
+            "convert it"
+        )
+    return kind
+
+
+def _texts(file: Path) -> Iterator[tuple[int, str | ValueError]]:
+    """The lines that are not blank, with their numbers, or what is wrong with them."""
+    shown = readable(file)
+    with opened(file, shown) as stream:
+        offset = 0
+        for number, line in enumerate(stream, start=1):
+            found: str | ValueError
+            try:
+                found = decode_utf8(line, shown, offset).removesuffix("\n").removesuffix("\r")
+                if "\0" in found:
+                    raise ValueError("it has a byte 0x00: it is no text, or UTF-16")
+            except ValueError as error:
+                found = error
+            offset += len(line)
+            if isinstance(found, ValueError) or found.strip():
+                yield number, found
+
+
+def _lines(file: Path) -> Iterator[Document]:
+    for number, text in _texts(file):
+        name = f"line {number}"
+        yield Document(name, text) if isinstance(text, str) else _without(name, text)
+
+
+def _rows(file: Path, field: str) -> Iterator[Document]:
+    for number, text in _texts(file):
+        name = f"line {number}"
+        if not isinstance(text, str):
+            yield _without(name, text)
+            continue
+        try:
+            record: Any = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            yield _without(name, f"it is not JSON: {error}")
+            continue
+        found = row(record, field, name)
+        yield found._replace(name=_name_of(record) or name)
+
+
+def _name_of(record: Any) -> str | None:
+    """In one line: names stand one after the other in files."""
+    values = [record.get(key) for key in _NAMES] if isinstance(record, dict) else []
+    given = [str(x) for x in values if isinstance(x, str | int) and not isinstance(x, bool)]
+    return next((" ".join(x.split()) for x in given if x.strip()), None)
+
+
+def _records(file: Path, soft_masked: SoftMasked) -> Iterator[Document]:
+    bad: list[ValueError] = []  # of the records since the last one that is none
+    number = 0
+
+    def left_out() -> Iterator[Document]:
+        nonlocal number
+        for error in bad:
+            number += 1
+            yield _without(f"record {number}", error)
+        bad.clear()
+
+    for record in read_sequences(file, on_error=bad.append):
+        yield from left_out()
+        number += 1
+        sequence = record.sequence.upper() if soft_masked == "fold" else record.sequence
+        yield Document(record.name or f"record {number}", sequence.decode("ascii"))
+    yield from left_out()
+
+
+def _without(name: str, why: object) -> Document:
+    return Document(name, "", lacks=" ".join(str(why).split()))

@@ -1,0 +1,128 @@
+"""Log-probabilities of the tokens of sequences, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hyena.arguments import IGNORE, check_whole
+from hyena.data.tokenizer import Tokenizer
+from hyena.evaluation import sliding_windows
+from hyena.generation.model import check_model
+from hyena.model import LanguageModel
+
+from .batches import similar
+from .sequences import Tokens, require_tokenizer, room
+
+Reduce = Literal["sum", "mean"]
+LogProbabilities = NDArray[np.float64]
+"""Of each token of a sequence given those before it, (n,); nan where nothing comes before."""
+
+
+class Scorer:
+    """A model that gives log-probabilities.
+
+    Args:
+        model, tokenizer: as in `hyena.score`.
+        begin: begin each sequence with the tokenizer's end of text.
+        window: most tokens that the model is given at once; None gives it a sequence whole.
+        stride: tokens from one window to the next; None means half the window.
+        batch: most rows at a time.
+
+    Attributes:
+        first: the first token of a sequence that has a log-probability, 0 or 1.
+        most: the longest sequence that the model has room for; None if there is no limit.
+
+    Raises: TypeError if it is no model; ValueError if a number is out of range.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        *,
+        begin: bool = True,
+        window: int | None = None,
+        stride: int | None = None,
+        batch: int = 8,
+    ) -> None:
+        check_model("model", model, LanguageModel)
+        require_tokenizer(tokenizer)
+        limit = room(model.config)
+        if window is None and stride is not None:
+            raise ValueError("stride is from one window to the next; give window too")
+        if window is not None:
+            window = check_whole("window", window)
+            if limit is not None and window > limit:
+                raise ValueError(
+                    f"window: expected at most the model's max_length {limit}, got {window}; or "
+                    'load the model with length_policy "extrapolate" (--length_policy extrapolate)'
+                )
+            stride = max(1, window // 2) if stride is None else stride
+            stride = check_whole("stride", stride, 1, window)
+        self.model, self.batch = model, check_whole("batch", batch)
+        self.first = 0 if begin else 1
+        self.most = None if window is not None or limit is None else limit + self.first
+        self._begin = np.array([tokenizer.end_of_text] if begin else [], dtype=np.int64)
+        self._window, self._stride = window, stride
+
+    def log_probabilities(self, sequences: Sequence[Tokens]) -> list[LogProbabilities]:
+        """Of each sequence the natural logarithms of its tokens' probabilities.
+
+        Sequences of similar lengths run together. The model is to be in evaluation mode.
+
+        Raises: ValueError if the model gives no finite numbers.
+        """
+        found = [np.full(len(tokens), np.nan) for tokens in sequences]
+        pairs = zip(sequences, found, strict=True)
+        rows = [row for tokens, into in pairs for row in self._rows(tokens, into)]
+        lengths = [len(row.tokens) - 1 for row in rows]
+        for places in similar(lengths, self.batch, self.model.config):
+            self._run([rows[i] for i in places])
+        return found
+
+    def reduced(self, values: LogProbabilities, reduce: Reduce) -> float:
+        """The sum or the mean of those that there are."""
+        known = values[self.first :]
+        return float(known.sum() if reduce == "sum" else known.mean())
+
+    def _rows(self, tokens: Tokens, into: LogProbabilities) -> Iterator[_Row]:
+        """The windows of a sequence, which together score each of its targets once."""
+        read = np.concatenate([self._begin, tokens])
+        targets = len(read) - 1
+        if targets < 1:
+            return
+        into = into[self.first :]
+        length, stride = self._window or targets, self._stride or targets
+        for start, scored, end in sliding_windows(targets, length=length, stride=stride):
+            yield _Row(read[start : end + 1], scored - start, into[scored:end])
+
+    def _run(self, rows: Sequence[_Row]) -> None:
+        """One batch, of which the last row is the longest."""
+        shape = len(rows), len(rows[-1].tokens) - 1
+        inputs = torch.zeros(shape, dtype=torch.int64)  # any token will do as padding
+        targets = torch.full(shape, IGNORE)
+        for i, (tokens, score_from, _) in enumerate(rows):
+            count, ids = len(tokens) - 1, torch.from_numpy(tokens)
+            inputs[i, :count] = ids[:-1]
+            targets[i, score_from:count] = ids[score_from + 1 :]
+        device = next(self.model.parameters()).device
+        losses = self.model.token_losses(inputs.to(device), targets.to(device))
+        # Widened on the CPU: MPS has no float64.
+        for of_row, (tokens, score_from, into) in zip(losses.cpu().double(), rows, strict=True):
+            into[:] = -of_row[score_from : len(tokens) - 1].numpy()
+            if not np.isfinite(into).all():
+                raise ValueError("the model's logits are not finite; its weights may be damaged")
+
+
+class _Row(NamedTuple):
+    """Tokens of which each but the last is an input, and each but the first its target; those from
+    ``score_from`` on are scored, ``into`` an array of them."""
+
+    tokens: Tokens
+    score_from: int
+    into: LogProbabilities

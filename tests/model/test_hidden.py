@@ -1,0 +1,48 @@
+"""Hidden values of a layer, whole and in pieces."""
+
+import pytest
+import torch
+from small_models import PATTERNS, VOCABULARY, small_model
+
+from hyena.model.hidden import hidden
+
+
+@pytest.mark.parametrize("mixers", PATTERNS)
+def test_the_head_of_the_last_hidden_values_gives_the_logits(
+    mixers: str, generator: torch.Generator
+) -> None:
+    model = small_model(mixers)
+    ids = torch.randint(VOCABULARY, (2, 17), generator=generator)
+    found = hidden(model, ids)
+    assert not found.requires_grad
+    weight = model.embedding.weight[:VOCABULARY]
+    torch.testing.assert_close(found @ weight.T, model(ids), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("block", [0, 1, 2])
+@pytest.mark.parametrize("memory", [0, 1 << 27])
+def test_values_after_a_block_are_those_of_the_blocks_one_after_the_other(
+    memory: int, block: int, generator: torch.Generator
+) -> None:
+    model = small_model("hyena", max_length=1 << 15)
+    model.working_memory = memory
+    ids = torch.randint(VOCABULARY, (1, 17_000), generator=generator)
+    if memory:
+        ids = ids[:, :33]
+    found = hidden(model, ids, block)
+    with torch.no_grad():
+        x = model.embedding(ids)
+        for each in list(model.blocks)[: block + 1]:
+            x = each(x, None, None)
+    torch.testing.assert_close(found, x, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("block", [3, -1])
+def test_a_block_that_is_not_there_is_refused(block: int) -> None:
+    with pytest.raises(ValueError, match=r"^hidden: block: expected at "):
+        hidden(small_model(), torch.zeros(1, 2, dtype=torch.int64), block)
+
+
+def test_a_length_beyond_max_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="the input is 25 tokens long but the model's max_length"):
+        hidden(small_model(), torch.zeros(1, 25, dtype=torch.int64))

@@ -1,0 +1,136 @@
+"""Sequences of files, with names, and in place of a bad one what is wrong with it."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from hyena.data import Document
+from hyena.scoring.reading import read, size_of
+
+
+def found(file: Path, **options: str) -> list[tuple[str, str, bool]]:
+    """Name, text, and whether there is none, of each."""
+    return [(one.name, one.text, one.lacks is not None) for one in read(file, **options)]
+
+
+def test_each_line_of_a_text_is_a_sequence(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"\xef\xbb\xbfone\r\n\n  \ntwo \x0bmore\nthree")
+    expected = [
+        ("line 1", "one", False),
+        ("line 4", "two \x0bmore", False),
+        ("line 5", "three", False),
+    ]
+    assert found(file) == expected
+    packed = tmp_path / "a.txt.gz"
+    packed.write_bytes(gzip.compress(file.read_bytes()))
+    assert found(packed) == expected
+    assert size_of(file) == len(file.read_bytes())
+    assert size_of(packed) is None
+
+
+def test_a_bad_line_says_in_its_place_what_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"one\n\xff\xfe\ntw\0o\nthree\n")
+    first, second, third, fourth = read(file)
+    assert (first.text, fourth.text) == ("one", "three")
+    assert second.lacks is not None
+    assert second.lacks.startswith(f"{file} is not UTF-8 text: byte 0xff at offset 4")
+    assert third.lacks == "it has a byte 0x00: it is no text, or UTF-16"
+
+
+def test_rows_of_json_lines_have_names(tmp_path: Path) -> None:
+    rows = [
+        {"text": "one", "name": "first\none"},
+        {"text": "two", "id": 7},
+        {"text": "three", "name": "", "id": True},
+        {"text": "four", "name": None},
+    ]
+    file = tmp_path / "a.jsonl"
+    file.write_text("\n\n".join(map(json.dumps, rows)))
+    assert found(file) == [
+        ("first one", "one", False),
+        ("7", "two", False),
+        ("line 5", "three", False),
+        ("line 7", "four", False),
+    ]
+    assert found(file, field="name")[0] == ("first one", "first\none", False)
+
+
+def test_bad_rows_say_in_their_place_what_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    nested = "[" * 100_000
+    file.write_text(f'{{"text": 3}}\n{{"txt": "a"}}\n"a"\n{{\n{nested}\n{{"text": "a"}}\n')
+    documents = list(read(file))
+    assert [one.lacks is None for one in documents] == [False] * 5 + [True]
+    reasons = [str(one.lacks) for one in documents]
+    assert reasons[0] == "field 'text' should hold text, but holds int"
+    assert reasons[1] == "no field 'text' among 'txt'"
+    assert reasons[2] == "expected an object with field 'text', got 'a'"
+    assert reasons[3].startswith("it is not JSON: Expecting property name")
+    assert reasons[4].startswith("it is not JSON")
+    assert not any("\n" in reason for reason in reasons)
+
+
+FASTA = ">one first record\nACGT\nacgtn\n\n>two\n>two\nRYK\n>\nGG\n"
+
+
+@pytest.mark.parametrize("name", ["a.fa", "a.fasta.gz", "a.FNA"])
+def test_records_of_fasta_are_folded_or_kept(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    packed = name.endswith(".gz")
+    file.write_bytes(gzip.compress(FASTA.encode()) if packed else FASTA.encode())
+    expected = [("one", "ACGTACGTN"), ("two", ""), ("two", "RYK"), ("record 4", "GG")]
+    assert [(n, text) for n, text, _ in found(file)] == expected
+    assert found(file, soft_masked="keep")[0] == ("one", "ACGTacgtn", False)
+
+
+def test_records_of_fastq(tmp_path: Path) -> None:
+    file = tmp_path / "a.fq"
+    file.write_text("@one\nACGT\n+\nIIII\n@two\nac\n+\n@@\n")
+    assert found(file) == [("one", "ACGT", False), ("two", "AC", False)]
+
+
+def test_a_protein_says_in_its_place_that_it_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "a.fa"
+    file.write_text(">one\nACGT\n>protein\nMEEPQ\n>two\nAC\n>last\nLLLL\n")
+    first, second, third, fourth = read(file)
+    assert (first.name, third.name) == ("one", "two")
+    assert (second.name, fourth.name) == ("record 2", "record 4")
+    for bad, line in ((second, 4), (fourth, 8)):
+        assert bad.lacks is not None
+        assert f"{file} line {line}" in bad.lacks
+        assert "is no nucleotide" in bad.lacks
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("a.csv", b"x", ValueError, "is of no known kind"),
+        ("a", b"x", ValueError, "is of no known kind"),
+        ("a.txt.gz", b"x", ValueError, "is not gzip, or damaged"),
+        ("a.txt.gz", gzip.compress(b"x" * 99)[:-9], ValueError, "is not gzip, or damaged"),
+        ("a.txt", None, FileNotFoundError, "does not exist"),
+        (".", None, ValueError, "which is no file"),
+        ("a.fa", b"", ValueError, "is empty"),
+        ("a.fa", b"ACGT\n", ValueError, "is no FASTA"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_clear_line(
+    name: str, content: bytes | None, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(error, match=message) as problem:
+        list(read(file))
+    assert str(file) in str(problem.value)
+    assert "\n" not in str(problem.value)
+
+
+def test_what_is_read_are_documents(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("one")
+    assert list(read(file)) == [Document("line 1", "one")]
