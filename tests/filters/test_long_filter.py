@@ -17,9 +17,11 @@ from hyena.filters import (
     FourierTaps,
     HyenaFilter,
     LongFilter,
+    ModalTaps,
+    RealModalTaps,
     TransferFunctionTaps,
 )
-from hyena.filters.long import Taps
+from hyena.filters.long import MOST_FINITE, Taps
 from hyena.mixers import HyenaOperator
 from hyena.ops import naive
 from hyena.ops.segments import Segments
@@ -29,6 +31,11 @@ D, M = 4, 20
 
 TAPS: dict[str, Callable[[int], nn.Module]] = {
     "explicit": lambda F: ExplicitTaps(D, 7, filters=F, dtype=torch.float64),
+    "explicit, groups": lambda F: ExplicitTaps(
+        D, 12, filters=F, groups=2, decay=True, dtype=torch.float64
+    ),
+    "poles": lambda F: ModalTaps(D, 3, filters=F, groups=2, dtype=torch.float64),
+    "real modes": lambda F: RealModalTaps(D, 3, filters=F, dtype=torch.float64),
     "fourier": lambda F: FourierTaps(D, 5, M, filters=F, dtype=torch.float64),
     "s4d": lambda F: DiagonalSSM(D, filters=F, state=6, dtype=torch.float64),
     "transfer function": lambda F: TransferFunctionTaps(D, 4, filters=F, dtype=torch.float64),
@@ -208,6 +215,79 @@ def test_parameter_groups(kind: str) -> None:
     assert found["mixer.filter.skip"] == (1e-3, 0.0)
 
 
+class Twice(LongFilter):
+    """Filters that their taps do not tell."""
+
+    def forward(self, length: int) -> Tensor:
+        return 2 * super().forward(length)
+
+
+def test_which_filters_end() -> None:
+    def ends(taps: nn.Module, kind: type[LongFilter] = LongFilter) -> int | None:
+        return kind(taps, D, M).finite
+
+    assert ends(ExplicitTaps(D, 7)) == 7
+    assert ends(ExplicitTaps(D, MOST_FINITE)) == MOST_FINITE
+    assert ends(ExplicitTaps(D, MOST_FINITE + 1)) is None
+    assert ends(ExplicitTaps(D, 7), Twice) is None
+    assert ends(DiagonalSSM(D, state=4)) is None
+    hooked = ExplicitTaps(D, 7)
+    hooked.register_forward_hook(lambda module, inputs, h: 2 * h)
+    assert ends(hooked) is None
+    filter = LongFilter(ExplicitTaps(D, 7), D, M)
+    filter.taps = FourierTaps(D, 3, M)
+    assert filter.finite is None
+
+
+@pytest.mark.parametrize("taps", [7, 50])
+def test_all_taps_of_filters_that_end(taps: int) -> None:
+    filter = LongFilter(ExplicitTaps(D, taps, groups=2), D, M)
+    all_taps = filter.taps(taps)
+    assert torch.equal(filter.all_taps(), all_taps)  # more than max_length, too
+    for channels in (slice(0, 1), slice(1, 3), slice(3, 4)):
+        assert torch.equal(filter.all_taps(channels), all_taps[:, channels])
+    found = filter.finite_filter()
+    assert found.sizes == (1, D, taps)
+    assert filter.eval().finite_filter() is filter.finite_filter()
+    expected = all_taps.clone()
+    expected[..., 0] += filter.skip
+    assert torch.equal(found.taps[:, :, 0], expected.transpose(1, 2))
+
+
+@each_kind
+@pytest.mark.parametrize("order", [2, 3])
+def test_without_a_skip(kind: str, order: int, generator: torch.Generator) -> None:
+    taps = TAPS[kind](order - 1)
+    sizes: dict[str, Any] = {"filters": order - 1, "dtype": torch.float64}
+    filter = LongFilter(taps, D, M, skip=False, **sizes)
+    zero = LongFilter(taps, D, M, **sizes)
+    with torch.no_grad():
+        zero.skip.zero_()
+    assert filter.skip is None
+    assert set(filter.state_dict()) == set(zero.state_dict()) - {"skip"}
+    assert torch.equal(filter.direct, zero.direct)
+    assert not filter.direct.requires_grad
+    assert filter.flops(9).pointwise == zero.flops(9).pointwise - (order - 1) * D * 9
+    one = HyenaOperator(D, M, order, filter=filter, dtype=torch.float64).eval()
+    other = HyenaOperator(D, M, order, filter=zero, dtype=torch.float64).eval()
+    other.load_state_dict(one.state_dict(), strict=False)
+    u = draw(generator, 2, M, D)
+    assert_close(one(u), other(u), 1e-13)
+    with torch.no_grad():
+        assert_close(one(u), other(u), 1e-13)  # from spectra
+        _, state = one.prefill(u[:, :9])
+        for t in range(9, M):
+            last, state = one.step(u[:, t], state)
+            assert_close(last, other(u[:, : t + 1])[:, -1], 1e-11)
+
+
+def test_without_a_skip_on_any_device_and_in_any_dtype() -> None:
+    filter = LongFilter(ExplicitTaps(D, 3), D, M, skip=False)
+    assert filter.bfloat16().direct.dtype == torch.bfloat16
+    assert filter.to("meta").direct.device.type == "meta"
+    assert LongFilter(ExplicitTaps(D, 3, device="meta"), D, M, skip=False).kept_bytes(M) > 0
+
+
 def test_meta_device() -> None:
     taps = DiagonalSSM(D, device="meta")
     filter = LongFilter(taps, D, M, device="meta")
@@ -217,6 +297,8 @@ def test_meta_device() -> None:
 
 FILTERS: list[tuple[Callable[..., nn.Module], dict[str, Any]]] = [
     (ExplicitTaps, {"channels": 4, "taps": 3, "filters": 1}),
+    (ModalTaps, {"channels": 4, "modes": 3, "filters": 1}),
+    (RealModalTaps, {"channels": 4, "modes": 3, "filters": 1}),
     (FourierTaps, {"channels": 4, "modes": 3, "max_length": 9, "filters": 1}),
     (TransferFunctionTaps, {"channels": 4, "degree": 3, "filters": 1}),
     (DiagonalSSM, {"channels": 4, "state": 4, "filters": 1}),

@@ -10,7 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hyena.filters import DiagonalSSM, HyenaFilter, LongFilter
+from hyena.filters import (
+    DiagonalSSM,
+    ExplicitTaps,
+    HyenaFilter,
+    LongFilter,
+    ModalTaps,
+    RealModalTaps,
+)
 from hyena.mixers import (
     GSS,
     H3,
@@ -34,6 +41,25 @@ def hyena(order: int, **options: Any) -> Make:
 def recurrent(**place: Any) -> HyenaOperator:
     taps = DiagonalSSM(D, filters=2, state=6, **place)
     return HyenaOperator(D, M, 3, filter=LongFilter(taps, D, M, filters=2, **place), **place)
+
+
+def few_taps(**place: Any) -> HyenaOperator:
+    taps = ExplicitTaps(D, 24, groups=4, decay=True, **place)
+    with torch.no_grad():  # of which the window leaves little at the last lags
+        taps.weight.mul_(3)
+    filter = LongFilter(taps, D, M, **place)
+    return HyenaOperator(D, M, filter=filter, bias=False, **place)
+
+
+def poles(**place: Any) -> HyenaOperator:
+    taps = ModalTaps(D, 3, groups=2, **place)
+    return HyenaOperator(D, M, filter=LongFilter(taps, D, M, skip=False, **place), **place)
+
+
+def real_modes(**place: Any) -> HyenaOperator:
+    taps = RealModalTaps(D, 5, filters=2, **place)
+    filter = LongFilter(taps, D, M, filters=2, **place)
+    return HyenaOperator(D, M, 3, filter=filter, bias=False, **place)
 
 
 def trained_table(**place: Any) -> HyenaOperator:
@@ -60,6 +86,9 @@ CASES: dict[str, Make] = {
     "hyena, order 3": hyena(3, short_width=5),
     "hyena, naive": hyena(2, backend="naive"),
     "hyena, recurrences": recurrent,
+    "hyena, few taps": few_taps,
+    "hyena, poles": poles,
+    "hyena, real modes": real_modes,
     "hyena, trained table": trained_table,
     "attention": lambda **place: CausalSelfAttention(D, head_dim=2, **place),
     "attention, grouped queries": lambda **place: CausalSelfAttention(

@@ -13,6 +13,8 @@ from hyena.filters import (
     ExplicitTaps,
     FourierTaps,
     LongFilter,
+    ModalTaps,
+    RealModalTaps,
     TransferFunctionTaps,
 )
 from hyena.mixers import GSS, H3, S4D, HyenaOperator
@@ -21,6 +23,9 @@ D, M = 8, 150
 
 TAPS: dict[str, Callable[[], nn.Module]] = {
     "explicit": lambda: ExplicitTaps(D, 20),
+    "explicit, groups": lambda: ExplicitTaps(D, 7, groups=2, decay=True),
+    "poles": lambda: ModalTaps(D, 3, groups=2),
+    "real modes": lambda: RealModalTaps(D, 4),
     "fourier": lambda: FourierTaps(D, 8, 64),  # a period that lengths go beyond
     "s4d": lambda: DiagonalSSM(D, state=8),
     "transfer function": lambda: TransferFunctionTaps(D, 6),

@@ -6,15 +6,24 @@ from weakref import ref
 
 import pytest
 import torch
-from torch import Tensor
+from comparison import assert_close
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from hyena import HyenaOperator
-from hyena.filters import DiagonalSSM, ExplicitTaps, LongFilter
+from hyena.filters import (
+    DiagonalSSM,
+    ExplicitTaps,
+    LongFilter,
+    ModalTaps,
+    RealModalTaps,
+    TransferFunctionTaps,
+)
 from hyena.mixers import CausalSelfAttention
 from hyena.mixers.hyena import groups
 from hyena.mixers.hyena.groups import Buffers, Input
 from hyena.mixers.mixer import Room
+from hyena.mixers.projections import channels_last
 from hyena.ops import Segments
 from hyena.ops.native import library
 
@@ -28,8 +37,29 @@ def operator(**options: Any) -> HyenaOperator:
     return HyenaOperator(D, L, **options).eval()
 
 
-def recurrent() -> HyenaOperator:
-    return operator(filter=LongFilter(DiagonalSSM(D, state=4), D, L))
+def few_taps(**options: Any) -> HyenaOperator:
+    return operator(filter=LongFilter(ExplicitTaps(D, 3), D, L), **options)
+
+
+class OnlyWhole(nn.Module):
+    """A recurrence that cannot tell the state of some channels."""
+
+    def __init__(self, channels: int, state: int) -> None:
+        super().__init__()
+        self.taps = DiagonalSSM(channels, state=state)
+
+    def forward(self, length: int) -> Tensor:
+        return self.taps(length)
+
+    def recurrence(self) -> tuple[Tensor, Tensor]:
+        return self.taps.recurrence()
+
+    def state_after(self, u: Tensor, part: int) -> Tensor:
+        return self.taps.state_after(u, part)
+
+
+def recurrent(kind: Any = DiagonalSSM) -> HyenaOperator:
+    return operator(filter=LongFilter(kind(D, state=4), D, L))
 
 
 CASES: dict[str, tuple[bool, Any, dict[str, Any]]] = {
@@ -41,7 +71,11 @@ CASES: dict[str, tuple[bool, Any, dict[str, Any]]] = {
     "a prompt": (True, operator(), {"room": ROOM}),
     "from a state": (False, operator(), {"room": ROOM._replace(state=object())}),
     "recurrent": (True, recurrent(), {}),
-    "recurrent, a prompt": (False, recurrent(), {"room": ROOM}),
+    "recurrent, a prompt": (True, recurrent(), {"room": ROOM}),
+    "recurrent as a whole, a prompt": (False, recurrent(OnlyWhole), {"room": ROOM}),
+    "without biases": (True, operator(bias=False), {}),
+    "few taps": (True, few_taps(), {}),
+    "few taps, a prompt": (True, few_taps(bias=False), {"room": ROOM}),
     "both ways": (False, operator(bidirectional=True), {}),
     "another mixer": (False, CausalSelfAttention(D, head_dim=4), {}),
 }
@@ -76,16 +110,31 @@ def peak(op: HyenaOperator, u: Tensor, mask: Tensor | None, room: Room | None) -
     return most
 
 
+class WithoutEnd(nn.Module):
+    """Few taps that say nothing of their number."""
+
+    def __init__(self, filters: int) -> None:
+        super().__init__()
+        self.explicit = ExplicitTaps(D, 3, filters=filters)
+
+    def forward(self, length: int) -> Tensor:
+        return self.explicit(length)
+
+    def of_channels(self, length: int, channels: slice) -> Tensor:
+        return self.explicit.of_channels(length, channels)
+
+
 @pytest.mark.parametrize("order", [2, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("case", ["direct", "padding", "a prompt that plans"])
+@pytest.mark.parametrize("ends", [True, False])
 def test_a_channel_takes_what_is_reckoned(
-    case: str, dtype: torch.dtype, order: int, monkeypatch: pytest.MonkeyPatch
+    ends: bool, case: str, dtype: torch.dtype, order: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if library.kernel() is None:
         pytest.skip(f"PyTorch's FFT takes more: {library.why_not()}")
     L, planned = 1 << 15, 8 if case == "a prompt that plans" else 0
-    taps = ExplicitTaps(D, 3, filters=order - 1)
+    taps = ExplicitTaps(D, 3, filters=order - 1) if ends else WithoutEnd(order - 1)
     filter = LongFilter(taps, D, L + planned, filters=order - 1)
     op = HyenaOperator(D, L + planned, order, filter=filter).to(dtype).eval()
     u = torch.zeros(1, L, D, dtype=dtype)
@@ -161,3 +210,42 @@ def test_a_prompt_in_one_group_keeps_spectra(monkeypatch: pytest.MonkeyPatch) ->
     op = operator()
     between(op, torch.zeros(1, L, D), None, Room(None, False))
     assert op.filter.kept.nbytes > 0
+
+
+TAPS: dict[str, Any] = {
+    "explicit": lambda filters: ExplicitTaps(D, 9, filters=filters, groups=2),
+    "s4d": lambda filters: DiagonalSSM(D, state=4, filters=filters),
+    "transfer function": lambda filters: TransferFunctionTaps(D, 3, filters=filters),
+    "poles": lambda filters: ModalTaps(D, 3, filters=filters, groups=2),
+    "real modes": lambda filters: RealModalTaps(D, 3, filters=filters),
+}
+
+
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", TAPS)
+@torch.no_grad()
+def test_a_prompt_of_filters_whose_state_is_of_one_size(
+    kind: str, order: int, bias: bool, generator: torch.Generator
+) -> None:
+    most = L + 1
+    filter = LongFilter(TAPS[kind](order - 1), D, most, filters=order - 1)
+    op = HyenaOperator(D, most, order, filter=filter, bias=bias).eval()
+    u = torch.randn(2, L, D, generator=generator)
+    y, state = op.prefill(u)
+    given = Input(2, L, [(slice(0, 2), slice(0, L))], lambda rows, positions: u[rows, positions])
+    with torch.inference_mode():
+        room = Room(None, False)
+        got, found = groups.between_projections(op, given, None, None, room, 0, Buffers())
+        assert_close(channels_last(op.out_proj, got), y, 1e-5)
+    assert found is not None
+    assert found.settings() == state.settings()
+    for name, x in state.tensors().items():
+        assert_close(found.tensors()[name], x, 1e-5)
+    token = torch.randn(2, D, generator=generator)
+    assert_close(op.step(token, found)[0], op.step(token, state)[0], 1e-5)
+    longer = Input(1, most + 1, [], lambda rows, positions: u[rows, positions])
+    with pytest.raises(
+        ValueError, match=rf"^the input is {most + 1} long but max_length is {most}"
+    ):
+        groups.between_projections(op, longer, None, None, None, 0, Buffers())

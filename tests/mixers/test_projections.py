@@ -15,6 +15,7 @@ from hyena.mixers.projections import (
     apply_linear,
     channels_first,
     channels_last,
+    is_written_out,
     layers_of_step,
     may_write_out,
 )
@@ -378,3 +379,21 @@ def test_products_are_in_the_dtype_of_their_own_device() -> None:
         assert dtype_of_product(torch.ones(1, dtype=torch.float64)) == torch.float64
         assert dtype_of_product(torch.ones(1, device="meta")) == torch.float32
     assert dtype_of_product(torch.ones(1)) == torch.float32
+
+
+@pytest.mark.parametrize(("B", "L"), SIZES)
+def test_channels_first_without_a_bias(B: int, L: int, generator: torch.Generator) -> None:
+    linear = nn.Linear(D, C, bias=False, dtype=torch.float64)
+    assert is_written_out(linear, draw(generator, B, L, D))
+    assert not may_write_out(linear, draw(generator, B, L, D))
+    u = draw(generator, B, L, D)
+
+    def f(u: Tensor, weight: Tensor) -> Tensor:
+        call = Call(linear, channels_first)
+        return torch.func.functional_call(call, {"layer.weight": weight}, u)
+
+    def expected(u: Tensor, weight: Tensor) -> Tensor:
+        return weight @ u.transpose(1, 2)
+
+    weight = linear.weight.detach()
+    assert_all_close(with_gradients(f, u, weight), with_gradients(expected, u, weight), 1e-14)

@@ -1,5 +1,7 @@
 """A recurrence, step by step, equals the convolution with its exponentials."""
 
+from typing import Any
+
 import pytest
 import torch
 from comparison import assert_close
@@ -24,6 +26,17 @@ def filters(parts: int) -> tuple[Recurrence, Tensor, Tensor]:
     return recurrence_of(decay, weight, skip), 2 * (weight[..., None] * powers).real.sum(2), skip
 
 
+def real_filters(parts: int) -> tuple[Recurrence, Tensor, Tensor]:
+    """The same of real numbers."""
+    decay, weight = draw(parts, D, POLES, seed=2).sigmoid(), draw(parts, D, POLES, seed=1)
+    skip = draw(parts, D, seed=3)
+    powers = decay[..., None] ** torch.arange(LENGTH)
+    return recurrence_of(decay, weight, skip), 2 * (weight[..., None] * powers).sum(2), skip
+
+
+each_kind = pytest.mark.parametrize("make", [filters, real_filters])
+
+
 def run(state: RecurrentState, u: Tensor, start: int, stop: int) -> Tensor:
     found = []
     for t in range(start, stop):
@@ -35,16 +48,19 @@ def run(state: RecurrentState, u: Tensor, start: int, stop: int) -> Tensor:
 
 
 def empty(filter: Recurrence, batch: int) -> RecurrentState:
-    parts, width, numbers = filter.sizes
-    shape = (batch, parts, width, numbers // 2, 2)
+    parts, planes, modes, _, width = filter.decay.shape
+    assert filter.sizes == (parts, width, planes * modes)
+    shape = (batch, parts, width, modes, planes)
     state = RecurrentState(torch.zeros(shape, dtype=filter.weight.dtype))
     state.filter = filter
+    assert filter.fits(state)
     return state
 
 
+@each_kind
 @pytest.mark.parametrize("parts", [1, 3])
-def test_equals_the_definition(parts: int) -> None:
-    filter, h, skip = filters(parts)
+def test_equals_the_definition(parts: int, make: Any) -> None:
+    filter, h, skip = make(parts)
     u = draw(parts, 2, D, LENGTH)
     expected = torch.stack([naive.long_conv(x, k, s) for x, k, s in zip(u, h, skip, strict=True)])
     state = empty(filter, 2)
@@ -53,8 +69,9 @@ def test_equals_the_definition(parts: int) -> None:
 
 
 @pytest.mark.cpu
-def test_a_value() -> None:
-    filter, h, skip = filters(2)
+@each_kind
+def test_a_value(make: Any) -> None:
+    filter, h, skip = make(2)
     u = draw(2, 3, D, LENGTH)
     expected = torch.stack([naive.long_conv(x, k, s) for x, k, s in zip(u, h, skip, strict=True)])
     state = empty(filter, 3)
@@ -76,12 +93,14 @@ def test_a_value() -> None:
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"^RecurrentState: expected x \(B, F, D, n/2, 2\), got "):
+    with pytest.raises(ValueError, match=r"^RecurrentState: expected x \(B, F, D, n/2, 2\), or "):
         RecurrentState(torch.zeros(1, 2, 3, 4))
     with pytest.raises(TypeError, match=r"^RecurrentState: expected a tensor as x, got None"):
         RecurrentState(None)
     with pytest.raises(ValueError, match=r"^recurrence_of: expected decay and weight \(F, D, n/2"):
-        recurrence_of(*torch.zeros(2, 1, 3, 4), torch.zeros(1, 3))
+        recurrence_of(*torch.zeros(2, 1, 3, 4), torch.zeros(1, 4))
+    with pytest.raises(ValueError, match=r"^recurrence_of: expected decay and weight \(F, D, n/2"):
+        recurrence_of(torch.zeros(1, 3, 4) + 0j, torch.zeros(1, 3, 4), torch.zeros(1, 3))
     state = RecurrentState(torch.zeros(1, 1, 3, 4, 2))
     with pytest.raises(ValueError, match=r"^RecurrentState.select: expected a list of .* got 1$"):
         state.select([0, 1])

@@ -145,9 +145,9 @@ def exact_taps(filter: HyenaFilter | LongFilter, length: int) -> Tensor:
 def _filter(old: HyenaFilter | LongFilter, modes: Modes, taps: Tensor, form: Form) -> LongFilter:
     """The distilled filter on the CPU."""
     F_, D, _ = taps.shape
-    n, dtype = 2 * modes.rate.shape[1], wide(old.skip.dtype)
+    n, dtype = 2 * modes.rate.shape[1], wide(old.direct.dtype)
     module: DiagonalSSM | TransferFunctionTaps
-    skip = old.skip.cpu().double()
+    skip = old.direct.cpu().double()
     if form == "modal":
         module = DiagonalSSM(D, filters=F_, state=n, dtype=dtype)
         z = torch.complex(-modes.rate, modes.frequency)
@@ -170,7 +170,7 @@ def _filter(old: HyenaFilter | LongFilter, modes: Modes, taps: Tensor, form: For
     filter = LongFilter(
         module, D, old.max_length, filters=F_, length_policy="extrapolate", dtype=dtype
     )
-    filter.skip.copy_(skip)
+    filter.direct.copy_(skip)
     return filter
 
 
@@ -188,7 +188,7 @@ def _steppable(taps: TransferFunctionTaps) -> bool:
 def _error(new: LongFilter, old: HyenaFilter | LongFilter, taps: Tensor) -> Tensor:
     """Relative errors (F, D) with what the skip takes at lag 0; 0 for a filter of zeros."""
     difference = new(taps.shape[-1]).double() - taps
-    difference[..., 0] += new.skip.double() - old.skip.cpu().double()
+    difference[..., 0] += new.direct.double() - old.direct.cpu().double()
     norm = taps[..., 1:].norm(dim=-1)
     error = difference.norm(dim=-1) / torch.where(norm > 0, norm, 1.0)
     return torch.where(norm > 0, error, 0.0)

@@ -6,6 +6,7 @@ from hyena.filters.filter import Filter, LengthPolicy
 from hyena.filters.fourier import FourierTaps
 from hyena.filters.hyena import HyenaFilter
 from hyena.filters.long import LongFilter, Taps
+from hyena.filters.modal import ModalTaps, RealModalTaps
 from hyena.filters.transfer_function import TransferFunctionTaps
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "HyenaFilter",
     "LengthPolicy",
     "LongFilter",
+    "ModalTaps",
+    "RealModalTaps",
     "Taps",
     "TransferFunctionTaps",
 ]

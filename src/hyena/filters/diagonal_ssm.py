@@ -11,8 +11,13 @@ from torch import Tensor, nn
 
 from hyena.arguments import shown
 from hyena.filters.drawing import draw_normal
-from hyena.filters.exponentials import exponential_sum, step_factor, sum_of_exponentials
-from hyena.filters.flops import POWER, PRODUCT, FilterFlops
+from hyena.filters.exponentials import (
+    exponential_sum,
+    step_factor,
+    sum_flops,
+    sum_of_exponentials,
+)
+from hyena.filters.flops import FilterFlops
 from hyena.filters.precision import wide, without_autocast
 from hyena.ops.arguments import check_numbers, check_size, check_sizes, placement
 
@@ -122,21 +127,17 @@ class DiagonalSSM(nn.Module):
 
         In O(B·D·n·L) without a loop over the positions, and in memory that is bounded beside u.
         """
+        return self.state_of_channels(u, part, slice(None))
+
+    def state_of_channels(self, u: Tensor, part: int, channels: slice) -> Tensor:
+        """`state_after` of a range of the channels, whose inputs u are."""
         with without_autocast(self.log_step):
-            exponent, _ = self._discrete()
+            exponent, _ = self._discrete(channels)
             return exponential_sum(u.to(exponent.real.dtype), exponent[part])
 
     def flops(self, length: int) -> FilterFlops:
-        """Operations of the taps for inputs of this length.
-
-        Blocks of positions, see `hyena.filters.exponentials`: powers within a block and of all
-        blocks' first positions, weights on the latter, and a matrix product of both.
-        """
-        rows, poles = self.filters * self.channels, self.state // 2
-        block = math.isqrt(length - 1) + 1
-        blocks = -(-length // block)
-        powers = poles * (POWER * (block + blocks) + PRODUCT * blocks)
-        return FilterFlops(rows * 2 * blocks * block * self.state, 0, rows * powers)
+        """Operations of the taps for inputs of this length."""
+        return sum_flops(self.filters * self.channels, self.state // 2, length)
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, filters={self.filters}, state={self.state}"

@@ -1,4 +1,4 @@
-r"""Long sums over the powers of a few complex numbers, as products of small matrices.
+r"""Long sums over the powers of a few numbers, as products of small matrices.
 
 With blocks of P ≈ √L positions, e^{z(iP + j)} = e^{z·iP} · e^{zj}: a table of e^{zj} for one block
 and one of e^{z·iP} for all blocks stand for the L powers of a number z. So nothing larger than
@@ -7,7 +7,10 @@ O(√L) for each number is kept, for gradients neither, and the sums are matrix 
 An angle of many turns is taken modulo one turn in float64: at position 10⁶ a float32 is
 precise to a quarter of a radian only.
 
-Sizes: D channels, m complex numbers a channel, L length, P positions of a block, B batch.
+Weights and exponents are complex, or both real; exponents may be wider than weights, in whose
+width the sums are.
+
+Sizes: D channels, m numbers a channel, L length, P positions of a block, B batch.
 """
 
 import math
@@ -16,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hyena.filters.flops import POWER, PRODUCT, FilterFlops
 from hyena.filters.lengths import truncate
 from hyena.filters.precision import widest
 from hyena.ops.observed import exporting
@@ -28,12 +32,13 @@ _PART = 1 << 24
 def sum_of_exponentials(weight: Tensor, exponent: Tensor, length: int) -> Tensor:
     r"""h_t = 2 Re Σ_i weight_i · e^{t · exponent_i} for t = 0 … length − 1.
 
-    Args: weight and exponent (D, m) complex; length L ≥ 1.
+    Args: weight and exponent (D, m); length L ≥ 1.
     Returns: h (D, L) real.
     """
     blocks, block = _blocks(length)
-    starts = 2 * weight[:, None] * _powers(exponent, blocks, block)  # (D, blocks, m)
-    within = _powers(exponent, block, 1)  # (D, P, m)
+    dtype = weight.real.dtype
+    starts = 2 * weight[:, None] * _powers(exponent, blocks, block, dtype)  # (D, blocks, m)
+    within = _powers(exponent, block, 1, dtype)  # (D, P, m)
     # Re(a·b) is the inner product of (Re a, −Im a) and (Re b, Im b).
     h = _parts(starts.conj()) @ _parts(within).transpose(1, 2)  # (D, blocks, P)
     return truncate(h.flatten(1), length)
@@ -44,8 +49,8 @@ def exponential_sum(u: Tensor, exponent: Tensor) -> Tensor:
 
     In O(B·D·m·L) and, beside u, bounded memory: a part of the channels at a time.
 
-    Args: u (B, D, L) real, L ≥ 1; exponent (D, m) complex of the same width.
-    Returns: x (B, D, m) complex.
+    Args: u (B, D, L) real, L ≥ 1, of the width of the result; exponent (D, m).
+    Returns: x (B, D, m).
     """
     B, D, L = u.shape
     blocks, _ = _blocks(L)
@@ -62,20 +67,22 @@ def _exponential_sum(u: Tensor, exponent: Tensor) -> Tensor:
     blocks, block = _blocks(L)
     ages = F.pad(u.flip(-1), (0, blocks * block - L)).view(B, D, blocks, block)
     ages = ages.transpose(0, 1).reshape(D, B * blocks, block)
-    within = ages @ _parts(_powers(exponent, block, 1))  # (D, B · blocks, 2m)
-    sums = torch.view_as_complex(within.unflatten(-1, (-1, 2))).unflatten(1, (B, blocks))
-    return (sums * _powers(exponent, blocks, block)[:, None]).sum(2).transpose(0, 1)
+    sums = ages @ _parts(_powers(exponent, block, 1, u.dtype))  # (D, B · blocks, m), or 2m
+    if exponent.is_complex():
+        sums = torch.view_as_complex(sums.unflatten(-1, (-1, 2)))
+    sums = sums.unflatten(1, (B, blocks))
+    return (sums * _powers(exponent, blocks, block, u.dtype)[:, None]).sum(2).transpose(0, 1)
 
 
 def response(x: Tensor, decay: Tensor, weight: Tensor, length: int) -> Tensor:
     """What a state adds to the next outputs, y_t = 2 Re Σ_i weight_i · decay_i^{t+1} · x_i for
     t = 0 … length − 1.
 
-    Args: x (B, D, m) complex; decay and weight (D, m) complex; length L ≥ 1.
+    Args: x (B, D, m); decay, positive if it is real, and weight (D, m); length L ≥ 1.
     Returns: y (B, D, L) real, of the width of decay.
     """
     first = weight * decay * x.to(decay.dtype)
-    exponent = step_exponent(decay).expand_as(first)
+    exponent = _precise_exponent(decay).expand_as(first)
     y = sum_of_exponentials(first.flatten(0, 1), exponent.flatten(0, 1), length)
     return y.unflatten(0, x.shape[:2])
 
@@ -83,9 +90,9 @@ def response(x: Tensor, decay: Tensor, weight: Tensor, length: int) -> Tensor:
 def decayed(x: Tensor, decay: Tensor, length: int) -> Tensor:
     """What is left of a state after so many steps, decay^length · x, without the inputs there.
 
-    Args and returns: x (B, D, m) complex; decay (D, m) complex.
+    Args and returns: x (B, D, m); decay (D, m), positive if it is real.
     """
-    return _powers(step_exponent(decay), 2, length)[:, 1] * x
+    return _powers(_precise_exponent(decay), 2, length, decay.real.dtype)[:, 1] * x
 
 
 def step_factor(exponent: Tensor) -> Tensor:
@@ -101,9 +108,29 @@ def inside_the_circle(decay: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def step_exponent(decay: Tensor) -> Tensor:
-    """The logarithm of decays, any complex numbers; of 0 one whose powers vanish at once."""
-    modulus = decay.abs().clamp(min=torch.finfo(decay.real.dtype).tiny)
-    return torch.complex(modulus.log(), decay.angle())
+    """The logarithm of decays, complex or positive numbers; of 0 a number whose powers vanish at
+    once."""
+    least = torch.finfo(decay.real.dtype).tiny
+    if not decay.is_complex():
+        return decay.clamp(min=least).log()
+    return torch.complex(decay.abs().clamp(min=least).log(), decay.angle())
+
+
+def _precise_exponent(decay: Tensor) -> Tensor:
+    """`step_exponent` in float64: of a decay near 1 a float32 would know few digits."""
+    precise = torch.promote_types(decay.real.dtype, widest(decay.device))
+    return step_exponent(decay.to(precise.to_complex() if decay.is_complex() else precise))
+
+
+def sum_flops(rows: int, modes: int, length: int, *, real: bool = False) -> FilterFlops:
+    """Operations of `sum_of_exponentials` for so many rows: powers within a block and of all
+    blocks' first positions, weights on the latter, and a matrix product of both."""
+    block = math.isqrt(length - 1) + 1
+    blocks = -(-length // block)
+    # Of a real number a power is a product and an exponential.
+    numbers, power, product = (1, 2, 1) if real else (2, POWER, PRODUCT)
+    powers = modes * (power * (block + blocks) + product * blocks)
+    return FilterFlops(rows * 2 * blocks * block * numbers * modes, 0, rows * powers)
 
 
 def _blocks(length: int) -> tuple[int, int]:
@@ -114,17 +141,21 @@ def _blocks(length: int) -> tuple[int, int]:
     return -(-length // block), block
 
 
-def _powers(exponent: Tensor, count: int, stride: int) -> Tensor:
-    """e^{exponent · stride · i} for i = 0 … count − 1: (D, count, m)."""
-    dtype = exponent.real.dtype
+def _powers(exponent: Tensor, count: int, stride: int, dtype: torch.dtype) -> Tensor:
+    """e^{exponent · stride · i} for i = 0 … count − 1: (D, count, m), with parts of this dtype."""
+    width = exponent.real.dtype
     t = stride * torch.arange(count, device=exponent.device)[:, None]
-    modulus = torch.exp(exponent.real[:, None] * t.to(dtype))
-    precise = torch.promote_types(dtype, widest(exponent.device))
+    modulus = torch.exp(exponent.real[:, None] * t.to(width))
+    if not exponent.is_complex():
+        return modulus.to(dtype)
+    precise = torch.promote_types(width, widest(exponent.device))
     turns = exponent.imag[:, None].to(precise) * (t.to(precise) / (2 * math.pi))
     angle = 2 * math.pi * (turns - turns.detach().round())
-    return torch.polar(modulus, angle.to(dtype))
+    powers = torch.polar(modulus, angle.to(width))
+    return powers if dtype == width else powers.to(torch.promote_types(dtype, torch.complex32))
 
 
 def _parts(x: Tensor) -> Tensor:
-    """Complex numbers as their real and imaginary parts side by side: (…, m) → (…, 2m)."""
-    return torch.view_as_real(x.resolve_conj()).flatten(-2)
+    """Complex numbers as their real and imaginary parts side by side, (…, m) → (…, 2m); real ones
+    as they are."""
+    return torch.view_as_real(x.resolve_conj()).flatten(-2) if x.is_complex() else x

@@ -52,7 +52,7 @@ class Filter(nn.Module):
     (F, D, 2L − 1) if bidirectional.
 
     Attributes: ``channels`` D; ``filters`` F; ``max_length``; ``bidirectional``; ``length_policy``;
-        ``skip`` (F, D), the weight of the direct path beside each filter.
+        ``skip`` (F, D), the weight of the direct path beside each filter, None of one without.
     """
 
     channels: int
@@ -60,7 +60,7 @@ class Filter(nn.Module):
     max_length: int
     bidirectional: bool
     length_policy: LengthPolicy
-    skip: nn.Parameter
+    skip: nn.Parameter | None
 
     _longer: tuple[LengthPolicy, ...] = ("extrapolate",)  # policies that allow more than max_length
 
@@ -89,7 +89,7 @@ class Filter(nn.Module):
         filter = self.kept.get(
             "online", key, self._sources(), lambda: OnlineFilter(limit, backend, block)
         )
-        filter.prepare(room, self, lambda: self.skip)
+        filter.prepare(room, self, lambda: self.direct)
         self.kept.settle("online")
         return filter
 
@@ -103,6 +103,14 @@ class Filter(nn.Module):
         """
         h: Tensor = self(length)
         return ChannelTaps(lambda channels, h: h[:, channels], (h,))
+
+    @property
+    def direct(self) -> Tensor:
+        """The weight of the direct path beside each filter, (F, D): `skip`, or zeros if there is
+        none."""
+        if self.skip is None:
+            return self._like.new_zeros(self.filters, self.channels)
+        return self.skip
 
     @property
     def limit(self) -> int | None:
@@ -127,7 +135,7 @@ class Filter(nn.Module):
 
         def make() -> tuple[FilterSpectrum, ...]:
             h: Tensor = self(length)
-            direct, causal = self.skip.to(h.dtype), not self.bidirectional
+            direct, causal = self.direct.to(h.dtype), not self.bidirectional
             return tuple(
                 filter_spectrum(h[i], length, direct[i], causal=causal, backend=backend)
                 for i in range(h.shape[0])
@@ -144,8 +152,8 @@ class Filter(nn.Module):
             self.channels,
             length,
             causal=not self.bidirectional,
-            dtype=wide(self.skip.dtype),
-            on_cpu=self.skip.device.type in ("cpu", "meta"),
+            dtype=wide(self._like.dtype),
+            on_cpu=self._like.device.type in ("cpu", "meta"),
             backend=backend,
         )
         return spectra + bytes_of([*self.parameters(), *self.buffers()])
@@ -186,6 +194,12 @@ class Filter(nn.Module):
                 f"choose length_policy {longer}"
             )
         return length
+
+    @property
+    def _like(self) -> Tensor:
+        """A tensor where the parameters are, and of their dtype."""
+        found = next(self.parameters(), None) if self.skip is None else self.skip
+        return torch.empty(0) if found is None else found
 
     def _sources(self) -> list[Tensor] | None:
         """The tensors that the filters follow from alone, see `sources_of`; None if not alone."""

@@ -67,6 +67,8 @@ class HyenaFilter(Filter):
     Raises: ValueError on settings that cannot be, and on a length that the policy refuses.
     """
 
+    skip: nn.Parameter
+
     _longer = "extrapolate", "interpolate"
 
     def __init__(

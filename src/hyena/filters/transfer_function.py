@@ -134,9 +134,13 @@ class TransferFunctionTaps(nn.Module):
 
         In O(B·D·m·L) without a loop over the positions, and in memory that is bounded beside u.
         """
+        return self.state_of_channels(u, part, slice(None))
+
+    def state_of_channels(self, u: Tensor, part: int, channels: slice) -> Tensor:
+        """`state_after` of a range of the channels, whose inputs u are."""
         with without_autocast(self.reflection):
-            exponent = step_exponent(self.recurrence()[0][part])
-            return exponential_sum(u.to(exponent.real.dtype), exponent)
+            decay = self.recurrence()[0][part, channels]
+            return exponential_sum(u.to(decay.real.dtype), step_exponent(decay))
 
     @torch.no_grad()
     def _recurrence(self) -> tuple[Tensor, Tensor]:

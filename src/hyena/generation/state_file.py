@@ -41,7 +41,8 @@ def save_state(state: ModelState, path: str | Path) -> None:
         raise TypeError(f"save_state: expected a ModelState, got a {type(state).__name__}{advice}")
     if not state.whole:
         raise ValueError("save_state: an error left this state in the middle of a step")
-    names = {spec.state: name for name, spec in SPECS.items()}
+    # Of several names for one kind of state the first.
+    names = {spec.state: name for name, spec in reversed(SPECS.items())}
     for layer in state.layers:
         if type(layer) not in names:
             raise TypeError(

@@ -43,7 +43,7 @@ class Spec:
     type: Any
     state: type[Any]
     options: Mapping[str, str | tuple[str, object]]
-    long_filter: bool
+    long_filter: str | None
 
 
 SPECS: dict[str, Spec] = {}
@@ -55,9 +55,10 @@ def mixer(
     *,
     state: type[Any],
     options: Mapping[str, str | tuple[str, object]] | None = None,
-    long_filter: bool = False,
+    long_filter: str | None = None,
 ) -> Callable[[M], M]:
-    """Makes a class known, under its name in `hyena.ModelConfig`, to models, files and commands.
+    """Makes a class known, under its name in `hyena.ModelConfig`, to models, files and commands. It
+    may have several names, which differ in options and filter; its ``spec`` is that of the first.
 
     Args:
         name: as in ``mixers: NAME``.
@@ -65,11 +66,15 @@ def mixer(
         options: arguments of its constructor besides the width, and the field of
             `hyena.ModelConfig` that each is; a field and a value where the argument asks for that
             value.
-        long_filter: its constructor takes the model's long filter as ``filter``.
+        long_filter: which of the model's long filters its constructor takes as ``filter``, if any:
+            "filter", that of `hyena.ModelConfig.filter`; "short", "medium" or "long", one of its
+            ``striped`` filters.
     """
 
     def register(cls: M) -> M:
-        SPECS[name] = cls.spec = Spec(name, cls, state, dict(options or {}), long_filter)
+        SPECS[name] = spec = Spec(name, cls, state, dict(options or {}), long_filter)
+        if "spec" not in vars(cls):
+            cls.spec = spec
         return cls
 
     return register

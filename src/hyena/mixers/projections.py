@@ -20,15 +20,19 @@ SHORT = 32  # rows up to here are multiplied all at once: one by one their numbe
 
 def channels_first(linear: nn.Linear, u: Tensor) -> Tensor:
     """``linear(u)`` for u (B, L, D), as (B, C, L) with neighbouring positions side by side."""
-    if not may_write_out(linear, u):
+    if not is_written_out(linear, u):
         return linear(u).transpose(1, 2).contiguous()
     weight: Tensor = linear.weight
-    bias: Tensor = linear.bias
+    bias: Tensor | None = linear.bias
     if observer((u, weight, bias)) not in ("nobody", "autograd"):
-        return torch.baddbmm(bias[:, None], weight.expand(u.shape[0], -1, -1), u.transpose(1, 2))
+        rows, columns = weight.expand(u.shape[0], -1, -1), u.transpose(1, 2)
+        if bias is None:
+            return torch.bmm(rows, columns)
+        return torch.baddbmm(bias[:, None], rows, columns)
     dtype = dtype_of_product(u)
     with torch.autocast("cpu", enabled=False):
-        z: Tensor = _ChannelsFirst.apply(u.to(dtype), weight.to(dtype), bias.to(dtype))
+        added = None if bias is None else bias.to(dtype)
+        z: Tensor = _ChannelsFirst.apply(u.to(dtype), weight.to(dtype), added)
     return z
 
 
@@ -67,17 +71,20 @@ def product_of_step(u: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
 
 
 class _ChannelsFirst(torch.autograd.Function):
-    """(u, weight, bias) → z (B, C, L)."""
+    """(u, weight, bias or None) → z (B, C, L)."""
 
     @staticmethod
-    def forward(u: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(u: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if _are_short(u):
-            z = torch.addmm(bias, u.flatten(0, 1), weight.t()).unflatten(0, u.shape[:2])
-            return z.transpose(1, 2).contiguous()
+            rows = u.flatten(0, 1)
+            z = rows @ weight.t() if bias is None else torch.addmm(bias, rows, weight.t())
+            return z.unflatten(0, u.shape[:2]).transpose(1, 2).contiguous()
         return project(u, weight, bias, _fresh)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor
+    ) -> None:
         ctx.save_for_backward(inputs[0], inputs[1])
 
     @staticmethod
@@ -104,8 +111,13 @@ def _are_short(u: Tensor) -> bool:
 
 def may_write_out(linear: nn.Linear, u: Tensor) -> bool:
     """Whether the layer is a matrix and a bias, so that its product with u may be written out."""
-    layer = matrix_of(linear)
-    return layer is not None and layer[1] is not None and u.is_cpu and u.numel() > 0
+    return is_written_out(linear, u) and linear.bias is not None
+
+
+def is_written_out(linear: nn.Linear, u: Tensor) -> bool:
+    """Whether it is a matrix, with a bias or without, whose product with u `channels_first` writes
+    out."""
+    return matrix_of(linear) is not None and u.is_cpu and u.numel() > 0
 
 
 def _fresh(shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from hyena.bench.reference import head_size
 from hyena.filters import HyenaFilter
 from hyena.mixers import HyenaOperator
+from hyena.mixers.hyena.short_conv import bias_of
 
 
 def public_long_conv(u: Tensor, k: Tensor, skip: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ class PublicOperator(nn.Module):
                 mine.weight.copy_(its.weight)
                 mine.bias.copy_(its.bias)
             self.short_filter.weight.copy_(ours.short_conv.weight.flip(1)[:, None])
-            cast(Tensor, self.short_filter.bias).copy_(ours.short_conv.bias)
+            cast(Tensor, self.short_filter.bias).copy_(bias_of(ours.short_conv))
 
     def forward(self, u: Tensor) -> Tensor:
         """u (B, L, D) → (B, L, D)."""

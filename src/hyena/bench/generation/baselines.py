@@ -50,7 +50,7 @@ class CachedDotProduct(nn.Module):
         self.in_proj, self.out_proj, self.short_conv = ours.in_proj, ours.out_proj, ours.short_conv
         with torch.no_grad():
             taps = ours.filter(room)[0].clone()  # (D, room)
-            taps[:, 0] += ours.filter.skip[0]
+            taps[:, 0] += ours.filter.direct[0]
         self.reversed_taps = taps.flip(1)[:, None].contiguous()  # (D, 1, room)
 
     def prefill(self, u: Tensor) -> DotState:

@@ -3,7 +3,8 @@
 Sizes: B batch, L length, D width, N order, C = (N+1)·D channels of the short convolution.
 """
 
-from typing import Any, TypeGuard
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from hyena.filters.cache import versions_of
 from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide
 from hyena.mixers.hyena.short_conv import ShortConv
-from hyena.mixers.hyena.state import HyenaState
+from hyena.mixers.hyena.state import HyenaState, LongState
 from hyena.mixers.mixer import Room
 from hyena.mixers.projections import layers_of_step
 from hyena.ops import Backend
@@ -23,6 +24,7 @@ from hyena.ops.native.linear import Layer
 from hyena.ops.native.step import Pending, reads
 from hyena.ops.observed import hooks_of, unobserved
 from hyena.ops.stepping import online
+from hyena.ops.stepping.finite import FiniteState, due_after
 from hyena.ops.stepping.online import OnlineState, contribution
 from hyena.ops.stepping.recurrence import RecurrentState
 from hyena.ops.stepping.states import normal_tensors
@@ -31,7 +33,8 @@ _MODULES = "in_proj", "short_conv", "out_proj"
 
 
 def planned_for(filter: Filter, length: int, room: Room) -> int:
-    """Tokens whose outputs a prefill of ``length`` computes its part of: none for recurrences.
+    """Tokens whose outputs a prefill of ``length`` computes its part of: none for filters whose
+    state is of one size.
 
     Raises: ValueError if the filter's length policy or the state before has no room for them.
     """
@@ -50,7 +53,7 @@ def planned_for(filter: Filter, length: int, room: Room) -> int:
                     "plans for more or keeps the inputs"
                 )
         length += state.length
-    if not future or is_recurrent(filter):
+    if not future or is_constant(filter, state):
         return 0
     if filter.limit is not None and length + future > filter.limit:
         raise ValueError(
@@ -67,16 +70,20 @@ def taps_after(
 ) -> tuple[Tensor, list[Tensor]]:
     """What the long convolutions of a prefill of ``length`` after a state take.
 
-    Returns: their taps (F, D, length), and of each what the tokens before add to its outputs,
-        (B, D, length).
+    Returns: their taps (F, D, length), or all that there are, and of each what the tokens before
+        add to its outputs, (B, D, length).
     """
     state.bind(filter, backend, "prefill")
     long = state.long
     if isinstance(long, RecurrentState):
-        assert is_recurrent(filter)
+        assert isinstance(filter, LongFilter)
         states = enumerate(long.x.contiguous().unbind(1))
         return filter(length), [filter.response(x, i, length) for i, x in states]
     parts, width = long.sizes
+    if isinstance(long, FiniteState):
+        assert isinstance(filter, LongFilter)
+        known = F.pad(long.due[..., :length], (0, max(length + 1 - long.taps, 0)))
+        return filter.all_taps(), list(known.unflatten(1, (parts, width)).unbind(1))
     if long.planned - long.position >= length:
         h, known = filter(length), long.known[..., :length]
     else:
@@ -94,6 +101,7 @@ def state_after(
     inputs: list[Tensor] | Tensor,
     pending: list[Tensor],
     room: Room,
+    backend: Backend,
 ) -> HyenaState:
     """The state after a prompt.
 
@@ -103,24 +111,65 @@ def state_after(
         inputs: (B, D, L), of each of the F long convolutions; or (B, F·D, L), which becomes part of
             the state.
         pending: (B, D, T), what each adds to its T outputs to come; none if T is 0.
+        backend: of convolutions.
     """
     before: HyenaState | None = room.state
-    long: OnlineState | RecurrentState
+    long: LongState
     with normal_tensors():
         each = inputs if isinstance(inputs, list) else inputs.split(filter.channels, dim=1)
-        if is_recurrent(filter):
-            x: list[Tensor | None] = [None] * len(each)
-            if before is not None and isinstance(before.long, RecurrentState):
-                x = list(before.long.x.contiguous().unbind(1))
-            left = [filter.state_after(v, i, x[i]) for i, v in enumerate(each)]
-            long = RecurrentState(torch.stack(left, dim=1))
+        if is_constant(filter, before):
+            assert isinstance(filter, LongFilter)
+            left = left_behind(filter, each, backend, None if before is None else before.long)
+            long = of_one_size(filter, left)
         else:
             line = pending or [v[..., :0].to(wide(z.dtype)) for v in each]
             kept = _kept(inputs, room)
             long = OnlineState(torch.cat(line, dim=1), len(each), kept, block=online.BLOCK)
         length = inputs[0].shape[-1] + (0 if before is None else before.length)
+        return state_of(z, taps, long, length)
+
+
+def state_of(z: Tensor, taps: int, long: LongState, length: int) -> HyenaState:
+    """The state after so many tokens: ``long`` is that of the long convolutions, z as of
+    `state_after`."""
+    with normal_tensors():
         short = F.pad(z.detach(), (max(taps - 1 - z.shape[-1], 0), 0))
         return HyenaState(short[..., short.shape[-1] - taps + 1 :], long, length)
+
+
+def left_behind(
+    filter: LongFilter,
+    inputs: Sequence[Tensor],
+    backend: Backend,
+    before: LongState | None = None,
+    channels: slice | None = None,
+) -> Tensor:
+    """What inputs (B, D, L) of each long convolution leave of them behind, of filters whose state
+    is of one size: (B, F, D, …).
+
+    Args:
+        before: what earlier inputs have left.
+        channels: or a range of the channels, whose inputs these are, with nothing before.
+    """
+    earlier: Sequence[Tensor | None] = [None] * len(inputs)
+    if filter.recurrent:
+        if isinstance(before, RecurrentState):
+            earlier = before.x.contiguous().unbind(1)
+        each = enumerate(zip(inputs, earlier, strict=True))
+        found = [filter.state_after(v, i, left, channels) for i, (v, left) in each]
+    else:
+        if isinstance(before, FiniteState):
+            earlier = before.due.split(filter.channels, dim=1)
+        parts = zip(inputs, filter.all_taps(channels), earlier, strict=True)
+        found = [due_after(v, taps, left, backend=backend) for v, taps, left in parts]
+    return torch.stack(found, dim=1)
+
+
+def of_one_size(filter: LongFilter, left: Tensor) -> RecurrentState | FiniteState:
+    """The state of the long convolutions of which this is left."""
+    if filter.recurrent:
+        return RecurrentState(left)
+    return FiniteState(left.flatten(1, 2), left.shape[1])
 
 
 def _kept(inputs: list[Tensor] | Tensor, room: Room) -> Tensor | None:
@@ -272,5 +321,9 @@ def _memory(one: Layer, other: Layer) -> tuple[object, ...]:
     )
 
 
-def is_recurrent(filter: Filter) -> TypeGuard[LongFilter]:
-    return isinstance(filter, LongFilter) and filter.recurrent
+def is_constant(filter: Filter, before: HyenaState | None = None) -> bool:
+    """Whether what a prefill leaves behind is of one size. After a state that is not, as an older
+    version of the package wrote it of filters that are `finite`, it is not either."""
+    if before is not None and isinstance(before.long, OnlineState):
+        return False
+    return isinstance(filter, LongFilter) and filter.constant

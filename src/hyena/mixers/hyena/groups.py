@@ -10,20 +10,28 @@ positions of a piece, K taps of the short convolution.
 """
 
 from collections.abc import Callable
+from operator import itemgetter
 from threading import get_ident
 from typing import Literal, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
+from hyena.filters import Filter, LongFilter
 from hyena.filters.filter import ChannelTaps
 from hyena.filters.parts import slices
 from hyena.filters.plain import is_plain, matrix_of
 from hyena.filters.precision import wide
 from hyena.mixers.checks import check_dtype, check_gaps, check_left_padding, check_mask
-from hyena.mixers.hyena.generation import is_recurrent, planned_for, state_after
+from hyena.mixers.hyena.generation import (
+    left_behind,
+    of_one_size,
+    planned_for,
+    state_after,
+    state_of,
+)
 from hyena.mixers.hyena.operator import HyenaOperator, Kernel
-from hyena.mixers.hyena.short_conv import ShortConv
+from hyena.mixers.hyena.short_conv import ShortConv, bias_of
 from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Room
 from hyena.ops import Segments, short_conv
@@ -82,14 +90,12 @@ def takes(
     nothing came before."""
     if not is_plain(op, HyenaOperator) or op.bidirectional or u.length < SHORTEST:
         return False
-    first, last = matrix_of(op.in_proj), matrix_of(op.out_proj)
     return (
-        first is not None
-        and first[1] is not None
-        and last is not None
+        matrix_of(op.in_proj) is not None
+        and matrix_of(op.out_proj) is not None
         and is_plain(op.short_conv, ShortConv)
         and (mask is None or segments is None)
-        and (room is None or (room.state is None and not is_recurrent(op.filter)))
+        and (room is None or (room.state is None and _leaves_by_channels(op.filter)))
         and not (op.training and op.dropout > 0)
     )
 
@@ -111,6 +117,11 @@ def bytes_of_channel(
     convolutions make of them; and in float32 or wider taps, and what a prompt that plans convolves.
     """
     N = op.order
+    if isinstance(op.filter, LongFilter) and op.filter.finite:  # whose taps are few
+        ways = {"direct": 3 * N - 1, "steps": 3 * N + 3, "gradients": 3 * N + 3}
+        if N == 2:
+            ways |= {"direct": 3, "gradients": 6}
+        return batch * length * ways[way] * dtype.itemsize
     rows, rows_wide, taps = {
         "direct": (3 * N - 1, 0, N - 1) if N > 2 else (3, 0, 2),
         "steps": (3 * N + 1, N, N - 1),
@@ -123,9 +134,13 @@ def bytes_of_channel(
 def filter_of(
     op: HyenaOperator, u: Input, segments: Segments | None, planned: int = 0
 ) -> ChannelTaps:
-    """The filter's taps, for use by groups."""
-    reach = u.length if segments is None else max(segments.reach(op.filter.limit), 1)
-    return op.filter.by_channels(reach + planned)
+    """The filter's taps, for use by groups; of one that ends no zeros beyond."""
+    filter = op.filter
+    reach = u.length if segments is None else max(segments.reach(filter.limit), 1)
+    if isinstance(filter, LongFilter) and filter.finite:
+        filter.check_growth(reach + planned)
+        return ChannelTaps(filter.all_taps)
+    return filter.by_channels(reach + planned)
 
 
 def between_projections(
@@ -179,16 +194,19 @@ def between_projections(
 
 class Group:
     """A range of an operator's channels, with their part of its layers: ``weight`` (C, D) and
-    ``bias`` (C,) of the input projection, ``short``, taps (C, K) and bias (C,), ``skip`` (F, G)."""
+    ``bias`` (C,) of the input projection, ``short``, taps (C, K) and bias (C,), ``skip`` (F, G);
+    zeros for those that it lacks."""
 
     def __init__(self, op: HyenaOperator, channels: slice) -> None:
         self.op, self.channels = op, channels
-        layers = op.in_proj.weight, op.in_proj.bias, op.short_conv.weight, op.short_conv.bias
+        layers = op.in_proj, op.short_conv
         self.weight, self.bias, *short = (
-            x.unflatten(0, (op.order + 1, op.width))[:, channels].flatten(0, 1) for x in layers
+            x.unflatten(0, (op.order + 1, op.width))[:, channels].flatten(0, 1)
+            for layer in layers
+            for x in (layer.weight, bias_of(layer))
         )
         self.short = short[0], short[1]
-        self.skip = op.filter.skip[:, channels]
+        self.skip = op.filter.direct[:, channels]
 
     def projected(self, u: Input, like: Tensor, buffers: Buffers) -> Tensor:
         """weight · u (B, C, L), in the dtype of ``like``, without the bias; valid as long as the
@@ -234,6 +252,11 @@ class Group:
             left.add(self.channels, z, inputs, pending)
 
 
+def _leaves_by_channels(filter: Filter) -> bool:
+    """Whether what a prompt leaves behind can be found of some channels alone."""
+    return not isinstance(filter, LongFilter) or filter.has_ranged_states
+
+
 class Left:
     """What a prompt leaves behind, group after group."""
 
@@ -246,7 +269,10 @@ class Left:
         pending = convolutions, batch, op.width, planned
         self._pending = like.new_empty(pending, dtype=wide(like.dtype))
         inputs = batch, convolutions * op.width, length
-        kept = room.kept_dtype(like.dtype)
+        filter = op.filter
+        self._filter = filter if isinstance(filter, LongFilter) and filter.constant else None
+        self._left: list[tuple[int, Tensor]] = []  # of filters whose state is of one size
+        kept = None if self._filter is not None else room.kept_dtype(like.dtype)
         self._keeps = kept is not None
         # Where they are not kept, only their length counts.
         with normal_tensors():
@@ -263,9 +289,19 @@ class Left:
         if self._keeps:
             for to, x in zip(self._inputs.split(self._op.width, dim=1), inputs, strict=True):
                 to[:, channels] = x
+        if self._filter is not None:
+            left = left_behind(self._filter, inputs, self._op.backend, channels=channels)
+            self._left.append((channels.start, left))
 
     def state(self) -> HyenaState:
         """The state after the prompt, all channels added."""
         op, pending = self._op, list(self._pending) if self._pending.shape[-1] else []
         short = self._short.flatten(1, 2)
-        return state_after(op.filter, short, op.short_width, self._inputs, pending, self.room)
+        if self._filter is not None:
+            in_order = [x for _, x in sorted(self._left, key=itemgetter(0))]
+            with normal_tensors():
+                long = of_one_size(self._filter, torch.cat(in_order, dim=2))
+            return state_of(short, op.short_width, long, self._inputs.shape[-1])
+        return state_after(
+            op.filter, short, op.short_width, self._inputs, pending, self.room, op.backend
+        )

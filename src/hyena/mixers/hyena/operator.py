@@ -19,10 +19,15 @@ from hyena.filters.precision import wide
 from hyena.mixers.checks import check_dropout, check_no_gradient
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.hyena.generation import pending, planned_for, state_after, step, taps_after
-from hyena.mixers.hyena.short_conv import ShortConv
+from hyena.mixers.hyena.short_conv import ShortConv, bias_of
 from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
-from hyena.mixers.projections import channels_first, channels_last, may_write_out
+from hyena.mixers.projections import (
+    channels_first,
+    channels_last,
+    is_written_out,
+    may_write_out,
+)
 from hyena.ops import Backend, FilterSpectrum, Segments, gated_conv, long_conv, short_conv
 from hyena.ops.arguments import check_sizes, placement
 from hyena.ops.backend import resolve_backend
@@ -44,7 +49,7 @@ Kernel = tuple[Tensor | FilterSpectrum, Tensor | None]
         "dropout": "dropout",
         "block_causal": "block_causal",
     },
-    long_filter=True,
+    long_filter="filter",
 )
 class HyenaOperator(Mixer):
     r"""``y = mixer(u)`` on (B, L, D), in O(N·D·L·(log L + D)).
@@ -64,9 +69,10 @@ class HyenaOperator(Mixer):
       ``keep_inputs`` generation can go on beyond them.
     - ``prefill(u)`` keeps the inputs of the long convolutions, O(D·L) numbers, and doubles when it
       is full.
-    - Filters that are recurrences of n numbers have a state of one size, O(D·n), without end.
+    - Filters that are recurrences of n numbers, or end after n taps, 1,024 at most, have a state of
+      one size, O(D·n), without end.
 
-    T steps cost O(D·T·(D + log² T)), with recurrences O(D·T·(D + n)). They advance the state in
+    T steps cost O(D·T·(D + log² T)), with such filters O(D·T·(D + n)). They advance the state in
     place and record no gradient. ``docs/mathematics.md`` derives the plan. Weights that change
     between two steps count at the next one, or within 64 steps: ``docs/training.md`` says when.
 
@@ -77,6 +83,7 @@ class HyenaOperator(Mixer):
         order: N ≥ 2.
         short_width: K, taps of the short convolution; odd if bidirectional.
         dropout: probability, on the inputs of the long convolutions.
+        bias: of the input projection and of the short convolution.
         bidirectional: each output sees the whole sequence: one filter over lags −(L−1) … L−1 with
             lag 0 counted once, and a centred short convolution. Its parameters have other names,
             so that a causal checkpoint is refused.
@@ -99,6 +106,7 @@ class HyenaOperator(Mixer):
         *,
         short_width: int = 3,
         dropout: float = 0.0,
+        bias: bool = True,
         bidirectional: bool = False,
         block_causal: bool = False,
         length_policy: LengthPolicy | None = None,
@@ -158,9 +166,11 @@ class HyenaOperator(Mixer):
         self.short_width, self.bidirectional = short_width, bidirectional
         self.dropout, self.block_causal, self.backend = dropout, block_causal, backend
 
-        self.in_proj = nn.Linear(width, (order + 1) * width, **place)
+        self.in_proj = nn.Linear(width, (order + 1) * width, bias=bias, **place)
         self.out_proj = nn.Linear(width, width, **place)
-        short = ShortConv((order + 1) * width, short_width, causal=not bidirectional, **place)
+        short = ShortConv(
+            (order + 1) * width, short_width, causal=not bidirectional, bias=bias, **place
+        )
         if bidirectional:
             self.centred_short_conv = short
             self.two_sided_filter = filter
@@ -181,7 +191,7 @@ class HyenaOperator(Mixer):
         if before is not None:
             check_no_gradient("HyenaOperator.prefill", self, u)
             taps, known = taps_after(self.filter, self.backend, before, L + planned)
-            kernels: list[Kernel] = list(zip(taps, self.filter.skip, strict=True))
+            kernels: list[Kernel] = list(zip(taps, self.filter.direct, strict=True))
         else:
             # A spectrum for this one length is not worth keeping beside a small state.
             kernels = self._taps(L + planned) if planned else self.kernels(L, segments)
@@ -197,7 +207,7 @@ class HyenaOperator(Mixer):
         y = channels_last(self.out_proj, y)
         if room is None:
             return y, None
-        return y, state_after(self.filter, z, self.short_width, inputs, pending, room)
+        return y, state_after(self.filter, z, self.short_width, inputs, pending, room, self.backend)
 
     def recurrence(
         self,
@@ -243,13 +253,15 @@ class HyenaOperator(Mixer):
         The native kernel may make all of it. Without, the first long convolution is one op with its
         gates and their short convolution.
         """
-        short, causal = (self._short.weight, self._short.bias), not self.bidirectional
-        if self.direct and may_write_out(self.in_proj, u) and may_write_out(self.out_proj, u):
-            layers = (self.in_proj.weight, self.in_proj.bias), short
-            y = operator.run(u, *layers, kernels, causal=causal, segments=segments)
+        first, short = self.in_proj, self._short
+        if self.direct and is_written_out(first, u) and may_write_out(self.out_proj, u):
+            projection, taps = ((layer.weight, bias_of(layer)) for layer in (first, short))
+            causal = not self.bidirectional
+            y = operator.run(u, projection, taps, kernels, causal=causal, segments=segments)
             if y is not None:
                 return y
-        return self.between(channels_first(self.in_proj, u), short, kernels, segments)
+        z = channels_first(first, u)
+        return self.between(z, (short.weight, short.bias), kernels, segments)
 
     @property
     def direct(self) -> bool:
@@ -259,7 +271,7 @@ class HyenaOperator(Mixer):
     def between(
         self,
         z: Tensor,
-        short: tuple[Tensor, Tensor],
+        short: tuple[Tensor, Tensor | None],
         kernels: Sequence[Kernel],
         segments: Segments | None,
     ) -> Tensor:
@@ -269,10 +281,11 @@ class HyenaOperator(Mixer):
         (h, skip), *rest = kernels
         later = len(rest) * width  # channels of the gates x⁰, x¹, … that come after the first
         causal = not self.bidirectional
+        now, then = (None, None) if bias is None else (bias[:later], bias[later:])
         options: dict[str, Any] = {"causal": causal, "segments": segments, **self._options()}
-        y = gated_conv(z[:, later:], h, skip, short=(weight[later:], bias[later:]), **options)
+        y = gated_conv(z[:, later:], h, skip, short=(weight[later:], then), **options)
         if rest:
-            first = z[:, :later], weight[:later], bias[:later]
+            first = z[:, :later], weight[:later], now
             gates = short_conv(*first, causal=causal, segments=segments, backend=self.backend)
             for gate, kernel in zip(reversed(gates.split(width, 1)), rest, strict=True):
                 y = self._convolve(y, kernel, segments) * gate
@@ -307,6 +320,8 @@ class HyenaOperator(Mixer):
         short = (self.order + 1) * D * (self.short_width - 1)
         if isinstance(self.filter, LongFilter) and self.filter.recurrent:
             return short + convolutions * D * self.filter.recurrence().sizes[2]
+        if self._finite:
+            return short + convolutions * D * 2 * self._finite
         planned = future or 0
         blocks = planned + 2 * min(planned, online.BLOCK)
         return short + convolutions * D * (length if future is None else blocks)
@@ -381,7 +396,19 @@ class HyenaOperator(Mixer):
 
     def _taps(self, length: int) -> list[Kernel]:
         """The same without spectra."""
-        return [(h, self._filter.skip[i]) for i, h in enumerate(self._filter(length))]
+        filter = self._filter
+        if self._finite and isinstance(filter, LongFilter):
+            filter.check_growth(length)
+            taps = filter.all_taps()
+        else:
+            taps = filter(length)
+        return list(zip(taps, filter.direct, strict=True))
+
+    @property
+    def _finite(self) -> int:
+        """How many taps the long filters have, if these are all of them, else 0."""
+        filter = self._filter
+        return (filter.finite or 0) if isinstance(filter, LongFilter) else 0
 
     def _options(self) -> dict[str, Any]:
         return {"block_causal": self.block_causal, "backend": self.backend}

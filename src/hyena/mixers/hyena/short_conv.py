@@ -14,11 +14,13 @@ from hyena.ops import Segments, short_conv
 
 
 class ShortConv(nn.Module):
-    """Depthwise convolution of C channels with K taps and a bias, on (B, C, L).
+    """Depthwise convolution of C channels with K taps, and a ``bias`` if it has one, on (B, C, L).
 
     ``weight`` (C, K): tap j has lag j, or j − (K−1)/2 if not causal. Initialised as
     `torch.nn.Conv1d` does: uniform within ±1/√K.
     """
+
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -26,13 +28,15 @@ class ShortConv(nn.Module):
         taps: int,
         *,
         causal: bool = True,
+        bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.channels, self.taps, self.causal = channels, taps, causal
         self.weight = nn.Parameter(torch.empty(channels, taps, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
+        added = torch.empty(channels, device=device, dtype=dtype) if bias else None
+        self.register_parameter("bias", None if added is None else nn.Parameter(added))
         self.draw()
 
     @torch.no_grad()
@@ -40,7 +44,8 @@ class ShortConv(nn.Module):
         """Draws taps and bias anew."""
         bound = 1 / math.sqrt(self.taps)
         nn.init.uniform_(self.weight, -bound, bound, generator=generator)
-        nn.init.uniform_(self.bias, -bound, bound, generator=generator)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -bound, bound, generator=generator)
 
     def forward(self, u: Tensor, segments: Segments | None = None) -> Tensor:
         return short_conv(u, self.weight, self.bias, causal=self.causal, segments=segments)
@@ -52,7 +57,7 @@ class ShortConv(nn.Module):
             y: Tensor = self(window)
             return y[..., -1]
         first, *others = self.weight.unbind(1)
-        y = torch.addcmul(self.bias, u, first)
+        y = u * first if self.bias is None else torch.addcmul(self.bias, u, first)
         for tap, x in zip(others, before, strict=True):
             y = torch.addcmul(y, x, tap)
         return y if y.dtype == u.dtype else y.to(u.dtype)
@@ -62,4 +67,10 @@ class ShortConv(nn.Module):
 
     def by_lag(self) -> tuple[Tensor, Tensor]:
         """Taps by lag, (K, C), and the bias, in float32 and without gradients."""
-        return self.weight.detach().float().t().contiguous(), self.bias.detach().float()
+        taps = self.weight.detach().float().t().contiguous()
+        return taps, bias_of(self).detach().float()
+
+
+def bias_of(layer: nn.Linear | ShortConv) -> Tensor:
+    """The bias, (C,), or zeros without gradient if there is none."""
+    return layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias

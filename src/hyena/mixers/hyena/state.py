@@ -17,12 +17,16 @@ from hyena.filters import Filter, LongFilter
 from hyena.filters.cache import ParameterCache, Version
 from hyena.mixers.checks import wrong_state
 from hyena.ops import Backend
+from hyena.ops.stepping.finite import FiniteState
 from hyena.ops.stepping.online import OnlineState
 from hyena.ops.stepping.recurrence import RecurrentState
 from hyena.ops.stepping.states import State, normal_tensors
 
 CHECKED = 64  # tokens after which a filter is compared with its parameters, or else read again
 _FEWEST = 256  # positions that a state which grows by itself plans for at least
+
+LongState = OnlineState | RecurrentState | FiniteState
+"""What the long convolutions remember: by its filters' kind, the last two of one size."""
 
 
 class HyenaState(State):
@@ -37,7 +41,7 @@ class HyenaState(State):
         ``before``, the inputs of the short convolution latest first, (B, C) each.
     """
 
-    def __init__(self, short: Tensor, long: OnlineState | RecurrentState, length: int) -> None:
+    def __init__(self, short: Tensor, long: LongState, length: int) -> None:
         if short.dim() != 3:
             raise ValueError(f"HyenaState: expected short (B, C, K−1), got {tuple(short.shape)}")
         self.long, self.length = long, length
@@ -115,8 +119,13 @@ class HyenaState(State):
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, int]) -> HyenaState:
         """See `MixerState.from_tensors`."""
-        kind = RecurrentState if "x" in tensors else OnlineState
-        long = kind.from_tensors(tensors, settings)
+        long: LongState
+        if "x" in tensors:
+            long = RecurrentState.from_tensors(tensors, settings)
+        elif "due" in tensors:
+            long = FiniteState.from_tensors(tensors, settings)
+        else:
+            long = OnlineState.from_tensors(tensors, settings)
         return cls(tensors["short"], long, settings["length"])
 
     def __reduce__(self) -> tuple[Callable[..., HyenaState], tuple[object, ...]]:
@@ -126,21 +135,24 @@ class HyenaState(State):
 
     def _follow(self, other: HyenaState) -> None:
         self.kept, self.ready, self.versions = other.kept, other.ready, other.versions
-        self.long.filter = other.long.filter
+        long: Any = self.long  # which is of the kind of the other
+        long.filter = other.long.filter
 
     def bind(self, filter: Filter, backend: Backend, what: str = "step") -> None:
         """Takes what steps read of the filter. Raises ValueError if it is of another kind."""
         self.ready, self.route = 0, None
-        fits = False
-        if isinstance(filter, LongFilter) and filter.recurrent:
-            found = filter.recurrence()
-            if isinstance(self.long, RecurrentState):
-                parts, width, numbers = found.sizes
-                fits = self.long.x.shape[1:] == (parts, width, numbers // 2, 2)
-                self.long.filter = found
-        elif isinstance(self.long, OnlineState):
-            fits, long = True, self.long
-            long.filter = filter.online(long.planned, block=long.block, backend=backend)
+        fits, long = False, self.long
+        recurrent = isinstance(filter, LongFilter) and filter.recurrent
+        if isinstance(long, OnlineState):
+            if fits := not recurrent:
+                long.filter = filter.online(long.planned, block=long.block, backend=backend)
+        elif isinstance(long, RecurrentState):
+            if isinstance(filter, LongFilter) and recurrent:
+                recurrence = long.filter = filter.recurrence()
+                fits = recurrence.fits(long)
+        elif isinstance(filter, LongFilter) and filter.finite is not None:
+            finite = long.filter = filter.finite_filter()
+            fits = finite.sizes == (*long.sizes, long.taps)
         if not fits:
             raise wrong_state(f"HyenaOperator.{what}", self, HyenaState)
         self.kept = filter.kept
