@@ -1,5 +1,6 @@
 """`hyena.interop.convert`: nothing is written that could not be, and nothing over what is there."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 import hyena
 from hyena.interop import convert
+from hyena.interop.loading import FAMILIES
 from hyena.interop.safari import SAFARI
 from hyena.interop.safari_operator import to_ours, to_theirs
 from hyena.model import FilterConfig
@@ -115,3 +117,11 @@ def test_each_table_has_every_weight_of_a_model_once() -> None:
     rows = SAFARI.table(ours.config, hyena.interop.Settings()).rows
     assert sorted(row.ours for row in rows) == sorted(ours.state_dict())
     assert len({row.theirs for row in rows}) == len(rows)
+
+
+def test_families_have_names_of_their_own_that_the_documentation_says() -> None:
+    names = [family.name for family in FAMILIES]
+    assert len(set(names)) == len(names)
+    page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    for name in names:
+        assert re.search(rf"--to {name}\b", page)

@@ -32,6 +32,7 @@ COMMANDS = {
     "score": "give sequences or variants their log-likelihood under a model",
     "embed": "turn sequences into the vectors of a layer",
     "distill": "make a model whose generation takes constant memory",
+    "convert": "turn a released model into one of ours, or ours into files of its kind",
     "info": "print the versions in use and what is known of a model",
     "plot": "draw a run's loss curve and a model's filters",
     "bench": "time convolution, operator, generation and whole models against their rivals",

@@ -1,0 +1,90 @@
+"""`hyena convert`: released models into ours, and ours into the files of their programs."""
+
+import sys
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from hyena.cli.saved_model import own_tokenizer
+from hyena.data import Tokenizer, load_tokenizer
+from hyena.files import digests
+from hyena.files.atomic import staged
+from hyena.interop import Settings, convert
+from hyena.interop.conversion import OURS, refuse_filled
+from hyena.interop.weights import is_foreign
+from hyena.model.saved import find_model
+
+POSITIONAL = ("source", "destination")
+
+
+@dataclass
+class Config:
+    """What to convert, and into what."""
+
+    source: Path
+    """A released model: a .safetensors or PyTorch file, one in parts by its name without .part0, an
+    index of shards, or the folder of one of them; or a model of ours, as of hyena evaluate."""
+    destination: Path
+    """Folder for the result; new or empty."""
+    to: Literal["hyena", "safari", "hyenadna-hf"] = "hyena"
+    """Whose files to write: ours, which all other commands take; or those of the programs of that
+    name."""
+    dtype: Literal["float64", "float32", "bfloat16", "float16"] | None = None
+    """Of the weights; null keeps the source's. What filters are computed from stays in float32."""
+    configuration: Path | None = None
+    """The configuration that the model was released with, .json or .yml; null takes config.json or
+    config.yml beside the weights, or a YAML file of their name."""
+    tokenizer: str | None = None
+    """Tokenizer to save with a model of ours, see `hyena prepare --help`; null takes the source's,
+    if that is a model of ours."""
+    settings: Settings = field(default_factory=Settings)
+    """What neither the weights nor the configuration say."""
+
+
+def run(config: Config) -> None:
+    """Converts and prints what there is to know of the model."""
+    refuse_filled(config.destination)
+    tokenizer = _tokenizer(config)
+    with staged(config.destination) as folder:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            model = convert(
+                config.source,
+                folder,
+                to=config.to,
+                dtype=None if config.dtype is None else getattr(torch, config.dtype),
+                configuration=config.configuration,
+                settings=config.settings,
+            )
+        if tokenizer is not None:
+            if tokenizer.vocab_size > model.config.vocab_size:
+                raise ValueError(
+                    f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} ids, but the model in "
+                    f"{config.source} has {model.config.vocab_size}; give the one that it was "
+                    "trained with"
+                )
+            tokenizer.save(folder)
+            digests.complete(folder)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(
+        f"{config.destination}: {parameters:,} parameters, {model.config.layers} layers of width "
+        f"{model.config.width}, as files of {config.to}"
+    )
+    for warning in caught:
+        print(f"note: {warning.message}", file=sys.stderr)
+    if config.to == OURS and tokenizer is None:
+        print("note: without a tokenizer, which --tokenizer would save with it", file=sys.stderr)
+
+
+def _tokenizer(config: Config) -> Tokenizer | None:
+    """The one to be saved with a model of ours."""
+    if config.to != OURS:
+        if config.tokenizer is not None:
+            raise ValueError(f"tokenizer is of models of ours, not of {config.to}; leave it out")
+        return None
+    if config.tokenizer is not None:
+        return load_tokenizer(config.tokenizer)
+    return None if is_foreign(config.source) else own_tokenizer(find_model(config.source))
