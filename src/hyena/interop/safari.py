@@ -183,6 +183,7 @@ def _config(tensors: Mapping[str, Tensor], settings: Settings) -> ModelConfig:
         max_length=length or 0,
         order=order,
         short_width=short_width,
+        norm_eps=1e-5 if settings.norm_eps is None else settings.norm_eps,
         filter=FilterConfig(
             emb_dim=emb_dim,
             width=filter_width,
@@ -260,7 +261,7 @@ def _configuration(
         "d_inner": config.hidden,
         "vocab_size": config.vocab_size,
         "pad_vocab_size_multiple": config.vocab_multiple,
-        "layer_norm_epsilon": 1e-5,
+        "layer_norm_epsilon": config.norm_eps,
         "layer": {
             "_name_": "hyena",
             "l_max": config.max_length,
@@ -297,13 +298,18 @@ def _configuration_of_port(
         "emb_dim": filter.emb_dim,
         "activation_freq": filter.sine_freq,
         "train_freq": filter.train_sine_freq,
-        "layer_norm_epsilon": 1e-5,
+        "layer_norm_epsilon": config.norm_eps,
     }
 
 
 _REQUIRED: dict[str, tuple[object, ...]] = {
     "filter.kind": ("hyena",),
     "positions": ("rotary", "none"),  # of attention, which it has none of
+    "tied": (True,),
+    "norm": ("layer",),
+    "mlp": ("plain",),
+    "activation": ("gelu-tanh",),
+    "in_proj_bias": (True,),
 }
 
 SAFARI = Family(
