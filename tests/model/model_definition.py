@@ -1,9 +1,10 @@
 """A language model written slowly: a plain function of its configuration and state dict, for one
 row of ids, in float64.
 
-It takes Hyena layers with explicit filters, and attention layers.
+It takes Hyena layers with explicit and modal filters and those of StripedHyena 2, and attention
+layers.
 
-Sizes: L length, D width, N order, V vocabulary.
+Sizes: L length, D width, V vocabulary, F filters a channel, K taps, H and KV heads of E numbers.
 """
 
 import math
@@ -23,8 +24,12 @@ def logits(config: ModelConfig, state: State, ids: Tensor) -> Tensor:
     x = torch.stack([state["embedding.weight"][i] for i in ids.tolist()])
     for i, mixer in enumerate(config.layer_mixers()):
         block = part(state, f"blocks.{i}.")
-        mix = attention if mixer == "attention" else hyena
-        x = x + mix(config, part(block, "mixer."), norm(config, part(block, "norm1."), x))
+        u = norm(config, part(block, "norm1."), x)
+        own = part(block, "mixer.")
+        if mixer == "attention":
+            x = x + attention(config, own, u)
+        else:
+            x = x + hyena(config, mixer, own, u)
         u = norm(config, part(block, "norm2."), x)
         names = [name.strip() for name in config.activation.split(",")]
         x = x + mlp(config, part(block, "mlp."), u, names[min(i, len(names) - 1)])
@@ -67,14 +72,36 @@ def activated(name: str, x: Tensor) -> Tensor:
     return x / (1 + torch.exp(-x)) if name == "silu" else x
 
 
-def hyena(config: ModelConfig, state: State, u: Tensor) -> Tensor:
-    z = u @ state["in_proj.weight"].t() + state["in_proj.bias"]
-    z = convolved(z, state["short_conv.weight"]) + state["short_conv.bias"]
+def hyena(config: ModelConfig, mixer: str, state: State, u: Tensor) -> Tensor:
+    z = projected(state, u)
+    z = convolved(z, state["short_conv.weight"]) + state.get("short_conv.bias", 0)
     *gates, v = z.split(config.width, dim=1)
-    taps, skips = state["filter.taps.weight"], state["filter.skip"]
+    taps = taps_of(config, mixer, part(state, "filter.taps."), len(u))
+    skips = state.get("filter.skip", torch.zeros(len(taps), config.width).double())
     for gate, h, skip in zip(reversed(gates[1:]), taps, skips, strict=True):
         v = convolved(gate * v, h) + skip * gate * v
     return (gates[0] * v) @ state["out_proj.weight"].t() + state["out_proj.bias"]
+
+
+def projected(state: State, u: Tensor) -> Tensor:
+    return u @ state["in_proj.weight"].t() + state.get("in_proj.bias", 0)
+
+
+def taps_of(config: ModelConfig, mixer: str, state: State, length: int) -> Tensor:
+    """The filters at lags 0 … length − 1 or as far as they go, (F, D, K)."""
+    t = torch.arange(length).double()
+    if "weight" in state:
+        h = state["weight"]
+        if mixer == "hyena-mr" and config.striped.medium_decay:
+            _, groups, K = h.shape
+            rates = 100.0 ** (torch.arange(groups).double() / max(groups - 1, 1))
+            h = h * torch.exp(-rates[:, None] * torch.arange(K) / (K - 1))
+    elif "log_poles" in state:
+        h = (state["residues"][..., None] * torch.exp(state["log_poles"][..., None] * t)).sum(-2)
+    else:
+        residues, poles = (torch.view_as_complex(state[n]) for n in ("residues", "poles"))
+        h = (residues[..., None] * poles[..., None] ** t).real.sum(-2)
+    return h.repeat_interleave(config.width // h.shape[1], dim=1)
 
 
 def convolved(u: Tensor, taps: Tensor) -> Tensor:
@@ -87,20 +114,24 @@ def convolved(u: Tensor, taps: Tensor) -> Tensor:
 
 
 def attention(config: ModelConfig, state: State, u: Tensor) -> Tensor:
-    E, half = config.width // config.heads, config.width // config.heads // 2
-    q, k, v = (u @ state["in_proj.weight"].t() + state["in_proj.bias"]).chunk(3, dim=1)
+    """Each head of queries with the head of keys and values that its neighbours have too."""
+    H, E = config.heads, config.width // config.heads
+    KV, half = config.kv_heads or H, E // 2
+    q, k, v = projected(state, u).split([H * E, KV * E, KV * E], dim=1)
     heads = []
-    for head in range(config.heads):
-        own = slice(head * E, (head + 1) * E)
+    for head in range(H):
+        shared = head * KV // H
+        own, other = (slice(i * E, (i + 1) * E) for i in (head, shared))
         turned = []
-        for x in (q[:, own], k[:, own]):
+        for x in (q[:, own], k[:, other]):
             pairs = torch.complex(x[:, :half], x[:, half:])
-            t = torch.arange(len(u)).double()[:, None] * (config.positions == "rotary")
+            t = torch.arange(len(u)).double()[:, None] / config.rotary_scale
+            t = t * (config.positions == "rotary")
             angle = t * config.rotary_base ** (-2 * torch.arange(half).double() / E)
             turned.append(pairs * torch.polar(torch.ones_like(angle), angle))
         rows = []
         for t in range(len(u)):
             scores = (turned[0][t] * turned[1][: t + 1].conj()).real.sum(1) / math.sqrt(E)
-            rows.append(scores.softmax(0) @ v[: t + 1, own])
+            rows.append(scores.softmax(0) @ v[: t + 1, other])
         heads.append(torch.stack(rows))
     return torch.cat(heads, dim=1) @ state["out_proj.weight"].t() + state["out_proj.bias"]

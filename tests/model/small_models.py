@@ -9,6 +9,7 @@ from hyena.model import FilterConfig, LanguageModel, ModelConfig
 
 PATTERNS = ["hyena", "attention", "hyena,hyena,attention"]
 VOCABULARY = 29
+KEPT = ".sine_freq", ".encoding", ".decay", "poles"  # of others filters are noise, or grow
 # A model as StripedHyena is: other norms, MLPs and head, and an activation for each layer.
 STRIPES: dict[str, Any] = {
     "tied": False,
@@ -47,7 +48,7 @@ def small_model(
     model = LanguageModel(small_config(mixers, **changes), generator=generator, dtype=dtype)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if not name.endswith((".sine_freq", ".encoding", ".decay")):
+            if not name.endswith(KEPT):
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.add_(0.3 * noise.to(dtype))
     return model.eval()

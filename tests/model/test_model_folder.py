@@ -55,7 +55,7 @@ import hyena
 from hyena.mixers import SPECS
 from hyena.model import FilterConfig
 sizes = dict(width=64, layers=1, positions="learned")
-kinds = "explicit", "fourier", "s4d", "transfer-function"
+kinds = "explicit", "fourier", "s4d", "transfer-function", "modal"
 models = [hyena.ModelConfig(mixers=name, **sizes) for name in SPECS]
 models += [hyena.ModelConfig(filter=FilterConfig(kind), **sizes) for kind in kinds]
 for config in models:

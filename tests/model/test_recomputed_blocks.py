@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, get_args
 from weakref import ref
 
 import pytest
@@ -19,6 +19,7 @@ from hyena.mixers.hyena import groups
 from hyena.mixers.hyena.groups import Buffers
 from hyena.model import FilterConfig, LanguageModel, recomputed
 from hyena.model.block import Block
+from hyena.model.config import FilterKind
 from hyena.ops.native import library, operator
 
 L = 23
@@ -125,7 +126,7 @@ def test_parts_of_other_norms_and_mlps_that_are_not_trained(in_pieces: list[None
 
 @pytest.mark.parametrize("order", [2, 4])
 @pytest.mark.parametrize("most", [1, 5])
-@pytest.mark.parametrize("filter", ["hyena", "explicit", "fourier", "s4d", "transfer-function"])
+@pytest.mark.parametrize("filter", get_args(FilterKind))
 def test_of_any_order_and_filter_and_in_any_groups(
     order: int, most: int, filter: Any, in_pieces: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,14 +10,15 @@ from small_models import small_config
 from torch.utils.flop_counter import FlopCounterMode
 from transforms import Transforms
 
-from hyena.mixers import SPECS
+from hyena.mixers import SPECS, HyenaOperator
 from hyena.model import FilterConfig, LanguageModel, LayerFlops, ModelConfig
 from hyena.model.build import build_filter
 from hyena.model.config import FilterKind, SSMConfig
 from hyena.model.flops import executed_flops, flops, paper_flops
 from hyena.ops.native import library
 
-RIVALS = [name for name in SPECS if name not in ("hyena", "attention")]
+OTHERS = [name for name, spec in SPECS.items() if spec.type is not HyenaOperator]
+RIVALS = [name for name in OTHERS if name != "attention"]
 KINDS = [kind for kind in get_args(FilterKind) if kind != "hyena"]
 SHAPES = [(1, 24), (3, 17), (2, 1)]
 each_shape = pytest.mark.parametrize(("batch", "length"), SHAPES)
@@ -77,7 +78,7 @@ def test_products_and_transforms_of_each_filter(
         assert layer["filter_values"] == filters.transforms + filters.pointwise
     assert products == expected_products
     assert transforms == pytest.approx(expected_transforms, rel=1e-12)
-    assert (filters.products > 0) == (kind == "s4d")
+    assert (filters.products > 0) == (kind in ("s4d", "modal"))
     assert (filters.transforms > 0) == (kind in ("fourier", "transfer-function"))
 
 

@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from hyena.mixers import SPECS, HyenaOperator
 from hyena.mixers.hyena import groups
 from hyena.model import FilterConfig, LanguageModel, streaming
 from hyena.model.block import Block
+from hyena.model.config import FilterKind
 from hyena.model.mlp import MLP, GatedMLP
 from hyena.model.norm import RMSNorm
 
@@ -86,7 +87,7 @@ def test_logits_are_those_of_the_whole(mixer: str, case: str, memory: int) -> No
 @pytest.mark.parametrize("order", [2, 4])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("most", [1, 5])  # groups, of 12 channels
-@pytest.mark.parametrize("filter", ["hyena", "explicit", "fourier", "s4d", "transfer-function"])
+@pytest.mark.parametrize("filter", get_args(FilterKind))
 @torch.no_grad()
 def test_of_any_order_and_filter_and_in_any_groups(
     order: int, case: str, most: int, filter: Any, monkeypatch: pytest.MonkeyPatch

@@ -15,9 +15,11 @@ from hyena.filters import (
     FourierTaps,
     HyenaFilter,
     LongFilter,
+    ModalTaps,
+    RealModalTaps,
     TransferFunctionTaps,
 )
-from hyena.mixers import SPECS, Mixer, Spec
+from hyena.mixers import SPECS, Mixer
 from hyena.model.config import PARTS, FilterConfig, ModelConfig, SSMConfig
 from hyena.model.mlp import MLP, GatedMLP
 from hyena.model.norm import Norm, RMSNorm
@@ -33,10 +35,24 @@ _SSM = {field.name: f"ssm.{field.name}" for field in fields(SSMConfig)}
 # What a filter, or its taps, is made by, and each argument with its option, dotted.
 _FILTERS: dict[str, tuple[type[nn.Module], dict[str, str]]] = {
     "hyena": (HyenaFilter, _HYENA),
-    "explicit": (ExplicitTaps, {"taps": "filter.taps"}),
+    "explicit": (ExplicitTaps, {"taps": "filter.taps", "groups": "filter.groups"}),
     "fourier": (FourierTaps, {"modes": "filter.modes", "max_length": "max_length"}),
     "s4d": (DiagonalSSM, {**_SSM, "state": "filter.state"}),  # ssm.state where that is not given
     "transfer-function": (TransferFunctionTaps, {"degree": "filter.degree"}),
+    "modal": (ModalTaps, {"modes": "filter.modes", "groups": "filter.groups"}),
+}
+# The same of the filters of StripedHyena 2, by what the spec of a mixer calls its filter.
+_STRIPED: dict[str, tuple[type[nn.Module], dict[str, str]]] = {
+    "short": (ExplicitTaps, {"taps": "striped.short_taps", "groups": "striped.groups"}),
+    "medium": (
+        ExplicitTaps,
+        {
+            "taps": "striped.medium_taps",
+            "groups": "striped.groups",
+            "decay": "striped.medium_decay",
+        },
+    ),
+    "long": (RealModalTaps, {"modes": "striped.modes"}),
 }
 # What every model reads, whatever its mixers.
 _OF_ALL = (
@@ -76,32 +92,44 @@ def build_mixer(config: ModelConfig, name: str, **place: Any) -> Mixer:
     spec = SPECS[name]
     options = {argument: option(config, field) for argument, field in spec.options.items()}
     if spec.long_filter:
-        options["filter"] = build_filter(config, **place)
+        options["filter"] = build_filter(config, spec.long_filter, **place)
     with _named_as_options(f"mixers={name}", spec.options):
         built: Mixer = spec.type(config.width, **options, **place)
     return built
 
 
-def build_filter(config: ModelConfig, **place: Any) -> HyenaFilter | LongFilter:
-    """The filter of the model's Hyena operators."""
-    kind = config.filter.kind
-    made_by, arguments = _FILTERS[kind]
+def build_filter(
+    config: ModelConfig, which: str = "filter", **place: Any
+) -> HyenaFilter | LongFilter:
+    """A long filter of the model's Hyena operators: "filter", the one that ``config.filter``
+    describes; or "short", "medium" or "long" of ``config.striped``, for operators of order 2."""
+    what, made_by, arguments = _made_by(config, which)
     options: dict[str, Any] = {name: option(config, field) for name, field in arguments.items()}
-    number = {"filters": config.order - 1, **place}
+    number = {"filters": config.order - 1 if which == "filter" else 1, **place}
     whole = {**number, "length_policy": config.length_policy}
-    if kind == "hyena":
-        with _named_as_options("filter.kind=hyena", arguments):
+    if made_by is HyenaFilter:
+        with _named_as_options(what, arguments):
             return HyenaFilter(config.width, config.max_length, **options, **whole)
     if config.length_policy == "interpolate":
+        kind = config.filter.kind
+        other = f"model.filter.kind is {kind}" if which == "filter" else "model.mixers has others"
         raise ValueError(
-            f"model.length_policy=interpolate is of hyena filters, but model.filter.kind is "
-            f"{kind}; choose error or extrapolate"
+            f"model.length_policy=interpolate is of hyena filters, but {other}; choose error or "
+            "extrapolate"
         )
-    if kind == "s4d":
+    if made_by is DiagonalSSM:
         options["state"] = config.filter_state
-    with _named_as_options(f"filter.kind={kind}", arguments):
+    with _named_as_options(what, arguments):
         taps = made_by(config.width, **options, **number)
-    return LongFilter(taps, config.width, config.max_length, **whole)
+    skip = which != "short"
+    return LongFilter(taps, config.width, config.max_length, skip=skip, **whole)
+
+
+def _made_by(config: ModelConfig, which: str) -> tuple[str, type[nn.Module], dict[str, str]]:
+    """What `build_filter` makes, for a message; its class or that of its taps; their arguments."""
+    if which == "filter":
+        return f"filter.kind={config.filter.kind}", *_FILTERS[config.filter.kind]
+    return "striped", *_STRIPED[which]
 
 
 @contextmanager
@@ -142,19 +170,17 @@ def layers_in_words(config: ModelConfig) -> str:
 def unread(config: ModelConfig) -> set[str]:
     """The options, dotted, that nothing in the model reads."""
     specs = [SPECS[name] for name in dict.fromkeys(config.layer_mixers())]
-    read = {name for spec in specs for name in _read_by(spec)}
-    if any(spec.long_filter for spec in specs):
-        read.update(_FILTERS[config.filter.kind][1].values())
-        if config.filter.kind == "s4d" and config.filter.state is None:
-            read.add("ssm.state")
+    fields_of = [field for spec in specs for field in spec.options.values()]
+    read = {field if isinstance(field, str) else field[0] for field in fields_of}
+    for spec in specs:
+        if spec.long_filter:
+            read.update(_made_by(config, spec.long_filter)[2].values())
+        if spec.long_filter == "filter":
+            read.add("filter.kind")
+            if config.filter.kind == "s4d" and config.filter.state is None:
+                read.add("ssm.state")
     if config.positions == "learned":  # a table beside the embedding, whatever the mixers
         read.add("positions")
     names = {field.name for field in fields(ModelConfig)}.difference(PARTS)
     names |= {f"{part}.{field.name}" for part, kind in PARTS.items() for field in fields(kind)}
     return names.difference(read, _OF_ALL)
-
-
-def _read_by(spec: Spec) -> set[str]:
-    """The options that a mixer reads; those of its filter aside."""
-    read = {field if isinstance(field, str) else field[0] for field in spec.options.values()}
-    return read | ({"filter.kind"} if spec.long_filter else set())

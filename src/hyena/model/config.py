@@ -12,7 +12,7 @@ from hyena.mixers import SPECS
 from hyena.mixers.checks import check_heads
 from hyena.model.mlp import Activation
 
-FilterKind = Literal["hyena", "explicit", "fourier", "s4d", "transfer-function"]
+FilterKind = Literal["hyena", "explicit", "fourier", "s4d", "transfer-function", "modal"]
 Positions = Literal["rotary", "learned", "none"]
 NormKind = Literal["layer", "rms"]
 MLPKind = Literal["plain", "gated"]
@@ -25,19 +25,19 @@ class FilterConfig:
 
     kind: FilterKind = "hyena"
     """How the filter is parametrised: by a network of the position (hyena), tap by tap (explicit),
-    by its lowest frequencies (fourier), as a diagonal state space (s4d, of the sizes in ssm), or as
-    a ratio of polynomials (transfer-function)."""
+    by its lowest frequencies (fourier), as a diagonal state space (s4d, of the sizes in ssm), as a
+    ratio of polynomials (transfer-function), or by poles and residues as they are (modal)."""
     taps: int = 64
     """Length of an explicit filter; the rest of it is zero."""
     modes: int = 64
-    """Frequencies of a fourier filter."""
+    """Frequencies of a fourier filter, or poles of a modal one."""
     degree: int = 64
     """Degree of the polynomials of a transfer function."""
     state: int | None = None
     """Numbers in the state of a channel of an s4d filter, even; ssm.state if not given."""
     groups: int | None = None
-    """How many explicit filters there are, each for as many consecutive channels; one a channel if
-    not given."""
+    """How many explicit or modal filters there are, each for as many consecutive channels; one a
+    channel if not given."""
     emb_dim: int = 33
     """Size of the positional encoding; odd."""
     width: int = 64
