@@ -117,7 +117,7 @@ def test_the_drawing_has_the_newest_times_of_fresh_outputs_and_of_the_layer_in_i
     drawn = (DOCS / "figures" / "time_against_length.svg").read_text(encoding="utf-8")
     series = {(work, name): label for work, name, label, *_ in DRAWING["CURVES"]}
     assert set(series) == {("operator", "block"), ("operator", "ours_out"), ("gated_conv", "ours")}
-    folders = [DRAWING["newest"]("convolution-sweep_*"), DRAWING["newest"]("convolution_*")]
+    folders = [DRAWING["newest"]("convolution_*")]
     for (work, name), label in series.items():
         length, value = max(DRAWING["milliseconds"](folders, work, name).items())
         last = f"{value / 1e3:.2g} s at {DRAWING['positions'](length)}"

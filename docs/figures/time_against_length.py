@@ -1,9 +1,9 @@
 """Draws time_against_length.svg: one layer, forward, of Hyena and of attention.
 
-    python docs/figures/time_against_length.py [SWEEP GOALS]
+    python docs/figures/time_against_length.py [FOLDER ...]
 
-The figures are those of two folders of `hyena bench`, by default the newest committed ones. Where
-both have a length, the second wins. Nothing is measured here.
+The figures are those of folders of `hyena bench`, by default the newest committed one. Where
+several have a length, the last wins. Nothing is measured here.
 """
 
 import json
@@ -89,5 +89,5 @@ def draw(folders: list[Path], file: Path) -> None:
 
 if __name__ == "__main__":
     given = [Path(name) for name in sys.argv[1:]]
-    folders = given or [newest("convolution-sweep_*"), newest("convolution_*")]
+    folders = given or [newest("convolution_*")]
     draw(folders, HERE / "time_against_length.svg")
