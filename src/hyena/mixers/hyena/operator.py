@@ -332,11 +332,11 @@ class HyenaOperator(Mixer):
         D, N, positions = self.width, self.order, batch * length
         lead = length - 1 if self.bidirectional else 0
         filters = self._filter.flops(length)
-        row, filter_fft = (
-            block_causal_convolution(length)
-            if self.block_causal
-            else convolution(length + lead, length, lead)
-        )
+        if self.block_causal:
+            row, filter_fft = block_causal_convolution(length)
+        else:
+            taps = min(self._finite or length, length) + lead
+            row, filter_fft = convolution(taps, length, lead)
         return LayerFlops(
             {
                 "projections": 2 * (N + 1) * D * D * positions,
