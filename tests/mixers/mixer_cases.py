@@ -43,7 +43,12 @@ def recurrent(**place: Any) -> HyenaOperator:
     return HyenaOperator(D, M, 3, filter=LongFilter(taps, D, M, filters=2, **place), **place)
 
 
-def few_taps(**place: Any) -> HyenaOperator:
+def short_filter(**place: Any) -> HyenaOperator:
+    taps = ExplicitTaps(D, 24, groups=2, **place)  # as many as inputs, so that none counts nowhere
+    return HyenaOperator(D, M, filter=LongFilter(taps, D, M, skip=False, **place), **place)
+
+
+def medium_filter(**place: Any) -> HyenaOperator:
     taps = ExplicitTaps(D, 24, groups=4, decay=True, **place)
     with torch.no_grad():  # of which the window leaves little at the last lags
         taps.weight.mul_(3)
@@ -56,7 +61,7 @@ def poles(**place: Any) -> HyenaOperator:
     return HyenaOperator(D, M, filter=LongFilter(taps, D, M, skip=False, **place), **place)
 
 
-def real_modes(**place: Any) -> HyenaOperator:
+def long_filter(**place: Any) -> HyenaOperator:
     taps = RealModalTaps(D, 5, filters=2, **place)
     filter = LongFilter(taps, D, M, filters=2, **place)
     return HyenaOperator(D, M, 3, filter=filter, bias=False, **place)
@@ -86,10 +91,11 @@ CASES: dict[str, Make] = {
     "hyena, order 3": hyena(3, short_width=5),
     "hyena, naive": hyena(2, backend="naive"),
     "hyena, recurrences": recurrent,
-    "hyena, few taps": few_taps,
     "hyena, poles": poles,
-    "hyena, real modes": real_modes,
     "hyena, trained table": trained_table,
+    "hyena-se": short_filter,
+    "hyena-mr": medium_filter,
+    "hyena-li": long_filter,
     "attention": lambda **place: CausalSelfAttention(D, head_dim=2, **place),
     "attention, grouped queries": lambda **place: CausalSelfAttention(
         D, head_dim=2, kv_heads=2, rotary_scale=4.0, bias=False, **place

@@ -176,7 +176,7 @@ SIZES: dict[str, list[str]] = {
 @pytest.mark.parametrize("name", SPECS)
 def test_sizes_that_cannot_be(name: str, size: Any) -> None:
     spec = SPECS[name]
-    required = {"max_length": M} if name == "hyena" else {}
+    required = {"max_length": M} if spec.long_filter else {}
     for argument in SIZES.get(name, ["width"]):
         options = {"width": D, **required, argument: size}
         with pytest.raises(ValueError, match=rf"expected .*\b{argument}\b.*, got '?{size}'?$"):
@@ -226,7 +226,8 @@ def test_devices_and_dtypes_that_cannot_be(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_sizes_may_be_of_numpy(name: str) -> None:
-    kind, more = SPECS[name].type, {"max_length": 20} if name == "hyena" else {}
+    spec = SPECS[name]
+    kind, more = spec.type, {"max_length": 20} if spec.long_filter else {}
     if name == "aft-conv":
         more = {"taps": 3}
     found = kind(np.int8(64), **{k: np.int8(v) for k, v in more.items()})

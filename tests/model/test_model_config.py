@@ -11,7 +11,10 @@ from hyena.mixers import SPECS
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
 from hyena.model.config import SSMConfig, StripedConfig
 
-KNOWN = "attention, hyena, aft-conv, gss, h3, linear-attention, mamba2, rwkv, s4d"
+KNOWN = (
+    "attention, hyena, aft-conv, gss, h3, hyena-li, hyena-mr, hyena-se, linear-attention, mamba2, "
+    "rwkv, s4d"
+)
 
 
 def test_a_pattern_repeats_from_the_first_layer() -> None:

@@ -39,18 +39,19 @@ Kernel = tuple[Tensor | FilterSpectrum, Tensor | None]
 """A long convolution's filter or its spectrum, and its skip if that is no part of it."""
 
 
-@mixer(
-    "hyena",
-    state=HyenaState,
-    options={
-        "max_length": "max_length",
-        "order": "order",
-        "short_width": "short_width",
-        "dropout": "dropout",
-        "block_causal": "block_causal",
-    },
-    long_filter="filter",
-)
+_OPTIONS = {
+    "max_length": "max_length",
+    "short_width": "short_width",
+    "dropout": "dropout",
+    "block_causal": "block_causal",
+    "bias": "in_proj_bias",
+}
+
+
+@mixer("hyena-li", state=HyenaState, options=_OPTIONS, long_filter="long")
+@mixer("hyena-mr", state=HyenaState, options=_OPTIONS, long_filter="medium")
+@mixer("hyena-se", state=HyenaState, options=_OPTIONS, long_filter="short")
+@mixer("hyena", state=HyenaState, options={**_OPTIONS, "order": "order"}, long_filter="filter")
 class HyenaOperator(Mixer):
     r"""``y = mixer(u)`` on (B, L, D), in O(N·D·L·(log L + D)).
 
@@ -59,6 +60,10 @@ class HyenaOperator(Mixer):
     1. ``x⁰, …, x^{N−1}, v = short_conv(in_proj(u))``
     2. for n = N−1, …, 1: ``v ← long_conv(h, xⁿ · v)``, each with a filter h of its own
     3. ``y = out_proj(x⁰ · v)``
+
+    In a model the operators of StripedHyena 2 (Ku et al. 2025, arXiv:2503.01868) have names of
+    their own, hyena-se, hyena-mr and hyena-li: of order 2 with filters of few taps, of more taps
+    under a window, and of real exponentials.
 
     ``order`` N is the public code's: N gates, N + 1 projections and **N − 1 long convolutions**;
     order 2 has one. (The paper's Definition 3.1 counts N convolutions.)
