@@ -112,6 +112,28 @@ def test_presets_of_hyenadna(name: str, length: str, total: str, capsys: Output)
 
 
 @pytest.mark.parametrize(
+    ("name", "total"),
+    [("stripedhyena-7b", "7,646,187,520"), ("evo2-7b", "6,581,722,880")],
+)
+def test_presets_of_hybrids(name: str, total: str, capsys: Output) -> None:
+    assert main(["info", name, "--length", "8192"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert cells(section(out, "parameters"), "total") == [total]
+    table = section(out, "operations of a forward pass on 8,192 tokens, for each token")
+    count = LanguageModel(preset(name), device="meta").flops(8192).executed
+    assert cells(table, "model")[1] == f"{count.per_token():,.0f}"
+    assert "order" not in section(out, "configuration") or name == "stripedhyena-7b"
+
+
+def test_an_order_of_a_preset_without_one_is_refused(capsys: Output) -> None:
+    assert main(["info", "evo2-1b", "--order", "3"]) == 1
+    assert capsys.readouterr().err == (
+        "error: order=3 was asked for, but no layer of the preset evo2-1b has one; leave it out\n"
+    )
+
+
+@pytest.mark.parametrize(
     ("options", "shown"),
     [
         ({"mixers": "mamba2", "width": 64, "head_dim": 128}, ["128"]),

@@ -73,7 +73,7 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
         ValueError,
         match=(
             r"^preset '124M' is unknown; expected one of 125M, 125M-slim, 153M, 355M, 1\.3B, "
-            r"hyenadna-tiny-1k, .*, hyenadna-large-1m\b"
+            r"hyenadna-tiny-1k, .*, hyenadna-large-1m, stripedhyena-7b, .*evo2-40b$"
         ),
     ):
         preset("124M")

@@ -4,9 +4,9 @@ from copy import deepcopy
 from dataclasses import replace
 
 from hyena.model.config import ModelConfig
-from hyena.model.published import HYENADNA, PAPER
+from hyena.model.published import HYENADNA, PAPER, STRIPED
 
-PRESETS: dict[str, ModelConfig] = PAPER | HYENADNA
+PRESETS: dict[str, ModelConfig] = PAPER | HYENADNA | STRIPED
 """The sizes of published models, without their weights."""
 
 
