@@ -87,3 +87,12 @@ def test_a_tokenizer_is_saved_with_it_and_goes_along(weights: Path, tmp_path: Pa
     for name in ("ours", "half"):
         assert load_tokenizer(tmp_path / name).name == "bytes"
         hyena.load(tmp_path / name)
+
+
+def test_what_there_is_to_know_is_noted(tmp_path: Path, capsys: Output) -> None:
+    arguments = released("stripedhyena2", tmp_path / "x.safetensors")
+    file = tmp_path / "elsewhere.json"
+    file.write_text(json.dumps({**arguments, "use_fp8_input_projections": True}))
+    words = ["convert", f"{tmp_path}/x.safetensors", f"{tmp_path}/ours", "--configuration"]
+    assert main([*words, str(file)]) == 0
+    assert "note: these weights were trained with projections" in capsys.readouterr().err

@@ -66,6 +66,8 @@ def test_every_transform_has_its_inverse(filters: int, layout: Any) -> None:
         ("safari", {"filter": FilterConfig(kind="explicit")}, "model.filter.kind is explicit, not"),
         ("safari", {"positions": "learned"}, "model.positions is learned, not rotary or none"),
         ("hyenadna-hf", {}, "model.filter.shift is 0.0, not 0.05"),
+        ("stripedhyena", {}, "model.norm is layer, not rms; model.mlp is plain, not gated"),
+        ("stripedhyena2", {"norm": "rms"}, "it has hyena layers"),
     ],
 )
 def test_a_model_that_the_family_does_not_have_is_refused(

@@ -12,7 +12,9 @@ from torch import Tensor
 
 import hyena
 
-EXACT = 1e-10
+STRIPED = ["stripedhyena", "stripedhyena2", "stripedhyena2_interpolated"]
+# Where the program's numbers are float64, and where they are float32.
+EXACT, ROUNDED = 1e-10, 1e-5
 
 
 def loaded(name: str, folder: Path, dtype: torch.dtype) -> tuple[hyena.LanguageModel, dict]:
@@ -42,8 +44,30 @@ def test_hyenadna_gives_the_programs_hidden_values(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", STRIPED)
+def test_striped_models_give_the_programs_logits(
+    name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    model, outputs = loaded(name, tmp_path, dtype)
+    assert relative_error(model(outputs["input_ids"]), outputs["logits"]) < ROUNDED
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", STRIPED[1:])
+def test_hidden_values_of_striped_models_are_the_programs(
+    name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    model, outputs = loaded(name, tmp_path, dtype)
+    for part in ("blocks.2", "norm"):
+        got = hidden(model, part, outputs["input_ids"])
+        assert relative_error(got, outputs[f"hidden.{part}"]) < ROUNDED, part
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("length", [1, 2, 6, 7, 40, 130])
-@pytest.mark.parametrize("name", ["hyenadna_lm"])
+@pytest.mark.parametrize("name", ["hyenadna_lm", *STRIPED])
 def test_steps_after_a_prompt_are_the_whole_in_one(name: str, length: int, tmp_path: Path) -> None:
     model, outputs = loaded(name, tmp_path, torch.float64)
     ids = outputs["input_ids"]
@@ -60,7 +84,7 @@ def test_steps_after_a_prompt_are_the_whole_in_one(name: str, length: int, tmp_p
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["hyenadna_lm"])
+@pytest.mark.parametrize("name", ["hyenadna_lm", *STRIPED])
 def test_generated_tokens_are_the_likeliest_of_the_whole(name: str, tmp_path: Path) -> None:
     model, _ = loaded(name, tmp_path, torch.float64)
     for length in (1, 3, 8):

@@ -29,7 +29,7 @@ class Config:
     index of shards, or the folder of one of them; or a model of ours, as of hyena evaluate."""
     destination: Path
     """Folder for the result; new or empty."""
-    to: Literal["hyena", "safari", "hyenadna-hf"] = "hyena"
+    to: Literal["hyena", "safari", "hyenadna-hf", "stripedhyena", "stripedhyena2"] = "hyena"
     """Whose files to write: ours, which all other commands take; or those of the programs of that
     name."""
     dtype: Literal["float64", "float32", "bfloat16", "float16"] | None = None

@@ -13,6 +13,8 @@ from torch import Tensor
 from hyena.interop import weights
 from hyena.interop.safari import HYENADNA, SAFARI
 from hyena.interop.settings import Settings, configuration_of, settings_of
+from hyena.interop.stripedhyena import STRIPEDHYENA
+from hyena.interop.stripedhyena2 import STRIPEDHYENA2
 from hyena.interop.table import Family
 from hyena.model import LanguageModel
 from hyena.model import load as load_own
@@ -20,7 +22,7 @@ from hyena.model.checkpoint import place_of
 from hyena.model.saved import some
 from hyena.ops.arguments import placement
 
-FAMILIES: tuple[Family, ...] = (SAFARI, HYENADNA)
+FAMILIES: tuple[Family, ...] = (SAFARI, HYENADNA, STRIPEDHYENA, STRIPEDHYENA2)
 """The released models that are known. A file is of the first whose marks it has."""
 
 
