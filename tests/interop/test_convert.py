@@ -1,11 +1,13 @@
 """`hyena.interop.convert`: nothing is written that could not be, and nothing over what is there."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import hyena
 from hyena.interop import convert
@@ -127,3 +129,12 @@ def test_families_have_names_of_their_own_that_the_documentation_says() -> None:
     page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     for name in names:
         assert re.search(rf"--to {name}\b", page)
+
+
+def test_a_configuration_that_is_written_is_yaml_with_its_numbers(tmp_path: Path) -> None:
+    config = hyena.ModelConfig(width=16, layers=1, max_length=32, norm_eps=1e-6)
+    hyena.LanguageModel(config).save(tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "theirs", to="safari")
+    text = (tmp_path / "theirs/config.json").read_text()
+    for found in (json.loads(text), yaml.safe_load(text)):
+        assert found["layer_norm_epsilon"] == 1e-6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +75,8 @@ def write(model: LanguageModel, folder: Path, family: Family | None, settings: S
         model.save(folder)
         return
     tensors, beside = family.written(model, settings)
-    text = json.dumps(beside, indent=2) + "\n"  # which is YAML as well
+    text = json.dumps(beside, indent=2) + "\n"
+    text = re.sub(r"(?<=: )(\d+)(?=e[-+])", r"\1.0", text)  # so it is YAML, with 1.0e-06, as well
     files: dict[str, Callable[[Path], object]] = {
         family.beside: lambda path: path.write_text(text, encoding="utf-8")
     }

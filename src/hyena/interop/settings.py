@@ -129,9 +129,12 @@ def vocabulary(rows: int, settings: Settings) -> dict[str, Any]:
 
 def value_of(config: Mapping[str, Any], name: str, kind: type) -> Any:
     """The value of a public configuration, if it is there and of that type."""
-    value = config.get(name)
-    if kind is float and type(value) is int:
-        return float(value)
+    value: Any = config.get(name)
+    if kind is float and type(value) in (int, str):  # YAML takes 1e-6 for a text
+        try:
+            return float(value)
+        except (ValueError, OverflowError):
+            return None
     return value if type(value) is kind else None
 
 
