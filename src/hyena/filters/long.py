@@ -85,6 +85,7 @@ class LongFilter(Filter):
 
     Attributes: ``skip`` (F, D), the weight of the direct path beside each filter, drawn N(0, 1), or
         None.
+
     Shape: filter(L) → (F, D, L).
     Raises: ValueError on settings that cannot be, and on a length that the policy refuses.
     """

@@ -163,6 +163,7 @@ class RealModalTaps(nn.Module):
 
     Args: channels D; modes S; filters F; device and dtype of the parameters, the filters are
         computed in float32 or wider.
+
     Attributes: ``log_poles`` λ and ``residues`` R, (F, D, S).
     Shape: taps(L) → (F, D, L).
     Raises: ValueError if a size is below 1.

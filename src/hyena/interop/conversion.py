@@ -46,6 +46,7 @@ def convert(
     Returns: the model.
     Raises: as `load`; FileExistsError if there is something in the folder; ValueError, before
         anything is written, if the model has what the other kind has not; OSError.
+
     Warns: as `load`.
     """
     target, families = Path(destination), {family.name: family for family in FAMILIES}

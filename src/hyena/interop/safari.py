@@ -342,4 +342,4 @@ HYENADNA = replace(
     prefix="hyena.",
     weights="model.safetensors",
 )
-"""LongSafari/hyenadna-*-hf; read as safari's, from which it differs in names alone."""
+"""``LongSafari/hyenadna-*-hf``; read as safari's, from which it differs in names alone."""
