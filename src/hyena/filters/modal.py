@@ -190,6 +190,8 @@ class RealModalTaps(nn.Module):
     @torch.no_grad()
     def draw(self, generator: torch.Generator | None = None) -> None:
         """Draws exponents and residues anew."""
+        if self.log_poles.is_meta:
+            return
         low, high = math.log(_SLOWEST), math.log(_FASTEST)
         nn.init.uniform_(self.log_poles, low, high, generator=generator)
         self.log_poles.exp_().neg_()
