@@ -13,7 +13,9 @@ from hyena.cli.options import parse
 from hyena.cli.tasks.sweep import read_cell
 from hyena.experiments import CellConfig, SweepConfig, make_plan, run_cell
 from hyena.experiments.cell import plain
+from hyena.files.records import from_plain
 from hyena.mixers import SPECS
+from hyena.model import ModelConfig
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "tasks").glob("*.yaml"))
@@ -105,7 +107,8 @@ def test_the_paper_s_protocol_is_its_table_a1() -> None:
 
 def settings(cell: dict[str, Any]) -> tuple[Any, ...]:
     """What a trial of recall-trials settles: the model, its learning rates and its few keys."""
-    model, training = dict(cell["model"]), cell["training"]
+    # As a model's, whose later fields an older record lacks: it had their defaults.
+    model, training = from_plain(ModelConfig, cell["model"], "model"), cell["training"]
     first = training["stages"][0]
     return model, training["optimizer"], training.get("few_keys", "random"), first["keys"]
 
