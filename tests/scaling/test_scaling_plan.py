@@ -9,9 +9,11 @@ import pytest
 from small_sweeps import small
 
 from hyena.data import PrepareConfig, prepare, read_manifest
+from hyena.files.records import to_plain
 from hyena.model import LanguageModel, ModelConfig
 from hyena.scaling import Cell, Family, ScalingConfig, Size, make_plan
 from hyena.scaling.plan import outside_embedding, read_plan, write_plan
+from hyena.training import TrainConfig
 
 CHOSEN = {"Hyena": 1, "attention": 0}
 
@@ -229,3 +231,22 @@ def test_the_plan_can_be_read_back(data: Path, tmp_path: Path) -> None:
     (tmp_path / "scaling.json").write_text('{"format_version": 1}')
     with pytest.raises(ValueError, match=r"scaling\.json is damaged: .*; run the sweep again"):
         read_plan(tmp_path)
+
+
+def test_a_later_field_of_the_model_leaves_the_folders_as_they_are(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def folders() -> list[Path]:
+        return [cell.folder for cell in make_plan(small(data, Path("out")), CHOSEN)]
+
+    def later(value: object) -> Any:
+        plain = to_plain(value)
+        if isinstance(value, ModelConfig):
+            plain["later"] = 1
+        elif isinstance(value, TrainConfig):
+            plain["model"]["later"] = 1
+        return plain
+
+    before = folders()
+    monkeypatch.setattr("hyena.scaling.plan.to_plain", later)
+    assert folders() == before

@@ -255,9 +255,15 @@ def outside_embedding(model: LanguageModel) -> int:
 
 
 def digest_of(train: TrainConfig, manifest: Manifest) -> str:
-    """A few letters that tell trainings with other weights at the end apart."""
+    """A few letters that tell trainings with other weights at the end apart. Settings of the model
+    at their defaults do not count, so that a later field leaves finished trainings as they are."""
     plain = flatten(to_plain(train))
-    settings = {name: value for name, value in plain.items() if name not in FREE_ON_RESUME}
+    default = flatten({"model": to_plain(ModelConfig())})
+    settings = {
+        name: value
+        for name, value in plain.items()
+        if name not in FREE_ON_RESUME and (name not in default or value != default[name])
+    }
     text = {name: split.sha256 for name, split in manifest.splits.items()}
     content = json.dumps([settings, text, manifest.tokenizer.fingerprint], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
