@@ -262,7 +262,7 @@ def test_the_model_compiles_whole(options: dict[str, Any], training: bool) -> No
 
 
 # All logits at once, and in slices, which a program calls as a registered op.
-@pytest.mark.parametrize("slice_bytes", [1 << 20, 5 * VOCABULARY * 8])
+@pytest.mark.parametrize("slice_bytes", [1 << 20, 5 * VOCABULARY * 4])
 @pytest.mark.parametrize("options", [{}, STRIPES], ids=["plain", "striped"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")

@@ -34,7 +34,7 @@ def noting(*arguments):
 
 slices._sweep = noting
 language_model.linear_cross_entropy = partial(
-    slices.linear_cross_entropy, slice_bytes=5 * VOCABULARY * 16
+    slices.linear_cross_entropy, slice_bytes=5 * VOCABULARY * 8
 )
 store = torch.distributed.FileStore(f"{folder}/store", 2)
 torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)

@@ -21,7 +21,7 @@ from hyena.model import LanguageModel, language_model
 from hyena.model.linear_cross_entropy import linear_cross_entropy
 
 small = partial(small_model, tied=False)
-ROOM = {"slices of 5": 5 * VOCABULARY * 16, "all at once": 1 << 20}
+ROOM = {"slices of 5": 5 * VOCABULARY * 8, "all at once": 1 << 20}
 
 
 @pytest.fixture(params=ROOM)

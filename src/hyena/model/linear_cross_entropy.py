@@ -19,12 +19,11 @@ from hyena.ops.observed import observer
 
 Reduction = Literal["mean", "none"]
 
-LOGITS_BYTES = 1 << 26
-"""Of a slice: its logits, and its softmax where that is no wider. Smaller ones read and write the
-weight and its gradient more often."""
+LOGITS_BYTES = 1 << 25
+"""Of the logits of a slice. Smaller ones read and write the weight and its gradient more often."""
 
-# Where products are of 16 bits the softmax goes over a slice in parts that stay in the processor's
-# caches, and so does the sum of the weight's gradient. In float32 that gained nothing.
+# The softmax goes over a slice in parts that stay in the processor's caches. So does the sum of the
+# weight's gradient where products are of 16 bits: in float32 that gained nothing.
 _SOFTMAX_BYTES = 1 << 21
 _SUMMED_ROWS = 4096
 
@@ -39,7 +38,7 @@ def linear_cross_entropy(
 ) -> Tensor:
     """``cross_entropy(linear(x, weight), targets)`` in nats, in float32 or wider.
 
-    Up to ``slice_bytes`` of logits and softmax that is what runs. Beyond, it is computed in slices,
+    Up to ``slice_bytes`` of softmax that is what runs. Beyond, it is computed in slices,
     with the gradients of the mean in the same sweep; they have no gradients themselves. Per-sample
     gradients and other transforms of ``torch.func``, and single losses with a gradient, take all
     logits at once.
@@ -50,20 +49,19 @@ def linear_cross_entropy(
         targets: (B, L) int64 in 0 … V−1, or −100 where there is none.
         reduction: "mean" over the targets that there are, nan if there is none; "none" for the loss
             of each, 0 where there is none.
-        slice_bytes: most that the logits of a slice may take, with their softmax unless they are
-            of 16 bits, if that is enough for one position.
+        slice_bytes: most that the logits of a slice may take, if that is enough for one position.
 
     Returns: a scalar, or (B, L); float64 for float64, and float32 otherwise.
     """
     dtype = _dtype_of_products(weight)
     wide = torch.promote_types(dtype, torch.float32)
-    whole = slice_bytes // (weight.shape[0] * (dtype.itemsize + wide.itemsize))
-    rows = max(1, whole if dtype == wide else slice_bytes // (weight.shape[0] * dtype.itemsize))
+    rows = max(1, slice_bytes // (weight.shape[0] * dtype.itemsize))
+    most = slice_bytes // (weight.shape[0] * wide.itemsize)
     who = observer((x, weight, targets))
     sliced = who in ("nobody", "autograd", "program") if reduction == "mean" else who == "nobody"
     sliced = sliced and not x.is_meta  # where targets have no values
     x, shape, targets = x.flatten(0, 1), targets.shape, targets.flatten()
-    if not sliced or x.shape[0] <= max(1, whole):
+    if not sliced or x.shape[0] <= max(1, most):
         loss = losses_of(F.linear(x, weight), targets, reduction)
         return loss if reduction == "mean" else loss.view(shape)
     if reduction == "none":
@@ -114,7 +112,7 @@ def _sweep(
     dweight = weight.new_zeros(weight.shape if need_dweight else 0, dtype=wide)
     with torch.autocast(x.device.type, enabled=False):
         narrow, most = weight.to(dtype), min(rows, N)
-        few = most if dtype == wide else max(1, min(most, _SOFTMAX_BYTES // (V * wide.itemsize)))
+        few = max(1, min(most, _SOFTMAX_BYTES // (V * wide.itemsize)))
         logits, softmax = x.new_empty((most, V), dtype=dtype), x.new_empty((few, V), dtype=wide)
         for chosen in (targets != IGNORE).nonzero().squeeze(1).split(rows):
             u, target = x[chosen].to(dtype), targets[chosen].unsqueeze(1)
@@ -126,15 +124,13 @@ def _sweep(
                 if need_dx or need_dweight:
                     # The gradient of the logits: all probabilities, less 1 at the target.
                     log_p.exp_().scatter_(1, of, of_target.expm1())
-                    if dtype != wide:
-                        part.copy_(log_p)
-            dz = z if dtype != wide else softmax[: len(chosen)]
+                    part.copy_(log_p)
             if need_dx:
-                dx[chosen] = (dz @ narrow).to(x.dtype)
+                dx[chosen] = (z @ narrow).to(x.dtype)
             if need_dweight and dtype == wide:
-                dweight.addmm_(dz.t(), u)
+                dweight.addmm_(z.t(), u)
             elif need_dweight:
-                blocks = dweight.split(_SUMMED_ROWS), dz.split(_SUMMED_ROWS, 1)
+                blocks = dweight.split(_SUMMED_ROWS), z.split(_SUMMED_ROWS, 1)
                 for total, some in zip(*blocks, strict=True):
                     total += some.t() @ u
     return losses, dx, dweight

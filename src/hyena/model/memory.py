@@ -51,7 +51,7 @@ def forward_bytes(model: LanguageModel, length: int, batch: int = 1, *, logits: 
     """
     head = _logits(model, length, batch)
     if not logits:
-        head = min(LOGITS_BYTES, 2 * head)  # with their softmax
+        head = min(LOGITS_BYTES, head)
     between = _block(model, length, batch, "direct") + _filter(model, length)
     streams = STREAMS["direct"] * _stream(model, length, batch)
     return (
@@ -71,7 +71,7 @@ def step_bytes(model: LanguageModel, length: int, batch: int = 1) -> int:
     return (
         trained_weights(model)
         + streams * _stream(model, length, batch)
-        + max(between, min(2 * LOGITS_BYTES, 3 * _logits(model, length, batch)))
+        + max(between, 3 * min(LOGITS_BYTES, _logits(model, length, batch)))
         + _scratch(model, length, batch, "gradients")
     )
 

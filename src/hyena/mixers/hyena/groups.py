@@ -10,6 +10,7 @@ positions of a piece, K taps of the short convolution.
 """
 
 from collections.abc import Callable
+from functools import cache
 from operator import itemgetter
 from threading import get_ident
 from typing import Literal, NamedTuple, TypeGuard
@@ -77,10 +78,23 @@ class Buffers:
         size, key = torch.Size(shape).numel(), (get_ident(), name)
         found, kind = self._of.get(key), (like.dtype, like.device)
         if found is None or found.numel() < size or (found.dtype, found.device) != kind:
+            _keep_freed_memory()
             self._of.pop(key, None)
             del found  # gone before there is another
             found = self._of[key] = like.new_empty(size)
         return found[:size].view(shape)
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Frees a block of 31 MiB, which no program has touched.
+
+    glibc maps a large block by itself, and when it is freed keeps up to twice its size of later
+    memory that is free; larger ones than 32 MiB do not count. Without one, what is made of each
+    piece may go back to the system at once and come again as new pages: 6.0 million faults instead
+    of 0.9, and 27 seconds instead of 20, for 262,144 positions of 8 layers of a width of 256.
+    """
+    torch.empty(31 << 20, dtype=torch.uint8)
 
 
 def takes(
