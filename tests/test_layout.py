@@ -32,7 +32,7 @@ INSIDE = {
     "scoring": LAYERS | {"model", "generation", "data", "evaluation", "genomes", "files"},
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},
-    "bench": LAYERS | {"plots", "model", "data", "training", "files", "machine"},
+    "bench": LAYERS | {"plots", "model", "data", "training", "scoring", "files", "machine"},
     "training": LAYERS | {"model", "data", "evaluation", "files"},
     "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine", "files"},
     "scaling": {"model", "data", "evaluation", "training", "experiments", "plots"}

@@ -101,6 +101,22 @@ def test_whole_models_are_measured_in_processes_and_go_on(
     assert "there already" in capfd.readouterr().out
 
 
+def test_rows_of_genomics_are_chosen_by_their_names(tmp_path: Path, capfd: Output) -> None:
+    words = ["bench", "genomes", "--quick", "true", "--threads", "1", "--out", str(tmp_path)]
+    assert main([*words, "--only", "preparing"]) == 0
+    printed = capfd.readouterr().out
+    assert "small preparing 48 Mb: ours " in printed
+    document = json.loads((tmp_path / "results.json").read_text())
+    assert set(document["rows"]) == {"small-preparing-48-Mb"}
+    assert {goal["met"] for goal in document["goals"]} == {None}
+    text = (tmp_path / "table.md").read_text()
+    assert text.startswith("# Genomics\n")
+    assert "| small preparing 48 Mb | ours | 20,000 |" in text
+    assert main([*words, "--only", "hyena-se forward"]) == 0
+    assert "hyena-se forward, D=32, L=160, default allocator: ours " in capfd.readouterr().out
+    assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 2
+
+
 def test_a_system_that_does_not_count_memory_is_one_line(
     tmp_path: Path, capfd: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +140,10 @@ def test_a_system_that_does_not_count_memory_is_one_line(
         ("memory --large true", "the suite memory has no large; leave --large out"),
         ("goals --old python", "the suite goals has no old; leave --old out"),
         ("train --old no/python", "old: expected the Python of an older build, no/python is no"),
+        ("genomes --lengths [64]", "the suite genomes has no lengths; leave --lengths out"),
+        ("genomes --old python", "the suite genomes has no old; leave --old out"),
+        ("genomes --device cuda", "the suite genomes is measured on the CPU; leave --device out"),
+        ("train --only x", "no row of the suite train has 'x' in its name, such as '50257 "),
     ],
 )
 def test_options_of_other_suites_are_refused(words: str, message: str, capfd: Output) -> None:

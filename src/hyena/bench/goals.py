@@ -37,6 +37,8 @@ class Goal:
     at_least: bool
     """Met by a figure of at least, or at most, the target."""
     measure: Measure
+    unit: str = "×"
+    """Of a figure of at least the target, behind it in a table."""
 
     def met(self, measured: Measured) -> bool:
         """Whether a figure reaches the target."""

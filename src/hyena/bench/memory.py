@@ -32,18 +32,27 @@ def peak_of(call: Callable[[], object], device: str = "cpu") -> Peak | str:
     """
     if device != "cpu":
         return _peak_on_device(call)
+    why = forget_peak()
+    if why:
+        return why
+    before = _field(_STATUS, "VmRSS")
+    call()
+    peak = _field(_STATUS, "VmHWM")
+    return Peak(max(0, peak - before), peak)
+
+
+def forget_peak() -> str:
+    """Resets the system's high-water mark of this process to what is resident now; why it cannot
+    be, one line, or nothing."""
     if not _STATUS.is_file():
         return "peak memory is read from /proc, which this system does not have"
     gc.collect()
     _give_back()
     try:
-        _CLEAR.write_text("5")  # resets the high-water mark
+        _CLEAR.write_text("5")
     except OSError as error:
         return f"the high-water mark cannot be reset: {error.strerror}"
-    before = _field(_STATUS, "VmRSS")
-    call()
-    peak = _field(_STATUS, "VmHWM")
-    return Peak(max(0, peak - before), peak)
+    return ""
 
 
 def _peak_on_device(call: Callable[[], object]) -> Peak:

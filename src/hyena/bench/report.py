@@ -12,7 +12,7 @@ def goal_rows(wanted: Sequence[Goal], results: Results, labels: Mapping[str, str
     """Goal, measured and whether it is met, a row each; contenders in notes by their labels."""
     rows = [["goal", "work", "where", "target", "measured", "range", ""]]
     for goal in wanted:
-        sign, unit = ("≥", "×") if goal.at_least else ("≤", "")
+        sign, unit = ("≥", goal.unit) if goal.at_least else ("≤", "")
         found = goal.measure(results)
         row = [str(goal.number), goal.work, goal.where, f"{sign} {figure(goal.target)}{unit}"]
         if found is None:
@@ -39,12 +39,15 @@ def bullets(items: Sequence[str]) -> str:
     return "\n".join(f"- {item}" for item in items)
 
 
-def not_measured(why: Sequence[str], results: Results) -> list[str]:
-    """The section on what there are no figures of; nothing if there are of all.
-
-    Args: why contenders were left out; results, of which cases that failed are named too.
-    """
-    why = [*why, *(f"{key}: {x['failed']}" for key, x in results.items() if "failed" in x)]
+def not_measured(results: Results, labels: Mapping[str, str] | None = None) -> list[str]:
+    """The section on what there are no figures of: contenders that were left out, by their labels,
+    and cases that failed; nothing if there are figures of all."""
+    why = [
+        f"{(labels or {}).get(name, name)}, {key}: {reason}"
+        for key, result in results.items()
+        for name, reason in result["skipped"].items()
+    ]
+    why += [f"{key}: {x['failed']}" for key, x in results.items() if "failed" in x]
     return ["## Not measured", bullets(why)] if why else []
 
 

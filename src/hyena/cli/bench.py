@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from hyena.bench import convolution as conv
-from hyena.bench import folder, generation, model
+from hyena.bench import folder, generation, genomes, model
 from hyena.bench.allocator import describe
 from hyena.bench.goals import Goal, Results
 from hyena.bench.model.work import peak
@@ -37,11 +37,14 @@ _SMALL: dict[str, Any] = {"seconds": 0.1, "size": 1 << 20, "matrix": 64}
 class Config:
     """What to measure, and how."""
 
-    suite: Literal["goals", "sweep", "all", "quick", "generate", "memory", "train"] = "goals"
+    suite: Literal["goals", "sweep", "all", "quick", "generate", "memory", "train", "genomes"] = (
+        "goals"
+    )
     """The goals and what they need (about 10 minutes on two cores); a sweep of all rivals over
     lengths from 256 to 1M, which takes longer; both; or a little of everything in seconds. Of
     generation, token by token: its goals (about 15 minutes). Of whole models: memory and time of
-    long inputs, up to a million positions, or of a step of training, which take longer."""
+    long inputs, up to a million positions, or of a step of training, which take longer. Of
+    genomics: scores, vectors, preparing, and the operators of StripedHyena 2 (about 30 minutes)."""
     widths: list[int] | None = None
     """Widths D of the sweep, multiples of 64, or below it for attention of one head; none takes 64
     and 256, and 8 in the suite quick. Of the goals, those of these widths only."""
@@ -55,13 +58,16 @@ class Config:
     """Threads; none takes PyTorch's number."""
     seconds: float | None = None
     """Budget of a row's samples; none takes 4 for the goals and 2 for the sweep. A call that takes
-    much longer is timed once. Of generation, of a contender that need not do all tokens: 6."""
+    much longer is timed once. Of generation, of a contender that need not do all tokens: 6. Of
+    genomics the row's own."""
     repeats: int | None = None
     """Samples of a contender in a row at most; none takes 100. Of generation, how often the tokens
     of a row are generated; none takes the row's own number, from 2 to 9. Of whole models,
     processes of each contender; none takes 3, or 1 of what takes minutes."""
     quick: bool = False
-    """Of generation and whole models: a little of everything, to see that it runs."""
+    """Of generation, whole models and genomics: a little of everything, to see that it runs."""
+    only: str | None = None
+    """Only the rows that have this in the names that the command prints; none takes all."""
     large: bool = False
     """Of generation: the model of 125M parameters at contexts up to 65,536 too, which takes
     longer."""
@@ -69,8 +75,8 @@ class Config:
     """Of whole models: the Python of an older build, which does the same work in turns."""
     out: Path | None = None
     """Folder of the results; none takes benchmarks/results/WHAT_HARDWARE_DATE, WHAT being
-    convolution, generation, memory or train. Rows that it has already are kept, so that an
-    interrupted run goes on."""
+    convolution, generation, memory, train or genomes. Rows that it has already are kept, so that
+    an interrupted run goes on."""
     fresh: bool = False
     """Measure again what the folder has already."""
 
@@ -85,12 +91,12 @@ class Config:
         for width in self.widths or []:
             head_size(width)
         whole = self.suite in ("memory", "train")
-        on_cpu = whole or self.suite == "generate"
+        on_cpu = whole or self.suite in ("generate", "genomes")
         if self.device != "cpu" and on_cpu:
             raise ValueError(f"the suite {self.suite} is measured on the CPU; leave --device out")
         refused = {
             "widths": on_cpu,
-            "lengths": whole,
+            "lengths": whole or self.suite == "genomes",
             "seconds": whole,
             "quick": not on_cpu,
             "large": self.suite != "generate",
@@ -141,7 +147,7 @@ def run(config: Config) -> int:
         where |= {"backend": "torch", "kernel": "none: it is the CPU's"}
         where["device"] = f"{config.device}, {name}"
         machine = "-".join(re.findall(r"[a-z0-9.]+", name.lower()))
-    suite = _suite(config, threads)
+    suite = _only(_suite(config, threads), config)
     where |= suite.setting
     out = config.out or RESULTS / f"{suite.what}_{machine}_{datetime.date.today():%Y-%m-%d}"
     refuse_other(out, TABLE)  # whose file of results has the same name
@@ -173,9 +179,24 @@ def run(config: Config) -> int:
 def _suite(config: Config, threads: int) -> _Suite:
     if config.suite == "generate":
         return _of_generation(config)
+    if config.suite == "genomes":
+        return _of_genomes(config, threads)
     if config.suite in ("memory", "train"):
         return _of_models(config, config.suite, threads)
     return _of_convolution(config, threads)
+
+
+def _only(suite: _Suite, config: Config) -> _Suite:
+    """The rows that are asked for. Raises: ValueError if there are none."""
+    if config.only is None:
+        return suite
+    cases = [case for case in suite.cases if config.only in str(case)]
+    if not cases:
+        raise ValueError(
+            f"no row of the suite {config.suite} has {config.only!r:.60} in its name, such as "
+            f"{str(suite.cases[0])!r}; leave --only out for all of them"
+        )
+    return suite._replace(cases=cases)
 
 
 def _of_convolution(config: Config, threads: int) -> _Suite:
@@ -236,5 +257,24 @@ def _of_models(config: Config, suite: model.cases.Suite, threads: int) -> _Suite
         not config.quick,
         {},
         lambda results, where, _: model.report.report(suite, results, where),
+        lambda results, out: None,
+    )
+
+
+def _of_genomes(config: Config, threads: int) -> _Suite:
+    peak()
+    return _Suite(
+        "genomes",
+        genomes.cases.chosen(small=config.quick),
+        {
+            "allocator": describe("default"),
+            "seconds": config.seconds or "those of the rows",
+            "repeats": config.repeats or "those of the rows",
+        },
+        partial(genomes.run.run, threads=threads, seconds=config.seconds, repeats=config.repeats),
+        genomes.goals.goals(),
+        not config.quick,
+        genomes.report.LABELS,
+        lambda results, where, _: genomes.report.report(results, where),
         lambda results, out: None,
     )

@@ -11,6 +11,7 @@ from fake_results import result, timing
 
 from hyena.bench import folder, memory, processes
 from hyena.bench.convolution.cases import Case
+from hyena.bench.convolution.report import report
 from hyena.bench.convolution.run import need, run
 from hyena.bench.folder import outcome, read
 from hyena.bench.processes import Worker
@@ -161,6 +162,26 @@ def test_the_budget_is_the_rows_own_or_the_one_given(worker: Pretended, tmp_path
         {"seconds": A.seconds, "repeats": 100},
         {"seconds": 9.0, "repeats": 3},
     ]
+
+
+def test_a_baseline_that_is_wrong_is_left_out_and_named(worker: Pretended, tmp_path: Path) -> None:
+    def answer(request: Request) -> Request:
+        found = usual(request)
+        if request["do"] == "times":
+            del found["times"]["public"]
+            found["skipped"] = {"public": "y differs from float64"}
+        return found
+
+    worker.answer = answer
+    case = replace(A, memory=("ours", "public"))
+    found, lines = go([case], tmp_path)
+    assert found[A.key]["skipped"] == {"public": "y differs from float64"}
+    assert set(found[A.key]["memory"]) == {"ours"}
+    assert lines[0].endswith(": ours 16 ms, public left out")
+    text = report(found, {}, {})
+    assert f"- public recipe, {A.key}: y differs from float64\n" in text
+    assert "| left out |" in text
+    assert go([case], tmp_path)[1] == ["1 of 1 case is there already"]
 
 
 def test_what_would_try_the_patience_is_left_out(worker: Pretended, tmp_path: Path) -> None:

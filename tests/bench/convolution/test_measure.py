@@ -53,7 +53,7 @@ def test_training_checks_every_gradient() -> None:
 
 
 @pytest.mark.parametrize("factor", [1.001, float("nan")])
-def test_a_contender_that_is_wrong_stops_its_row(
+def test_a_baseline_that_is_wrong_is_left_out_alone(
     factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = gated_conv.public_gated_conv
@@ -63,12 +63,16 @@ def test_a_contender_that_is_wrong_stops_its_row(
 
     monkeypatch.setattr(gated_conv, "public_gated_conv", wrong)
     found = times_of(CONV)
-    assert "times" not in found
-    assert found["failed"].startswith("public: y differs from float64 by ")
-    assert found["failed"].endswith("more than 2e-06; nothing of this case was timed")
+    assert set(found["times"]) == {"ours"}
+    assert set(found["errors"]) == {"ours", "public"}
+    why = found["skipped"]["public"]
+    assert why.startswith("y differs from float64 by ")
+    assert why.endswith("more than 2e-06")
+    found = times_of(replace(CONV, contenders=("public",)))
+    assert found["failed"] == f"public: {why}; nothing of this case was timed"
 
 
-def test_a_wrong_gradient_stops_the_row_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_is_one_with_a_wrong_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(z: Tensor, k: Tensor, skip: Tensor) -> Tensor:
         y: Tensor = right(z, k, skip)
         y.register_hook(lambda dy: dy.roll(1, -1))
@@ -76,7 +80,17 @@ def test_a_wrong_gradient_stops_the_row_too(monkeypatch: pytest.MonkeyPatch) -> 
 
     right = gated_conv.public_gated_conv
     monkeypatch.setattr(gated_conv, "public_gated_conv", wrong)
-    assert times_of(replace(CONV, direction="training"))["failed"].startswith("public: z differs")
+    found = times_of(replace(CONV, direction="training"))
+    assert found["skipped"]["public"].startswith("z differs")
+    assert set(found["times"]) == {"ours"}
+
+
+def test_ours_that_is_wrong_stops_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = gated_conv.gated_conv
+    monkeypatch.setattr(gated_conv, "gated_conv", lambda *given, **options: 1.001 * right(*given))
+    found = times_of(CONV)
+    assert "times" not in found
+    assert found["failed"].startswith("ours: y differs from float64 by 1.0e-03")
 
 
 def test_errors_are_told_however_large(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,16 +38,28 @@ def test_weights_are_read_beside() -> None:
     assert set(facts["hyena"]) == {"parameters", "read_bytes"}
 
 
-def test_a_model_that_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_wrong_is_not_timed_and_a_baseline_left_out_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     right = LanguageModel.step
 
     def step(self: LanguageModel, ids: torch.Tensor, state: ModelState) -> object:
         logits, state = right(self, ids, state)
+        if self.config.mixers != wrong:
+            return logits, state
         return logits.roll(1), state
 
     monkeypatch.setattr(LanguageModel, "step", step)
+    wrong = "attention"
+    found = measure(replace(MODELS, contenders=("hyena", "attention")), seconds=1e-6)
+    assert set(found["times"]) == {"hyena"}
+    assert found["skipped"]["attention"].startswith("logits differ from float64 by ")
     found = measure(replace(MODELS, contenders=("attention",)), seconds=1.0)
     assert "attention: logits differ from float64 by" in found["failed"]
+    assert "times" not in found
+    wrong = "hyena"
+    found = measure(MODELS, seconds=1.0)
+    assert "hyena: logits differ from float64 by" in found["failed"]
     assert "times" not in found
 
 

@@ -16,17 +16,18 @@ from hyena.mixers import HyenaOperator
 from hyena.mixers.hyena.short_conv import bias_of
 
 
-def public_long_conv(u: Tensor, k: Tensor, skip: Tensor) -> Tensor:
+def public_long_conv(u: Tensor, k: Tensor, skip: Tensor | None = None) -> Tensor:
     """The public recipe: real transforms of twice the length, that of the filter in every call.
 
-    u (B, D, L), k (D, L), skip (D,). Poli et al. 2023 (arXiv:2302.10866), section 2.1.
+    u (B, D, L), k (D, K) with K ≤ L, skip (D,) if there is one. Poli et al. 2023
+    (arXiv:2302.10866), section 2.1.
     """
     L = u.shape[-1]
     n = 2 * L
     k_spectrum = torch.fft.rfft(k, n=n) / n
     u_spectrum = torch.fft.rfft(u, n=n)
     y = torch.fft.irfft(u_spectrum * k_spectrum, n=n, norm="forward")[..., :L]
-    return y + u * skip[:, None]
+    return y if skip is None else y + u * skip[:, None]
 
 
 def public_gated_conv(z: Tensor, k: Tensor, skip: Tensor, *short: Tensor) -> Tensor:
@@ -38,7 +39,7 @@ def public_gated_conv(z: Tensor, k: Tensor, skip: Tensor, *short: Tensor) -> Ten
     return public_long_conv(value * pre, k, skip) * post
 
 
-def public_short_conv(z: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
+def public_short_conv(z: Tensor, taps: Tensor, bias: Tensor | None = None) -> Tensor:
     """The short convolution of z (B, C, L) with taps (C, J), padded on both sides and cut."""
     C, J = taps.shape
     y = F.conv1d(z, taps.flip(1)[:, None], bias, padding=J - 1, groups=C)

@@ -11,7 +11,16 @@ from typing import Any, Literal
 
 from hyena.bench.allocator import Allocator
 
-Work = Literal["gated_conv", "operator", "operator_bf16", "two_lengths", "error"]
+Work = Literal[
+    "gated_conv",
+    "operator",
+    "operator_bf16",
+    "two_lengths",
+    "error",
+    "hyena-se",
+    "hyena-mr",
+    "hyena-li",
+]
 Direction = Literal["forward", "training"]
 Kind = tuple[Work, Direction, Allocator]
 Mode = Literal["a", "b", "c"]
@@ -29,6 +38,7 @@ CONTENDERS = {
     "ours_recomputed": "ours, spectrum recomputed",
     "torch": "chunked torch",
     "public": "public recipe",
+    "conv1d": "depthwise conv1d",
     "sdpa": "SDPA float32",
     "sdpa_bf16": "SDPA bfloat16",
     "block": "attention block",
@@ -37,6 +47,13 @@ CONTENDERS = {
 }
 """Ours and the baselines, and what a table calls them; `hyena.bench.convolution.measure` builds
 them."""
+
+STRIPED: dict[Work, tuple[str, ...]] = {
+    "hyena-se": ("ours", "conv1d", "public"),
+    "hyena-mr": ("ours", "conv1d", "public"),
+    "hyena-li": ("ours", "public"),
+}
+"""The operators of StripedHyena 2 between their projections, and the contenders of each."""
 
 # Contenders by work, direction and allocator. Attention's time does not hang on the allocator, so
 # it stands beside one of them only.
@@ -73,6 +90,8 @@ GROWTH_LENGTHS = tuple(1 << a for a in range(10, 21))  # 1k … 1M
 ODD_LENGTHS = ((1000, 1024), (10007, 16384), (100003, 131072))
 OPERATOR_SIZES = ((256, 2048), (256, 8192), (256, 65536), (768, 8192), (64, 65536))
 CONV_WIDTH, GROWTH_WIDTH, ERROR_WIDTH, ERROR_BATCH = 256, 64, 64, 2
+
+STRIPED_SIZE = (1024, 8192)  # width and length
 
 DEVICE_WIDTHS, DEVICE_LENGTHS = (64, 768), tuple(1 << a for a in range(11, 21))  # 2k … 1M
 
@@ -133,6 +152,23 @@ class Case:
         what = f"{self.work} {self.direction}"
         where = f"{self.allocator} allocator" if self.device == "cpu" else self.device
         return f"{what}, D={self.width}, {lengths}, {where}"
+
+
+def is_ours(name: str) -> bool:
+    """Whether a contender is ours, at one of several lengths or otherwise, and no baseline."""
+    return name.startswith(("ours", "L="))
+
+
+def striped(*, small: bool = False) -> list[Case]:
+    """The operators of StripedHyena 2 between their projections; with ``small``, in seconds."""
+    suite: Suite = "quick" if small else "goals"
+    sizes = (32, 160) if small else STRIPED_SIZE
+    seconds = 0.02 if small else 8.0
+    return [
+        Case(suite, work, direction, allocator, *sizes, names, seconds=seconds)
+        for work, names in STRIPED.items()
+        for direction, allocator in _UNDER.items()
+    ]
 
 
 def goals() -> list[Case]:

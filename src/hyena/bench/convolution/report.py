@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hyena.bench.allocator import describe
-from hyena.bench.convolution.cases import CONTENDERS, MODES
+from hyena.bench.convolution.cases import CONTENDERS, MODES, STRIPED
 from hyena.bench.convolution.goals import goals
 from hyena.bench.convolution.limits import least_traffic, nominal_flops
 from hyena.bench.drawings import Point, draw_points
@@ -14,10 +14,11 @@ from hyena.bench.report import Table, bullets, figure, goal_rows, lines, ms, not
 from hyena.files.markdown import table
 
 _DIRECTIONS = {"forward": "forward", "training": "forward + backward"}
-_WORKS = {
+_WORKS: dict[str, str] = {
     "gated_conv": "Gated convolution",
     "operator": "Whole operator",
     "operator_bf16": "Whole operator under bfloat16 autocast",
+    **{name: f"{name} between its projections" for name in STRIPED},
     "two_lengths": "Ours at two lengths",
     "error": "Errors against float64",
 }
@@ -47,9 +48,9 @@ def report(results: Results, setting: Mapping[str, Any], limits: Mapping[str, fl
     near = limit_rows(results, limits)
     if len(near) > 1:
         parts += ["## How near ours comes to the machine", _NEAR, table(near)]
-    for heading, rows in _sections(results):
+    for heading, rows in sections(results):
         parts += [heading, table(rows)]
-    return "\n\n".join([*parts, *not_measured([], results)]) + "\n"
+    return "\n\n".join([*parts, *not_measured(results, CONTENDERS)]) + "\n"
 
 
 _NEAR = (
@@ -86,7 +87,7 @@ def limit_rows(results: Results, limits: Mapping[str, float]) -> Table:
 
 def time_rows(cases: Sequence[Mapping[str, Any]]) -> Table:
     """Medians with quartiles in ms of cases of one kind, and what ours gains on each baseline."""
-    names = _names(cases, "times")
+    names = _names(cases, "times", "skipped")
     # Ours as the goals have it: with workspaces of its own, where it is there.
     best = next((name for name in names if name.startswith("ours")), "")
     found = []
@@ -104,7 +105,7 @@ def time_rows(cases: Sequence[Mapping[str, Any]]) -> Table:
     return lines(found)
 
 
-def _sections(results: Results) -> Iterator[tuple[str, Table]]:
+def sections(results: Results) -> Iterator[tuple[str, Table]]:
     """A heading and a table for each kind of case, the goals' cases before the sweep's."""
     kinds: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for result in results.values():
@@ -172,12 +173,12 @@ def _device(setting: Mapping[str, Any]) -> str:
     return str(setting.get("device", "cpu")).partition(",")[0]
 
 
-def _names(cases: Sequence[Mapping[str, Any]], field: str) -> list[str]:
-    """The contenders that a field of any of the cases knows, in the order of their first cell."""
+def _names(cases: Sequence[Mapping[str, Any]], *fields: str) -> list[str]:
+    """The contenders that fields of any of the cases know, in the order of their first cell."""
     found: dict[str, None] = {}
     for result in cases:
         for name in result["cell"]["contenders"]:
-            if name in result.get(field, {}):
+            if any(name in result.get(field, {}) for field in fields):
                 found[name] = None
     return list(found)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-Kind = Literal["planned", "grown", "growth", "positions", "model", "weights"]
+Kind = Literal["planned", "grown", "growth", "positions", "model", "weights", "modes"]
 
 KINDS: dict[Kind, str] = {
     "planned": "a mixer, T tokens after a prefill of the context",
@@ -36,6 +36,9 @@ CONTENDERS = {
 READS = "read_sum", "read_mv", "read_kernel"
 """Ways to read as many bytes as the weights have, of which the quickest is a token's limit."""
 
+BASELINES = "attention", "dot", "full", *READS
+"""The contenders that are not ours: one that is wrong is left out, and its row goes on."""
+
 TOKENS = 256  # T
 WIDTH, LAYERS = 256, 6
 CONTEXTS = (2048, 8192, 16384, 65536)
@@ -47,6 +50,7 @@ SUMMED = 16384  # up to this context cached dot products are run for every token
 PRESET, PRESET_CONTEXT = "125M", 1024
 LARGE = {1: (2048, 8192, 16384, 65536), 8: (2048, 16384)}
 """Contexts of the preset's cases by batch."""
+MODAL_POSITIONS, MODAL_TOKENS = (1 << 13, 1 << 16, 1 << 20), 1024
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,15 @@ def quick() -> list[Case]:
         small("model", common, 2, 100, layers=2),
         small("weights", ("hyena", "hyena_bf16", *READS), 1, 100, layers=2),
     ]
+
+
+def modal(*, small: bool = False) -> Case:
+    """A hyena-li operator at positions far apart, which is no part of this benchmark but of that of
+    genomes; with ``small``, in seconds."""
+    positions, tokens = ((1, 300), 20) if small else (MODAL_POSITIONS, MODAL_TOKENS)
+    names = tuple(f"t={t}" for t in positions)
+    width, repeats = (8, 2) if small else (WIDTH, 9)
+    return Case("modes", names, 1, positions[-1], tokens, width, repeats=repeats)
 
 
 def chosen(contexts: Sequence[int] | None, *, small: bool, large: bool) -> list[Case]:

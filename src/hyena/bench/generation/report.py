@@ -16,7 +16,7 @@ Result = Mapping[str, Any]
 _TITLES = {"planned": "after a prefill", "grown": "token by token", "model": "whole model"}
 """Of the panels that are drawn."""
 
-_NOTES = (
+NOTES = (
     "ms a token: the median over the repetitions of each one's mean, with quartiles; p99, the "
     "99th percentile, and worst are of all tokens, so that they show what completing a block costs",
     "error: relative L2, of the tokens timed, against the full forward pass in float64; of whole "
@@ -27,7 +27,7 @@ _NOTES = (
 
 def report(results: Results, setting: Mapping[str, Any]) -> str:
     """The whole report. Args: results by key; what was the same for all of them."""
-    said = [*(f"{name}: {value}" for name, value in setting.items()), *_NOTES]
+    said = [*(f"{name}: {value}" for name, value in setting.items()), *NOTES]
     parts = ["# Generation", bullets(said)]
     wanted = goals()
     if any(goal.measure(results) is not None for goal in wanted):
@@ -37,12 +37,7 @@ def report(results: Results, setting: Mapping[str, Any]) -> str:
         found.sort(key=lambda x: (str(x["row"]["preset"]), x["row"]["batch"], x["row"]["context"]))
         if found:
             parts += [f"## {kind.capitalize()}: {meaning}", table(time_rows(found))]
-    left_out = [
-        f"{name}, {key}: {why}"
-        for key, result in results.items()
-        for name, why in result["skipped"].items()
-    ]
-    return "\n\n".join([*parts, *not_measured(left_out, results)]) + "\n"
+    return "\n\n".join([*parts, *not_measured(results)]) + "\n"
 
 
 def time_rows(found: Sequence[Result]) -> Table:
@@ -60,9 +55,9 @@ def time_rows(found: Sequence[Result]) -> Table:
 def _line(result: Result, name: str) -> dict[str, str]:
     """What there is of a contender, by column."""
     row, its, exact = result["row"], result["times"][name], result["times"].get("hyena")
-    each = row["kind"] in ("growth", "positions")  # its name says where each contender is
+    each = row["kind"] in ("growth", "positions", "modes")  # its name says where each one is
     facts, state = result.get("facts", {}).get(name), result["held"].get(name)
-    error = result["errors"].get(name)
+    error, off = result["errors"].get(name), result.get("state_errors", {}).get(name)
     return {
         "model": row["preset"] or f"D={row['width']}, layers={row['layers']}",
         "B": str(row["batch"]),
@@ -77,6 +72,7 @@ def _line(result: Result, name: str) -> dict[str, str]:
         "× exact": figure(its["median"] / exact["median"]) if exact and its is not exact else "",
         "state, MiB": "" if state is None else figure(state / 2**20),
         "error": "" if error is None else f"{error:.1e}",
+        "error of the state": "" if off is None else f"{off:.1e}",
     }
 
 

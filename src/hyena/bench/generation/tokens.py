@@ -38,6 +38,7 @@ class Course:
             that is known otherwise.
         tolerance: of ``check``.
         held: bytes of its state.
+        state_error: how far the state that it begins from is from the truth, where that is known.
     """
 
     begin: Callable[[], Step]
@@ -46,6 +47,7 @@ class Course:
     check: Callable[[Tensor], float] | None = None
     tolerance: float = math.inf
     held: int | None = None
+    state_error: float | None = None
 
 
 def stepping(

@@ -8,7 +8,19 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Suite = Literal["memory", "train"]
-Kind = Literal["forward", "train", "prompt", "continued", "prefill", "prepare", "build"]
+Kind = Literal[
+    "forward",
+    "train",
+    "prompt",
+    "continued",
+    "prefill",
+    "prepare",
+    "build",
+    "score",
+    "public_score",
+    "embed",
+    "sequences",
+]
 
 TODAY = "_today"
 """Ends the name of a contender that an older build is, at the same work."""
@@ -27,7 +39,8 @@ _BYTES: dict[str, Any] = {"width": 256, "layers": 4}
 
 @dataclass(frozen=True)
 class Work:
-    """What one process does; see `hyena.bench.model.work`."""
+    """What one process does; see `hyena.bench.model.work`, and for the last four kinds
+    `hyena.bench.genomes.work`."""
 
     work: Kind
     length: int
@@ -38,6 +51,9 @@ class Work:
     tokens: int = 0
     layout: Literal["plain", "padded", "documents"] = "plain"
     bf16: bool = False
+    """Under bfloat16 autocast."""
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Of the weights; only the last four kinds know others."""
     checkpointing: bool = False
     separator: str | None = None
     calls: int = 1
@@ -57,6 +73,8 @@ class Case:
     """Those that an older build does too, if one is given."""
     repeats: int = 3
     """Processes of each."""
+    truth: Work | None = None
+    """Gives the numbers that those of the works are compared with."""
 
     @property
     def key(self) -> str:

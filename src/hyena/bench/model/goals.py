@@ -71,11 +71,12 @@ def peak(key: str, name: str) -> Measure:
     return measure
 
 
-def more(key: str, name: str, other: str) -> Measure:
-    """How many times the memory of another, each beyond what its process had before."""
+def more(key: str, name: str, other: str, field: str = "added") -> Measure:
+    """How many times the memory of another, each beyond what its process had before, or with
+    "peak" as field that of the whole process."""
 
     def measure(results: Results) -> Measured | None:
-        found = results.get(key, {}).get("added", {})
+        found = results.get(key, {}).get(field, {})
         if not (found.get(name) and found.get(other)):
             return None
         return Measured(found[name] / found[other])

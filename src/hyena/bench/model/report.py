@@ -15,7 +15,7 @@ from hyena.model.passes import step_flops
 
 _TITLES: dict[Suite, str] = {"memory": "Memory of long inputs", "train": "A step of training"}
 
-_NOTES = (
+NOTES = (
     "s: the median over the calls that are timed, with quartiles; a row that names no warm call is "
     "the first call of its process",
     "peak: of the whole process, with what Python and PyTorch take; added: beyond what it had "
@@ -27,21 +27,16 @@ _NOTES = (
 def report(suite: Suite, results: Results, setting: Mapping[str, Any]) -> str:
     """The whole report. Args: the suite; results by key; what was the same for all of them."""
     said = [f"{name}: {value}" for name, value in setting.items()]
-    said += [*_builds(results), *_NOTES]
+    said += [*builds(results), *NOTES]
     wanted = goals(suite)
     parts = [f"# {_TITLES[suite]}", bullets(said)]
     if any(goal.measure(results) is not None for goal in wanted):
         parts += ["## Goals", table(goal_rows(wanted, results, {}))]
     parts += ["## Figures", table(figures(results))]
-    left_out = [
-        f"{name}, {key}: {why}"
-        for key, result in results.items()
-        for name, why in result["skipped"].items()
-    ]
-    return "\n\n".join([*parts, *not_measured(left_out, results)]) + "\n"
+    return "\n\n".join([*parts, *not_measured(results)]) + "\n"
 
 
-def _builds(results: Results) -> list[str]:
+def builds(results: Results) -> list[str]:
     """A line for each build that did some of the work; more than two if a folder was gone on with
     in another. Results of before this was recorded have none."""
     found = {
@@ -82,7 +77,18 @@ def _line(result: Mapping[str, Any], name: str) -> dict[str, str]:
         "added, GiB": "" if added is None else figure(added / GIB),
         "peak reckoned, GiB": reckoned,
         "10⁹ operations/s": operations,
+        **_compared(result, name),
     }
+
+
+def _compared(result: Mapping[str, Any], name: str) -> dict[str, str]:
+    """How far its numbers are from the truth, where there is one: log-probabilities, of which the
+    first is their mean."""
+    if name not in result.get("errors", {}):
+        return {}
+    own, right = (result["first"][which] for which in (name, "truth"))
+    found = {"error": f"{result['errors'][name]:.1e}", "nats a base": f"{own:.6f}"}
+    return {**found, "off by": f"{own - right:.1e}"}
 
 
 def _reckoned(

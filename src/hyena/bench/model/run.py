@@ -16,16 +16,18 @@ from hyena.bench.folder import Result
 from hyena.bench.model.cases import TODAY, Case, Work
 from hyena.bench.timing import Timing, quartiles, rounds
 
-_TOLERANCE, _BF16_TOLERANCE = 1e-3, 5e-2  # relative L2 differences of the builds' numbers
+# Relative L2 differences of the builds' numbers, or from those of the truth.
+_TOLERANCE, _BF16_TOLERANCE = 1e-3, 5e-2
+_SCRIPT = Path(__file__).with_name("work.py")
 
 Ask = Callable[[str, Mapping[str, Any]], dict[str, Any]]
 """What a Python answers to a request; see `hyena.bench.model.work`."""
 
 
-def ask(python: str, request: Mapping[str, Any]) -> dict[str, Any]:
+def ask(python: str, request: Mapping[str, Any], script: Path = _SCRIPT) -> dict[str, Any]:
     """The answer of a fresh process; if it died, "failed" says so."""
     done = subprocess.run(
-        [python, str(Path(__file__).with_name("work.py"))],
+        [python, str(script)],
         input=json.dumps(request),
         stdout=subprocess.PIPE,
         text=True,
@@ -93,13 +95,17 @@ def measure(
     repeats: int | None = None,
     ask: Ask = ask,
 ) -> Result:
-    """Times and memory of a case's contenders. What two builds compute alike is compared first.
+    """Times and memory of a case's contenders.
+
+    What two builds compute alike is compared, and all with the truth if the case has one. What is
+    too far from that is left out, and if it is ours nothing is reported of the case.
 
     Args: the case; threads; the Python of the older build; processes of each contender, none takes
         the case's number; who answers.
     Returns: "row", the case; "times", "peak" and "added" (bytes: of the process, and beyond what it
         had before the calls) by contender; "builds", what `hyena.bench.model.work.build` says of
-        "this" and of the "older" one; "skipped", why one was left out; or instead "failed".
+        "this" and of the "older" one; with a truth "errors", relative L2 ones, and "first", the
+        first number of each and of the truth; "skipped", why one was left out; or instead "failed".
     """
     record: Result = {"row": case.record(), "builds": {}, "skipped": {}}
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in case.contenders}
@@ -120,12 +126,49 @@ def measure(
     for name in case.today:
         if {name, name + TODAY} <= set(answers):
             apart = _apart(answers[name][0]["numbers"], answers[name + TODAY][0]["numbers"])
-            tolerance = _BF16_TOLERANCE if case.works[name].bf16 else _TOLERANCE
+            tolerance = _tolerance(case.works[name])
             if not apart <= tolerance:  # nor if it is a NaN
                 why = f"{name}: its numbers differ from the older build's by {apart:.1e}"
                 return {**record, "failed": f"{why}, more than {tolerance:.0e}"}
+    if case.truth is not None:
+        truth = ask(sys.executable, {**asdict(case.truth), "threads": threads})
+        why = _compare(case, answers, truth, record)
+        if why:
+            return {**record, "failed": why}
     found = {name: _figures(case, name, its) for name, its in answers.items()}
     return {**record, **{what: {n: x[what] for n, x in found.items()} for what in _FIGURES}}
+
+
+def _compare(
+    case: Case,
+    answers: dict[str, list[dict[str, Any]]],
+    truth: Mapping[str, Any],
+    record: Result,
+) -> str:
+    """Adds "errors" and "first" to the record, and takes out those that are too far from the truth.
+
+    Returns: why nothing can be reported of the case, one line, or nothing.
+    """
+    if "failed" in truth:
+        return f"the truth: {truth['failed']}"
+    record["errors"], record["first"] = {}, {"truth": truth["numbers"][0]}
+    for name in list(answers):
+        numbers = answers[name][0]["numbers"]
+        apart = record["errors"][name] = _apart(numbers, truth["numbers"])
+        record["first"][name] = numbers[0]
+        tolerance = _tolerance(case.works[name.removesuffix(TODAY)])
+        if apart <= tolerance:  # which a NaN is not
+            continue
+        why = f"its numbers differ from the truth by {apart:.1e}, more than {tolerance:.0e}"
+        if name.startswith("ours") or len(answers) == 1:
+            return f"{name}: {why}"
+        record["skipped"][name] = why
+        del answers[name]
+    return ""
+
+
+def _tolerance(work: Work) -> float:
+    return _BF16_TOLERANCE if work.bf16 or work.dtype == "bfloat16" else _TOLERANCE
 
 
 _FIGURES = "times", "peak", "added"

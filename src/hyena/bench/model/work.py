@@ -37,6 +37,9 @@ from hyena.training import OptimizerConfig, adamw
 Call = Callable[[], list[float]]
 """Does the work once; some of its numbers."""
 
+Works = dict[str, Callable[[dict[str, Any]], Call]]
+"""By kind, what makes the call that a request asks for."""
+
 _STATUS = Path("/proc/self/status")
 _PACKAGE = Path(inspect.getfile(LanguageModel)).parents[1]
 _QUIET: dict[str, Any] = {"check": True, "capture_output": True, "text": True}
@@ -45,22 +48,22 @@ _PIECE = 10_000  # bytes of a document
 _LINE = "the time has come for us to read what they had written of it, and more than that. "
 
 
-def main() -> None:
-    """Does what standard input asks for."""
+def main(works: Works | None = None) -> None:
+    """Does what standard input asks for, of these kinds of work; none means those of this file."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no answer
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="hyena")
     request = json.load(sys.stdin)
     torch.set_num_threads(request["threads"])
     _limit()
-    json.dump(answer(request), answers)
+    json.dump(answer(request, works), answers)
     answers.close()
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
+def answer(request: dict[str, Any], works: Works | None = None) -> dict[str, Any]:
     """What became of a request; "failed" if it cannot be done: an old build may lack anything."""
     try:
-        call = _WORK[request["work"]](request)
+        call = (works or _WORK)[request["work"]](request)
         before, seconds = _resident(), []
         for _ in range(request["calls"]):
             begin = time.perf_counter()
@@ -205,7 +208,7 @@ def prepared(request: dict[str, Any]) -> Call:
     return call
 
 
-_WORK: dict[str, Callable[[dict[str, Any]], Call]] = {
+_WORK: Works = {
     "forward": forward,
     "train": train,
     "prompt": prompt,
