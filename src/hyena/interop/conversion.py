@@ -56,7 +56,7 @@ def convert(
         )
     refuse_filled(target)
     given = asked = settings_of(settings)
-    if not weights.is_foreign(Path(source)):  # two settings are of what is written, too
+    if to != OURS and not weights.is_foreign(Path(source)):  # these are of what is written, too
         asked = replace(asked, layout=None, projections=None)
     whole = None if asked == Settings() else asked
     model = load(source, dtype=dtype, configuration=configuration, settings=whole)

@@ -10,9 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hyena.filters import DiagonalSSM, Filter
 from hyena.interop import weights
 from hyena.interop.safari import HYENADNA, SAFARI
-from hyena.interop.settings import Settings, configuration_of, settings_of
+from hyena.interop.settings import (
+    Settings,
+    check_of_family,
+    check_taken,
+    configuration_of,
+    settings_of,
+)
 from hyena.interop.stripedhyena import STRIPEDHYENA
 from hyena.interop.stripedhyena2 import STRIPEDHYENA2
 from hyena.interop.table import Family
@@ -61,8 +68,8 @@ def load(
         device: where the parameters go; the CPU if not given. On "meta" they have shapes and
             dtypes alone.
         length_policy: instead of the saved one, see `ModelConfig.length_policy`.
-        dtype: of the parameters; that of the file if not given. What another program's filters are
-            computed from, poles and the like, stays in float32 or wider.
+        dtype: of the parameters; that of the file if not given. What filters are computed from,
+            poles and the like, stays in float32 or wider.
         configuration: what another program's model was configured by, a JSON or YAML file; if not
             given, ``config.json`` or ``config.yml`` beside the weights, or a YAML file of their
             name.
@@ -70,9 +77,11 @@ def load(
             `hyena.interop.Settings`.
 
     Raises: FileNotFoundError; ValueError, in one line, if the files are damaged or of no known
-        kind, names lack or are unknown, shapes do not fit (all are listed), or a setting is needed.
+        kind, names lack or are unknown, shapes do not fit (all are listed), a setting is needed, or
+        one is not of such models or not what the weights say, or the configuration is of a model of
+        other sizes.
     Warns: UserWarning if the weights were trained for numbers of 8 bits, and lose quality without,
-        or if the configuration contradicts them.
+        or if the configuration has another rotary base than they.
     """
     placement("load", None, dtype)
     if not weights.is_foreign(Path(path)):
@@ -82,7 +91,7 @@ def load(
                 "none; leave them out"
             )
         own = load_own(path, device=device, length_policy=length_policy)
-        return own if dtype is None else own.to(dtype)
+        return own if dtype is None else _in_dtype(own, dtype)
     found = load_foreign(
         Path(path),
         device=device,
@@ -110,9 +119,12 @@ def load_foreign(
     given = settings_of(settings)
     tensors = weights.read(path)
     family = family_of(tensors, path)
+    check_of_family(given, family.reads, family.title)
     public = configuration_of(path, configuration)
     whole = given.over(family.settings(public))
     found = family.model(tensors, whole, dtype, place, length_policy)
+    family.check_configuration(found.config, whole, tensors, public)
+    check_taken(given, found.config)
     return Foreign(found, family, family.notes(found.config, public))
 
 
@@ -126,3 +138,21 @@ def family_of(tensors: Mapping[str, Tensor], path: Path) -> Family:
         f"{path} holds no model that is known ({names}), by the names of its tensors: "
         f"{some(tensors)}"
     )
+
+
+@torch.no_grad()
+def _in_dtype(model: LanguageModel, dtype: torch.dtype) -> LanguageModel:
+    """The model with its weights in a dtype, and what filters are computed from in float32 or
+    wider."""
+    wide = torch.promote_types(dtype, torch.float32)
+    filters = [part for part in model.modules() if isinstance(part, Filter | DiagonalSSM)]
+    of_filters = {
+        id(x)
+        for part in filters
+        for name, x in part.state_dict(keep_vars=True).items()
+        if name != "skip"
+    }
+    for x in model.state_dict(keep_vars=True).values():
+        if x.is_floating_point():
+            x.data = x.data.to(wide if id(x) in of_filters else dtype)
+    return model

@@ -24,7 +24,7 @@ from hyena.interop.safari_operator import (
     to_ours,
     to_theirs,
 )
-from hyena.interop.settings import Settings, need, value_of, vocabulary
+from hyena.interop.settings import Settings, need, refuse_others, value_of, vocabulary
 from hyena.interop.table import Family, Row, Table
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
 from hyena.model.saved import some
@@ -106,11 +106,16 @@ def _settings(config: Mapping[str, Any]) -> Settings:
             max_length=value_of(config, "max_seq_len", int),
             norm_eps=value_of(config, "layer_norm_epsilon", float),
         )
-    if isinstance(config.get("model"), dict):
-        config = config["model"]
     layer = config.get("layer")
     if not isinstance(layer, dict):
         return Settings()
+    refuse_others(
+        layer,
+        bidirectional=(False,),
+        outer_mixing=(False,),
+        num_blocks=(1,),
+        activation=("id", None),
+    )
     vocab_size = value_of(config, "vocab_size", int)
     shift = _DNA_SHIFT if vocab_size == _DNA_IDS else 0.0
     return Settings(
@@ -131,13 +136,18 @@ def _prepared(tensors: dict[str, Tensor], settings: Settings) -> dict[str, Tenso
         if times in tensors and not computed:
             continue
         z, t = _formula(*tensors[name].shape[1:])
-        if computed and not torch.allclose(tensors[name].float(), z, rtol=0, atol=1e-4):
-            raise ValueError(
-                f'{name} was trained, so positions="computed" would change the model; '
-                'use positions="file"'
-            )
+        for own, formula in ((name, z), (times, t)):
+            if computed and not _is_near(tensors.get(own, formula), formula):
+                raise ValueError(
+                    f'{own} was trained, so positions="computed" would change the model; '
+                    'use positions="file"'
+                )
         tensors.setdefault(times, t)
     return tensors
+
+
+def _is_near(x: Tensor, formula: Tensor) -> bool:
+    return x.shape == formula.shape and torch.allclose(x.float(), formula, rtol=0, atol=1e-4)
 
 
 def _config(tensors: Mapping[str, Tensor], settings: Settings) -> ModelConfig:
@@ -302,6 +312,12 @@ def _configuration_of_port(
     }
 
 
+_READS = frozenset(
+    {
+        *("window", "shift", "normalized", "layout", "positions"),
+        *("vocab_size", "max_length", "norm_eps"),
+    }
+)
 _REQUIRED: dict[str, tuple[object, ...]] = {
     "filter.kind": ("hyena",),
     "positions": ("rotary", "none"),  # of attention, which it has none of
@@ -316,12 +332,14 @@ SAFARI = Family(
     name="safari",
     title=_WHAT,
     marks=_marks,
+    reads=_READS,
     settings=_settings,
     prepared=_prepared,
     config=_config,
     table=_table,
     requires=_REQUIRED,
     mixers=frozenset({"hyena"}),
+    sizes=("d_model", "n_layer"),
     configuration=_configuration,
     weights="weights.ckpt",
 )

@@ -6,16 +6,21 @@ setting is in the file, in the configuration beside it, given by hand, or asked 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import isclose
 from pathlib import Path
 from typing import Any, Literal
 
 from hyena.arguments import shown
 from hyena.files.records import from_plain, read_json
 from hyena.interop.safari_operator import FilterLayout
+from hyena.model import ModelConfig
+from hyena.model.build import option
 from hyena.model.saved import CONFIG, KIND
 
 Projections = Literal["split", "by-head", "interleaved"]
 _YAML_BYTES = 1 << 18  # of a configuration
+_OF_FILTERS = "window", "shift", "normalized"
+_OF_FILES = "layout", "positions", "projections"  # how weights lie, which a model does not say
 
 
 @dataclass
@@ -53,11 +58,13 @@ class Settings:
     """How the three projections of a Hyena layer lie: one after the other (split), head by head
     (by-head), or in threes (interleaved)."""
 
+    def given(self) -> dict[str, Any]:
+        """Those that say something, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
     def over(self, others: "Settings") -> "Settings":
         """These, and where they say nothing, the others'."""
-        own = {f.name: getattr(self, f.name) for f in fields(self)}
-        given = {name: value for name, value in own.items() if value is not None}
-        return Settings(**{**vars(others), **given})
+        return Settings(**{**vars(others), **self.given()})
 
 
 def settings_of(given: Mapping[str, Any] | Settings | None) -> Settings:
@@ -73,6 +80,41 @@ def settings_of(given: Mapping[str, Any] | Settings | None) -> Settings:
             f"settings: {shown(unknown[0])} is unknown; expected some of {', '.join(names)}"
         )
     return from_plain(Settings, dict(given or {}), "settings")
+
+
+def check_of_family(settings: Settings, known: frozenset[str], what: str) -> None:
+    """Raises ValueError if a setting says something that a kind of models has not."""
+    others = [name for name in settings.given() if name not in known]
+    if others:
+        raise ValueError(
+            f"settings: {others[0]} is not of {what}; expected some of {', '.join(sorted(known))}"
+        )
+
+
+def check_taken(given: Settings, config: ModelConfig) -> None:
+    """Raises ValueError if a setting that was given by hand is not what the model has, since the
+    weights say something else."""
+    for name, value in given.given().items():
+        if name in _OF_FILES:
+            continue
+        has: Any = option(config, f"filter.{name}" if name in _OF_FILTERS else name)
+        same = isclose(value, has, rel_tol=1e-3) if isinstance(value, float) else value == has
+        if not same:
+            raise ValueError(
+                f"settings: {name}={shown(value)} was given, but the weights say {shown(has)}; "
+                "leave it out"
+            )
+
+
+def refuse_others(public: Mapping[str, Any], **known: tuple[object, ...]) -> None:
+    """Raises ValueError if a configuration has another value of a name than those that are known,
+    which no weight would show."""
+    for name, values in known.items():
+        if name in public and public[name] not in values:
+            raise ValueError(
+                f"the configuration says {name}: {shown(public[name])}, which no released model "
+                "has and which is not known here"
+            )
 
 
 def need(settings: Settings, what: str, **meanings: str) -> None:
@@ -101,10 +143,15 @@ def configuration_of(weights: Path, given: str | Path | None) -> dict[str, Any]:
 
     Raises: FileNotFoundError if what was given is not there; ValueError if it cannot be read.
     """
-    if given is not None:
-        if not Path(given).is_file():
-            raise FileNotFoundError(f"no configuration at {given}")
-        return _read(Path(given))
+    if given is not None and not Path(given).is_file():
+        raise FileNotFoundError(f"no configuration at {given}")
+    found = _beside(weights) if given is None else _read(Path(given))
+    model = found.get("model")  # safari's is of a whole training
+    return model if isinstance(model, dict) else found
+
+
+def _beside(weights: Path) -> dict[str, Any]:
+    """The configuration in the folder of a file of weights, or in the folder given."""
     folder = weights if weights.is_dir() else weights.parent
     if (folder / CONFIG).is_file():
         found = _read(folder / CONFIG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -11,9 +12,11 @@ from torch import Tensor
 
 from hyena.filters import LengthPolicy
 from hyena.interop.pytorch_file import ALIGNED
-from hyena.interop.settings import Settings
+from hyena.interop.settings import Settings, check_of_family
 from hyena.model import LanguageModel, ModelConfig
 from hyena.model.build import option
+from hyena.model.saved import some
+from hyena.ops.arguments import FLOATS
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -39,11 +42,16 @@ class Row:
     repeated: bool = True
     """Write it under these names too."""
     may_lack: bool = False
-    """A file without it means zeros."""
+    """A file that has it in no layer means zeros."""
     leave_zeros_out: bool = False
-    """Zeros are not written: the file is then of a model without this bias."""
+    """Zeros in all layers are not written: the file is then of a model without this bias."""
     wide: bool = False
     """Keep it in float32 where fewer bits are asked for: what a filter is computed from."""
+
+    @property
+    def kind(self) -> str:
+        """The tensor's name without the number of its layer."""
+        return re.sub(r"\.\d+\.", ".", self.theirs)
 
 
 @dataclass(frozen=True)
@@ -90,13 +98,20 @@ class Table:
         return weights
 
     def write(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A file's tensors from our weights; no two share memory."""
+        """A file's tensors from our weights; no two share memory.
+
+        Raises: ValueError if there are weights that the file has no place for.
+        """
+        if more := weights.keys() - {row.ours for row in self.rows}:
+            raise ValueError(f"the model has {some(more)}, for which the files have no place")
+        written = {
+            row.kind for row in self.rows if not row.leave_zeros_out or bool(weights[row.ours].any())
+        }
         tensors: dict[str, Tensor] = {}
         for row in self.rows:
-            value = weights[row.ours].detach()
-            if row.leave_zeros_out and not value.any():
+            if row.kind not in written:
                 continue
-            tensors[row.theirs] = row.write(value).contiguous()
+            tensors[row.theirs] = row.write(weights[row.ours].detach()).contiguous()
             for name in row.also if row.repeated else ():
                 tensors[name] = tensors[row.theirs].clone()
         return {**tensors, **{name: make() for name, make in self.made.items()}}
@@ -104,7 +119,8 @@ class Table:
     def _check(self, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
         rows = {row.theirs: row for row in self.rows}
         repeats = {name: row for row in self.rows for name in row.also}
-        needed = {name for name, row in rows.items() if not row.may_lack}
+        there = {row.kind for name, row in rows.items() if name in tensors}
+        needed = {name for name, row in rows.items() if not row.may_lack or row.kind in there}
         missing = sorted(needed - tensors.keys())
         unknown = sorted(tensors.keys() - rows.keys() - repeats.keys() - self.made.keys())
         problems = []
@@ -117,7 +133,7 @@ class Table:
             if value is None:
                 continue
             shape = row.write(expected[row.ours]).shape
-            if value.shape != shape or not value.is_floating_point():
+            if value.shape != shape or value.dtype not in FLOATS:
                 problems.append(
                     f"{name}, {tuple(value.shape)} of {value.dtype}, is not what the sizes of its "
                     f"other tensors make it, {tuple(shape)} of floats"
@@ -125,11 +141,20 @@ class Table:
         if problems:
             raise ValueError(f"the checkpoint does not fit: {'; '.join(problems)}")
         for name, row in repeats.items():
-            if name in tensors and not torch.equal(tensors[name], tensors[row.theirs]):
+            if name in tensors and not are_equal(tensors[name], tensors[row.theirs]):
                 raise ValueError(
                     f"{name} differs from {row.theirs}, but is the same tensor in models of this "
                     "kind: an untied head, or a sine frequency for each layer, is not supported"
                 )
+
+
+def are_equal(x: Tensor, y: Tensor) -> bool:
+    """Whether two tensors of a file have the same shape and numbers."""
+    return x.shape == y.shape and torch.equal(x.to(y.dtype), y)
+
+
+def _as_it_is(model: LanguageModel) -> tuple[ModelConfig, Mapping[str, Tensor]]:
+    return model.config, model.state_dict()
 
 
 @dataclass(frozen=True)
@@ -142,6 +167,8 @@ class Family:
     """For messages, such as "a safari language model"."""
     marks: Callable[[Mapping[str, Tensor]], bool]
     """Whether a file's tensors are of this family."""
+    reads: frozenset[str]
+    """The names of the settings that there are of it."""
     settings: Callable[[Mapping[str, Any]], Settings]
     """What a configuration of the family says."""
     prepared: Callable[[dict[str, Tensor], Settings], dict[str, Tensor]]
@@ -155,12 +182,16 @@ class Family:
     """The mixers that the family has."""
     configuration: Callable[[ModelConfig, Settings, Mapping[str, Tensor]], dict[str, Any]]
     """What is written beside the tensors, given these."""
+    sizes: tuple[str, ...]
+    """What of a configuration the weights say as well."""
     prefix: str = ""
     """Before the names of a file that is written."""
     weights: str = "model.safetensors"
     """The file that is written."""
     beside: str = "config.json"
     """The configuration's file."""
+    as_theirs: Callable[[LanguageModel], tuple[ModelConfig, Mapping[str, Tensor]]] = _as_it_is
+    """Config and weights of the same model without what only ours have."""
     notes: Callable[[ModelConfig, Mapping[str, Any]], list[str]] = lambda config, public: []
     """What a user should know of a model, given the public configuration as well."""
 
@@ -209,16 +240,38 @@ class Family:
         model.load_state_dict(found, assign=True)
         return model.eval()
 
+    def check_configuration(
+        self,
+        config: ModelConfig,
+        settings: Settings,
+        tensors: Mapping[str, Tensor],
+        public: Mapping[str, Any],
+    ) -> None:
+        """Raises ValueError if a public configuration is of a model of other sizes: what else it
+        says would be of that one, too."""
+        own = self.configuration(config, settings, tensors)
+        wrong = [
+            f"{name} {public[name]}, the weights {own[name]}"
+            for name in self.sizes
+            if type(public.get(name)) is type(own[name]) and public[name] != own[name]
+        ]
+        if wrong:
+            raise ValueError(
+                f"the configuration is of another model: it says {'; '.join(wrong)}; give the one "
+                "that belongs to the weights (configuration=, on the command line --configuration)"
+            )
+
     def written(
         self, model: LanguageModel, settings: Settings
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors of a file of this family, by name, and the configuration beside it.
 
-        Raises: ValueError if the model is none of the family.
+        Raises: ValueError if the model is none of the family, or a setting is not of it.
         """
-        config = model.config
-        self.check_writable(config)
-        tensors = self.table(config, settings).write(model.state_dict())
+        check_of_family(settings, self.reads, self.title)
+        self.check_writable(model.config)
+        config, weights = self.as_theirs(model)
+        tensors = self.table(config, settings).write(weights)
         beside = self.configuration(config, settings, tensors)
         named = {
             f"{self.prefix}{name}" if name.startswith("backbone.") else name: value
