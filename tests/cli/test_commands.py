@@ -259,7 +259,7 @@ def test_an_absent_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         ("generate {bare}", "no tokenizer is saved with the model"),
         ("generate {damaged}", "damaged"),
         ("generate {pickled}", "holds neither a saved model nor checkpoints"),
-        ("generate {pickled}/pytorch_model.bin", "is a file (pickles such as .pt can run code"),
+        ("generate {pickled}/pytorch_model.bin", "which is a file; give the folder of a run"),
         ("evaluate {run} --data {other}", "other was made with tokenizer 'other'"),
         ("evaluate {run} --data {empty}", "there is no text in the source"),
         ("evaluate {run} --data {latin}", "is not UTF-8 text"),

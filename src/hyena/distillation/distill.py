@@ -19,6 +19,7 @@ from hyena.filters.precision import wide
 from hyena.generation.model import check_model
 from hyena.mixers import HyenaOperator
 from hyena.model import FilterConfig, LanguageModel
+from hyena.model.build import layers_in_words
 from hyena.ops.arguments import check_numbers, check_tensor
 
 Form = Literal["modal", "rational"]
@@ -56,11 +57,12 @@ def distill(
     form: Form = "modal",
     progress: Callable[[int, int], None] | None = None,
 ) -> Distilled:
-    """Gives each Hyena layer of a model filters with a state of constant size.
+    """Gives each layer "hyena" of a model filters with a state of constant size.
 
     The filters, of any kind, are replaced by recurrences that equal them at lags 0 … L − 1 as far
     as the tolerance or the order says; everything else is copied. All channels have a state of the
     size that the hardest one needs. Lag 0 is exact, since the skip beside a filter takes the rest.
+    Layers "hyena-se", "hyena-mr" and "hyena-li" have such a state, and stay as they are.
     A recurrence goes on beyond L, where the filter it was made from has ended or says something
     else: the distilled model's length_policy is "extrapolate", unless learned positions forbid it.
 
@@ -206,7 +208,10 @@ def check_settings(
     """Raises ValueError or TypeError if `distill` would refuse these before it begins."""
     check_model("distill", model, LanguageModel)
     if not _operators(model):
-        raise ValueError("distill: the model has no Hyena layer, so there is nothing to distil")
+        raise ValueError(
+            "distill: the model has no Hyena layer whose filters could become recurrences, so there "
+            f"is nothing to distil; it has {layers_in_words(model.config)}"
+        )
     for name, value in (("largest", largest), ("length", length), ("state", state)):
         if name == "largest" or value is not None:
             check_whole(f"distill: {name}", value, None)
@@ -238,8 +243,10 @@ def check_settings(
 
 
 def _operators(model: LanguageModel) -> dict[int, HyenaOperator]:
-    """By the index of their blocks."""
-    mixers = {i: block.mixer for i, block in enumerate(model.blocks)}
+    """The operators with the filters of ``config.filter``, by the index of their blocks. Those of
+    StripedHyena 2, which have other names, have a state of one size as they are."""
+    named = zip(model.config.layer_mixers(), model.blocks, strict=True)
+    mixers = {i: block.mixer for i, (name, block) in enumerate(named) if name == "hyena"}
     return {i: mixer for i, mixer in mixers.items() if isinstance(mixer, HyenaOperator)}
 
 

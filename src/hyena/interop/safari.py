@@ -165,7 +165,7 @@ def _config(tensors: Mapping[str, Tensor], settings: Settings) -> ModelConfig:
         filter_width, emb_dim = tensors[network + "0.weight"].shape
         table = tensors.get(f"backbone.layers.0{_Z}", tables[0] if tables else None)
         length = settings.max_length if table is None else table.shape[1]
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise ValueError(
             f"this is no safari language model: missing or misshapen: {error}; "
             f"found {some(tensors)}"

@@ -107,7 +107,7 @@ def config_of(
         asked |= _ASKED_OF_ROTARY
     need(settings, what, **asked)
     heads = 1 if settings.heads is None else settings.heads
-    if heads < 1 or width % heads:
+    if heads < 1 or width < 1 or width % heads:
         raise ValueError(f"heads={heads}, but the width is {width}; expected a divisor of it")
     kv_heads, rest = divmod(qkv - width, 2 * (width // heads))
     if not attends or rest:  # rows that are no heads are listed with what else does not fit
@@ -120,8 +120,8 @@ def config_of(
         max_length=settings.max_length or 0,
         head_dim=None if settings.heads is None else width // heads,
         kv_heads=None if kv_heads == heads else kv_heads,
-        rotary_base=settings.rotary_base or 10000.0,
-        rotary_scale=settings.rotary_scale or 1.0,
+        rotary_base=10000.0 if settings.rotary_base is None else settings.rotary_base,
+        rotary_scale=1.0 if settings.rotary_scale is None else settings.rotary_scale,
         tied=_is_tied(tensors),
         norm="rms",
         norm_eps=settings.norm_eps or 0.0,
@@ -297,8 +297,11 @@ def _with_file(settings: Settings, tensors: Mapping[str, Tensor]) -> Settings:
 
 
 def _layers_of(tensors: Mapping[str, Tensor]) -> int:
-    """How many blocks a file has. Raises: ValueError if none."""
-    return 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks."))
+    """How many blocks a file has. Raises: ValueError if none, or more than it has tensors."""
+    layers = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks."))
+    if layers > len(tensors):
+        raise ValueError(f"blocks up to number {layers - 1}")
+    return layers
 
 
 def _is_tied(tensors: Mapping[str, Tensor]) -> bool:

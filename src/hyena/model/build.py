@@ -179,6 +179,8 @@ def unread(config: ModelConfig) -> set[str]:
             read.add("filter.kind")
             if config.filter.kind == "s4d" and config.filter.state is None:
                 read.add("ssm.state")
+    if config.positions != "rotary":
+        read -= {"rotary_base", "rotary_scale"}
     if config.positions == "learned":  # a table beside the embedding, whatever the mixers
         read.add("positions")
     names = {field.name for field in fields(ModelConfig)}.difference(PARTS)

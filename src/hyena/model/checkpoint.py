@@ -70,7 +70,10 @@ def read_config(path: Path) -> ModelConfig:
             )
     description = read_json(file, advice="restore it from a copy")
     if description.get("kind") != KIND:
-        raise ValueError(f"{file} does not describe a {KIND}; was it written by another program?")
+        raise ValueError(
+            f"{file} does not describe a {KIND}; if it is another "
+            "program's, `hyena convert` makes one"
+        )
     version = description.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(

@@ -248,7 +248,8 @@ class ModelConfig:
     def has_table(self) -> bool:
         """Whether positions are encoded by a trained table, which ends at max_length under every
         length policy."""
-        of_filters = self.filter.train_encoding and "hyena" in self.layer_mixers()
+        trained = self.filter.kind == "hyena" and self.filter.train_encoding
+        of_filters = trained and "hyena" in self.layer_mixers()
         return of_filters or self.positions == "learned"
 
     @property

@@ -149,7 +149,8 @@ def find_model(path: Path) -> Path:
         )
     raise FileNotFoundError(
         f"a model was asked for in {path}, which {_what_is_there(path)}; give the folder of a run "
-        "of `hyena train`, of one of its checkpoints, or of model.save"
+        "of `hyena train`, of one of its checkpoints, of model.save, or of `hyena convert`, which opens "
+        "other programs' models"
     )
 
 
@@ -214,7 +215,7 @@ def _in_one_line(folder: Path) -> Iterator[None]:
 
 def _what_is_there(path: Path) -> str:
     if path.is_file():
-        return "is a file (pickles such as .pt can run code and are never read)"
+        return "is a file"
     if (path / WEIGHTS).is_file():
         return f"has no {CONFIG}" + (f" ({cut})" if (cut := digests.cut_off(path)) else "")
     return "holds neither a saved model nor checkpoints" if path.is_dir() else "does not exist"

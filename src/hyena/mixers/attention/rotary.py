@@ -10,21 +10,26 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+from hyena.filters.precision import widest
 from hyena.ops.stepping.states import normal_tensors
 
 
 class Turns:
     """The angles t/scale · base^(−2i/E) of L positions t from the first on, as cosines and sines,
-    (L, E) each, for queries and keys like that (…, E)."""
+    (L, E) each, for queries and keys like that (…, E).
+
+    Angles are taken in float64, where there is such: of many turns a float32 knows few digits.
+    """
 
     def __init__(
         self, length: int, base: float, like: Tensor, first: int = 0, scale: float = 1.0
     ) -> None:
         dtype, E = torch.promote_types(like.dtype, torch.float32), like.shape[-1]
-        t = torch.arange(first, first + length, device=like.device).to(dtype) / scale
-        i = torch.arange(0, E, 2, device=like.device).to(dtype)
+        precise = torch.promote_types(dtype, widest(like.device))
+        t = torch.arange(first, first + length, device=like.device).to(precise) / scale
+        i = torch.arange(0, E, 2, device=like.device).to(precise)
         angle = t[:, None] * base ** (-i / E)
-        cos, sin = angle.cos(), angle.sin()
+        cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
         self.cos, self.sin = torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)
 
     def turn(self, x: Tensor, at: int | slice = slice(None)) -> Tensor:
