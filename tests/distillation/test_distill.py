@@ -18,7 +18,7 @@ from hyena.filters import exponentials
 from hyena.generation import Generation, SequenceState, generate, load_state, save_state
 from hyena.mixers import HyenaOperator
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
-from hyena.model.config import SSMConfig
+from hyena.model.config import SSMConfig, StripedConfig
 
 SMOOTH = FilterConfig(emb_dim=5, width=8, sine_freq=4.0, fast_decay=0.2, slow_decay=0.6)
 
@@ -250,6 +250,12 @@ def test_the_figure_has_a_row_for_each_layer(tmp_path: Path) -> None:
     ("model", "options", "message"),
     [
         ({"mixers": "attention"}, {}, "distill: the model has no Hyena layer"),
+        (
+            {"mixers": "hyena-se,hyena-li"},
+            {},
+            "distill: the model has no Hyena layer whose filters could become recurrences, so there "
+            "is nothing to distil; it has hyena-se, hyena-li",
+        ),
         ({}, {"tolerance": 0.0}, "distill: expected a tolerance above 0 or a state, got 0.0"),
         ({}, {"largest": 3}, "distill: expected an even largest state ≥ 2, got 3"),
         ({}, {"form": "sum"}, 'distill: expected form "modal" or "rational", got \'sum\''),
@@ -260,6 +266,30 @@ def test_the_figure_has_a_row_for_each_layer(tmp_path: Path) -> None:
 def test_what_cannot_be(model: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         distill(make(**model), **options)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("order", [2, 3])
+def test_layers_with_a_state_of_one_size_stay_as_they_are(order: int) -> None:
+    model = make(
+        order=order,
+        layers=4,
+        mixers="hyena,hyena-se,hyena-mr,hyena-li",
+        striped=StripedConfig(groups=4, short_taps=3, medium_taps=9, modes=4),
+    )
+    found = distill(model, state=12)
+    assert [layer.block for layer in found.layers] == [0]
+    after = found.model.state_dict()
+    for name, value in model.state_dict().items():
+        if not name.startswith("blocks.0.mixer.filter."):
+            assert torch.equal(after[name], value), name
+    assert found.model.state_size(10) == found.model.state_size(1000)
+    ids = tokens(model, 40)
+    y, state = found.model.prefill(ids[:, :30])
+    expected = found.model(ids)
+    for t in range(30, 40):
+        y, state = found.model.step(ids[:, t], state)
+        assert_close(y, expected[:, t], 1e-10)
 
 
 def test_a_folder_is_no_model() -> None:

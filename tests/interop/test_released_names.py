@@ -45,6 +45,7 @@ STRIPED_2 = {
     "mlp_activation": "gelu",
     "evo2_style_activations": True,
     "interleave": True,
+    "column_split_hyena": False,
     "column_split": True,
     "rotary_emb_base": 10000,
     "use_interpolated_rotary_pos_emb": True,

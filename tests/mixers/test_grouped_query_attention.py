@@ -192,3 +192,11 @@ def test_a_state_is_stored_and_taken_up_again(generator: torch.Generator) -> Non
         {name: x.clone() for name, x in state.tensors().items()}, state.settings()
     )
     assert torch.equal(op.step(u[:, 6], again)[0], op.step(u[:, 6], state)[0])
+
+
+def test_angles_of_many_turns_are_right_in_float32(generator: torch.Generator) -> None:
+    x = draw(generator, 1, 4, 64)
+    for first in (0, 1_000_000):
+        exact = Turns(4, 1e4, x, first).turn(x)
+        rounded = Turns(4, 1e4, x.float(), first).turn(x.float())
+        assert_close(rounded.double(), exact, 1e-6)

@@ -242,3 +242,10 @@ def test_numbers_may_be_of_numpy_and_are_saved(tmp_path: Path) -> None:
     model = LanguageModel(config)
     model.save(tmp_path / "model")
     assert hyena.load(tmp_path / "model").config == config
+
+
+def test_a_trained_encoding_is_of_layers_whose_filters_have_one() -> None:
+    trained = FilterConfig(train_encoding=True)
+    assert ModelConfig(filter=trained).has_table
+    assert not ModelConfig(filter=trained, mixers="attention").has_table
+    assert not ModelConfig(filter=FilterConfig("explicit", train_encoding=True)).has_table

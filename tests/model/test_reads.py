@@ -32,6 +32,8 @@ from hyena.model.config import FilterKind, SSMConfig, StripedConfig
         ("attention", {"filter": FilterConfig("explicit", taps=9)}, ["filter.kind", "filter.taps"]),
         ("hyena,attention", STRIPES, []),
         ("hyena", {"kv_heads": 2, "rotary_base": 100}, ["kv_heads", "rotary_base"]),
+        ("attention", {"positions": "none", "rotary_base": 100}, ["rotary_base"]),
+        ("attention", {"positions": "learned", "rotary_scale": 2}, ["rotary_scale"]),
         ("rwkv", {"in_proj_bias": False, "rotary_scale": 2}, ["in_proj_bias", "rotary_scale"]),
         ("s4d", {"striped": StripedConfig(modes=4)}, ["striped.modes"]),
         ("attention", {"filter": FilterConfig(groups=2)}, ["filter.groups"]),
