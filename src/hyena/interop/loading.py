@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,17 +31,6 @@ from hyena.ops.arguments import placement
 
 FAMILIES: tuple[Family, ...] = (SAFARI, HYENADNA, STRIPEDHYENA, STRIPEDHYENA2)
 """The released models that are known. A file is of the first whose marks it has."""
-
-
-class Foreign(NamedTuple):
-    """A model that was loaded from another program's files.
-
-    Attributes: the model; its family; what a user should know of it.
-    """
-
-    model: LanguageModel
-    family: Family
-    notes: list[str]
 
 
 def load(
@@ -83,8 +72,9 @@ def load(
     Warns: UserWarning if the weights were trained for numbers of 8 bits, and lose quality without,
         or if the configuration has another rotary base than they.
     """
+    path = Path(path)
     placement("load", None, dtype)
-    if not weights.is_foreign(Path(path)):
+    if not weights.is_foreign(path):
         if configuration is not None or settings is not None:
             raise ValueError(
                 f"load: configuration and settings are of other programs' files, and {path} is "
@@ -92,40 +82,18 @@ def load(
             )
         own = load_own(path, device=device, length_policy=length_policy)
         return own if dtype is None else _in_dtype(own, dtype)
-    found = load_foreign(
-        Path(path),
-        device=device,
-        length_policy=length_policy,
-        dtype=dtype,
-        configuration=configuration,
-        settings=settings,
-    )
-    for note in found.notes:
-        warnings.warn(note, stacklevel=2)
-    return found.model
-
-
-def load_foreign(
-    path: Path,
-    *,
-    device: torch.device | str | None = None,
-    length_policy: str | None = None,
-    dtype: torch.dtype | None = None,
-    configuration: str | Path | None = None,
-    settings: Mapping[str, Any] | Settings | None = None,
-) -> Foreign:
-    """A model of another program, and what there is to say of it. Args, Raises: as `load`."""
-    place = place_of(device)
-    given = settings_of(settings)
+    place, given = place_of(device), settings_of(settings)
     tensors = weights.read(path)
     family = family_of(tensors, path)
     check_of_family(given, family.reads, family.title)
     public = configuration_of(path, configuration)
     whole = given.over(family.settings(public))
-    found = family.model(tensors, whole, dtype, place, length_policy)
-    family.check_configuration(found.config, whole, tensors, public)
-    check_taken(given, found.config)
-    return Foreign(found, family, family.notes(found.config, public))
+    model = family.model(tensors, whole, dtype, place, length_policy)
+    family.check_configuration(model.config, whole, tensors, public)
+    check_taken(given, model.config)
+    for note in family.notes(model.config, public):
+        warnings.warn(note, stacklevel=2)
+    return model
 
 
 def family_of(tensors: Mapping[str, Tensor], path: Path) -> Family:
