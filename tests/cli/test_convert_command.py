@@ -96,3 +96,13 @@ def test_what_there_is_to_know_is_noted(tmp_path: Path, capsys: Output) -> None:
     words = ["convert", f"{tmp_path}/x.safetensors", f"{tmp_path}/ours", "--configuration"]
     assert main([*words, str(file)]) == 0
     assert "note: these weights were trained with projections" in capsys.readouterr().err
+
+
+def test_every_command_says_what_there_is_to_know_in_a_line(tmp_path: Path, capsys: Output) -> None:
+    arguments = released("stripedhyena2", tmp_path / "model.safetensors")
+    text = json.dumps({**arguments, "use_fp8_input_projections": True})
+    (tmp_path / "config.json").write_text(text)
+    assert main(["info", str(tmp_path)]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("note: these weights were trained with projections in numbers of 8 bits")
+    assert said.count("\n") == 1

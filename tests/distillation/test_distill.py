@@ -253,8 +253,8 @@ def test_the_figure_has_a_row_for_each_layer(tmp_path: Path) -> None:
         (
             {"mixers": "hyena-se,hyena-li"},
             {},
-            "distill: the model has no Hyena layer whose filters could become recurrences, so there "
-            "is nothing to distil; it has hyena-se, hyena-li",
+            "distill: the model has no Hyena layer whose filters could become recurrences, so "
+            "there is nothing to distil; it has hyena-se, hyena-li",
         ),
         ({}, {"tolerance": 0.0}, "distill: expected a tolerance above 0 or a state, got 0.0"),
         ({}, {"largest": 3}, "distill: expected an even largest state ≥ 2, got 3"),

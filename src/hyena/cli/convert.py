@@ -1,14 +1,13 @@
 """`hyena convert`: released models into ours, and ours into the files of their programs."""
 
 import sys
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from hyena.cli.saved_model import own_tokenizer
+from hyena.cli.saved_model import own_tokenizer, warnings_as_notes
 from hyena.data import Tokenizer, load_tokenizer
 from hyena.files import digests
 from hyena.files.atomic import staged
@@ -49,8 +48,7 @@ def run(config: Config) -> None:
     refuse_filled(config.destination)
     tokenizer = _tokenizer(config)
     with staged(config.destination) as folder:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
+        with warnings_as_notes():
             model = convert(
                 config.source,
                 folder,
@@ -73,8 +71,6 @@ def run(config: Config) -> None:
         f"{config.destination}: {parameters:,} parameters, {model.config.layers} layers of width "
         f"{model.config.width}, as files of {config.to}"
     )
-    for warning in caught:
-        print(f"note: {warning.message}", file=sys.stderr)
     if config.to == OURS and tokenizer is None:
         print("note: without a tokenizer, which --tokenizer would save with it", file=sys.stderr)
 

@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import hyena
 from hyena.arguments import plural
 from hyena.cli.bar import bar
 from hyena.cli.held_out import HeldOut, Split, held_out, measure
-from hyena.cli.saved_model import load_model, own_tokenizer
+from hyena.cli.saved_model import load_model, load_saved, own_tokenizer
 from hyena.cli.values import check_at_least
 from hyena.data import Tokenizer
 from hyena.distillation import Distilled, Form, distill, draw_distillation, logit_error
@@ -183,7 +182,7 @@ def _found(config: Config) -> tuple[LanguageModel, Tokenizer | None, Text | None
     data = _data_of_the_run(folder) if config.data is None else config.data
     if data is None and config.tokenizer is None and own_tokenizer(folder) is None:
         device, policy = find_device(config.accelerator), config.length_policy
-        return hyena.load(folder, device=device, length_policy=policy), None, None
+        return load_saved(folder, device=device, length_policy=policy), None, None
     model, tokenizer = load_model(
         folder, config.tokenizer, config.accelerator, config.length_policy
     )

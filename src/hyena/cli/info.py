@@ -13,6 +13,7 @@ import hyena
 from hyena.arguments import LONGEST
 from hyena.cli.model_facts import describe
 from hyena.cli.options import parse
+from hyena.cli.saved_model import load_saved
 from hyena.cli.values import check_at_least, check_at_most
 from hyena.model import PRESETS, LanguageModel, preset
 from hyena.model.build import unread
@@ -82,7 +83,7 @@ def _model(name: str, order: int | None) -> tuple[LanguageModel, str]:
     if Path(name).is_file() and Path(name).suffix in (".yaml", ".yml"):
         return _configured(name), f"model of {name}"
     folder = find_model(Path(name))
-    return hyena.load(folder), str(folder)
+    return load_saved(folder), str(folder)
 
 
 def _configured(file: str) -> LanguageModel:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import hyena
-from hyena.cli.saved_model import check_length
+from hyena.cli.saved_model import check_length, load_saved
 from hyena.cli.values import check_at_least
 from hyena.filters import Filter
 from hyena.model.saved import find_model
@@ -37,7 +36,7 @@ class Config:
 def run(config: Config) -> None:
     """Draws what the folder holds and prints the files written."""
     out = config.run if config.out is None else config.out
-    model = hyena.load(find_model(config.run))
+    model = load_saved(find_model(config.run))
     check_length(model, config.length, "lower --length")
     if (config.run / METRICS).is_file():
         print(draw_loss(read_metrics(config.run / METRICS), out / "loss.png"))

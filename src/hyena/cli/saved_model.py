@@ -1,6 +1,11 @@
 """The model, tokenizer and device that options on the command line mean."""
 
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hyena
 from hyena.data import Tokenizer, load_tokenizer
@@ -8,6 +13,23 @@ from hyena.filters import LengthPolicy
 from hyena.model import LanguageModel
 from hyena.model.saved import find_model
 from hyena.training.device import Accelerator, find_device
+
+
+@contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Prints what is warned of within, in a line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        print(f"note: {warning.message}", file=sys.stderr)
+
+
+def load_saved(folder: Path, **options: Any) -> LanguageModel:
+    """`hyena.load`, whose warnings are printed as notes."""
+    with warnings_as_notes():
+        model = hyena.load(folder, **options)
+    return model
 
 
 def load_model(
@@ -28,7 +50,7 @@ def load_model(
     """
     device = find_device(accelerator)
     folder = find_model(path)
-    model = hyena.load(folder, device=device, length_policy=length_policy)
+    model = load_saved(folder, device=device, length_policy=length_policy)
     own = own_tokenizer(folder)
     found = own if tokenizer is None else load_tokenizer(tokenizer)
     if found is None:

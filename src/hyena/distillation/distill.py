@@ -209,8 +209,8 @@ def check_settings(
     check_model("distill", model, LanguageModel)
     if not _operators(model):
         raise ValueError(
-            "distill: the model has no Hyena layer whose filters could become recurrences, so there "
-            f"is nothing to distil; it has {layers_in_words(model.config)}"
+            "distill: the model has no Hyena layer whose filters could become recurrences, so "
+            f"there is nothing to distil; it has {layers_in_words(model.config)}"
         )
     for name, value in (("largest", largest), ("length", length), ("state", state)):
         if name == "largest" or value is not None:

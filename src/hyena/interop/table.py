@@ -105,7 +105,9 @@ class Table:
         if more := weights.keys() - {row.ours for row in self.rows}:
             raise ValueError(f"the model has {some(more)}, for which the files have no place")
         written = {
-            row.kind for row in self.rows if not row.leave_zeros_out or bool(weights[row.ours].any())
+            row.kind
+            for row in self.rows
+            if not row.leave_zeros_out or bool(weights[row.ours].any())
         }
         tensors: dict[str, Tensor] = {}
         for row in self.rows:

@@ -149,8 +149,8 @@ def find_model(path: Path) -> Path:
         )
     raise FileNotFoundError(
         f"a model was asked for in {path}, which {_what_is_there(path)}; give the folder of a run "
-        "of `hyena train`, of one of its checkpoints, of model.save, or of `hyena convert`, which opens "
-        "other programs' models"
+        "of `hyena train`, of one of its checkpoints, of model.save, or of `hyena convert`, which "
+        "opens other programs' models"
     )
 
 
