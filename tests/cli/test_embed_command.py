@@ -5,18 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file
+from sequence_inputs import BAD_REGIONS, REGIONS, TEXTS, write_genome, write_regions
 
 import hyena
 from hyena.cli import main
-from hyena.data import load_tokenizer
+from hyena.data import Document, load_tokenizer
 from hyena.model import LanguageModel
 from hyena.scoring import embed
 
 Output = pytest.CaptureFixture[str]
 BYTES = load_tokenizer("bytes")
-TEXTS = ["the cat", "a", "the cat sat on the mat", "dog", "x" * 40]
 
 
 def loaded(file: Path) -> dict[str, np.ndarray]:
@@ -27,36 +26,24 @@ def loaded(file: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model with its tokenizer."""
-    config = hyena.ModelConfig(width=16, layers=2, mlp_width=16, max_length=48)
-    model = LanguageModel(config, generator=torch.Generator().manual_seed(1))
-    path = tmp_path_factory.mktemp("model")
-    model.save(path)
-    BYTES.save(path)
-    return path
-
-
-@pytest.fixture
-def texts(tmp_path: Path) -> Path:
-    file = tmp_path / "texts.txt"
-    file.write_text("\n".join(TEXTS) + "\n")
-    return file
-
-
 @pytest.mark.parametrize("ending", ["safetensors", "npz"])
 @pytest.mark.parametrize("layer", ["norm", "blocks.0"])
 @pytest.mark.parametrize("pool", ["mean", "last", "none"])
 def test_a_file_has_the_vectors_of_all_sequences(
-    pool: Any, layer: str, ending: str, folder: Path, texts: Path, tmp_path: Path, capsys: Output
+    pool: Any,
+    layer: str,
+    ending: str,
+    saved_model: Path,
+    texts_file: Path,
+    tmp_path: Path,
+    capsys: Output,
 ) -> None:
     out = tmp_path / f"vectors.{ending}"
-    words = ["embed", str(folder), str(texts), f"--out={out}", f"--layer={layer}", f"--pool={pool}"]
-    assert main(words) == 0
+    options = [f"--out={out}", f"--layer={layer}", f"--pool={pool}"]
+    assert main(["embed", str(saved_model), str(texts_file), *options]) == 0
     assert capsys.readouterr().out == f"{out}: vectors of 5 sequences\n"
     found = loaded(out)
-    vectors = embed(hyena.load(folder), BYTES, TEXTS, layer=layer, pool=pool)
+    vectors = embed(hyena.load(saved_model), BYTES, TEXTS, layer=layer, pool=pool)
     expected = np.concatenate([np.atleast_2d(one.vectors) for one in vectors])
     np.testing.assert_array_equal(found["embeddings"], expected)
     assert found["names"].tobytes().decode().split("\n") == [f"line {i}" for i in range(1, 6)]
@@ -64,7 +51,7 @@ def test_a_file_has_the_vectors_of_all_sequences(
 
 
 def test_an_interrupted_command_goes_on_where_it_was(
-    folder: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+    saved_model: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hyena.scoring.batches._WAITING", 2)
     left, through = [5], LanguageModel._enter
@@ -78,7 +65,7 @@ def test_an_interrupted_command_goes_on_where_it_was(
     monkeypatch.setattr(LanguageModel, "_enter", failing)
     file, out = tmp_path / "a.txt", tmp_path / "vectors.npz"
     file.write_text("".join(f"{'x' * (i % 9 + 1)}\n" for i in range(20)))
-    words = ["embed", str(folder), str(file), f"--out={out}", "--batch=2", "--pool=none"]
+    words = ["embed", str(saved_model), str(file), f"--out={out}", "--batch=2", "--pool=none"]
     assert main(words) == 130
     assert not out.exists()
     assert "vectors.npz.partial holds the results of " in capsys.readouterr().err
@@ -95,11 +82,11 @@ def test_an_interrupted_command_goes_on_where_it_was(
 
 
 def test_a_sequence_that_is_skipped_has_no_vector(
-    folder: Path, tmp_path: Path, capsys: Output
+    saved_model: Path, tmp_path: Path, capsys: Output
 ) -> None:
     file, out = tmp_path / "a.txt", tmp_path / "vectors.npz"
     file.write_text("cat\n" + "x" * 48 + "\ndog\n")
-    words = ["embed", str(folder), str(file), f"--out={out}"]
+    words = ["embed", str(saved_model), str(file), f"--out={out}"]
     assert main(words) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
@@ -111,6 +98,37 @@ def test_a_sequence_that_is_skipped_has_no_vector(
     found = loaded(out)
     assert found["index"].tolist() == [0, 2]
     assert found["embeddings"].shape == (2, 16)
+
+
+def test_regions_have_vectors_in_the_direction_of_their_strand(
+    saved_model: Path, tmp_path: Path
+) -> None:
+    genome, regions = write_genome(tmp_path), write_regions(tmp_path, *REGIONS)
+    out = tmp_path / "vectors.npz"
+    words = [str(saved_model), str(genome), f"--regions={regions}", f"--out={out}"]
+    assert main(["embed", *words]) == 0
+    found, sequences = loaded(out), [Document(name, bases) for name, bases in REGIONS.values()]
+    assert found["names"].tobytes().decode().split("\n") == [name for name, _ in REGIONS.values()]
+    expected = [one.vectors for one in embed(hyena.load(saved_model), BYTES, sequences)]
+    np.testing.assert_array_equal(found["embeddings"], np.stack(expected))
+
+
+def test_bad_regions_are_listed_or_end_the_command(
+    saved_model: Path, tmp_path: Path, capsys: Output
+) -> None:
+    genome, out = write_genome(tmp_path), tmp_path / "vectors.npz"
+    regions = write_regions(tmp_path, "chr1\t0\t8\tfirst", *BAD_REGIONS, "chr2\t0\t4\tlast")
+    words = ["embed", str(saved_model), str(genome), f"--regions={regions}", f"--out={out}"]
+    assert main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert f"{regions} line " in line
+    assert not out.exists()
+    assert main([*words, "--on_error=skip"]) == 0
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == len(BAD_REGIONS)
+    assert all(f"{regions} line " in note for note in notes)
+    assert loaded(out)["names"].tobytes().decode().split("\n") == ["first", "last"]
 
 
 @pytest.mark.parametrize(
@@ -126,8 +144,8 @@ def test_a_sequence_that_is_skipped_has_no_vector(
 def test_a_mistake_is_one_line(
     words: str,
     message: str,
-    folder: Path,
-    texts: Path,
+    saved_model: Path,
+    texts_file: Path,
     tmp_path: Path,
     capsys: Output,
     monkeypatch: pytest.MonkeyPatch,
@@ -136,7 +154,8 @@ def test_a_mistake_is_one_line(
     empty = tmp_path / "empty.txt"
     empty.touch()
     before = sorted(tmp_path.iterdir())
-    assert main(["embed", str(folder), *words.format(texts=texts, empty=empty).split()]) == 1
+    given = words.format(texts=texts_file, empty=empty).split()
+    assert main(["embed", str(saved_model), *given]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ")
@@ -145,6 +164,6 @@ def test_a_mistake_is_one_line(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_what_is_required_is_said(folder: Path, capsys: Output) -> None:
-    assert main(["embed", str(folder)]) == 2
+def test_what_is_required_is_said(saved_model: Path, capsys: Output) -> None:
+    assert main(["embed", str(saved_model)]) == 2
     assert "required and not given: --input, --out" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Vectors are what the layers make of each sequence alone, however the sequences are batched."""
 
 import re
+import weakref
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import hyena
 from hyena.data import Document
 from hyena.mixers import SPECS
 from hyena.model import LanguageModel
+from hyena.model.hidden import hidden
 from hyena.scoring import embed
 from hyena.scoring.embeddings import block_of, dtype_of
 
@@ -88,6 +90,21 @@ def test_a_long_sequence_in_pieces_has_the_vectors_of_the_whole(memory: int) -> 
     np.testing.assert_allclose(one.vectors, expected.numpy(), rtol=1e-9, atol=1e-9)
     (mean,) = embed(model, BYTES, [text])
     np.testing.assert_allclose(mean.vectors, expected.mean(0).numpy(), rtol=1e-9, atol=1e-9)
+
+
+def test_what_a_layer_makes_of_a_batch_is_gone_before_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[weakref.ref[torch.Tensor]] = []
+
+    def watched(*given: Any) -> torch.Tensor:
+        assert not any(of() is not None for of in made)
+        x = hidden(*given)
+        made.append(weakref.ref(x))
+        return x
+
+    monkeypatch.setattr("hyena.scoring.embeddings.hidden", watched)
+    assert len(list(embed(build(), BYTES, TEXTS, batch=1))) == len(made) == len(TEXTS)
 
 
 def test_vectors_of_a_narrow_model_are_of_float32() -> None:

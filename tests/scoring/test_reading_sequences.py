@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hyena.data import Document
-from hyena.scoring.reading import read, size_of
+from hyena.genomes import Fasta
+from hyena.scoring.reading import read, read_regions, size_of
 
 
 def found(file: Path, **options: str) -> list[tuple[str, str, bool]]:
@@ -108,7 +109,9 @@ def test_a_protein_says_in_its_place_that_it_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "error", "message"),
     [
-        ("a.csv", b"x", ValueError, "is of no known kind"),
+        ("a.json", b"x", ValueError, "is of no known kind"),
+        ("a.csv", b"a,b\nx,y\n", ValueError, "has no column .text.; it has .a., .b."),
+        ("a.tsv", b"text\nx\ty\n", ValueError, "a.tsv line 2: expected 1 cell as the first line"),
         ("a", b"x", ValueError, "is of no known kind"),
         ("a.txt.gz", b"x", ValueError, "is not gzip, or damaged"),
         ("a.txt.gz", gzip.compress(b"x" * 99)[:-9], ValueError, "is not gzip, or damaged"),
@@ -134,3 +137,79 @@ def test_what_is_read_are_documents(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("one")
     assert list(read(file)) == [Document("line 1", "one")]
+
+
+@pytest.fixture
+def genome(tmp_path: Path) -> Fasta:
+    file = tmp_path / "g.fa"
+    file.write_text(">chr1\nACGT\nacgtn\n>chr2\nTTTA\n")
+    return Fasta(file)
+
+
+def table(folder: Path, *rows: str) -> Path:
+    file = folder / "r.bed"
+    file.write_text("# peaks\n" + "".join(f"{row}\n" for row in rows))
+    return file
+
+
+def test_regions_are_read_in_their_order_and_direction(genome: Fasta, tmp_path: Path) -> None:
+    rows = [
+        "chr2\t1\t4\tends here\t7\t+",
+        "chr1\t2\t9\tturned\t7\t-\t0\t0\t0\t1\t7\t0",
+        "chr1\t0\t4\t.\t7\t.",
+        "chr1 3 5",
+        "chr1\t3\t5\t\t7\t-",
+        "chr2\t1\t4\tends here",
+    ]
+    file = table(tmp_path, *rows)
+    kept = [
+        ("ends here", "TTA"),
+        ("turned", "nacgtAC"),
+        ("chr1:0-4", "ACGT"),
+        ("chr1:3-5", "Ta"),
+        ("chr1:3-5(-)", "tA"),
+        ("ends here", "TTA"),
+    ]
+    assert list(read_regions(file, genome, soft_masked="keep")) == [Document(*one) for one in kept]
+    folded = [Document(name, bases.upper()) for name, bases in kept]
+    assert list(read_regions(file, genome)) == folded
+    for after in range(8):
+        assert list(read_regions(file, genome, after=after)) == folded[after:]
+
+
+def test_a_region_that_is_not_there_says_so_in_its_place(genome: Fasta, tmp_path: Path) -> None:
+    rows = ["chr1\t5\t10\tlong", "chrX\t0\t1", "chr1\t1\t2", "chr2\t4\t4\t.\t0\t-"]
+    file = table(tmp_path, *rows)
+    found = list(read_regions(file, genome))
+    assert [one.name for one in found] == ["long", "chrX:0-1", "chr1:1-2", "chr2:4-4(-)"]
+    assert found[2] == Document("chr1:1-2", "C")
+    reasons = [
+        f"{file} line 2: {genome.path} record 'chr1' has 9 bases, but 5 to 10 were asked for",
+        f"{file} line 3: {genome.path} has no record 'chrX'; it has 'chr1', 'chr2'",
+        f"{file} line 5: the region chr2:4-4(-) is empty",
+    ]
+    for one, reason in zip([found[0], found[1], found[3]], reasons, strict=True):
+        assert one.lacks is not None
+        assert one.lacks.startswith(reason)
+
+
+def test_a_line_that_is_no_region_is_fatal_or_told(genome: Fasta, tmp_path: Path) -> None:
+    file = table(tmp_path, "chr1\t1\t2", "chr1\t1", "chr1\t2\t4")
+    with pytest.raises(ValueError, match=r"r\.bed line 3: expected 3 columns or more"):
+        list(read_regions(file, genome))
+    told: list[ValueError] = []
+    found = list(read_regions(file, genome, on_error=told.append))
+    assert [one.text for one in found] == ["C", "GT"]
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv.gz"])
+def test_the_cells_of_a_column_are_sequences(name: str, tmp_path: Path) -> None:
+    rows = [("label", "text"), ("1", "ACGT"), ("0", ""), ("1", "the cat")]
+    comma = "\t" if "tsv" in name else ","
+    content = "".join(f"{comma.join(row)}\n" for row in rows).encode()
+    file = tmp_path / name
+    file.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    expected = [("line 2", "ACGT", False), ("line 3", "", False), ("line 4", "the cat", False)]
+    assert found(file) == expected
+    assert [text for _, text, _ in found(file, field="label")] == ["1", "0", "1"]

@@ -1,39 +1,80 @@
-"""What `hyena score` and `hyena embed` share: sequences under a bar, results that are kept until
+"""What `hyena score` and `hyena embed` do alike: sequences under a bar, results that are kept until
 all are there, and what is said on the way."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hyena.arguments import plural
 from hyena.cli.bar import Report
+from hyena.cli.sequence_options import SequenceOptions
 from hyena.data import Document
+from hyena.genomes import Fasta
 from hyena.scoring.journal import Journal, journal
-from hyena.scoring.reading import SoftMasked, read, size_of
+from hyena.scoring.reading import read, read_regions, size_of
 
 _TOLD = 10  # of what is skipped, so many are named
 
 T = TypeVar("T")
 
 
-def sequences_of(
-    file: Path, field: str, soft_masked: SoftMasked, skip: int, report: Report
-) -> Iterator[Document]:
-    """The sequences of a file but for the first so many, under a bar.
+class Skips:
+    """What was skipped: the first ones are named, the others counted."""
 
-    Raises: ValueError if there are none; as `hyena.scoring.reading.read`.
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, name: str, why: object) -> None:
+        self.count += 1
+        if self.count <= _TOLD:
+            say(f"skipped {name}: {why}")
+
+    def close(self) -> None:
+        if self.count > _TOLD:
+            say(f"skipped {self.count - _TOLD:,} more")
+
+
+def sequences_of(
+    file: Path, options: SequenceOptions, skip: int, report: Report, skips: Skips
+) -> Iterator[Document]:
+    """The sequences of a file, or of its regions, but for the first so many, under a bar.
+
+    Raises: ValueError if there are none, and if regions are asked for of a file that is no FASTA;
+        as `hyena.scoring.reading.read` and `read_regions`.
     """
-    documents = read(file, field=field, soft_masked=soft_masked)
+    if options.regions is not None:
+        return _of_regions(options.regions, Fasta(file), options, skip, report, skips)
+    return _of_file(file, options, skip, report)
+
+
+def _of_file(file: Path, options: SequenceOptions, skip: int, report: Report) -> Iterator[Document]:
+    documents = read(file, field=options.field, soft_masked=options.soft_masked)
     total, done, count = size_of(file), 0, 0
     for document in documents:
+        report(done, total, count)  # without this one, which may take long
         done, count = done + len(document.text), count + 1
-        report(done, total, count)
         if count > skip:
             yield document
     if not count:
         raise ValueError(f"{file} is empty: there are no sequences in it")
+
+
+def _of_regions(
+    file: Path, fasta: Fasta, options: SequenceOptions, skip: int, report: Report, skips: Skips
+) -> Iterator[Document]:
+    bad = partial(skips.add, "a line") if options.on_error == "skip" else None
+    count = skip
+    for document in read_regions(
+        file, fasta, soft_masked=options.soft_masked, after=skip, on_error=bad
+    ):
+        report(count, None)
+        count += 1
+        yield document
+    if not count:
+        raise ValueError(f"{file} has no regions")
 
 
 def naming(file: Path, results: Iterable[T]) -> Iterator[T]:
@@ -63,22 +104,6 @@ def kept_results(out: Path, work: Mapping[str, Any], unit: str) -> Iterator[Jour
                 of = f"{kept.done:,} {plural(kept.done, unit)}"
                 say(f"{kept.folder} holds the results of {of}; the same command goes on from there")
             raise
-
-
-class Skips:
-    """What was skipped: the first ones are named, the others counted."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def add(self, name: str, why: object) -> None:
-        self.count += 1
-        if self.count <= _TOLD:
-            say(f"skipped {name}: {why}")
-
-    def close(self) -> None:
-        if self.count > _TOLD:
-            say(f"skipped {self.count - _TOLD:,} more")
 
 
 def say(text: str) -> None:

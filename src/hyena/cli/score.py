@@ -11,24 +11,18 @@ from typing import Any, Literal
 from hyena.arguments import plural
 from hyena.cli.bar import Report, bar
 from hyena.cli.kept import Skips, kept_results, naming, sequences_of
-from hyena.cli.saved_model import load_model
+from hyena.cli.sequence_options import SequenceOptions, open_model, work_of
 from hyena.data import Tokenizer
-from hyena.filters import LengthPolicy
-from hyena.filters.budget import KEPT_MEMORY
 from hyena.genomes import Fasta, Variant, read_vcf
 from hyena.model import LanguageModel
-from hyena.model.streaming import WORKING_MEMORY
 from hyena.scoring import score, score_variants
-from hyena.scoring.journal import state_of
 from hyena.scoring.outputs import ROWS, Column, check_output, write_rows
-from hyena.training.device import Accelerator
 
 POSITIONAL = ("model", "input")
-_OF_SEQUENCES = ("positions", "stride", "field")
-_FILES = ("model", "input", "variants", "fasta")
+_OF_SEQUENCES = ("positions", "stride", "field", "regions")
 _SAME_WORK = (
-    *("tokenizer", "reduce", "positions", "both_strands", "begin", "window", "stride"),
-    *("field", "soft_masked", "length_policy"),
+    *("model", "input", "variants", "fasta"),
+    *("reduce", "positions", "begin", "window", "stride"),
 )
 
 _SEQUENCE_COLUMNS: dict[str, Column] = {
@@ -60,14 +54,14 @@ Rows = list[dict[str, Any]]
 
 
 @dataclass
-class Config:
+class Config(SequenceOptions):
     """What to score, and how."""
 
     model: Path
     """Folder of a training run (its best checkpoint is taken), a checkpoint or a saved model."""
     input: Path | None = None
-    """A file of sequences: text with one in each line, JSON Lines, FASTA or FASTQ, packed with gzip
-    or not."""
+    """A file of sequences: text with one in each line, JSON Lines, CSV, TSV, FASTA or FASTQ, packed
+    with gzip or not."""
     out: Path | None = None
     """File for the scores, .jsonl or .parquet. An interrupted command goes on where it was; none
     prints JSON Lines, an object for each sequence or allele."""
@@ -75,8 +69,6 @@ class Config:
     """Sum or mean of the logarithms of the tokens' probabilities."""
     positions: bool = False
     """Give the logarithm of each token's probability as well."""
-    both_strands: bool = False
-    """Of DNA, score the reverse complement as well; the score is the mean of both."""
     begin: bool = True
     """Put the end of text before each sequence, as before each document of the training data;
     without it the first token has no probability."""
@@ -90,26 +82,6 @@ class Config:
     room for."""
     stride: int | None = None
     """Tokens from one window to the next; none takes half the window."""
-    field: str = "text"
-    """Field of JSON Lines that holds the sequence; name or id may hold its name."""
-    soft_masked: Literal["fold", "keep"] = "fold"
-    """Lower-case bases of FASTA and FASTQ become upper case (fold), or stay (keep)."""
-    on_error: Literal["stop", "skip"] = "stop"
-    """What a sequence or variant does that cannot be scored: end the command, or be skipped, which
-    the output says in its place."""
-    batch: int = 8
-    """Sequences or windows at a time."""
-    length_policy: LengthPolicy | None = None
-    """What happens beyond the model's max_length; none takes what is saved with the model."""
-    tokenizer: str | None = None
-    """Tokenizer, if none is saved with the model: see `hyena prepare --help`."""
-    accelerator: Accelerator = "auto"
-    """Where to compute; "auto" takes CUDA or MPS when present, else the CPU."""
-    working_memory: int = WORKING_MEMORY
-    """Bytes of hidden values beyond which a block takes a long input in pieces; fewer take less
-    memory and more time."""
-    kept_memory: int = KEPT_MEMORY
-    """Bytes that all filters together keep their spectra in between calls; 0 keeps none."""
 
 
 def run(config: Config) -> None:
@@ -117,10 +89,7 @@ def run(config: Config) -> None:
     _refuse_contradictions(config)
     if config.out is not None:
         check_output(config.out, ROWS)
-    model, tokenizer = load_model(
-        config.model, config.tokenizer, config.accelerator, config.length_policy
-    )
-    model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
+    model, tokenizer = open_model(config.model, config)
     results = _of_sequences if config.variants is None else _of_variants
     unit = "sequence" if config.variants is None else "variant"
     skips = Skips()
@@ -129,7 +98,7 @@ def run(config: Config) -> None:
             for row in rows:
                 print(json.dumps(row), flush=True)
     else:
-        with kept_results(config.out, _work(config), unit) as kept:
+        with kept_results(config.out, work_of("score", config, *_SAME_WORK), unit) as kept:
             with bar(f"{unit}s") as report:
                 for rows in results(config, model, tokenizer, skips, kept.done, report):
                     kept.append(rows)
@@ -154,16 +123,6 @@ def _refuse_contradictions(config: Config) -> None:
     for name in _OF_SEQUENCES:
         if config.variants is not None and getattr(config, name) != getattr(Config, name):
             raise ValueError(f"{name} is of sequences, but variants were given; leave it out")
-
-
-def _work(config: Config) -> dict[str, Any]:
-    """What the scores are of."""
-    files = {name: getattr(config, name) for name in _FILES}
-    return {
-        "command": "score",
-        **{name: file and state_of(file) for name, file in files.items()},
-        **{name: getattr(config, name) for name in _SAME_WORK},
-    }
 
 
 def _columns(config: Config) -> dict[str, Column]:
@@ -192,7 +151,7 @@ def _of_sequences(
     scores = score(
         model,
         tokenizer,
-        sequences_of(config.input, config.field, config.soft_masked, skip, report),
+        sequences_of(config.input, config, skip, report, skips),
         reduce=config.reduce,
         positions=config.positions,
         both_strands=config.both_strands,
@@ -202,7 +161,7 @@ def _of_sequences(
         batch=config.batch,
         on_error=config.on_error,
     )
-    for found in naming(config.input, scores):
+    for found in naming(config.regions or config.input, scores):
         if found.skipped is not None:
             skips.add(found.name, found.skipped)
         yield [{**found.record(), "index": skip + found.index}]
@@ -225,8 +184,8 @@ def _of_variants(
     def variants() -> Iterator[Variant]:
         count = 0
         for variant in read_vcf(file, on_error=bad):
-            count += 1
             report(count, None)
+            count += 1
             yield variant
         if not count:
             raise ValueError(f"{file} has no variants")

@@ -130,18 +130,27 @@ class _Runner:
 
     def vectors(self, sequences: Sequence[Tokens]) -> list[Vectors]:
         """Of each sequence."""
-        begin, found = len(self._first), dict[int, Vectors]()
-        lengths = [begin + len(tokens) for tokens in sequences]
-        device = next(self.model.parameters()).device
+        found = dict[int, Vectors]()
+        lengths = [len(self._first) + len(tokens) for tokens in sequences]
         for places in similar(lengths, self.batch, self.model.config):
-            ids = torch.zeros(len(places), lengths[places[-1]], dtype=torch.int64)
-            ids[:, :begin] = torch.tensor(self._first, dtype=torch.int64)
-            for row, i in zip(ids, places, strict=True):
-                row[begin : lengths[i]] = torch.from_numpy(sequences[i])
-            x = hidden(self.model, ids.to(device), self._block)
-            for of_row, i in zip(x, places, strict=True):
-                found[i] = self._pooled(of_row[begin : lengths[i]])
+            together = self._of_batch([sequences[i] for i in places])
+            found.update(zip(places, together, strict=True))
         return [found[i] for i in range(len(sequences))]
+
+    def _of_batch(self, sequences: Sequence[Tokens]) -> list[Vectors]:
+        """Of sequences that run together, the longest one last; what the layer made of them is gone
+        before it is run again."""
+        begin = len(self._first)
+        ids = torch.zeros(len(sequences), begin + len(sequences[-1]), dtype=torch.int64)
+        ids[:, :begin] = torch.tensor(self._first, dtype=torch.int64)
+        for row, tokens in zip(ids, sequences, strict=True):
+            row[begin : begin + len(tokens)] = torch.from_numpy(tokens)
+        device = next(self.model.parameters()).device
+        x = hidden(self.model, ids.to(device), self._block)
+        return [
+            self._pooled(row[begin : begin + len(tokens)])
+            for row, tokens in zip(x, sequences, strict=True)
+        ]
 
     def _pooled(self, x: Tensor) -> Vectors:
         """x (n, D) as it is asked for."""
@@ -165,14 +174,19 @@ def _embeddings(runner: _Runner, sequences: Iterator[Read]) -> Iterator[Embeddin
         most = min(most, _HELD_BYTES // of_token)
     with evaluation_mode(runner.model):
         for some in waiting(sequences, lambda one: one.size, runner.batch, max(1, most)):
-            found = iter(runner.vectors([x for one in some for x in one.strands]))
-            for one in some:
-                of_strands = [next(found) for _ in one.strands]
-                if one.skipped is not None:
-                    yield Embedding(one.index, one.name, skipped=one.skipped)
-                    continue
-                vectors = _mean_of_strands(one.name, of_strands, runner.pool)
-                yield Embedding(one.index, one.name, len(one.strands[0]), vectors)
+            yield from _of_some(runner, some)
+
+
+def _of_some(runner: _Runner, some: list[Read]) -> Iterator[Embedding]:
+    """Of sequences that wait for each other; at its end none of their vectors are held here."""
+    found = iter(runner.vectors([x for one in some for x in one.strands]))
+    for one in some:
+        of_strands = [next(found) for _ in one.strands]
+        if one.skipped is not None:
+            yield Embedding(one.index, one.name, skipped=one.skipped)
+            continue
+        vectors = _mean_of_strands(one.name, of_strands, runner.pool)
+        yield Embedding(one.index, one.name, len(one.strands[0]), vectors)
 
 
 def _mean_of_strands(name: str, vectors: list[Vectors], pool: Pool) -> Vectors:

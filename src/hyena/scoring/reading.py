@@ -1,22 +1,23 @@
-"""Sequences in files: a text with one in each line, JSON Lines, FASTA and FASTQ.
+"""Sequences in files: texts with one in each line, rows, FASTA, FASTQ, and regions by BED.
 
 What is wrong with one record is said in its place, so that the others can be read.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from hyena.arguments import readable
 from hyena.data.documents import Document
-from hyena.data.readers import SUFFIXES, Kind, is_packed, kind_of, opened, row
+from hyena.data.readers import SUFFIXES, Kind, is_packed, kind_of, opened, row, rows
 from hyena.data.utf8 import decode_utf8
-from hyena.genomes import read_sequences
+from hyena.genomes import Fasta, Region, read_bed, read_sequences, reverse_complement
 
 SoftMasked = Literal["fold", "keep"]
 
-_KINDS: tuple[Kind, ...] = ("text", "jsonl", "fasta", "fastq")
+_KINDS: tuple[Kind, ...] = ("text", "jsonl", "csv", "tsv", "fasta", "fastq")
 _NAMES = ("name", "id")  # fields of a row that may name it
 
 
@@ -25,11 +26,12 @@ def read(
 ) -> Iterator[Document]:
     """The sequences of a file, by its suffix, with .gz or .bgz after it if it is packed.
 
-    A line of text is a sequence, blank ones left out, called ``line 1`` and so on; a row of JSON
-    Lines by its field ``name`` or ``id`` if it has one; a record of FASTA or FASTQ by its name.
+    A line of text is a sequence, blank ones left out, called ``line 1`` and so on; so is a row of
+    CSV or TSV below the names of the columns; a row of JSON Lines is called by its field ``name``
+    or ``id`` if it has one; a record of FASTA or FASTQ by its name.
 
     Args:
-        field: of a row of JSON Lines that holds the sequence.
+        field: of a row that holds the sequence.
         soft_masked: "fold" makes the lower-case letters of FASTA and FASTQ upper case.
 
     Raises: FileNotFoundError if there is no such file; ValueError if it is of another kind, or so
@@ -38,7 +40,45 @@ def read(
     kind = _kind_of(file)
     if kind in ("fasta", "fastq"):
         return _records(file, soft_masked)
+    if kind in ("csv", "tsv"):
+        return _cells(file, kind, field)
     return _rows(file, field) if kind == "jsonl" else _lines(file)
+
+
+def read_regions(
+    file: Path,
+    fasta: Fasta,
+    *,
+    soft_masked: SoftMasked = "fold",
+    after: int = 0,
+    on_error: Callable[[ValueError], None] | None = None,
+) -> Iterator[Document]:
+    """The sequences of the regions of a BED file, in its order, one in memory at a time.
+
+    On the strand "-" it is the reverse complement. A region is called by its name, or if it has
+    none by its place in the table's own numbers: ``chr1:100-250``, and ``chr1:100-250(-)`` on the
+    other strand. What is wrong with one, such as an end beyond that of its record, is said in its
+    place.
+
+    Args:
+        file: see `hyena.genomes.read_bed`.
+        fasta: the genome that they are of.
+        soft_masked: "fold" makes lower-case bases upper case.
+        after: so many regions are passed over.
+        on_error: gets the error of a line that is no region, which is then left out; without it
+            the first one is raised.
+
+    Raises: as `hyena.genomes.read_bed`.
+    """
+    for region in islice(read_bed(file, on_error=on_error), after, None):
+        name = region.name or _place(region)
+        try:
+            bases = _bases(region, fasta)
+        except ValueError as error:
+            yield _without(name, f"{readable(file)} line {region.line}: {error}")
+            continue
+        sequence = bases.upper() if soft_masked == "fold" else bases
+        yield Document(name, sequence.decode("ascii"))
 
 
 def size_of(file: Path) -> int | None:
@@ -101,6 +141,12 @@ def _rows(file: Path, field: str) -> Iterator[Document]:
         yield found._replace(name=_name_of(record) or name)
 
 
+def _cells(file: Path, kind: Kind, field: str) -> Iterator[Document]:
+    shown = readable(file)
+    for found in rows(file, shown, kind, field):
+        yield found._replace(name=found.name.removeprefix(f"{shown} "))
+
+
 def _name_of(record: Any) -> str | None:
     """In one line: names stand one after the other in files."""
     values = [record.get(key) for key in _NAMES] if isinstance(record, dict) else []
@@ -129,3 +175,16 @@ def _records(file: Path, soft_masked: SoftMasked) -> Iterator[Document]:
 
 def _without(name: str, why: object) -> Document:
     return Document(name, "", lacks=" ".join(str(why).split()))
+
+
+def _place(region: Region) -> str:
+    strand = "(-)" if region.strand == "-" else ""
+    return f"{region.chrom}:{region.start}-{region.end}{strand}"
+
+
+def _bases(region: Region, fasta: Fasta) -> bytes:
+    """Of a region, in the direction of its strand. Raises: ValueError if there are none."""
+    if region.start == region.end:
+        raise ValueError(f"the region {_place(region)} is empty")
+    bases = fasta.fetch(region.chrom, region.start, region.end)
+    return reverse_complement(bases) if region.strand == "-" else bases

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
-
-import numpy as np
 
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
@@ -51,7 +50,7 @@ class Score:
         for name in ("positions", "reverse_positions"):
             values = getattr(self, name)
             if values is not None:
-                found[name] = [None if np.isnan(x) else x for x in values.tolist()]
+                found[name] = [None if isnan(x) else x for x in values.tolist()]
         return found
 
 

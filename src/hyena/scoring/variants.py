@@ -150,11 +150,6 @@ class _Sites:
                 f"the record {chrom} has {length:,} bases, but its reference allele ends at "
                 f"{at + len(ref):,}"
             )
-        there = self._bases(chrom, at, at + len(ref))
-        if there.upper() != ref.upper():
-            raise ValueError(
-                f"its reference allele is {ref:.40}, but the FASTA has {there.upper():.40} there"
-            )
         flanks = self._window - max(map(len, (ref, *alternatives)))
         if flanks < 0:
             raise ValueError(
@@ -164,7 +159,13 @@ class _Sites:
         start = max(0, at - flanks // 2)
         end = min(length, at + len(ref) + flanks - (at - start))
         start = max(0, at - (flanks - (end - at - len(ref))))
-        before, after = self._bases(chrom, start, at), self._bases(chrom, at + len(ref), end)
+        bases = self._bases(chrom, start, end)
+        before, after = bases[: at - start], bases[at - start + len(ref) :]
+        there = bases[at - start : at - start + len(ref)]
+        if there.upper() != ref.upper():
+            raise ValueError(
+                f"its reference allele is {ref:.40}, but the FASTA has {there.upper():.40} there"
+            )
         alleles = [there, *(x.lower() if there[0].islower() else x.upper() for x in alternatives)]
         return [before + allele + after for allele in alleles]
 
