@@ -1,8 +1,10 @@
+import contextlib
 import gzip
 import json
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,36 @@ _BYTES = [part.encode() for part in _PARTS] + [
 def test_text_in_blocks_is_the_text_with_the_same_complaints(data, size):
     whole = result(lambda: decode_utf8(data, "x.txt"))
     assert result(lambda: "".join(decode_blocks(blocks_of(data, size), "x.txt"))) == whole
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_blocks_that_are_made_ahead_are_the_same(count):
+    blocks = [bytes([i]) * 3 for i in range(count)]
+    assert list(pieces.ahead(iter(blocks))) == blocks
+
+
+def test_an_error_ahead_comes_in_its_place_and_nothing_is_left_behind():
+    ended = []
+
+    def blocks():
+        try:
+            yield b"a"
+            yield b"b"
+            raise EOFError("cut off")
+        finally:
+            ended.append(True)
+
+    threads = threading.active_count()
+    failing = pieces.ahead(blocks())
+    found = [next(failing), next(failing)]
+    with pytest.raises(EOFError, match="cut off"):
+        next(failing)
+    assert found == [b"a", b"b"]
+    with contextlib.closing(pieces.ahead(blocks())) as some:
+        assert next(some) == b"a"
+    assert threading.active_count() == threads
+    del some
+    assert ended == [True, True]
 
 
 @given(
@@ -197,6 +229,7 @@ def test_progress_goes_on_within_a_document(tmp_path, monkeypatch):
 
 _PEAK = """
 import sys
+import threading
 from pathlib import Path
 from hyena.data import PrepareConfig, prepare
 import numpy.random

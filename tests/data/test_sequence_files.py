@@ -198,3 +198,12 @@ def test_records_to_hold_out():
     held.check()
     with pytest.raises(ValueError, match=r"names the record 'a', but the source has none .* none$"):
         HeldOut("record:a").check()
+
+
+@pytest.mark.parametrize("name", ["x.fa", "x.fa.gz", "x.fq"])
+@pytest.mark.parametrize("content", [b"", b" \n\n"])
+def test_a_file_of_sequences_without_a_record_is_named(tmp_path, name, content):
+    sign = "@" if name == "x.fq" else ">"
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(ValueError, match=rf"{name} has no record: expected lines .* '{sign}'"):
+        texts(tmp_path / name)

@@ -1,11 +1,13 @@
 import gzip
+import io
 import random
+import zlib
 
 import pytest
 from packing import bgzip
 
 from hyena.genomes import unpacked
-from hyena.genomes.unpacked import Unpacked, lines
+from hyena.genomes.unpacked import Unpacked, inflated, lines
 
 DATA = bytes(random.Random(0).choices(b"ACGT\n", k=300_000))
 PACKED = {
@@ -84,6 +86,39 @@ def test_a_damaged_file_is_one_line(tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message) as error:
         list(Unpacked(tmp_path / name).blocks())
     assert "\n" not in str(error.value)
+
+
+SHORT = gzip.compress(DATA[:500]) + gzip.compress(DATA[500:999])
+SIZES = [(PACKED[name], size) for name in PACKED if name != "x.fa" for size in (1000, 1 << 20)]
+
+
+@pytest.mark.parametrize(("packed", "size"), [*SIZES, (SHORT, 1), (SHORT, 7)])
+def test_all_of_a_packed_file_comes_in_blocks_of_one_size(monkeypatch, packed, size):
+    monkeypatch.setattr(unpacked, "_MANY_PACKED", 4000)
+    found = list(inflated(io.BytesIO(packed), size))
+    assert b"".join(found) == gzip.decompress(packed)
+    assert {*map(len, found[:-1])} <= {size}
+    assert 0 < len(found[-1]) <= size
+
+
+@pytest.mark.parametrize("name", [name for name in PACKED if name != "x.fa"])
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
+def test_a_packed_file_that_is_cut_off_is_an_error_as_of_gzip(name, part):
+    cut = PACKED[name][: 1 + round(part * (len(PACKED[name]) - 2))]
+    if is_whole(cut):
+        assert b"".join(inflated(io.BytesIO(cut), 1000)) == gzip.decompress(cut)
+    else:
+        with pytest.raises((EOFError, gzip.BadGzipFile, zlib.error)):
+            list(inflated(io.BytesIO(cut), 1000))
+
+
+def is_whole(data):
+    """Whether it is what gzip reads to the end, such as a file without some of the zeros behind."""
+    try:
+        gzip.decompress(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return False
+    return True
 
 
 def test_what_is_no_file(tmp_path):

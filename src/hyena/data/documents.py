@@ -198,7 +198,7 @@ def encode_pieces(
 def _encode(text: str, document: Document, tokenizer: Tokenizer) -> tuple[NDArray[np.int64], int]:
     """The tokens of a text in a document, and its bytes."""
     try:
-        n_bytes = len(utf8(text))
+        n_bytes = len(text) if text.isascii() else len(utf8(text))
         return tokenizer.encode(text), n_bytes
     except ValueError as error:
         raise ValueError(f"{document.name}: {error}") from error

@@ -1,7 +1,8 @@
 """Long documents in pieces, so that memory need not hold them whole."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from .documents import Document, Piece
@@ -10,10 +11,21 @@ BLOCK = 1 << 20
 """Bytes that are read at a time, and most characters of a piece."""
 
 
-def read_blocks(stream: IO[bytes]) -> Iterator[bytes]:
+def read_blocks(stream: IO[bytes]) -> Generator[bytes, None, None]:
     """What is left of a file."""
     while block := stream.read(BLOCK):
         yield block
+
+
+def ahead(blocks: Iterable[bytes]) -> Generator[bytes, None, None]:
+    """Each block, while a thread has the next one made, such as unpacked, during which other
+    threads run."""
+    iterator = iter(blocks)
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, iterator, None)
+        while (block := following.result()) is not None:
+            following = thread.submit(next, iterator, None)
+            yield block
 
 
 def in_pieces(document: Document, *, more: bool = False) -> Iterator[Piece]:

@@ -5,13 +5,14 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from hyena.arguments import plural
+from hyena.genomes.unpacked import inflated
 
 from . import pieces
 from .documents import Document
@@ -51,21 +52,27 @@ def opened(file: Path, shown: str) -> Iterator[IO[bytes]]:
     Args: shown: the name for messages.
     Raises: ValueError, while it is read, if it is not gzip then.
     """
+    with _as_it_is(file, shown) as raw:
+        yield cast(IO[bytes], gzip.GzipFile(fileobj=raw) if is_packed(file) else raw)
+
+
+@contextmanager
+def _as_it_is(file: Path, shown: str) -> Iterator[IO[bytes]]:
+    """A file for reading, and what unpacking it raises as a ValueError."""
     try:
         with file.open("rb") as raw:
-            packed = is_packed(file)
-            if packed and not raw.peek(1):
+            if is_packed(file) and not raw.peek(1):
                 raise EOFError("it is empty")
-            yield cast(IO[bytes], gzip.GzipFile(fileobj=raw) if packed else raw)
+            yield raw
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{shown} is not gzip, or damaged: {error}") from error
 
 
 def text_blocks(file: Path, shown: str) -> Iterator[str]:
     """A file of text, in blocks. Raises ValueError, naming the place, if it is not UTF-8 text."""
-    with opened(file, shown) as stream:
+    with _as_it_is(file, shown) as raw, closing(_unpacked(file, raw)) as read:
         characters = 0
-        blocks = decode_blocks(pieces.read_blocks(stream), shown)
+        blocks = decode_blocks(read, shown)
         for text in blocks:
             if "\0" in text:
                 for _ in blocks:  # a byte that is not UTF-8 says more, wherever it is
@@ -73,6 +80,13 @@ def text_blocks(file: Path, shown: str) -> Iterator[str]:
                 raise _no_text(shown, f"at character {characters + text.index(chr(0))}")
             characters += len(text)
             yield text
+
+
+def _unpacked(file: Path, raw: IO[bytes]) -> Generator[bytes, None, None]:
+    """What is in a file, in blocks; of a packed one the next is unpacked while one is worked on."""
+    if is_packed(file):
+        return pieces.ahead(inflated(raw, pieces.BLOCK))
+    return pieces.read_blocks(raw)
 
 
 def rows(file: Path, shown: str, kind: Kind, field: str) -> Iterator[Document]:

@@ -98,17 +98,23 @@ def sequences(
         fold: whether lower case becomes upper case.
         held_out: says the split of each record.
 
-    Raises: ValueError, naming the place, if it is not UTF-8, not of the kind, or on such a letter.
+    Raises: ValueError, naming the place, if it is not UTF-8, not of the kind or without a record,
+        or on such a letter.
     """
     blocks = (text.encode() for text in text_blocks(file, shown))
     if kind == "fasta":
         found = _fasta(blocks, shown, notes, nucleotides)
     else:
         found = _fastq(blocks, shown, nucleotides)
+    none = True
     for name, letters, more in found:
+        none = False
         text = (letters.upper() if fold else letters).decode()
         split = None if held_out is None else held_out.split_of(name)
         yield from in_pieces(Document(f"{shown} {name}", text, split), more=more)
+    if none:
+        sign = ">" if kind == "fasta" else "@"
+        raise ValueError(f"{shown} has no record: expected lines that begin with '{sign}'")
 
 
 def _fasta(

@@ -57,7 +57,7 @@ class Spool:
             self._written += 1
         if self.masked is not None and piece.masked is not None:
             _add_runs(self.masked, piece.masked, self._written)
-        self._stream.write(piece.tokens.astype(self.dtype).tobytes())
+        self._stream.write(np.ascontiguousarray(piece.tokens, dtype=self.dtype).data)
         self._length += len(piece.tokens)
         self._written += len(piece.tokens)
         self._n_bytes += piece.n_bytes

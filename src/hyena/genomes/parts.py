@@ -102,7 +102,11 @@ def nucleotides(part: Part, shown: str) -> bytes:
 
     Raises: ValueError, naming record and line, on a letter that is none of a nucleic acid.
     """
-    sequence = part.raw.translate(None, SPACE)
+    # The two ends of lines first, which stand far apart: that is some times as fast.
+    sequence = part.raw.replace(b"\n", b"").replace(b"\r", b"")
+    if not sequence.translate(None, NUCLEOTIDES):
+        return sequence
+    sequence = sequence.translate(None, SPACE)
     if sequence.translate(None, NUCLEOTIDES):
         found = OTHER.search(part.raw)
         assert found is not None

@@ -1,5 +1,6 @@
 """The bytes of a file, plain or packed, from any place on."""
 
+import gzip
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ NEAR, FAR = 1 << 15, 1 << 22
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _PACKED = 1 << 14  # bytes that are read at a time of a packed file; a mark may hold as many
+_MANY_PACKED = 1 << 18  # the same where there are no marks
 _MAGIC = b"\x1f\x8b"
 _GZIP = 31  # zlib's name for a member of gzip with any window, whose checksum it compares
 
@@ -119,6 +121,42 @@ class Unpacked:
     def _now(self) -> tuple[int, int]:
         status = self.path.stat()
         return status.st_size, status.st_mtime_ns
+
+
+def inflated(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    """What is in a file of gzip or bgzip, in blocks of ``size`` bytes, the last one shorter.
+
+    Most of a block is unpacked in one call, in which other threads run. Errors are those of `gzip`.
+
+    Raises: gzip.BadGzipFile, EOFError, zlib.error if it is no such file, cut off or damaged.
+    """
+    inflater = None
+    begun = False
+    found: list[bytes] = []
+    lacking = size
+    packed = b""
+    while packed := packed or stream.read(_MANY_PACKED):
+        if inflater is None:
+            if begun:  # zeros may fill up the file behind a member
+                packed = packed.lstrip(b"\0")
+                if not packed:
+                    continue
+            if not packed.startswith(_MAGIC[: len(packed)]):
+                raise gzip.BadGzipFile(f"Not a gzipped file ({packed[:2]!r})")
+            inflater, begun = zlib.decompressobj(_GZIP), True
+        data = inflater.decompress(packed, lacking)
+        packed = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+        if inflater.eof:
+            inflater = None
+        found.append(data)
+        lacking -= len(data)
+        if not lacking:
+            yield b"".join(found)
+            found, lacking = [], size
+    if inflater is not None:
+        raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+    if last := b"".join(found):
+        yield last
 
 
 def lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
