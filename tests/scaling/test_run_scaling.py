@@ -94,7 +94,7 @@ def test_a_record_says_what_was_trained_and_what_it_reached(data: Path, tmp_path
     assert result.parameters == model.parameter_count()
     assert result.parameters - result.parameters_outside_embedding == 264 * 8
     assert result.epochs == cell.tokens / read_manifest(data).splits["train"].tokens
-    assert (result.precision, result.timed, result.threads) == ("32", True, 1)
+    assert (result.precision, result.threads) == ("32", 1)
     assert result.settings["model"]["width"] == 8
     assert set(result.machine) == {"processor", "cores"}
     for split, bits in (("validation", result.validation), ("test", result.test)):
@@ -119,14 +119,12 @@ def test_a_record_says_what_was_trained_and_what_it_reached(data: Path, tmp_path
 
 
 @pytest.mark.usefixtures("here")
-def test_side_by_side_no_time_counts(data: Path, tmp_path: Path) -> None:
-    config = only_grid(data, tmp_path, jobs=2)
-    assert "1 training, 2 side by side: 0.0 h" in run(config)[1]
-    assert not read_results(tmp_path)[0].timed
-    (tmp_path / "cells" / read_plan(tmp_path).folders[0] / "result.json").unlink()
-    config.jobs = 1  # a part of the training had company
-    run(config)
-    assert not read_results(tmp_path)[0].timed
+def test_the_plan_keeps_the_speeds(data: Path, tmp_path: Path) -> None:
+    assert "1 training, 2 side by side: 0.0 h" in run(only_grid(data, tmp_path, jobs=2))[1]
+    (speed,) = read_plan(tmp_path).speeds
+    (result,) = read_results(tmp_path)
+    assert (speed.family, speed.width, speed.layers) == (result.family, 8, result.layers)
+    assert 0 < speed.tokens_per_second < float("inf")
 
 
 @pytest.mark.usefixtures("here")

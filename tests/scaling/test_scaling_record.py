@@ -33,7 +33,6 @@ def result(cell: Cell, **changes: Any) -> Result:
         "epochs": 0.5,
         "flops": Flops(1e9, 2e9, None),
         "seconds": 1.5,
-        "timed": True,
         "precision": "32",
         "validation": BITS,
         "test": None,

@@ -1,7 +1,7 @@
 """Tables and figures of trainings whose losses follow known laws."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from hyena.cli import main
 from hyena.files.records import write_record
 from hyena.scaling.comparison import comparisons, find_reference
 from hyena.scaling.grid import Shape, digits, lay_out, millions, over_seeds
-from hyena.scaling.plan import CELLS, FORMAT_VERSION, Planned
+from hyena.scaling.plan import CELLS, FORMAT_VERSION, Planned, Speed
 from hyena.scaling.plan import FILE as PLAN
 from hyena.scaling.record import Bits, Flops, Result, write_result
 from hyena.scaling.table import table, write_table
@@ -49,7 +49,6 @@ def training(family: str, tokens: int, **changes: Any) -> Result:
         "epochs": 0.5,
         "flops": Flops(3e6 * tokens * share["paper"], 3e6 * tokens * share["executed"], None),
         "seconds": 1e-4 * tokens * share["seconds"],
-        "timed": True,
         "precision": "32",
         "validation": bits(loss),
         "test": bits(loss + 0.1),
@@ -107,9 +106,8 @@ def test_a_single_seed_is_marked() -> None:
 
 def test_what_is_not_known_of_all_trainings_has_no_column() -> None:
     results = trained()
-    results[0] = replace(results[0], timed=False)
     head, *_ = rows(lines(results), "## Hyena against Transformer")
-    assert "seconds" not in head
+    assert "FLOPs by PyTorch's counter" not in head
     counted = [replace(r, flops=replace(r.flops, counted=r.flops.executed)) for r in results]
     head, theirs, *_ = rows(lines(counted), "## Hyena against Transformer")
     assert theirs[head.index("FLOPs by PyTorch's counter")].startswith("20.0%")
@@ -201,7 +199,7 @@ def test_a_single_width_has_no_trend() -> None:
 
 def test_every_training_has_a_row() -> None:
     results = [*trained(seed=0), *trained(seed=1)]
-    results[0] = replace(results[0], timed=False, validation=bits(2.9))
+    results[0] = replace(results[0], validation=bits(2.9))
     head, first, *others = rows(lines(results), "### The grid")
     assert len(others) == 5
     row = dict(zip(head, first, strict=True))
@@ -217,7 +215,7 @@ def test_every_training_has_a_row() -> None:
         "counter": "",
         "validation": "2.9500 (2.9000 to 3.0000)",
         "test": "3.1000",
-        "seconds": "50‡",
+        "seconds": "50",
         "precision": "32",
         "seeds": "2",
     }
@@ -287,13 +285,15 @@ def test_numbers_in_words() -> None:
     assert over_seeds([-1.0, 2.0], "+.1f") == "+0.5 (−1.0 to +2.0)"
 
 
-def sweep(out: Path, results: list[Result], left_out: list[str]) -> Path:
+def sweep(
+    out: Path, results: list[Result], left_out: list[str], speeds: Sequence[Speed] = ()
+) -> Path:
     """A sweep's folder with these records."""
     names = [f"cell-{i}" for i in range(len(results))]
     for name, result in zip(names, results, strict=True):
         (out / CELLS / name).mkdir(parents=True)
         write_result(out / CELLS / name, result)
-    write_record(out / PLAN, Planned({}, {}, left_out, names), FORMAT_VERSION)
+    write_record(out / PLAN, Planned({}, {}, left_out, names, list(speeds)), FORMAT_VERSION)
     return out
 
 
@@ -325,12 +325,15 @@ def test_a_folder_without_a_sweep_is_named(
     assert f"{tmp_path} holds no scaling sweep" in capsys.readouterr().err
 
 
-def test_trainings_without_times_have_one_figure(tmp_path: Path) -> None:
-    folder = sweep(tmp_path, [replace(result, timed=False) for result in trained()], [])
-    page = write_table(folder).read_text(encoding="utf-8")
-    assert "loss-over-flops.png" in page
-    assert "loss-over-seconds.png" not in page
-    assert not (folder / "loss-over-seconds.png").exists()
+def test_seconds_are_those_of_the_speed_that_was_measured_first(tmp_path: Path) -> None:
+    results = [replace(result, seconds=1e6) for result in trained()]  # with company
+    folder = sweep(tmp_path, results, [], [Speed("Hyena", 64, 2, 2e4)])
+    head, *found = rows(
+        write_table(folder).read_text(encoding="utf-8").splitlines(), "### The grid"
+    )
+    seconds = [(row[0], row[3], row[head.index("seconds")]) for row in found]
+    assert seconds[0] == ("Hyena", "1M", "50")
+    assert [taken for family, _, taken in seconds if family != "Hyena"] == ["1,000,000"] * 3
 
 
 def test_a_sweep_that_has_only_begun_has_a_page(tmp_path: Path) -> None:

@@ -17,9 +17,6 @@ from hyena.training import TrainConfig, TrainResult, read_metrics, train
 from hyena.training.device import find_device
 from hyena.training.metrics import FILE as METRICS
 
-BESIDE = "beside.txt"
-"""In the folder of a cell beside which another one has run, so that its seconds say nothing."""
-
 
 def work() -> None:
     """What the process of a cell does; raises as `hyena.experiments.jobs.answer`."""
@@ -64,7 +61,6 @@ def _measured(cell: Cell, trained: TrainResult) -> Result:
         epochs=cell.tokens / read_manifest(config.data).splits["train"].tokens,
         flops=training_flops(model, length, cell.tokens, batch),
         seconds=seconds,
-        timed=not (cell.folder / BESIDE).exists(),
         precision=config.precision,
         validation=validation,
         test=test,

@@ -98,7 +98,7 @@ class ScalingConfig:
     base: Settings = field(default_factory=dict, metadata={"options_of": TrainConfig})
     """Options of all trainings, of `hyena train`."""
     jobs: int = 1
-    """Trainings side by side, each in a process of its own; with more than one no time counts."""
+    """Trainings side by side, each in a process of its own."""
     threads: int | None = None
     """Threads of each; none takes PyTorch's number. Another number rounds differently."""
     most_hours: float | None = None

@@ -33,9 +33,9 @@ MEASURES: dict[str, Measure] = {
     "FLOPs by the paper's formula": lambda result: result.flops.paper,
     "FLOPs by PyTorch's counter": lambda result: result.flops.counted,
     "tokens": lambda result: result.tokens,
-    "seconds": lambda result: result.seconds if result.timed else None,
+    "seconds": lambda result: result.seconds,
 }
-"""What a training takes; None where that is not known. Seconds count only if nothing ran beside."""
+"""What a training takes; None where that is not known."""
 
 
 def lay_out(results: Sequence[Result]) -> Grid:

@@ -23,7 +23,7 @@ SPEEDS = "speeds"
 """In the sweep's folder: a folder for each speed."""
 FILE = "speed.json"
 _FORMAT = 1
-_STEPS, _FIRST = 6, 2  # steps that are timed; so many of them are slower, and do not count
+_STEPS, _FIRST = 12, 2  # steps that are timed; so many of them are slower, and do not count
 _FORWARD = 1 / 3  # of a training step: its forward pass alone
 _READ = 2  # how often documents are read in windows that overlap by half
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -297,6 +297,23 @@ def _refuse_same(trials: Sequence[Cell]) -> None:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """How fast a family trains at a size, with nothing beside it.
+
+    Attributes:
+        family: its name.
+        width: of the model.
+        layers: of the model.
+        tokens_per_second: of its training steps.
+    """
+
+    family: str
+    width: int
+    layers: int
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
 class Planned:
     """What ``scaling.json`` holds.
 
@@ -305,12 +322,14 @@ class Planned:
         chosen: the place of each family's trial, as far as it is chosen.
         left_out: sentences on what is not trained, and why.
         folders: names of the cells' folders, in order.
+        speeds: of each family at each size, as they were measured before the first training.
     """
 
     config: dict[str, Any]
     chosen: dict[str, int]
     left_out: list[str]
     folders: list[str]
+    speeds: list[Speed] = field(default_factory=list)
 
 
 def write_plan(
@@ -318,10 +337,11 @@ def write_plan(
     chosen: Mapping[str, int],
     cells: Iterable[Cell],
     left_out: Sequence[str] = (),
+    speeds: Sequence[Speed] = (),
 ) -> None:
-    """Writes ``scaling.json``: which cells there are, and what is left out."""
+    """Writes ``scaling.json``: which cells there are, what is left out, and the speeds."""
     folders = [cell.folder.name for cell in cells]
-    planned = Planned(to_plain(config), dict(chosen), list(left_out), folders)
+    planned = Planned(to_plain(config), dict(chosen), list(left_out), folders, list(speeds))
     (config.out / CELLS).mkdir(parents=True, exist_ok=True)
     write_record(config.out / FILE, planned, FORMAT_VERSION)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hyena.experiments.finished import read_finished, write_finished
 from hyena.experiments.jobs import FAILED
 from hyena.files.records import differences, to_plain
-from hyena.scaling.plan import CELLS, Cell, Phase, read_plan
+from hyena.scaling.plan import CELLS, Cell, Phase, Speed, read_plan
 from hyena.training import TrainConfig
 from hyena.training.resume import FREE_ON_RESUME
 
@@ -64,8 +65,7 @@ class Result:
         steps: in which.
         epochs: how often that is the training text.
         flops: that it took.
-        seconds: that its training steps took.
-        timed: whether no other process of the command ran beside it.
+        seconds: that its training steps took, whatever ran beside them.
         precision: that was computed in, see `hyena.training.TrainConfig`.
         validation: of the last weights, on the validation documents.
         test: on the test documents, which are read once, at the end; None for a trial.
@@ -91,7 +91,6 @@ class Result:
     epochs: float
     flops: Flops
     seconds: float
-    timed: bool
     precision: str
     validation: Bits
     test: Bits | None
@@ -141,6 +140,18 @@ def read_results(out: Path) -> list[Result]:
     """
     found = [read_result(out / CELLS / name) for name in read_plan(out).folders]
     return [result for result in found if result is not None]
+
+
+def at_speeds(results: Iterable[Result], speeds: Iterable[Speed]) -> list[Result]:
+    """The same with the seconds that they take with nothing beside them, at the measured speeds;
+    those without such a speed as they are."""
+    known = {(x.family, x.width, x.layers): x.tokens_per_second for x in speeds}
+
+    def at_speed(result: Result) -> Result:
+        speed = known.get((result.family, result.width, result.layers))
+        return result if speed is None else replace(result, seconds=result.tokens / speed)
+
+    return [at_speed(result) for result in results]
 
 
 def choose(results: dict[int, Result]) -> int | None:

@@ -18,7 +18,6 @@ from hyena.data import Manifest, read_manifest
 from hyena.experiments.jobs import LOG, SweepEnd, run_jobs, start_job
 from hyena.files.folder import SCALING, locked, refuse_other
 from hyena.files.records import to_plain
-from hyena.scaling.cell import BESIDE
 from hyena.scaling.config import ScalingConfig
 from hyena.scaling.hours import (
     SPEEDS,
@@ -31,7 +30,7 @@ from hyena.scaling.hours import (
     read_speed,
     within_hours,
 )
-from hyena.scaling.plan import RUN, Cell, digest_of, make_plan, write_plan
+from hyena.scaling.plan import RUN, Cell, Speed, digest_of, make_plan, write_plan
 from hyena.scaling.record import Result, choose, find_finished
 from hyena.training.metrics import Report
 from hyena.training.processes import StopRequest, stop_on_signal
@@ -82,6 +81,7 @@ class _Sweep:
         self.config, self.cells, self.request = config, cells, request
         self.say, self.progress = say, progress
         self.manifest = read_manifest(config.data)
+        self.speeds: list[Speed] = []
 
     def run(self) -> SweepEnd:
         outlook = self._outlook()
@@ -104,6 +104,7 @@ class _Sweep:
         speeds = self._speeds()
         if speeds is None:
             return None
+        self.speeds = [Speed(*place, x.tokens_per_second) for place, x in speeds.items()]
 
         def hours(cell: Cell) -> float:
             return hours_of(cell, speeds[place_of(cell)], self.manifest)
@@ -166,7 +167,7 @@ class _Sweep:
         """Writes down what is trained, with the chosen trials; returns the cells of the grid."""
         kept = {_apart_from_trial(cell) for cell in outlook.cells}
         cells = [c for c in make_plan(self.config, chosen) if _apart_from_trial(c) in kept]
-        write_plan(self.config, chosen, cells, outlook.left_out)
+        write_plan(self.config, chosen, cells, outlook.left_out, self.speeds)
         return [cell for cell in cells if cell.phase == "grid"]
 
     def _best(self, results: Mapping[Cell, Result]) -> dict[str, int]:
@@ -224,9 +225,6 @@ class _Cells:
         return find_finished(job)
 
     def start(self, job: Cell) -> subprocess.Popen[bytes]:
-        if self.config.jobs > 1:
-            job.folder.mkdir(parents=True, exist_ok=True)
-            (job.folder / BESIDE).touch()
         request, threads = to_plain(job), self.config.threads
         return start_job(job.folder, "hyena.scaling.cell.work", request, threads=threads)
 

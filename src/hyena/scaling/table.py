@@ -29,7 +29,7 @@ from hyena.scaling.grid import (
 )
 from hyena.scaling.plan import FILE as PLAN
 from hyena.scaling.plan import Planned, read_plan
-from hyena.scaling.record import Bits, Result, choose, read_results
+from hyena.scaling.record import Bits, Result, at_speeds, choose, read_results
 from hyena.scaling.saving import averaged
 
 FILE = "table.md"
@@ -53,7 +53,8 @@ def write_table(folder: Path, out: Path | None = None, *, reference: str | None 
         damaged, or no training is of the family ``reference``; OSError if a folder cannot be read
         or written; ImportError without matplotlib.
     """
-    results, planned = read_results(folder), read_plan(folder)
+    planned = read_plan(folder)
+    results = at_speeds(read_results(folder), planned.speeds)
     changed = _changed(planned)
     families = [r for r in results if changed is None or r.family not in changed[1]]
     reference = find_reference(families, reference)
@@ -128,7 +129,7 @@ def table(
 _GRID = """\
 Parameters: those outside the embedding, and all. FLOPs: 10¹² of the whole training, executed, by
 the paper's formula, and by PyTorch's counter. Bits per byte: the mean and the range over the seeds.
-Seconds: of the training steps; ‡ something ran beside them."""
+Seconds: of the training steps, at the speed that was measured before the first training."""
 
 
 def _grid_rows(grid: Grid) -> list[list[str]]:
@@ -146,7 +147,6 @@ def _grid_rows(grid: Grid) -> list[list[str]]:
 def _grid_row(found: Sequence[Result]) -> list[str]:
     """Of the seeds of one training."""
     first = found[0]
-    seconds = digits(float(np.mean([result.seconds for result in found])))
     counted = first.flops.counted
     return [
         f"{first.parameters_outside_embedding:,}, {first.parameters:,}",
@@ -158,7 +158,7 @@ def _grid_row(found: Sequence[Result]) -> list[str]:
         "" if counted is None else digits(counted / 1e12),
         _bits(result.validation for result in found),
         _bits(result.test for result in found),
-        seconds if all(result.timed for result in found) else f"{seconds}‡",
+        digits(float(np.mean([result.seconds for result in found]))),
         first.precision,
         str(len(found)),
     ]
