@@ -72,7 +72,11 @@ def run(config: Config) -> None:
         f"{model.config.width}, as files of {config.to}"
     )
     if config.to == OURS and tokenizer is None:
-        print("note: without a tokenizer, which --tokenizer would save with it", file=sys.stderr)
+        print(
+            "note: without a tokenizer, which --tokenizer would save: hyenadna for HyenaDNA, "
+            "evo for Evo 1 and 2",
+            file=sys.stderr,
+        )
 
 
 def _tokenizer(config: Config) -> Tokenizer | None:
