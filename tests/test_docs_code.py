@@ -22,6 +22,7 @@ WITH_CODE = [
     "distillation",
     "extending",
     "filters",
+    "finetuning",
     "formats",
     "generation",
     "kernel",

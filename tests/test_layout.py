@@ -33,12 +33,13 @@ INSIDE = {
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},
     "bench": LAYERS | {"plots", "model", "data", "training", "scoring", "files", "machine"},
-    "training": LAYERS | {"model", "data", "evaluation", "files"},
+    "finetuning": LAYERS | {"model", "generation", "data", "files", "scoring"},
+    "training": LAYERS | {"model", "data", "evaluation", "files", "finetuning"},
     "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine", "files"},
     "scaling": {"model", "data", "evaluation", "training", "experiments", "plots"}
     | {"machine", "files"},
     "machine": {"ops"},
-    "hyena": LAYERS | {"model", "interop", "scoring"},  # hyena/__init__.py
+    "hyena": LAYERS | {"model", "interop", "scoring", "finetuning"},  # hyena/__init__.py
     "__main__": {"cli"},
 }
 INSIDE["cli"] = set(INSIDE) - {"__main__"}

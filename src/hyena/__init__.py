@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hyena.filters import HyenaFilter
+    from hyena.finetuning import predict
     from hyena.interop import load
     from hyena.mixers import CausalSelfAttention, HyenaOperator, replace_attention
     from hyena.model import FilterConfig, LanguageModel, ModelConfig, preset
@@ -22,13 +23,14 @@ __all__ = [
     "ModelConfig",
     "embed",
     "load",
+    "predict",
     "preset",
     "replace_attention",
     "score",
     "score_variants",
 ]
 
-_PARTS = ("ops", "filters", "mixers", "interop", "model", "scoring")
+_PARTS = ("ops", "filters", "mixers", "interop", "model", "scoring", "finetuning")
 
 if not TYPE_CHECKING:  # or a type checker would take any name for an attribute of hyena
 

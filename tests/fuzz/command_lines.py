@@ -48,6 +48,7 @@ BASES = (
     shlex.split("distill run --out n --state 2 --documents 1"),
     shlex.split("bench goals --lengths [3] --out n"),  # which has no such row: nothing is timed
     shlex.split("plot run --out n"),
+    shlex.split("train --init run --task classification --data lines.jsonl --out n"),
 )
 FILES = (
     "wide.yaml",

@@ -25,6 +25,7 @@ from hyena.evaluation import Evaluation
 from hyena.files import digests
 from hyena.files.atomic import staged
 from hyena.filters import LengthPolicy
+from hyena.finetuning.config import LANGUAGE_MODELING
 from hyena.model import LanguageModel
 from hyena.model.saved import find_model, reason_of
 from hyena.plots.figure import new_figure
@@ -194,7 +195,10 @@ def _data_of_the_run(checkpoint: Path) -> Path | None:
     """The data that a training run was given; says so if it is not where it was."""
     if not (checkpoint / "training.json").is_file():
         return None
-    named = Path(str(read_training_state(checkpoint).config.get("data")))
+    config = read_training_state(checkpoint).config
+    if config.get("task", LANGUAGE_MODELING) != LANGUAGE_MODELING:  # rows with labels are no text
+        return None
+    named = Path(str(config.get("data")))
     if named.exists():
         return named
     where = "there" if named.is_absolute() else f"in {Path.cwd()}"

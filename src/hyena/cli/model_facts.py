@@ -34,6 +34,7 @@ _PARTS = {
     "mlp.": "MLPs",
     "norm": "norms",
     "head.": "head",
+    "label_head.": "head for labels",
     "positions.": "positions",
 }
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "generate": "continue one or more prompts",
     "score": "give sequences or variants their log-likelihood under a model",
     "embed": "turn sequences into the vectors of a layer",
+    "predict": "give sequences the labels that a model was fine-tuned for",
     "distill": "make a model whose generation takes constant memory",
     "convert": "turn a released model into one of ours, or ours into files of its kind",
     "info": "print the versions in use and what is known of a model",

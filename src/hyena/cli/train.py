@@ -9,7 +9,7 @@ from hyena.training.checkpoint import CONFIG
 from hyena.training.launch import has_launcher, is_first
 
 Config = TrainConfig
-POSITIONAL = None
+POSITIONAL = ("config",)
 
 
 def run(config: TrainConfig) -> int:

@@ -105,6 +105,26 @@ def rows(file: Path, shown: str, kind: Kind, field: str) -> Iterator[Document]:
             yield from _table(read(lines(stream, shown), shown), shown, field)
 
 
+def records(file: Path, shown: str, kind: Kind) -> Iterator[tuple[str, Any]]:
+    """The rows of JSON Lines, or of CSV and TSV with a line of column names, each with its place,
+    such as ``x.tsv line 3``. A row of a table is a mapping; one of JSON Lines should be.
+
+    Raises: ValueError, naming the place, if it is not UTF-8 or not of the kind, or if two columns
+        have one name.
+    """
+    with opened(file, shown) as stream:
+        if kind == "jsonl":
+            yield from _parsed_lines(lines(stream, shown), shown)
+            return
+        table = (_tsv if kind == "tsv" else _csv)(lines(stream, shown), shown)
+        csv.field_size_limit(2**31 - 1)
+        where, columns = next(table, (shown, []))
+        twice = [name for name in columns if columns.count(name) > 1]
+        if twice:
+            raise ValueError(f"{where}: two columns are called {twice[0]!r}; rename one of them")
+        yield from _mappings(table, columns)
+
+
 def lines(stream: Iterable[bytes], shown: str) -> Iterator[str]:
     """The lines of a UTF-8 file with their ends. Raises ValueError naming the bad byte or line."""
     offset = 0
@@ -179,10 +199,16 @@ def row(record: Any, field: str, name: str, split: str | None = None) -> Documen
 
 
 def _json_lines(texts: Iterable[str], shown: str, field: str) -> Iterator[Document]:
+    for name, record in _parsed_lines(texts, shown):
+        yield row(record, field, name)
+
+
+def _parsed_lines(texts: Iterable[str], shown: str) -> Iterator[tuple[str, Any]]:
+    """The value in each line that is not blank, with its place."""
     for number, text in enumerate(texts, start=1):
         if text.strip():
             name = f"{shown} line {number}"
-            yield row(_parsed(text.rstrip(), name), field, name)
+            yield name, _parsed(text.rstrip(), name)
 
 
 def _json(stream: IO[bytes], shown: str, field: str) -> Iterator[Document]:
@@ -240,13 +266,21 @@ def _table(table: Iterator[tuple[str, list[str]]], shown: str, field: str) -> It
             f"{shown} has no column {field!r}; it has {', '.join(map(repr, columns)):.200}: "
             "name the one that holds the text with --field (field=)"
         )
+    for where, record in _mappings(table, columns):
+        yield row(record, field, where)
+
+
+def _mappings(
+    table: Iterator[tuple[str, list[str]]], columns: list[str]
+) -> Iterator[tuple[str, dict[str, str | None]]]:
+    """The rows of a table by the names of its columns, None where a row ends before."""
     for where, cells in table:
         if len(cells) > len(columns):  # such as text after a bare comma
             raise ValueError(
                 f"{where}: expected {len(columns)} {plural(len(columns), 'cell')} as the first "
                 f"line has, got {len(cells)}; put quotes around text that holds commas or tabs"
             )
-        yield row(dict(zip_longest(columns, cells)), field, where)
+        yield where, dict(zip_longest(columns, cells))
 
 
 def _csv(texts: Iterable[str], shown: str) -> Iterator[tuple[str, list[str]]]:

@@ -132,6 +132,7 @@ def _with_filters(
     for i, new in filters.items():
         tensors |= {f"blocks.{i}.mixer.filter.{k}": v for k, v in new.state_dict().items()}
     result = LanguageModel(config, device="meta")
+    result.label_head = copy.deepcopy(model.label_head)
     result.load_state_dict(tensors, assign=True)
     return result.to(model.embedding.weight.device).eval()
 

@@ -16,6 +16,7 @@ from hyena.files.records import from_plain, read_json
 from hyena.filters import LengthPolicy
 from hyena.generation.model import check_model
 from hyena.model.config import ModelConfig
+from hyena.model.label_head import LabelHead, Labels
 from hyena.model.language_model import LanguageModel
 from hyena.model.saved import CONFIG, FORMAT_VERSION, KIND, WEIGHTS, find_model, misfit
 
@@ -32,7 +33,8 @@ def load(
     device: torch.device | str | None = None,
     length_policy: str | None = None,
 ) -> LanguageModel:
-    """The model saved in ``path``, in evaluation mode and the dtype it was saved in.
+    """The model saved in ``path``, in evaluation mode and the dtype it was saved in, with its head
+    for labels if it has one.
 
     Args:
         path: a folder written by `save`: a model or one checkpoint of a training run. Or the
@@ -51,6 +53,9 @@ def load(
         config = dataclasses.replace(config, length_policy=cast(LengthPolicy, length_policy))
     weights = read_weights(path / WEIGHTS, device)
     model = LanguageModel(config, device="meta")
+    labels = read_labels(path)
+    if labels is not None:
+        model.label_head = LabelHead(config.width, labels, device="meta")
     if wrong := misfit(weights, model.state_dict()):
         raise ValueError(f"{path / WEIGHTS} does not fit its config: {wrong}")
     read = (CONFIG,) if device.type == "meta" else (CONFIG, WEIGHTS)
@@ -84,6 +89,17 @@ def read_config(path: Path) -> ModelConfig:
         return from_plain(ModelConfig, description.get("model"), "model")
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}; restore it from a copy") from error
+
+
+def read_labels(path: Path) -> Labels | None:
+    """What the head for labels of the model saved in ``path`` says, None if it has none; raises as
+    `load`."""
+    file, advice = path / CONFIG, "restore it from a copy"
+    plain = read_json(file, advice=advice).get("labels")
+    try:
+        return None if plain is None else from_plain(Labels, plain, "labels")
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}; {advice}") from error
 
 
 def read_weights(file: Path, device: torch.device | None = None) -> dict[str, torch.Tensor]:

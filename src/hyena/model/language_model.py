@@ -30,6 +30,7 @@ from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
 from hyena.model.head import logits_by, weight_of
 from hyena.model.initialization import embedding, initialize
+from hyena.model.label_head import LabelHead
 from hyena.model.linear_cross_entropy import Reduction, linear_cross_entropy, losses_of
 from hyena.model.norm import normalize
 from hyena.model.saved import as_read, write_model
@@ -54,6 +55,7 @@ class LanguageModel(nn.Module):
 
     Attributes:
         config: as given.
+        label_head: what fine-tuning has put on the model, a `LabelHead`, or None.
         activation_checkpointing: recompute each block in the backward pass instead of keeping its
             activations. Changes no parameter's name.
         working_memory: bytes of hidden values beyond which a block takes its input in pieces, in
@@ -93,6 +95,7 @@ class LanguageModel(nn.Module):
         self.head = None
         if not config.tied:
             self.head = nn.Linear(config.width, config.padded_vocab, bias=False, **place)
+        self.label_head: LabelHead | None = None
         self.kept_memory = KEPT_MEMORY
         if self.embedding.weight.device.type != "meta":
             initialize(self, config.layers, generator, linear=config.initial)
@@ -266,7 +269,7 @@ class LanguageModel(nn.Module):
         """
         config = as_read(self.config)
         expected = LanguageModel(config, device="meta").state_dict()
-        write_model(Path(directory), config, self.state_dict(), expected)
+        write_model(Path(directory), config, self.state_dict(), expected, self.label_head)
 
     def clear_cache(self) -> None:
         """Forgets what is kept of the filters between calls, which frees its memory.

@@ -18,6 +18,7 @@ from torch import Tensor
 from hyena.files import digests
 from hyena.files.records import from_plain, read_json, to_plain
 from hyena.model.config import ModelConfig
+from hyena.model.label_head import LabelHead
 
 FORMAT_VERSION = 1
 KIND = "hyena language model"
@@ -53,7 +54,11 @@ def as_read(config: ModelConfig) -> ModelConfig:
 
 
 def write_model(
-    folder: Path, config: ModelConfig, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+    folder: Path,
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    label_head: LabelHead | None = None,
 ) -> None:
     """Writes a model. Weights that share memory are each written under their own name.
 
@@ -61,11 +66,15 @@ def write_model(
         folder: where to; made if it is not there.
         config, weights: of the model.
         expected: weights of the names and sizes that the config has, such as on "meta".
+        label_head: of the model, whose weights are among the others.
 
     Raises: ValueError, before anything is written, if it could not be read again; OSError, in one
         line, if it cannot be written; an older model is whole then.
     """
     weights = {name.replace("_orig_mod.", ""): value for name, value in weights.items()}  # compiled
+    if label_head is not None:
+        like = LabelHead(config.width, label_head.labels, device="meta").state_dict()
+        expected = {**expected, **{f"label_head.{name}": value for name, value in like.items()}}
     _check_weights(weights, expected)
     tensors: dict[str, Tensor] = {}
     places = set()
@@ -78,6 +87,7 @@ def write_model(
         "kind": KIND,
         "format_version": FORMAT_VERSION,
         "model": to_plain(config),
+        **({} if label_head is None else {"labels": to_plain(label_head.labels)}),
     }
     text = json.dumps(description, indent=2) + "\n"
     metadata = {"format": "pt"}  # one entry: several are in any order, so that bytes would differ

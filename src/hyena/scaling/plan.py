@@ -15,7 +15,7 @@ from hyena.experiments.plan import Settings, flat
 from hyena.files.records import flatten, from_plain, read_record, to_plain, write_record
 from hyena.model import LanguageModel, ModelConfig
 from hyena.scaling.config import Family, ScalingConfig, Size
-from hyena.training import TrainConfig
+from hyena.training import LabelsConfig, TrainConfig
 from hyena.training.config import check_config
 from hyena.training.resume import FREE_ON_RESUME
 
@@ -255,10 +255,12 @@ def outside_embedding(model: LanguageModel) -> int:
 
 
 def digest_of(train: TrainConfig, manifest: Manifest) -> str:
-    """A few letters that tell trainings with other weights at the end apart. Settings of the model
-    at their defaults do not count, so that a later field leaves finished trainings as they are."""
+    """A few letters that tell trainings with other weights at the end apart. Settings of the model,
+    of the task and of labels do not count at their defaults, so that a later field leaves finished
+    trainings as they are."""
     plain = flatten(to_plain(train))
-    default = flatten({"model": to_plain(ModelConfig())})
+    labels = {"task": TrainConfig.task, "labels": to_plain(LabelsConfig())}
+    default = flatten({"model": to_plain(ModelConfig()), **labels})
     settings = {
         name: value
         for name, value in plain.items()

@@ -1,9 +1,11 @@
-"""Training of language models: configuration, optimizer, checkpoints and the loop.
+"""Training of language models, and of heads for labels on them: configuration, optimizer,
+checkpoints and the loop.
 
-``loop`` makes the updates of whatever is trained; ``run`` trains a language model by it, and
-`hyena.experiments` models of tasks.
+``loop`` makes the updates of whatever is trained; ``run`` trains a language model by it for an
+``objective``, and `hyena.experiments` models of tasks.
 """
 
+from hyena.finetuning.config import LabelsConfig
 from hyena.model.saved import list_checkpoints
 from hyena.training.checkpoint import Best, TrainingState, read_training_state
 from hyena.training.config import (
@@ -22,6 +24,7 @@ __all__ = [
     "Best",
     "CheckpointConfig",
     "EvaluationConfig",
+    "LabelsConfig",
     "LengthConfig",
     "OptimizerConfig",
     "ParameterRule",

@@ -29,6 +29,7 @@ from torch import Tensor
 from hyena.files import atomic, digests, records
 from hyena.files.folder import RUN, locked, refuse_other
 from hyena.files.records import to_plain
+from hyena.finetuning.config import LANGUAGE_MODELING
 from hyena.model.saved import (
     BEST,
     WEIGHTS,
@@ -267,7 +268,8 @@ def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
             f"cannot resume from {saved[-1]}: the tokens in {config.data} are not those it was "
             f"trained on (different: {', '.join(keys)}); give the old folder with --data"
         )
-    if state.tokens != state.step * config.tokens_per_step():
+    windows = config.task == LANGUAGE_MODELING  # all of one length
+    if windows and state.tokens != state.step * config.tokens_per_step():
         raise ValueError(
             f"{saved[-1] / STATE} is damaged: {state.tokens} tokens after {state.step} steps of "
             f"{config.batch} windows of {config.window()}; {remedy(saved[-1])}"

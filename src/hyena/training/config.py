@@ -9,7 +9,9 @@ from pathlib import Path
 from hyena.arguments import plural, several
 from hyena.data.windows import MOST_WINDOWS
 from hyena.filters.budget import KEPT_MEMORY
+from hyena.finetuning.config import LANGUAGE_MODELING, LabelsConfig, Task
 from hyena.model import ModelConfig
+from hyena.model.label_head import Pool
 from hyena.model.streaming import WORKING_MEMORY
 from hyena.ops.arguments import check_numbers
 from hyena.training.device import Accelerator, Precision
@@ -60,7 +62,8 @@ class EvaluationConfig:
     every: int = 100
     """Evaluate after every so many steps, and after the last one; 0 means never."""
     batches: int = 16
-    """Number of batches of batch/accumulate windows each, the same windows every time."""
+    """Number of batches of batch/accumulate windows each, the same windows every time. Of a task
+    with labels all rows are evaluated that are held out."""
 
 
 @dataclass
@@ -80,7 +83,8 @@ class TrainConfig:
     """What to train, on what, and how."""
 
     data: Path
-    """Folder of prepared tokens (written by `hyena prepare`)."""
+    """Folder of prepared tokens (written by `hyena prepare`); of a task with labels a file of rows,
+    .tsv, .csv or .jsonl, packed with gzip or not."""
     out: Path
     """Folder of this run: checkpoints, metrics.jsonl and the resolved configuration."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -93,6 +97,11 @@ class TrainConfig:
     freeze: list[str] | str = field(default_factory=list, metadata={"repeated": True})
     """Do not train the parameters whose whole names match this pattern, in which * is any text, as
     in 'embedding.*'. May be given several times."""
+    task: Task = "language-modeling"
+    """What the model is trained for: the next token, or with a head for labels a class of each
+    sequence, numbers of it (regression), or a class of each of its letters."""
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
+    """Sequences with labels, for every task but language-modeling."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """AdamW and its parameter groups."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -100,7 +109,8 @@ class TrainConfig:
     steps: int = 1000
     """Number of optimizer steps of the whole run."""
     batch: int = 32
-    """Windows in one optimizer step, over all devices and accumulated micro batches."""
+    """Windows, or rows with labels, in one optimizer step, over all devices and accumulated micro
+    batches."""
     length: int | None = None
     """Tokens in a window; none means the model's max_length."""
     lengths: list[LengthConfig] = field(default_factory=list)
@@ -174,7 +184,7 @@ def check_config(config: TrainConfig) -> None:
     check_least(config, {**least, "schedule.steps": 1})
     check_most(config, MOST_WINDOWS, "batch")
     check_seed(config)
-    check_choice(config, {"precision": Precision, "accelerator": Accelerator})
+    check_choice(config, {"precision": Precision, "accelerator": Accelerator, "task": Task})
     check_positive(config, "optimizer.lr", "optimizer.eps", "clip")
     rates = ("weight_decay", "filter_lr", "encoding_lr")
     check_not_negative(config, *(f"optimizer.{name}" for name in rates))
@@ -184,6 +194,14 @@ def check_config(config: TrainConfig) -> None:
     texts = "patterns of parameters' names"
     check(config, ["freeze"], lambda x: all(isinstance(p, str) for p in several(x)), texts)
     _check_schedule(config)
+    if config.task != LANGUAGE_MODELING:
+        _check_labels(config)
+        return
+    if config.labels != LabelsConfig():
+        raise ValueError(
+            "labels is of the tasks with labels, but the task is language-modeling; give another "
+            "task, such as classification, or leave it out"
+        )
     for i, part in enumerate(config.lengths):
         check_least(part, {"length": 1, "steps": 1}, of=f"lengths[{i}].")
     _check_lengths(config)
@@ -209,6 +227,38 @@ def _check_schedule(config: TrainConfig) -> None:
         )
 
 
+def _check_labels(config: TrainConfig) -> None:
+    """Raises ValueError if a task with labels has options of windows, or ones that cannot be."""
+    for name in ("length", "lengths", "cross_documents"):
+        if getattr(config, name):
+            raise ValueError(
+                f"{name} is of windows of text, but the task is {config.task}, whose sequences are "
+                "taken whole; leave it out"
+            )
+    check_choice(config, {"labels.pool": Pool})
+    share = "a share, from 0 to below 1"
+    check(config, ["labels.fraction"], lambda x: 0 <= x < 1, share)
+    columns, several_may_be = several(config.labels.columns), config.task == "regression"
+    different = len({config.labels.sequence, *columns}) == 1 + len(columns)
+    if not columns or not different or (len(columns) > 1 and not several_may_be):
+        wanted = "one column or more, each once" if several_may_be else "one column"
+        raise ValueError(
+            f"labels.columns: expected {wanted}, beside that of the sequences, "
+            f"{config.labels.sequence}; got {', '.join(map(str, columns)) or 'none'}"
+        )
+    _check_parts(config, config.batch)
+
+
+def _check_parts(config: TrainConfig, batch: int, windows: str = "") -> None:
+    """Raises ValueError unless a batch can be cut into the parts of all processes."""
+    parts = config.devices * config.num_nodes * config.accumulate
+    if batch % parts:
+        raise ValueError(
+            f"batch is {batch}{windows}, but has to be cut into devices · num_nodes · "
+            f"accumulate = {parts} equal parts; use a multiple of {parts}"
+        )
+
+
 def _check_lengths(config: TrainConfig) -> None:
     """Raises ValueError if the windows are none of the model's, or not those of a batch."""
     if config.lengths and config.length is not None:
@@ -230,19 +280,13 @@ def _check_lengths(config: TrainConfig) -> None:
             f"length is {longest}, but model.max_length is {config.model.max_length}; lower "
             f"length, {built}or choose another model.length_policy"
         )
-    parts = config.devices * config.num_nodes * config.accumulate
     for part in config.stages():
         if config.tokens_per_step() % part.length:
             raise ValueError(
                 f"lengths: expected one that divides the tokens of a step, {config.batch} · "
                 f"{config.window()}, got {part.length}; choose another, or another batch"
             )
-        if part.batch % parts:
-            windows = f" windows of {part.length}" if config.lengths else ""
-            raise ValueError(
-                f"batch is {part.batch}{windows}, but has to be cut into devices · num_nodes · "
-                f"accumulate = {parts} equal parts; use a multiple of {parts}"
-            )
+        _check_parts(config, part.batch, f" windows of {part.length}" if config.lengths else "")
 
 
 def learning_rate(

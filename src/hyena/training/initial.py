@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,16 +12,21 @@ import torch
 from torch import nn
 
 from hyena.arguments import several
-from hyena.data import load_tokenizer, read_manifest
+from hyena.data import Tokenizer, load_tokenizer, read_manifest
 from hyena.files.records import flatten, to_plain
+from hyena.finetuning.config import LANGUAGE_MODELING
 from hyena.model import LanguageModel, ModelConfig, load
 from hyena.model.checkpoint import read_config
+from hyena.model.label_head import LabelHead, Labels
 from hyena.model.saved import checkpoints_of, find_model, list_checkpoints, some
 from hyena.training.checkpoint import Start, remedy
 from hyena.training.config import TrainConfig
+from hyena.training.loop import seed_of
 
 # What a run may have of its own in a model that it begins with: no weight depends on it.
 _OWN = ("dropout", "length_policy", "block_causal")
+
+_HEAD = 0  # of the seeds that are made of the run's, that of the head for labels
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
@@ -32,14 +38,51 @@ def resolved(config: TrainConfig) -> TrainConfig:
         ``model`` asks for, or has another tokenizer than the data.
     """
     config = replace(config, freeze=several(config.freeze))
+    if config.task != LANGUAGE_MODELING:
+        labels = replace(config.labels, columns=several(config.labels.columns))
+        config = replace(config, labels=labels)
     if config.init is None:
         return config
-    begun = list_checkpoints(checkpoints_of(config.out)) if config.resume else []
-    folder = begun[-1] if begun else find_model(Path(config.init))
+    begun = _begun(config)
+    folder = find_model(Path(config.init)) if begun is None else begun
     model = _model_of(folder, config.model)
-    if not begun:
+    if begun is None and config.task == LANGUAGE_MODELING:
         _check_tokenizer(folder, config.data)
     return replace(config, model=model)
+
+
+def tokenizer_of(config: TrainConfig) -> Tokenizer:
+    """The tokenizer of sequences with labels: that of the checkpoint with which the run goes on, of
+    the model that it begins with, or the one that ``labels.tokenizer`` names.
+
+    Raises: FileNotFoundError if there is none; ValueError if the model has another one.
+    """
+    name, begun = config.labels.tokenizer, _begun(config)
+    if begun is not None:
+        return load_tokenizer(begun)
+    folder = None if config.init is None else find_model(Path(config.init))
+    own: Tokenizer | None = None
+    with suppress(FileNotFoundError):  # of a model that was saved without one
+        if folder is not None:
+            own = load_tokenizer(folder)
+    found = own if name is None else load_tokenizer(name)
+    if found is None:
+        where = "a model that is drawn" if folder is None else f"the model in {folder}"
+        raise FileNotFoundError(
+            f"no tokenizer is saved with {where}; give one with --labels.tokenizer "
+            "(labels.tokenizer), such as bytes or hyenadna"
+        )
+    if own is not None and own.fingerprint != found.fingerprint:
+        raise ValueError(
+            f"labels.tokenizer: {found.name} was asked for, but the model in {folder} was trained "
+            f"with {own.name}, which is saved with it; leave it out"
+        )
+    if found.vocab_size > config.model.vocab_size:
+        raise ValueError(
+            f"tokenizer {found.name} has {found.vocab_size} ids, but the model has vocab_size "
+            f"{config.model.vocab_size}; give the one it was trained with to --labels.tokenizer"
+        )
+    return found
 
 
 def own_options(config: TrainConfig) -> str:
@@ -55,23 +98,32 @@ def own_options(config: TrainConfig) -> str:
     return f"beginning with the weights of {config.init}: {'; '.join(changed)}" if changed else ""
 
 
-def build(config: TrainConfig, start: Start) -> LanguageModel:
+def build(config: TrainConfig, start: Start, labels: Labels | None = None) -> LanguageModel:
     """The model of a run at its start, on the CPU, with what is frozen.
 
     Weights that are drawn are the same for a seed, whatever the device and precision.
 
+    Args:
+        labels: what a head is to say, None of a model that has none. That of the model of ``init``
+            is trained further if its labels are the same; else one is drawn.
+
     Raises: ValueError if what is saved is damaged or another model, and as `freeze`.
     """
     if start.checkpoint is not None:
-        model = _resumed(config, start.checkpoint)
+        model = _resumed(config, start.checkpoint, labels)
     elif config.init is not None:
-        weights = load(config.init).state_dict()
+        given = load(config.init)
+        head, given.label_head = given.label_head, None
         model = LanguageModel(config.model, device="meta")
-        model.load_state_dict(weights, assign=True)
+        model.load_state_dict(given.state_dict(), assign=True)
+        if head is None or head.labels != labels:
+            head = _drawn_head(config, labels)
+        model.label_head = head
     else:
         generator = torch.Generator().manual_seed(config.seed)
         with torch.random.fork_rng(devices=()):  # PyTorch's layers draw first, from its own
             model = LanguageModel(config.model, generator=generator)
+        model.label_head = _drawn_head(config, labels)
     if config.precision == "64":
         model.double()
     elif start.checkpoint is None:
@@ -79,7 +131,16 @@ def build(config: TrainConfig, start: Start) -> LanguageModel:
     model.activation_checkpointing = config.activation_checkpointing
     model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
     freeze(model, several(config.freeze))
+    if labels is not None and model.head is not None:
+        model.head.requires_grad_(False)  # it has no part in labels
     return model
+
+
+def _drawn_head(config: TrainConfig, labels: Labels | None) -> LabelHead | None:
+    if labels is None:
+        return None
+    generator = torch.Generator().manual_seed(seed_of(config.seed, _HEAD))
+    return LabelHead(config.model.width, labels, generator=generator)
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
@@ -141,7 +202,7 @@ def _check_tokenizer(folder: Path, data: Path) -> None:
         )
 
 
-def _resumed(config: TrainConfig, checkpoint: Path) -> LanguageModel:
+def _resumed(config: TrainConfig, checkpoint: Path, labels: Labels | None) -> LanguageModel:
     try:
         model = load(checkpoint)
     except (ValueError, FileNotFoundError) as error:
@@ -151,4 +212,15 @@ def _resumed(config: TrainConfig, checkpoint: Path) -> LanguageModel:
             f"cannot resume: the model of {checkpoint / 'config.json'} is not that of "
             f"training.json; {remedy(checkpoint)}"
         )
+    if (None if model.label_head is None else model.label_head.labels) != labels:
+        raise ValueError(
+            f"cannot resume: the labels of {checkpoint / 'config.json'} are not those of "
+            f"{config.data}; {remedy(checkpoint)}"
+        )
     return model
+
+
+def _begun(config: TrainConfig) -> Path | None:
+    """The checkpoint with which a run goes on; None if it begins."""
+    saved = list_checkpoints(checkpoints_of(config.out)) if config.resume else []
+    return saved[-1] if saved else None

@@ -15,6 +15,8 @@ from typing import Any
 from hyena.files import atomic
 
 FILE = "metrics.jsonl"
+_SHOWN = ("accuracy", "f1", "mcc", "pearson", "rmse")  # of an evaluation, beside its loss
+
 Record = dict[str, int | float]
 Report = Callable[[int, int], None]
 """Is told the steps done and those of the whole run."""
@@ -121,6 +123,9 @@ class Progress:
         text = f"step {step}/{self._steps}  loss {record['loss']:.4f}"
         if "validation_loss" in record:
             text += f"  validation {record['validation_loss']:.4f}"
+        for name in _SHOWN:
+            if f"validation_{name}" in record:
+                text += f"  {name} {record[f'validation_{name}']:.4f}"
         # Of this process's steps, evaluation and checkpoints included.
         seconds = (time.monotonic() - self._start) / max(1, step - self._first)
         left = timedelta(seconds=round(seconds * (self._steps - step)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hyena.arguments import several
 from hyena.data import WindowSampler, open_tokens
+from hyena.finetuning.config import LANGUAGE_MODELING
 from hyena.model import LanguageModel, ModelFlops
 from hyena.model.build import layers_in_words
 from hyena.model.flops import flops
@@ -206,6 +207,11 @@ def plan_run(config: TrainConfig) -> RunPlan:
 
 
 def _of_one_length(config: TrainConfig) -> TrainConfig:
+    if config.task != LANGUAGE_MODELING:
+        raise ValueError(
+            f"task: a plan is of windows of text, but the task is {config.task}; to see what a "
+            "step takes, train a few with --stop_after"
+        )
     if config.lengths:
         raise ValueError(
             "lengths: a plan is of one length; plan each with --lengths '[]', its --length, its "

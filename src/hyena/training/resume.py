@@ -16,6 +16,7 @@ FREE_ON_RESUME = frozenset(
     {
         "data",
         "out",
+        "labels.validation",
         "resume",
         "stop_after",
         "accelerator",

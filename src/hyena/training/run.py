@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from hyena.arguments import plural
-from hyena.data import Windows, WindowSampler
+from hyena.data import Windows
 from hyena.files.records import from_plain, write_record
 from hyena.filters.evaluation_mode import evaluation_mode
+from hyena.finetuning.data import open_labelled
+from hyena.finetuning.objective import LabelObjective
 from hyena.model import LanguageModel, ModelConfig
 from hyena.model.build import layers_in_words, without_effect
 from hyena.model.saved import checkpoints_of, list_checkpoints
@@ -35,11 +37,12 @@ from hyena.training.checkpoint import (
     written,
 )
 from hyena.training.config import TrainConfig, check_config, learning_rate
-from hyena.training.data import Data, open_data
-from hyena.training.initial import build, own_options, resolved
+from hyena.training.data import open_data
+from hyena.training.initial import build, own_options, resolved, tokenizer_of
 from hyena.training.launch import is_first, launched
 from hyena.training.loop import NotFiniteError, Step, Update, reproducible, seed_of, train_steps
 from hyena.training.metrics import FILE, Metrics, Progress, Record, Report
+from hyena.training.objective import Objective
 from hyena.training.optimizer import adamw
 from hyena.training.processes import StopRequest, read_request, stop_on_signal
 
@@ -93,11 +96,11 @@ def train_process(
     """One process of `train`; ``ready`` is called when only the other processes are missing."""
     config = resolved(config)
     check_config(config)
-    data = open_data(config)
+    objective = open_objective(config)
     first = is_first()
-    with stop_on_signal() as request, opened(config, data.fingerprint, first=first) as start:
+    with stop_on_signal() as request, opened(config, objective.fingerprint, first=first) as start:
         config = start.config
-        model = build(config, start)
+        model = build(config, start, objective.labels)
         optimizer = adamw(model, config.optimizer)
         # If one of them was refused, nothing has been written.
         with (
@@ -105,15 +108,15 @@ def train_process(
             reproducible(fabric.device, deterministic=config.deterministic),
         ):
             if fabric.global_rank > 0:
-                return _Run(data, start, model, optimizer, fabric).train(request)
+                return _Run(objective, start, model, optimizer, fabric).train(request)
             tidy(config, start)
             with written(config.out / FILE, checkpoints_of(config.out)):
                 metrics = Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
             progress = Progress(start.state.step, config.steps, report)
             try:
-                for note in _notes(data, start):
+                for note in _notes(objective, start):
                     progress.message(note)
-                run = _Run(data, start, model, optimizer, fabric, metrics, progress)
+                run = _Run(objective, start, model, optimizer, fabric, metrics, progress)
                 return run.train(request)
             finally:
                 progress.close()
@@ -140,10 +143,10 @@ def work() -> None:
     os._exit(status)
 
 
-def _notes(data: Data, start: Start) -> list[str]:
+def _notes(objective: Objective, start: Start) -> list[str]:
     """What whoever began the run may not have expected of it."""
     of_init = own_options(start.config) if start.checkpoint is None else ""
-    notes = [*data.notes, _without_effect(start.config.model), of_init]
+    notes = [*objective.notes, _without_effect(start.config.model), of_init]
     return [note for note in notes if note]
 
 
@@ -163,7 +166,7 @@ class _Run:
 
     def __init__(
         self,
-        data: Data,
+        objective: Objective,
         start: Start,
         model: LanguageModel,
         optimizer: torch.optim.Optimizer,
@@ -172,7 +175,7 @@ class _Run:
         progress: Progress | None = None,
     ) -> None:
         config = start.config
-        self.config, self.data, self.fabric = config, data, fabric
+        self.config, self.objective, self.fabric = config, objective, fabric
         self.metrics, self.progress = metrics, progress
         self.state = start.state
         self.checkpoints = checkpoints_of(config.out)
@@ -182,7 +185,7 @@ class _Run:
             self.stop_at = min(config.steps, start.state.step + config.stop_after)
         self.signal = 0
         self.model, self.optimizer = model, optimizer
-        self.wrapped = fabric.setup_module(self.model)
+        self.wrapped = fabric.setup_module(objective.module(self.model))
         if start.checkpoint is not None:
             restore_optimizer(start.checkpoint, self.optimizer)
             if progress is not None:
@@ -217,41 +220,37 @@ class _Run:
         """Whether this call ends here."""
         return self.state.step >= self.stop_at or bool(self.signal)
 
-    def step(self) -> Step[Windows]:
-        """This process's windows of the next step."""
+    def step(self) -> Step[Any]:
+        """This process's part of the next step."""
         config, fabric, number = self.config, self.fabric, self.state.step
-        windows = self.data.at(number).training
-        batch = windows.batch(number, fabric.global_rank, fabric.world_size)
-        columns = (column.chunk(config.accumulate) for column in batch)
-        parts = [Windows(*part) for part in zip(*columns, strict=True)]
         return Step(
-            parts,
-            lambda model, part: window_loss(model, part, fabric.device) / len(parts),
+            self.objective.parts(number, fabric.global_rank, fabric.world_size),
+            lambda model, part: self.objective.loss(model, part, fabric.device),
             factor=self._learning_rate() / config.optimizer.lr,
             seed=seed_of(config.seed, number, fabric.global_rank),
         )
 
     def updated(self, update: Update) -> None:
         """Records the step, evaluates and saves where that is due."""
-        config, state, lr = self.config, self.state, self._learning_rate()
-        tokens, part = config.tokens_per_step(), self.data.at(state.step)
-        state.step, state.tokens = state.step + 1, state.tokens + tokens
+        config, state, lr, number = self.config, self.state, self._learning_rate(), self.state.step
+        length, tokens = self.objective.size(number)
+        state.step, state.tokens = number + 1, state.tokens + tokens
         self.signal = update.signal
         record: Record = {
             "step": state.step,
             "loss": update.loss,
             "lr": lr,
             "grad_norm": update.norm,
-            "length": part.stage.length,
+            "length": length,
             "tokens": state.tokens,
             "tokens_per_s": tokens / update.seconds,
         }
         step, every, improved = state.step, config.evaluation.every, False
-        if part.validation is not None and (step % every == 0 or step == config.steps):
-            loss = self._evaluate(part.validation)
-            record["validation_loss"] = loss
-            best = state.best
-            if best is not None and best.step <= part.stage.first:
+        due = every and (step % every == 0 or step == config.steps)
+        if due and self.objective.evaluates(number):
+            record |= self._evaluate(number)
+            loss, best = record["validation_loss"], state.best
+            if best is not None and best.step <= self.objective.compares_from(number):
                 best = None  # of windows of another length
             if best is None or loss < best.validation_loss:
                 state.best = Best(step, loss)
@@ -289,20 +288,11 @@ class _Run:
             steps=schedule.end(self.config.steps),
         )
 
-    def _evaluate(self, sampler: WindowSampler) -> float:
-        """Mean validation loss over all processes, in nats per token."""
-        fabric = self.fabric
-        batches = (
-            sampler.batch(i, fabric.global_rank, fabric.world_size)
-            for i in range(self.config.evaluation.batches)
-        )
+    def _evaluate(self, number: int) -> dict[str, float]:
+        """What the objective measures after the update that follows so many finished ones."""
         # The bare model: data parallel wrappers talk to each other in every forward.
-        with fabric.autocast():
-            loss = mean_loss(self.model, batches, fabric.device)
-        if fabric.world_size == 1:
-            return loss
-        shared = torch.tensor(loss, dtype=torch.float64, device=fabric.device)
-        return float(fabric.all_reduce(shared, reduce_op="mean"))  # type: ignore[arg-type]
+        with self.fabric.autocast():
+            return self.objective.evaluate(self.model, number, self.fabric)
 
     def _save(self, metrics: Metrics) -> None:
         state, checkpoints, keep = self.state, self.checkpoints, self.config.checkpoint
@@ -311,7 +301,7 @@ class _Run:
 
         def write(folder: Path) -> None:
             self.model.save(folder)
-            self.data.tokenizer.save(folder)
+            self.objective.tokenizer.save(folder)
             write_record(folder / STATE, state, FORMAT_VERSION)
             (folder / CONFIG).write_text(config_yaml(state.config), encoding="utf-8")
 
@@ -321,6 +311,80 @@ class _Run:
             if best is not None and best.step == state.step:
                 point_to_best(checkpoints, best)
             prune(checkpoints, keep.keep, best)
+
+
+def open_objective(config: TrainConfig) -> Objective:
+    """What a run trains its model for, with the data opened.
+
+    Raises: FileNotFoundError if they are not there; ValueError if they are damaged, too few, or do
+        not fit the model.
+    """
+    if config.task == "language-modeling":
+        return NextToken(config)
+    tokenizer = tokenizer_of(config)
+    data = open_labelled(config.data, config.labels, config.task, config.model, tokenizer)
+    if config.evaluation.every and not len(data.validation):
+        raise ValueError(
+            f"{config.data} has no rows to evaluate on, since labels.fraction is 0; give "
+            "labels.validation a file, or train with --evaluation.every 0"
+        )
+    return LabelObjective(data, batch=config.batch, accumulate=config.accumulate, seed=config.seed)
+
+
+class NextToken:
+    """The next token of windows of text: what a language model is trained for.
+
+    Args: the configuration of the run, which says where they are.
+    Attributes: as of `hyena.training.objective.Objective`.
+    Raises: as `hyena.training.data.open_data`.
+    """
+
+    labels = None
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config, self._data = config, open_data(config)
+        self.tokenizer, self.notes = self._data.tokenizer, self._data.notes
+        self.fingerprint = self._data.fingerprint
+
+    def module(self, model: LanguageModel) -> torch.nn.Module:
+        """The model."""
+        return model
+
+    def parts(self, step: int, rank: int, world: int) -> list[Windows]:
+        """Windows of one process."""
+        batch = self._data.at(step).training.batch(step, rank, world)
+        columns = (column.chunk(self._config.accumulate) for column in batch)
+        return [Windows(*part) for part in zip(*columns, strict=True)]
+
+    def loss(self, model: Any, part: Windows, device: torch.device) -> Tensor:
+        """Mean over the windows of a step in one process, of which a part has its share."""
+        return window_loss(model, part, device) / self._config.accumulate
+
+    def size(self, step: int) -> tuple[int, int]:
+        """The tokens of a window, and those of a step, the same at every length."""
+        return self._data.at(step).stage.length, self._config.tokens_per_step()
+
+    def evaluates(self, step: int) -> bool:
+        """Whether there is a validation split."""
+        return self._data.at(step).validation is not None
+
+    def compares_from(self, step: int) -> int:
+        """The steps before those of the same length."""
+        return self._data.at(step).stage.first
+
+    def evaluate(self, model: LanguageModel, step: int, fabric: Fabric) -> dict[str, float]:
+        """Mean validation loss over all processes, in nats per token."""
+        sampler = self._data.at(step).validation
+        assert sampler is not None
+        batches = (
+            sampler.batch(i, fabric.global_rank, fabric.world_size)
+            for i in range(self._config.evaluation.batches)
+        )
+        loss = mean_loss(model, batches, fabric.device)
+        if fabric.world_size > 1:
+            shared = torch.tensor(loss, dtype=torch.float64, device=fabric.device)
+            loss = float(fabric.all_reduce(shared, reduce_op="mean"))  # type: ignore[arg-type]
+        return {"validation_loss": loss}
 
 
 def window_loss(model: Any, windows: Windows, device: torch.device) -> Tensor:
