@@ -3,6 +3,7 @@
 import pytest
 import torch
 from small_models import PATTERNS, VOCABULARY, small_model
+from torch import nn
 
 from hyena.model.hidden import hidden
 
@@ -17,6 +18,18 @@ def test_the_head_of_the_last_hidden_values_gives_the_logits(
     assert not found.requires_grad
     weight = model.embedding.weight[:VOCABULARY]
     torch.testing.assert_close(found @ weight.T, model(ids), rtol=1e-12, atol=1e-12)
+
+
+def test_after_a_norm_without_weights_values_are_what_the_head_reads() -> None:
+    model = small_model(tied=False)
+    model.norm = nn.LayerNorm(12, elementwise_affine=False)
+    assert model.head is not None
+    model.head.to(torch.bfloat16)
+    ids = torch.arange(9)[None]
+    found = hidden(model, ids)
+    assert found.dtype == torch.bfloat16
+    weight = model.head.weight[:VOCABULARY]
+    torch.testing.assert_close(found @ weight.T, model(ids).to(found.dtype))
 
 
 @pytest.mark.parametrize("block", [0, 1, 2])

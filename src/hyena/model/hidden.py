@@ -30,4 +30,6 @@ def hidden(model: LanguageModel, input_ids: Tensor, block: int | None = None) ->
     for each in model._blocks()[: last + 1]:
         x = stream.forward(each, x, None, None)
     stream.clear()
-    return normalize(model.norm, x, model.embedding) if block is None else x
+    if block is not None:
+        return x
+    return normalize(model.norm, x, model.embedding if model.head is None else model.head)
