@@ -5,6 +5,7 @@ Sizes: L length, E numbers of a head.
 
 from __future__ import annotations
 
+import math
 from weakref import WeakValueDictionary
 
 import torch
@@ -18,7 +19,7 @@ class Turns:
     """The angles t/scale · base^(−2i/E) of L positions t from the first on, as cosines and sines,
     (L, E) each, for queries and keys like that (…, E).
 
-    Angles are taken in float64, where there is such: of many turns a float32 knows few digits.
+    Whole turns are taken off in float64, where there is such: of many a float32 knows few digits.
     """
 
     def __init__(
@@ -28,8 +29,9 @@ class Turns:
         precise = torch.promote_types(dtype, widest(like.device))
         t = torch.arange(first, first + length, device=like.device).to(precise) / scale
         i = torch.arange(0, E, 2, device=like.device).to(precise)
-        angle = t[:, None] * base ** (-i / E)
-        cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
+        turns = t[:, None] * (base ** (-i / E) / (2 * math.pi))
+        angle = (2 * math.pi * (turns - turns.round())).to(dtype)
+        cos, sin = angle.cos(), angle.sin()
         self.cos, self.sin = torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)
 
     def turn(self, x: Tensor, at: int | slice = slice(None)) -> Tensor:
