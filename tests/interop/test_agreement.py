@@ -23,6 +23,7 @@ import hyena
 from hyena.interop import convert, pytorch_file
 from hyena.interop.striped import base_of
 from hyena.model.config import StripedConfig
+from hyena.model.label_head import LabelHead, Labels
 
 STRIPED_1 = {
     "hidden_size": 32,
@@ -340,3 +341,15 @@ def test_the_golden_configurations_agree_with_their_weights(tmp_path: Path) -> N
     for name in ("stripedhyena", "stripedhyena2", "stripedhyena2_interpolated", "hyenadna_lm"):
         arguments, state, _ = golden(name)
         hyena.load(folder(tmp_path / name, state, arguments))
+
+
+def test_a_head_for_labels_has_no_place_in_other_files(tmp_path: Path) -> None:
+    model = of_ours("hyena-se")
+    model.label_head = LabelHead(32, Labels("classification", ("a", "b")), dtype=torch.float64)
+    model.save(tmp_path / "ours")
+    with pytest.raises(ValueError, match=r"the model has label_head\.linear\.bias, .* no place"):
+        convert(tmp_path / "ours", tmp_path / "theirs", to="stripedhyena2")
+    assert not (tmp_path / "theirs").exists()
+    again = convert(tmp_path / "ours", tmp_path / "half", dtype=torch.bfloat16)
+    assert again.label_head is not None
+    assert again.label_head.linear.weight.dtype is torch.bfloat16
