@@ -159,7 +159,9 @@ def encode_pieces(
 
     Raises: as `tokenize`; with ``mask``, ValueError on a letter that is not one token.
     """
+    # Asked once: to ask takes longer than to encode a short document.
     last_cut = tokenizer.last_cut if isinstance(tokenizer, Cuttable) else None
+    lost = tokenizer.lost if isinstance(tokenizer, Lossy) else None
     found = False
     held: list[str] = []  # of the document, what has not been encoded yet
     blank, begun, n_bytes = True, False, 0
@@ -176,8 +178,8 @@ def encode_pieces(
             text = "".join([*held, text]) if held else text
             tokens, size = _encode(text.upper() if mask else text, document, tokenizer)
             masked = _lower_case(text, document, tokens) if mask else None
-            if isinstance(tokenizer, Lossy):
-                without.add_lost(document, tokenizer.lost(text))
+            if lost is not None:
+                without.add_lost(document, lost(text))
             held = [rest] if rest else []
             n_bytes += size
             if tokens.size or begun:

@@ -301,11 +301,11 @@ def _fill(
     progress: Progress | None,
 ) -> tuple[NDArray[np.uint8], WithoutText]:
     """Tokenises the source into ``spool``; the split each document came from, and those skipped."""
-    origins, without = bytearray(), WithoutText()
+    origins, without, out = bytearray(), WithoutText(), Path(config.out)
     total = source.total_bytes if config.max_documents is None else None
     masks = config.soft_masked == "mask"
     for piece in encode_pieces(source.pieces(), tokenizer, without, mask=masks):
-        with writing(Path(config.out)):
+        with writing(out):
             spool.add(piece)
         if not piece.more:
             split = piece.document.split

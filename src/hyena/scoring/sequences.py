@@ -75,6 +75,8 @@ class Reader:
         require_tokenizer(tokenizer)
         check_choice("on_error", on_error, ("stop", "skip"))
         self._tokenizer, self._vocab_size = tokenizer, model.config.vocab_size
+        # Asked once: to ask takes longer than to encode a short sequence.
+        self._lost = tokenizer.lost if isinstance(tokenizer, Lossy) else None
         self._both, self._stops = both_strands, on_error == "stop"
         self._least, self._most = least, most
 
@@ -109,7 +111,7 @@ class Reader:
     def _tokens(self, text: str) -> Tokens:
         if not text:
             raise ValueError("it is empty")
-        if isinstance(self._tokenizer, Lossy) and (lost := self._tokenizer.lost(text)):
+        if self._lost is not None and (lost := self._lost(text)):
             raise ValueError(f"it has {min(lost)!r}, for which the tokenizer has no token")
         tokens = np.asarray(self._tokenizer.encode(text), dtype=np.int64)
         count, unknown = len(tokens), getattr(self._tokenizer, "unknown", None)
