@@ -206,9 +206,23 @@ def test_other_commands_take_a_model_with_a_head(
         ["embed", run, str(file), f"--out={tmp_path}/v.npz"],
         ["generate", run, "--prompt=AC", "--max_new_tokens=2"],
         ["info", run],
+        ["plot", run, f"--out={tmp_path}/drawings"],
         ["distill", run, f"--out={tmp_path}/d", "--state=4"],
     ):
         assert main(words) == 0, words
     capsys.readouterr()
     assert main(["predict", f"{tmp_path}/d", str(file), "--field=text"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "unit"),
+    [*zip(TASKS, ["nats per label", "squared deviations", "nats per label"], strict=True)],
+)
+def test_a_loss_is_drawn_in_its_unit(
+    task: str, unit: str, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr("hyena.cli.plot.draw_loss", lambda *_, unit: drawn.append(unit))
+    assert main(["plot", f"{work}/{task}", f"--out={tmp_path}"]) == 0
+    assert drawn == [unit]

@@ -68,9 +68,15 @@ class LabelHead(nn.Module):
     """Reads what the language model's head reads, pooled or at each position, and gives the logits
     of classes or standardised numbers. Computed in float32 or wider, under autocast too.
 
-    Args: width D; labels; generator of the initial weights, N(0, 0.02), beside a bias of 0; device
-        and dtype of the parameters.
-    Attributes: ``labels``, as given; ``linear``, D to C.
+    Args:
+        width: D.
+        labels: what it is to say.
+        generator: of the initial weights, N(0, 0.02) beside a bias of 0.
+        device, dtype: of the parameters.
+
+    Attributes:
+        labels: as given.
+        linear: from D to C.
     """
 
     def __init__(

@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from hyena.plots.figure import new_figure, save_png
 
 
-def draw_loss(records: Sequence[Mapping[str, float]], path: str | Path) -> Path:
+def draw_loss(
+    records: Sequence[Mapping[str, float]], path: str | Path, *, unit: str = "nats per token"
+) -> Path:
     """Draws the training and validation loss against the tokens seen.
 
     Args:
         records: the lines of a run's metrics.jsonl, each with "tokens" (seen so far), and with
-            "loss", "validation_loss" or both, in nats per token.
+            "loss", "validation_loss" or both.
         path: the PNG to write.
+        unit: of the losses.
 
     Returns, Raises: see `hyena.plots`.
     """
@@ -34,7 +37,7 @@ def draw_loss(records: Sequence[Mapping[str, float]], path: str | Path) -> Path:
     if len(tokens):
         axes.plot(tokens, loss, color="C1", marker="o", markersize=3, label="validation")
     axes.set_xlabel("tokens")
-    axes.set_ylabel("loss (nats per token)")
+    axes.set_ylabel(f"loss ({unit})")
     axes.grid(alpha=0.3)
     axes.legend()
     return save_png(figure, path)
