@@ -321,6 +321,7 @@ def run_without_clearing(folder: Path, capsys: Output, *words: str) -> str:
         ("--logit-bias A=inf", "logit_bias: expected TOKEN=NUMBER"),
         ("--logit-bias ab=2", "logit_bias: expected texts of one token each, got 'ab' of 2"),
         ("--logit-bias 999=2", "logit_bias: token id 999 is outside the vocabulary of 257"),
+        ("--logit-bias A=1 --logit-bias A=2", "logit_bias: token 'A' was given twice"),
         ("--beam-width 2 --allowed-tokens A", "allowed_tokens and beam_width were both given"),
         ("--beam-width 2 --logit-bias A=1", "logit_bias and beam_width were both given"),
     ],

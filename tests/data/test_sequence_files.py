@@ -207,3 +207,17 @@ def test_a_file_of_sequences_without_a_record_is_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(ValueError, match=rf"{name} has no record: expected lines .* '{sign}'"):
         texts(tmp_path / name)
+
+
+def test_letters_that_the_tokenizer_does_not_know_are_told(tmp_path):
+    for name, text, unknown in (("x.txt", "acgtAC", 4), ("g.fa", ">a\nacgtRACGTAC\n", 1)):
+        file, out = tmp_path / name, tmp_path / f"{name}.out"
+        file.write_text(text)
+        config = PrepareConfig(file, out, tokenizer="hyenadna", validation=0, test=0)
+        (note,) = prepare(config).notes
+        count = len(text.removeprefix(">a\n").strip())
+        where = f"{file} a" if name == "g.fa" else str(file)
+        assert note == (
+            f"{unknown} of {count} tokens are the one for unknown letters, the first in {where}; "
+            "are they in lower case?"
+        )

@@ -132,3 +132,23 @@ def test_letters_of_another_tokenizer_are_its_tokens() -> None:
 def test_logits_of_a_smaller_vocabulary_are_refused() -> None:
     with pytest.raises(ValueError, match="allowed_tokens: token id 5 is outside the vocabulary of"):
         distribution(torch.zeros(1, 5), Sampling(allowed_tokens=(5,)))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "message"),
+    [
+        ("A", {"allowed_tokens": "ACg"}, "allowed_tokens: the tokenizer has no token for 'g'; is"),
+        ("A", {"logit_bias": {"R": 1}}, "logit_bias: the tokenizer has no token for 'R'; is it in"),
+        ("acgt", {}, "prompts: the tokenizer has no token for any letter of 'acgt'; are they in l"),
+    ],
+)
+def test_letters_that_a_tokenizer_does_not_know_are_refused(
+    prompt: str, options: dict[str, Any], message: str
+) -> None:
+    tokenizer = load_tokenizer("hyenadna")
+    model = build(vocab_size=tokenizer.vocab_size)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        generate(model, prompt, tokenizer=tokenizer, max_new_tokens=1, **options)
+    others: list[Any] = [["", "A"], ["Ar"], [[6]]]
+    for known in others:
+        generate(model, known, tokenizer=tokenizer, max_new_tokens=1, allowed_tokens="ACGT")

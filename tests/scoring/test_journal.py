@@ -134,3 +134,13 @@ def test_the_state_of_files_changes_when_one_is_written(tmp_path: Path) -> None:
     file.write_text("bc")
     assert state_of(tmp_path / "model") != before[0]
     assert state_of(file) != before[1]
+
+
+def test_what_a_killed_removal_left_is_cleared_away(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    left = tmp_path / f"out.jsonl{ENDING}.tmp"
+    left.mkdir()
+    (left / "entries.jsonl").write_text("{}")
+    with journal(out, WORK) as kept:
+        kept.append(rows(0, 1))
+    assert list(tmp_path.iterdir()) == []

@@ -48,6 +48,7 @@ def test_rows_of_json_lines_have_names(tmp_path: Path) -> None:
         {"text": "two", "id": 7},
         {"text": "three", "name": "", "id": True},
         {"text": "four", "name": None},
+        {"text": "five", "name": "half \ud83d"},
     ]
     file = tmp_path / "a.jsonl"
     file.write_text("\n\n".join(map(json.dumps, rows)))
@@ -56,6 +57,7 @@ def test_rows_of_json_lines_have_names(tmp_path: Path) -> None:
         ("7", "two", False),
         ("line 5", "three", False),
         ("line 7", "four", False),
+        ("half ?", "five", False),
     ]
     assert found(file, field="name")[0] == ("first one", "first\none", False)
 

@@ -206,3 +206,26 @@ def test_arguments_out_of_range_are_refused(
 
 def test_the_root_offers_it() -> None:
     assert hyena.score_variants is score_variants
+
+
+def test_a_code_of_the_genome_is_the_first_of_its_bases(tmp_path: Path) -> None:
+    (tmp_path / "g.fa").write_text(">1\nACGTkBACGT\n")
+    fasta, model = Fasta(tmp_path / "g.fa"), build()
+    good = Variant("1", 5, "", "GC", ("T",), 3)
+    for case in ("fold", "keep"):
+        options: Any = {"window": 10, "soft_masked": case}
+        (found,) = score_variants(model, BYTES, [good], fasta, **options)
+        ref, alt = ("GC", "T") if case == "fold" else ("gc", "t")
+        expected = [sum(of_text(model, f"ACGT{allele}ACGT")) for allele in (ref, alt)]
+        assert found.reference == pytest.approx(expected[0], rel=1e-10)
+        assert found.alternative == pytest.approx(expected[1], rel=1e-10)
+    with pytest.raises(ValueError, match="its reference allele is TC, but the FASTA has KB there"):
+        list(score_variants(model, BYTES, [good._replace(ref="TC")], fasta, window=10))
+
+
+def test_what_is_no_genome_or_no_variant_is_said(fasta: Fasta) -> None:
+    wrong: Any = "g.fa"
+    with pytest.raises(TypeError, match=r"fasta: expected a Fasta of hyena\.genomes, got 'g\.fa'"):
+        score_variants(build(), BYTES, [], wrong)
+    with pytest.raises(TypeError, match=r"variants: expected Variants of hyena\.genomes, got 'v'"):
+        list(score_variants(build(), BYTES, wrong.replace("g.fa", "v"), fasta))

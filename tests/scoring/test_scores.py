@@ -323,3 +323,15 @@ def test_sequences_wait_for_each_other_up_to_a_number_of_tokens() -> None:
     sizes = [1, 1, 1, 5, 1, 9, 1]
     assert list(waiting(sizes, lambda x: x, 1, most=5)) == [[1, 1, 1, 5], [1, 9], [1]]
     assert [len(found) for found in waiting([1] * 40, lambda x: x, 1)] == [16, 16, 8]
+
+
+def test_a_table_of_positions_is_stretched_where_that_is_asked_for() -> None:
+    filter = FilterConfig(emb_dim=5, width=8, train_encoding=True)
+    for policy in ("error", "extrapolate"):
+        with pytest.raises(ValueError, match=r"room for 64; .* \(--length_policy interpolate\)$"):
+            list(score(build(filter=filter, length_policy=policy), BYTES, "x" * 65))
+    model = build(filter=filter, length_policy="interpolate")
+    (found,) = score(model, BYTES, "x" * 65)
+    assert found.score == pytest.approx(sum(of_text(model, "x" * 65)), rel=1e-8)
+    with pytest.raises(ValueError, match="or take a model with more room: its positions are a tab"):
+        list(score(build("attention", positions="learned"), BYTES, "x" * 65))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hyena.arguments import plural
+from hyena.arguments import plural, shown
 from hyena.cli.options import REPEATED
 from hyena.cli.saved_model import load_model
 from hyena.data import Tokenizer
@@ -152,7 +152,7 @@ def _refuse_contradictions(config: Config) -> None:
 
 
 def _biases(given: list[str] | str) -> dict[int | str, float]:
-    """By id or text of a token. Raises: ValueError on what is not TOKEN=NUMBER."""
+    """By id or text of a token. Raises: ValueError on what is not TOKEN=NUMBER, or given twice."""
     found: dict[int | str, float] = {}
     texts = [given] if isinstance(given, str) else given
     for text in [] if given == Config.logit_bias else texts:
@@ -165,7 +165,10 @@ def _biases(given: list[str] | str) -> dict[int | str, float]:
             raise ValueError(
                 f'logit_bias: expected TOKEN=NUMBER, such as A=2.5 or 65=2.5, got "{text:.80}"'
             )
-        found[int(token) if token.isascii() and token.isdigit() else token] = added
+        named = int(token) if token.isascii() and token.isdigit() else token
+        if named in found:
+            raise ValueError(f"logit_bias: token {shown(named)} was given twice")
+        found[named] = added
     return found
 
 

@@ -87,6 +87,8 @@ class WithoutText:
         self._first: list[str] = []
         self._first_row: Document | None = None
         self._lost: dict[str, str] = {}  # characters without a token, and where each was first
+        self._tokens, self._unknown = 0, 0
+        self._first_unknown = ""
 
     def add(self, document: Document) -> None:
         self.count += 1
@@ -100,9 +102,15 @@ class WithoutText:
         for character in sorted(characters):
             self._lost.setdefault(character, document.name)
 
+    def add_tokens(self, document: Document, count: int, unknown: int) -> None:
+        """Tokens of a document, of which some are the one for unknown letters."""
+        if unknown and not self._unknown:
+            self._first_unknown = document.name
+        self._tokens, self._unknown = self._tokens + count, self._unknown + unknown
+
     def notes(self) -> list[str]:
-        """A line on rows where a text was expected, and one on characters without a token, if
-        there were any."""
+        """A line each on rows where a text was expected, on characters without a token and on
+        tokens of unknown letters, if there were any."""
         notes = []
         if self._first_row is not None:
             notes.append(
@@ -116,6 +124,11 @@ class WithoutText:
                 f"{plural(count, 'character')} of the text, the first {character!r} in {name}, and "
                 "none for unknown ones: they were left out; train it with an unk_token, or with "
                 "all bytes as its alphabet"
+            )
+        if self._unknown:
+            notes.append(
+                f"{self._unknown:,} of {self._tokens:,} tokens are the one for unknown letters, "
+                f"the first in {self._first_unknown}; are they in lower case?"
             )
         return notes
 
@@ -154,14 +167,15 @@ def encode_pieces(
     """Tokens of each document with text in it, the same as of the document in one piece.
 
     Memory holds a piece if the tokenizer is `Cuttable`, else a document. ``without`` gets the
-    documents without text, and the characters without a token. With ``mask``, lower-case letters
-    are read as upper case and are no targets.
+    documents without text, the characters without a token, and how many tokens are the one for
+    unknown letters. With ``mask``, lower-case letters are read as upper case and are no targets.
 
     Raises: as `tokenize`; with ``mask``, ValueError on a letter that is not one token.
     """
     # Asked once: to ask takes longer than to encode a short document.
     last_cut = tokenizer.last_cut if isinstance(tokenizer, Cuttable) else None
     lost = tokenizer.lost if isinstance(tokenizer, Lossy) else None
+    unknown = getattr(tokenizer, "unknown", None)
     found = False
     held: list[str] = []  # of the document, what has not been encoded yet
     blank, begun, n_bytes = True, False, 0
@@ -180,6 +194,8 @@ def encode_pieces(
             masked = _lower_case(text, document, tokens) if mask else None
             if lost is not None:
                 without.add_lost(document, lost(text))
+            if unknown is not None:
+                without.add_tokens(document, len(tokens), int((tokens == unknown).sum()))
             held = [rest] if rest else []
             n_bytes += size
             if tokens.size or begun:

@@ -179,8 +179,8 @@ def assign_splits(
     if documents < needed:
         raise ValueError(
             f"{documents} {plural(documents, 'document')} cannot fill {needed} splits; give more "
-            "documents, cut the text at a "
-            r"separator (hyena prepare --separator '\n\n'), or set validation and test to 0"
+            "documents, cut text at a separator or sequences at their runs of N "
+            r"(hyena prepare --separator '\n\n', --n_runs split), or set validation and test to 0"
         )
     n_validation = _count(validation, documents, documents - 1 - (test > 0))
     n_test = _count(test, documents, documents - 1 - n_validation)

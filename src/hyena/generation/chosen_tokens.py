@@ -16,7 +16,8 @@ def allowed_ids(
 ) -> tuple[int, ...] | None:
     """The ids of tokens, of a text those of its characters; None if all are allowed.
 
-    Raises: ValueError if a character is not one token, or there is no tokenizer for it.
+    Raises: ValueError if a character is not one token, or none that the tokenizer knows, or there
+        is no tokenizer for it.
     """
     if not isinstance(tokens, str):
         return None if tokens is None else tuple(several(tokens))
@@ -46,6 +47,11 @@ def _id(option: str, text: str, tokenizer: Tokenizer | None) -> int:
     if len(ids) != 1:
         raise ValueError(
             f"{option}: expected texts of one token each, got {shown(text)} of {len(ids)}; give "
+            "the ids of tokens"
+        )
+    if int(ids[0]) == getattr(tokenizer, "unknown", None):
+        raise ValueError(
+            f"{option}: the tokenizer has no token for {shown(text)}; is it in lower case? Or give "
             "the ids of tokens"
         )
     return int(ids[0])

@@ -29,7 +29,8 @@ def prompt_ids(
 ) -> list[list[int]]:
     """The token ids of each prompt; ``begin`` puts the tokenizer's end of text before a text.
 
-    Raises: ValueError on something else, or on a text without a tokenizer.
+    Raises: ValueError on something else, on a text without a tokenizer, or of letters that it does
+        not know.
     """
     try:
         listed: list[Any] = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -47,7 +48,14 @@ def _ids(
         if tokenizer is None:
             raise ValueError("a prompt of text needs tokenizer=; or give token ids")
         first = [tokenizer.end_of_text] if begin else []
-        return token_ids("prompts", [*first, *tokenizer.encode(prompt)], vocab_size)
+        ids = token_ids("prompts", [*first, *tokenizer.encode(prompt)], vocab_size)
+        own, unknown = ids[len(first) :], getattr(tokenizer, "unknown", None)
+        if own and all(i == unknown for i in own):
+            raise ValueError(
+                f"prompts: the tokenizer has no token for any letter of {shown(prompt)}; are they "
+                "in lower case?"
+            )
+        return ids
     advice = "; a single prompt of ids goes in a list, such as [[1, 2, 3]]"
     return token_ids("prompts", prompt, vocab_size, advice)
 

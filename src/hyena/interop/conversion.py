@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from hyena.arguments import shown
@@ -19,6 +20,7 @@ from hyena.interop.loading import FAMILIES, load
 from hyena.interop.settings import Settings, settings_of
 from hyena.interop.table import Family
 from hyena.model import LanguageModel
+from hyena.model.saved import reason_of
 
 OURS = "hyena"
 
@@ -85,4 +87,9 @@ def write(model: LanguageModel, folder: Path, family: Family | None, settings: S
         files[family.weights] = lambda path: save_file(tensors, path, {"format": "pt"})
     else:
         files[family.weights] = lambda path: torch.save(tensors, path)
-    atomic.write_files(folder, files)
+    try:
+        atomic.write_files(folder, files)
+    except (SafetensorError, RuntimeError) as error:  # what the two say of a full disk
+        raise OSError(
+            f"{folder} cannot be written: {reason_of(error)}. Free space or choose another folder"
+        ) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -41,7 +42,8 @@ _FILTER = "mixer.mixer.filter."
 def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under StripedHyena 2's names. Those that have none keep their own.
 
-    Raises: ValueError if the parts of a filter do not fit each other.
+    Raises: ValueError if a layer is not there between others, or the parts of a filter do not fit
+        each other.
     """
     layers: dict[int, dict[str, Tensor]] = {}
     found: dict[str, Tensor] = {}
@@ -55,7 +57,13 @@ def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             layers.setdefault(int(match[1]), {})[match[2]] = value
         else:
             found[name] = value
-    blocks = [layers[number] for number in sorted(layers)]  # the first may not be numbered 0
+    numbers = sorted(layers)  # the first may not be 0
+    for before, after in pairwise(numbers):
+        if after != before + 1:
+            raise ValueError(
+                f"the checkpoint does not fit: it has layers {before} and {after}, but none between"
+            )
+    blocks = [layers[number] for number in numbers]
     for i, layer in enumerate(blocks):
         hyena = any(name.startswith(("mixer.mixer.", "mixer.hyena_proj_conv.")) for name in layer)
         names = {**_NAMES, **(_OF_HYENA if hyena else _OF_ATTENTION)}

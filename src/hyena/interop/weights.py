@@ -19,6 +19,9 @@ from hyena.model.saved import CONFIG, KIND, WEIGHTS, some
 PYTORCH = (".pt", ".pth", ".bin", ".ckpt")
 _PART = re.compile(r"(.+)\.part(\d+)$")
 _INDEX = ".index.json"
+# As Hugging Face's programs call weights, which read the first that a folder has.
+_USUAL = (WEIGHTS, "pytorch_model.bin")
+_EXTRA = "_extra_state"
 _INSIDE = ("state_dict", "module", "model")  # where a PyTorch file may have its tensors
 _PREFIXES = (  # of which the first word goes
     *("module.", "model.", "hyena.backbone."),
@@ -67,7 +70,8 @@ def read(path: Path) -> dict[str, Tensor]:
 
     Raises: as `find`; OSError; ValueError on what is damaged, or no state dict.
     """
-    files = find(path)
+    place = _only(path) if path.is_dir() else path
+    files = find(place)
     if _PART.fullmatch(files[0].name) or len(files) == 1:
         found = _tensors(files)
     else:
@@ -77,6 +81,12 @@ def read(path: Path) -> dict[str, Tensor]:
             if twice := found.keys() & more.keys():
                 raise ValueError(f"{file} has {some(twice)}, which another file of {path} has too")
             found.update(more)
+    if place.name.endswith(_INDEX):
+        named = {name for name in _map_of(place) if not name.endswith(_EXTRA)}
+        if lacking := named - found.keys():
+            raise ValueError(
+                f"{place} names {some(lacking)}, which its files do not have; download them again"
+            )
     short: dict[str, Tensor] = {}
     for name, value in found.items():
         own = _without_prefix(name)
@@ -110,30 +120,32 @@ def _tensors(files: list[Path]) -> dict[str, Tensor]:
         if isinstance(state, dict) and isinstance(state.get(name), dict):
             state = state[name]
     if isinstance(state, dict):  # what transformer_engine puts beside its tensors
-        state = {k: v for k, v in state.items() if not str(k).endswith("_extra_state")}
-    if not isinstance(state, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
-    ):
+        state = {k: v for k, v in state.items() if not str(k).endswith(_EXTRA)}
+    if not isinstance(state, dict):
         raise ValueError(f"{path} holds no state dict of tensors")
+    pairs = state.items()
+    others = [f"{k!s:.60}" for k, v in pairs if not (isinstance(k, str) and isinstance(v, Tensor))]
+    if others:
+        raise ValueError(f"{path} holds no state dict of tensors: there is also {some(others)}")
     return state
 
 
 def _only(folder: Path) -> Path:
     """The weights in a folder."""
-    found = list(_weights_in(folder))
-    indices = [path for path in found if path.name.endswith(_INDEX)]
-    whole = [path for path in found if path.name in (WEIGHTS, "pytorch_model.bin")]
-    chosen = indices or whole or found
+    found = {path.name: path for path in _weights_in(folder)}
+    for name in (*(usual + _INDEX for usual in _USUAL), *_USUAL):
+        if name in found:
+            return found[name]
+    indices = [name for name in found if name.endswith(_INDEX)]
+    chosen = indices or list(found)
     if not chosen:
         raise FileNotFoundError(
             f"no checkpoint in {folder}: expected a file that ends in .safetensors or one of "
             f"{', '.join(PYTORCH)}"
         )
     if len(chosen) > 1:
-        raise ValueError(
-            f"{folder} has several files of weights: {some([p.name for p in chosen])}; give one"
-        )
-    return chosen[0]
+        raise ValueError(f"{folder} has several files of weights: {some(chosen)}; give one")
+    return found[chosen[0]]
 
 
 def _weights_in(folder: Path) -> Iterator[Path]:
@@ -167,10 +179,7 @@ def _parts_of(path: Path) -> list[Path]:
 
 
 def _shards_of(index: Path) -> list[Path]:
-    named = read_json(index, advice="download it again").get("weight_map")
-    if not isinstance(named, dict) or not all(isinstance(x, str) for x in named.values()):
-        raise ValueError(f"{index} is damaged: expected a weight_map of names and files")
-    names = sorted(set(named.values()))
+    names = sorted(set(_map_of(index).values()))
     outside = [name for name in names if Path(name).name != name]
     if outside or not names:
         raise ValueError(f"{index} names {some(outside)}, which is no file beside it")
@@ -180,6 +189,14 @@ def _shards_of(index: Path) -> list[Path]:
             f"{index} names {some(lacking)}, which is not there; download it again"
         )
     return [index.parent / name for name in names]
+
+
+def _map_of(index: Path) -> dict[str, str]:
+    """The file of each tensor that an index names."""
+    named = read_json(index, advice="download it again").get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(x, str) for x in named.values()):
+        raise ValueError(f"{index} is damaged: expected a weight_map of names and files")
+    return named
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena.files import folder as folders
-from hyena.files.atomic import TEMPORARY, remove_folder
+from hyena.files.atomic import TEMPORARY, remove, remove_folder
 from hyena.files.records import read_versioned, write_record
 
 ENDING = ".partial"
@@ -143,12 +143,13 @@ def journal(out: Path, work: Mapping[str, Any]) -> Iterator[Journal]:
     Raises: FileExistsError if the file is there already, or results of other work; RuntimeError if
         another process is at it; OSError if the folder cannot be written.
     """
-    if out.exists():
-        raise FileExistsError(
-            f"{out} is there already; remove it, or choose another file with --out (out=)"
-        )
     folder = out.with_name(out.name + ENDING)
     with folders.locked(folder):
+        if out.exists():  # not asked before: another process may just have written it
+            raise FileExistsError(
+                f"{out} is there already; remove it, or choose another file with --out (out=)"
+            )
+        remove(folder.with_name(folder.name + TEMPORARY))  # of a removal that was killed
         kept = Journal(folder, work)
         try:
             yield kept

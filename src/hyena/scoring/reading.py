@@ -148,10 +148,11 @@ def _cells(file: Path, kind: Kind, field: str) -> Iterator[Document]:
 
 
 def _name_of(record: Any) -> str | None:
-    """In one line: names stand one after the other in files."""
+    """In one line and in UTF-8: names stand one after the other in files."""
     values = [record.get(key) for key in _NAMES] if isinstance(record, dict) else []
     given = [str(x) for x in values if isinstance(x, str | int) and not isinstance(x, bool)]
-    return next((" ".join(x.split()) for x in given if x.strip()), None)
+    name = next((" ".join(x.split()) for x in given if x.strip()), None)
+    return name and name.encode(errors="replace").decode()  # JSON may have half a character
 
 
 def _records(file: Path, soft_masked: SoftMasked) -> Iterator[Document]:

@@ -16,7 +16,7 @@ from hyena.generation.model import check_model
 from hyena.model import LanguageModel
 
 from .batches import similar
-from .sequences import Tokens, require_tokenizer, room
+from .sequences import Tokens, longer, require_tokenizer, room
 
 Reduce = Literal["sum", "mean"]
 LogProbabilities = NDArray[np.float64]
@@ -60,7 +60,7 @@ class Scorer:
             if limit is not None and window > limit:
                 raise ValueError(
                     f"window: expected at most the model's max_length {limit}, got {window}; or "
-                    'load the model with length_policy "extrapolate" (--length_policy extrapolate)'
+                    f"{longer(model.config)}"
                 )
             stride = max(1, window // 2) if stride is None else stride
             stride = check_whole("stride", stride, 1, window)

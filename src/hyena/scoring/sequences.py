@@ -79,6 +79,7 @@ class Reader:
         self._lost = tokenizer.lost if isinstance(tokenizer, Lossy) else None
         self._both, self._stops = both_strands, on_error == "stop"
         self._least, self._most = least, most
+        self._longer = longer(model.config)
 
     def read(self, sequences: Sequences) -> Iterator[Read]:
         """Each of the sequences. Raises: ValueError that names one, unless they are skipped."""
@@ -124,7 +125,7 @@ class Reader:
         if self._most is not None and count > self._most:
             raise ValueError(
                 f"it has {count:,} tokens, but the model has room for {self._most:,}; cut it, or "
-                'load the model with length_policy "extrapolate" (--length_policy extrapolate)'
+                f"{self._longer}"
             )
         if unknown is not None and bool((tokens == unknown).all()):
             raise ValueError("none of its letters has a token; are they in lower case?")
@@ -176,8 +177,18 @@ def require_tokenizer(tokenizer: Any) -> None:
 
 def room(config: ModelConfig) -> int | None:
     """The longest input that a model takes at once; None if there is no limit."""
+    if config.length_policy == "interpolate":  # which stretches a trained encoding too
+        return None
     limited = config.length_policy == "error" or config.has_table
     return config.max_length if limited else None
+
+
+def longer(config: ModelConfig) -> str:
+    """What lets a model take longer inputs, as the end of a message."""
+    if config.positions == "learned":
+        return "take a model with more room: its positions are a table"
+    policy = "interpolate" if config.has_table else "extrapolate"
+    return f'load the model with length_policy "{policy}" (--length_policy {policy})'
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hyena.arguments import check_whole
+from hyena.arguments import check_whole, shown
 from hyena.data.tokenizer import Tokenizer
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.genomes import Fasta, Variant
@@ -16,10 +16,12 @@ from hyena.model import LanguageModel
 from .batches import waiting
 from .reading import SoftMasked
 from .scorer import Reduce, Scorer
-from .sequences import OnError, Reader, Tokens, check_choice
+from .sequences import OnError, Reader, Tokens, check_choice, longer
 
 WINDOW = 8192
 _BASES = re.compile("[ACGTUNRYSWKMBDHV]+", re.IGNORECASE)
+_FIRST = str.maketrans("RYSWKMBDHV", "ACCAGACAAA")
+"""For IUPAC's codes in a genome the first of their bases, which VCF has as REF (section 1.6.1)."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,13 @@ def score_variants(
 
     Returns: an iterator of `VariantScore`, one an alternative allele, in order. Symbolic alleles
         such as ``<DEL>``, ``*`` or a breakend have no sequence, and are skipped in any case.
-    Raises: as `hyena.score`; ValueError that names the variant as above.
+    Raises: as `hyena.score`; TypeError on what is no genome or no variant; ValueError that names
+        the variant as above.
     """
     check_choice("reduce", reduce, ("sum", "mean"))
     check_choice("soft_masked", soft_masked, ("fold", "keep"))
+    if not isinstance(fasta, Fasta):
+        raise TypeError(f"fasta: expected a Fasta of hyena.genomes, got {shown(fasta)}")
     scorer = Scorer(model, tokenizer, begin=begin, batch=batch)
     limit = scorer.most
     if window is None:
@@ -98,7 +103,7 @@ def score_variants(
     if limit is not None and window > limit:
         raise ValueError(
             f"window: expected at most {limit}, for which the model has room, got {window}; or "
-            'load the model with length_policy "extrapolate" (--length_policy extrapolate)'
+            f"{longer(model.config)}"
         )
     reader = Reader(
         model,
@@ -162,12 +167,15 @@ class _Sites:
         bases = self._bases(chrom, start, end)
         before, after = bases[: at - start], bases[at - start + len(ref) :]
         there = bases[at - start : at - start + len(ref)]
+        cased = str.lower if there[0].islower() else str.upper
         if there.upper() != ref.upper():
-            raise ValueError(
-                f"its reference allele is {ref:.40}, but the FASTA has {there.upper():.40} there"
-            )
-        alleles = [there, *(x.lower() if there[0].islower() else x.upper() for x in alternatives)]
-        return [before + allele + after for allele in alleles]
+            if there.upper().translate(_FIRST) != ref.upper():
+                raise ValueError(
+                    f"its reference allele is {ref:.40}, but the FASTA has {there.upper():.40} "
+                    "there"
+                )
+            there = cased(ref)
+        return [before + allele + after for allele in (there, *map(cased, alternatives))]
 
     def _bases(self, chrom: str, start: int, end: int) -> str:
         bases = self._fasta.fetch(chrom, start, end).decode("ascii", "replace")
@@ -176,6 +184,8 @@ class _Sites:
 
 def _read(variants: Iterable[Variant], reader: Reader, sites: _Sites) -> Iterator[_Sequences]:
     for index, variant in enumerate(variants):
+        if not isinstance(variant, Variant):
+            raise TypeError(f"variants: expected Variants of hyena.genomes, got {shown(variant)}")
         skipped = [_without_sequence(alt) for alt in variant.alts]
         known = [alt for alt, why in zip(variant.alts, skipped, strict=True) if why is None]
         alleles: list[list[Tokens]] = []
