@@ -15,7 +15,9 @@ from hyena.bench.generation.tokens import Course, time_tokens
 from hyena.bench.memory import too_large
 from hyena.ops.stepping.online import BLOCK
 
-WEIGHTS_TURN = 8  # tokens
+_TURNS: dict[Kind, int] = {"weights": 8, "modes": 64}
+"""Tokens of a turn where contenders are as alike as can be, or one is the limit of another: the
+machine's moods are to meet them alike."""
 SECONDS = 6.0
 """Budget of a contender of a case that need not do all its tokens."""
 
@@ -78,8 +80,7 @@ def measure(case: Case, *, seconds: float, repeats: int | None = None) -> Result
 
 
 def _timed(case: Case, courses: Mapping[str, Course], seconds: float) -> Result:
-    # Of a limit and what it limits the machine's moods should be the same.
-    turn = WEIGHTS_TURN if case.kind == "weights" else None
+    turn = _TURNS.get(case.kind)
     times, outputs = time_tokens(courses, repeats=case.repeats, seconds=seconds, turn=turn)
     errors, skipped = {}, {}
     for name, got in outputs.items():

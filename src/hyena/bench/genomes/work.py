@@ -101,7 +101,7 @@ def bases(length: int, seed: int = 1) -> bytes:
 
 def write_fasta(file: Path, length: int) -> None:
     """A FASTA file, packed with gzip, of some records with so many bases in all."""
-    with gzip.open(file, "wb") as stream:
+    with gzip.open(file, "wb", compresslevel=6) as stream:  # what the program gzip takes
         for record in range(_RECORDS):
             size = length * (record + 1) // _RECORDS - length * record // _RECORDS
             text = bases(size, seed=record)
