@@ -48,7 +48,8 @@ BASES = (
     shlex.split("distill run --out n --state 2 --documents 1"),
     shlex.split("bench goals --lengths [3] --out n"),  # which has no such row: nothing is timed
     shlex.split("plot run --out n"),
-    shlex.split("train --init run --task classification --data lines.jsonl --out n"),
+    damaged_files.TUNE,
+    damaged_files.PREDICT,
 )
 FILES = (
     "wide.yaml",
@@ -74,7 +75,16 @@ REAL = (
         "nothing",
     ),
     *("train.yaml", "loop", "closed", "run/checkpoints/../checkpoints", "/dev/null", "/dev/full"),
-    *("cell/result.json", "no/such/folder", "data/", "./run", "a file with blanks", "ünïcödé"),
+    *(
+        "rows.tsv",
+        "tuned",
+        "cell/result.json",
+        "no/such/folder",
+        "data/",
+        "./run",
+        "a file with blanks",
+        "ünïcödé",
+    ),
 )
 SOUND = {
     int: ("0", "1", "2", "3", "4", "8", "16", "64", "-7", "2147483648"),

@@ -37,6 +37,11 @@ CELL = shlex.split(
     "--training.evaluate_every 2 --training.validation_sequences 4 --training.test_sequences 4 "
     "--threads 1 --out cell"
 )
+TUNE = shlex.split(
+    "train --init run --task classification --data rows.tsv --out tuned --batch=2 --steps=2 "
+    "--evaluation.every=1 --accelerator=cpu"
+)
+PREDICT = shlex.split("predict tuned rows.tsv --accelerator cpu")
 EVALUATE = shlex.split("evaluate run --data data --stride 16 --batch 4 --accelerator cpu")
 GENERATE = shlex.split("generate run --prompt The --max_new_tokens 6 --accelerator cpu")
 
@@ -51,6 +56,7 @@ def make() -> None:
     for i in range(6):
         (texts / f"{i}.txt").write_text(f"Speech {i}. " + "The state of the union. " * 6)
     Path("lines.jsonl").write_text('{"text": "One of them."}\n{"text": "And another."}\n' * 4)
+    Path("rows.tsv").write_text("sequence\tlabel\n" + "ACGT\tone\nGGCCAT\tother\n" * 5)
     from tokenizers import Tokenizer, models
 
     words = {"<|endoftext|>": 0, "[UNK]": 1, "The": 2, "state": 3}
@@ -59,6 +65,7 @@ def make() -> None:
     _sound(["prepare", "texts", "--out", "data", *split])
     Path("train.yaml").write_text(_sound([*TRAIN, "--print_config"]))
     _sound([*TRAIN, "--stop_after=2"])
+    _sound(TUNE)
     _sound(CELL)
     Path("sweep.yaml").write_text(SWEEP)
     # Above the bounds of a file of options, and no further: aliases, nesting, a value in itself.
@@ -158,6 +165,8 @@ _WITH_TOKENIZER = [*_PREPARE, "--out=n", "--tokenizer=tokenizer.json"]
 CASES = (
     Case(5, "run", _RUN, _command(EVALUATE)),
     Case(3, "run", _RUN, _command(GENERATE)),
+    Case(3, "tuned", _RUN, _command(PREDICT)),
+    Case(1, "rows.tsv", "", _command(PREDICT), False),
     Case(1, "run", _RUN, _command(["info", "run"])),
     Case(7, "run", _RUN, _trained([*TRAIN, "--resume=true"], "run")),
     Case(1, "run", "**/*", _trained([*TRAIN, "--resume=true"], "run")),

@@ -37,9 +37,10 @@ def label_outputs(model: LanguageModel, input_ids: Tensor, lengths: Tensor) -> T
     x, _ = model._enter(input_ids, None, None, None)
     columns = torch.arange(input_ids.shape[1], device=x.device)
     there = columns < lengths.unsqueeze(1)
-    # The gradient at padding is 0, but through an FFT it would be a rounding error, which AdamW
-    # makes a whole step of for a token that is nothing but padding.
-    x = torch.where(there.unsqueeze(-1), x, x.detach())
+    if x.requires_grad:
+        # The gradient at padding is 0, but through an FFT it would be a rounding error, which AdamW
+        # makes a whole step of for a token that is nothing but padding.
+        x = torch.where(there.unsqueeze(-1), x, x.detach())
     if model.activation_checkpointing and model.training and torch.is_grad_enabled():
         x = model._checkpointed(x, None, None)
     else:
