@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from hyena.cli import main
 from hyena.cli.options import parse
 from hyena.cli.program import module_of, programs
 from hyena.mixers import SPECS
@@ -20,6 +21,7 @@ PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 WITH_CODE = [
     "checkpoints",
     "distillation",
+    "dna",
     "extending",
     "filters",
     "finetuning",
@@ -33,6 +35,7 @@ WITH_CODE = [
     "scoring",
     "training",
 ]
+SESSIONS = ("dna",)  # of which the shell blocks run as well
 
 
 def blocks(text: str, languages: tuple[str, ...] = ("python",)) -> Iterator[tuple[int, str]]:
@@ -42,11 +45,28 @@ def blocks(text: str, languages: tuple[str, ...] = ("python",)) -> Iterator[tupl
         yield text.count("\n", 0, match.start(2)), match[2]
 
 
-def execute(page: Path) -> None:
-    """Runs a page's Python blocks as one program whose line numbers are those of the page."""
+def execute(page: Path, *, with_shell: bool = False) -> None:
+    """Runs a page's Python blocks as one program whose line numbers are those of the page.
+
+    Args: with_shell: run the commands of shell blocks too, where they stand between.
+    """
+    text = page.read_text(encoding="utf-8")
+    shell = dict(blocks(text, ("sh",))) if with_shell else {}
     namespace: dict[str, object] = {"__name__": page.stem}
-    for line, code in blocks(page.read_text(encoding="utf-8")):
-        exec(compile("\n" * line + code, str(page), "exec"), namespace)
+    for line, code in sorted([*blocks(text), *shell.items()]):
+        if line in shell:
+            run(code)
+        else:
+            exec(compile("\n" * line + code, str(page), "exec"), namespace)
+
+
+def run(code: str) -> None:
+    """The commands of `hyena` in shell code, which may have those that install it as well."""
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words and words[0] != "pip":
+            assert words[0] == "hyena", line
+            assert main(words[1:]) == 0, line
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:
@@ -93,7 +113,7 @@ def weights_of_the_public_code(file: Path) -> None:
 def test_the_code_of_a_page_runs(name: str, folder: Path) -> None:
     if name == "checkpoints":
         weights_of_the_public_code(folder / "weights.safetensors")
-    execute(DOCS / f"{name}.md")
+    execute(DOCS / f"{name}.md", with_shell=name in SESSIONS)
 
 
 def test_no_page_with_code_is_left_out() -> None:
@@ -138,3 +158,24 @@ def test_commands_are_found_wherever_they_stand() -> None:
         ("plot", " RUN "),
         ("info", " --length 8"),
     ]
+
+
+def test_a_session_runs_its_commands_between_its_python(folder: Path) -> None:
+    page = folder / "page.md"
+    text = """
+```sh
+pip install '.[train]'
+hyena prepare text.txt --out data \\
+    --separator '|' --validation 0 --test 0  # one split
+```
+"""
+    before = '```python\nfrom pathlib import Path\n\nPath("text.txt").write_text("a|b|c")\n```\n'
+    after = '```python\nassert Path("data/manifest.json").is_file()\n```\n'
+    page.write_text(before + text + after)
+    execute(page, with_shell=True)
+    page.write_text(text.replace("text.txt", "none.txt"))
+    with pytest.raises(AssertionError, match=r"hyena prepare none\.txt"):
+        execute(page, with_shell=True)
+    page.write_text("```sh\nrm data\n```\n")
+    with pytest.raises(AssertionError, match="rm data"):
+        execute(page, with_shell=True)
