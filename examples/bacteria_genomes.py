@@ -1,0 +1,178 @@
+"""Genomes of bacteria: found in folders, fetched from Debian or made up, and windows of them."""
+
+import subprocess
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+from bacteria_genes import PROTEIN
+from numpy.typing import NDArray
+
+from hyena.data.readers import kind_of
+from hyena.files.atomic import staged
+from hyena.files.digests import sha256_of
+from hyena.genomes import read_sequences, reverse_complement
+
+PACKAGE, VERSION = "ragout-examples", "2.3-4"
+"""Debian's, of chromosomes and contigs of four species."""
+DIGEST = "0" * 64
+"""SHA-256 of the package."""
+
+
+class Strain(NamedTuple):
+    """A genome: its species, its name, and its file."""
+
+    species: str
+    name: str
+    file: Path
+
+
+def find_strains(folder: Path, table: Path | None = None) -> list[Strain]:
+    """The FASTA files in a folder, at any depth. The folder that a file is in is its species.
+
+    Args: table: says the species instead, a line a file: its place in the folder, a tab, a species.
+    Raises: ValueError if there are none, or on a line of the table that is none; OSError.
+    """
+    found = []
+    if table is None:
+        for path in folder.rglob("*"):
+            if kind_of(path.name) == "fasta" and path.is_file():
+                found.append(Strain(path.parent.name, path.name.partition(".")[0], path))
+    else:
+        for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), start=1):
+            if not line.strip():
+                continue
+            file, _, species = (part.strip() for part in line.partition("\t"))
+            path = folder / file
+            if not species or not path.is_file():
+                raise ValueError(
+                    f"{table} line {number}: expected a file in {folder}, a tab and a species, "
+                    f"got {line!r:.80}"
+                )
+            found.append(Strain(species, path.name.partition(".")[0], path))
+    if not found:
+        raise ValueError(f"{folder} has no FASTA files; expected SPECIES/STRAIN.fasta in it")
+    return sorted(found)
+
+
+def split(strains: Sequence[Strain]) -> tuple[list[Strain], list[Strain]]:
+    """Those to learn from and those to hold out: of each species a quarter, and at least one.
+
+    A species with a single strain is left out.
+    Raises: ValueError if fewer than two species are left.
+    """
+    known: list[Strain] = []
+    held_out: list[Strain] = []
+    for _, group in groupby(sorted(strains), key=lambda strain: strain.species):
+        of_species = list(group)
+        if len(of_species) > 1:
+            count = max(1, len(of_species) // 4)
+            known += of_species[:-count]
+            held_out += of_species[-count:]
+    if len({strain.species for strain in known}) < 2:
+        species = ", ".join(sorted({strain.species for strain in strains}))
+        raise ValueError(
+            "expected two species or more of two strains or more each, got "
+            f"{len(strains)} strains of {species}"
+        )
+    return known, held_out
+
+
+class Genomes:
+    """Windows of the genomes of some strains.
+
+    Args:
+        strains: one or more of each species.
+        species: in the order of their numbers.
+        length: of the longest windows.
+
+    Raises: ValueError if a genome is shorter, or a file is none; OSError.
+    """
+
+    def __init__(self, strains: Sequence[Strain], species: Sequence[str], length: int) -> None:
+        self._genomes: list[list[bytes]] = [[] for _ in species]
+        for strain in strains:
+            records = read_sequences(strain.file)
+            genome = b"N".join(record.sequence.upper() for record in records)
+            if len(genome) < length:
+                raise ValueError(
+                    f"{strain.file} has {len(genome):,} bases, fewer than a window of {length:,}; "
+                    "leave it out, or lower --length"
+                )
+            self._genomes[species.index(strain.species)].append(genome)
+
+    def windows(
+        self, length: int, count: int, generator: np.random.Generator
+    ) -> tuple[list[bytes], NDArray[np.int64]]:
+        """So many windows, and their species by number: all species, strains of one, places and
+        strands are equally likely."""
+        labels = generator.integers(len(self._genomes), size=count)
+        found = []
+        for label in labels:
+            genomes = self._genomes[label]
+            genome = genomes[generator.integers(len(genomes))]
+            start = int(generator.integers(len(genome) - length + 1))
+            window = genome[start : start + length]
+            found.append(window if generator.integers(2) else reverse_complement(window))
+        return found, labels
+
+
+def fetched(folder: Path) -> Path:
+    """The genomes of the Debian package in a folder, where they are put if they are not there.
+
+    Raises: RuntimeError if they cannot be fetched; ValueError if the package is another one;
+        OSError.
+    """
+    genomes, package = folder / "genomes", folder / f"{PACKAGE}_{VERSION}_all.deb"
+    if genomes.is_dir():
+        return genomes
+    folder.mkdir(parents=True, exist_ok=True)
+    if not package.exists():
+        with TemporaryDirectory(dir=folder) as place:  # what an interrupted client leaves is gone
+            _run(["apt-get", "download", f"{PACKAGE}={VERSION}"], place)
+            Path(place, package.name).rename(package)
+    if (found := sha256_of(package)) != DIGEST:
+        raise ValueError(f"{package} has the SHA-256 {found}, expected {DIGEST}; remove it")
+    with staged(genomes) as unpacked:
+        _run(["dpkg-deb", "--extract", str(package.resolve()), str(unpacked)], folder)
+    return genomes
+
+
+def _run(words: list[str], folder: str | Path) -> None:
+    advice = "try apt-get update (Debian 12), or give a folder of genomes with --genomes"
+    try:
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise RuntimeError(f"{words[0]} is not here; {advice}") from None
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())[-300:]
+        raise RuntimeError(f"{' '.join(words)} failed: {said}; {advice}")
+
+
+def make_up(folder: Path) -> None:
+    """Three species with codons of their own and four strains each, as FOLDER/SPECIES/STRAIN.fasta.
+
+    Genes stand on both strands. A strain has another base at one place in a hundred or so.
+    """
+    generator = np.random.default_rng(0)
+    codons = [codon for codon, acid in PROTEIN.items() if acid != "*"]
+    letters = np.frombuffer(b"ACGT", dtype=np.uint8)
+    for species in ("alpha", "beta", "gamma"):
+        of_codons = generator.dirichlet(np.full(len(codons), 0.5))
+        of_letters = generator.dirichlet(np.full(4, 5.0))
+        parts = []
+        for _ in range(60):
+            parts.append(generator.choice(letters, size=100, p=of_letters).tobytes())
+            chosen = generator.choice(len(codons), size=120, p=of_codons)
+            gene = b"".join([b"ATG", *(codons[i] for i in chosen), b"TAA"])
+            parts.append(gene if generator.integers(2) else reverse_complement(gene))
+        genome = np.frombuffer(b"".join(parts), dtype=np.uint8)
+        (folder / species).mkdir(parents=True, exist_ok=True)
+        for strain in range(1, 5):
+            changed = generator.random(len(genome)) < 0.01
+            own = np.where(changed, generator.choice(letters, size=len(genome)), genome)
+            text = f">{species}{strain}\n{own.tobytes().decode()}\n"
+            (folder / species / f"{species}{strain}.fasta").write_text(text)
