@@ -89,7 +89,7 @@ def test_training_lowers_the_loss(mixer: str, example: SimpleNamespace, tmp_path
     example.genomes.make_up(tmp_path)
     strains = example.genomes.find_strains(tmp_path)
     species = sorted({strain.species for strain in strains})
-    settings = replace(example.main.QUICK, length=256, steps=60)
+    settings = replace(example.main.QUICK, length=256, steps=120)
     genomes = example.genomes.Genomes(strains, species, settings.length)
     windows, labels = genomes.windows(256, 8, np.random.default_rng(5))
     model = example.main.new_model(mixer, len(species), settings)
@@ -101,7 +101,7 @@ def test_training_lowers_the_loss(mixer: str, example: SimpleNamespace, tmp_path
 
     before = loss()
     assert before == pytest.approx(math.log(15) + math.log(3), abs=0.3)  # guesses
-    assert example.main.train(model, genomes, settings) == 60
+    assert example.main.train(model, genomes, settings) == 120
     assert loss() < before - 0.5
 
 
@@ -255,12 +255,11 @@ def test_frequencies_of_kmers_are_those_counted_one_by_one(
 def test_kmers_tell_compositions_apart(
     example: SimpleNamespace, numbers: np.random.Generator
 ) -> None:
-    letters = [b"AAACGT", b"ACCCGT", b"ACGGGT"]
+    letters = [b"AAAAAC", b"AACCGT", b"CCCGGA"]
     labels = numbers.integers(3, size=90)
     windows = [random_dna(400, numbers, letters[label]) for label in labels]
     guess = example.kmers.kmer_regression(windows[:60], labels[:60], 3)
-    # A and C against T and G cannot be told apart on both strands, but these three can.
-    assert np.mean(guess(windows[60:]) == labels[60:]) > 0.4
+    assert np.mean(guess(windows[60:]) == labels[60:]) > 0.9
 
 
 def slow_frames(sequence: bytes, least: int) -> list[tuple[int, int, bool]]:
