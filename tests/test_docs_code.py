@@ -35,7 +35,7 @@ WITH_CODE = [
     "scoring",
     "training",
 ]
-SESSIONS = ("dna",)  # of which the shell blocks run as well
+WITH_SHELL = ("dna",)  # of which the shell blocks run as well
 
 
 def blocks(text: str, languages: tuple[str, ...] = ("python",)) -> Iterator[tuple[int, str]]:
@@ -113,7 +113,7 @@ def weights_of_the_public_code(file: Path) -> None:
 def test_the_code_of_a_page_runs(name: str, folder: Path) -> None:
     if name == "checkpoints":
         weights_of_the_public_code(folder / "weights.safetensors")
-    execute(DOCS / f"{name}.md", with_shell=name in SESSIONS)
+    execute(DOCS / f"{name}.md", with_shell=name in WITH_SHELL)
 
 
 def test_no_page_with_code_is_left_out() -> None:
@@ -160,7 +160,7 @@ def test_commands_are_found_wherever_they_stand() -> None:
     ]
 
 
-def test_a_session_runs_its_commands_between_its_python(folder: Path) -> None:
+def test_shell_blocks_run_between_those_of_python(folder: Path) -> None:
     page = folder / "page.md"
     text = """
 ```sh
