@@ -19,7 +19,8 @@ NATIVE := CMakeLists.txt $(wildcard csrc/*)  # the kernel is built again when on
 # The suites: all tests are in one of them. These need the extras, are about what does, compile the
 # kernel anew, or measure the memory of whole processes.
 EXTRAS := training experiments tasks scaling bench cli plots distillation evaluation fuzz \
-    test_demo.py test_configs.py test_readme.py test_docs.py test_docs_code.py \
+    test_bacteria.py test_demo.py test_configs.py test_readme.py test_docs.py test_docs_code.py \
+    interop/test_released_commands.py \
     model/test_reckoned_memory.py model/test_memory_of_long_inputs.py ops/native/test_sanitizers.py
 EXTRAS := $(addprefix tests/,$(EXTRAS))
 

@@ -17,9 +17,10 @@ from hyena.files.digests import sha256_of
 from hyena.genomes import read_sequences, reverse_complement
 
 PACKAGE, VERSION = "ragout-examples", "2.3-4"
-"""Debian's, of chromosomes and contigs of four species."""
-DIGEST = "0" * 64
+"""Debian's, of 16 genomes of four species."""
+DIGEST = "cbe6d0dd8b0e36ef2c93c9b9655955f42019dcd9e9b77388ee58ee54d50bd140"
 """SHA-256 of the package."""
+_IN_PACKAGE = "usr/share/doc/ragout/examples/*/references/*.fasta.gz"  # contigs repeat some of them
 
 
 class Strain(NamedTuple):
@@ -121,7 +122,8 @@ class Genomes:
 
 
 def fetched(folder: Path) -> Path:
-    """The genomes of the Debian package in a folder, where they are put if they are not there.
+    """The genomes of the Debian package in a folder, where they are put if they are not there, as
+    SPECIES/STRAIN.fasta.gz.
 
     Raises: RuntimeError if they cannot be fetched; ValueError if the package is another one;
         OSError.
@@ -130,14 +132,18 @@ def fetched(folder: Path) -> Path:
     if genomes.is_dir():
         return genomes
     folder.mkdir(parents=True, exist_ok=True)
-    if not package.exists():
-        with TemporaryDirectory(dir=folder) as place:  # what an interrupted client leaves is gone
+    with TemporaryDirectory(dir=folder) as place:  # what an interrupted client leaves is gone
+        if not package.exists():
             _run(["apt-get", "download", f"{PACKAGE}={VERSION}"], place)
             Path(place, package.name).rename(package)
-    if (found := sha256_of(package)) != DIGEST:
-        raise ValueError(f"{package} has the SHA-256 {found}, expected {DIGEST}; remove it")
-    with staged(genomes) as unpacked:
-        _run(["dpkg-deb", "--extract", str(package.resolve()), str(unpacked)], folder)
+        if (found := sha256_of(package)) != DIGEST:
+            raise ValueError(f"{package} has the SHA-256 {found}, expected {DIGEST}; remove it")
+        _run(["dpkg-deb", "--extract", str(package.resolve()), "."], place)
+        with staged(genomes) as ready:
+            for path in Path(place).glob(_IN_PACKAGE):
+                species = ready / path.parent.parent.name
+                species.mkdir(exist_ok=True)
+                path.rename(species / path.name)
     return genomes
 
 

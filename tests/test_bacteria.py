@@ -115,9 +115,7 @@ def test_one_pass_has_the_loss_of_all_beginnings(
     windows = [random_dna(64, numbers) for _ in range(3)]
     ids, labels = example.main.ids_of(windows), torch.tensor([2, 0, 3])
     expected = F.cross_entropy(model(ids)[:, :-1].transpose(1, 2), ids[:, 1:])
-    of_lengths = [
-        F.cross_entropy(model(ids[:, :n])[..., 12:].mean(1), labels) for n in (1, 7, 64)
-    ]
+    of_lengths = [F.cross_entropy(model(ids[:, :n])[..., 12:].mean(1), labels) for n in (1, 7, 64)]
     expected = expected + sum(of_lengths) / 3
     got = example.main.loss_of(model, ids, labels, (1, 7, 64))
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=0)
