@@ -144,3 +144,22 @@ def test_what_a_killed_removal_left_is_cleared_away(tmp_path: Path) -> None:
     with journal(out, WORK) as kept:
         kept.append(rows(0, 1))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
+def test_a_full_disk_is_told_with_the_folder_that_is_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.jsonl"
+    interrupted(out, 0, 2)
+
+    def full(self: Journal) -> Any:
+        return Path("/dev/full").open("ab"), Path("/dev/full").open("ab")
+
+    monkeypatch.setattr(Journal, "_opened", full)
+    message = r"out\.jsonl\.partial cannot be written: No space left on device; free space"
+    for values in (None, vectors(2)):
+        with pytest.raises(OSError, match=message), journal(out, WORK) as kept:
+            kept.append(rows(2, 3), values)
+    monkeypatch.undo()
+    interrupted(out, 2, 4)

@@ -89,7 +89,9 @@ def write(model: LanguageModel, folder: Path, family: Family | None, settings: S
         files[family.weights] = lambda path: torch.save(tensors, path)
     try:
         atomic.write_files(folder, files)
-    except (SafetensorError, RuntimeError) as error:  # what the two say of a full disk
+    except (SafetensorError, RuntimeError) as error:  # PyTorch's does not say why
+        unknown = "PyTorch could not write it all, as on a full disk"
+        reason = reason_of(error) if isinstance(error, SafetensorError) else unknown
         raise OSError(
-            f"{folder} cannot be written: {reason_of(error)}. Free space or choose another folder"
+            f"{folder} cannot be written: {reason}. Free space or choose another folder"
         ) from error

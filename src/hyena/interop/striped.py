@@ -33,7 +33,7 @@ REQUIRES: dict[str, tuple[object, ...]] = {
     "norm": ("rms",),
     "mlp": ("gated",),
 }
-SIZES = "hidden_size", "num_layers", "attn_layer_idxs", "num_attention_heads"
+SIZES = "hidden_size", "num_layers", "attn_layer_idxs", "num_attention_heads", "tie_embeddings"
 """The layers of Hyena are not among them: StripedHyena 7B's configuration lists one too many."""
 
 _ASKED = {

@@ -21,7 +21,8 @@ _PART = re.compile(r"(.+)\.part(\d+)$")
 _INDEX = ".index.json"
 # As Hugging Face's programs call weights, which read the first that a folder has.
 _USUAL = (WEIGHTS, "pytorch_model.bin")
-_EXTRA = "_extra_state"
+# What transformer_engine and torchmetrics leave in a state dict: no weights.
+_BESIDE = re.compile(r".*_extra_state|(train|val|test)_torchmetrics\..+")
 _INSIDE = ("state_dict", "module", "model")  # where a PyTorch file may have its tensors
 _PREFIXES = (  # of which the first word goes
     *("module.", "model.", "hyena.backbone."),
@@ -82,7 +83,7 @@ def read(path: Path) -> dict[str, Tensor]:
                 raise ValueError(f"{file} has {some(twice)}, which another file of {path} has too")
             found.update(more)
     if place.name.endswith(_INDEX):
-        named = {name for name in _map_of(place) if not name.endswith(_EXTRA)}
+        named = {name for name in _map_of(place) if not _BESIDE.fullmatch(name)}
         if lacking := named - found.keys():
             raise ValueError(
                 f"{place} names {some(lacking)}, which its files do not have; download them again"
@@ -110,19 +111,20 @@ def _without_prefix(name: str) -> str:
 def _tensors(files: list[Path]) -> dict[str, Tensor]:
     """Of one file, or of one in parts."""
     path = files[0]
+    state: Any
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            state = load_file(path)
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged or no checkpoint ({error})") from error
-    state: Any = pytorch_file.read(files)
-    for name in _INSIDE:
-        if isinstance(state, dict) and isinstance(state.get(name), dict):
-            state = state[name]
-    if isinstance(state, dict):  # what transformer_engine puts beside its tensors
-        state = {k: v for k, v in state.items() if not str(k).endswith(_EXTRA)}
+    else:
+        state = pytorch_file.read(files)
+        for name in _INSIDE:
+            if isinstance(state, dict) and isinstance(state.get(name), dict):
+                state = state[name]
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds no state dict of tensors")
+    state = {k: v for k, v in state.items() if not _BESIDE.fullmatch(str(k))}
     pairs = state.items()
     others = [f"{k!s:.60}" for k, v in pairs if not (isinstance(k, str) and isinstance(v, Tensor))]
     if others:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,17 +51,22 @@ class Journal:
     def append(
         self, rows: Sequence[Mapping[str, Any]], vectors: NDArray[Any] | None = None
     ) -> None:
-        """The results of one more input. Raises: OSError if the disk is full."""
-        if self._files is None:
-            self._files = self._opened()
-        entries, arrays = self._files
-        size = 0
-        if vectors is not None and vectors.size:
-            size = vectors.nbytes
-            arrays.write(np.ascontiguousarray(vectors).data)
-            arrays.flush()  # before the line that counts them
-        entries.write(json.dumps({"rows": list(rows), "bytes": size}).encode() + b"\n")
-        entries.flush()
+        """The results of one more input. Raises: OSError, in one line, if the disk is full."""
+        size = 0 if vectors is None else vectors.nbytes
+        entry = json.dumps({"rows": list(rows), "bytes": size}).encode() + b"\n"
+        try:
+            if self._files is None:
+                self._files = self._opened()
+            entries, arrays = self._files
+            if vectors is not None and size:
+                arrays.write(np.ascontiguousarray(vectors).data)
+                arrays.flush()  # before the line that counts them
+            entries.write(entry)
+            entries.flush()
+        except OSError as error:
+            raise OSError(
+                f"{self.folder} cannot be written: {error.strerror or error}; free space"
+            ) from error
         self.done += 1
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -76,7 +81,8 @@ class Journal:
     def close(self) -> None:
         """Closes the files; nothing can be appended any longer."""
         for file in self._files or ():
-            file.close()
+            with suppress(OSError):  # which `append` has raised: all else is written
+                file.close()
 
     def _opened(self) -> tuple[IO[bytes], IO[bytes]]:
         """Not before there is something to write, so that an early error leaves nothing."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena.data.packages import require
-from hyena.files.atomic import write_file
+from hyena.files.atomic import write_file, writing
 
 from .journal import Journal
 
@@ -47,10 +47,11 @@ def check_output(out: Path, endings: tuple[str, ...]) -> None:
 def write_rows(out: Path, kept: Journal, columns: Mapping[str, Column]) -> None:
     """Writes the rows of a journal as JSON Lines, or as Parquet with these columns, which not each
     row need have. Raises: OSError."""
-    if out.suffix.lower() == ".parquet":
-        write_file(out, lambda path: _parquet_of_rows(path, kept.rows(), columns))
-    else:
-        write_file(out, lambda path: _json_lines(path, kept.rows()))
+    with writing(out):
+        if out.suffix.lower() == ".parquet":
+            write_file(out, lambda path: _parquet_of_rows(path, kept.rows(), columns))
+        else:
+            write_file(out, lambda path: _json_lines(path, kept.rows()))
 
 
 def write_vectors(
@@ -70,7 +71,8 @@ def write_vectors(
     found = _found(kept, dtype, width, pooled)
     writers = {".safetensors": _safetensors, ".npz": _npz, ".parquet": _parquet_of_vectors}
     write = writers[out.suffix.lower()]
-    write_file(out, lambda path: write(path, found))
+    with writing(out):
+        write_file(out, lambda path: write(path, found))
 
 
 class _Array(NamedTuple):
