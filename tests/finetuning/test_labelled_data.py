@@ -74,6 +74,16 @@ def test_a_class_of_two_is_trained_on(tmp_path: Path) -> None:
     assert [int(x) for x in data.validation.targets] == [1]
 
 
+def test_sequences_that_are_held_out_and_trained_on_are_told(tmp_path: Path) -> None:
+    train = write_table(tmp_path / "a.tsv", [("AC", "1"), ("GT", "2"), ("GT", "3")])
+    other = write_table(tmp_path / "b.tsv", [("GG", "1"), ("GT", "2")])
+    assert opened(train, "regression", validation=other).notes == [
+        f"1 of 2 rows held out has a sequence that is trained on as well, such as {other} line 3: "
+        "the figures flatter"
+    ]
+    assert opened(train, "regression", fraction=0).notes == []
+
+
 def test_rows_to_evaluate_on_from_a_file(tmp_path: Path) -> None:
     train = write_table(tmp_path / "a.tsv", rows("regression", 10))
     other = write_table(tmp_path / "b.tsv", rows("regression", 6, seed=1))

@@ -63,6 +63,7 @@ class LabelledData:
         labels: what the head is to say.
         tokenizer: of the tokens.
         fingerprint: of the files and the tokenizer.
+        notes: on rows that are not what they seem.
     """
 
     training: LabelledRows
@@ -70,6 +71,7 @@ class LabelledData:
     labels: Labels
     tokenizer: Tokenizer
     fingerprint: dict[str, str]
+    notes: list[str]
 
 
 def open_labelled(
@@ -113,7 +115,21 @@ def open_labelled(
         LabelledRows(encode.tokens(some), targets)
         for some, targets in zip((rows, held_out), parsed, strict=True)
     )
-    return LabelledData(training, validation, labels, tokenizer, fingerprint)
+    notes = _notes(rows, held_out)
+    return LabelledData(training, validation, labels, tokenizer, fingerprint, notes)
+
+
+def _notes(rows: Sequence[Row], held_out: Sequence[Row]) -> list[str]:
+    """On sequences that are held out and trained on all the same."""
+    trained = {row.sequence for row in rows}
+    again = [row for row in held_out if row.sequence in trained]
+    if not again:
+        return []
+    return [
+        f"{len(again):,} of {len(held_out):,} {plural(len(held_out), 'row')} held out "
+        f"{plural(len(again), 'has', 'have')} a sequence that is trained on as well, such as "
+        f"{again[0].place}: the figures flatter"
+    ]
 
 
 def _members(rows: Sequence[Row], task: LabelTask, column: str) -> Iterator[tuple[str, str]]:

@@ -80,14 +80,13 @@ class LabelObjective:
         seed: of the order of the rows.
 
     Attributes:
-        labels, tokenizer, fingerprint: of the data.
-        notes: on what is not as it was asked for.
+        labels, tokenizer, fingerprint, notes: of the data.
     """
 
     def __init__(self, data: LabelledData, *, batch: int, accumulate: int, seed: int) -> None:
         self._data, self._batch, self._accumulate = data, batch, accumulate
         self.labels, self.tokenizer = data.labels, data.tokenizer
-        self.fingerprint, self.notes = data.fingerprint, list[str]()
+        self.fingerprint, self.notes = data.fingerprint, data.notes
         self._first = [data.tokenizer.end_of_text] if data.labels.begin else []
         begin = len(self._first)
         self._lengths = np.array([begin + len(row) for row in data.training.tokens], dtype=np.int64)
