@@ -61,7 +61,7 @@ def rows() -> tuple[Groups, dict[str, str]]:
     excepted: dict[str, str] = {}
     for cell in cases.goals():
         for name in cell.contenders:
-            if cell.work == "error" or not name.startswith(("ours", "L=")):
+            if cell.work == "error" or not cases.is_ours(name):
                 continue
             length = int(name[2:]) if name.startswith("L=") else cell.length
             label = f"{_conv_name(cell, length)}, {cell.allocator} allocator"
@@ -72,7 +72,7 @@ def rows() -> tuple[Groups, dict[str, str]]:
         for name in row.contenders:
             if row.kind == "positions" and int(name[2:]) > 1 << 16:
                 excepted[f"{row}, {name}"] = "a position that is reached through what is private"
-            elif not name.startswith(("attention", "dot", "full", "read")):
+            elif name not in generation.cases.BASELINES:
                 label, found = _generation_row(row, name)
                 groups["generation"][label] = found
     # What rows have in common is made once if they follow each other.
