@@ -16,13 +16,13 @@ DEMO_STAMP := .venv/.installed-demo
 
 NATIVE := CMakeLists.txt $(wildcard csrc/*)  # the kernel is built again when one of them changes
 
-# The suites: all tests are in one of them. These need the extras, are about what does, compile the
-# kernel anew, or measure the memory of whole processes.
+# The suites: all tests are in one of them. These need the extras, are about what does, collect all
+# tests, compile the kernel anew, or measure the memory of whole processes.
 EXTRAS := training experiments tasks scaling bench cli plots distillation evaluation fuzz \
     test_bacteria.py test_demo.py test_configs.py test_readme.py test_docs.py test_docs_code.py \
-    interop/test_released_commands.py \
-    model/test_reckoned_memory.py model/test_memory_of_long_inputs.py ops/native/test_sanitizers.py
-EXTRAS := $(addprefix tests/,$(EXTRAS))
+    test_collection.py interop/test_released_commands.py model/test_reckoned_memory.py \
+    ops/native/test_sanitizers.py ops/native/test_kernel_memory.py
+EXTRAS := $(addprefix tests/,$(EXTRAS)) $(wildcard tests/*/test_memory_of_*.py)
 
 .PHONY: venv test test-extras lint format types docs demo recall sanitize fuzz wheel clean
 

@@ -61,34 +61,46 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from hyena.files import digests
+
 moments = 0
-def watched(function):
+def watched(function, last):
     def call(*arguments):
         global moments
         moments += 1
-        if moments == int(sys.argv[2]):
+        if moments == last:
             os.kill(os.getpid(), signal.SIGKILL)
         return function(*arguments)
     return call
-os.fsync, os.replace = watched(os.fsync), watched(os.replace)
+
 write = {name: lambda path: path.write_text("new") for name in ("a", "b")}
-digests.write_files(Path(sys.argv[1]), write)
+for folder in sys.argv[1:]:  # named by its moment; each in a process of its own
+    child = os.fork()
+    if child == 0:
+        last = int(Path(folder).name)
+        os.fsync, os.replace = watched(os.fsync, last), watched(os.replace, last)
+        digests.write_files(Path(folder), write)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 @pytest.mark.parametrize("before", ["nothing", "older files"])
 def test_a_write_that_is_killed_leaves_old_files_new_ones_or_a_way_to_them(
     tmp_path: Path, before: str
 ) -> None:
-    seen = []
-    for moment in range(1, 8):  # three files are forced to the disk and renamed, then the folder
-        folder = tmp_path / str(moment)
+    # Three files are forced to the disk and renamed, then the folder.
+    folders = [tmp_path / str(moment) for moment in range(1, 8)]
+    for folder in folders:
         folder.mkdir()
         if before != "nothing":
             names = ("a", "b")
             digests.write_files(folder, {n: lambda path: path.write_text("old") for n in names})
-        command = [sys.executable, "-c", _KILLED, str(folder), str(moment)]
-        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    command = [sys.executable, "-c", _KILLED, *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * 7, done.stderr
+    seen = []
+    for folder in folders:
         advice = digests.cut_off(folder)
         told = _complaint(folder)
         if told:

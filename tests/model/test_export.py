@@ -15,9 +15,20 @@ from hyena.ops.native import library
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 
 
-@pytest.mark.parametrize("options", [{}, STRIPES], ids=["plain", "striped"])
-@pytest.mark.parametrize("isa", ["none", library.isa()])
-@pytest.mark.parametrize("memory", [WORKING_MEMORY, 1 << 13])  # more and less than is made
+WHOLE, PIECES = WORKING_MEMORY, 1 << 13  # more and less than is made
+
+
+@pytest.mark.parametrize(
+    ("isa", "memory", "options"),
+    [
+        ("none", WHOLE, {}),
+        ("none", PIECES, {}),
+        ("none", WHOLE, STRIPES),
+        (library.isa(), WHOLE, {}),
+        (library.isa(), PIECES, {}),
+        (library.isa(), PIECES, STRIPES),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # inside torch.export
 def test_an_exported_model_takes_any_batch_and_length(
     isa: str, memory: int, options: dict[str, Any]

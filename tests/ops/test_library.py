@@ -222,20 +222,6 @@ def test_no_warning_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> Non
         long_conv(torch.zeros(1, 1, 4), torch.zeros(1, 4))
 
 
-def test_a_misspelt_library_warns() -> None:
-    program = (
-        "import torch; from hyena.ops import long_conv; "
-        "long_conv(torch.zeros(1, 1, 4), torch.zeros(1, 4))"
-    )
-    environment = {**os.environ, "HYENA_KERNEL_LIBRARY": "/typo.so"}
-    environment.pop("HYENA_ISA", None)
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    )
-    assert "RuntimeWarning: hyena convolves through PyTorch's FFT" in done.stderr
-    assert "/typo.so" in done.stderr
-
-
 def test_the_library_is_looked_for_where_the_environment_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -244,26 +230,6 @@ def test_the_library_is_looked_for_where_the_environment_says(
         assert library.find() == Path.cwd() / given
     monkeypatch.setenv("HYENA_KERNEL_LIBRARY", "/elsewhere/kernel.so")
     assert library.find() == Path("/elsewhere/kernel.so").absolute()
-
-
-@needs_library
-def test_a_library_is_loaded_from_the_working_directory_by_its_name_alone(
-    file: Path, tmp_path: Path
-) -> None:
-    """The system would look for a name without a folder in its own ones only."""
-    shutil.copy(file, tmp_path / "kernel.so")
-    program = "from hyena.ops import why_not_native; print(why_not_native())"
-    environment = {**os.environ, "HYENA_KERNEL_LIBRARY": "kernel.so"}
-    environment.pop("HYENA_ISA", None)
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "\n"
 
 
 @needs_library
@@ -277,16 +243,42 @@ def test_an_isa_that_cannot_be_had_is_an_error_of_the_first_convolution(
     assert long_conv(u, k, backend="torch").shape == u.shape
 
 
-@pytest.mark.parametrize("isa", ["portable", "none"])
-def test_the_environment_chooses(isa: str) -> None:
-    if FILE is None and isa != "none":
-        pytest.skip("built without a C++ compiler")
-    program = "from hyena.ops.native import library; print(library.isa())"
+ENVIRONMENT = """
+import importlib, os, sys
+import torch
+from hyena.ops import long_conv, why_not_native
+from hyena.ops.native import library
+
+def imported(**environment):
+    before = dict(os.environ)
+    os.environ.update(environment)
+    importlib.reload(library)  # does again what importing it does
+    os.environ.clear()
+    os.environ.update(before)
+
+print(library.isa())
+imported(HYENA_ISA="", HYENA_KERNEL_LIBRARY="/typo.so")
+long_conv(torch.zeros(1, 1, 4), torch.zeros(1, 4))
+for name in sys.argv[1:]:
+    imported(HYENA_ISA="portable")
+    print(library.isa())
+    imported(HYENA_ISA="", HYENA_KERNEL_LIBRARY=name)
+    print(why_not_native() or "loaded")
+"""
+
+
+def test_the_environment_chooses(tmp_path: Path) -> None:
+    """In a process of its own: the build, and a library, which may be misspelt. One with a name
+    alone is that of the working directory; the system would look in its own folders only."""
+    names = [] if FILE is None else [shutil.copy(FILE, tmp_path / "kernel.so").name]
     done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "HYENA_ISA": isa},
+        [sys.executable, "-c", ENVIRONMENT, *names],
+        env={**os.environ, "HYENA_ISA": "none"},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout == f"{isa}\n"
+    assert done.stdout.split() == ["none", *(["portable", "loaded"] if names else [])]
+    assert done.stderr.count("RuntimeWarning: hyena convolves through PyTorch's FFT") == 1
+    assert "/typo.so" in done.stderr

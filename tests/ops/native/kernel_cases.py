@@ -114,6 +114,19 @@ def assert_right(got: Sequence[Tensor], expected: Sequence[Tensor], sums: int = 
         assert_close(a, b, TOLERANCE_OF_SUMS)
 
 
+def assert_each_build_right(
+    run: Callable[[], Sequence[Tensor]], expected: Sequence[Tensor], sums: int = 3
+) -> None:
+    """`assert_right` of what each build gives that this processor can run."""
+    for isa in library.isas():
+        with library.use(isa):
+            got = run()
+        try:
+            assert_right(got, expected, sums)
+        except AssertionError as error:
+            raise AssertionError(f"{isa}: {error}") from None
+
+
 def sizes(most: int) -> list[tuple[int, int]]:
     """(shortest row, size) of every transform of the build in use, up to a size."""
     found: dict[int, int] = {}

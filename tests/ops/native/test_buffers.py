@@ -1,6 +1,8 @@
 """What the kernel reads and writes: inputs however they lie in memory, outputs whole and alone."""
 
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -140,23 +142,21 @@ def test_tensors_that_repeat_themselves(L: int) -> None:
 
 @pytest.mark.usefixtures("isa", "poisoned")
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("L", LENGTHS)
-def test_every_number_is_written(L: int, packed: bool, causal: bool, dtype: torch.dtype) -> None:
+def test_every_number_is_written(L: int, dtype: torch.dtype) -> None:
     """Outputs and gradients are new memory, here full of NaN, and nothing of it is left."""
     ids = torch.arange(L).div(7, rounding_mode="floor").expand(2, L) + 100 * torch.eye(2, L).long()
-    segments = Segments.from_document_ids(ids) if packed else None
-    options = {"causal": causal, "segments": segments, "backend": "native"}
-    for K in (1, 2 * L + 1):
+    documents = Segments.from_document_ids(ids)
+    for causal, segments, K in product((True, False), (documents, None), (1, 2 * L + 1)):
+        options = {"causal": causal, "segments": segments, "backend": "native"}
         inputs = draw(2, 5, L, K, dtype=dtype)
         gated = with_gradients(native(causal=causal, segments=segments), *inputs)
         z, k, skip, taps, bias = inputs
-        long = with_gradients(lambda *x: long_conv(*x, **options), z[:, :5], k, skip)
-        short = with_gradients(lambda *x: short_conv(*x, **options), z, taps, bias)
+        long = with_gradients(partial(long_conv, **options), z[:, :5], k, skip)
+        short = with_gradients(partial(short_conv, **options), z, taps, bias)
         for x in (*gated, *long, *short):
             assert bool(x.isfinite().all())
-        if not packed:
+        if segments is None:
             kept = filter_spectrum(k, L, skip, causal=causal, backend="native")
             assert_right([gated_conv(z, kept, short=(taps, bias), causal=causal)], gated[:1])
 
@@ -169,23 +169,22 @@ def guarded(B: int, D: int, L: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("L", LENGTHS)
-def test_nothing_is_written_beside_the_output(L: int, packed: bool, dtype: torch.dtype) -> None:
+def test_nothing_is_written_beside_the_output(L: int, dtype: torch.dtype) -> None:
     z, k, skip, taps, bias = draw(2, 17, L, L, dtype=dtype)
     ids = torch.arange(L).div(11, rounding_mode="floor").expand(2, L)
-    segments = Segments.from_document_ids(ids) if packed else None
-    gated, long = guarded(2, 17, L, dtype), guarded(2, 17, L, dtype)
-    y = gated_conv(z, k, skip, short=(taps, bias), segments=segments, backend="native")
-    assert in_place(z, k, skip, taps, bias, out=gated[1], segments=segments) is gated[1]
-    assert torch.equal(gated[1], y)
-    u = z[:, :17]
-    c = _check.convolution("long_conv", u, k, skip, segments=segments)
-    assert _call.forward(c, out=long[1]) is long[1]
-    assert torch.equal(long[1], long_conv(u, k, skip, segments=segments, backend="native"))
-    for memory, out in (gated, long):
-        out.fill_(77.25)
-        assert bool((memory == 77.25).all())
+    for segments in (Segments.from_document_ids(ids), None):
+        gated, long = guarded(2, 17, L, dtype), guarded(2, 17, L, dtype)
+        y = gated_conv(z, k, skip, short=(taps, bias), segments=segments, backend="native")
+        assert in_place(z, k, skip, taps, bias, out=gated[1], segments=segments) is gated[1]
+        assert torch.equal(gated[1], y)
+        u = z[:, :17]
+        c = _check.convolution("long_conv", u, k, skip, segments=segments)
+        assert _call.forward(c, out=long[1]) is long[1]
+        assert torch.equal(long[1], long_conv(u, k, skip, segments=segments, backend="native"))
+        for memory, out in (gated, long):
+            out.fill_(77.25)
+            assert bool((memory == 77.25).all())
 
 
 @pytest.mark.usefixtures("isa")
