@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def collected(hash_seed: str) -> list[str]:
-    """The names of all tests, from a process of its own in which sets have an order of their own."""
+    """The names of all tests, from a process of its own, in which sets have their own order."""
     words = ["-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", str(ROOT / "tests")]
     done = subprocess.run(
         [sys.executable, *words],

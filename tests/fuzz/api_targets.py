@@ -74,7 +74,7 @@ LAYERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "HyenaOperator": (
         mixers.HyenaOperator,
         {"width": 4, "max_length": 12, "order": 2, "short_width": 3, "dropout": 0.0,
-         "bidirectional": False, "block_causal": False, "length_policy": "error",
+         "bidirectional": False, "block_causal": False, "length_policy": "error", "bias": True,
          "backend": "auto", "dtype": torch.float32, "device": "cpu", "filter": None},
     ),
     "CausalSelfAttention": (
@@ -96,7 +96,12 @@ FILTERS: dict[str, tuple[Any, dict[str, Any]]] = {
          "sine_freq": 4.0, "window": True, "shift": 0.0, "fast_decay": 0.3, "slow_decay": 1.5,
          "bidirectional": False, "length_policy": "error", "normalized": False},
     ),
-    "ExplicitTaps": (filters.ExplicitTaps, {"channels": 4, "taps": 3, "filters": 1}),
+    "ExplicitTaps": (
+        filters.ExplicitTaps,
+        {"channels": 4, "taps": 3, "filters": 1, "groups": None, "decay": False},
+    ),
+    "ModalTaps": (filters.ModalTaps, {"channels": 4, "modes": 3, "filters": 1, "groups": None}),
+    "RealModalTaps": (filters.RealModalTaps, {"channels": 4, "modes": 3, "filters": 1}),
     "FourierTaps": (filters.FourierTaps, {"channels": 4, "modes": 3, "max_length": 9}),
     "TransferFunctionTaps": (filters.TransferFunctionTaps, {"channels": 4, "degree": 3}),
     "DiagonalSSM": (filters.DiagonalSSM, {"channels": 4, "filters": 1, **SSM}),

@@ -11,7 +11,8 @@ import numpy
 import torch
 
 import hyena
-from hyena import data, distillation, evaluation, experiments, generation, plots, tasks, training
+from hyena import data, distillation, evaluation, experiments, generation, genomes, plots, tasks
+from hyena import training
 
 Make = Callable[[], tuple[Callable[..., Any], dict[str, Any]]]
 LOGITS = functools.partial(torch.randn, 2, 11)
@@ -20,8 +21,10 @@ TASK = {"name": "recall", "length": 8, "vocab_size": 6, "most_keys": 2, "alphabe
 
 
 @functools.cache
-def _model(length: int = 12) -> hyena.LanguageModel:
-    config = hyena.ModelConfig(vocab_size=11, width=4, layers=1, mlp_width=4, max_length=length)
+def _model(length: int = 12, vocabulary: int = 11) -> hyena.LanguageModel:
+    config = hyena.ModelConfig(
+        vocab_size=vocabulary, width=4, layers=1, mlp_width=4, max_length=length
+    )
     return hyena.LanguageModel(config).eval()
 
 
@@ -93,8 +96,9 @@ def _of_data() -> dict[str, Make]:
     stream = SimpleNamespace(tokens=numpy.arange(64) % 9, document_starts=numpy.array([0, 20]))
     return {
         "PrepareConfig": lambda: (
-            data.PrepareConfig,
-            {"source": "x", "out": Path("o"), "validation": 0.1, "test": 0.1, "seed": 0},
+            lambda **words: data.PrepareConfig(**words).check(),
+            {"source": "x", "out": Path("o"), "validation": 0.1, "test": 0.1, "seed": 0,
+             "split_by": "documents", "soft_masked": None, "n_runs": "keep"},
         ),
         "TextFields": lambda: (
             lambda **words: data.find_source("absent", data.TextFields(**words)),
@@ -204,7 +208,7 @@ def _of_models() -> dict[str, Make]:
         "load_state": lambda: (generation.load_state, {"path": "absent", "device": "cpu"}),
         "hyena.load": lambda: (
             hyena.load,
-            {"path": "absent", "device": "cpu", "length_policy": None},
+            {"path": "absent", "device": "cpu", "length_policy": None, "dtype": None},
         ),
         "hyena.preset": lambda: (hyena.preset, {"name": "125M"}),
         "hyena.preset changed": lambda: (
@@ -241,4 +245,21 @@ def _of_models() -> dict[str, Make]:
     }
 
 
-TARGETS = {**_of_training(), **_of_data(), **_of_tasks(), **_of_models()}
+def _of_sequences() -> dict[str, Make]:
+    read = {"sequences": ["ACGT", "CA"], "both_strands": False, "begin": True, "batch": 2}
+    model, tokenizer = functools.partial(_model, vocabulary=257), data.BytesTokenizer()
+    return {
+        "score": lambda: (
+            lambda **words: list(hyena.score(model(), tokenizer, **words)),
+            {**read, "on_error": "stop", "reduce": "sum", "positions": True, "window": None,
+             "stride": None},
+        ),
+        "embed": lambda: (
+            lambda **words: list(hyena.embed(model(), tokenizer, **words)),
+            {**read, "on_error": "stop", "layer": "norm", "pool": "mean"},
+        ),
+        "reverse_complement": lambda: (genomes.reverse_complement, {"sequence": b"ACGT"}),
+    }  # fmt: skip
+
+
+TARGETS = {**_of_training(), **_of_data(), **_of_tasks(), **_of_models(), **_of_sequences()}

@@ -39,6 +39,20 @@ BASES = (
     damaged_files.EVALUATE,
     damaged_files.GENERATE,
     damaged_files.CELL,
+    damaged_files.BY_POSITION,
+    damaged_files.SCORE,
+    damaged_files.READS,
+    damaged_files.VARIANTS,
+    damaged_files.EMBED,
+    damaged_files.PREPARE_GENOME,
+    shlex.split("prepare dna/reads.fastq --out n --tokenizer evo"),
+    shlex.split("convert dna/safari n"),
+    shlex.split("convert dna/stripedhyena2 n --dtype bfloat16"),
+    shlex.split("convert dna/own-safari n --to safari"),
+    shlex.split("generate run --prompt AC --allowed_tokens ACGT --logit_bias N=-5"),
+    shlex.split("plan train.yaml"),
+    shlex.split("scaling run scaling.yaml"),
+    shlex.split("scaling table scaling --out n"),
     shlex.split("prepare texts --out n"),
     shlex.split("info run"),
     shlex.split("info 125M"),
@@ -57,6 +71,7 @@ FILES = (
     "self.yaml",
     "long.yaml",
     "train.yaml",
+    "scaling.yaml",
     "lines.jsonl",
     "absent",
     ".",
@@ -64,7 +79,7 @@ FILES = (
 DRAWN = "drawn.yaml"
 # A sweep whose cells have no settings trains the defaults: minutes of work that was asked for.
 NO_SETTINGS, NO_STEPS = "{}", "{training: {steps: -1}}"
-_PATHS = ("config", "out")  # that are written or read at the end: no devices
+_PATHS = ("config", "out", "destination", "by_position")  # written or read at the end: no devices
 # Real files and folders of every kind, most of them of the wrong one for the option.
 REAL = (
     *("data", "run", "cell", "texts", "texts/0.txt", "lines.jsonl", "tokenizer.json", "sweep.yaml"),
@@ -85,6 +100,9 @@ REAL = (
         "a file with blanks",
         "ünïcödé",
     ),
+    *("dna", "dna/genome.fa", "dna/genome.fa.gz", "dna/reads.fastq", "dna/variants.vcf"),
+    "dna/safari",
+    *("dna/hyenadna-hf/model.safetensors", "dna/stripedhyena2/model.pt", "scaling", "curve.json"),
 )
 SOUND = {
     int: ("0", "1", "2", "3", "4", "8", "16", "64", "-7", "2147483648"),
@@ -131,8 +149,7 @@ def draw(rng: random.Random, sound: Path) -> tuple[str, Callable[[], Outcome]]:
     if command == "train":
         words = [*_without(words, "out"), "--out", "new"]
     options = {**options_of(module_of(command).Config), "config": Path}
-    if (first := module_of(command).POSITIONAL) and words[len(command.split())][:2] != "--":
-        words.insert(len(command.split()), f"--{first}")  # so that it can be given another value
+    _name_the_first(words, len(command.split()), module_of(command).POSITIONAL)
     damaged_files.fresh(sound)
     _add_hostile()
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
@@ -147,6 +164,16 @@ def draw(rng: random.Random, sound: Path) -> tuple[str, Callable[[], Outcome]]:
         file = rng.choice(files).relative_to(sound)
         what += f"; {file}: {damage(rng, file, files)}"
     return what, lambda: commanded(words)[0]
+
+
+def _name_the_first(words: list[str], at: int, positional: str | tuple[str, ...] | None) -> None:
+    """Puts the names of options before the words that stand there without, so that they can be
+    given other values."""
+    names = (positional,) if isinstance(positional, str) else positional or ()
+    for name in names:
+        if words[at : at + 1] and not words[at].startswith("--"):
+            words.insert(at, f"--{name}")
+            at += 2
 
 
 def _add_hostile() -> None:

@@ -7,11 +7,14 @@ import os
 import random
 import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
+import genome_files
 import torch
 from hostile import damage
 from outcome import Outcome, called, commanded
@@ -44,6 +47,37 @@ TUNE = shlex.split(
 PREDICT = shlex.split("predict tuned rows.tsv --accelerator cpu")
 EVALUATE = shlex.split("evaluate run --data data --stride 16 --batch 4 --accelerator cpu")
 GENERATE = shlex.split("generate run --prompt The --max_new_tokens 6 --accelerator cpu")
+BY_POSITION = shlex.split(
+    "evaluate run --data data --by_position curve.json --length 8 --batch 4 --accelerator cpu"
+)
+SCALING = """data: data
+out: scaling
+families: [{name: Hyena, settings: {model.mixers: hyena, model.filter.width: 4}},
+  {name: attention, settings: {model.mixers: attention, model.head_dim: 4}}]
+sizes: [{width: 8, layers: 1}]
+tokens_per_parameter: [0.25]
+tuning_tokens_per_parameter: 0.1
+most_epochs: 100
+most_cell_hours: 0.01
+base: {model: {vocab_size: 257, max_length: 16, mlp_width: 16}, batch: 4, accelerator: cpu,
+  evaluation: {batches: 1}}
+threads: 1
+"""
+SCORE = shlex.split("score run lines.jsonl --accelerator cpu")
+PACKED = shlex.split("score run dna/genome.fa.gz --window 8 --accelerator cpu")
+READS = shlex.split("score run dna/reads.fastq --both_strands true --accelerator cpu")
+VARIANTS = shlex.split(
+    "score run --variants dna/variants.vcf --fasta dna/genome.fa --window 12 --accelerator cpu"
+)
+EMBED = shlex.split("embed run lines.jsonl --out vectors.npz --accelerator cpu")
+# Which ends at the last row, with a part of the others' scores, and goes on if that may be skipped.
+UNFINISHED = shlex.split(
+    "score run dna/rows.jsonl --out dna/scores.jsonl --batch 1 --accelerator cpu"
+)
+PREPARE_GENOME = shlex.split(
+    "prepare dna/genome.fa --out n --tokenizer hyenadna --split_by record:b,c --soft_masked mask "
+    "--n_runs split"
+)
 
 
 EXPECTED = "expected.json"
@@ -67,6 +101,12 @@ def make() -> None:
     _sound([*TRAIN, "--stop_after=2"])
     _sound(TUNE)
     _sound(CELL)
+    _sound(BY_POSITION)
+    _make_scaling()
+    genome_files.make(Path("dna"))
+    outcome, _ = commanded(UNFINISHED)
+    if outcome.kind != "refused" or not Path("dna/scores.jsonl.partial/entries.jsonl").is_file():
+        raise RuntimeError(f"no scores were kept: {outcome}")
     Path("sweep.yaml").write_text(SWEEP)
     # Above the bounds of a file of options, and no further: aliases, nesting, a value in itself.
     lines = ["base:", "  a0: &a0 [" + "1," * 10 + "]"]
@@ -81,6 +121,18 @@ def make() -> None:
     _, state = model.prefill(torch.arange(5)[None], future=8)
     save_state(state, "state.safetensors")
     _expect()
+
+
+def _make_scaling() -> None:
+    """A finished sweep, without the weights; it is trained in this process, which is quicker."""
+    sys.path.append(str(Path(__file__).parents[1] / "scaling"))
+    from small_sweeps import Here
+
+    Path("scaling.yaml").write_text(SCALING)
+    with mock.patch("hyena.scaling.run.start_job", Here):
+        _sound(["scaling", "run", "scaling.yaml"])
+    for folder in Path("scaling").rglob("checkpoints"):
+        shutil.rmtree(folder)
 
 
 def _expect() -> None:
@@ -148,8 +200,8 @@ def _state() -> tuple[Outcome, str]:
 class Case(NamedTuple):
     """A folder or file, those of its files that are damaged, and what then reads them.
 
-    ``compared``: another result than that of sound files is a fault. Of what a person writes it is
-    not.
+    ``compared``: another result than that of sound files is a fault. It is not of what a person or
+    another program writes, nor of what has no digest: curves, a table, results that are not whole.
     """
 
     weight: int
@@ -181,6 +233,16 @@ CASES = (
     Case(1, "sweep.yaml", "", _command(["tasks", "sweep", "sweep.yaml"]), False),
     Case(2, "lines.jsonl", "", _command(["prepare", "lines.jsonl", "--out=n"]), False),
     Case(1, "texts", "*", _command(["prepare", "texts", "--out=n"]), False),
+    Case(1, "curve.json", "", _command(BY_POSITION), False),
+    Case(2, "scaling", "**/*", _command(["scaling", "table", "scaling", "--out=n"]), False),
+    Case(2, "dna", "genome.fa", _command(PREPARE_GENOME), False),
+    Case(1, "dna", "genome.fa.gz", _command(PACKED), False),
+    Case(1, "dna", "reads.fastq", _command(READS), False),
+    Case(2, "dna", "[gv]*[af]", _command(VARIANTS), False),
+    Case(2, "dna/scores.jsonl.partial", "[!.]*", _command([*UNFINISHED, "--on_error=skip"]), False),
+    Case(2, "dna/safari", "*", _command(["convert", "dna/safari", "n"]), False),
+    Case(1, "dna/hyenadna-hf", "*", _command(["convert", "dna/hyenadna-hf", "n"]), False),
+    Case(2, "dna/stripedhyena2", "*", _command(["convert", "dna/stripedhyena2", "n"]), False),
 )  # fmt: skip
 
 

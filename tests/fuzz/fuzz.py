@@ -44,7 +44,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-COUNTS = {"files": 4000, "words": 2000, "calls": 15_000}
+COUNTS = {"files": 5000, "words": 3600, "calls": 15_000}
 MODULES = {"files": "damaged_files", "words": "command_lines", "calls": "api_calls"}
 FAULTS = ("traceback", "crash", "slow", "silent", "message", "foreign")
 ENDS = ("taken", "refused", "outside", *FAULTS)
