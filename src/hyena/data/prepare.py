@@ -35,7 +35,7 @@ from .tokenizer import DESCRIPTION_FILE, Tokenizer
 # Settings that earlier versions did not have, with what these did: they stand in no manifest.
 _LATER = {"soft_masked": None, "n_runs": "keep"}
 
-Progress = Callable[[int, int, int | None], None]
+Report = Callable[[int, int, int | None], None]
 """Called after each document, and on the way through a long one, with the whole documents and text
 bytes so far, and the size of the source in bytes if that is known."""
 
@@ -173,7 +173,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
-def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Prepared:
+def prepare(config: PrepareConfig, *, progress: Report | None = None) -> Prepared:
     """Tokenises a source document by document and writes token files, split by document.
 
     The folder ``config.out`` then holds ``<split>.bin`` and ``<split>.documents.npy`` for each
@@ -298,7 +298,7 @@ def _fill(
     source: Source,
     tokenizer: Tokenizer,
     config: PrepareConfig,
-    progress: Progress | None,
+    progress: Report | None,
 ) -> tuple[NDArray[np.uint8], WithoutText]:
     """Tokenises the source into ``spool``; the split each document came from, and those skipped."""
     origins, without, out = bytearray(), WithoutText(), Path(config.out)

@@ -15,7 +15,7 @@ from hyena.distillation.modes import Modes
 from hyena.distillation.refine import refine, solve_weights
 from hyena.ops.arguments import check_numbers
 
-Progress = Callable[[int, int], None]
+Report = Callable[[int, int], None]
 """Called with the number of filters that are done and of all there are."""
 
 _TOGETHER = 32  # filters whose Hankel matrices are held at a time
@@ -40,7 +40,7 @@ def fit(
     tolerance: float | None = None,
     order: int | None = None,
     largest: int = 256,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> Fit:
     """Recurrences for filters.
 

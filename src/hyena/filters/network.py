@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hyena.filters.parts import BLOCK, by_parts, parts
+from hyena.filters.parts import ALIGNMENT, by_parts, parts
 from hyena.ops.observed import compiling
 
 # Up to this size the layers' values are kept for the backward pass; beyond, they are recomputed.
@@ -102,7 +102,7 @@ def windowed(
     whole = compiling() or (decay is None and not norm)
     rates = [] if decay is None else [decay]
     if rates and even and not whole:
-        rates.append(time[:BLOCK])
+        rates.append(time[:ALIGNMENT])
 
     def piece(x: Tensor, time: Tensor, weight: Tensor, *rates: Tensor) -> Tensor:
         h = weight @ x
@@ -129,6 +129,6 @@ def window(decay: Tensor, time: Tensor, shift: float, fine: Tensor | None = None
     if fine is None:
         closing = torch.exp(rates * time.abs())
     else:  # at n = 64·i + j: exp(−a·n) = exp(−a·64·i) · exp(−a·j)
-        coarse, within = torch.exp(rates * time[::BLOCK]), torch.exp(rates * fine)
+        coarse, within = torch.exp(rates * time[::ALIGNMENT]), torch.exp(rates * fine)
         closing = (coarse[:, :, None] * within[:, None]).flatten(1)[:, : time.shape[0]]
     return closing + shift if shift else closing
