@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-import placing
+import on_device
 import pytest
 import torch
 from hypothesis import settings
@@ -17,16 +17,16 @@ settings.load_profile("hyena")
 
 
 def pytest_configure() -> None:
-    placing.check(placing.DEVICE)
+    on_device.check(on_device.DEVICE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if placing.DEVICE == "cpu":
+    if on_device.DEVICE == "cpu":
         return
-    placing.place(placing.DEVICE)
+    on_device.move_tests(on_device.DEVICE)
     for item in items:
         arguments = item.callspec.params if hasattr(item, "callspec") else {}
-        why = placing.why_not(item.path, item.get_closest_marker("cpu") is not None, arguments)
+        why = on_device.why_not(item.path, item.get_closest_marker("cpu") is not None, arguments)
         if why:
             item.add_marker(pytest.mark.skip(reason=why))
 

@@ -57,10 +57,10 @@ class Torch:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(torch, name)
-        return _moved(found, self.device_of_tests) if name in FACTORIES else found
+        return _moving_tensors(found, self.device_of_tests) if name in FACTORIES else found
 
 
-def _moved(factory: Callable[..., Tensor], device: str) -> Callable[..., Tensor]:
+def _moving_tensors(factory: Callable[..., Tensor], device: str) -> Callable[..., Tensor]:
     @functools.wraps(factory)
     def make(*args: Any, **options: Any) -> Tensor:
         made = factory(*args, **options)
@@ -71,17 +71,17 @@ def _moved(factory: Callable[..., Tensor], device: str) -> Callable[..., Tensor]
     return make
 
 
-def place(device: str) -> None:
+def move_tests(device: str) -> None:
     """From now on tests make their tensors and the package's modules on a device."""
     for module in list(sys.modules.values()):
         if _is_of_tests(getattr(module, "__file__", None)) and vars(module).get("torch") is torch:
             module.torch = Torch(device)  # type: ignore[attr-defined]
-    for kind in _kinds(nn.Module):
+    for kind in _subclasses(nn.Module):
         if kind.__module__.startswith("hyena.") and "__init__" in vars(kind):
-            kind.__init__ = _placed(kind.__init__, device)  # type: ignore[method-assign]
+            kind.__init__ = _moving_module(kind.__init__, device)  # type: ignore[method-assign]
 
 
-def _placed(init: Callable[..., None], device: str) -> Callable[..., None]:
+def _moving_module(init: Callable[..., None], device: str) -> Callable[..., None]:
     @functools.wraps(init)
     def make(self: nn.Module, *args: Any, **options: Any) -> None:
         init(self, *args, **options)
@@ -96,7 +96,7 @@ def _is_of_tests(file: str | None) -> bool:
     return file is not None and file != __file__ and TESTS in Path(file).parents
 
 
-def _kinds(kind: type) -> Iterable[type]:
+def _subclasses(kind: type) -> Iterable[type]:
     for sub in kind.__subclasses__():
         yield sub
-        yield from _kinds(sub)
+        yield from _subclasses(sub)
