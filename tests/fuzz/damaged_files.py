@@ -131,7 +131,7 @@ def _make_scaling() -> None:
     Path("scaling.yaml").write_text(SCALING)
     with mock.patch("hyena.scaling.run.start_job", Here):
         _sound(["scaling", "run", "scaling.yaml"])
-    for folder in Path("scaling").rglob("checkpoints"):
+    for folder in list(Path("scaling").rglob("checkpoints")):
         shutil.rmtree(folder)
 
 
