@@ -11,8 +11,17 @@ import numpy
 import torch
 
 import hyena
-from hyena import data, distillation, evaluation, experiments, generation, genomes, plots, tasks
-from hyena import training
+from hyena import (
+    data,
+    distillation,
+    evaluation,
+    experiments,
+    generation,
+    genomes,
+    plots,
+    tasks,
+    training,
+)
 
 Make = Callable[[], tuple[Callable[..., Any], dict[str, Any]]]
 LOGITS = functools.partial(torch.randn, 2, 11)
@@ -97,8 +106,16 @@ def _of_data() -> dict[str, Make]:
     return {
         "PrepareConfig": lambda: (
             lambda **words: data.PrepareConfig(**words).check(),
-            {"source": "x", "out": Path("o"), "validation": 0.1, "test": 0.1, "seed": 0,
-             "split_by": "documents", "soft_masked": None, "n_runs": "keep"},
+            {
+                "source": "x",
+                "out": Path("o"),
+                "validation": 0.1,
+                "test": 0.1,
+                "seed": 0,
+                "split_by": "documents",
+                "soft_masked": None,
+                "n_runs": "keep",
+            },
         ),
         "TextFields": lambda: (
             lambda **words: data.find_source("absent", data.TextFields(**words)),

@@ -20,9 +20,7 @@ def short_rows_go_by_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def pieces(
-    short_rows_go_by_groups: None, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def pieces(short_rows_go_by_groups: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fails where a block or a Hyena operator takes its input whole, and rows of the length that
     tests have go in several pieces."""
     monkeypatch.setattr(streaming, "LEAST_SLICE_BYTES", PIECE * POSITION)
