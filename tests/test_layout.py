@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -78,41 +79,48 @@ def part_of(path: Path) -> str:
     return "hyena" if path.stem == "__init__" else path.stem
 
 
-def imports(path: Path, tree: ast.AST, deep: bool = False) -> Iterator[tuple[str, bool]]:
-    """The modules a file imports, by absolute name, and whether at import time of the file; with
-    ``deep`` the names that it imports from them."""
-    inside = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
-    }
-    for node in ast.walk(tree):
-        names = []
+class Imported(NamedTuple):
+    """A module that a file imports, by absolute name, and what it imports from it by name."""
+
+    module: str
+    names: list[str]
+    at_import: bool
+    """When the file is imported, rather than in a function."""
+    for_types: bool
+    """Under ``if TYPE_CHECKING``: it is never run."""
+
+
+def statements(
+    nodes: list[ast.stmt], in_function: bool = False, for_types: bool = False
+) -> Iterator[tuple[ast.stmt, bool, bool]]:
+    """All statements of a file, whether they are in a function, and whether types alone need
+    them."""
+    for node in nodes:
+        yield node, in_function, for_types
+        inner = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        yield from statements(getattr(node, "body", []), inner, for_types or types)
+        for others in ("orelse", "finalbody", "handlers", "cases"):
+            yield from statements(getattr(node, others, []), inner, for_types)
+
+
+def imports(path: Path, source: str) -> Iterator[Imported]:
+    """What a file imports."""
+    for node, in_function, for_types in statements(ast.parse(source).body):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            for alias in node.names:
+                yield Imported(alias.name, [], not in_function, for_types)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
+            base, names = node.module or "", [alias.name for alias in node.names]
             if node.level:
                 package = ("hyena", *path.relative_to(PACKAGE).parts[:-1])
                 base = ".".join([*package[: len(package) - node.level + 1], *base.split(".")])
                 base = base.rstrip(".")
-            # `from hyena import ops` imports a part, `from hyena import load` the root.
-            whole = deep or base == "hyena"
-            names = [f"{base}.{a.name}" if whole else base for a in node.names]
-        for name in names:
-            yield name, id(node) not in inside
-
-
-def without_type_checking(tree: ast.AST) -> ast.AST:
-    """The tree without what stands under ``if TYPE_CHECKING``: it is never run."""
-
-    class Remove(ast.NodeTransformer):
-        def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-            self.generic_visit(node)
-            return node.orelse if "TYPE_CHECKING" in ast.unparse(node.test) else node
-
-    return Remove().visit(tree)
+            if base == "hyena":  # of which a part may be imported, or a name of the root
+                for name in names:
+                    yield Imported(f"hyena.{name}", [], not in_function, for_types)
+            else:
+                yield Imported(base, names, not in_function, for_types)
 
 
 def imported_part(name: str) -> str:
@@ -124,27 +132,27 @@ def imported_part(name: str) -> str:
 
 def violations(path: Path, source: str) -> list[str]:
     """What a file imports against the rules."""
-    part = part_of(path)
+    part, found = part_of(path), list(imports(path, source))
     wrong = []
-    run = list(imports(path, without_type_checking(ast.parse(source))))
-    for name, _ in imports(path, ast.parse(source), deep=True):
-        if part != "ops" and name.startswith("hyena.ops.") and "._" in name:
-            wrong.append(f"{part} imports {name}, which is private to ops")
-    for name, _ in imports(path, ast.parse(source)):  # types are dependencies too
-        if name.split(".")[0] != "hyena" or name == "hyena.__version__":
+    for one in found:
+        for name in [f"{one.module}.{name}" for name in one.names] or [one.module]:
+            if part != "ops" and name.startswith("hyena.ops.") and "._" in name:
+                wrong.append(f"{part} imports {name}, which is private to ops")
+    for one in found:  # types are dependencies too
+        if one.module.split(".")[0] != "hyena" or one.module == "hyena.__version__":
             continue
-        other = imported_part(name)
+        other = imported_part(one.module)
         if other != part and other not in INSIDE[part]:
-            wrong.append(f"{part} imports {name}")
+            wrong.append(f"{part} imports {one.module}")
     core = {"torch"} if part == "ops" else CORE
-    for name, at_import in run:
-        top = name.split(".")[0]
-        if top == "hyena" or top in sys.stdlib_module_names or top in core:
+    for one in found:
+        top = one.module.split(".")[0]
+        if one.for_types or top == "hyena" or top in sys.stdlib_module_names or top in core:
             continue
         if top not in OUTSIDE.get(part, ()):
-            wrong.append(f"{part} imports {name}")
-        elif at_import and part in LAZY:
-            wrong.append(f"{part} imports {name} at import time")
+            wrong.append(f"{part} imports {one.module}")
+        elif one.at_import and part in LAZY:
+            wrong.append(f"{part} imports {one.module} at import time")
     return wrong
 
 
