@@ -44,6 +44,8 @@ BASES = (
     damaged_files.READS,
     damaged_files.VARIANTS,
     damaged_files.EMBED,
+    damaged_files.TUNE,
+    damaged_files.PREDICT,
     damaged_files.PREPARE_GENOME,
     shlex.split("prepare dna/reads.fastq --out n --tokenizer evo"),
     shlex.split("convert dna/safari n"),
@@ -58,12 +60,10 @@ BASES = (
     shlex.split("info 125M"),
     shlex.split("tasks show recall --task.length 8 --task.vocab_size 6"),
     *[shlex.split("tasks sweep sweep.yaml")] * 2,
-    shlex.split("tasks table cell"),
+    shlex.split("tasks table sweep"),
     shlex.split("distill run --out n --state 2 --documents 1"),
     shlex.split("bench goals --lengths [3] --out n"),  # which has no such row: nothing is timed
     shlex.split("plot run --out n"),
-    damaged_files.TUNE,
-    damaged_files.PREDICT,
 )
 FILES = (
     "wide.yaml",
@@ -147,7 +147,7 @@ def draw(rng: random.Random, sound: Path) -> tuple[str, Callable[[], Outcome]]:
     words = list(rng.choice(BASES))
     command = " ".join(words[: 2 if words[0] in GROUPS else 1])
     if command == "train":
-        words = [*_without(words, "out"), "--out", "new"]
+        words = damaged_files.elsewhere(words, "new")
     options = {**options_of(module_of(command).Config), "config": Path}
     _name_the_first(words, len(command.split()), module_of(command).POSITIONAL)
     damaged_files.fresh(sound)

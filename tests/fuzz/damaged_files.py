@@ -29,9 +29,10 @@ TRAIN = shlex.split(
 )
 SWEEP = """rows: [{name: a, settings: {model.mixers: hyena}}]
 base: {task: {length: 8, vocab_size: 6}, model: {width: 8, layers: 1, mlp_width: 8},
-  model.filter.width: 4, threads: 1, training: {steps: 2, batch: 2, evaluate_every: 2,
+  model.filter.width: 4, training: {steps: 2, batch: 2, evaluate_every: 2,
   validation_sequences: 4, test_sequences: 4}}
 out: sweep
+threads: 1
 jobs: 1
 """
 CELL = shlex.split(
@@ -108,6 +109,7 @@ def make() -> None:
     if outcome.kind != "refused" or not Path("dna/scores.jsonl.partial/entries.jsonl").is_file():
         raise RuntimeError(f"no scores were kept: {outcome}")
     Path("sweep.yaml").write_text(SWEEP)
+    _sound(["tasks", "sweep", "sweep.yaml"])
     # Above the bounds of a file of options, and no further: aliases, nesting, a value in itself.
     lines = ["base:", "  a0: &a0 [" + "1," * 10 + "]"]
     lines += [f"  a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 6)]
@@ -143,7 +145,10 @@ def _expect() -> None:
         os.chdir(folder)
         for case in CASES:
             fresh(sound)
-            found.append(case.read()[1])
+            outcome, out = case.read()
+            if outcome.kind != "taken":
+                raise RuntimeError(f"what is sound is not taken: {case.name}: {outcome}")
+            found.append(out)
         os.chdir(sound)
     (sound.parent / EXPECTED).write_text(json.dumps(found))
 
@@ -197,6 +202,12 @@ def _state() -> tuple[Outcome, str]:
     return called(step), "".join(logits)
 
 
+def elsewhere(words: list[str], out: str) -> list[str]:
+    """The command with another --out."""
+    at = words.index("--out")
+    return [*words[: at + 1], out, *words[at + 2 :]]
+
+
 class Case(NamedTuple):
     """A folder or file, those of its files that are damaged, and what then reads them.
 
@@ -213,7 +224,7 @@ class Case(NamedTuple):
 
 _RUN = "checkpoints/step-00000002/*"
 _PREPARE = shlex.split("prepare texts --out data --validation=0.3 --test=0.2")
-_WITH_TOKENIZER = [*_PREPARE, "--out=n", "--tokenizer=tokenizer.json"]
+_WITH_TOKENIZER = [*elsewhere(_PREPARE, "n"), "--tokenizer=tokenizer.json"]
 CASES = (
     Case(5, "run", _RUN, _command(EVALUATE)),
     Case(3, "run", _RUN, _command(GENERATE)),
@@ -223,11 +234,11 @@ CASES = (
     Case(7, "run", _RUN, _trained([*TRAIN, "--resume=true"], "run")),
     Case(1, "run", "**/*", _trained([*TRAIN, "--resume=true"], "run")),
     Case(4, "data", "[mtv]*[!t].*", _command(EVALUATE)),
-    Case(3, "data", "[mtv]*[!t].*", _trained([*TRAIN, "--out=new"], "new")),
+    Case(3, "data", "[mtv]*[!t].*", _trained(elsewhere(TRAIN, "new"), "new")),
     Case(2, "data", "*", _command(_PREPARE)),
     Case(4, "state.safetensors", "", _state),
     Case(3, "cell", "[!.]*", _command(CELL)),
-    Case(2, "cell", "[!.]*", _command(["tasks", "table", "cell", "--out=n"])),
+    Case(2, "sweep", "**/[!.]*", _command(["tasks", "table", "sweep", "--out=n"])),
     Case(2, "tokenizer.json", "", _command(_WITH_TOKENIZER), False),
     Case(3, "train.yaml", "", _command(["train", "--config=train.yaml", "--print_config"]), False),
     Case(1, "sweep.yaml", "", _command(["tasks", "sweep", "sweep.yaml"]), False),

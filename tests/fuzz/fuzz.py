@@ -38,6 +38,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -197,8 +198,6 @@ def _work(kind: str, numbers: list[int], seed: int, sound: Path, folder: Path, w
                 os._exit(0)
         code = 0
     except BaseException:
-        import traceback
-
         problem = traceback.format_exc()[-600:]
         tell({"number": number, "kind": "broken", "detail": problem, "where": "fuzz"})
     os._exit(code)
@@ -247,6 +246,8 @@ def made(folder: Path) -> Path:
         try:
             module_of("files").make()
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)
