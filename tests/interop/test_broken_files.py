@@ -113,3 +113,10 @@ def test_an_untied_head_that_lacks_is_not_the_embedding(tmp_path: Path) -> None:
     save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="it says tie_embeddings False, the weights True"):
         hyena.load(tmp_path)
+
+
+@pytest.mark.parametrize("part", [torch.ones(2, 3, dtype=torch.int64), torch.tensor(1.0)])
+def test_parts_of_a_filter_are_matrices_of_floats(part: torch.Tensor) -> None:
+    filter = "sequential.2.mixer.mixer.filter."
+    with pytest.raises(ValueError, match=r"decay of layer 0's filter, .*, is no matrix of floats"):
+        savanna.renamed({f"{filter}h": torch.ones(2, 3), f"{filter}decay": part})

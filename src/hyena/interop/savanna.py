@@ -12,6 +12,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from hyena.ops.arguments import FLOATS
+
 MARK = ".mixer.dense_projection.weight"
 MEDIUM_TAPS = 128
 _LAYER = re.compile(r"(?:.*?\.)?(\d+)\.(.+)")
@@ -81,10 +83,16 @@ def _is_flat(name: str, value: Tensor) -> bool:
 
 
 def _filter(i: int, layer: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The filter of layer i, of what it is computed from."""
+    """The filter of layer i, of what it is computed from. Raises: ValueError as `renamed`."""
     own = {n.removeprefix(_FILTER): x for n, x in layer.items() if n.startswith(_FILTER)}
     own.pop("t", None)  # the times 0, 1, 2 … of its taps
     before = f"blocks.{i}."
+    for name, value in own.items():
+        if value.dtype not in FLOATS or not value.dim():
+            raise ValueError(
+                f"the checkpoint does not fit: {name} of layer {i}'s filter, {tuple(value.shape)} "
+                f"of {value.dtype}, is no matrix of floats"
+            )
     try:
         if {"h", "decay"} <= own.keys():
             taps = own.pop("h").float() * own.pop("decay").float()
