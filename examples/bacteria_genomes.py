@@ -17,7 +17,7 @@ from hyena.files.digests import sha256_of
 from hyena.genomes import read_sequences, reverse_complement
 
 PACKAGE, VERSION = "ragout-examples", "2.3-4"
-"""Debian's, of 16 genomes of four species."""
+"""Debian's, of 16 genomes of four species; the two of E. coli are both of its strain K-12."""
 DIGEST = "cbe6d0dd8b0e36ef2c93c9b9655955f42019dcd9e9b77388ee58ee54d50bd140"
 """SHA-256 of the package."""
 _IN_PACKAGE = "usr/share/doc/ragout/examples/*/references/*.fasta.gz"  # contigs repeat some of them
