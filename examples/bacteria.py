@@ -61,9 +61,9 @@ class Settings:
 
     length: int = 32_768
     """Bases of the windows that models learn from."""
-    width: int = 128
+    width: int = 64
     layers: int = 2
-    batch: int = 2
+    batch: int = 4
     minutes: float = 10.0
     """Of training, for each model."""
     steps: float = math.inf
