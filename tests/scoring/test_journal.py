@@ -65,6 +65,31 @@ def test_what_a_crash_left_half_written_is_cut_off(cut: int, tmp_path: Path) -> 
         raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b'{"bytes": 8}',
+        b'{"bytes": 8, "rows": 1.5}',
+        b'{"bytes": 8, "rows": [1]}',
+        b'{"bytes": -8, "rows": []}',
+        b'{"bytes": "8", "rows": []}',
+        b"\xff",
+    ],
+    ids=range(7),
+)
+def test_what_is_no_entry_is_cut_off_with_all_after_it(line: bytes, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    interrupted(out, 0, 3)
+    file = tmp_path / f"out.jsonl{ENDING}" / "entries.jsonl"
+    first, _, last = file.read_bytes().splitlines()
+    file.write_bytes(b"\n".join([first, line, last, b""]))
+    with contextlib.suppress(KeyboardInterrupt), journal(out, WORK) as kept:
+        assert list(kept.rows()) == rows(0, 1)
+        assert kept.vectors.stat().st_size == vectors(0).nbytes
+        raise KeyboardInterrupt
+
+
 def test_an_error_before_the_first_result_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="bad"), journal(tmp_path / "out.jsonl", WORK):
         raise ValueError("bad")

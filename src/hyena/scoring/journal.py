@@ -123,17 +123,27 @@ class Journal:
         done = end = used = 0
         with file.open("rb") as stream:
             for line in stream:
-                try:
-                    size = int(json.loads(line)["bytes"])
-                except (ValueError, TypeError, KeyError):
-                    break
-                if not line.endswith(b"\n") or used + size > there:
+                size = _bytes_of(line)
+                if size is None or used + size > there:
                     break
                 done, end, used = done + 1, end + len(line), used + size
         os.truncate(file, end)
         if there:
             os.truncate(self.vectors, used)
         return done
+
+
+def _bytes_of(line: bytes) -> int | None:
+    """The bytes of the vectors of an entry, if it is whole: a line that `Journal.append` wrote."""
+    try:
+        entry = json.loads(line)
+        size, rows = entry["bytes"], entry["rows"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    sound = type(size) is int and size >= 0 and isinstance(rows, list)
+    if not sound or not all(isinstance(row, dict) for row in rows) or not line.endswith(b"\n"):
+        return None
+    return int(size)
 
 
 @contextmanager
