@@ -188,3 +188,30 @@ def test_a_full_disk_is_told_with_the_folder_that_is_on_it(
             kept.append(rows(2, 3), values)
     monkeypatch.undo()
     interrupted(out, 2, 4)
+
+
+NO_ENTRIES = {
+    "number": '{"rows": 1.5, "bytes": 0}',
+    "numbers": '{"rows": [1], "bytes": 0}',
+    "negative": '{"rows": [], "bytes": -8}',
+    "fraction": '{"rows": [], "bytes": 0.5}',
+    "list": "[]",
+    "short": '{"rows": []}',
+    "cut": "{",
+    "deep": "[" * 100_000,
+    "zero": "\0",
+}
+
+
+@pytest.mark.parametrize("name", NO_ENTRIES)
+def test_an_entry_that_is_none_is_cut_off_with_all_after_it(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    interrupted(out, 0, 4)
+    file = tmp_path / f"out.jsonl{ENDING}" / "entries.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:2], NO_ENTRIES[name], *lines[3:]]) + "\n")
+    interrupted(out, 2, 5)
+    with journal(out, WORK) as kept:
+        assert list(kept.rows()) == rows(0, 5)
+        found = np.fromfile(kept.vectors, dtype=np.float32)
+        np.testing.assert_array_equal(found, np.concatenate([vectors(i) for i in range(5)]).ravel())

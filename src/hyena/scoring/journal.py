@@ -138,7 +138,7 @@ def _bytes_of(line: bytes) -> int | None:
     try:
         entry = json.loads(line)
         size, rows = entry["bytes"], entry["rows"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     sound = type(size) is int and size >= 0 and isinstance(rows, list)
     if not sound or not all(isinstance(row, dict) for row in rows) or not line.endswith(b"\n"):
