@@ -10,12 +10,13 @@ extern "C" {
 #endif
 
 // Changes whenever a struct or a signature below does.
-#define HYENA_KERNEL_ABI 9
+#define HYENA_KERNEL_ABI 10
 
 enum { HYENA_FLOAT32 = 0, HYENA_BFLOAT16 = 1, HYENA_FLOAT16 = 2 };
 
-// Most taps of the short convolution.
+// Most taps of the short convolution before gates, and of a convolution in the time domain.
 #define HYENA_MOST_SHORT_TAPS 64
+#define HYENA_MOST_DIRECT_TAPS 128
 
 // Positions start ... start + length - 1 of a batch entry: convolved on their own.
 typedef struct {
@@ -55,6 +56,22 @@ typedef struct {
     float *k, *skip;
     float *short_k, *short_bias;
 } hyena_gradients;
+
+// A filter h_j = Re sum over its modes of weight exp(j log_decay) in place of k, and what a state adds
+// to the outputs: x_t = exp(log_decay) x_(t - 1) + u_t, of which h reads Re sum of weight x_t. Modes are
+// real numbers, or complex ones, each its real part and its imaginary one. All of it is contiguous.
+typedef struct {
+    int64_t count;                    // n
+    int32_t parts;                    // of a mode: 1 or 2
+    const float *log_decay, *weight;  // (D, n, parts)
+    const float *state;               // (rows, D, n, parts), x before each row; null: zeros
+    float *state_after;               // x after each row, or null; the forward pass writes it
+} hyena_modes;
+
+// Its gradients, of y alone; null where one is not wanted.
+typedef struct {
+    float *log_decay, *weight, *state;
+} hyena_modes_gradients;
 
 // y = x weight' + bias for a few vectors x, summed in float32. All of it is contiguous.
 typedef struct {
@@ -125,6 +142,11 @@ typedef struct {
     int32_t (*spectrum)(const hyena_conv *conv, float *spectrum);
     int32_t (*forward)(const hyena_conv *conv);
     int32_t (*backward)(const hyena_conv *conv, const hyena_gradients *gradients);
+    // The same with modes, without spectrum, k and n; y does not take the place of value.
+    int32_t (*modal)(const hyena_conv *conv, const hyena_modes *modes);
+    int32_t (*modal_backward)(
+        const hyena_conv *conv, const hyena_gradients *gradients, const hyena_modes *modes,
+        const hyena_modes_gradients *of_modes);
     int32_t (*step)(const hyena_step *step);
     int32_t (*linear)(const hyena_linear *linear);
     // Takes x (B, D) through so many blocks, one after the other.

@@ -4,7 +4,9 @@
 // HYENA_ISA_PORTABLE defined. The definition of what it computes is hyena.ops.naive; the fallback
 // without it is hyena.ops.fft.
 #include "block.h"
+#include "direct.h"
 #include "linear.h"
+#include "modal.h"
 #include "rows.h"
 #include "short_conv.h"
 #include "step.h"
@@ -14,9 +16,6 @@
 #include <algorithm>
 
 namespace {
-
-// Output of more bytes than this does not stay in cache until it is read.
-constexpr int64_t LARGEST_CACHED = 16 << 20;
 
 // Of parts of fewer bytes a call touches some nine, which lie in a core's own cache.
 constexpr int64_t LARGEST_NEAR = 128 << 10;
@@ -143,26 +142,6 @@ void forward_unit(
         else
             up<REAL>(plainly, rows, lanes, scratch, unit, index);
     }
-}
-
-template <class T>
-Source<T, 0> output_gradient(const Conv &conv, const hyena_row &row, int64_t d) {
-    const Input dy{conv.y, conv.y_batch_stride, conv.y_channel_stride, nullptr, nullptr, nullptr};
-    return source_of<T, 0>(dy, row, d, 0, 0);
-}
-
-template <class T, int J, class A, class B>
-void input_gradient(
-    const Gradient &to, const Input &input, const hyena_row &row, int64_t d, const Conv &conv,
-    const A &a, const B &b, TapSums &sums, float *piece, bool past_caches) {
-    if (!to.wanted()) return;
-    T *dz = row_of<T>(to, row, d);
-    const auto z = source_of<T, J>(input, row, d, conv.short_taps, conv.short_lead);
-    TapSums *wanted = to.taps || to.bias ? &sums : nullptr;
-    if (dz && past_caches && aligned(dz))
-        source_gradient<true>(dz, z, a, b, wanted, piece);
-    else
-        source_gradient(dz, z, a, b, wanted, piece);
 }
 
 // What each group of a unit's rows adds to the gradients that are sums over rows.
@@ -402,14 +381,6 @@ int64_t kernel_spectrum_floats(int64_t channels, int64_t n) {
     return (channels + width - 1) / width * width * 2 * n;
 }
 
-// How many floats a `Kind` of memory takes.
-template <class Kind, class... Arguments>
-int64_t floats_of(const Arguments &...arguments) {
-    Room room{};
-    Kind(room, arguments...);
-    return room.floats;
-}
-
 int32_t kernel_spectrum(const hyena_conv *given, float *spectrum) {
     const Conv conv(*given);
     const Plan *plan = plan_of(conv.n, in_lanes(conv.n), W, WIDEST_RADIX);
@@ -423,6 +394,7 @@ int32_t kernel_spectrum(const hyena_conv *given, float *spectrum) {
 
 int32_t kernel_forward(const hyena_conv *given) {
     const Conv conv(*given);
+    if (few_taps(conv)) return direct_forward(conv);
     if (!conv.spectrum && !conv.k) return short_forward(conv);
     const Plan *plan = plan_of(conv.n, in_lanes(conv.n), W, WIDEST_RADIX);
     if (!plan) return 1;
@@ -436,6 +408,7 @@ int32_t kernel_forward(const hyena_conv *given) {
 int32_t kernel_backward(const hyena_conv *given, const hyena_gradients *gradients) {
     const Conv conv(*given);
     const Gradients to(*gradients, conv);
+    if (few_taps(conv)) return direct_backward(conv, to);
     if (!conv.spectrum && !conv.k) return short_backward(conv, to.value);
     const Plan *plan = plan_of(conv.n, in_lanes(conv.n), W, WIDEST_RADIX);
     if (!plan) return 1;
@@ -489,6 +462,7 @@ extern "C" const hyena_kernel *HYENA_THIS_KERNEL(void) {
     static const hyena_kernel kernel = {
         HYENA_THIS_NAME, kernel_size,    kernel_spectrum_floats,
         kernel_spectrum, kernel_forward, kernel_backward,
+        kernel_modal,    kernel_modal_backward,
         kernel_step,     kernel_linear,  kernel_blocks,
         kernel_butterflies,
     };

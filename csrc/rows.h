@@ -8,6 +8,9 @@
 
 namespace {
 
+// Output of more bytes than this does not stay in cache until it is read.
+constexpr int64_t LARGEST_CACHED = 16 << 20;
+
 // A part of the input (B, D, L), and the short convolution that it passes first.
 struct Input {
     const void *data;  // null: this part is absent
@@ -23,6 +26,8 @@ struct Gradient {
     bool wanted() const { return data || taps || bias; }
 };
 
+inline int64_t size_of(int32_t dtype) { return dtype == HYENA_FLOAT32 ? 4 : 2; }
+
 template <class P>
 P *further(P *pointer, int64_t count) {
     return pointer ? pointer + count : nullptr;
@@ -30,7 +35,7 @@ P *further(P *pointer, int64_t count) {
 template <class P>  // the same of a pointer to numbers of this dtype
 P *further(P *pointer, int64_t count, int32_t dtype) {
     using Byte = std::conditional_t<std::is_const_v<P>, const char, char>;
-    return further(static_cast<Byte *>(pointer), count * (dtype == HYENA_FLOAT32 ? 4 : 2));
+    return further(static_cast<Byte *>(pointer), count * size_of(dtype));
 }
 
 // A call's convolution, its input in parts.
@@ -331,6 +336,26 @@ HYENA_INLINE Source<T, J> source_of(
     if (J != 0 && input.offset)  // not 0 times a tap, which may be infinite
         for (int j = 0; j < count; ++j) s.constant += s.taps[j] * s.offset;
     return s;
+}
+
+template <class T>
+Source<T, 0> output_gradient(const Conv &conv, const hyena_row &row, int64_t d) {
+    const Input dy{conv.y, conv.y_batch_stride, conv.y_channel_stride, nullptr, nullptr, nullptr};
+    return source_of<T, 0>(dy, row, d, 0, 0);
+}
+
+template <class T, int J, class A, class B>
+void input_gradient(
+    const Gradient &to, const Input &input, const hyena_row &row, int64_t d, const Conv &conv,
+    const A &a, const B &b, TapSums &sums, float *piece, bool past_caches) {
+    if (!to.wanted()) return;
+    T *dz = row_of<T>(to, row, d);
+    const auto z = source_of<T, J>(input, row, d, conv.short_taps, conv.short_lead);
+    TapSums *wanted = to.taps || to.bias ? &sums : nullptr;
+    if (dz && past_caches && aligned(dz))
+        source_gradient<true>(dz, z, a, b, wanted, piece);
+    else
+        source_gradient(dz, z, a, b, wanted, piece);
 }
 
 void write_sums(const Gradient &to, int64_t d, int count, const TapSums &sums) {

@@ -1,4 +1,5 @@
-// The short convolution by itself, forward and backward.
+// The short convolution by itself, forward and backward, of three taps or of none; `direct.h` has the
+// others.
 #pragma once
 #include "rows.h"
 #include "threads.h"
@@ -59,10 +60,16 @@ void short_backward_work(const void *call, int64_t index, float *memory) {
     if (!c.sums) write_sums(to, d, conv.short_taps, all);
 }
 
+#define HYENA_CHOOSE_SHORT(function, dtype, taps)                                \
+    (dtype == HYENA_FLOAT32    ? taps ? function<float, 3> : function<float, 0>       \
+     : dtype == HYENA_BFLOAT16 ? taps ? function<Bfloat16, 3> : function<Bfloat16, 0> \
+     : taps                    ? function<Float16, 3>                                 \
+                               : function<Float16, 0>)
+
 int32_t short_forward(const Conv &conv) {
     const ShortCall call(&conv, nullptr);
     return run(
-        HYENA_CHOOSE(short_forward_work, conv.dtype, conv.short_taps), &call,
+        HYENA_CHOOSE_SHORT(short_forward_work, conv.dtype, conv.short_taps), &call,
         conv.channels * call.parts, 0, call.grain());
 }
 
@@ -72,7 +79,7 @@ int32_t short_backward(const Conv &conv, const Gradient &gradient) {
     if (sums.failed) return 1;
     if (call.groups > 1) call.sums = sums.data;
     const int32_t failed =
-        run(HYENA_CHOOSE(short_backward_work, conv.dtype, conv.short_taps), &call,
+        run(HYENA_CHOOSE_SHORT(short_backward_work, conv.dtype, conv.short_taps), &call,
             conv.channels * call.parts, LONGEST_PIECE, call.grain());
     if (failed || !call.sums) return failed;
     for (int64_t d = 0; d < conv.channels; ++d) {

@@ -24,6 +24,14 @@ struct Room {
     }
 };
 
+// How many floats a `Kind` of memory takes.
+template <class Kind, class... Arguments>
+int64_t floats_of(const Arguments &...arguments) {
+    Room room{};
+    Kind(room, arguments...);
+    return room.floats;
+}
+
 struct Task {
     UnitWork work;
     const void *call;

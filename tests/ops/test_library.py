@@ -36,6 +36,8 @@ STRUCTURES = {
     "hyena_row": _abi.Row,
     "hyena_conv": _abi.Conv,
     "hyena_gradients": _abi.Gradients,
+    "hyena_modes": _abi.Modes,
+    "hyena_modes_gradients": _abi.ModesGradients,
     "hyena_linear": _abi.Linear,
     "hyena_online": _abi.Online,
     "hyena_step": _abi.Step,
@@ -89,9 +91,11 @@ def test_the_structures_are_those_of_the_header() -> None:
     assert [name for _, name in structs] == list(STRUCTURES)
     for body, name in structs:
         assert list(mirror(STRUCTURES[name])) == list(fields(body)), name
-    defined = re.findall(r"#define HYENA_(?:KERNEL_(ABI)|(MOST_SHORT_TAPS)) (\d+)", text)
+    defined = re.findall(r"#define HYENA_(?:KERNEL_(ABI)|(MOST_\w+_TAPS)) (\d+)", text)
     numbers = {first or second: int(value) for first, second, value in defined}
-    assert numbers == {"ABI": _abi.ABI, "MOST_SHORT_TAPS": _abi.MOST_SHORT_TAPS}
+    assert numbers == {
+        name: getattr(_abi, name) for name in ("ABI", "MOST_SHORT_TAPS", "MOST_DIRECT_TAPS")
+    }
     constants = re.findall(r"HYENA_(\w+) = (\d+)", text)
     assert {name: int(value) for name, value in constants} == dict(_abi.Dtype.__members__.items())
 

@@ -71,6 +71,26 @@ def test_gated_conv_is_a_toeplitz_matrix_between_diagonal_ones(
         assert_close(got, (H @ value[..., None])[..., 0], 1e-14)
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("L", [1, 6])
+def test_modal_conv_is_a_toeplitz_matrix_beside_a_response(
+    L: int, kind: torch.dtype, generator: torch.Generator
+) -> None:
+    B, D, n = 2, 3, 4
+    u, skip = draw(generator, B, D, L), draw(generator, D)
+    log_decay, weight, state = (
+        torch.randn(*x, n, generator=generator, dtype=kind) for x in ((D,), (D,), (B, D))
+    )
+    powers = (log_decay[..., None] * torch.arange(L + 1)).exp()  # (D, n, L + 1)
+    k = (weight[..., None] * powers[..., :L]).real.sum(1)
+    expected = naive.long_conv(u, k, skip)
+    expected += (state[..., None] * weight[..., None] * powers[..., 1:]).real.sum(2)
+    y, after = naive.modal_conv(u, log_decay, weight, skip, state=state)
+    assert_close(y, expected, 1e-13)
+    left = (u[:, :, None] * powers[..., :L].flip(-1)).sum(-1) + powers[..., L] * state
+    assert_close(torch.view_as_real(after + 0j), torch.view_as_real(left + 0j), 1e-13)
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_documents_are_convolved_on_their_own(causal: bool, generator: torch.Generator) -> None:
     u, k = draw(generator, 2, 3, 9), draw(generator, 3, 9)

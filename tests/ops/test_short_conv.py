@@ -21,6 +21,7 @@ SIZES = [
     (2, 2, 5, 5),
     (2, 5, 97, 3),
     (1, 3, 130, 7),
+    (2, 3, 150, 40),
 ]
 # The definition is computed in float64 and rounded. Narrow dtypes add tap after tap in their own.
 TOLERANCE = {
@@ -71,6 +72,22 @@ def test_equals_the_definition_with_every_gradient(
     inputs = [u, *(x.to(filter_dtype(backend, dtype)) for x in filters)]
     got = with_gradients(lambda *x: short_conv(*x, causal=causal, backend=backend), *inputs)
     assert_all_close(got, with_gradients(definition(causal), *inputs), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(("backend", "dtype"), cases(TOLERANCE, without="naive"))
+@pytest.mark.parametrize("G", [1, 2, 3, 6])
+def test_a_group_of_channels_has_one_filter(
+    G: int, backend: str, dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    u, k, bias = draw(generator, 2, 6, 30, 4, dtype)
+    inputs = [u, *(x.to(filter_dtype(backend, dtype)) for x in (k[:G], bias))]
+    got = with_gradients(lambda *x: short_conv(*x, backend=backend), *inputs)
+
+    def every(u: Tensor, k: Tensor, bias: Tensor) -> Tensor:
+        return definition(True)(u, k.repeat_interleave(6 // G, 0), bias)
+
+    assert_all_close(got, with_gradients(every, *inputs), TOLERANCE[dtype])
+    assert_close(naive.short_conv(*inputs), got[0], TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -285,6 +302,7 @@ def test_arguments_that_do_not_fit() -> None:
     for message, bad in [
         (r"expected u \(B, D, L\) and k \(D, K\), got \(4, 10\) and \(4, 3\)$", (u[0], k)),
         (r"k has 5 channels but u has 4", (u, torch.zeros(5, 3))),
+        (r"k has 3 channels but u has 4", (u, torch.zeros(3, 3))),
         (r"the filter has no taps", (u, k[:, :0])),
         (r"expected floating point u, got torch.int64$", (u.long(), k)),
         (r"u is on cpu but k is on meta; move one of them$", (u, k.to("meta"))),

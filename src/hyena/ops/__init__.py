@@ -7,6 +7,7 @@ from hyena.ops import naive
 from hyena.ops.backend import Backend, backends, why_not_native
 from hyena.ops.gated import gated_conv
 from hyena.ops.long import long_conv
+from hyena.ops.modal import gated_modal_conv, modal_conv
 from hyena.ops.segments import Segments
 from hyena.ops.short import short_conv
 from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
@@ -18,7 +19,9 @@ __all__ = [
     "backends",
     "filter_spectrum",
     "gated_conv",
+    "gated_modal_conv",
     "long_conv",
+    "modal_conv",
     "naive",
     "short_conv",
     "why_not_native",

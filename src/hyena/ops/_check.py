@@ -247,3 +247,70 @@ def _check_spectrum(
             f"{op}: {name} is float64, but the FilterSpectrum was made of a filter of less and "
             "would round it; make it of k.double(), or pass the filter k instead"
         )
+
+
+def modes(
+    op: str,
+    z: Tensor,
+    log_decay: Tensor,
+    weight: Tensor,
+    skip: Tensor | None,
+    state: Tensor | None,
+    *,
+    parts: int = 1,
+    short: tuple[Tensor, Tensor | None] | None = None,
+    backend: str = "auto",
+) -> Convolution:
+    """The convolution of these arguments, without its filter: n modes of each channel, or of each
+    of G groups of channels.
+
+    Raises: as above.
+    """
+    if not isinstance(backend, str) or backend not in NAMES:
+        raise unknown(backend)
+    called = _name(parts)
+    for name, x in ((called, z), ("log_decay", log_decay), ("weight", weight)):
+        check_tensor(op, name, x)
+    for name, other in (("skip", skip), ("state", state)):
+        check_tensor(op, name, other, optional=True)
+    if z.dim() != 3 or z.shape[1] % parts or z.dtype not in FLOATS:
+        raise ValueError(
+            f"{op}: expected floating point {called} {_sizes(parts)}, got {tuple(z.shape)} of "
+            f"{z.dtype}"
+        )
+    if log_decay.dim() != 2 or log_decay.shape != weight.shape or log_decay.shape[1] < 1:
+        raise ValueError(
+            f"{op}: expected log_decay and weight (D, n) with n ≥ 1, got "
+            f"{tuple(log_decay.shape)} and {tuple(weight.shape)}"
+        )
+    B, D, (G, n) = z.shape[0], z.shape[1] // parts, log_decay.shape
+    if G != D and (G == 0 or D % G):
+        raise ValueError(
+            f"{op}: log_decay and weight have {G} {plural(G, 'row')} but D is {D}; expected D "
+            "rows, or a divisor of it"
+        )
+    is_complex = log_decay.is_complex()
+    for name, other in (("log_decay", log_decay), ("weight", weight), ("state", state)):
+        if other is None:
+            continue
+        if other.is_complex() != is_complex or other.real.dtype not in FLOATS:
+            raise ValueError(
+                f"{op}: expected log_decay, weight and state all floating point or all complex, "
+                f"got log_decay of {log_decay.dtype} and {name} of {other.dtype}"
+            )
+    if skip is not None and (skip.shape != (D,) or skip.dtype not in FLOATS):
+        raise ValueError(
+            f"{op}: expected floating point skip of shape (D,) = ({D},), got "
+            f"{tuple(skip.shape)} of {skip.dtype}"
+        )
+    if state is not None and state.shape != (B, D, n):
+        raise ValueError(f"{op}: expected state (B, D, n) = {(B, D, n)}, got {tuple(state.shape)}")
+    given = (("log_decay", log_decay), ("weight", weight), ("skip", skip), ("state", state))
+    for name, other in given:
+        if other is not None and other.device != z.device:
+            raise ValueError(
+                f"{op}: {called} is on {z.device} but {name} is on {other.device}; move one of them"
+            )
+    if short is None:
+        return Convolution(z, parts, None, 0, skip, None, None, 0, 0)
+    return convolution(op, z, None, None, short, parts=parts)._replace(skip=skip)

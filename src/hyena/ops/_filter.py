@@ -34,3 +34,20 @@ def fold_skip(k: Tensor, skip: Tensor | None, lead: int, dtype: torch.dtype) -> 
     for other in (k.dtype, skip.dtype, torch.float32):
         dtype = torch.promote_types(dtype, other)
     return k.to(dtype) + F.pad(skip.to(dtype)[:, None], (lead, k.shape[1] - 1 - lead))
+
+
+def of_each_channel(x: Tensor, channels: int) -> Tensor:
+    """(D, …) of x (G, …), each row for D/G consecutive channels; x itself where G does not divide
+    D."""
+    groups = x.shape[0]
+    if groups == channels or groups == 0 or channels % groups:
+        return x
+    return x[:, None].expand(-1, channels // groups, *x.shape[1:]).flatten(0, 1)
+
+
+def for_channels(u: Tensor, k: Tensor) -> Tensor:
+    """`of_each_channel` of taps k (G, K) for u (B, D, L); of what these are not, k itself."""
+    for x, dimensions in ((u, 3), (k, 2)):
+        if not isinstance(x, Tensor) or x.layout is not torch.strided or x.dim() != dimensions:
+            return k
+    return of_each_channel(k, u.shape[1])

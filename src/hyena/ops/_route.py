@@ -12,7 +12,7 @@ from hyena.ops._filter import crop, fold_skip
 from hyena.ops.backend import Backend, kernel_for
 from hyena.ops.block_causal import by_halves
 from hyena.ops.native import _call, _registered, library
-from hyena.ops.native._abi import DTYPES, MOST_SHORT_TAPS
+from hyena.ops.native._abi import DTYPES, MOST_DIRECT_TAPS, MOST_SHORT_TAPS
 from hyena.ops.observed import Observer, compiling, exporting, observer
 from hyena.ops.segments import Segments
 
@@ -33,7 +33,7 @@ def run(op: str, c: Convolution, backend: Backend) -> Tensor:
     apart = c.taps is not None and c.filter is not None and c.taps.shape[1] > MOST_SHORT_TAPS
     if apart or c.block_causal:
         return _in_parts(op, c, backend)
-    if c.filter is None and c.taps is not None and c.taps.shape[1] > MOST_SHORT_TAPS:
+    if c.filter is None and c.taps is not None and c.taps.shape[1] > MOST_DIRECT_TAPS:
         return _torch.forward(c)
     who = observer((c.z, c.filter, c.skip, c.taps, c.bias))
     fits = kernel is not None and c.z.is_cpu and c.z.dtype in DTYPES and who != "transform"

@@ -28,7 +28,8 @@ def long_conv(
     An FFT makes this causal only up to rounding: among inputs of variance one, an input of size A
     moves earlier outputs by up to 4 · epsilon · A · ‖k‖, with the epsilon of float32 or wider, and
     a NaN or infinity reaches the whole row. ``block_causal=True`` is exact in that respect, and so
-    is ``backend="naive"``.
+    is ``backend="naive"``; and the native kernel where it sums up to 128 taps as they are, if four
+    times as many fit into the row.
 
     Args:
         u: input, (B, D, L), float32, float64, float16 or bfloat16; any strides.

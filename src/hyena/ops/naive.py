@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hyena.ops import _check
+from hyena.ops._filter import for_channels, of_each_channel
 from hyena.ops.arguments import LARGEST, check_size, check_tensor
 from hyena.ops.segments import Segments
 
@@ -79,7 +80,9 @@ def short_conv(
     causal: bool = True,
     segments: Segments | None = None,
 ) -> Tensor:
-    """Definition of `hyena.ops.short_conv`: the same sum, plus a bias a channel."""
+    """Definition of `hyena.ops.short_conv`: the same sum, plus a bias a channel; each row of taps
+    (G, K) is that of D/G consecutive channels."""
+    k = for_channels(u, k)
     short = (k, bias)
     _check.convolution("naive.short_conv", u, None, None, short, causal=causal, segments=segments)
     y = long_conv(u, k, causal=causal, segments=segments)
@@ -110,3 +113,57 @@ def gated_conv(
     post, pre, value = x.chunk(3, dim=1)
     y = post * long_conv(pre * value, k, skip, causal=causal, segments=segments)
     return y.to(z.dtype)
+
+
+def modal_conv(
+    u: Tensor,
+    log_decay: Tensor,
+    weight: Tensor,
+    skip: Tensor | None = None,
+    *,
+    state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Definition of `hyena.ops.modal_conv`, position by position:
+
+    .. math:: x_t = e^{\mathrm{log\_decay}}\,x_{t-1} + u_t, \qquad
+        y_t = \mathrm{Re} \sum_n \mathrm{weight}_n\,x_{t,n} + \mathrm{skip}\;u_t
+
+    where :math:`x_{-1}` is the state, or zero.
+    """
+    _check.modes("naive.modal_conv", u, log_decay, weight, skip, state)
+    B, D, L = u.shape
+    dtype = torch.float32
+    for given in (u, log_decay, weight, state):
+        if given is not None:
+            dtype = torch.promote_types(dtype, given.dtype)
+    decay, weight = (of_each_channel(x.to(dtype), D) for x in (log_decay.to(dtype).exp(), weight))
+    x = u.new_zeros(B, D, decay.shape[1], dtype=dtype) if state is None else state.to(dtype)
+    y = []
+    for t in range(L):
+        x = decay * x + u[:, :, t, None]
+        y.append((weight * x).real.sum(2))
+    outputs = torch.stack(y, 2) if y else u * (decay * weight).real.sum()  # of no position
+    if skip is not None:
+        outputs = outputs + skip[:, None] * u
+    return outputs.to(u.dtype), x
+
+
+def gated_modal_conv(
+    z: Tensor,
+    log_decay: Tensor,
+    weight: Tensor,
+    skip: Tensor | None = None,
+    *,
+    short: tuple[Tensor, Tensor | None] | None = None,
+    state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Definition of `hyena.ops.gated_modal_conv`: `modal_conv` in place of the long convolution in
+    `gated_conv`."""
+    modes = (log_decay, weight, skip)
+    _check.modes("naive.gated_modal_conv", z, *modes, state, parts=3, short=short)
+    x = z.to(torch.promote_types(z.dtype, log_decay.real.dtype))
+    if short is not None:
+        x = short_conv(x, *short)
+    post, pre, value = x.chunk(3, dim=1)
+    y, after = modal_conv(pre * value, *modes, state=state)
+    return (post * y).to(z.dtype), after

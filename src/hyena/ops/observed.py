@@ -132,3 +132,10 @@ def applied(function: type[torch.autograd.Function]) -> object:
 
 
 alive = torch._C._functorch.unwrap_if_dead  # of a tensor that has outlived its transform
+
+
+def own_of(tensors: Iterable[Tensor | None]) -> list[Tensor | None]:
+    """The tensors as ones of their own, for gradients in them alone. One may have been made of
+    another, as what a filter has convolved before of that filter: its gradient would pass on to the
+    other, and count there twice."""
+    return [None if x is None else x.view_as(x) for x in tensors]

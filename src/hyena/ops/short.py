@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from hyena.ops import _check, _route
+from hyena.ops._filter import for_channels
 from hyena.ops.backend import Backend
 from hyena.ops.segments import Segments
 
@@ -26,7 +27,8 @@ def short_conv(
 
     Args:
         u: input, (B, D, L), floating; any strides, contiguous is fastest.
-        k: filters, (D, K); K odd if not causal.
+        k: filters, (D, K), or (G, K) with G a divisor of D, each for D/G consecutive channels; K
+            odd if not causal. The native kernel takes up to 128 taps.
         bias: (D,) or None.
         causal: False for a centred filter.
         segments: documents that must not see one another.
@@ -36,6 +38,7 @@ def short_conv(
     Raises: TypeError on what is no tensor; ValueError on a shape, dtype or device mismatch;
         RuntimeError if "native" is not built.
     """
+    k = for_channels(u, k)
     checked = _check.convolution(
         "short_conv", u, None, None, (k, bias), causal=causal, segments=segments, backend=backend
     )

@@ -417,7 +417,8 @@ std::vector<Case> cases() {
             const bool two_sided = next / 2 % 2;
             c.short_lead = two_sided ? (c.short_taps - 1) / 2 : 0;
             if (c.short_taps == 0) c.short_lead = 0;
-            c.taps = repeat % 3 == 0 ? length : repeat % 3 == 1 ? 2 * length + 1 : 1 + length / 3;
+            const int64_t few = 1 + length / (next % 2 ? 3 : 9);  // of the latter no transform is made
+            c.taps = repeat % 3 == 0 ? length : repeat % 3 == 1 ? 2 * length + 1 : few;
             c.lead = two_sided ? (c.taps - 1) / 2 : 0;
             c.channels = length > 400 ? 1 + next % 3 : 1 + next * 7 % 35;
             c.spectrum = next % 5 == 0;
@@ -431,6 +432,7 @@ std::vector<Case> cases() {
 
 }  // namespace
 
+#include "sanitized_modes.h"
 #include "sanitized_steps.h"
 
 // Argument: n to take every n-th shape.
@@ -443,6 +445,14 @@ int main(int count, char **arguments) {
         const Case &c = all[i];
         std::thread([&] { check_short(kernel, c), check_long(kernel, c); }).join();
     }
+    for (size_t i = 0; i < all.size(); i += 7 * step) {  // of more taps than gates come with
+        Case c = all[i];
+        c.short_taps = i % 2 ? 128 : 77, c.short_lead = i % 3 ? 0 : 38;
+        std::thread([&] { check_short(kernel, c); }).join();
+    }
+    for (int64_t length : {1, 3, 16, 17, 127, 128, 129, 700})
+        for (int parts : {1, 2})
+            for (int64_t modes : {1, 5, 16, 33}) check_modes(kernel, int(length) % 3, parts, length, modes);
     for (int64_t D : {1, 15, 16, 257, 600})
         for (int order : {2, 4})
             for (int taps : {1, 3}) check_step(kernel, 3, D, order, taps, 5);

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from comparison import assert_close
 from kernel_cases import documents, draw
 
-from hyena.ops import filter_spectrum
+from hyena.ops import filter_spectrum, naive
 from hyena.ops.native import library
 
 B, D, L, K, J = 2, 3, 40, 39, 3
@@ -118,3 +119,16 @@ def test_nothing_gives_nothing(shape: tuple[int, int, int], kernel: bool) -> Non
     assert y.shape == (shape[0], D, shape[2])
     for x, gradient in zip((z, k, skip, taps, bias), found, strict=True):
         assert torch.equal(gradient, torch.zeros_like(x))
+
+
+def test_more_taps_than_the_kernel_takes() -> None:
+    u, taps, dy = torch.randn(2, 3, 200), torch.randn(3, 129), torch.randn(2, 3, 200)
+    given = (u, 1, None, 0, None, taps, None, 0, 0, None)
+    expected = naive.short_conv(u.double(), taps.double())
+    assert_close(torch.ops.hyena.conv(*given), expected, 1e-6, dtype=torch.float32)
+    need = [True, False, False, True, False]
+    _, _, _, dtaps, _ = torch.ops.hyena.conv_backward(dy, *given, True, need)
+    wide = taps.double().requires_grad_()
+    naive.short_conv(u.double(), wide).backward(dy.double())
+    assert wide.grad is not None
+    assert_close(dtaps, wide.grad, 2e-6, dtype=torch.float32)

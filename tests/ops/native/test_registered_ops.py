@@ -314,6 +314,33 @@ def test_gradients_of_gradients(op: str, packed: bool, causal: bool) -> None:
     assert_all_close(second("native", torch.float32), expected, 2e-6)
 
 
+@pytest.mark.parametrize("op", ["gated", "long", "short"])
+def test_gradients_of_gradients_of_a_filter_used_twice(op: str) -> None:
+    """The input of the second time is made of the filter, whose gradient counts once all the
+    same."""
+    z, k, skip, taps, bias = draw(2, 3, L, 9)
+    u = z[:, :3].contiguous()
+    inputs = {"gated": (z, k, skip, taps, bias), "long": (u, k, skip), "short": (z, taps, bias)}[op]
+
+    def second(backend: Any, dtype: torch.dtype) -> list[Tensor]:
+        leaves = [x.detach().to(dtype).requires_grad_() for x in inputs]
+        x, *filters = leaves
+        for _ in range(2):
+            if op == "gated":
+                y = gated_conv(x, *filters[:2], short=(filters[2], filters[3]), backend=backend)
+                x = x + y.repeat(1, 3, 1)
+            elif op == "long":
+                x = long_conv(x, *filters, backend=backend)
+            else:
+                x = short_conv(x, *filters, backend=backend)
+        first = torch.autograd.grad(x.pow(2).mean(), leaves, create_graph=True)
+        total = torch.stack([(x * x).mean() for x in first]).sum()
+        return list(torch.autograd.grad(total, leaves))
+
+    expected = [x.float() for x in second("torch", torch.float64)]
+    assert_all_close(second("native", torch.float32), expected, 1e-5)
+
+
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(("length", "K"), [(1, 1), (L, 1), (L, 9), (L, 2 * L + 3), (500, 799)])
 def test_gradients_of_gradients_through_a_spectrum(length: int, K: int, causal: bool) -> None:

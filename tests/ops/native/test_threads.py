@@ -36,11 +36,15 @@ def everything(B: int, D: int, L: int, dtype: torch.dtype = torch.float32) -> li
     z, k, skip, taps, bias = inputs
     ids = torch.arange(L).div(37, rounding_mode="floor").expand(B, L)
     segments = Segments.from_document_ids(ids)
+    few = k[:, : max(1, min(L // 5, 100))]  # which are summed in the time domain
     kept = filter_spectrum(k, L, skip, backend="native")
     return [
         *with_gradients(native(), *inputs),
         *with_gradients(native(segments=segments), *inputs),
+        *with_gradients(native(), z, few, skip, taps, bias),
+        *with_gradients(native(segments=segments), z, few, skip),
         *with_gradients(lambda *x: short_conv(*x, backend="native"), z, taps, bias),
+        *with_gradients(lambda *x: short_conv(*x, backend="native"), z, taps.tile(1, 7), bias),
         kept.values,
         gated_conv(z, kept, backend="native"),
         long_conv(z[:, :D], kept, backend="native"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-ABI = 9
+ABI = 10
 
 
 class Dtype(IntEnum):
@@ -27,6 +27,7 @@ DTYPES = {
     torch.float16: Dtype.FLOAT16,
 }
 MOST_SHORT_TAPS = 64  # HYENA_MOST_SHORT_TAPS
+MOST_DIRECT_TAPS = 128  # HYENA_MOST_DIRECT_TAPS
 
 
 def _fields(declarations: str, **structures: type[ctypes.Structure]) -> list[tuple[str, Any]]:
@@ -64,6 +65,18 @@ class Gradients(ctypes.Structure):
         """pointer z; int64 z_batch_stride, z_channel_stride;
         pointer k, skip, short_k, short_bias"""
     )
+
+
+class Modes(ctypes.Structure):
+    """hyena_modes"""
+
+    _fields_ = _fields("int64 count; int32 parts; pointer log_decay, weight, state, state_after")
+
+
+class ModesGradients(ctypes.Structure):
+    """hyena_modes_gradients"""
+
+    _fields_ = _fields("pointer log_decay, weight, state")
 
 
 class Linear(ctypes.Structure):
@@ -119,6 +132,14 @@ class Functions(ctypes.Structure):
         ("spectrum", ctypes.CFUNCTYPE(c_int32, POINTER(Conv), c_void_p)),
         ("forward", ctypes.CFUNCTYPE(c_int32, POINTER(Conv))),
         ("backward", ctypes.CFUNCTYPE(c_int32, POINTER(Conv), POINTER(Gradients))),
+        ("modal", ctypes.CFUNCTYPE(c_int32, POINTER(Conv), POINTER(Modes))),
+        (
+            "modal_backward",
+            ctypes.CFUNCTYPE(
+                c_int32,
+                *(POINTER(Conv), POINTER(Gradients), POINTER(Modes), POINTER(ModesGradients)),
+            ),
+        ),
         ("step", ctypes.CFUNCTYPE(c_int32, POINTER(Step))),
         ("linear", ctypes.CFUNCTYPE(c_int32, POINTER(Linear))),
         ("blocks", ctypes.CFUNCTYPE(c_int32, POINTER(Block), c_int64, c_void_p)),

@@ -32,7 +32,7 @@ def spectrum(k: Tensor, skip: Tensor | None, lead: int, length: int) -> Tensor:
     conv = Conv(channels=D, n=n, parts=1, lead=lead, k=k.data_ptr(), taps=k.shape[1])
     conv.k_stride, conv.skip = conv.taps, None if skip is None else skip.data_ptr()
     if kernel.spectrum(conv, values.data_ptr()):
-        raise _no_memory()
+        raise no_memory()
     return values
 
 
@@ -47,10 +47,10 @@ def forward(c: Convolution, *, out: Tensor | None = None, offset: Tensor | None 
     if y is None:
         B, channels, L = c.z.shape
         y = c.z.new_empty((B, channels // c.parts, L))
-    conv, calls, _keep = _describe(c, y, kernel.isa, offset)
+    conv, calls, _keep = describe(c, y, kernel.isa, offset)
     for conv.n, conv.rows, conv.row in calls:
         if kernel.forward(conv):
-            raise _no_memory()
+            raise no_memory()
     return y
 
 
@@ -59,7 +59,7 @@ def backward(dy: Tensor, c: Convolution, need: Sequence[bool]) -> Sequence[Tenso
     kernel = library.outcome.kernel or library.loaded()
     if dy.is_neg() or (dy.stride(2) != 1 and dy.shape[2] != 1):
         dy = in_order(dy)
-    conv, calls, _keep = _describe(c, dy, kernel.isa)
+    conv, calls, _keep = describe(c, dy, kernel.isa)
     _, channels, L = c.z.shape
     found = [
         torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -71,7 +71,7 @@ def backward(dy: Tensor, c: Convolution, need: Sequence[bool]) -> Sequence[Tenso
     for conv.n, conv.rows, conv.row in calls:
         addresses = [None if x is None else x.data_ptr() for x in to]
         if kernel.backward(conv, Gradients(addresses[0], channels * L, L, *addresses[1:])):
-            raise _no_memory()
+            raise no_memory()
         if to is not found:
             for x, more in zip(found[1:], to[1:], strict=True):
                 if x is not None and more is not None:
@@ -81,7 +81,7 @@ def backward(dy: Tensor, c: Convolution, need: Sequence[bool]) -> Sequence[Tenso
     return found
 
 
-def _describe(
+def describe(
     c: Convolution, y: Tensor, isa: str, offset: Tensor | None = None
 ) -> tuple[Conv, Sequence[tuple[int, int, Any]], Any]:
     """The struct; what it lacks, (size of the transform, number of rows, rows) of each call; and
@@ -152,7 +152,7 @@ def _size(isa: str, length: int) -> int:
     if size == -1:
         raise ValueError(f"the native kernel has no transform for a row of {length} positions")
     if size < 0:
-        raise _no_memory()
+        raise no_memory()
     return size
 
 
@@ -176,7 +176,7 @@ def _spectrum_values(c: Convolution) -> Tensor:
     return x.resolve_neg().contiguous()
 
 
-def _no_memory() -> MemoryError:
+def no_memory() -> MemoryError:
     return MemoryError("the native kernel found no memory for its scratch space")
 
 

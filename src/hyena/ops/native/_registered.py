@@ -16,8 +16,8 @@ from hyena.ops import _torch
 from hyena.ops._convolution import Convolution
 from hyena.ops.arguments import FLOATS
 from hyena.ops.native import _call, library
-from hyena.ops.native._abi import DTYPES, MOST_SHORT_TAPS
-from hyena.ops.observed import alive, applied, observer
+from hyena.ops.native._abi import DTYPES, MOST_DIRECT_TAPS, MOST_SHORT_TAPS
+from hyena.ops.observed import alive, applied, observer, own_of
 from hyena.ops.segments import Segments
 
 
@@ -107,6 +107,8 @@ def _takes(c: Convolution, native: bool) -> bool:
     if c.n:
         return True
     if not (native and c.z.is_cpu and c.z.dtype in DTYPES):
+        return False
+    if c.filter is None and c.taps is not None and c.taps.shape[1] > MOST_DIRECT_TAPS:
         return False
     for x in (c.filter, c.skip, c.taps, c.bias):
         if x is not None and x.dtype is not torch.float32:
@@ -242,11 +244,14 @@ def _differentiable(dy: Tensor, c: Convolution, need: Sequence[bool]) -> list[Te
     if c.n:
         c = _with_taps(c)
     with torch.enable_grad():
-        y = _torch.forward(c)
-    chosen = [x for x, n in zip(c.tensors, need, strict=True) if x is not None and n]
+        z, filter, skip, taps, bias = own_of(c.tensors)
+        assert z is not None
+        y = _torch.forward(c._replace(z=z, filter=filter, skip=skip, taps=taps, bias=bias))
+    tensors = z, filter, skip, taps, bias
+    chosen = [x for x, n in zip(tensors, need, strict=True) if x is not None and n]
     found = iter(torch.autograd.grad(y, chosen, dy, create_graph=True))
     return [
-        next(found) if x is not None and n else None for x, n in zip(c.tensors, need, strict=True)
+        next(found) if x is not None and n else None for x, n in zip(tensors, need, strict=True)
     ]
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from hyena.ops.native import _abi
-from hyena.ops.native._abi import Conv, Gradients
+from hyena.ops.native._abi import Conv, Gradients, Modes, ModesGradients
 from hyena.ops.observed import compiling
 
 if sys.platform == "win32":
@@ -51,6 +51,8 @@ class Kernel:
     spectrum: Callable[[Conv, int], int]
     forward: Callable[[Conv], int]
     backward: Callable[[Conv, Gradients], int]
+    modal: Callable[[Conv, Modes], int]
+    modal_backward: Callable[[Conv, Gradients, Modes, ModesGradients], int]
     step: Callable[[object], int]  # a pointer to a Step
     linear: Callable[[object], int]  # a pointer to a Linear
     blocks: Callable[[object, int, int], int]  # an array of Block, their number and an address

@@ -16,7 +16,7 @@ from torch import Tensor
 from hyena.ops import _check
 from hyena.ops._filter import FilterSpectrum
 from hyena.ops.native import _call, library
-from hyena.ops.native._abi import DTYPES, MOST_SHORT_TAPS
+from hyena.ops.native._abi import DTYPES, MOST_DIRECT_TAPS, MOST_SHORT_TAPS
 from hyena.ops.observed import observer
 from hyena.ops.segments import Segments
 
@@ -74,6 +74,14 @@ def takes(
     if observer((u, *beside)) != "nobody":
         return False
     return not any(x is not None and x.dtype == torch.float64 for x in beside)
+
+
+def in_time_domain(taps: int, length: int) -> bool:
+    """Whether the kernel sums filters of so many taps as they are in rows of this length, so that
+    their spectrum would be of no use."""
+    if library.outcome.kernel is None or taps > MOST_DIRECT_TAPS or length < 1:
+        return False
+    return 4 * taps <= length or 4 * taps <= _call.transform_size(length)  # which is no smaller
 
 
 def of_projected(
