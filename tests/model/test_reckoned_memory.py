@@ -13,9 +13,10 @@ from hyena.bench.model.cases import Case, Kind, Work
 from hyena.bench.model.run import measure
 from hyena.cli.model_facts import describe
 from hyena.filters import Filter
+from hyena.mixers.hyena import kernels
 from hyena.model import LanguageModel, ModelConfig
 from hyena.model.linear_cross_entropy import LOGITS_BYTES
-from hyena.model.memory import forward_bytes, reckons, step_bytes
+from hyena.model.memory import filters_kept, forward_bytes, reckons, step_bytes
 from hyena.ops.native import library
 
 SIZES = {"width": 128, "layers": 2, "vocab_size": 16}
@@ -164,3 +165,25 @@ def test_spectra_that_are_kept_count(length: int, batch: int) -> None:
     told = forward_bytes(short, length, batch)
     short.kept_memory = 0
     assert told - forward_bytes(short, length, batch) == kept
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("length", [600, 200])
+def test_what_the_kernel_sums_keeps_no_spectra(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few taps, and modes from some length on."""
+    monkeypatch.setattr(kernels, "BY_MODES", 300)
+    mixers = "hyena-se,hyena-mr,hyena-li"
+    of = LanguageModel(
+        ModelConfig(width=8, layers=3, vocab_size=16, max_length=600, mixers=mixers)
+    ).eval()
+    with torch.no_grad():
+        of(torch.zeros(1, length, dtype=torch.int64))
+    kept = {part: part.kept.nbytes for part in of.modules() if isinstance(part, Filter)}
+    assert filters_kept(of, length) == [part for part, size in kept.items() if size]
+    if library.kernel() is not None:
+        assert len(filters_kept(of, length)) == (0 if length == 600 else 2)
+    told = forward_bytes(of, length)
+    of.kept_memory = 0
+    assert told - forward_bytes(of, length) == sum(kept.values())

@@ -7,11 +7,11 @@ import torch
 
 from hyena.arguments import plural
 from hyena.cli.values import option_names
-from hyena.filters import Filter
 from hyena.model import LanguageModel, ModelConfig
 from hyena.model.build import layers_in_words, option, unread
 from hyena.model.config import PARTS
 from hyena.model.memory import (
+    filters_kept,
     forward_bytes,
     in_groups,
     kept_of_filters,
@@ -109,8 +109,8 @@ def _generation_state(model: LanguageModel, length: int) -> str:
 
 def _kept(model: LanguageModel, length: int, batch: int) -> list[str]:
     """What is kept of the filters between passes over so many tokens; no text without filters."""
-    filters = [part for part in model.modules() if isinstance(part, Filter)]
-    if not filters or model.config.block_causal:  # which reads the taps
+    filters = filters_kept(model, length)
+    if not filters:
         return []
     title = f"filters in evaluation, kept between inputs of {length:,} tokens, in MiB"
     if in_groups(model, length, batch):

@@ -2,7 +2,9 @@
 
 A matrix product of (m, k) and (k, n) is 2·m·k·n, its bias free, as in PyTorch's flop counter. A
 sine, a cosine, an exponential or a division is 1. A real FFT of size n is 2.5·n·log2 n, and the
-transforms are those of PyTorch's backend; the native kernel's are as large.
+transforms are those of PyTorch's backend; the native kernel's are as large. They are counted also
+where the kernel sums few taps or modes in their place (``docs/kernel.md``): a count depends on no
+machine.
 
 Sizes: L length, K taps.
 """

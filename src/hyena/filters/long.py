@@ -55,6 +55,15 @@ class FiniteTaps(Protocol):
 
 
 @runtime_checkable
+class RealModes(Protocol):
+    """What a parametrisation gives besides if its taps are sums of few real exponentials."""
+
+    def real_modes(self, channels: slice) -> tuple[Tensor, Tensor]:
+        """log_decay and weight (F, d, n) of the taps Σ weight · e^{t · log_decay} of a range of the
+        channels, in float32 or wider."""
+
+
+@runtime_checkable
 class RangedRecurrentTaps(Protocol):
     """What recurrences give besides if they can do so for some channels alone."""
 
@@ -166,6 +175,21 @@ class LongFilter(Filter):
         return self.kept.get(
             "finite", (), self._sources(), lambda: finite_filter(self.all_taps(), self.direct)
         )
+
+    @property
+    def has_real_modes(self) -> bool:
+        """Whether the filters are sums of few real exponentials, which `real_modes` gives. Hooks
+        may make others of them."""
+        taps = self.taps
+        if not isinstance(taps, RealModes) or _forward_is_newer(taps, "real_modes"):
+            return False
+        return is_plain(self, LongFilter) and not is_hooked(self.taps)
+
+    def real_modes(self, channels: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Exponents and weights (F, d, n) of filters that have real modes, of a range of the
+        channels."""
+        with without_autocast(self._like):
+            return cast(RealModes, self.taps).real_modes(channels)
 
     def recurrence(self) -> Recurrence:
         """What generation reads of filters that are recurrences, kept like `online`."""

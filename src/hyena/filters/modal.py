@@ -211,6 +211,10 @@ class RealModalTaps(nn.Module):
             h = sum_of_exponentials(weight, exponent, length)
         return h.view(self.log_poles.shape[0], -1, length)
 
+    def real_modes(self, channels: slice) -> tuple[Tensor, Tensor]:
+        """λ and R of a range of the channels, (F, d, S), in float32 or wider."""
+        return self._exponent(channels), 2 * self._weight(channels)
+
     def recurrence(self) -> tuple[Tensor, Tensor]:
         """What taps[t] = 2 Σ weight · decay^t is made of: decay and weight, (F, D, S), real.
 

@@ -91,16 +91,21 @@ def may_leave_gaps(model: LanguageModel, length: int, batch: int = 1) -> bool:
     return _stream(model, length, batch) <= HEAP_BYTES
 
 
+def filters_kept(model: LanguageModel, length: int) -> list[Filter]:
+    """The filters whose spectra evaluation may keep between inputs of this length."""
+    found = (op for op in model.modules() if isinstance(op, HyenaOperator))
+    return list(dict.fromkeys(op.filter for op in found if op.keeps_spectra(length)))
+
+
 def kept_of_filters(model: LanguageModel, length: int, batch: int = 1) -> list[int]:
     """Bytes of each filter that is kept in evaluation, as a pass comes to them, until `kept_memory`
     has no room for another."""
-    if model.config.block_causal or in_groups(model, length, batch):
+    if in_groups(model, length, batch):
         return []
     found: list[int] = []
-    for part in model.modules():
-        if isinstance(part, Filter):
-            size = part.kept_bytes(length)
-            found += [size] if sum(found) + size <= model.kept_memory else []
+    for filter in filters_kept(model, length):
+        size = filter.kept_bytes(length)
+        found += [size] if sum(found) + size <= model.kept_memory else []
     return found
 
 

@@ -31,7 +31,8 @@ from hyena.mixers.hyena.generation import (
     state_after,
     state_of,
 )
-from hyena.mixers.hyena.operator import HyenaOperator, Kernel
+from hyena.mixers.hyena.kernels import Kernel, are_taps, sums_modes
+from hyena.mixers.hyena.operator import HyenaOperator
 from hyena.mixers.hyena.short_conv import ShortConv, bias_of
 from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Room
@@ -115,20 +116,33 @@ def takes(
 
 
 def groups_of(
-    op: HyenaOperator, batch: int, length: int, memory: int, dtype: torch.dtype, way: Way
+    op: HyenaOperator,
+    batch: int,
+    length: int,
+    memory: int,
+    dtype: torch.dtype,
+    way: Way,
+    packed: bool = False,
 ) -> list[slice]:
     """The channels of each group, so that what it makes takes so many bytes, if they are enough for
     an eighth of the channels. The largest one is first, whose buffers the others use."""
-    each = bytes_of_channel(op, batch, length, dtype, way)
+    each = bytes_of_channel(op, batch, length, dtype, way, packed)
     found = slices(op.width, each, max(memory, -(-op.width // MOST_GROUPS) * each))
     return sorted(found, key=lambda part: part.start - part.stop)
 
 
 def bytes_of_channel(
-    op: HyenaOperator, batch: int, length: int, dtype: torch.dtype, way: Way
+    op: HyenaOperator,
+    batch: int,
+    length: int,
+    dtype: torch.dtype,
+    way: Way,
+    packed: bool = False,
 ) -> int:
     """What a group makes of each of its channels where the kernel runs: projections and what the
     convolutions make of them; and in float32 or wider taps, and what a prompt that plans convolves.
+
+    Args: packed: whether the rows are documents, which take the taps of any filter.
     """
     N = op.order
     if isinstance(op.filter, LongFilter) and op.filter.finite:  # whose taps are few
@@ -141,6 +155,10 @@ def bytes_of_channel(
         "steps": (3 * N + 1, N, N - 1),
         "gradients": (3 * N + 3, 0, 4 * (N - 1)) if N > 2 else (6, 0, 3),
     }[way]
+    if way != "gradients" and not packed and sums_modes(op.filter, op.backend, length):
+        taps = 0
+        if way == "direct":  # whose output does not take the place of an input
+            rows = 2 * N + 2 if N > 2 else 4
     of_rows = rows * dtype.itemsize + rows_wide * wide(dtype).itemsize
     return (batch * of_rows + taps * wide(dtype).itemsize) * length
 
@@ -189,13 +207,16 @@ def between_projections(
     left = None if room is None else Left(op, B, L, planned, room, like)
     direct = mask is None and room is None
     way: Way = "direct" if direct else "steps"
-    parts = groups_of(op, B, L + planned, memory, like.dtype, way)
+    parts = groups_of(op, B, L + planned, memory, like.dtype, way, segments is not None)
     alone = len(parts) == 1 and not planned
-    taps_of = None if alone else filter_of(op, u, segments, planned).taps
+    by_modes = op.sums_modes(like, L, segments)
+    taps_of = None if alone or by_modes else filter_of(op, u, segments, planned).taps
     for channels in parts:
         group = Group(op, channels)
         z = group.projected(u, like, buffers)
-        if taps_of is None:  # spectra may be kept
+        if by_modes:
+            kernels = op.modes(L, channels)
+        elif taps_of is None:  # spectra may be kept
             kernels = op.kernels(L, segments)
         else:
             kernels = list(zip(taps_of(channels), group.skip, strict=True))
@@ -239,7 +260,8 @@ class Group:
     ) -> None:
         """What the output projection is given of these channels, to ``out`` (B, G, L); of
         z (B, C, L), which lacks its bias and is written to."""
-        if self.op.direct and operator.takes(z, (self.bias, *self.short), kernels):
+        layers = self.bias, *self.short
+        if self.op.direct and are_taps(kernels) and operator.takes(z, layers, kernels):
             operator.of_projected(z, self.bias, self.short, kernels, segments=segments, out=out)
         else:
             z += self.bias[:, None].to(z.dtype)

@@ -19,6 +19,15 @@ from hyena.filters.precision import wide
 from hyena.mixers.checks import check_dropout, check_no_gradient
 from hyena.mixers.flops import LayerFlops
 from hyena.mixers.hyena.generation import pending, planned_for, state_after, step, taps_after
+from hyena.mixers.hyena.kernels import (
+    Kernel,
+    Modes,
+    are_taps,
+    finite_taps,
+    modes_of,
+    sums_modes,
+    sums_taps,
+)
 from hyena.mixers.hyena.short_conv import ShortConv, bias_of
 from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.mixer import Mixer, Room, mixer, zero_at_padding
@@ -28,16 +37,21 @@ from hyena.mixers.projections import (
     is_written_out,
     may_write_out,
 )
-from hyena.ops import Backend, FilterSpectrum, Segments, gated_conv, long_conv, short_conv
+from hyena.ops import (
+    Backend,
+    Segments,
+    gated_conv,
+    gated_modal_conv,
+    long_conv,
+    modal_conv,
+    short_conv,
+)
 from hyena.ops.arguments import check_sizes, placement
 from hyena.ops.backend import resolve_backend
 from hyena.ops.native import operator
 from hyena.ops.native.step import Pending
+from hyena.ops.observed import observer, records_program
 from hyena.ops.stepping import online
-
-Kernel = tuple[Tensor | FilterSpectrum, Tensor | None]
-"""A long convolution's filter or its spectrum, and its skip if that is no part of it."""
-
 
 _OPTIONS = {
     "max_length": "max_length",
@@ -197,6 +211,8 @@ class HyenaOperator(Mixer):
             check_no_gradient("HyenaOperator.prefill", self, u)
             taps, known = taps_after(self.filter, self.backend, before, L + planned)
             kernels: list[Kernel] = list(zip(taps, self.filter.direct, strict=True))
+        elif self.sums_modes(u, L, segments):
+            kernels = self.modes(L)
         else:
             # A spectrum for this one length is not worth keeping beside a small state.
             kernels = self._taps(L + planned) if planned else self.kernels(L, segments)
@@ -259,7 +275,8 @@ class HyenaOperator(Mixer):
         gates and their short convolution.
         """
         first, short = self.in_proj, self._short
-        if self.direct and is_written_out(first, u) and may_write_out(self.out_proj, u):
+        written = is_written_out(first, u) and may_write_out(self.out_proj, u)
+        if self.direct and written and are_taps(kernels):
             projection, taps = ((layer.weight, bias_of(layer)) for layer in (first, short))
             causal = not self.bidirectional
             y = operator.run(u, projection, taps, kernels, causal=causal, segments=segments)
@@ -288,7 +305,11 @@ class HyenaOperator(Mixer):
         causal = not self.bidirectional
         now, then = (None, None) if bias is None else (bias[:later], bias[later:])
         options: dict[str, Any] = {"causal": causal, "segments": segments, **self._options()}
-        y = gated_conv(z[:, later:], h, skip, short=(weight[later:], then), **options)
+        of_first = weight[later:], then
+        if isinstance(h, Modes):
+            y, _ = gated_modal_conv(z[:, later:], *h, skip, short=of_first, backend=self.backend)
+        else:
+            y = gated_conv(z[:, later:], h, skip, short=of_first, **options)
         if rest:
             first = z[:, :later], weight[:later], now
             gates = short_conv(*first, causal=causal, segments=segments, backend=self.backend)
@@ -325,22 +346,23 @@ class HyenaOperator(Mixer):
         short = (self.order + 1) * D * (self.short_width - 1)
         if isinstance(self.filter, LongFilter) and self.filter.recurrent:
             return short + convolutions * D * self.filter.recurrence().sizes[2]
-        if self._finite:
-            return short + convolutions * D * 2 * self._finite
+        if finite := finite_taps(self.filter):
+            return short + convolutions * D * 2 * finite
         planned = future or 0
         blocks = planned + 2 * min(planned, online.BLOCK)
         return short + convolutions * D * (length if future is None else blocks)
 
     def _flops(self, length: int, batch: int) -> LayerFlops:
         """Floating point operations of `forward` on ``batch`` rows of ``length`` tokens, one
-        document each, filters made anew; kept spectra spare the parts ``filter …``."""
+        document each, filters made anew; kept spectra spare the parts ``filter …``. By transforms,
+        also where the kernel sums taps or modes instead."""
         D, N, positions = self.width, self.order, batch * length
         lead = length - 1 if self.bidirectional else 0
         filters = self._filter.flops(length)
         if self.block_causal:
             row, filter_fft = block_causal_convolution(length)
         else:
-            taps = min(self._finite or length, length) + lead
+            taps = min(finite_taps(self._filter) or length, length) + lead
             row, filter_fft = convolution(taps, length, lead)
         return LayerFlops(
             {
@@ -385,13 +407,16 @@ class HyenaOperator(Mixer):
         return zero_at_padding(F.dropout(v * gate, self.dropout, self.training), mask, 1)
 
     def _convolve(self, v: Tensor, kernel: Kernel, segments: Segments | None) -> Tensor:
+        h, skip = kernel
+        if isinstance(h, Modes):
+            return modal_conv(v, *h, skip, backend=self.backend)[0]
         causal = not self.bidirectional
-        return long_conv(v, *kernel, causal=causal, segments=segments, **self._options())
+        return long_conv(v, h, skip, causal=causal, segments=segments, **self._options())
 
     def kernels(self, length: int, segments: Segments | None) -> list[Kernel]:
         """Of each long convolution; spectra, kept ones, where there may be."""
-        with_taps = self.backend == "naive" or self.block_causal
-        if segments is None and length > 0 and not with_taps:
+        alone = segments is None and length > 0
+        if alone and not records_program() and not self._reads_taps(length):
             spectra = self._filter.spectra(length, backend=self.backend)
             if spectra is not None:
                 return [(spectrum, None) for spectrum in spectra]
@@ -399,21 +424,44 @@ class HyenaOperator(Mixer):
             max(length if segments is None else segments.reach(self._filter.limit), 1)
         )
 
+    def keeps_spectra(self, length: int) -> bool:
+        """Whether evaluation keeps spectra of the filters between inputs of this length: none of
+        taps or modes that the kernel sums."""
+        by_modes = sums_modes(self._filter, self.backend, length)
+        return not (by_modes or self._reads_taps(length))
+
+    def _reads_taps(self, length: int) -> bool:
+        """Whether what computes the long convolutions wants taps and no spectra."""
+        if self.block_causal or self.backend == "naive":
+            return True
+        return sums_taps(self._filter, self.backend, length)
+
+    def sums_modes(self, u: Tensor, length: int, segments: Segments | None) -> bool:
+        """Whether the kernel makes the long convolutions of inputs like u by the filter's modes: of
+        so many positions, with nobody but autograd looking on."""
+        return (
+            segments is None
+            and u.is_cpu
+            and u.dtype != torch.float64
+            and observer((u,)) in ("nobody", "autograd")
+            and sums_modes(self._filter, self.backend, length)
+        )
+
+    def modes(self, length: int, channels: slice = slice(None)) -> list[Kernel]:
+        """Of each long convolution of a range of the channels, where `sums_modes` says so."""
+        filter = self._filter
+        assert isinstance(filter, LongFilter)
+        return modes_of(filter, length, channels)
+
     def _taps(self, length: int) -> list[Kernel]:
         """The same without spectra."""
         filter = self._filter
-        if self._finite and isinstance(filter, LongFilter):
+        if isinstance(filter, LongFilter) and finite_taps(filter):
             filter.check_growth(length)
             taps = filter.all_taps()
         else:
             taps = filter(length)
         return list(zip(taps, filter.direct, strict=True))
-
-    @property
-    def _finite(self) -> int:
-        """How many taps the long filters have, if these are all of them, else 0."""
-        filter = self._filter
-        return (filter.finite or 0) if isinstance(filter, LongFilter) else 0
 
     def _options(self) -> dict[str, Any]:
         return {"block_causal": self.block_causal, "backend": self.backend}
