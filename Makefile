@@ -37,8 +37,9 @@ $(STAMP) $(DEMO_STAMP): pyproject.toml $(CONSTRAINTS) $(NATIVE)
 	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[$(WHAT)]'
 	touch $@
 
-# One thread a process: the tests are small, and two processes share two cores.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+# One thread a process: the tests are small, and two processes share two cores. Where a test takes
+# more, its threads sleep while they wait for one another, or the other process could not work.
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(JOBS)
 
 # The core suite: the convolutions, filters, mixers, models, generation, data and formats.
 test: venv
