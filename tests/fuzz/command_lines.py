@@ -43,6 +43,7 @@ BASES = (
     damaged_files.SCORE,
     damaged_files.READS,
     damaged_files.VARIANTS,
+    damaged_files.REGIONS,
     damaged_files.EMBED,
     damaged_files.TUNE,
     damaged_files.PREDICT,
@@ -101,7 +102,7 @@ REAL = (
         "ünïcödé",
     ),
     *("dna", "dna/genome.fa", "dna/genome.fa.gz", "dna/reads.fastq", "dna/variants.vcf"),
-    "dna/safari",
+    *("dna/regions.bed", "dna/safari"),
     *("dna/hyenadna-hf/model.safetensors", "dna/stripedhyena2/model.pt", "scaling", "curve.json"),
 )
 SOUND = {

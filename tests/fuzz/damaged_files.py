@@ -70,6 +70,9 @@ READS = shlex.split("score run dna/reads.fastq --both_strands true --accelerator
 VARIANTS = shlex.split(
     "score run --variants dna/variants.vcf --fasta dna/genome.fa --window 12 --accelerator cpu"
 )
+REGIONS = shlex.split(
+    "score run dna/genome.fa --regions dna/regions.bed --window 8 --accelerator cpu"
+)
 EMBED = shlex.split("embed run lines.jsonl --out vectors.npz --accelerator cpu")
 # Which ends at the last row, with a part of the others' scores, and goes on if that may be skipped.
 UNFINISHED = shlex.split(
@@ -250,6 +253,7 @@ CASES = (
     Case(1, "dna", "genome.fa.gz", _command(PACKED), False),
     Case(1, "dna", "reads.fastq", _command(READS), False),
     Case(2, "dna", "[gv]*[af]", _command(VARIANTS), False),
+    Case(1, "dna", "regions.bed", _command(REGIONS), False),
     Case(2, "dna/scores.jsonl.partial", "[!.]*", _command([*UNFINISHED, "--on_error=skip"]), False),
     Case(2, "dna/safari", "*", _command(["convert", "dna/safari", "n"]), False),
     Case(1, "dna/hyenadna-hf", "*", _command(["convert", "dna/hyenadna-hf", "n"]), False),

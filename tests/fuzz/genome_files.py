@@ -26,6 +26,7 @@ a\t5\trs1\tT\tA,<DEL>\t.\t.\t.
 a\t11\t.\tACG\tA\t.\t.\t.
 c\t1\t.\tA\tAT\t.\t.\t.
 """
+BED = "a\t0\t10\tfirst\t0\t+\nc\t3\t20\tsecond\t0\t-\n"
 ROWS = 20  # that can be scored, before one that cannot
 
 MODELS = {  # by the kind of the files that they are written as
@@ -61,6 +62,7 @@ def make(folder: Path) -> None:
     (folder / "genome.fa.gz").write_bytes(gzip.compress(FASTA.encode(), mtime=0))
     (folder / "reads.fastq").write_text(FASTQ)
     (folder / "variants.vcf").write_text(VCF)
+    (folder / "regions.bed").write_text(BED)
     rows = [{"text": "ACGTACGTAC"[: i % 9 + 2], "name": f"s{i}"} for i in range(ROWS)]
     lines = [json.dumps(row) for row in (*rows, {"text": 3})]
     (folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
