@@ -186,14 +186,12 @@ class _Encoder:
     """Turns the sequences of rows into tokens that a model can read."""
 
     def __init__(self, model: ModelConfig, tokenizer: Tokenizer, labels: Labels) -> None:
-        begin, limit = (1 if labels.begin else 0), room(model)
-        self._model, self._task, self._begin = model, labels.task, begin
+        self._model, self._task, self._begin = model, labels.task, 1 if labels.begin else 0
         self._reader = Reader(
             LanguageModel(model, device="meta"),
             tokenizer,
             both_strands=False,
             on_error="stop",
-            most=None if limit is None else limit - begin,
         )
 
     def tokens(self, rows: Sequence[Row]) -> list[NDArray[np.int32]]:
@@ -205,7 +203,13 @@ class _Encoder:
             (tokens,) = self._reader.strands(row.sequence)
         except ValueError as error:
             raise ValueError(f"{row.place}: {error}") from error
-        model, count = self._model, len(tokens)
+        model, count, limit = self._model, len(tokens), room(self._model)
+        if limit is not None and self._begin + count > limit:
+            other = "" if model.has_table else ", or take model.length_policy extrapolate"
+            raise ValueError(
+                f"{row.place}: it has {count:,} tokens, but the model has room for "
+                f"{limit - self._begin:,}; cut it{other}"
+            )
         if model.length_policy == "interpolate" and self._begin + count > model.max_length:
             raise ValueError(
                 f"{row.place}: it has {count:,} tokens, for which interpolated filters would be "
