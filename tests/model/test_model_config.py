@@ -1,5 +1,6 @@
 """What a configuration means and which ones are refused."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -212,20 +213,17 @@ def test_what_a_layer_refuses_is_refused_by_the_names_of_the_options(
 
 
 @pytest.mark.parametrize("mixer", SPECS)
-@pytest.mark.parametrize("head_dim", [None, 1, 2, 3, 5, 6, 9])
-@pytest.mark.parametrize("width", [12, 15, 18, 68])
-def test_heads_that_no_layer_takes_are_refused_by_the_configuration(
-    width: int, head_dim: int | None, mixer: str
-) -> None:
-    try:
-        config = ModelConfig(mixers=mixer, width=width, head_dim=head_dim, layers=1)
-    except ValueError:
-        spec = SPECS[mixer]
-        with pytest.raises(ValueError, match="head_dim that divides"):
-            spec.type(width, head_dim=head_dim, device="meta")
-        return
-    if mixer != "gss":  # whose channels are a quarter
-        LanguageModel(config, device="meta")
+def test_heads_that_no_layer_takes_are_refused_by_the_configuration(mixer: str) -> None:
+    spec = SPECS[mixer]
+    for width, head_dim in product((12, 15, 18, 68), (None, 1, 2, 3, 5, 6, 9)):
+        try:
+            config = ModelConfig(mixers=mixer, width=width, head_dim=head_dim, layers=1)
+        except ValueError:
+            with pytest.raises(ValueError, match="head_dim that divides"):
+                spec.type(width, head_dim=head_dim, device="meta")
+            continue
+        if mixer != "gss":  # whose channels are a quarter
+            LanguageModel(config, device="meta")
 
 
 @pytest.mark.cpu
