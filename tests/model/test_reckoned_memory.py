@@ -173,7 +173,7 @@ def test_what_the_kernel_sums_keeps_no_spectra(
     length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Few taps, and modes from some length on."""
-    monkeypatch.setattr(kernels, "BY_MODES", 300)
+    monkeypatch.setattr(kernels, "BY_MODES_KEPT", 300)
     mixers = "hyena-se,hyena-mr,hyena-li"
     of = LanguageModel(
         ModelConfig(width=8, layers=3, vocab_size=16, max_length=600, mixers=mixers)

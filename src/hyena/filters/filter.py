@@ -117,6 +117,14 @@ class Filter(nn.Module):
         """The longest that a sequence can grow to; None if there is no end."""
         return None if self.length_policy == "extrapolate" else self.max_length
 
+    @property
+    def made_anew(self) -> bool:
+        """Whether each call makes the filters anew: in training, and while gradients of them may be
+        asked for."""
+        return self.training or (
+            torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        )
+
     def spectra(
         self, length: int, *, backend: Backend = "auto"
     ) -> tuple[FilterSpectrum, ...] | None:
@@ -125,9 +133,7 @@ class Filter(nn.Module):
         None while training, while gradients of the filter may be asked for, or where they cannot be
         kept, or not within `kept_memory`: then take `forward`.
         """
-        if self.training or (
-            torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
-        ):
+        if self.made_anew:
             return None
         sources = self._sources()
         if sources is None:

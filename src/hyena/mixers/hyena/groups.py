@@ -155,7 +155,8 @@ def bytes_of_channel(
         "steps": (3 * N + 1, N, N - 1),
         "gradients": (3 * N + 3, 0, 4 * (N - 1)) if N > 2 else (6, 0, 3),
     }[way]
-    if way != "gradients" and not packed and sums_modes(op.filter, op.backend, length):
+    by_modes = sums_modes(op.filter, op.backend, length, kept=True)
+    if by_modes and way != "gradients" and not packed:
         taps = 0
         if way == "direct":  # whose output does not take the place of an input
             rows = 2 * N + 2 if N > 2 else 4

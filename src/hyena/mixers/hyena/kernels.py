@@ -17,7 +17,9 @@ from hyena.ops import Backend, FilterSpectrum
 from hyena.ops.native import library, operator
 
 BY_MODES = 2048
-"""Positions from which on sums over modes are quicker than transforms."""
+"""Positions from which on sums over modes are quicker than taps, where a call makes these anew."""
+BY_MODES_KEPT = 4096
+"""And than a spectrum that is at hand."""
 
 
 class Modes(NamedTuple):
@@ -52,10 +54,13 @@ def sums_taps(filter: HyenaFilter | LongFilter, backend: Backend, length: int) -
     return taps > 0 and _reach_the_kernel(filter, backend) and operator.in_time_domain(taps, length)
 
 
-def sums_modes(filter: HyenaFilter | LongFilter, backend: Backend, length: int) -> bool:
-    """Whether the kernel sums the filter's modes along rows of this length."""
+def sums_modes(
+    filter: HyenaFilter | LongFilter, backend: Backend, length: int, *, kept: bool
+) -> bool:
+    """Whether the kernel sums the filter's modes along rows of this length, where spectra would be
+    ``kept`` or not."""
     return (
-        length >= BY_MODES
+        length >= (BY_MODES_KEPT if kept else BY_MODES)
         and isinstance(filter, LongFilter)
         and filter.has_real_modes
         and _reach_the_kernel(filter, backend)

@@ -427,7 +427,7 @@ class HyenaOperator(Mixer):
     def keeps_spectra(self, length: int) -> bool:
         """Whether evaluation keeps spectra of the filters between inputs of this length: none of
         taps or modes that the kernel sums."""
-        by_modes = sums_modes(self._filter, self.backend, length)
+        by_modes = sums_modes(self._filter, self.backend, length, kept=True)
         return not (by_modes or self._reads_taps(length))
 
     def _reads_taps(self, length: int) -> bool:
@@ -439,12 +439,13 @@ class HyenaOperator(Mixer):
     def sums_modes(self, u: Tensor, length: int, segments: Segments | None) -> bool:
         """Whether the kernel makes the long convolutions of inputs like u by the filter's modes: of
         so many positions, with nobody but autograd looking on."""
+        filter = self._filter
         return (
             segments is None
             and u.is_cpu
             and u.dtype != torch.float64
             and observer((u,)) in ("nobody", "autograd")
-            and sums_modes(self._filter, self.backend, length)
+            and sums_modes(filter, self.backend, length, kept=not filter.made_anew)
         )
 
     def modes(self, length: int, channels: slice = slice(None)) -> list[Kernel]:
