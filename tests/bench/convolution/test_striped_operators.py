@@ -135,3 +135,21 @@ def test_a_contender_that_there_is_not() -> None:
     case = Case("quick", "hyena-li", "forward", "default", 16, 20, ("conv1d",))
     with pytest.raises(ValueError, match="hyena-li has ours, public, but not conv1d"):
         build(case, case.contenders)
+
+
+def test_long_inputs_are_summed_by_modes_as_in_a_forward_pass(
+    monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
+) -> None:
+    monkeypatch.setattr("hyena.mixers.hyena.kernels.BY_MODES", 1)
+    operator = build_operator("hyena-li", D, L).eval()
+    z = torch.randn(1, 3 * D, L, generator=generator)
+    if not operator.sums_modes(z, L, None):
+        pytest.skip("it takes the kernel")
+    summed = []
+    right = HyenaOperator.modes
+    monkeypatch.setattr(
+        HyenaOperator, "modes", lambda self, *given: summed.append(given) or right(self, *given)
+    )
+    with torch.no_grad():
+        assert_close(between(operator, z), definition(operator, z).float(), 1e-5)
+    assert summed == [(L,)]

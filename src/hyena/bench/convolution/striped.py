@@ -56,7 +56,9 @@ def between(operator: HyenaOperator, z: Tensor) -> Tensor:
     """What the output projection is given, (B, D, L), of what the input projection gives, z
     (B, 3D, L), made as in a forward pass."""
     short = operator.short_conv
-    kernels = operator.kernels(z.shape[2], None)
+    L = z.shape[2]
+    by_modes = operator.sums_modes(z, L, None)
+    kernels = operator.modes(L) if by_modes else operator.kernels(L, None)
     return operator.between(z, (short.weight, short.bias), kernels, None)
 
 
