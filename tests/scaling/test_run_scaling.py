@@ -13,6 +13,7 @@ from small_sweeps import Here, small, timeless
 from hyena.data import open_tokens, read_manifest
 from hyena.evaluation import evaluate
 from hyena.experiments.jobs import SweepEnd
+from hyena.files.records import from_plain
 from hyena.model import load
 from hyena.scaling import Family, Result, ScalingConfig, Size, make_plan, read_results, run_scaling
 from hyena.scaling import cell as cell_module
@@ -78,6 +79,23 @@ def test_speeds_trials_and_the_grid_of_the_best(
     assert "4 of 4 speeds were there already" in lines
     assert "16 of 16 cells were there already" in lines
     assert read_results(tmp_path) == results
+
+
+@pytest.mark.usefixtures("here")
+def test_a_family_may_take_the_trial_that_another_one_chose(data: Path, tmp_path: Path) -> None:
+    families = small(data, tmp_path).families
+    later = Family("order 3", {**families[0].settings, "model.order": 3}, trials_of="Hyena")
+    config = small(data, tmp_path, families=[later, *families], tokens_per_parameter=[0.5])
+    run(config)
+    results = read_results(tmp_path)
+    tuned, grid = by_family(results, "tune"), by_family(results, "grid")
+    assert sorted(tuned) == ["Hyena", "attention"]
+    assert {r.trial for r in grid["order 3"]} == {r.trial for r in grid["Hyena"]}
+    chosen = read_plan(tmp_path).chosen
+    assert chosen["order 3"] == chosen["Hyena"]
+    assert all(r.settings["optimizer"]["lr"] == grid["Hyena"][0].settings["optimizer"]["lr"]
+               for r in grid["order 3"])  # fmt: skip
+    assert from_plain(ScalingConfig, read_plan(tmp_path).config) == config
 
 
 @pytest.mark.usefixtures("here")

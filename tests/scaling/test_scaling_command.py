@@ -107,7 +107,7 @@ def parameters(cell: Cell) -> int:
 @pytest.mark.parametrize(
     ("sweep", "length", "others", "trainings"),
     [
-        ("english", 2048, ["Hyena of order 3", "hybrid"], [6, 6, 6, 3]),
+        ("english", 2048, ["Hyena of order 3", "hybrid"], [6, 6, 3, 3]),
         ("english-8192", 8192, [], [6, 6]),
     ],
 )
@@ -116,9 +116,8 @@ def test_the_shipped_comparisons_are_fair(
 ) -> None:
     cells = plan_of(FOLDER / f"{sweep}.yaml", texts, tmp_path)
     tuned = [cell for cell in cells if cell.phase == "tune"]
-    families = list(dict.fromkeys(cell.family for cell in tuned))
-    assert families == ["Hyena", "Transformer", *others]
-    assert {sum(cell.family == name for cell in tuned) for name in families} == {6}
+    assert [cell.family for cell in tuned] == ["Hyena"] * 6 + ["Transformer"] * 6
+    families = ["Hyena", "Transformer", *others]
     grid = [cell for cell in cells if cell.phase == "grid"]
     sizes = list(dict.fromkeys(str(cell.size) for cell in grid))
     assert len(sizes) == len(trainings)
@@ -176,7 +175,7 @@ def test_each_change_of_the_shipped_recipe_is_one_thing(texts: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("sweep", "number"), [("english", 24), ("english-8192", 12), ("recipe", 6 + 1 + 22)]
+    ("sweep", "number"), [("english", 12), ("english-8192", 12), ("recipe", 6 + 1 + 22)]
 )
 def test_every_trial_and_change_of_a_shipped_sweep_trains(
     sweep: str, number: int, texts: Path, tmp_path: Path

@@ -37,6 +37,18 @@ def families(**settings: Any) -> list[Family]:
             {"families": families(trials=[{}, {"clip": 2.0}])},
             "families: to be fair, each needs the same number of trials.*: a has 1, b has 2",
         ),
+        (
+            {"families": families(trials_of="c")},
+            "families: b: trials_of is 'c'; expected a family with trials of its own: a$",
+        ),
+        (
+            {"families": [Family("a", trials_of="b"), Family("b", trials_of="a")]},
+            "families: a: trials_of is 'b'; .* of its own: there is none",
+        ),
+        (
+            {"families": families(trials_of="a", trials=[{"clip": 2.0}])},
+            "families: b: give trials or trials_of, not both",
+        ),
         ({"families": [Family("a", trials=[])]}, "the same number of trials, at least one: a has"),
         ({"base": {"steps": 3}}, "base: steps is set by the sweep itself; leave it out"),
         (

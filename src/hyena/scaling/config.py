@@ -30,6 +30,8 @@ class Family:
     """Its options, of `hyena train`."""
     trials: list[Settings] = field(default_factory=lambda: [{}])
     """Options to choose among, as many for every family, so that none is tuned more."""
+    trials_of: str | None = None
+    """Name of another family, whose chosen trial this one takes, without trials of its own."""
     budgets: Budgets = "all"
     """Train at all budgets, or at the largest alone."""
     seeds: int | None = None
@@ -124,6 +126,7 @@ class ScalingConfig:
         for family in self.families:
             check_least(family, {"seeds": 1}, f"families: {family.name}: ")
             check_choice(family, {"budgets": Budgets}, f"families: {family.name}: ")
+        self._take_trials()
         check_fair("families", [(family.name, family.trials) for family in self.families])
         names = [family.name for family in self.families]
         for change in self.changes:
@@ -136,6 +139,22 @@ class ScalingConfig:
                 raise ValueError(f"changes: {change.name} has no settings; say what is changed")
             names.append(change.name)
         self._check_options()
+
+    def _take_trials(self) -> None:
+        """Gives families their trials that take them from another one."""
+        own = {family.name: family for family in self.families if family.trials_of is None}
+        for family in self.families:
+            if family.trials_of is None:
+                continue
+            if family.trials_of not in own:
+                raise ValueError(
+                    f"families: {family.name}: trials_of is {family.trials_of!r}; expected a "
+                    f"family with trials of its own: {', '.join(own) or 'there is none'}"
+                )
+            trials = own[family.trials_of].trials
+            if family.trials not in ([{}], trials):
+                raise ValueError(f"families: {family.name}: give trials or trials_of, not both")
+            family.trials = trials
 
     def _check_options(self) -> None:
         first: list[tuple[str, Settings]] = []

@@ -68,9 +68,9 @@ class Cell:
 def make_plan(config: ScalingConfig, chosen: Mapping[str, int]) -> list[Cell]:
     """The cells, all checked: each model can be made, and trained on the data.
 
-    First the trials of each family that has several, at the smallest size; then the trial that is
-    chosen, or the only one, of each family at all sizes and budgets, the smallest first; after the
-    families of a size the changes to the first one.
+    First the trials of each family that has several of its own, at the smallest size; then the
+    trial that is chosen, or the only one, of each family at all sizes and budgets, the smallest
+    first; after the families of a size the changes to the first one.
 
     Args:
         config: the sweep.
@@ -83,7 +83,7 @@ def make_plan(config: ScalingConfig, chosen: Mapping[str, int]) -> list[Cell]:
     sizes = sorted(config.sizes, key=planner.parameters_of_first)
     cells: list[Cell] = []
     for family in config.families:
-        if len(family.trials) > 1:
+        if len(family.trials) > 1 and family.trials_of is None:
             budget = config.tuning_tokens_per_parameter
             trials = range(len(family.trials))
             cells += [

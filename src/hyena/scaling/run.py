@@ -171,7 +171,7 @@ class _Sweep:
         return [cell for cell in cells if cell.phase == "grid"]
 
     def _best(self, results: Mapping[Cell, Result]) -> dict[str, int]:
-        """The best trial of each family; one of which none is finished is left out."""
+        """The chosen trial of each family; one that has none yet is left out."""
         chosen = {}
         for family in self.config.families:
             best = choose({c.trial: r for c, r in results.items() if c.family == family.name})
@@ -179,6 +179,9 @@ class _Sweep:
                 chosen[family.name] = 0
             elif best is not None:
                 chosen[family.name] = best
+        for family in self.config.families:
+            if family.trials_of is not None and family.trials_of in chosen:
+                chosen[family.name] = chosen[family.trials_of]
         return chosen
 
     def _say_chosen(self, chosen: dict[str, int], results: Mapping[Cell, Result]) -> None:
