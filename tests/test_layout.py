@@ -49,6 +49,7 @@ INSIDE = {part: others | {"arguments"} for part, others in INSIDE.items()} | {"a
 CORE = {"torch", "numpy", "safetensors"}
 # Which other packages each part may import; all of them come with an extra.
 OUTSIDE = {
+    "mixers": {"transformers"},
     "training": {"lightning_fabric", "yaml"},
     "interop": {"yaml"},
     "plots": {"matplotlib"},

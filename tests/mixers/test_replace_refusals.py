@@ -12,8 +12,8 @@ from hyena.mixers.replacing.replace import replace_attention
 
 LOOKED_FOR = (
     "replace_attention: found nothing to replace in the model; looked for "
-    "torch.nn.MultiheadAttention (but not the cross-attention of torch.nn.TransformerDecoderLayer) "
-    "and hyena.CausalSelfAttention"
+    "torch.nn.MultiheadAttention, hyena.CausalSelfAttention, the attention of BERT, GPT-2 and ViT "
+    "in transformers and of Vision Transformers in timm, but not for cross-attention"
 )
 
 
@@ -107,8 +107,8 @@ def test_attention_without_counterpart_is_named_and_nothing_is_replaced(
 def test_own_causal_attention_is_not_made_to_see_the_future() -> None:
     model = nn.ModuleDict({"mixer": CausalSelfAttention(WIDTH)})
     with refuses(
-        "replace_attention: mixer is a CausalSelfAttention, so causal=False would let it see the "
-        "future; pass causal=True, or leave it out (names=)"
+        "replace_attention: mixer is a CausalSelfAttention that sees its past only, and "
+        "causal=False would let it see the future; pass causal=True, or leave it out (names=)"
     ):
         replace_attention(model, LENGTH, causal=False)
 

@@ -3,7 +3,12 @@
 from hyena.mixers.attention import AttentionState, CausalSelfAttention
 from hyena.mixers.hyena import HyenaOperator, HyenaState
 from hyena.mixers.mixer import SPECS, Mixer, Spec, mixer
-from hyena.mixers.replacing import MultiheadAttentionAdapter, replace_attention
+from hyena.mixers.replacing import (
+    MultiheadAttentionAdapter,
+    TimmAttentionAdapter,
+    TransformersAttentionAdapter,
+    replace_attention,
+)
 from hyena.mixers.rivals.aft_conv import AFTConv, AFTConvState
 from hyena.mixers.rivals.gss import GSS, GSSState
 from hyena.mixers.rivals.h3 import H3, H3State
@@ -37,6 +42,8 @@ __all__ = [
     "RWKVState",
     "S4DState",
     "Spec",
+    "TimmAttentionAdapter",
+    "TransformersAttentionAdapter",
     "mixer",
     "replace_attention",
 ]

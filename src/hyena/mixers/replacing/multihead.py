@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from hyena.mixers.hyena import HyenaOperator
+from hyena.mixers.replacing.masks import holds, seen_by
+
+_OP = "MultiheadAttentionAdapter"
 
 
 class MultiheadAttentionAdapter(nn.Module):
@@ -77,24 +80,24 @@ class MultiheadAttentionAdapter(nn.Module):
         """
         if query.is_nested:
             raise ValueError(
-                "MultiheadAttentionAdapter: got a nested tensor; pass a padded tensor with its "
+                f"{_OP}: got a nested tensor; pass a padded tensor with its "
                 "padding mask, and call replace_attention on the whole TransformerEncoder, so that "
                 "it stops making nested tensors of them"
             )
         if not (_is_same(key, query) and _is_same(value, query)):
             raise ValueError(
-                "MultiheadAttentionAdapter: Hyena replaces self-attention only, but key or value "
+                f"{_OP}: Hyena replaces self-attention only, but key or value "
                 "is not query; pass the same tensor three times, or leave this module out of "
                 "replace_attention (names=)"
             )
         if need_weights:
             raise ValueError(
-                "MultiheadAttentionAdapter: Hyena has no attention weights to return; call with "
+                f"{_OP}: Hyena has no attention weights to return; call with "
                 "need_weights=False (the default of torch.nn.MultiheadAttention is True)"
             )
         if query.dim() not in (2, 3):
             raise ValueError(
-                "MultiheadAttentionAdapter: expected a query of two (unbatched) or three "
+                f"{_OP}: expected a query of two (unbatched) or three "
                 f"dimensions, got {tuple(query.shape)}"
             )
         batched = query.dim() == 3
@@ -119,24 +122,24 @@ class MultiheadAttentionAdapter(nn.Module):
         stacked = (batch * self.num_heads, length, length)
         if attn_mask.shape not in (stacked[1:], stacked):
             raise ValueError(
-                f"MultiheadAttentionAdapter: expected attn_mask {stacked[1:]} or {stacked}, got "
+                f"{_OP}: expected attn_mask {stacked[1:]} or {stacked}, got "
                 f"{tuple(attn_mask.shape)}"
             )
-        seen = _seen(attn_mask, "attn_mask")
+        seen = seen_by(_OP, "attn_mask", attn_mask, true="ignore")
         everything = torch.ones(length, length, dtype=torch.bool, device=seen.device)
-        if _holds(seen == (everything if bidirectional else everything.tril())):
+        if holds(seen == (everything if bidirectional else everything.tril())):
             return
-        if bidirectional and _holds(seen == everything.tril()):
+        if bidirectional and holds(seen == everything.tril()):
             raise ValueError(_ADVICE.format("a causal attn_mask"))
         raise ValueError(
-            "MultiheadAttentionAdapter: the attn_mask is not one that Hyena can honour, which is "
+            f"{_OP}: the attn_mask is not one that Hyena can honour, which is "
             f"{'a mask of nothing' if bidirectional else 'the causal mask'} here; leave it out, "
             "and pass padding as key_padding_mask (src_key_padding_mask)"
         )
 
 
 _ADVICE = (
-    "MultiheadAttentionAdapter: got {}, but this Hyena operator is bidirectional; replace the "
+    _OP + ": got {}, but this Hyena operator is bidirectional; replace the "
     "attention with replace_attention(…, causal=True)"
 )
 
@@ -158,31 +161,8 @@ def _real(key_padding_mask: Tensor | None, u: Tensor, batched: bool) -> Tensor |
     expected = u.shape[:2] if batched else u.shape[1:2]
     if key_padding_mask.shape != expected:
         raise ValueError(
-            f"MultiheadAttentionAdapter: expected key_padding_mask {tuple(expected)}, got "
+            f"{_OP}: expected key_padding_mask {tuple(expected)}, got "
             f"{tuple(key_padding_mask.shape)}"
         )
-    real = _seen(key_padding_mask, "key_padding_mask")
+    real = seen_by(_OP, "key_padding_mask", key_padding_mask, true="ignore")
     return real if batched else real[None]
-
-
-def _seen(mask: Tensor, name: str) -> Tensor:
-    """True where a mask in the terms of PyTorch lets through: at False, or at 0.0 if float."""
-    if mask.dtype == torch.bool:
-        return ~mask
-    if not mask.is_floating_point():
-        raise ValueError(
-            f"MultiheadAttentionAdapter: expected {name} of bool (True = ignore) or float (-inf = "
-            f"ignore), got {mask.dtype}; mask.bool() makes it one"
-        )
-    seen = mask == 0
-    if not _holds(seen | (mask == -torch.inf)):
-        raise ValueError(
-            f"MultiheadAttentionAdapter: {name} holds values other than 0 and -inf, but Hyena has "
-            "no attention scores to add them to; pass only 0 and -inf, or a bool mask"
-        )
-    return seen
-
-
-def _holds(condition: Tensor) -> bool:
-    """Whether the condition is true everywhere; on the meta device there are no values to doubt."""
-    return condition.is_meta or bool(condition.all())

@@ -10,12 +10,9 @@ from hyena.arguments import shown
 from hyena.filters import HyenaFilter, LengthPolicy, LongFilter
 from hyena.filters.budget import Budget
 from hyena.filters.cache import clear_cache
-from hyena.mixers.attention import CausalSelfAttention
 from hyena.mixers.hyena import HyenaOperator
-from hyena.mixers.replacing.multihead import MultiheadAttentionAdapter
+from hyena.mixers.replacing.kinds import Kind, kind_of
 from hyena.ops import Backend
-
-_Attention = nn.MultiheadAttention | CausalSelfAttention
 
 
 def replace_attention(
@@ -41,6 +38,14 @@ def replace_attention(
       The ``multihead_attn`` of a ``torch.nn.TransformerDecoderLayer`` is cross-attention and is
       left alone. Whether another module attends across is known only when it is called.
     - `hyena.CausalSelfAttention`, by a `HyenaOperator`; only with ``causal=True``.
+    - The self-attention of BERT, GPT-2 and ViT in Hugging Face's transformers, whatever the head of
+      the model, by a `TransformersAttentionAdapter`. It honours their padding masks and refuses
+      others. GPT-2, and BERT as a decoder, need ``causal=True``; they generate with a cache, which
+      then holds the operator's state. Cross-attention is left alone.
+    - The ``Attention`` of Vision Transformers in timm, by a `TimmAttentionAdapter`.
+
+    A class token in front is to see the image behind it: replace with ``causal=False``, or pool
+    over all tokens in its place.
 
     Each operator has the width, device, dtype and training mode of the module that it replaces,
     and fresh, trainable parameters. A module that stands in several places is replaced by one
@@ -69,36 +74,36 @@ def replace_attention(
     Raises: TypeError on a model that is no module, or a filter that is no function of the width;
         ValueError if nothing was found to replace, if ``model`` itself is an attention module,
         if a module attends in a way that Hyena does not (``kdim``, ``vdim``, ``add_bias_kv``,
-        ``add_zero_attn``, a subclass with a forward of its own, a `CausalSelfAttention` with
-        ``causal=False``), or on settings that `HyenaOperator` refuses.
+        ``add_zero_attn``, an output of another width than the input, a subclass with a forward of
+        its own, causal attention with ``causal=False``), or on settings that `HyenaOperator`
+        refuses.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"replace_attention: expected a module as model, got {shown(model)}")
-    if isinstance(model, _Attention):
+    if kind_of(model) is not None:
         raise ValueError(
             f"replace_attention: the model itself is a {type(model).__name__}, which cannot be "
             "replaced in place; pass the module that holds it"
         )
     found = _self_attention(model)
-    chosen = {name: module for name, module in found.items() if _wanted(names, name, module)}
+    chosen = {name: each for name, each in found.items() if _wanted(names, name, each[1])}
     if not chosen:
         raise ValueError(_nothing(names, list(found)))
 
     budget = Budget()  # of what all filters keep
     new: dict[int, nn.Module] = {}  # by identity, so that what was shared stays shared
-    for name, module in chosen.items():
-        _check(name, module, causal)
+    for name, (kind, module) in chosen.items():
+        _check(name, kind, module, causal)
         if id(module) in new:
             continue
-        weight = module.out_proj.weight
+        weight, width = kind.weight(module), kind.width(module)
         place: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
-        width = module.out_proj.in_features
         mixer = HyenaOperator(
             width,
             max_length,
             order,
             short_width=short_width,
-            dropout=module.dropout if dropout is None else dropout,
+            dropout=kind.dropout(module) if dropout is None else dropout,
             bidirectional=not causal,
             length_policy=length_policy,
             filter=None if filter is None else _filter(filter, width).to(**place),
@@ -106,9 +111,9 @@ def replace_attention(
             **place,
         )
         clear_cache(mixer, budget)
-        new[id(module)] = _in_place_of(module, mixer).train(module.training)
+        new[id(module)] = kind.replacement(module, mixer).train(module.training)
 
-    for name, module in chosen.items():
+    for name, (_, module) in chosen.items():
         parent, _, attribute = name.rpartition(".")
         model.get_submodule(parent).register_module(attribute, new[id(module)])
     swapped = {id(module) for module in new.values()}
@@ -131,15 +136,18 @@ def _filter(make: Any, width: int) -> HyenaFilter | LongFilter:
     return made
 
 
-def _self_attention(model: nn.Module) -> dict[str, _Attention]:
-    """The attention modules by name, under each of their names, without cross-attention."""
-    found: dict[str, _Attention] = {}
+def _self_attention(model: nn.Module) -> dict[str, tuple[Kind, Any]]:
+    """The attention modules and their kinds by name, under each of their names, without
+    cross-attention."""
+    found: dict[str, tuple[Kind, Any]] = {}
     crossing: set[str] = set()
     for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, nn.TransformerDecoderLayer):
             crossing.add(f"{name}.multihead_attn" if name else "multihead_attn")
-        elif isinstance(module, _Attention) and name not in crossing:
-            found[name] = module
+        elif name not in crossing:
+            kind = kind_of(module)
+            if kind is not None and not kind.crosses(module):
+                found[name] = kind, module
     return found
 
 
@@ -169,30 +177,22 @@ def _nothing(names: str | Callable[[str, nn.Module], bool] | None, found: list[s
         )
     return (
         "replace_attention: found nothing to replace in the model; looked for "
-        "torch.nn.MultiheadAttention (but not the cross-attention of "
-        "torch.nn.TransformerDecoderLayer) and hyena.CausalSelfAttention"
+        "torch.nn.MultiheadAttention, hyena.CausalSelfAttention, the attention of BERT, GPT-2 and "
+        "ViT in transformers and of Vision Transformers in timm, but not for cross-attention"
     )
 
 
-def _check(name: str, module: _Attention, causal: bool) -> None:
+def _check(name: str, kind: Kind, module: Any, causal: bool) -> None:
     """Raises ValueError if Hyena cannot stand in for the module."""
-    own = f"{type(module).__name__} has a forward of its own"
-    if isinstance(module, CausalSelfAttention):
-        if not causal:
-            raise ValueError(
-                f"replace_attention: {name} is a CausalSelfAttention, so causal=False would let "
-                "it see the future; pass causal=True, or leave it out (names=)"
-            )
-        reasons = {own: any(_own(module, CausalSelfAttention, x) for x in ("forward", "_mix"))}
-    else:
-        reasons = {
-            f"kdim={module.kdim} or vdim={module.vdim} differs from embed_dim={module.embed_dim}": (
-                not module._qkv_same_embed_dim
-            ),
-            "add_bias_kv=True": module.bias_k is not None or module.bias_v is not None,
-            "add_zero_attn=True": module.add_zero_attn,
-            own: _own(module, nn.MultiheadAttention, "forward"),
-        }
+    title = type(module).__name__
+    if kind.causal(module) and not causal:
+        raise ValueError(
+            f"replace_attention: {name} is a {title} that sees its past only, and causal=False "
+            "would let it see the future; pass causal=True, or leave it out (names=)"
+        )
+    base = kind.base_of(module)
+    own = any(_own(module, base, method) for method in kind.methods)
+    reasons = {**kind.reasons(module), f"{title} has a forward of its own": own}
     for reason, holds in reasons.items():
         if holds:
             raise ValueError(
@@ -201,13 +201,6 @@ def _check(name: str, module: _Attention, causal: bool) -> None:
             )
 
 
-def _own(module: nn.Module, kind: type[nn.Module], method: str) -> bool:
-    """Whether a subclass, or the module alone, computes something else."""
-    return method in vars(module) or getattr(type(module), method) is not getattr(kind, method)
-
-
-def _in_place_of(module: _Attention, mixer: HyenaOperator) -> nn.Module:
-    """The mixer, called as the module is."""
-    if isinstance(module, CausalSelfAttention):
-        return mixer
-    return MultiheadAttentionAdapter(mixer, module.num_heads, batch_first=module.batch_first)
+def _own(module: nn.Module, base: type[nn.Module] | None, method: str) -> bool:
+    """Whether a class derived from the base, or the module alone, computes something else."""
+    return method in vars(module) or getattr(type(module), method) is not getattr(base, method)
