@@ -7,6 +7,7 @@ from hyena.ops import naive
 from hyena.ops.backend import Backend, backends, why_not_native
 from hyena.ops.gated import gated_conv
 from hyena.ops.long import long_conv
+from hyena.ops.long2d import long_conv2d
 from hyena.ops.modal import gated_modal_conv, modal_conv
 from hyena.ops.segments import Segments
 from hyena.ops.short import short_conv
@@ -21,6 +22,7 @@ __all__ = [
     "gated_conv",
     "gated_modal_conv",
     "long_conv",
+    "long_conv2d",
     "modal_conv",
     "naive",
     "short_conv",

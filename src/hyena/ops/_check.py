@@ -134,6 +134,26 @@ def check_filter(
         )
 
 
+def image(op: str, u: Any, k: Any, skip: Tensor | None, causal: bool) -> None:
+    """Whether a filter (D, I, J) and its skip fit images (B, D, H, W). Raises: as above."""
+    check_tensor(op, "u", u)
+    check_tensor(op, "k", k)
+    check_tensor(op, "skip", skip, optional=True)
+    if u.dim() != 4 or k.dim() != 3 or k.shape[0] != u.shape[1]:
+        raise ValueError(
+            f"{op}: expected u (B, D, H, W) and k (D, I, J), got {tuple(u.shape)} and "
+            f"{tuple(k.shape)}"
+        )
+    if not all(taps and (causal or taps % 2) for taps in k.shape[1:]):
+        least = "I, J ≥ 1" if causal else "I and J odd, with lag 0 in the middle (causal=False)"
+        raise ValueError(f"{op}: expected k (D, I, J) with {least}, got {tuple(k.shape)}")
+    if u.dtype not in FLOATS:
+        raise ValueError(f"{op}: expected floating point u, got {u.dtype}")
+    if k.device != u.device:
+        raise ValueError(f"{op}: u is on {u.device} but k is on {k.device}; move one of them")
+    check_filter(op, k.flatten(1), skip, causal)
+
+
 def _check_fit(
     op: str, parts: int, z: Tensor, k: Any, called: str, beside: Tensor | None, causal: bool
 ) -> None:

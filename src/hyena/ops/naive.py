@@ -72,6 +72,31 @@ def long_conv(
     return y.to(u.dtype)
 
 
+def long_conv2d(
+    u: Tensor, k: Tensor, skip: Tensor | None = None, *, causal: bool = False
+) -> Tensor:
+    r"""Definition of `hyena.ops.long_conv2d`, in O(H·W·I·J):
+
+    .. math:: y_{b,d,h,w} = \sum_{i,j} k_{d,i,j}\,u_{b,d,h-s_i,w-s_j} + \mathrm{skip}_d\,u_{b,d,h,w}
+
+    where :math:`s_i` and :math:`s_j` are lags of taps, and what is not in the image counts as zero.
+    """
+    _check.image("naive.long_conv2d", u, k, skip, causal)
+    dtype = torch.promote_types(u.dtype, k.dtype)
+    wide = u.to(dtype)
+    D, H, W = u.shape[1:]
+    # Of no pixel, it still depends on k, whose gradient is zero.
+    y = torch.zeros_like(wide) if u.numel() else wide * k[:, :1, :1]
+    for j, across in enumerate(lags(k.shape[2], causal)):
+        columns = shift(wide.flatten(1, 2), across).unflatten(1, (D, H))
+        for i, down in enumerate(lags(k.shape[1], causal)):
+            rows = shift(columns.mT.flatten(1, 2), down).unflatten(1, (D, W)).mT
+            y = y + k[:, i, j, None, None] * rows
+    if skip is not None:
+        y = y + skip[:, None, None] * wide
+    return y.to(u.dtype)
+
+
 def short_conv(
     u: Tensor,
     k: Tensor,
