@@ -27,6 +27,7 @@ WITH_CODE = [
     "finetuning",
     "formats",
     "generation",
+    "huggingface",
     "kernel",
     "long_context",
     "mathematics",

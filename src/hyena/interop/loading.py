@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hyena.filters import DiagonalSSM, Filter
-from hyena.interop import weights
+from hyena.interop import huggingface, weights
 from hyena.interop.safari import HYENADNA, SAFARI
 from hyena.interop.settings import (
     Settings,
@@ -42,8 +42,9 @@ def load(
     configuration: str | Path | None = None,
     settings: Mapping[str, Any] | Settings | None = None,
 ) -> LanguageModel:
-    """The model in ``path``, in evaluation mode: one of ours, or one of safari, HyenaDNA,
-    StripedHyena, Evo or Evo 2 in the files that it was released in.
+    """The model in ``path``, in evaluation mode: one of ours, also in the files of Hugging Face's
+    transformers, or one of safari, HyenaDNA, StripedHyena, Evo or Evo 2 in the files that it was
+    released in.
 
     Which it is shows in the names and shapes of its tensors. Nothing in the files is run. Weights
     that are used as they lie in a file are mapped, so that a model opens without a second copy in
@@ -81,12 +82,20 @@ def load(
                 "none; leave them out"
             )
         own = load_own(path, device=device, length_policy=length_policy)
-        return own if dtype is None else _in_dtype(own, dtype)
+        return own if dtype is None else in_dtype(own, dtype)
     place, given = place_of(device), settings_of(settings)
     tensors = weights.read(path)
+    public = configuration_of(path, configuration)
+    if public.get("model_type") == huggingface.MODEL_TYPE:
+        if given != Settings():
+            raise ValueError(
+                f"load: settings are of other programs' files, and {path} is a model of "
+                "hyena.huggingface, which says all of itself; leave them out"
+            )
+        own = huggingface.model_of(path, tensors, public, place, length_policy)
+        return own if dtype is None else in_dtype(own, dtype)
     family = family_of(tensors, path)
     check_of_family(given, family.reads, family.title)
-    public = configuration_of(path, configuration)
     whole = given.over(family.settings(public))
     model = family.model(tensors, whole, dtype, place, length_policy)
     family.check_configuration(model.config, whole, tensors, public)
@@ -109,7 +118,7 @@ def family_of(tensors: Mapping[str, Tensor], path: Path) -> Family:
 
 
 @torch.no_grad()
-def _in_dtype(model: LanguageModel, dtype: torch.dtype) -> LanguageModel:
+def in_dtype(model: LanguageModel, dtype: torch.dtype) -> LanguageModel:
     """The model with its weights in a dtype, and what filters are computed from in float32 or
     wider."""
     wide = torch.promote_types(dtype, torch.float32)

@@ -1,0 +1,253 @@
+"""What all Hyena classes of transformers share: a `hyena.LanguageModel`, and how it is made, filled
+and given another vocabulary.
+
+Sizes: V vocabulary, D width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from hyena.huggingface.bidirectional import make_bidirectional
+from hyena.huggingface.cache import HyenaCache, check_cache
+from hyena.huggingface.configuration import HyenaConfig
+from hyena.huggingface.passes import enter, given, remember, through
+from hyena.interop.loading import in_dtype
+from hyena.interop.pytorch_file import ALIGNED
+from hyena.model import LanguageModel
+from hyena.model.initialization import embedding
+from hyena.model.norm import normalize
+
+OF_HEAD = r"^model\.head\."
+"""The names of a head of tokens, which only some classes have."""
+
+Self = TypeVar("Self", bound="HyenaPreTrainedModel")
+
+
+class HyenaPreTrainedModel(PreTrainedModel):
+    """The parameters of a `hyena.LanguageModel`, under its names behind ``model.``, and with the
+    initial values that it gives them.
+
+    What filters are computed from stays in float32 where a model is loaded in fewer bits.
+
+    Attributes: ``model``, the `hyena.LanguageModel`.
+    """
+
+    config_class = HyenaConfig
+    config: HyenaConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = True
+    model: LanguageModel
+    _no_split_modules: ClassVar[list[str]] = ["Block"]
+    _is_stateful = True  # a state goes forward only: no assisted decoding
+    _predicts: ClassVar[bool] = False  # whether a head of its own, if not tied, is part of it
+
+    def __init__(self, config: HyenaConfig, *inputs: Any, **kwargs: Any) -> None:
+        super().__init__(config, *inputs, **kwargs)
+        for name, part in self._parts(config).items():
+            self.add_module(name, part)
+        for x in (*self.parameters(), *self.buffers()):
+            x._is_hf_initialized = not x.is_meta
+        self.post_init()
+
+    @classmethod
+    def _parts(cls, config: HyenaConfig) -> dict[str, nn.Module]:
+        """The modules of a new model, by name."""
+        model = LanguageModel(config.model_config())
+        if config.bidirectional:
+            make_bidirectional(model)
+        if not cls._predicts:
+            model.head = None
+        dtype = torch.get_default_dtype()
+        return {"model": in_dtype(model, dtype) if dtype.itemsize < 4 else model}
+
+    def _cache(
+        self, cache: HyenaCache | None, past_key_values: HyenaCache | None, use_cache: bool | None
+    ) -> HyenaCache | None:
+        """The cache that a forward pass is given by either name, or a new one if that is asked
+        for."""
+        cache = past_key_values if cache is None else cache
+        check_cache(cache)
+        return HyenaCache() if cache is None and use_cache else cache
+
+    def _run(
+        self,
+        input_ids: Tensor | None,
+        inputs_embeds: Tensor | None,
+        attention_mask: Tensor | None,
+        cache: HyenaCache | None,
+        output_hidden_states: bool | None,
+    ) -> tuple[Tensor, list[Tensor] | None]:
+        """The residual stream (B, L, D) after all blocks, and what went into each of them if that
+        is asked for."""
+        check_one_device(self)
+        name = type(self).__name__
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        seen: list[Tensor] | None = [] if output_hidden_states else None
+        before = 0 if cache is None else cache.get_seq_length()
+        inputs = given(name, input_ids, inputs_embeds, attention_mask, before)
+        if cache is not None:
+            return remember(self.model, name, inputs, cache, seen), seen
+        x = enter(self.model, name, inputs)
+        causal = not self.config.bidirectional
+        return through(self.model, x, inputs.mask, seen, causal=causal), seen
+
+    def _last(self, x: Tensor) -> Tensor:
+        """What heads read: the stream after the norm."""
+        model = self.model
+        return normalize(model.norm, x, model.embedding if model.head is None else model.head)
+
+    def _as_asked(self, output: ModelOutput, return_dict: bool | None) -> Any:
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return output if wanted else output.to_tuple()
+
+    @torch.no_grad()
+    def initialize_weights(self) -> None:
+        """What files lack gets the value that it has in a new model."""
+        for name, part in self.named_children():
+            known = {**dict(part.named_parameters()), **dict(part.named_buffers())}
+            lacking = [n for n, x in known.items() if not getattr(x, "_is_hf_initialized", False)]
+            if lacking:
+                with torch.device("cpu"):
+                    new = self._parts(self.config)[name].state_dict()
+                for n in lacking:
+                    known[n].copy_(new[n])
+
+    @classmethod
+    def from_pretrained(cls, *arguments: Any, **options: Any) -> Any:
+        """As of any model of transformers. The weights lie in memory of their own, not in the file,
+        where they do not start at multiples of 64 bytes and products round differently."""
+        found = super().from_pretrained(*arguments, **options)
+        model = found[0] if isinstance(found, tuple) else found
+        for x in (*model.parameters(), *model.buffers()):
+            plain = type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu"
+            if plain and x.data_ptr() % ALIGNED:
+                x.data = x.data.clone()
+        return found
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether blocks are recomputed in the backward pass: ``activation_checkpointing`` of the
+        `hyena.LanguageModel`."""
+        return self.model.activation_checkpointing
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, value: bool) -> None:
+        self.model.activation_checkpointing = value
+
+    def _set_gradient_checkpointing(
+        self,
+        enable: bool = True,
+        gradient_checkpointing_func: Any = None,
+        every_n_layers: int = 1,
+    ) -> None:
+        if every_n_layers != 1:
+            raise ValueError(
+                "gradient checkpointing of a Hyena model is of every block, got every_n_layers="
+                f"{every_n_layers}; leave it out"
+            )
+        self.gradient_checkpointing = enable
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.embedding
+
+    def set_input_embeddings(self, value: Any) -> None:
+        self.model.embedding = value
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The head, None where the embedding is the head as well."""
+        return self.model.head
+
+    def set_output_embeddings(self, new_embeddings: Any) -> None:
+        if self.model.head is None:
+            raise ValueError(
+                f"{type(self).__name__}: it has no head of its own; set its input embeddings"
+            )
+        self.model.head = new_embeddings
+
+    @torch.no_grad()
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> nn.Module:
+        """Makes the vocabulary larger or smaller, in the embedding and a head of its own.
+
+        Args:
+            new_num_tokens: V; as it is if not given.
+            pad_to_multiple_of: the rows are padded to a multiple of this, and padding is never
+                predicted; the config's ``vocab_multiple`` if not given.
+            mean_resizing: new tokens begin as the mean of the old ones; else as in a new model.
+
+        Returns: the embedding.
+        """
+        size = self.config.vocab_size if new_num_tokens is None else int(new_num_tokens)
+        self.config.vocab_size = size
+        if pad_to_multiple_of is not None:
+            self.config.vocab_multiple = pad_to_multiple_of
+        before, after = self.model.config, self.config.model_config()
+        if after == before:
+            return self.model.embedding
+        self.model.config = after
+        for name in ("embedding", "head"):
+            layer: Any = getattr(self.model, name)
+            if layer is None:
+                continue
+            old: Tensor = layer.weight
+            place = {"device": old.device, "dtype": old.dtype}
+            rows = embedding(after.padded_vocab, after.width, **place).weight.normal_(std=0.02)
+            if mean_resizing:
+                rows[:] = old[: before.vocab_size].mean(0)
+            kept = min(before.vocab_size, size)
+            rows[:kept] = old[:kept]
+            layer.weight = nn.Parameter(rows.detach(), requires_grad=old.requires_grad)
+            count = "num_embeddings" if name == "embedding" else "out_features"
+            setattr(layer, count, after.padded_vocab)
+        return self.model.embedding
+
+    @classmethod
+    def from_language_model(cls: type[Self], model: LanguageModel, **others: Any) -> Self:
+        """The model as one of this class, which takes it over: its weights are the same.
+
+        Args:
+            model: such as `hyena.load` gives.
+            others: arguments of `HyenaConfig` besides what the model says.
+
+        Raises: ValueError if the model has a head for labels, and this class none.
+        """
+        config = HyenaConfig.from_model_config(dataclasses.replace(model.config), **others)
+        with torch.device("meta"):
+            made = cls(config)
+        made._take_over(model)
+        made.config.dtype = made.dtype
+        return made.train(model.training)
+
+    def _take_over(self, model: LanguageModel) -> None:
+        if model.label_head is not None:
+            raise ValueError(
+                f"{type(self).__name__}: the model has a head for labels, which this class has "
+                "not; take HyenaForSequenceClassification, or set model.label_head = None"
+            )
+        if not self._predicts:
+            model.head = None
+        self.model = model
+
+
+def check_one_device(model: PreTrainedModel) -> None:
+    """Raises ValueError if parts of it lie on several devices, or on the disk: hooks that fetch
+    them would not see all that is read of them."""
+    places = set(getattr(model, "hf_device_map", {}).values())
+    if len(places) > 1 or "disk" in places:
+        raise ValueError(
+            f"{type(model).__name__}: expected the whole model on one device, got parts on "
+            f"{', '.join(sorted(map(str, places)))}; load it with device_map='cpu' or of one device"
+        )
