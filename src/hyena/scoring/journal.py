@@ -48,6 +48,17 @@ class Journal:
         self._check()
         self.done = self._recovered()
 
+    def begin(self) -> None:
+        """Says what the results are of, so that other files of them may stand beside."""
+        work = self.folder / _WORK
+        if not work.is_file():
+            write_record(work, self._work, FORMAT_VERSION)
+
+    def withdraw(self) -> None:
+        """Takes that back if there is nothing beside."""
+        if {path.name for path in self.folder.iterdir()} == {folders.FILE, _WORK}:
+            remove(self.folder / _WORK)
+
     def append(
         self, rows: Sequence[Mapping[str, Any]], vectors: NDArray[Any] | None = None
     ) -> None:
@@ -86,9 +97,7 @@ class Journal:
 
     def _opened(self) -> tuple[IO[bytes], IO[bytes]]:
         """Not before there is something to write, so that an early error leaves nothing."""
-        work = self.folder / _WORK
-        if not work.is_file():
-            write_record(work, self._work, FORMAT_VERSION)
+        self.begin()
         return (self.folder / _ENTRIES).open("ab"), self.vectors.open("ab")
 
     def _check(self) -> None:
@@ -169,6 +178,9 @@ def journal(out: Path, work: Mapping[str, Any]) -> Iterator[Journal]:
         kept = Journal(folder, work)
         try:
             yield kept
+        except BaseException:
+            kept.withdraw()
+            raise
         finally:
             kept.close()
     remove_folder(folder)

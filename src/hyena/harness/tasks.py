@@ -1,0 +1,181 @@
+"""Tasks of lm_eval by name, and what a model reaches on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+import yaml
+from lm_eval.api.metrics import weighted_perplexity
+from lm_eval.api.model import CachingLM
+from lm_eval.tasks import TaskManager
+
+from hyena.arguments import check_whole, number, shown
+from hyena.harness.model import HyenaLM
+
+Tasks = dict[str, Any]
+"""Tasks and groups as lm_eval's `TaskManager.load` gives them."""
+
+_FILES = ("json", "csv", "text", "parquet", "arrow", "xml")  # kinds of local files, as data sets
+_OF_THE_HUB = ("datasets", "huggingface_hub", "httpx", "requests")
+
+
+def load_tasks(names: str | Sequence[str], include_path: Sequence[str | Path] = ()) -> Tasks:
+    """Tasks, groups and tags by their names, with their data.
+
+    A task is code: what its YAML file names after ``!function`` is run.
+
+    Args:
+        names: each one name or several between commas; ``*`` stands for any letters; or a YAML file
+            of a task.
+        include_path: folders with YAML files of tasks of one's own, which win over lm_eval's.
+
+    Raises: ValueError, in one line, if there is no such task, or it cannot be built; OSError if its
+        data are not on this machine and cannot be fetched, or there is no such folder.
+    """
+    folders = [Path(folder) for folder in include_path]
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"include_path: {folder} is no folder with files of tasks")
+    each = [names] if isinstance(names, str) else names
+    wanted = [name.strip() for several in each for name in several.split(",") if name.strip()]
+    if not wanted:
+        raise ValueError("tasks: expected the name of a task, got none")
+    manager, found = _find(wanted, folders)
+    tasks: Tasks = {"tasks": {}, "groups": {}, "group_map": {}}
+    for name in found:
+        for kind, of_kind in _load(manager, name).items():
+            tasks[kind] |= of_kind
+    return tasks
+
+
+def evaluate_tasks(
+    lm: HyenaLM,
+    tasks: Tasks,
+    *,
+    num_fewshot: int | None = None,
+    limit: float | None = None,
+    seed: int = 1234,
+    answers: Path | None = None,
+) -> dict[str, Any]:
+    """What a model reaches on tasks, by lm_eval's `evaluate`.
+
+    Of texts almost without blanks, such as DNA, ``word_perplexity`` is beyond the largest float; it
+    is inf then, where lm_eval would end with an error when all answers are there.
+
+    Args:
+        lm: the model.
+        tasks: of `load_tasks`.
+        num_fewshot: solved examples before each question, of tasks that do not rule them out; None
+            takes each task's own number.
+        limit: documents of each task, or the share of them if below 1; None takes all.
+        seed: of the choice of examples.
+        answers: a file of what the model has answered so far, which is made if need be; what stands
+            there is not asked again. It is to be of the same model with the same settings.
+
+    Returns: the results as lm_eval has them, and ``config``, the model's settings.
+    Raises: ValueError if a number is out of range; as `HyenaLM`.
+    """
+    if num_fewshot is not None:
+        num_fewshot = check_whole("num_fewshot", num_fewshot, 0)
+    if limit is not None and not 0 < number("limit", limit) < math.inf:
+        raise ValueError(f"limit: expected a number of documents or a share, got {shown(limit)}")
+    seed = check_whole("seed", seed, 0)
+    for task in tasks["tasks"].values():
+        own = task.get_config("num_fewshot")
+        if own is None or (num_fewshot is not None and own != 0):
+            task.set_config("num_fewshot", num_fewshot or 0)
+        task.set_fewshot_seed(seed)
+        _bound(task.aggregation())
+    asked = lm if answers is None else CachingLM(lm, str(answers))
+    try:
+        results: dict[str, Any] = lm_eval.evaluate(asked, tasks, limit=limit, log_samples=False)
+    finally:
+        if answers is not None:
+            asked.dbdict.close()  # what was answered is in the file then
+    results["config"] = {"model": "hyena", "limit": limit, "seed": seed, **lm.get_model_info()}
+    return results
+
+
+def _find(names: Sequence[str], folders: list[Path]) -> tuple[TaskManager, list[str]]:
+    """The tasks that the names mean, and who knows them. lm_eval's own, thousands of files, are
+    read only if one of them may be meant."""
+    manager = TaskManager(include_path=folders, include_defaults=False)
+    found = [_matches(manager, name) for name in names]
+    groups = {*manager.all_tasks} - {*manager.all_subtasks}  # which may have others in them
+    if not all(found) or any(groups.intersection(some) for some in found):
+        manager = TaskManager(include_path=folders)
+        found = [_matches(manager, name) for name in names]
+    for name, some in zip(names, found, strict=True):
+        if not some:
+            raise ValueError(_unknown(name, manager, folders))
+    return manager, list(dict.fromkeys(name for some in found for name in some))
+
+
+def _matches(manager: TaskManager, name: str) -> list[str]:
+    if name.endswith(".yaml"):
+        return [name] if Path(name).is_file() else []
+    matches: list[str] = manager.match_tasks([name])
+    return matches
+
+
+def _unknown(name: str, manager: TaskManager, folders: list[Path]) -> str:
+    """What is said of a name that is no task's."""
+    if name.endswith(".yaml"):
+        return f"tasks: there is no file {name}"
+    for file, why in _unreadable(folders):
+        return f"there is no task {name}, but {file} cannot be read: {why}"
+    close = get_close_matches(name, manager.all_tasks, n=3)
+    advice = f"did you mean {' or '.join(close)}? " if close else ""
+    return (
+        f"there is no task {name}; {advice}`lm_eval ls tasks` lists those there are, and "
+        "--include_path takes a folder with tasks of one's own"
+    )
+
+
+def _unreadable(folders: list[Path]) -> Iterator[tuple[Path, str]]:
+    """Files of tasks that lm_eval leaves out without a word, and what is wrong with each."""
+    for folder in folders:
+        for file in sorted(folder.glob("**/*.yaml")):
+            try:
+                with file.open("rb") as stream:
+                    for _ in yaml.parse(stream):
+                        pass
+            except (OSError, yaml.YAMLError) as error:
+                yield file, " ".join(str(error).split())
+
+
+def _load(manager: TaskManager, name: str) -> Tasks:
+    try:
+        return dict(manager.load([name]))
+    except Exception as error:  # a task is code, which may raise anything
+        why = " ".join(str(error).split()) or type(error).__name__
+        entry = manager.task_index.get(name)
+        source = (entry.cfg or {}).get("dataset_path") if entry is not None else None
+        of_hub = isinstance(error, OSError) or type(error).__module__.startswith(_OF_THE_HUB)
+        if of_hub and source not in _FILES and not Path(str(source)).exists():
+            which = "data" if source is None else f"the data set {source}"
+            raise OSError(
+                f"task {name} needs {which} of the Hugging Face Hub, which cannot be fetched: "
+                f"{why:.200}; connect to the internet, or take a task of local files"
+            ) from error
+        raise ValueError(f"task {name} cannot be built: {type(error).__name__}: {why}") from error
+
+
+def _bound(aggregations: dict[str, Callable[..., float]]) -> None:
+    """Has perplexities of texts be inf where they would be too large."""
+    for name, aggregation in aggregations.items():
+        if aggregation is weighted_perplexity:
+            aggregations[name] = _perplexity
+
+
+def _perplexity(items: list[tuple[float, float]]) -> float:
+    try:
+        found: float = weighted_perplexity(items)
+    except OverflowError:
+        return math.inf
+    return found
