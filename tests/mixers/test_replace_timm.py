@@ -3,7 +3,7 @@
 import pytest
 import torch
 from encoders_with_hyena import LENGTH, WIDTH, padding, refuses, source
-from timm_attention import Attention, hidden, vision_transformer
+from timm_attention import Attention, vision_transformer
 from torch import nn
 
 from hyena.mixers import HyenaOperator, TimmAttentionAdapter
@@ -40,7 +40,7 @@ def test_dropout_of_scores_and_of_the_output_go_where_they_were() -> None:
 
 
 @pytest.mark.parametrize("side", ["left", "right", "both"])
-@pytest.mark.parametrize("kind", ["bool", "float"])
+@pytest.mark.parametrize("kind", ["bool", "infinite", "finite"])
 @pytest.mark.parametrize("causal", [True, False])
 def test_padded_equals_unpadded(causal: bool, kind: str, side: str) -> None:
     attn, u = adapter(causal), source()
@@ -48,7 +48,11 @@ def test_padded_equals_unpadded(causal: bool, kind: str, side: str) -> None:
     mask = real[:, None, None].expand(-1, 1, LENGTH, -1)
     if causal and side == "both":  # a causal mask beside that of padding
         mask = mask & torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
-    y = attn(u, attn_mask=mask if kind == "bool" else hidden(mask))
+    if side == "left":  # padding that sees nothing, as timm has it, else all that is real
+        mask = mask & mask.mT
+    least = {"infinite": -torch.inf, "finite": torch.finfo(torch.float32).min}
+    given = mask if kind == "bool" else torch.zeros(mask.shape).masked_fill(~mask, least[kind])
+    y = attn(u, attn_mask=given)
     for row, keep, got in zip(u, real, y, strict=True):
         alone = attn.mixer(row[keep][None])[0]
         torch.testing.assert_close(got[keep], alone, rtol=1e-10, atol=1e-10)
@@ -89,8 +93,8 @@ def test_other_masks_are_refused() -> None:
     ):
         attn(u, attn_mask=band.expand(3, 2, -1, -1))
     with refuses(
-        "TimmAttentionAdapter: attn_mask holds values other than 0 and -inf, but Hyena has no "
-        "attention scores to add them to; pass only 0 and -inf, or a bool mask"
+        "TimmAttentionAdapter: attn_mask holds values other than 0 and -3.40282e+38, but Hyena has "
+        "no attention scores to add them to; pass only 0 and -3.40282e+38, or a bool mask"
     ):
         attn(u, attn_mask=torch.randn(LENGTH, LENGTH))
 

@@ -1,6 +1,5 @@
 """A stand-in for timm's attention, which needs torchvision: its names, arguments and results."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -52,8 +51,3 @@ def vision_transformer(dim: int, blocks: int = 2) -> nn.Module:
     model.blocks = nn.Sequential(*(Block(dim) for _ in range(blocks)))
     model.forward = lambda x: model.blocks(x)  # type: ignore[method-assign]
     return model
-
-
-def hidden(seen: Tensor) -> Tensor:
-    """A mask of bool (True = look) as one of floats."""
-    return torch.zeros(seen.shape, dtype=torch.float64).masked_fill(~seen, -torch.inf)

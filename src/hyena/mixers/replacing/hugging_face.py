@@ -134,8 +134,7 @@ class TransformersAttentionAdapter(nn.Module):
                 f"{_OP}: expected attention_mask {(B, 1, L, T)} or {(B, T)}, got "
                 f"{tuple(mask.shape)}"
             )
-        least = torch.finfo(mask.dtype).min if mask.is_floating_point() else -torch.inf
-        seen = seen_by(_OP, "attention_mask", mask[:, 0], true="look", least=least)
+        seen = seen_by(_OP, "attention_mask", mask[:, 0], true="look", finite=True)
         real = real_of(seen, causal=self.causal)
         if real is None:
             hides = "padding and the future" if self.causal else "padding"

@@ -15,16 +15,17 @@ def holds(condition: Tensor) -> bool:
 
 
 def seen_by(
-    op: str, name: str, mask: Tensor, *, true: Literal["look", "ignore"], least: float = -torch.inf
+    op: str, name: str, mask: Tensor, *, true: Literal["look", "ignore"], finite: bool = False
 ) -> Tensor:
     """True where a mask lets through.
 
-    Args: true: what True says in a mask of bool; least: what is to be ignored in one of floats, or
-        anything less; 0 lets through.
+    Args: true: what True says in a mask of bool. In one of floats 0 lets through, and -inf does
+        not; if ``finite`` the least number of the dtype does not either.
     Raises: ValueError, with this op and name, on a mask of integers or of other values.
     """
     if mask.dtype == torch.bool:
         return mask if true == "look" else ~mask
+    least = torch.finfo(mask.dtype).min if finite and mask.is_floating_point() else -torch.inf
     if not mask.is_floating_point():
         raise ValueError(
             f"{op}: expected {name} of bool (True = {true}) or float ({least:g} = ignore), got "
@@ -47,7 +48,7 @@ def real_of(seen: Tensor, *, causal: bool) -> Tensor | None:
     Returns: True at real positions; None if the mask hides or shows anything else.
     """
     L, T = seen.shape[1:]
-    real = seen[:, -1]  # the last query comes after all keys, so it sees each that is real
+    real = seen.any(1)  # who sees itself; nobody sees padding
     expected = real[:, None].expand(seen.shape)
     if causal:
         expected = expected & torch.ones(L, T, dtype=torch.bool, device=seen.device).tril(T - L)

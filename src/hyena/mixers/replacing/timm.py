@@ -32,7 +32,8 @@ class TimmAttentionAdapter(nn.Module):
         Args:
             x: (B, L, D).
             attn_mask: hides padding at the ends of rows and, if the mixer is causal, may hide the
-                future: (L, L), or (B, 1, L, L), of bool (True = look) or float (-inf = ignore).
+                future: (L, L), or (B, 1, L, L), of bool (True = look) or float (-inf, or
+                the least number, = ignore).
             is_causal: with True the mixer must be causal.
 
         Returns: (B, L, D).
@@ -55,7 +56,7 @@ class TimmAttentionAdapter(nn.Module):
             raise ValueError(
                 f"{_OP}: expected attn_mask {(L, L)} or {(B, 1, L, L)}, got {tuple(mask.shape)}"
             )
-        seen = seen_by(_OP, "attn_mask", mask, true="look").reshape(-1, L, L)
+        seen = seen_by(_OP, "attn_mask", mask, true="look", finite=True).reshape(-1, L, L)
         real = real_of(seen, causal=False)
         if real is None and not self.mixer.bidirectional:
             real = real_of(seen, causal=True)
