@@ -36,6 +36,7 @@ WITH_CODE = [
     "replace_attention",
     "scoring",
     "training",
+    "vision",
 ]
 WITH_SHELL = ("dna", "harness")  # of which the shell blocks run as well
 

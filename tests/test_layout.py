@@ -39,6 +39,7 @@ INSIDE = {
     "finetuning": LAYERS | {"model", "generation", "data", "files", "scoring"},
     "training": LAYERS | {"model", "data", "evaluation", "files", "finetuning"},
     "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine", "files"},
+    "vision": LAYERS | {"model"},
     "scaling": {"model", "data", "evaluation", "training", "experiments", "plots"}
     | {"machine", "files"},
     "machine": {"ops"},

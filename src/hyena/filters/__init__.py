@@ -5,6 +5,7 @@ from hyena.filters.explicit import ExplicitTaps
 from hyena.filters.filter import Filter, LengthPolicy
 from hyena.filters.fourier import FourierTaps
 from hyena.filters.hyena import HyenaFilter
+from hyena.filters.hyena2d import HyenaFilter2d
 from hyena.filters.long import LongFilter, Taps
 from hyena.filters.modal import ModalTaps, RealModalTaps
 from hyena.filters.transfer_function import TransferFunctionTaps
@@ -15,6 +16,7 @@ __all__ = [
     "Filter",
     "FourierTaps",
     "HyenaFilter",
+    "HyenaFilter2d",
     "LengthPolicy",
     "LongFilter",
     "ModalTaps",
