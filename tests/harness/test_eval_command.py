@@ -103,14 +103,14 @@ def test_an_interrupted_command_goes_on_where_it_was(
     whole = [*words, "--batch=1", f"--out={out}"]
     assert main(whole) == 130
     partial = tmp_path / "results.json.partial"
-    held = f"note: {partial} holds the answers so far; the same command goes on from there\n"
+    held = f"note: {partial} holds the results of 2 answers; the same command goes on from there\n"
     assert held in capsys.readouterr().err
     assert not out.exists()
     assert main([*whole, "--end=true"]) == 1
     assert "other results: end was False, is True; remove" in capsys.readouterr().err
     left = 2  # of the four windows of the three texts: one text is whole, or the last two
     assert main(whole) == 0
-    assert f"note: going on with what {partial} holds" in capsys.readouterr().err
+    assert f"note: going on after 2 answers that {partial} holds" in capsys.readouterr().err
     again = bits_per_byte(out)
     assert not partial.exists()
     out.unlink()

@@ -1,5 +1,7 @@
 """Tasks by name: what is found, what is said of what is not, and what a model reaches on them."""
 
+import contextlib
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +13,18 @@ import yaml
 from harness_models import ACCURACY, BYTES, OF_CHOICES, OF_TEXTS, QUESTIONS, TEXTS, requests_of
 
 import hyena
-from hyena.harness import HyenaLM, evaluate_tasks, load_tasks
+from hyena.harness import Answers, HyenaLM, evaluate_tasks, load_tasks
+from hyena.scoring.journal import journal
 
 WriteTask = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
+OF_MORE = {
+    "output_type": "generate_until",
+    "doc_to_text": "text",
+    "doc_to_target": "next",
+    "generation_kwargs": {"max_gen_toks": 3, "until": []},
+    "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+}
 
 
 @pytest.fixture
@@ -94,23 +104,47 @@ def test_perplexity_of_a_text_without_blanks_is_inf_and_loses_nothing(
 
 
 def test_what_was_answered_is_not_asked_again(
-    model: hyena.LanguageModel, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: hyena.LanguageModel,
+    texts: Path,
+    write_task: WriteTask,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lm, answers = HyenaLM(model, BYTES), tmp_path / "answers.db"
-    first = evaluate_tasks(lm, load_tasks("texts", [texts]), limit=2, answers=answers)
-    asked: list[Any] = []
-    rolling = HyenaLM.loglikelihood_rolling
+    write_task("choices", QUESTIONS, OF_CHOICES)
+    write_task("more", [{"text": "hot", "next": "x"}], OF_MORE)
+    every, lm, out = "texts,choices,more", HyenaLM(model, BYTES), tmp_path / "results.json"
+    asked: list[str] = []
 
-    def counting(self: HyenaLM, requests: list[Any]) -> Any:
-        asked.extend(one.args[0] for one in requests)
-        return rolling(self, requests)
+    def counted(answer: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(self: HyenaLM, requests: list[Any]) -> Any:
+            asked.extend(one.args[0] for one in requests)
+            return answer(self, requests)
 
-    monkeypatch.setattr(HyenaLM, "loglikelihood_rolling", counting)
-    again = evaluate_tasks(lm, load_tasks("texts", [texts]), limit=2, answers=answers)
-    assert again["results"] == first["results"]
-    assert asked == []
-    evaluate_tasks(lm, load_tasks("texts", [texts]), answers=answers)
-    assert asked == [TEXTS[2]]
+        return counting
+
+    for attr in ("loglikelihood", "loglikelihood_rolling", "generate_until"):
+        monkeypatch.setattr(HyenaLM, attr, counted(getattr(HyenaLM, attr)))
+    with contextlib.suppress(KeyboardInterrupt), journal(out, {}) as kept:
+        first = evaluate_tasks(lm, load_tasks(every, [texts]), limit=1, answers=Answers(kept))
+        assert len(asked) == kept.done == 4
+        raise KeyboardInterrupt
+    asked.clear()
+    with journal(out, {}) as kept:
+        again = evaluate_tasks(lm, load_tasks(every, [texts]), limit=1, answers=Answers(kept))
+        assert again["results"] == first["results"]
+        assert asked == []
+        evaluate_tasks(lm, load_tasks("texts", [texts]), answers=Answers(kept))
+        assert asked == [*TEXTS[1:]]
+        lines = (kept.folder / "entries.jsonl").read_text().splitlines()
+        assert [len(json.loads(line)["rows"]) for line in lines] == [1] * 6
+    assert lm.cache_hook.dbdict is None
+
+
+def test_what_is_no_answer_is_asked_again(tmp_path: Path) -> None:
+    with journal(tmp_path / "out.json", {}) as kept:
+        kept.append([{"question": 3, "answer": 1.0}, {"question": "a"}, {"answer": 1.0}])
+        kept.append([{"question": "b", "answer": [-1.5, True]}, {"question": "c", "answer": "d"}])
+        assert Answers(kept) == {"b": (-1.5, True), "c": "d"}
 
 
 def test_several_tasks_by_names_patterns_and_files(texts: Path, write_task: WriteTask) -> None:

@@ -215,23 +215,3 @@ def test_an_entry_that_is_none_is_cut_off_with_all_after_it(name: str, tmp_path:
         assert list(kept.rows()) == rows(0, 5)
         found = np.fromfile(kept.vectors, dtype=np.float32)
         np.testing.assert_array_equal(found, np.concatenate([vectors(i) for i in range(5)]).ravel())
-
-
-def test_other_files_may_stand_beside_once_it_has_begun(tmp_path: Path) -> None:
-    out = tmp_path / "out.json"
-    with contextlib.suppress(KeyboardInterrupt), journal(out, WORK) as kept:
-        kept.begin()
-        (kept.folder / "answers").write_text("a")
-        raise KeyboardInterrupt
-    with pytest.raises(FileExistsError, match="other results"), journal(out, {"model": "b"}):
-        pass
-    with journal(out, WORK) as kept:
-        assert (kept.folder / "answers").read_text() == "a"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_beginning_without_results_leaves_nothing(tmp_path: Path) -> None:
-    with contextlib.suppress(KeyboardInterrupt), journal(tmp_path / "out.json", WORK) as kept:
-        kept.begin()
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []

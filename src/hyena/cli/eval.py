@@ -9,19 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hyena.cli.kept import say
+from hyena.cli.kept import kept_results, say
 from hyena.cli.model_facts import Row, aligned
 from hyena.cli.options import REPEATED
 from hyena.cli.saved_model import load_model, warnings_as_notes
 from hyena.data.packages import require
 from hyena.files.atomic import write_text
 from hyena.filters import LengthPolicy
-from hyena.scoring.journal import journal, state_of
+from hyena.scoring.journal import state_of
 from hyena.scoring.outputs import check_output
 from hyena.training.device import Accelerator
 
 POSITIONAL = "model"
-_ANSWERS = "answers.db"
 
 
 @dataclass
@@ -70,7 +69,7 @@ def run(config: Config) -> None:
         check_output(config.out, (".json",))
     require("lm_eval", "hyena eval", "hyena[eval]")
     with _notes():
-        from hyena.harness import HyenaLM, evaluate_tasks, load_tasks
+        from hyena.harness import Answers, HyenaLM, evaluate_tasks, load_tasks
 
         model, tokenizer = load_model(
             config.model, config.tokenizer, config.accelerator, config.length_policy
@@ -94,18 +93,8 @@ def run(config: Config) -> None:
         if config.out is None:
             _print(evaluate_tasks(lm, tasks, **options))
             return
-        with journal(config.out, _work_of(config)) as kept:
-            answers = kept.folder / _ANSWERS
-            if answers.is_file():
-                say(f"going on with what {kept.folder} holds")
-            kept.begin()
-            try:
-                results = evaluate_tasks(lm, tasks, **options, answers=answers)
-            except BaseException:
-                if answers.is_file():
-                    so_far = "holds the answers so far; the same command goes on from there"
-                    say(f"{kept.folder} {so_far}")
-                raise
+        with kept_results(config.out, _work_of(config), "answer") as kept:
+            results = evaluate_tasks(lm, tasks, **options, answers=Answers(kept))
             write_text(config.out, _json(results))
         _print(results)
         print(config.out)

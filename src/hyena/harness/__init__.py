@@ -8,7 +8,8 @@ from hyena.data.packages import require
 
 require("lm_eval", "hyena.harness", "hyena[eval]")
 
+from hyena.harness.answers import Answers  # noqa: E402
 from hyena.harness.model import HyenaLM  # noqa: E402
 from hyena.harness.tasks import evaluate_tasks, load_tasks  # noqa: E402
 
-__all__ = ["HyenaLM", "evaluate_tasks", "load_tasks"]
+__all__ = ["Answers", "HyenaLM", "evaluate_tasks", "load_tasks"]

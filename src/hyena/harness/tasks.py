@@ -11,10 +11,11 @@ from typing import Any
 import lm_eval
 import yaml
 from lm_eval.api.metrics import weighted_perplexity
-from lm_eval.api.model import CachingLM
+from lm_eval.api.model import CacheHook
 from lm_eval.tasks import TaskManager
 
 from hyena.arguments import check_whole, number, shown
+from hyena.harness.answers import Answers, Remembering
 from hyena.harness.model import HyenaLM
 
 Tasks = dict[str, Any]
@@ -60,7 +61,7 @@ def evaluate_tasks(
     num_fewshot: int | None = None,
     limit: float | None = None,
     seed: int = 1234,
-    answers: Path | None = None,
+    answers: Answers | None = None,
 ) -> dict[str, Any]:
     """What a model reaches on tasks, by lm_eval's `evaluate`.
 
@@ -74,8 +75,7 @@ def evaluate_tasks(
             takes each task's own number.
         limit: documents of each task, or the share of them if below 1; None takes all.
         seed: of the choice of examples.
-        answers: a file of what the model has answered so far, which is made if need be; what stands
-            there is not asked again. It is to be of the same model with the same settings.
+        answers: what the model has answered so far, which is not asked again; new ones are added.
 
     Returns: the results as lm_eval has them, and ``config``, the model's settings.
     Raises: ValueError if a number is out of range; as `HyenaLM`.
@@ -91,12 +91,11 @@ def evaluate_tasks(
             task.set_config("num_fewshot", num_fewshot or 0)
         task.set_fewshot_seed(seed)
         _bound(task.aggregation())
-    asked = lm if answers is None else CachingLM(lm, str(answers))
+    asked = lm if answers is None else Remembering(lm, answers)
     try:
         results: dict[str, Any] = lm_eval.evaluate(asked, tasks, limit=limit, log_samples=False)
     finally:
-        if answers is not None:
-            asked.dbdict.close()  # what was answered is in the file then
+        lm.set_cache_hook(CacheHook(None))
     results["config"] = {"model": "hyena", "limit": limit, "seed": seed, **lm.get_model_info()}
     return results
 

@@ -48,17 +48,6 @@ class Journal:
         self._check()
         self.done = self._recovered()
 
-    def begin(self) -> None:
-        """Says what the results are of, so that other files of them may stand beside."""
-        work = self.folder / _WORK
-        if not work.is_file():
-            write_record(work, self._work, FORMAT_VERSION)
-
-    def withdraw(self) -> None:
-        """Takes that back if there is nothing beside."""
-        if {path.name for path in self.folder.iterdir()} == {folders.FILE, _WORK}:
-            remove(self.folder / _WORK)
-
     def append(
         self, rows: Sequence[Mapping[str, Any]], vectors: NDArray[Any] | None = None
     ) -> None:
@@ -97,7 +86,9 @@ class Journal:
 
     def _opened(self) -> tuple[IO[bytes], IO[bytes]]:
         """Not before there is something to write, so that an early error leaves nothing."""
-        self.begin()
+        work = self.folder / _WORK
+        if not work.is_file():
+            write_record(work, self._work, FORMAT_VERSION)
         return (self.folder / _ENTRIES).open("ab"), self.vectors.open("ab")
 
     def _check(self) -> None:
@@ -178,9 +169,6 @@ def journal(out: Path, work: Mapping[str, Any]) -> Iterator[Journal]:
         kept = Journal(folder, work)
         try:
             yield kept
-        except BaseException:
-            kept.withdraw()
-            raise
         finally:
             kept.close()
     remove_folder(folder)
