@@ -14,9 +14,11 @@ from hyena.huggingface.cache import HyenaCache
 from hyena.huggingface.causal import HyenaForCausalLM
 from hyena.huggingface.classification import HyenaForSequenceClassification
 from hyena.huggingface.configuration import HyenaConfig
+from hyena.huggingface.export import export
 from hyena.huggingface.masked import HyenaForMaskedLM
 from hyena.huggingface.model import HyenaModel
 from hyena.huggingface.pretrained import HyenaPreTrainedModel
+from hyena.huggingface.tokenizers import tokenizer_as_transformers
 
 __all__ = [
     "HyenaCache",
@@ -26,6 +28,8 @@ __all__ = [
     "HyenaForSequenceClassification",
     "HyenaModel",
     "HyenaPreTrainedModel",
+    "export",
+    "tokenizer_as_transformers",
 ]
 
 transformers.AutoConfig.register(HyenaConfig.model_type, HyenaConfig)

@@ -48,7 +48,6 @@ class HyenaForCausalLM(HyenaPreTrainedModel, GenerationMixin):
         return_dict: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
-        shift_labels: Tensor | None = None,
         past_key_values: HyenaCache | None = None,
     ) -> CausalLMOutputWithPast | tuple[Tensor, ...]:
         """One pass over tokens, all of them or those after a cache.
@@ -67,7 +66,6 @@ class HyenaForCausalLM(HyenaPreTrainedModel, GenerationMixin):
             logits_to_keep: logits of the last positions alone, so many, or of those of these
                 indices; 0 means all.
             num_items_in_batch: what the sum of the losses is divided by, instead of the labels.
-            shift_labels: labels that have been shifted already.
             past_key_values: ``cache``, by its name in earlier versions of transformers.
 
         Returns: ``logits`` (B, L, V), ``loss`` with labels, and what was asked for.
@@ -94,13 +92,12 @@ class HyenaForCausalLM(HyenaPreTrainedModel, GenerationMixin):
             )
             logits = self.model._head(x[:, kept])
         loss = None
-        if labels is not None or shift_labels is not None:
+        if labels is not None:
             loss = self.loss_function(
                 logits=logits,
                 labels=labels,
                 vocab_size=logits.shape[-1],
                 num_items_in_batch=num_items_in_batch,
-                shift_labels=shift_labels,
             )
         output = CausalLMOutputWithPast(
             loss=loss,

@@ -14,12 +14,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from hyena.files.records import from_plain, to_plain
+from hyena.files.records import from_plain, read_json, to_plain
 from hyena.filters import LengthPolicy
 from hyena.interop.pytorch_file import ALIGNED
 from hyena.model import LanguageModel, ModelConfig
 from hyena.model.label_head import LabelHead, Labels
-from hyena.model.saved import misfit
+from hyena.model.saved import CONFIG, misfit
 
 MODEL_TYPE = "hyena"
 THEIRS = {
@@ -34,6 +34,13 @@ HEAD = "score."
 
 _OURS = {theirs: ours for ours, theirs in THEIRS.items()}
 _NAMES = {field.name for field in dataclasses.fields(ModelConfig)}
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder holds a model of ours in the files of transformers."""
+    if not (folder / CONFIG).is_file():
+        return False
+    return read_json(folder / CONFIG, advice="restore it").get("model_type") == MODEL_TYPE
 
 
 def public_fields(config: ModelConfig) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""Folders that transformers opens where hyena is not installed, by ``trust_remote_code=True``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from hyena.data import Tokenizer
+from hyena.huggingface.configuration import HyenaConfig
+from hyena.huggingface.pretrained import HyenaPreTrainedModel
+from hyena.huggingface.tokenizers import tokenizer_as_transformers
+
+CODE = Path(__file__).parent / "exported"
+"""What such a folder has beside the model: the same model in PyTorch alone."""
+
+_MODULE = "modeling_hyena"
+_CLASSES = {
+    "AutoConfig": "HyenaConfig",
+    "AutoModel": "HyenaModel",
+    "AutoModelForCausalLM": "HyenaForCausalLM",
+    "AutoModelForMaskedLM": "HyenaForMaskedLM",
+    "AutoModelForSequenceClassification": "HyenaForSequenceClassification",
+}
+_MIXERS = {"hyena", "hyena-se", "hyena-mr", "hyena-li", "attention"}
+_FILTERS = {"hyena", "explicit", "modal"}
+
+
+def export(
+    model: HyenaPreTrainedModel, directory: str | Path, *, tokenizer: Tokenizer | None = None
+) -> None:
+    """``model.save_pretrained``, with code beside that runs the model in PyTorch alone, and its
+    tokenizer.
+
+    Args:
+        model: any of this package's.
+        directory: where to; made if it is not there.
+        tokenizer: of `hyena.data.load_tokenizer`.
+
+    Raises: ValueError, before anything is written, if the model has layers or filters that the code
+        has not, or a vocabulary smaller than the tokenizer's; OSError.
+    """
+    check_exportable(model.config)
+    if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
+        raise ValueError(
+            f"export: tokenizer {tokenizer.name} has {tokenizer.vocab_size} ids, but the model "
+            f"{model.config.vocab_size}; give the one that it was trained with"
+        )
+    folder = Path(directory)
+    if tokenizer is not None:
+        tokenizer.save(folder)  # so that hyena finds it too
+        longest = model.config.max_position_embeddings
+        theirs = tokenizer_as_transformers(tokenizer, model_max_length=longest)
+        theirs.save_pretrained(folder)
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            setattr(model.config, name, getattr(theirs, name))
+            if model.can_generate():
+                setattr(model.generation_config, name, getattr(theirs, name))
+    model.save_pretrained(folder)
+    for file in CODE.glob("*.py"):
+        shutil.copyfile(file, folder / file.name)
+    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    written["auto_map"] = {auto: f"{_MODULE}.{name}" for auto, name in _CLASSES.items()}
+    text = json.dumps(written, indent=2, sort_keys=True) + "\n"
+    (folder / "config.json").write_text(text, encoding="utf-8")
+
+
+def check_exportable(config: HyenaConfig) -> None:
+    """Raises ValueError if the code that is written beside a model could not run this one."""
+    own = config.model_config()
+    others = [name for name in dict.fromkeys(own.layer_mixers()) if name not in _MIXERS]
+    if "hyena" in own.layer_mixers() and own.filter.kind not in _FILTERS:
+        others.append(f"hyena with {own.filter.kind} filters")
+    if others:
+        raise ValueError(
+            f"export: the code for machines without hyena has no {', '.join(others)} layers; "
+            "model.save_pretrained writes a folder for those that have it"
+        )
