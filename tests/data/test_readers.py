@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packing import bgzip
 
 from hyena.data import PrepareConfig, TextFields, find_source, prepare
 
@@ -90,6 +91,8 @@ STRAY = b'id\ttext\n1\t"no end\n2\tb\n3\t"another\n'
         ("x.txt.gz", b"", "x.txt.gz is not gzip, or damaged: it is empty"),
         ("x.jsonl.gz", b"", "x.jsonl.gz is not gzip, or damaged: it is empty"),
         ("x.jsonl.gz", gzip.compress(ROW) + b"garbage", "x.jsonl.gz is not gzip, or damaged: No"),
+        ("x.jsonl.gz", bgzip(ROW * 3, len(ROW))[:-28], "is not gzip, or damaged: it is bgzip, bu"),
+        ("x.fa.bgz", bgzip(b">a\nA\n>b\nC\n", 5)[:-28], "ends without the empty block that ends s"),
         ("x.txt", b"", "there is no text in the source: "),
     ],
 )

@@ -122,13 +122,32 @@ def test_bytes_and_evo_keep_the_case(tmp_path):
     assert open_tokens(tmp_path / "evo", "train").tokens[:3].tolist() == [0, ord("A"), ord("C")]
 
 
+def test_names_may_hold_the_signs_that_stand_between_names():
+    held = HeldOut(r"record:a\,b+c\+,d\\+\\e+f")
+    splits = {name: held.split_of(name) for name in ("a,b", "c+", "d\\", "\\e", "f", "a", "c")}
+    held.check()
+    assert splits == {
+        **dict.fromkeys(("a,b", "c+"), "validation"),
+        **dict.fromkeys(("d\\", "\\e", "f"), "test"),
+        **dict.fromkeys(("a", "c"), "train"),
+    }
+    assert HeldOut(r"record:C:\x").split_of(r"C:\x") == "validation"  # of another sign it is one
+
+
+def test_a_record_is_held_out_whose_name_has_such_a_sign(tmp_path):
+    content = ">NODE_1+\nAC\n>NODE_1\nGT\n"
+    found = prepared(tmp_path, content, split_by=r"record:NODE_1\+")
+    assert found == {"train": ["GT"], "validation": ["AC"]}
+
+
 def test_proteins_are_refused_where_nucleotides_are_meant(tmp_path):
     proteins = ">sp|P1\nMKV\n\nMEL\n"
     assert prepared(tmp_path, proteins, validation=0, test=0) == {"train": ["MKVMEL"]}
     for tokenizer in ("hyenadna", "evo"):
         for name in ("g.fa", "g.fq"):
             content = proteins if name == "g.fa" else "@p\nMEL\n+\n!!!\n"
-            with pytest.raises(ValueError, match=rf"{name} line \d: 'E' in the sequence of '.*p"):
+            line = {"g.fa": 4, "g.fq": 2}[name]
+            with pytest.raises(ValueError, match=rf"{name} line {line}: 'E' in the sequence of '"):
                 prepared(tmp_path, content, name, out="no", tokenizer=tokenizer)
             assert not (tmp_path / "no").exists()
 

@@ -128,7 +128,11 @@ def test_fastq_with_lines_of_any_kind(tmp_path, end):
         (b"@r\nAC\n+\n!", r"x line 1: the file ends within the record 'r'"),
         (b"@r\nAC\n", r"x line 1: the file ends within the record 'r'"),
         (b"@r\nAC\n+\n!!\nAC\n", r"x line 5 is no FASTQ: a record begins with '@', .* got 'AC'"),
-        (b"@r\nAE\n+\n!!\n", r"x line 1: 'E' in the sequence of 'r' is no nucleotide"),
+        (b"@r\nAE\n+\n!!\n", r"x line 2: 'E' in the sequence of 'r' is no nucleotide"),
+        (
+            b"@q\nA\n+\n!\n\n@r\nA C\n\n\tE\n+\n!!!\n",
+            r"x line 9: 'E' in the sequence of 'r' is no nuc",
+        ),
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 1 << 16])

@@ -7,7 +7,7 @@ import pytest
 from packing import bgzip
 
 from hyena.genomes import unpacked
-from hyena.genomes.unpacked import Unpacked, inflated, lines
+from hyena.genomes.unpacked import Unpacked, check_last_block, inflated, lines
 
 DATA = bytes(random.Random(0).choices(b"ACGT\n", k=300_000))
 PACKED = {
@@ -16,6 +16,8 @@ PACKED = {
     "x.bgz": bgzip(DATA),
     "members.gz": gzip.compress(DATA[:70_000]) + gzip.compress(DATA[70_000:]),
     "padded.gz": gzip.compress(DATA, mtime=0) + bytes(1000),
+    "padded.bgz": bgzip(DATA) + bytes(1000),
+    "joined.bgz": bgzip(DATA[:70_000]) + bgzip(DATA[70_000:]),
     "empty_members.gz": gzip.compress(b"") * 3 + gzip.compress(DATA) + gzip.compress(b""),
     "no_suffix": gzip.compress(DATA),
 }
@@ -76,7 +78,9 @@ def test_blocks_of_any_size_are_the_file(tmp_path, monkeypatch, size):
         ("x.fa.gz", b">1\nACGT\n", "x.fa.gz is not gzip, or damaged: "),
         ("x.fa.gz", PACKED["x.fa.gz"][:-1], "or damaged: it ends before its end was marked"),
         ("x.fa.gz", PACKED["x.fa.gz"][:1000], "or damaged: it ends before its end was marked"),
-        ("x.bgz", PACKED["x.bgz"][:40_000], "or damaged: it ends before its end was marked"),
+        ("x.bgz", PACKED["x.bgz"][:40_000], "x.bgz is damaged: it is bgzip, but ends without the"),
+        ("x.gz", PACKED["x.bgz"][:-28], "x.gz is damaged: it is bgzip, .* so it was cut off; copy"),
+        ("x.gz", PACKED["x.bgz"][:-9], "or damaged: it ends before its end was marked"),
         ("x.gz", PACKED["x.fa.gz"][:-8] + bytes(8), "x.gz is not gzip, or damaged: .*incorrect"),
         ("x.gz", PACKED["x.fa.gz"] + b"more", "x.gz is not gzip, or damaged: "),
     ],
@@ -119,6 +123,22 @@ def is_whole(data):
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return False
     return True
+
+
+def test_bgzip_that_is_cut_off_between_two_blocks_is_told():
+    """Each start of a block is such a place; what is there is sound gzip."""
+    packed = bgzip(DATA[:5000], 1000)
+    magic = packed[:4]
+    places = [at for at in range(1, len(packed)) if packed[at : at + 4] == magic]
+    assert len(places) == 5
+    for place in places:
+        assert DATA.startswith(gzip.decompress(packed[:place]))
+        with pytest.raises(EOFError, match="it is bgzip, but ends without the empty block that"):
+            check_last_block(io.BytesIO(packed[:place]))
+    for whole in (packed, packed + bytes(70), *(PACKED[name] for name in PACKED), b"", b"\x1f"):
+        stream = io.BytesIO(whole)
+        check_last_block(stream)
+        assert stream.tell() == 0
 
 
 def test_what_is_no_file(tmp_path):

@@ -59,7 +59,8 @@ class PrepareConfig:
         seed: of the assignment of documents to splits, 0 or more.
         split_by: documents, by the fractions; source, by the train, validation and test splits
             that a Hugging Face dataset has; or record:VALIDATION,TEST, which holds out FASTA or
-            FASTQ records by their names, such as record:chr8,chr20 or record:chr8+chr9,chr20.
+            FASTQ records by their names, such as record:chr8,chr20 or record:chr8+chr9,chr20, with
+            a backslash before a + or , in a name.
         kind: what the files are, if their names do not say so; of a folder, which to read, where
             text means those of no known kind too.
         field: field of a row (JSON Lines, JSON, table, dataset) that holds the text.

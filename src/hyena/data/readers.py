@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from hyena.arguments import plural
-from hyena.genomes.unpacked import inflated
+from hyena.genomes.unpacked import check_last_block, inflated
 
 from . import pieces
 from .documents import Document
@@ -61,8 +61,10 @@ def _as_it_is(file: Path, shown: str) -> Iterator[IO[bytes]]:
     """A file for reading, and what unpacking it raises as a ValueError."""
     try:
         with file.open("rb") as raw:
-            if is_packed(file) and not raw.peek(1):
-                raise EOFError("it is empty")
+            if is_packed(file):
+                if not raw.peek(1):
+                    raise EOFError("it is empty")
+                check_last_block(raw)
             yield raw
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{shown} is not gzip, or damaged: {error}") from error

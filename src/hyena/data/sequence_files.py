@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hyena.arguments import plural, shown
-from hyena.genomes import parts
-from hyena.genomes.fastq import fastq_reads
-from hyena.genomes.nucleotides import NUCLEOTIDES
+from hyena.genomes import fastq, parts
 
 from .documents import SPLITS, Document, Piece
 from .pieces import in_pieces
@@ -29,7 +27,8 @@ _RUN = re.compile(f"[Nn]{{{RUN},}}")
 class HeldOut:
     """The records that are held out by their names.
 
-    Args: spec: ``record:VALIDATION,TEST``, the names of each split with ``+`` between them.
+    Args: spec: ``record:VALIDATION,TEST``, the names of each split with ``+`` between them. A
+        backslash stands before each ``+``, ``,`` and backslash that is of a name.
     Raises: ValueError if it names no record, one twice, or more than two splits.
     """
 
@@ -37,12 +36,12 @@ class HeldOut:
         self._spec = spec
         self._splits: dict[str, str] = {}
         self._others: list[str] = []  # the first records that are not held out
-        lists = spec.removeprefix(RECORD).split(",")
-        names = [[name for name in found.split("+") if name] for found in lists]
-        if len(lists) > 2 or not any(names):
+        names = _names(spec.removeprefix(RECORD))
+        if len(names) > 2 or not any(names):
             raise ValueError(
                 f"split_by: expected the names of records to hold out as {RECORD}VALIDATION,TEST, "
-                f"several with + between them, got {shown(spec)}"
+                r"several with + between them, and \+ and \, for such signs in a name, got "
+                f"{shown(spec)}"
             )
         for split, found in zip(SPLITS[1:], names, strict=False):
             for name in found:
@@ -67,6 +66,19 @@ class HeldOut:
                 f"split_by {shown(self._spec)} names the record {min(self._missing)!r:.60}, but "
                 f"the source has none of this name; among those that it has are {some or 'none'}"
             )
+
+
+def _names(text: str) -> list[list[str]]:
+    """The names with ``+`` between them, for each part with ``,`` before the next."""
+    found = [[""]]
+    for sign, escaped, other in re.findall(r"([+,])|\\([+,\\])|([^+,\\]+|\\)", text):
+        if sign == ",":
+            found.append([""])
+        elif sign:
+            found[-1].append("")
+        else:
+            found[-1][-1] += escaped or other
+    return [[name for name in names if name] for names in found]
 
 
 class _Sequence(NamedTuple):
@@ -138,10 +150,9 @@ def _fasta(
 
 
 def _fastq(blocks: Iterable[bytes], shown: str, nucleotides: bool) -> Iterator[_Sequence]:
-    for read in fastq_reads(blocks, shown):
-        if nucleotides and (other := read.sequence.translate(None, NUCLEOTIDES)):
-            raise parts.no_nucleotide(other[0], f"{shown} line {read.line}", read.name)
-        yield _Sequence(read.name, read.sequence, False)
+    for read in fastq.fastq_reads(blocks, shown):
+        letters = fastq.nucleotides(read, shown) if nucleotides else read.sequence
+        yield _Sequence(read.name, letters, False)
 
 
 def cut_runs(pieces: Iterable[Piece], *, split: bool) -> Iterator[Piece]:

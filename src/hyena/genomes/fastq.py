@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .parts import named
+from .nucleotides import NUCLEOTIDES
+from .parts import named, no_nucleotide
 from .unpacked import lines
 
 
@@ -14,12 +15,14 @@ class Read(NamedTuple):
         name: the header up to its first white space.
         description: the rest of the header.
         line: line of the header, from 1.
+        lines: those of the sequence, which follow it.
         sequence: without white space; what stands in it is not checked.
     """
 
     name: str
     description: str
     line: int
+    lines: list[bytes]
     sequence: bytes
 
 
@@ -61,4 +64,16 @@ def fastq_reads(blocks: Iterable[bytes], shown: str) -> Iterator[Read]:
                 f"{where}: the record {name!r:.60} has {len(sequence):,} letters, but "
                 f"{qualities:,} qualities or more; expected one for each"
             )
-        yield Read(name, description, number, sequence)
+        yield Read(name, description, number, found, sequence)
+
+
+def nucleotides(read: Read, shown: str) -> bytes:
+    """The sequence of a record, in its own case.
+
+    Raises: ValueError, naming record and line, on a letter that is none of a nucleic acid.
+    """
+    if read.sequence.translate(None, NUCLEOTIDES):
+        for number, line in enumerate(read.lines, start=read.line + 1):
+            if other := b"".join(line.split()).translate(None, NUCLEOTIDES):
+                raise no_nucleotide(other[0], f"{shown} line {number}", read.name)
+    return read.sequence

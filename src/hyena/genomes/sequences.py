@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .fastq import fastq_reads
-from .nucleotides import NUCLEOTIDES, SPACE
-from .parts import fasta_parts, no_nucleotide, nucleotides
+from . import fastq, parts
+from .nucleotides import SPACE
 from .unpacked import Unpacked
 
 OnError = Callable[[ValueError], None]
@@ -60,10 +59,10 @@ def _fasta(file: Unpacked, on_error: OnError | None) -> Iterator[Record | None]:
     """The records of FASTA; None for each that is left out."""
     found: list[bytes] = []
     bad = False
-    for part in fasta_parts(file.blocks(), file.shown):
+    for part in parts.fasta_parts(file.blocks(), file.shown):
         if not bad:
             try:
-                found.append(nucleotides(part, file.shown))
+                found.append(parts.nucleotides(part, file.shown))
             except ValueError as error:
                 if on_error is None:
                     raise
@@ -77,12 +76,13 @@ def _fasta(file: Unpacked, on_error: OnError | None) -> Iterator[Record | None]:
 
 def _fastq(file: Unpacked, on_error: OnError | None) -> Iterator[Record | None]:
     """The records of FASTQ; None for each that is left out."""
-    for read in fastq_reads(file.blocks(), file.shown):
-        if other := read.sequence.translate(None, NUCLEOTIDES):
-            error = no_nucleotide(other[0], f"{file.shown} line {read.line}", read.name)
+    for read in fastq.fastq_reads(file.blocks(), file.shown):
+        try:
+            sequence = fastq.nucleotides(read, file.shown)
+        except ValueError as error:
             if on_error is None:
-                raise error
+                raise
             on_error(error)
             yield None
         else:
-            yield Record(read.name, read.description, read.sequence, read.line)
+            yield Record(read.name, read.description, sequence, read.line)

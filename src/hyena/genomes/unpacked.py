@@ -1,6 +1,7 @@
 """The bytes of a file, plain or packed, from any place on."""
 
 import gzip
+import os
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,8 @@ _PACKED = 1 << 14  # bytes that are read at a time of a packed file; a mark may 
 _MANY_PACKED = 1 << 18  # the same where there are no marks
 _MAGIC = b"\x1f\x8b"
 _GZIP = 31  # zlib's name for a member of gzip with any window, whose checksum it compares
+_BLOCK_MARK = b"BC\x02\x00"  # in the header of a member that is a block of bgzip
+_LAST_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
 class _Mark(NamedTuple):
@@ -44,7 +47,8 @@ class Unpacked:
     marks: bgzip, whose members are short, has one for each, which is no more than three
     numbers; other gzip one every 4 MiB, each with 50 KB of zlib's state. No file stays open.
 
-    Raises: FileNotFoundError if it is not there; ValueError if it is empty or no file.
+    Raises: FileNotFoundError if it is not there; ValueError if it is empty, no file, or bgzip that
+        was cut off.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -60,8 +64,12 @@ class Unpacked:
         self._state = self._now()
         with self.path.open("rb") as stream:
             head = stream.read(len(_MAGIC))
-        if not head:
-            raise ValueError(f"{self.shown} is empty; was it written to its end?")
+            if not head:
+                raise ValueError(f"{self.shown} is empty; was it written to its end?")
+            try:
+                check_last_block(stream)
+            except EOFError as error:
+                raise ValueError(f"{self.shown} is damaged: {error}") from error
         self._is_packed = head == _MAGIC or self.path.suffix.lower() in (".gz", ".bgz")
         self._marks = [_Mark(0, 0, None)]
 
@@ -121,6 +129,27 @@ class Unpacked:
     def _now(self) -> tuple[int, int]:
         status = self.path.stat()
         return status.st_size, status.st_mtime_ns
+
+
+def check_last_block(stream: IO[bytes]) -> None:
+    """Refuses a file of bgzip without the empty block that ends one (SAM specification, section
+    4.1.2): cut off between two blocks it is sound gzip, of less than there was.
+
+    Args: stream: of any file; it is at its beginning afterwards.
+    Raises: EOFError.
+    """
+    stream.seek(0)
+    head = stream.read(16)
+    if head[:2] == _MAGIC and head[12:] == _BLOCK_MARK:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - BLOCK))
+        # Zeros may fill up the file behind it, as behind any member.
+        if not stream.read().rstrip(b"\0").endswith(_LAST_BLOCK.rstrip(b"\0")):
+            raise EOFError(
+                "it is bgzip, but ends without the empty block that ends such a file, so it was "
+                "cut off; copy it again, or if it is whole pack it again: gzip -dc FILE | bgzip"
+            )
+    stream.seek(0)
 
 
 def inflated(stream: IO[bytes], size: int) -> Iterator[bytes]:
