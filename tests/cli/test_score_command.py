@@ -116,8 +116,14 @@ def test_an_interrupted_command_goes_on_where_it_was(
     interrupted[0] = 0
     assert main([*words, "--reduce=mean"]) == 1
     assert "other results: reduce was 'sum', is 'mean'; remove" in capsys.readouterr().err
+    entries = (partial / "entries.jsonl").read_text()
+    assert entries.count('"score": -') == done
+    last = entries.rindex('"score": -')
+    (partial / "entries.jsonl").write_text(entries[:last] + entries[last:].replace(": -", ": -9"))
     assert main(words) == 0
-    assert f"note: going on after {done} sequences that {partial}" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    again_one = f"1 sequence in {partial} was half-written or changed since, and is done again"
+    assert err.startswith(f"note: {again_one}\nnote: going on after {done - 1} sequences that ")
     again = out.read_text()
     assert not partial.exists()
     out.unlink()

@@ -65,31 +65,6 @@ def test_what_a_crash_left_half_written_is_cut_off(cut: int, tmp_path: Path) -> 
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"[]",
-        b'{"bytes": 8}',
-        b'{"bytes": 8, "rows": 1.5}',
-        b'{"bytes": 8, "rows": [1]}',
-        b'{"bytes": -8, "rows": []}',
-        b'{"bytes": "8", "rows": []}',
-        b"\xff",
-    ],
-    ids=range(7),
-)
-def test_what_is_no_entry_is_cut_off_with_all_after_it(line: bytes, tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-    interrupted(out, 0, 3)
-    file = tmp_path / f"out.jsonl{ENDING}" / "entries.jsonl"
-    first, _, last = file.read_bytes().splitlines()
-    file.write_bytes(b"\n".join([first, line, last, b""]))
-    with contextlib.suppress(KeyboardInterrupt), journal(out, WORK) as kept:
-        assert list(kept.rows()) == rows(0, 1)
-        assert kept.vectors.stat().st_size == vectors(0).nbytes
-        raise KeyboardInterrupt
-
-
 def test_an_error_before_the_first_result_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="bad"), journal(tmp_path / "out.jsonl", WORK):
         raise ValueError("bad")
@@ -215,3 +190,67 @@ def test_an_entry_that_is_none_is_cut_off_with_all_after_it(name: str, tmp_path:
         assert list(kept.rows()) == rows(0, 5)
         found = np.fromfile(kept.vectors, dtype=np.float32)
         np.testing.assert_array_equal(found, np.concatenate([vectors(i) for i in range(5)]).ravel())
+
+
+def changed(name: str, folder: Path) -> None:
+    """Results of four inputs of which the third is not what was written."""
+    file = folder / ("vectors.bin" if name.endswith("vectors") else "entries.jsonl")
+    data = file.read_bytes()
+    if name == "vectors":
+        at = vectors(0).nbytes + vectors(1).nbytes
+        file.write_bytes(data[:at] + b"\1" + data[at + 1 :])
+        return
+    if name == "moved vectors":
+        at = vectors(0).nbytes + vectors(1).nbytes
+        file.write_bytes(data[:at] + data[at + 4 :] + data[at : at + 4])
+        return
+    lines = data.splitlines(keepends=True)
+    if name == "rows":
+        assert b"0.2857142857142857" in lines[2]
+        lines[2] = lines[2].replace(b"0.2857142857142857", b"0.2857142857142858")
+    elif name == "name":
+        lines[2] = lines[2].replace(rb"\u00e92", b"x")
+    elif name == "digest":
+        lines[2] = lines[2].replace(b'"sha256": "', b'"sha256": "0')
+    elif name == "swapped":
+        lines[2:] = lines[:1:-1]
+    elif name == "first again":
+        lines[2] = lines[0]
+    else:
+        del lines[2]
+    file.write_bytes(b"".join(lines))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["rows", "name", "digest", "swapped", "first again", "lacks", "vectors", "moved vectors"],
+)
+def test_results_that_were_changed_are_made_again_with_those_after_them(
+    name: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    interrupted(out, 0, 4)
+    changed(name, tmp_path / f"out.jsonl{ENDING}")
+    with contextlib.suppress(KeyboardInterrupt), journal(out, WORK) as kept:
+        assert (kept.done, kept.lost) == (2, 1 if name == "lacks" else 2)
+        assert list(kept.rows()) == rows(0, 2)
+        raise KeyboardInterrupt
+    interrupted(out, 2, 5)
+    with journal(out, WORK) as kept:
+        assert (kept.done, kept.lost) == (5, 0)
+        assert list(kept.rows()) == rows(0, 5)
+        found = np.fromfile(kept.vectors, dtype=np.float32)
+        np.testing.assert_array_equal(found, np.concatenate([vectors(i) for i in range(5)]).ravel())
+
+
+def test_vectors_of_any_layout_are_written_as_they_are_read(tmp_path: Path) -> None:
+    out, whole = tmp_path / "out.jsonl", np.arange(24, dtype=np.float32).reshape(4, 6)
+    parts = [whole.T, whole[:, ::2], whole[1:1], whole]
+    with contextlib.suppress(KeyboardInterrupt), journal(out, WORK) as kept:
+        for i, part in enumerate(parts):
+            kept.append(rows(i, i + 1), part)
+        raise KeyboardInterrupt
+    with journal(out, WORK) as kept:
+        assert (kept.done, kept.lost) == (4, 0)
+        found = np.fromfile(kept.vectors, dtype=np.float32)
+        np.testing.assert_array_equal(found, np.concatenate([part.ravel() for part in parts]))

@@ -95,6 +95,12 @@ def kept_results(out: Path, work: Mapping[str, Any], unit: str) -> Iterator[Jour
     Args: ``unit``, what the results are of.
     """
     with journal(out, work) as kept:
+        if kept.lost:
+            say(
+                f"{kept.lost:,} {plural(kept.lost, unit)} in {kept.folder} "
+                f"{plural(kept.lost, 'was', 'were')} half-written or changed since, and "
+                f"{plural(kept.lost, 'is', 'are')} done again"
+            )
         if kept.done:
             say(f"going on after {kept.done:,} {plural(kept.done, unit)} that {kept.folder} holds")
         try:

@@ -6,8 +6,12 @@ it is removed. A command that was interrupted finds it, and goes on.
 | file | content |
 |---|---|
 | ``work.json`` | what the results are of: they are gone on with for the same work alone |
-| ``entries.jsonl`` | a line an input: its rows, and the bytes of its vectors |
+| ``entries.jsonl`` | a line an input: its rows, the bytes of its vectors, and a digest |
 | ``vectors.bin`` | the vectors, bare numbers one after the other |
+
+A digest is the SHA-256 of the one before, of the rest of its line, and of the vectors. So an entry
+that was changed is told, and one that lacks between others; what comes after it is not gone on with
+either.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +35,8 @@ from hyena.files.records import read_versioned, write_record
 ENDING = ".partial"
 FORMAT_VERSION = 1
 _WORK, _ENTRIES, _VECTORS = "work.json", "entries.jsonl", "vectors.bin"
+_ENTRY = re.compile(rb'\{"sha256": "([0-9a-f]{64})", ("bytes": (\d{1,18}), "rows": .*\}\n)')
+_BLOCK = 1 << 20  # bytes of vectors that are read at a time
 
 
 class Journal:
@@ -38,6 +45,7 @@ class Journal:
     Attributes:
         folder: where it is.
         done: inputs whose results are there.
+        lost: later ones whose results were there, but half-written or changed; they are cut off.
         vectors: the file of their vectors, which need not be there if there are none.
     """
 
@@ -45,29 +53,34 @@ class Journal:
         self.folder, self._work = folder, dict(work)
         self.vectors = folder / _VECTORS
         self._files: tuple[IO[bytes], IO[bytes]] | None = None
+        self._digest = b""  # of the last entry
         self._check()
-        self.done = self._recovered()
+        self.done, self.lost = self._recovered()
 
     def append(
         self, rows: Sequence[Mapping[str, Any]], vectors: NDArray[Any] | None = None
     ) -> None:
         """The results of one more input. Raises: OSError, in one line, if the disk is full."""
-        size = 0 if vectors is None else vectors.nbytes
-        entry = json.dumps({"rows": list(rows), "bytes": size}).encode() + b"\n"
+        content = np.ascontiguousarray(() if vectors is None else vectors).reshape(-1)
+        # The line without its digest, which covers it.
+        rest = json.dumps({"bytes": content.nbytes, "rows": list(rows)}).encode()[1:] + b"\n"
+        digest = hashlib.sha256(self._digest + rest)
+        digest.update(content.data)
+        found = digest.hexdigest().encode()
         try:
             if self._files is None:
                 self._files = self._opened()
             entries, arrays = self._files
-            if vectors is not None and size:
-                arrays.write(np.ascontiguousarray(vectors).data)
+            if content.nbytes:
+                arrays.write(content.data)
                 arrays.flush()  # before the line that counts them
-            entries.write(entry)
+            entries.write(b'{"sha256": "' + found + b'", ' + rest)
             entries.flush()
         except OSError as error:
             raise OSError(
                 f"{self.folder} cannot be written: {error.strerror or error}; free space"
             ) from error
-        self.done += 1
+        self.done, self._digest = self.done + 1, found
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows, in order."""
@@ -114,36 +127,38 @@ class Journal:
                 f"{'; '.join(differences):.300}; {advice}"
             )
 
-    def _recovered(self) -> int:
-        """The number of inputs whose results are whole; what is after them is cut off."""
+    def _recovered(self) -> tuple[int, int]:
+        """The number of inputs whose results are whole, and that of the lines after them, which are
+        cut off."""
         file = self.folder / _ENTRIES
         if not file.is_file():
-            return 0
-        there = self.vectors.stat().st_size if self.vectors.is_file() else 0
-        done = end = used = 0
-        with file.open("rb") as stream:
-            for line in stream:
-                size = _bytes_of(line)
-                if size is None or used + size > there:
-                    break
-                done, end, used = done + 1, end + len(line), used + size
+            return 0, 0
+        self.vectors.touch()
+        done = lost = end = used = 0
+        with file.open("rb") as entries, self.vectors.open("rb") as arrays:
+            for line in entries:
+                digest = None if lost else self._digest_of(line, arrays)
+                if digest is None:
+                    lost += 1
+                    continue
+                self._digest = digest
+                done, end, used = done + 1, end + len(line), arrays.tell()
         os.truncate(file, end)
-        if there:
-            os.truncate(self.vectors, used)
-        return done
+        os.truncate(self.vectors, used)
+        return done, lost
 
-
-def _bytes_of(line: bytes) -> int | None:
-    """The bytes of the vectors of an entry, if it is whole: a line that `Journal.append` wrote."""
-    try:
-        entry = json.loads(line)
-        size, rows = entry["bytes"], entry["rows"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    sound = type(size) is int and size >= 0 and isinstance(rows, list)
-    if not sound or not all(isinstance(row, dict) for row in rows) or not line.endswith(b"\n"):
-        return None
-    return int(size)
+    def _digest_of(self, line: bytes, arrays: IO[bytes]) -> bytes | None:
+        """The digest of an entry, if it is as `append` wrote it after the last one; its vectors are
+        read."""
+        entry = _ENTRY.fullmatch(line)
+        if entry is None:
+            return None
+        digest, left = hashlib.sha256(self._digest + entry[2]), int(entry[3])
+        while left and (block := arrays.read(min(left, _BLOCK))):
+            digest.update(block)
+            left -= len(block)
+        found = digest.hexdigest().encode()
+        return found if found == entry[1] and not left else None
 
 
 @contextmanager
