@@ -131,6 +131,76 @@ def test_a_formula_that_is_not_known_is_refused(
         hyena.load(folder(tmp_path, state(), configuration))
 
 
+BOOLS = {
+    two: (
+        *("interleave", "evo2_style_activations", "use_fp8_input_projections"),
+        *("use_interpolated_rotary_pos_emb", "column_split_hyena"),
+    ),
+    one: ("use_interpolated_rotary_pos_emb", "column_split_hyena"),
+}
+
+
+@pytest.mark.parametrize(
+    ("state", "name"), [(state, name) for state, names in BOOLS.items() for name in names]
+)
+def test_what_is_no_truth_value_is_not_taken_for_false(
+    state: Any, name: str, tmp_path: Path
+) -> None:
+    said = STRIPED_1 if state is one else STRIPED_2
+    path = folder(tmp_path, state(), said)
+    for value in ("true", "yes", 1, 0, [True], {}):
+        (path / "config.json").write_text(json.dumps({**said, name: value}))
+        with pytest.raises(ValueError, match=f"configuration says {name}: .*; expected true or fal"):
+            hyena.load(path)
+
+
+@pytest.mark.parametrize(
+    ("state", "name", "value", "message"),
+    [
+        *((one, "eps", value, "expected a number: write") for value in ("small", True, [1e-5])),
+        *((one, "max_seqlen", value, "expected a whole number") for value in ("64", 64.0, True)),
+        (one, "rotary_emb_base", "ten", "expected a number"),
+        (one, "mlp_activation", 3, "expected a text"),
+        (one, "num_attention_heads", "4", "expected a whole number"),
+        (one, "vocab_size", 40.5, "expected a whole number"),
+        (state_of_hyenadna, "vocab_size", "no", "expected a whole number"),
+        (state_of_hyenadna, "layer", "no", "expected names with values"),
+        (state_of_hyenadna, "layer_norm_epsilon", "tiny", "expected a number"),
+        *(
+            (state_of_hyenadna, f"layer.{name}", "${dataset.value}", f"expected {what}")
+            for name, what in (
+                ("modulate", "true or false"),
+                ("normalized", "true or false"),
+                ("shift", "a number"),
+                ("l_max", "a whole number"),
+            )
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_not_taken_for_none(
+    state: Any, name: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    said: dict[str, Any] = STRIPED_1 if state is one else CONFIG_OF_HYENADNA
+    group, _, inner = name.rpartition(".")
+    changed = {group: {**LAYER, inner: value}} if group else {name: value}
+    with pytest.raises(ValueError, match=rf"the configuration says {inner}: .*{message}") as error:
+        hyena.load(folder(tmp_path, state(), {**said, **changed}))
+    assert "\n" not in str(error.value)
+
+
+def test_null_says_nothing_and_yaml_may_write_numbers_as_texts(tmp_path: Path) -> None:
+    said = {**STRIPED_1, "eps": "1e-5", "interleave": None, "mlp_activation": "silu"}
+    said |= {"use_interpolated_rotary_pos_emb": None, "hidden_size": 32.0, "num_layers": None}
+    config = hyena.load(folder(tmp_path, one(), said)).config
+    assert (config.norm_eps, config.rotary_scale, config.layers) == (1e-5, 1.0, 3)
+
+
+@pytest.mark.parametrize("value", ["64", [32], True], ids=str)
+def test_a_size_of_another_type_is_that_of_another_model(value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"of another model: it says hidden_size .*, the weights 3"):
+        hyena.load(folder(tmp_path, one(), {**STRIPED_1, "hidden_size": value}))
+
+
 @pytest.mark.parametrize(
     ("state", "configuration", "settings", "message"),
     [

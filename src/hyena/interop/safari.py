@@ -106,8 +106,8 @@ def _settings(config: Mapping[str, Any]) -> Settings:
             max_length=value_of(config, "max_seq_len", int),
             norm_eps=value_of(config, "layer_norm_epsilon", float),
         )
-    layer = config.get("layer")
-    if not isinstance(layer, dict):
+    layer = value_of(config, "layer", dict)
+    if layer is None:
         return Settings()
     refuse_others(
         layer,

@@ -5,6 +5,7 @@ setting is in the file, in the configuration beside it, given by hand, or asked 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from math import isclose
 from pathlib import Path
@@ -21,6 +22,13 @@ Projections = Literal["split", "by-head", "interleaved"]
 _YAML_BYTES = 1 << 18  # of a configuration
 _OF_FILTERS = "window", "shift", "normalized"
 _OF_FILES = "layout", "positions", "projections"  # how weights lie, which a model does not say
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    dict: "names with values",
+}
 
 
 @dataclass
@@ -174,15 +182,22 @@ def vocabulary(rows: int, settings: Settings) -> dict[str, Any]:
     return {"vocab_size": size, "vocab_multiple": rows if size < rows else 1}
 
 
-def value_of(config: Mapping[str, Any], name: str, kind: type) -> Any:
-    """The value of a public configuration, if it is there and of that type."""
-    value: Any = config.get(name)
+def value_of(public: Mapping[str, Any], name: str, kind: type) -> Any:
+    """The value that a public configuration has of a name; None if it does not say, or says null.
+
+    Raises: ValueError if it is of another type: taken for nothing, it would be a default here and
+        something else in the model's program.
+    """
+    value = public.get(name)
     if kind is float and type(value) in (int, str):  # YAML takes 1e-6 for a text
-        try:
+        with suppress(ValueError, OverflowError):
             return float(value)
-        except (ValueError, OverflowError):
-            return None
-    return value if type(value) is kind else None
+    if value is None or type(value) is kind:
+        return value
+    raise ValueError(
+        f"the configuration says {name}: {shown(value)}; expected {_WORDS[kind]}: write it in its "
+        "place"
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -379,7 +379,7 @@ def _convolution_of(x: Tensor, layout: Transform) -> Tensor:
 
 def _interpolation_of(public: Mapping[str, Any]) -> float | None:
     """What a configuration divides rotary positions by; None if it does not say."""
-    if public.get("use_interpolated_rotary_pos_emb") is not True:
+    if not value_of(public, "use_interpolated_rotary_pos_emb", bool):
         return 1.0
     return value_of({"rotary_emb_scaling_factor": 1, **public}, "rotary_emb_scaling_factor", float)
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from hyena.filters import LongFilter
 from hyena.interop import savanna, striped
-from hyena.interop.settings import Settings, refuse_others
+from hyena.interop.settings import Settings, refuse_others, value_of
 from hyena.interop.striped import WQKV, with_filters, without_filters
 from hyena.interop.table import Family, Row, Table
 from hyena.model import LanguageModel, ModelConfig
@@ -44,9 +44,9 @@ def _settings(public: Mapping[str, Any]) -> Settings:
     refuse_others(public, hyena_flip_x1x2=(False,), column_split=(True,), final_norm=(True,))
     found = striped.settings_of(public, "gelu")
     activation, projections = found.activation, found.projections
-    if public.get("evo2_style_activations") is True and activation is not None:
+    if value_of(public, "evo2_style_activations", bool) and activation is not None:
         activation = f"{activation},identity"
-    if public.get("interleave") is True:
+    if value_of(public, "interleave", bool):
         if projections != "split":
             raise ValueError(
                 "the configuration says interleave: true without column_split_hyena: false: "
@@ -172,7 +172,7 @@ def _as_theirs(model: LanguageModel) -> tuple[ModelConfig, Mapping[str, Tensor]]
 def _notes(config: ModelConfig, public: Mapping[str, Any]) -> list[str]:
     notes = striped.note_on_base(config, public)
     by_size = "hidden_size" not in public and config.width in _WIDTHS_OF_FP8
-    if by_size or public.get("use_fp8_input_projections") is True:
+    if by_size or value_of(public, "use_fp8_input_projections", bool):
         notes.append(
             "these weights were trained with projections in numbers of 8 bits (fp8), which are not "
             "used here: Evo 2 1B, 20B and 40B lose quality without them; 7B was made to do without"

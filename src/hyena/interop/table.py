@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from hyena.arguments import shown
 from hyena.filters import LengthPolicy
 from hyena.interop.pytorch_file import ALIGNED
 from hyena.interop.settings import Settings, check_of_family
@@ -253,9 +254,9 @@ class Family:
         says would be of that one, too."""
         own = self.configuration(config, settings, tensors)
         wrong = [
-            f"{name} {public[name]}, the weights {own[name]}"
+            f"{name} {shown(public[name])}, the weights {shown(own[name])}"
             for name in self.sizes
-            if type(public.get(name)) is type(own[name]) and public[name] != own[name]
+            if public.get(name) is not None and public[name] != own[name]
         ]
         if wrong:
             raise ValueError(
