@@ -14,8 +14,10 @@ from hyena.finetuning.targets import (
     numbers_of,
     place_of_class,
     places_of_classes,
+    targets_of,
     units_of,
 )
+from hyena.model.label_head import Labels
 
 
 def row(*labels: Any, sequence: str = "ACG") -> Row:
@@ -57,6 +59,10 @@ def test_classes_of_letters(label: Any, sequence: str, classes: list[str | None]
         ("HH", "f line 7: the sequence has 3 letters, but column 'l' 2 labels; give each letter"),
         ("a b", "but column 'l' 2 labels"),
         ([], "but column 'l' 0 labels"),
+        (
+            ["a b", "c", "c"],
+            "f line 7: class 'a b' in column 'l' has white space, which stands bet",
+        ),
         (5, "f line 7: expected a class for each letter in column 'l', a text or a list, got 5"),
         (
             ["H", 0.5, "E"],
@@ -106,13 +112,48 @@ def test_places_of_classes() -> None:
         place_of_class("c", names, "p")
 
 
-def test_units_are_mean_and_deviation() -> None:
+def numbers(*columns: Any) -> list[Row]:
+    """Rows of targets, by columns."""
+    return [Row(f"f line {i}", "ACG", x) for i, x in enumerate(zip(*columns, strict=True), 2)]
+
+
+def test_targets_are_less_their_mean_over_their_deviation() -> None:
     targets = np.random.default_rng(0).normal(3, 2, (50, 2))
-    means, deviations = units_of(targets, ["a", "b"], "f")
-    standard = (targets - means) / deviations
-    np.testing.assert_allclose(standard.mean(0), 0, atol=1e-12)
-    np.testing.assert_allclose((standard**2).mean(0), 1, rtol=1e-12)
-    for value in (0.0, 0.1):
-        targets[:, 1] = value
-        with pytest.raises(ValueError, match="f: column 'b' has the same number, "):
-            units_of(targets, ["a", "b"], "f")
+    rows, names = numbers(*targets.T.tolist()), ("a", "b")
+    units = units_of(rows, names, "f")
+    np.testing.assert_allclose(units, (targets.mean(0), targets.std(0)), rtol=1e-12)
+    found = np.array(targets_of(rows, Labels("regression", names, "mean", True, *units), names))
+    np.testing.assert_allclose(found.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose((found**2).mean(0), 1, rtol=1e-12)
+    assert targets_of([], Labels("regression", names, "mean", True, *units), names) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0.0, 0.0, 0.0], "f: column 'b' has the same number, 0, in all rows that are trained on"),
+        ([0.1] * 3, "f: column 'b' has the same number, 0.1, in all rows"),
+        ([1e308] * 3, r"f: column 'b' has the same number, 1e\+308, in all rows"),
+        ([1.0, 1.0, 1 + 1e-15], "f: column 'b' has the same number, 1, in all rows"),
+        ([1e300, 2.0, 3.0], r"f: column 'b' has numbers from 2 to 1e\+300, whose squares are bey"),
+        ([1.7e308, 1.6e308, 3.0], r"has numbers from 3 to 1.7e\+308, whose squares are beyond wha"),
+        (
+            [1e-200, 2e-200, 0.0],
+            r"has numbers from 0 to 2e-200, whose .*; give them in another uni",
+        ),
+    ],
+)
+def test_numbers_that_have_no_deviation_are_one_error(values: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        units_of(numbers([1.0, 2.0, 3.0], values), ["a", "b"], "f")
+
+
+@pytest.mark.parametrize("far", [1e308, -1e300, 1e17])
+def test_a_number_out_of_all_proportion_to_those_trained_on_is_told_with_its_row(
+    far: float,
+) -> None:
+    labels = Labels("regression", ("a", "b"), means=(0.0, 5.0), deviations=(1.0, 0.1))
+    rows = numbers([0.0, 1.0], [5.0, far])
+    with pytest.raises(ValueError, match=r"f line 3: .* in column 'b' is out of all proportion to"):
+        targets_of(rows, labels, ["a", "b"])
+    assert np.isfinite(targets_of(numbers([1e14], [-1e13]), labels, ["a", "b"])).all()

@@ -164,6 +164,37 @@ def test_what_cannot_be_is_one_line_that_names_the_row(
     assert "\n" not in str(caught.value)
 
 
+class Joins:
+    """A tokenizer of a token for "AB" and two for "é": three letters, and three tokens."""
+
+    fingerprint, vocab_size, end_of_text, name = "f", 257, 256, "joins"
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.replace("AB", "C").encode())
+
+    def decode(self, tokens: Any) -> str:
+        return bytes(tokens).decode()
+
+
+def test_as_many_tokens_as_letters_are_not_a_token_for_each(tmp_path: Path) -> None:
+    table = [("ABé", "HHE"), ("CCC", "HEE")]
+    assert len(Joins().encode("ABé")) == 3
+    file = write_table(tmp_path / "a.tsv", table)
+    with pytest.raises(ValueError, match="line 2: 3 letters became 3 tokens that are not one for"):
+        open_labelled(file, LabelsConfig(fraction=0), "token-classification", MODEL, Joins())
+    plain = write_table(tmp_path / "b.tsv", [("CDC", "HHE"), ("CCC", "HEE")])
+    open_labelled(plain, LabelsConfig(fraction=0), "token-classification", MODEL, Joins())
+
+
+def test_a_number_held_out_that_is_out_of_proportion_is_told(tmp_path: Path) -> None:
+    train = write_table(tmp_path / "a.tsv", [("A", "1"), ("C", "2"), ("G", "3")])
+    other = write_table(tmp_path / "b.tsv", [("A", "2"), ("C", "1e300")])
+    with pytest.raises(
+        ValueError, match=r"b.tsv line 3: 1e\+300 in column 'label' is out of all p"
+    ):
+        opened(train, "regression", validation=other)
+
+
 def test_a_class_that_was_not_trained_on_is_refused_in_its_file(tmp_path: Path) -> None:
     train = write_table(tmp_path / "a.tsv", [("A", "x"), ("C", "y")] * 2)
     other = write_table(tmp_path / "b.tsv", [("A", "x"), ("C", "z")])

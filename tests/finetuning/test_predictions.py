@@ -127,6 +127,8 @@ def test_what_does_not_fit_is_refused_at_once() -> None:
         predict(plain, BYTES, "A")
     with pytest.raises(TypeError, match="model: expected a LanguageModel"):
         predict(None, BYTES, "A")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="tokenizer: expected one such as hyena"):
+        predict(build(CLASSES), None, "A")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batch: expected at least 1, got 0"):
         predict(build(CLASSES), BYTES, "A", batch=0)
     with pytest.raises(ValueError, match="on_error: expected one of stop, skip"):

@@ -150,7 +150,9 @@ def test_what_is_no_truth_value_is_not_taken_for_false(
     path = folder(tmp_path, state(), said)
     for value in ("true", "yes", 1, 0, [True], {}):
         (path / "config.json").write_text(json.dumps({**said, name: value}))
-        with pytest.raises(ValueError, match=f"configuration says {name}: .*; expected true or fal"):
+        with pytest.raises(
+            ValueError, match=f"configuration says {name}: .*; expected true or fal"
+        ):
             hyena.load(path)
 
 
@@ -197,7 +199,9 @@ def test_null_says_nothing_and_yaml_may_write_numbers_as_texts(tmp_path: Path) -
 
 @pytest.mark.parametrize("value", ["64", [32], True], ids=str)
 def test_a_size_of_another_type_is_that_of_another_model(value: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"of another model: it says hidden_size .*, the weights 3"):
+    with pytest.raises(
+        ValueError, match=r"of another model: it says hidden_size .*, the weights 3"
+    ):
         hyena.load(folder(tmp_path, one(), {**STRIPED_1, "hidden_size": value}))
 
 

@@ -151,6 +151,27 @@ def test_a_model_without_a_head_says_so(tmp_path: Path) -> None:
         label_outputs(loaded, torch.zeros(1, 3, dtype=torch.int64), torch.tensor([3]))
 
 
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        (torch.tensor([3]), r"expected lengths \(2,\) from 2 to 5, integers on cpu, got tensor"),
+        (torch.tensor([3, 6]), "from 2 to 5"),
+        (torch.tensor([3, 1]), "from 2 to 5"),
+        (torch.tensor([3.0, 4.0]), "integers on cpu"),
+        (torch.tensor([[3, 4]]), r"expected lengths \(2,\)"),
+        (torch.tensor([3, 4], device="meta"), "integers on cpu"),
+    ],
+)
+def test_lengths_that_are_not_of_the_rows_are_refused(lengths: Tensor, message: str) -> None:
+    ids = torch.zeros(2, 5, dtype=torch.int64)
+    with pytest.raises(ValueError, match=f"^label_outputs: .*{message}"):
+        label_outputs(build(CLASSES), ids, lengths)
+    without = Labels("classification", ("a", "b"), begin=False)
+    label_outputs(build(without), ids, torch.tensor([1, 5], dtype=torch.int32))
+    with pytest.raises(TypeError, match="label_outputs: expected a tensor as lengths"):
+        label_outputs(build(CLASSES), ids, [3, 4])  # type: ignore[arg-type]
+
+
 def test_a_damaged_description_is_refused(tmp_path: Path) -> None:
     build(CLASSES).save(tmp_path)
     (tmp_path / "SHA256SUMS").unlink()

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from labelled_rows import BYTES, TASKS, base_model, rows, write_table
+from labelled_rows import BYTES, TASKS, base_model, rows, write_lines, write_table
 from safetensors.torch import load_file
 from tiny_runs import differing, run_script, tensors
 from torch.nn import functional as F
@@ -16,8 +17,11 @@ import hyena
 from hyena.arguments import IGNORE
 from hyena.data import load_tokenizer
 from hyena.files.records import from_plain
+from hyena.finetuning.data import LabelledData, LabelledRows
 from hyena.finetuning.metrics import ClassTally, NumberTally
+from hyena.finetuning.objective import LabelObjective
 from hyena.model import LanguageModel, ModelConfig
+from hyena.model.label_head import Labels
 from hyena.model.label_outputs import label_outputs
 from hyena.training import (
     CheckpointConfig,
@@ -255,6 +259,13 @@ def test_a_head_of_next_tokens_that_is_not_the_embedding_stays(tmp_path: Path) -
     assert not torch.equal(before["embedding.weight"], after["embedding.weight"])
 
 
+def test_nothing_may_be_left_to_train_but_a_head_that_has_no_part(tmp_path: Path) -> None:
+    base_model(tmp_path / "base", tied=False)
+    freeze = ["embedding.*", "blocks.*", "norm.*", "label_head.*"]
+    with pytest.raises(ValueError, match="freeze: nothing is left to train beside 'embedding"):
+        train(configured(tmp_path, "classification", freeze=freeze))
+
+
 def test_a_model_that_is_drawn_needs_a_tokenizer(tmp_path: Path) -> None:
     drawn = {"init": None, "steps": 1}
     model = {"vocab_size": 12, "width": 8, "layers": 1, "max_length": 32}
@@ -332,6 +343,55 @@ def test_a_run_without_evaluation_needs_no_rows_held_out(tmp_path: Path) -> None
     labels = {"fraction": 0}
     train(configured(tmp_path, "classification", evaluation=never, labels=labels))
     assert not any("validation_loss" in r for r in read_metrics(tmp_path / "run" / FILE))
+
+
+def test_rows_held_out_that_nothing_is_evaluated_on_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    never = EvaluationConfig(every=0)
+    train(configured(tmp_path, "classification", evaluation=never, steps=1))
+    said = "6 rows are held out, but evaluation.every is 0: nothing is evaluated on them; labels.f"
+    assert said in capsys.readouterr().err
+
+
+def test_rows_held_out_without_a_label_are_refused(tmp_path: Path) -> None:
+    unknown = write_lines(tmp_path / "v.jsonl", [{"sequence": "ACG", "label": [None] * 3}] * 2)
+    config = configured(tmp_path, "token-classification", labels={"validation": unknown})
+    with pytest.raises(ValueError, match=r"v\.jsonl: no letter of the rows that are held out has"):
+        train(config)
+    assert not config.out.exists()
+    train(replace(config, evaluation=EvaluationConfig(every=0), steps=1))
+
+
+def test_a_number_is_evaluated_on_whatever_it_is() -> None:
+    rows = LabelledRows([np.ones(2, np.int32)], [np.array([float(IGNORE)])])
+    labels = Labels("regression", ("x",), means=(0.0,), deviations=(1.0,))
+    data = LabelledData(rows, rows, labels, BYTES, {}, [])
+    assert LabelObjective(data, batch=1, accumulate=1, seed=0).evaluates(0)
+
+
+def test_an_evaluation_that_gives_no_numbers_is_one_line(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path, "regression", lr=1e30, steps=1, evaluation=EvaluationConfig(every=1)
+    )
+    with pytest.raises(
+        RuntimeError, match=r"^validation_loss is (nan|inf) at step 1 \(lr 1e\+30\)"
+    ):
+        train(config)
+    assert read_metrics(tmp_path / "run" / FILE) == []
+
+
+def test_a_head_of_other_labels_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = train(configured(tmp_path, "regression", "first", steps=1))
+    head = f"the model in {first.checkpoint} has a head for labels, which is left out: its"
+    changes: dict[str, Any] = {"init": first.checkpoint, "steps": 1}
+    train(configured(tmp_path, "regression", "same", **changes))
+    assert "left out" not in capsys.readouterr().err
+    train(configured(tmp_path, "regression", "last", labels={"pool": "last"}, **changes))
+    assert f"{head} pool differs, and a new one is drawn" in capsys.readouterr().err
+    write_table(tmp_path / "regression.tsv", rows("regression", 24, seed=8))
+    train(configured(tmp_path, "regression", "more", **changes))
+    assert f"{head} means, deviations differ, and a new one is drawn" in capsys.readouterr().err
 
 
 def test_a_plan_is_of_windows(tmp_path: Path) -> None:

@@ -23,15 +23,7 @@ from hyena.scoring.sequences import Reader, room
 
 from .config import LabelsConfig
 from .rows import Row, read_rows
-from .targets import (
-    class_of,
-    classes_of,
-    names_of,
-    numbers_of,
-    place_of_class,
-    places_of_classes,
-    units_of,
-)
+from .targets import class_of, classes_of, names_of, targets_of, units_of
 
 # Of the rows that are held out: the same whatever the run's seed, so that runs compare.
 _HELD_OUT_SEED = 0
@@ -102,18 +94,12 @@ def open_labelled(
     if config.validation is None and config.fraction:
         classes = [class_of(row, columns[0]) for row in rows] if task == "classification" else None
         rows, held_out = _split(rows, config.fraction, classes, readable(file))
-    parsed = [_targets(some, task, columns, names) for some in (rows, held_out)]
-    means: tuple[float, ...] = ()
-    deviations: tuple[float, ...] = ()
-    if task == "regression":
-        means, deviations = units_of(np.array(parsed[0]), columns, readable(file))
-        centre, unit = np.array(means), np.array(deviations)
-        parsed = [[(x - centre) / unit for x in some] for some in parsed]
-    labels = Labels(task, names, config.pool, config.begin, means, deviations)
+    units = units_of(rows, columns, readable(file)) if task == "regression" else ()
+    labels = Labels(task, names, config.pool, config.begin, *units)
     encode = _Encoder(model, tokenizer, labels)
     training, validation = (
-        LabelledRows(encode.tokens(some), targets)
-        for some, targets in zip((rows, held_out), parsed, strict=True)
+        LabelledRows(encode.tokens(some), targets_of(some, labels, columns))
+        for some in (rows, held_out)
     )
     notes = _notes(rows, held_out)
     return LabelledData(training, validation, labels, tokenizer, fingerprint, notes)
@@ -139,19 +125,6 @@ def _members(rows: Sequence[Row], task: LabelTask, column: str) -> Iterator[tupl
             yield class_of(row, column), row.place
         else:
             yield from ((one, row.place) for one in classes_of(row, column) if one is not None)
-
-
-def _targets(
-    rows: Sequence[Row], task: LabelTask, columns: Sequence[str], names: Sequence[str]
-) -> list[NDArray[Any]]:
-    """The labels of rows as numbers, those of a regression as they stand in the file."""
-    if task == "regression":
-        return [np.array(numbers_of(row, columns), dtype=np.float64) for row in rows]
-    places = {name: place for place, name in enumerate(names)}
-    (column,) = columns
-    if task == "classification":
-        return [np.array(place_of_class(class_of(row, column), places, row.place)) for row in rows]
-    return [places_of_classes(classes_of(row, column), places, row.place) for row in rows]
 
 
 def _split(
@@ -187,6 +160,7 @@ class _Encoder:
 
     def __init__(self, model: ModelConfig, tokenizer: Tokenizer, labels: Labels) -> None:
         self._model, self._task, self._begin = model, labels.task, 1 if labels.begin else 0
+        self._tokenizer = tokenizer
         self._reader = Reader(
             LanguageModel(model, device="meta"),
             tokenizer,
@@ -216,10 +190,21 @@ class _Encoder:
                 "those of the longest row beside it; cut it, or take model.length_policy "
                 "extrapolate"
             )
-        if self._task == "token-classification" and count != len(row.sequence):
-            raise ValueError(
-                f"{row.place}: {len(row.sequence):,} {plural(len(row.sequence), 'letter')} became "
-                f"{count:,} {plural(count, 'token')}, but their labels need a token for each; use "
-                "a tokenizer such as bytes, hyenadna or evo"
-            )
+        if self._task == "token-classification":
+            check_letters(row, self._tokenizer)
         return tokens.astype(np.int32)
+
+
+def check_letters(row: Row, tokenizer: Tokenizer) -> None:
+    """Raises ValueError unless a row's letters become a token each, as labels of them need."""
+    tokens, count = list(tokenizer.encode(row.sequence)), len(row.sequence)
+    each = {letter: list(tokenizer.encode(letter)) for letter in set(row.sequence)}
+    # Equal numbers alone could be of a letter of two tokens and two letters of one.
+    if any(len(one) != 1 for one in each.values()) or tokens != [
+        each[letter][0] for letter in row.sequence
+    ]:
+        raise ValueError(
+            f"{row.place}: {count:,} {plural(count, 'letter')} became {len(tokens):,} "
+            f"{plural(len(tokens), 'token')} that are not one for each, as their labels need; use "
+            "a tokenizer such as bytes, hyenadna or evo"
+        )

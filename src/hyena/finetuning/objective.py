@@ -91,8 +91,11 @@ class LabelObjective:
         begin = len(self._first)
         self._lengths = np.array([begin + len(row) for row in data.training.tokens], dtype=np.int64)
         self._order = RowOrder(self._lengths, batch, seed)
-        # Of positions all may be without a label.
-        self._evaluates = any((target != IGNORE).any() for target in data.validation.targets)
+        held_out = data.validation.targets
+        if self.labels.task == "token-classification":  # of which all may be without a label
+            self._evaluates = any((target != IGNORE).any() for target in held_out)
+        else:
+            self._evaluates = bool(held_out)
 
     def module(self, model: LanguageModel) -> nn.Module:
         """What is called in training."""

@@ -109,15 +109,15 @@ def predict(
     """
     check_model("model", model, LanguageModel)
     head = label_head_of("predict", model)
-    first = [tokenizer.end_of_text] if head.labels.begin else []
     limit = room(model.config)
     reader = Reader(
         model,
         tokenizer,
         both_strands=both_strands,
         on_error=on_error,
-        most=None if limit is None else limit - len(first),
+        most=None if limit is None else limit - (1 if head.labels.begin else 0),
     )
+    first = [tokenizer.end_of_text] if head.labels.begin else []
     runner = _Runner(model, head.labels, first, check_whole("batch", batch))
     return _predictions(runner, reader.read(sequences))
 

@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena.arguments import IGNORE, plural, shown
+from hyena.model.label_head import Labels
 
 from .rows import Row
+
+_FARTHEST = 1e15  # deviations from the mean
 
 
 def class_of(row: Row, column: str) -> str:
@@ -38,6 +41,12 @@ def classes_of(row: Row, column: str) -> list[str | None]:
     found: list[str | None]
     if isinstance(label, list):
         found = [None if one is None else _class(one, row.place, column) for one in label]
+        apart = [one for one in found if one is not None and len(one.split()) > 1]
+        if apart:
+            raise ValueError(
+                f"{row.place}: class {apart[0]!r:.60} in column {column!r} has white space, which "
+                "stands between the classes of letters; take another sign, such as _"
+            )
     elif isinstance(label, str):
         words = label.split()
         found = list(words if len(words) > 1 or len(row.sequence) == 1 else label.strip())
@@ -109,21 +118,75 @@ def places_of_classes(
     return np.array(found, dtype=np.int64)
 
 
-def units_of(
-    targets: NDArray[np.float64], columns: Sequence[str], file: str
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Means and standard deviations of the targets (n, T) that are trained on.
+def targets_of(rows: Sequence[Row], labels: Labels, columns: Sequence[str]) -> list[NDArray[Any]]:
+    """The labels of rows as `LabelledRows` has them.
 
-    Raises: ValueError if one is the same number in all rows.
+    Raises: ValueError, naming the row, on what is none of the labels.
     """
-    means, deviations = targets.mean(0), targets.std(0)
-    for column, mean, deviation in zip(columns, means, deviations, strict=True):
-        if not math.isfinite(deviation) or deviation <= 1e-12 * abs(mean):
+    if labels.task == "regression":
+        return list(_standardised(rows, labels, columns))
+    places = {name: place for place, name in enumerate(labels.names)}
+    (column,) = columns
+    if labels.task == "classification":
+        return [np.array(place_of_class(class_of(row, column), places, row.place)) for row in rows]
+    return [places_of_classes(classes_of(row, column), places, row.place) for row in rows]
+
+
+def units_of(
+    rows: Sequence[Row], columns: Sequence[str], file: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Means and standard deviations of the targets of the rows that are trained on.
+
+    Raises: ValueError if one is the same number in all rows, or so large or so small that float64
+        has no square of it.
+    """
+    targets = _numbers_of(rows, columns)
+    with np.errstate(over="ignore", invalid="ignore"):  # told below
+        means, deviations = targets.mean(0), targets.std(0)
+    least, most = targets.min(0), targets.max(0)
+    for i, column in enumerate(columns):
+        mean, deviation = means[i], deviations[i]
+        known = 0 < deviation < math.inf
+        if least[i] == most[i] or (known and deviation <= 1e-12 * abs(mean)):
             raise ValueError(
-                f"{file}: column {column!r} has the same number, {mean:g}, in all rows that are "
+                f"{file}: column {column!r} has the same number, {most[i]:g}, in all rows that are "
                 "trained on; leave it out"
             )
+        if not known:
+            raise ValueError(
+                f"{file}: column {column!r} has numbers from {least[i]:g} to {most[i]:g}, whose "
+                "squares are beyond what float64 can hold; give them in another unit"
+            )
     return tuple(means.tolist()), tuple(deviations.tolist())
+
+
+def _numbers_of(rows: Sequence[Row], columns: Sequence[str]) -> NDArray[np.float64]:
+    """The targets of rows as they stand in the file, (n, T)."""
+    found = [numbers_of(row, columns) for row in rows]
+    return np.array(found, dtype=np.float64).reshape(len(rows), len(columns))
+
+
+def _standardised(
+    rows: Sequence[Row], labels: Labels, columns: Sequence[str]
+) -> NDArray[np.float64]:
+    """The targets of rows (n, T) less their means, over their deviations.
+
+    Raises: ValueError, naming the row, if one is so far from the mean that its error would have no
+        square in float32.
+    """
+    targets = _numbers_of(rows, columns)
+    with np.errstate(over="ignore"):
+        found = (targets - np.array(labels.means)) / np.array(labels.deviations)
+    far = np.argwhere(~(np.abs(found) < _FARTHEST))
+    if len(far):
+        row, column = far[0].tolist()
+        mean, deviation = labels.means[column], labels.deviations[column]
+        raise ValueError(
+            f"{rows[row].place}: {targets[row, column]:g} in column {columns[column]!r} is "
+            f"out of all proportion to the rows that are trained on, whose mean is {mean:g} and "
+            f"deviation {deviation:g}; correct it"
+        )
+    return found
 
 
 def _class(label: Any, place: str, column: str) -> str:

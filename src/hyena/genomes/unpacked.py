@@ -23,6 +23,7 @@ _MANY_PACKED = 1 << 18  # the same where there are no marks
 _MAGIC = b"\x1f\x8b"
 _GZIP = 31  # zlib's name for a member of gzip with any window, whose checksum it compares
 _BLOCK_MARK = b"BC\x02\x00"  # in the header of a member that is a block of bgzip
+_TAIL = 1 << 16  # bytes at the end of a file in which its last block is looked for
 _LAST_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
@@ -142,7 +143,7 @@ def check_last_block(stream: IO[bytes]) -> None:
     head = stream.read(16)
     if head[:2] == _MAGIC and head[12:] == _BLOCK_MARK:
         size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, size - BLOCK))
+        stream.seek(max(0, size - _TAIL))
         # Zeros may fill up the file behind it, as behind any member.
         if not stream.read().rstrip(b"\0").endswith(_LAST_BLOCK.rstrip(b"\0")):
             raise EOFError(

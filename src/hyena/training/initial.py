@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from hyena.arguments import several
+from hyena.arguments import plural, several
 from hyena.data import Tokenizer, load_tokenizer, read_manifest
 from hyena.files.records import flatten, to_plain
 from hyena.finetuning.config import LANGUAGE_MODELING
 from hyena.model import LanguageModel, ModelConfig, load
-from hyena.model.checkpoint import read_config
+from hyena.model.checkpoint import read_config, read_labels
 from hyena.model.label_head import LabelHead, Labels
 from hyena.model.saved import checkpoints_of, find_model, list_checkpoints, some
 from hyena.training.checkpoint import Start, remedy
@@ -98,6 +98,23 @@ def own_options(config: TrainConfig) -> str:
     return f"beginning with the weights of {config.init}: {'; '.join(changed)}" if changed else ""
 
 
+def other_labels(config: TrainConfig, labels: Labels | None) -> str:
+    """A note on the head for labels that the model of ``init`` has, if it is not trained further.
+
+    Args: labels: of the run, None of one without.
+    """
+    given = None if config.init is None else read_labels(find_model(Path(config.init)))
+    if given is None or given == labels:
+        return ""
+    said = f"the model in {config.init} has a head for labels, which is left out:"
+    if labels is None:
+        return f"{said} the task is {config.task}"
+    names = [field.name for field in fields(Labels)]
+    others = [name for name in names if getattr(given, name) != getattr(labels, name)]
+    differ = plural(len(others), "differs", "differ")
+    return f"{said} its {', '.join(others)} {differ}, and a new one is drawn"
+
+
 def build(config: TrainConfig, start: Start, labels: Labels | None = None) -> LanguageModel:
     """The model of a run at its start, on the CPU, with what is frozen.
 
@@ -130,9 +147,9 @@ def build(config: TrainConfig, start: Start, labels: Labels | None = None) -> La
         model.float()  # whatever it was saved in
     model.activation_checkpointing = config.activation_checkpointing
     model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
-    freeze(model, several(config.freeze))
     if labels is not None and model.head is not None:
         model.head.requires_grad_(False)  # it has no part in labels
+    freeze(model, several(config.freeze))
     return model
 
 

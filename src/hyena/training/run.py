@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -38,7 +39,7 @@ from hyena.training.checkpoint import (
 )
 from hyena.training.config import TrainConfig, check_config, learning_rate
 from hyena.training.data import open_data
-from hyena.training.initial import build, own_options, resolved, tokenizer_of
+from hyena.training.initial import build, other_labels, own_options, resolved, tokenizer_of
 from hyena.training.launch import is_first, launched
 from hyena.training.loop import NotFiniteError, Step, Update, reproducible, seed_of, train_steps
 from hyena.training.metrics import FILE, Metrics, Progress, Record, Report
@@ -145,8 +146,9 @@ def work() -> None:
 
 def _notes(objective: Objective, start: Start) -> list[str]:
     """What whoever began the run may not have expected of it."""
-    of_init = own_options(start.config) if start.checkpoint is None else ""
-    notes = [*objective.notes, _without_effect(start.config.model), of_init]
+    notes = [*objective.notes, _without_effect(start.config.model)]
+    if start.checkpoint is None:
+        notes += [own_options(start.config), other_labels(start.config, objective.labels)]
     return [note for note in notes if note]
 
 
@@ -205,12 +207,7 @@ class _Run:
                 fabric=self.fabric,
             )
         except NotFiniteError as error:
-            saved = list_checkpoints(self.checkpoints)
-            good = f"last good checkpoint: {saved[-1]}" if saved else "there is no checkpoint yet"
-            raise RuntimeError(
-                f"{error} at step {state.step + 1} (lr {self._learning_rate():.2g}); {good}. Try a "
-                "lower optimizer.lr, a longer schedule.warmup_steps, a smaller clip or another seed"
-            ) from error
+            raise self._not_finite(str(error), state.step + 1, self._learning_rate()) from error
         assert self.saved is not None or self.metrics is None
         return TrainResult(
             self.saved or self.checkpoints, state.step, config.steps, self.signal, rank
@@ -248,7 +245,11 @@ class _Run:
         step, every, improved = state.step, config.evaluation.every, False
         due = every and (step % every == 0 or step == config.steps)
         if due and self.objective.evaluates(number):
-            record |= self._evaluate(number)
+            found = self._evaluate(number)
+            for name, value in found.items():
+                if not math.isfinite(value):
+                    raise self._not_finite(f"{name} is {value}", step, lr)
+            record |= found
             loss, best = record["validation_loss"], state.best
             if best is not None and best.step <= self.objective.compares_from(number):
                 best = None  # of windows of another length
@@ -288,6 +289,15 @@ class _Run:
             steps=schedule.end(self.config.steps),
         )
 
+    def _not_finite(self, what: str, step: int, lr: float) -> RuntimeError:
+        """The error of something at a step that is no finite number."""
+        saved = list_checkpoints(self.checkpoints)
+        good = f"last good checkpoint: {saved[-1]}" if saved else "there is no checkpoint yet"
+        return RuntimeError(
+            f"{what} at step {step} (lr {lr:.2g}); {good}. Try a lower optimizer.lr, a longer "
+            "schedule.warmup_steps, a smaller clip or another seed"
+        )
+
     def _evaluate(self, number: int) -> dict[str, float]:
         """What the objective measures after the update that follows so many finished ones."""
         # The bare model: data parallel wrappers talk to each other in every forward.
@@ -323,12 +333,25 @@ def open_objective(config: TrainConfig) -> Objective:
         return NextToken(config)
     tokenizer = tokenizer_of(config)
     data = open_labelled(config.data, config.labels, config.task, config.model, tokenizer)
-    if config.evaluation.every and not len(data.validation):
+    every, held_out = config.evaluation.every, len(data.validation)
+    if every and not held_out:
         raise ValueError(
             f"{config.data} has no rows to evaluate on, since labels.fraction is 0; give "
             "labels.validation a file, or train with --evaluation.every 0"
         )
-    return LabelObjective(data, batch=config.batch, accumulate=config.accumulate, seed=config.seed)
+    if held_out and not every:
+        data.notes.append(
+            f"{held_out:,} {plural(held_out, 'row is', 'rows are')} held out, but evaluation.every "
+            "is 0: nothing is evaluated on them; labels.fraction 0 trains on all"
+        )
+    found = LabelObjective(data, batch=config.batch, accumulate=config.accumulate, seed=config.seed)
+    if every and not found.evaluates(0):
+        raise ValueError(
+            f"{config.labels.validation or config.data}: no letter of the rows that are held out "
+            "has a label to evaluate on; give labels.validation another file, or train with "
+            "--evaluation.every 0"
+        )
+    return found
 
 
 class NextToken:

@@ -2,17 +2,20 @@
 
 import copy
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import hyena
 from hyena.bench import convolution, generation, model
 from hyena.bench.folder import open_folder
 from hyena.bench.genomes import run
 from hyena.bench.genomes.cases import Case, cases, chosen, quick
 from hyena.bench.genomes.report import report
-from hyena.bench.genomes.work import WORKS
+from hyena.bench.genomes.work import WORKS, _model, _numbers
 from hyena.bench.model.cases import Work
 from hyena.bench.model.work import answer
 from hyena.model import preset
@@ -93,6 +96,27 @@ def test_a_small_run_measures_every_kind_of_case(tmp_path: Path) -> None:
     again = run.run(some, tmp_path, threads=1, say=said.append)
     assert again == found
     assert said[3:] == ["3 of 3 cases are there already"]
+
+
+@pytest.mark.parametrize("length", [1, 5, 4096, 4097, 8192, 131_072])
+def test_log_probabilities_of_all_places_in_blocks_are_handed_back(length: int) -> None:
+    mean, *some = _numbers(torch.arange(length))
+    assert mean == (length - 1) / 2
+    assert min(length, 1000) <= len(some) <= 4096
+    for block in (2, 32, 128):
+        assert len({place % block for place in some}) == min(block, length)
+
+
+@pytest.mark.parametrize("name", ["hyenadna-medium-160k", "evo2-7b-base"])
+def test_weights_have_the_dtypes_that_loading_gives_them(name: str, tmp_path: Path) -> None:
+    (small,) = (x for case in WHOLE for x in [case.works["ours"]] if x.preset == name)
+    asked = {**asdict(small), "dtype": "float32"}
+    _model(asked).save(tmp_path)
+    loaded = hyena.load(tmp_path, dtype=torch.bfloat16)
+    ours = _model({**asked, "dtype": "bfloat16"})
+    types = {name: p.dtype for name, p in ours.named_parameters()}
+    assert types == {name: p.dtype for name, p in loaded.named_parameters()}
+    assert set(types.values()) == {torch.bfloat16, torch.float32}
 
 
 def test_a_work_that_cannot_be_done_is_one_line() -> None:
