@@ -18,6 +18,7 @@ from hyena.mixers.mixer import Room
 from hyena.mixers.state import MixerState
 from hyena.model import LanguageModel
 from hyena.model.block import Block
+from hyena.model.inputs import check_length, check_room
 from hyena.ops.observed import compiling
 
 
@@ -100,7 +101,7 @@ def enter(model: LanguageModel, name: str, inputs: Given, before: int = 0) -> Te
         raise ValueError(
             f"{name}: expected inputs_embeds (B, L, {model.config.width}), got {tuple(x.shape)}"
         )
-    model._check_length(before + x.shape[1])
+    check_length(before + x.shape[1], model.config)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     if model.positions is not None:
         if inputs.mask is not None:
@@ -172,7 +173,7 @@ def remember(
             return model._through(cache.state, x[:, 0], step)[:, None]
         return model._through(cache.state, x, prefill)
     if future:
-        model._check_room(length, future)
+        check_room(length, future, model.config)
     layers = []
     for block in model._blocks():
         x, layer = prefill(block, x, None)

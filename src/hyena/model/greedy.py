@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from hyena.arguments import IGNORE
 from hyena.model.head import logits_by, weight_of
 from hyena.model.hidden import hidden
+from hyena.model.inputs import check_targets
 from hyena.model.language_model import LanguageModel
 from hyena.model.linear_cross_entropy import LOGITS_BYTES, losses_of
 
@@ -30,7 +31,7 @@ def losses_and_greedy(
         otherwise; and (B, L) bool, False where there is no target.
     Raises: ValueError as `hyena.LanguageModel.forward`.
     """
-    model._check_targets(targets, input_ids)
+    check_targets(targets, input_ids, model.config)
     x = hidden(model, input_ids)
     targets = targets.to(x.device)
     scored = targets != IGNORE

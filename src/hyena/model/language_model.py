@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from hyena import generation
-from hyena.arguments import IGNORE, plural
 from hyena.filters.budget import KEPT_MEMORY, Budget
 from hyena.filters.cache import clear_cache
 from hyena.filters.plain import is_plain
@@ -30,6 +29,15 @@ from hyena.model.config import ModelConfig
 from hyena.model.flops import FlopTable, flops
 from hyena.model.head import logits_by, weight_of
 from hyena.model.initialization import embedding, initialize
+from hyena.model.inputs import (
+    check_ids,
+    check_length,
+    check_room,
+    check_rows,
+    check_state,
+    check_targets,
+    position_of,
+)
 from hyena.model.label_head import LabelHead
 from hyena.model.linear_cross_entropy import Reduction, linear_cross_entropy, losses_of
 from hyena.model.norm import normalize
@@ -37,8 +45,7 @@ from hyena.model.saved import as_read, write_model
 from hyena.model.step import at_once
 from hyena.model.streaming import WORKING_MEMORY, Stream, check_working_memory
 from hyena.ops import Segments
-from hyena.ops.arguments import check_tensor, placement
-from hyena.ops.observed import compiling, mapped
+from hyena.ops.arguments import placement
 
 
 class LanguageModel(nn.Module):
@@ -143,7 +150,7 @@ class LanguageModel(nn.Module):
         """
         x, segments = self._enter(input_ids, mask, document_ids, cu_seqlens)
         if targets is not None:
-            self._check_targets(targets, input_ids)
+            check_targets(targets, input_ids, self.config)
         if self.activation_checkpointing and self.training and torch.is_grad_enabled():
             x = self._checkpointed(x, mask, segments)
         else:
@@ -168,7 +175,7 @@ class LanguageModel(nn.Module):
         Raises: ValueError as `forward`.
         """
         x, segments = self._enter(input_ids, None, None, None)
-        self._check_targets(targets, input_ids)
+        check_targets(targets, input_ids, self.config)
         x, weight = self._before_head(self._through_blocks(x, None, segments))
         return self._losses(x, weight, targets, "none")
 
@@ -201,7 +208,7 @@ class LanguageModel(nn.Module):
         """
         before = 0
         if state is not None:
-            self._check_state("prefill", state, input_ids)
+            check_state("prefill", state, input_ids, len(self.blocks))
             before = state.length
         x, _ = self._enter(input_ids, mask, None, None, before)
         if input_ids.shape[1] == 0:
@@ -214,10 +221,10 @@ class LanguageModel(nn.Module):
         future = check_future("LanguageModel", future)
         check_keep_inputs("LanguageModel", keep_inputs)
         if future:
-            self._check_room(length, future)
+            check_room(length, future, self.config)
         stream = self._stream()
         if state is not None:
-            self._check_rows(input_ids, state)
+            check_rows(input_ids, state)
 
             def advance(block: Block, x: Tensor, of: MixerState) -> tuple[Tensor, MixerState]:
                 return stream.prefill(block, x, mask, Room(future, keep_inputs, of))
@@ -245,9 +252,9 @@ class LanguageModel(nn.Module):
             ``future`` tokens (see `prefill`), on a state of a model of other sizes, and where
             gradients would be recorded; TypeError on another state.
         """
-        self._check_ids(input_ids, 1)
-        self._check_state("step", state, input_ids)
-        self._check_length(state.length + 1)
+        check_ids(input_ids, 1, self.config)
+        check_state("step", state, input_ids, len(self.blocks))
+        check_length(state.length + 1, self.config)
         x = self._embed(input_ids)
         if self.positions is not None:
             x = x + self.positions(torch.tensor(state.length, device=x.device)).to(x.dtype)
@@ -305,12 +312,12 @@ class LanguageModel(nn.Module):
     ) -> Tensor:
         """x, a token of each row or several, after all blocks; the state is advanced."""
         state.whole = False  # an interruption may come at any time
-        before = _position(state.layers[0])
+        before = position_of(state.layers[0])
         for i, block in enumerate(self._blocks()):
             try:
                 x, state.layers[i] = advance(block, x, state.layers[i])
             except (TypeError, ValueError):  # which the first layer may have refused it with
-                state.whole = i == 0 and _position(state.layers[0]) == before
+                state.whole = i == 0 and position_of(state.layers[0]) == before
                 raise
         state.length, state.whole = state.length + (x.shape[1] if x.dim() == 3 else 1), True
         return x
@@ -324,11 +331,11 @@ class LanguageModel(nn.Module):
         before: int = 0,
     ) -> tuple[Tensor, Segments | None]:
         """The residual stream and the documents of tokens that come after so many."""
-        self._check_ids(input_ids, 2)
+        check_ids(input_ids, 2, self.config)
         L = input_ids.shape[1]
         segments = segments_of("LanguageModel", document_ids, cu_seqlens, input_ids)
         limit = self.config.max_length if self.config.length_policy == "error" else None
-        self._check_length(before + L if segments is None else segments.reach(limit))
+        check_length(before + L if segments is None else segments.reach(limit), self.config)
         x = self._embed(input_ids)
         if self.positions is not None:
             if mask is not None:
@@ -392,108 +399,3 @@ class LanguageModel(nn.Module):
         weight = weight_of(self.embedding, self.head, self.config.vocab_size, x.device)
         x = normalize(self.norm, x, self.embedding if self.head is None else self.head)
         return (x if weight is None else x.to(weight.dtype)), weight
-
-    def _check_ids(self, input_ids: Tensor, dimensions: int) -> None:
-        check_tensor("LanguageModel", "input_ids", input_ids)
-        shape = "(B, L)" if dimensions == 2 else "(B,)"
-        if input_ids.dim() != dimensions:
-            raise ValueError(
-                f"LanguageModel: expected input_ids {shape}, got {tuple(input_ids.shape)}; add or "
-                "remove a dimension, as input_ids[None] does"
-            )
-        if input_ids.dtype not in (torch.int64, torch.int32):
-            raise ValueError(
-                f"LanguageModel: expected input_ids of int64 or int32, got {input_ids.dtype}"
-            )
-        self._check_vocabulary(input_ids)
-
-    def _check_state(self, what: str, state: ModelState, input_ids: Tensor) -> None:
-        if not isinstance(state, ModelState):
-            raise TypeError(
-                f"LanguageModel.{what}: expected a ModelState, got {type(state).__name__}; pass "
-                "what prefill or step of this model returned"
-            )
-        if len(state.layers) != len(self.blocks):
-            raise ValueError(
-                f"LanguageModel.{what}: the state is of {len(state.layers)} "
-                f"{plural(len(state.layers), 'layer')}, but the model has {len(self.blocks)}; pass "
-                "what prefill or step of this model returned"
-            )
-        if not state.whole:
-            raise ValueError(
-                f"LanguageModel.{what}: an error left this state in the middle of a step, some "
-                "layers before a token and some after; go on from a copy made before it"
-            )
-        # Of the first layer: wrapped blocks may be on devices of their own.
-        device = state.layers[0].device
-        if device != input_ids.device:
-            raise ValueError(
-                f"LanguageModel.{what}: input_ids are on {input_ids.device} but the state is on "
-                f"{device}; move one of them, as state.to({str(input_ids.device)!r}) does"
-            )
-        for layer in state.layers:
-            after = _position(layer)
-            if after is not None and after != state.length:
-                raise ValueError(
-                    f"LanguageModel.{what}: the state is of {state.length} tokens but one of its "
-                    f"layers of {after}; pass what prefill or step of this model returned"
-                )
-
-    def _check_rows(self, input_ids: Tensor, state: ModelState) -> None:
-        rows = state.layers[0].batch
-        if input_ids.shape[0] != rows:
-            raise ValueError(
-                f"LanguageModel.prefill: expected input_ids (B, L) of the state's B = {rows} rows, "
-                f"got {tuple(input_ids.shape)}"
-            )
-
-    def _check_targets(self, targets: Tensor, input_ids: Tensor) -> None:
-        check_tensor("LanguageModel", "targets", targets)
-        if targets.shape != input_ids.shape or targets.dtype not in (torch.int64, torch.int32):
-            raise ValueError(
-                f"LanguageModel: expected int64 targets {tuple(input_ids.shape)} like input_ids, "
-                f"got {tuple(targets.shape)} of {targets.dtype}"
-            )
-        self._check_vocabulary(targets.where(targets != IGNORE, 0))
-
-    def _check_vocabulary(self, ids: Tensor) -> None:
-        if ids.device.type == "cpu" and ids.numel() and not compiling() and not mapped(ids):
-            low, high = _range(ids)
-            if low < 0 or high >= self.config.vocab_size:
-                raise ValueError(
-                    f"LanguageModel: token id {low if low < 0 else high} is outside the vocabulary "
-                    f"of {self.config.vocab_size}; was the text tokenized with another tokenizer?"
-                )
-
-    def _check_length(self, length: int) -> None:
-        if length > self.config.max_length and self.config.length_policy == "error":
-            raise ValueError(
-                f"the input is {length} tokens long but the model's max_length is "
-                f"{self.config.max_length}; shorten it, or build or load the model with "
-                'length_policy "extrapolate" or "interpolate"'
-            )
-
-    def _check_room(self, length: int, future: int) -> None:
-        limit = self.config.max_length
-        if length + future > limit and self.config.length_policy == "error":
-            raise ValueError(
-                f"LanguageModel.prefill: {length} {plural(length, 'token')} and "
-                f"future={future} more exceed the model's max_length {limit}; plan for "
-                f"{max(limit - length, 0)}, or load the model "
-                'with length_policy "extrapolate"'
-            )
-
-
-def _position(state: MixerState) -> int | None:
-    """Of a state that a step writes to; None of one that a step replaces by another."""
-    found: int | None = getattr(state, "length", None)
-    return found
-
-
-def _range(ids: Tensor) -> tuple[int, int]:
-    """The least and the largest."""
-    if ids.dim() == 1:  # a few, of a step, for which two ops would take longer
-        values = ids.tolist()
-        return min(values), max(values)
-    low, high = ids.aminmax()
-    return int(low), int(high)
