@@ -321,7 +321,7 @@ class Dataset:
         return {"kind": "dataset", "name": self._name, "config": config, "splits": splits}
 
     def documents(self) -> Iterator[Document]:
-        from datasets import load_dataset  # type: ignore[import-not-found, unused-ignore]
+        from datasets import load_dataset  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
         joined = JoinedRows(self._fields.document_start)
         for split in self._fields.dataset_splits:
