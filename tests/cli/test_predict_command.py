@@ -1,4 +1,4 @@
-"""`hyena train --task` and `hyena predict`: files of labels, interruptions, and bad input."""
+"""`hyena train --task`, `hyena evaluate` and `hyena predict`: labels, interruptions, bad input."""
 
 import csv
 import json
@@ -11,6 +11,7 @@ from labelled_rows import BYTES, TASKS, base_model, rows, sequences, write_table
 import hyena
 from hyena.cli import main
 from hyena.model import LanguageModel
+from hyena.training import read_metrics
 
 Output = pytest.CaptureFixture[str]
 SHORT = ["--steps=3", "--batch=4", "--labels.fraction=0.25", "--accelerator=cpu"]
@@ -137,9 +138,56 @@ def test_an_interrupted_command_goes_on_where_it_was(
     assert [int(one["index"]) for one in again] == list(range(20))
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_a_test_file_is_evaluated_as_in_training(
+    task: str, work: Path, tmp_path: Path, capsys: Output
+) -> None:
+    test = write_table(tmp_path / "test.tsv", rows(task, 20, seed=3))
+    words = ["train", f"--init={work}/base", f"--task={task}", f"--data={work}/{task}.tsv"]
+    assert main([*words, f"--labels.validation={test}", f"--out={tmp_path}/run", *SHORT[:2]]) == 0
+    record = read_metrics(tmp_path / "run/metrics.jsonl")[-1]
+    capsys.readouterr()
+    assert main(["evaluate", f"{tmp_path}/run", f"--data={test}", "--batch=3"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == f"{test}: 20 rows with labels"
+    found = {name: (float(value), unit) for name, value, *unit in map(str.split, lines)}
+    kept = {f"validation_{name}" for name in found}
+    assert kept == {name for name in record if name.startswith("validation_")}
+    for name, (value, unit) in found.items():
+        assert value == pytest.approx(record[f"validation_{name}"], rel=1e-3, abs=1e-4), name
+        of_loss = "squared deviations" if task == "regression" else "nats per label"
+        assert unit == (of_loss.split() if name == "loss" else [])
+    assert main(["evaluate", f"{tmp_path}/run", f"--data={test}", "--both_strands=true"]) == 0
+    both = hyena.finetuning.evaluate_labels(
+        hyena.load(tmp_path / "run"), BYTES, test, both_strands=True
+    )
+    assert f"{both.metrics['loss']:.4f}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        (
+            "evaluate {run} --data {table} --length 8",
+            1,
+            "length has no effect: {table} is a table of rows with labels; leave it out",
+        ),
+        (
+            "evaluate {run} --data {table} --labels.columns x",
+            1,
+            "line 2: no column 'x' among 'sequence', 'label'; name it with --labels.columns (lab",
+        ),
+        (
+            "evaluate {work}/base --data {table} --both_strands true",
+            1,
+            "both_strands has no effect: it is of labels, and the model was not fine-tuned for a",
+        ),
+        (
+            "evaluate {run} --data {work}/base --labels.sequence dna",
+            1,
+            "labels has no effect: it is of labels, and {work}/base is no table; leave it out",
+        ),
+        ("evaluate {run} --data absent.tsv", 1, "rows with labels were asked for in absent.tsv"),
         (
             "predict {work}/base {table}",
             1,
@@ -190,7 +238,7 @@ def test_a_mistake_is_one_line(
     assert main(words.format(work=work, **names).split()) == code
     out, err = capsys.readouterr()
     assert out == ""
-    assert message in err
+    assert message.format(work=work, **names) in err
     assert err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["bad.tsv"]
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from hyena.arguments import plural
 from hyena.cli.bar import bar
-from hyena.cli.kept import Skips, kept_results, naming, sequences_of
-from hyena.cli.sequence_options import SequenceOptions, open_model, work_of
+from hyena.cli.kept import Skips, kept_results, sequences_of, told
+from hyena.cli.saved_model import open_model
+from hyena.cli.sequence_options import SequenceOptions, work_of
 from hyena.scoring import embed
 from hyena.scoring.embeddings import block_of, dtype_of
 from hyena.scoring.outputs import VECTORS, check_output, write_vectors
@@ -61,9 +62,7 @@ def run(config: Config) -> None:
                 batch=config.batch,
                 on_error=config.on_error,
             )
-            for found in naming(config.regions or config.input, vectors):
-                if found.skipped is not None:
-                    skips.add(found.name, found.skipped)
+            for found in told(config.regions or config.input, vectors, skips):
                 row = {**found.record(), "index": skip + found.index}
                 of = None if found.vectors is None else np.asarray(found.vectors, dtype=dtype)
                 kept.append([row], of)

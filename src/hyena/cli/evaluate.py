@@ -1,32 +1,48 @@
-"""`hyena evaluate`: perplexity and bits per byte on held-out text, or the loss by position."""
+"""`hyena evaluate`: perplexity and bits per byte on held-out text, or the loss by position; of a
+fine-tuned model how well it gives the labels of a table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hyena.arguments import plural
 from hyena.cli.bar import bar
 from hyena.cli.held_out import HeldOut, Split, held_out, measure
-from hyena.cli.model_facts import Row, aligned
+from hyena.cli.model_facts import Row, aligned, unit_of_loss
 from hyena.cli.position_curves import Curve, add_curve, read_curves
-from hyena.cli.saved_model import check_length, load_model
+from hyena.cli.saved_model import ModelOptions, check_length, open_model
+from hyena.data import Tokenizer
 from hyena.evaluation import evaluate_by_position
-from hyena.filters import LengthPolicy
-from hyena.filters.budget import KEPT_MEMORY
+from hyena.finetuning import evaluate_labels
+from hyena.finetuning.config import LabelsConfig
+from hyena.finetuning.rows import is_table
 from hyena.model import LanguageModel
-from hyena.model.streaming import WORKING_MEMORY
-from hyena.training.device import Accelerator
 
 POSITIONAL = "model"
+_OF_TEXT = ("split", "length", "stride", "by_position", "name")
+_OF_LABELS = ("labels", "both_strands")
 
 
 @dataclass
-class Config:
+class Labels:
+    """Where in a table the labels are."""
+
+    sequence: str = LabelsConfig.sequence
+    """Column of the sequences."""
+    columns: list[str] | str | None = None
+    """Column of the labels, or of several targets a list of columns; none means label, or of a
+    regression the columns that the model was trained on."""
+
+
+@dataclass
+class Config(ModelOptions):
     """What to evaluate, and on what."""
 
     model: Path
     """Folder of a training run (its best checkpoint is taken), a checkpoint or a saved model."""
     data: Path
-    """Folder written by `hyena prepare`; or text as `hyena prepare` takes it."""
+    """Folder written by `hyena prepare`; or text as `hyena prepare` takes it. Of a model that was
+    fine-tuned for labels a table of rows with labels, .tsv, .csv or .jsonl, packed with gzip or
+    not."""
     split: Split = "validation"
     """Which split of prepared data; plain text has none."""
     length: int | None = None
@@ -34,18 +50,7 @@ class Config:
     stride: int | None = None
     """Tokens from one window to the next; none takes half the length."""
     batch: int = 8
-    """Windows at a time."""
-    length_policy: LengthPolicy | None = None
-    """What happens beyond the model's max_length; none takes what is saved with the model."""
-    tokenizer: str | None = None
-    """Tokenizer, if none is saved with the model: see `hyena prepare --help`."""
-    accelerator: Accelerator = "auto"
-    """Where to compute; "auto" takes CUDA or MPS when present, else the CPU."""
-    working_memory: int = WORKING_MEMORY
-    """Bytes of hidden values beyond which a block takes a long input in pieces; fewer take less
-    memory and more time."""
-    kept_memory: int = KEPT_MEMORY
-    """Bytes that all filters together keep their spectra in between calls; 0 keeps none."""
+    """Windows, or rows with labels, at a time."""
     by_position: Path | None = None
     """Measure the loss by the position in windows of the length, each read alone, instead. This
     JSON file gets the curve, beside those of other models that it holds, and a figure beside it
@@ -53,6 +58,10 @@ class Config:
     name: str | None = None
     """What the figure calls the curve, in place of one of that name; none takes the model's folder,
     and its length policy if windows are longer than its max_length."""
+    labels: Labels = field(default_factory=Labels)
+    """Where in a table the labels are."""
+    both_strands: bool = False
+    """Of labels of DNA: take the mean with what the model gives of the reverse complement."""
 
     def __post_init__(self) -> None:
         path = self.by_position
@@ -68,10 +77,14 @@ class Config:
 
 def run(config: Config) -> None:
     """Evaluates and prints the figures."""
-    model, tokenizer = load_model(
-        config.model, config.tokenizer, config.accelerator, config.length_policy
-    )
-    model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
+    model, tokenizer = open_model(config.model, config)
+    of_rows = is_table(config.data)
+    if model.label_head is not None and of_rows:
+        _refuse(config, _OF_TEXT, f"{config.data} is a table of rows with labels")
+        _of_labels(config, model, tokenizer)
+        return
+    without = "the model was not fine-tuned for any" if of_rows else f"{config.data} is no table"
+    _refuse(config, _OF_LABELS, f"it is of labels, and {without}")
     length = model.config.max_length if config.length is None else config.length
     check_length(model, length, "lower --length, or give --length_policy extrapolate")
     text = held_out(config.data, config.split, model, tokenizer)
@@ -91,6 +104,33 @@ def run(config: Config) -> None:
         *(f"  note: {note}" for note in text.notes()),
     ]
     print("\n".join(lines))
+
+
+def _refuse(config: Config, names: tuple[str, ...], why: str) -> None:
+    """Raises ValueError if an option is given that has no effect."""
+    plain = Config(model=config.model, data=config.data)
+    for name in names:
+        if getattr(config, name) != getattr(plain, name):
+            raise ValueError(f"{name} has no effect: {why}; leave it out")
+
+
+def _of_labels(config: Config, model: LanguageModel, tokenizer: Tokenizer) -> None:
+    """Measures how well labels are predicted, and prints it."""
+    with bar("rows") as report:
+        found = evaluate_labels(
+            model,
+            tokenizer,
+            config.data,
+            sequence=config.labels.sequence,
+            columns=config.labels.columns,
+            both_strands=config.both_strands,
+            batch=config.batch,
+            progress=report,
+        )
+    print(f"{config.data}: {found.rows:,} {plural(found.rows, 'row')} with labels")
+    loss = f"{found.metrics['loss']:.4f} {unit_of_loss(model)}"
+    rows = [(name, f"{x:.5g}") for name, x in found.metrics.items() if name != "loss"]
+    print("\n".join(aligned([*rows, ("loss", loss)], "<")))
 
 
 def _by_position(

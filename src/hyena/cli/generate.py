@@ -10,16 +10,12 @@ from typing import Any, Literal
 
 from hyena.arguments import plural, shown
 from hyena.cli.options import REPEATED
-from hyena.cli.saved_model import load_model
+from hyena.cli.saved_model import ModelOptions, open_model
 from hyena.data import Tokenizer
 from hyena.data.utf8 import decode_utf8
-from hyena.filters import LengthPolicy
-from hyena.filters.budget import KEPT_MEMORY
 from hyena.generation import Beam, Generation, Stream, beam_search, stream
 from hyena.generation.prompts import prompt_ids, room
 from hyena.model import LanguageModel
-from hyena.model.streaming import WORKING_MEMORY
-from hyena.training.device import Accelerator
 
 POSITIONAL = "model"
 _NEW_TOKENS = 128
@@ -35,7 +31,7 @@ _MOST, _MOST_OF_ONE, _LONGEST_TOKEN = 1 << 26, 1 << 30, 128
 
 
 @dataclass
-class Config:
+class Config(ModelOptions):
     """What to continue, and how."""
 
     model: Path
@@ -87,26 +83,12 @@ class Config:
     logprobs: int | None = None
     """In JSON Lines: give the log-probability of each token under the model, and those of so many
     of the likeliest tokens there; may be 0."""
-    length_policy: LengthPolicy | None = None
-    """What happens beyond the model's max_length; none takes what is saved with the model."""
-    tokenizer: str | None = None
-    """Tokenizer, if none is saved with the model: see `hyena prepare --help`."""
-    accelerator: Accelerator = "auto"
-    """Where to compute; "auto" takes CUDA or MPS when present, else the CPU."""
-    working_memory: int = WORKING_MEMORY
-    """Bytes of hidden values beyond which a block takes a long input in pieces; fewer take less
-    memory and more time."""
-    kept_memory: int = KEPT_MEMORY
-    """Bytes that all filters together keep their spectra in between calls; 0 keeps none."""
 
 
 def run(config: Config) -> None:
     """Prints each prompt with its continuation; after Ctrl-C with as much as there is of it."""
     _refuse_contradictions(config)
-    model, tokenizer = load_model(
-        config.model, config.tokenizer, config.accelerator, config.length_policy
-    )
-    model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
+    model, tokenizer = open_model(config.model, config)
     prompts = _prompts(config, room(model.config))
     new = config.max_new_tokens
     new = _room(model, prompts, tokenizer) if new is None else new

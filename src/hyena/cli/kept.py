@@ -1,15 +1,16 @@
-"""What `hyena score` and `hyena embed` do alike: sequences under a bar, results that are kept until
-all are there, and what is said on the way."""
+"""What `hyena score`, `hyena embed` and `hyena predict` do alike: sequences under a bar, results
+that are kept until all are there, and what is said on the way."""
 
+import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from hyena.arguments import plural
-from hyena.cli.bar import Report
+from hyena.cli.bar import Report, bar
 from hyena.cli.sequence_options import SequenceOptions
 from hyena.data import Document
 from hyena.genomes import Fasta
@@ -19,6 +20,20 @@ from hyena.scoring.reading import read, read_regions, size_of
 _TOLD = 10  # of what is skipped, so many are named
 
 T = TypeVar("T")
+Rows = list[dict[str, Any]]
+"""Of one sequence or variant, as JSON has them."""
+
+
+class Result(Protocol):
+    """Of one sequence."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def skipped(self) -> str | None: ...
+
+
+R = TypeVar("R", bound=Result)
 
 
 class Skips:
@@ -85,6 +100,49 @@ def naming(file: Path, results: Iterable[T]) -> Iterator[T]:
         if str(file) in str(error):
             raise
         raise ValueError(f"{file}: {error}") from error
+
+
+def told(file: Path, results: Iterable[R], skips: Skips) -> Iterator[R]:
+    """The results as `naming` gives them, of which those that were skipped are told."""
+    for found in naming(file, results):
+        if found.skipped is not None:
+            skips.add(found.name, found.skipped)
+        yield found
+        del found  # which may be large: not while the next one is made
+
+
+def deliver(
+    out: Path | None,
+    work: Mapping[str, Any],
+    unit: str,
+    what: str,
+    results: Callable[[int, Report], Iterable[Rows]],
+    write: Callable[[Path, Journal], None],
+) -> None:
+    """Prints results as JSON Lines; or if there is a file for them keeps them until all are there,
+    and writes it, whole or not at all.
+
+    Args:
+        work, unit: as in `kept_results`.
+        what: the results are, for the last line.
+        results: gives the rows of each input but for the first so many, and reports on the way.
+        write: writes the file.
+    """
+    if out is None:
+        for rows in results(0, _unseen):
+            for row in rows:
+                print(json.dumps(row), flush=True)
+        return
+    with kept_results(out, work, unit) as kept:
+        with bar(f"{unit}s") as report:
+            for rows in results(kept.done, report):
+                kept.append(rows)
+        write(out, kept)
+    print(f"{out}: {what} of {kept.done:,} {plural(kept.done, unit)}")
+
+
+def _unseen(done: int, total: int | None, count: int | None = None) -> None:
+    """A bar would stand between the lines that are printed."""
 
 
 @contextmanager

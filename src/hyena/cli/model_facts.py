@@ -237,3 +237,11 @@ def aligned(rows: Sequence[Row], numbers: str = ">") -> list[str]:
         cells = [f"{cell:{numbers}{w}}" for cell, w in zip(others, widths[1:], strict=True)]
         lines.append("  ".join(["", f"{first:<{widths[0]}}", *cells]).rstrip())
     return lines
+
+
+def unit_of_loss(model: LanguageModel) -> str:
+    """Of the loss of what the model was trained for."""
+    if model.label_head is None:
+        return "nats per token"
+    regression = model.label_head.labels.task == "regression"
+    return "squared deviations" if regression else "nats per label"

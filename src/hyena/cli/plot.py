@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyena.cli.model_facts import unit_of_loss
 from hyena.cli.saved_model import check_length, load_saved
 from hyena.cli.values import check_at_least
 from hyena.filters import Filter
-from hyena.model import LanguageModel
 from hyena.model.saved import find_model
 from hyena.plots import draw_filters, draw_loss
 from hyena.training.metrics import FILE as METRICS
@@ -41,16 +41,8 @@ def run(config: Config) -> None:
     check_length(model, config.length, "lower --length")
     if (config.run / METRICS).is_file():
         records = read_metrics(config.run / METRICS)
-        print(draw_loss(records, out / "loss.png", unit=_unit_of_loss(model)))
+        print(draw_loss(records, out / "loss.png", unit=unit_of_loss(model)))
     if any(isinstance(module, Filter) for module in model.modules()):
         print(draw_filters(model, out / "filters.png", length=config.length))
     else:
         print("the model has no Hyena layer, so there are no filters to draw")
-
-
-def _unit_of_loss(model: LanguageModel) -> str:
-    """Of what the run trained the model for."""
-    if model.label_head is None:
-        return "nats per token"
-    regression = model.label_head.labels.task == "regression"
-    return "squared deviations" if regression else "nats per label"

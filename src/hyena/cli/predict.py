@@ -1,20 +1,21 @@
 """`hyena predict`: labels of sequences by a model that was fine-tuned."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from hyena.arguments import plural
-from hyena.cli.bar import Report, bar
-from hyena.cli.kept import Skips, kept_results, naming, sequences_of
-from hyena.cli.sequence_options import SequenceOptions, open_model, work_of
+from hyena.cli.bar import Report
+from hyena.cli.kept import Rows, Skips, deliver, sequences_of, told
+from hyena.cli.saved_model import open_model
+from hyena.cli.sequence_options import SequenceOptions, work_of
 from hyena.data import Tokenizer
 from hyena.files.atomic import write_file
-from hyena.finetuning import Prediction, predict
+from hyena.finetuning import predict
 from hyena.finetuning.table import columns_of, write_tsv
 from hyena.model import LanguageModel
 from hyena.model.label_outputs import label_head_of
+from hyena.scoring.journal import Journal
 from hyena.scoring.outputs import ROWS, check_output, write_rows
 
 POSITIONAL = ("model", "input")
@@ -45,38 +46,29 @@ def run(config: Config) -> None:
         check_output(config.out, (*ROWS, _TSV))
     model, tokenizer = open_model(config.model, config)
     labels, skips = label_head_of("predict", model).labels, Skips()
-    if config.out is None:
-        for found in _predictions(config, model, tokenizer, skips, 0, _unseen):
-            print(json.dumps(found.record()), flush=True)
-    else:
-        work = work_of("predict", config, "model", "input")
-        with kept_results(config.out, work, "sequence") as kept:
-            skip = kept.done
-            with bar("sequences") as report:
-                for found in _predictions(config, model, tokenizer, skips, skip, report):
-                    kept.append([{**found.record(), "index": skip + found.index}])
-            columns = columns_of(labels)
-            if config.out.suffix.lower() == _TSV:
-                write_file(config.out, lambda path: write_tsv(path, kept.rows(), [*columns]))
-            else:
-                write_rows(config.out, kept, columns)
-        print(f"{config.out}: labels of {kept.done:,} {plural(kept.done, 'sequence')}")
+
+    def write(out: Path, kept: Journal) -> None:
+        columns = columns_of(labels)
+        if out.suffix.lower() == _TSV:
+            write_file(out, lambda path: write_tsv(path, kept.rows(), [*columns]))
+        else:
+            write_rows(out, kept, columns)
+
+    work = work_of("predict", config, "model", "input")
+    results = partial(_rows, config, model, tokenizer, skips)
+    deliver(config.out, work, "sequence", "labels", results, write)
     skips.close()
 
 
-def _unseen(done: int, total: int | None, count: int | None = None) -> None:
-    """A bar would stand between the lines that are printed."""
-
-
-def _predictions(
+def _rows(
     config: Config,
     model: LanguageModel,
     tokenizer: Tokenizer,
     skips: Skips,
     skip: int,
     report: Report,
-) -> Iterator[Prediction]:
-    """Of each sequence but for the first so many."""
+) -> Iterator[Rows]:
+    """The row of each sequence but for the first so many."""
     predictions = predict(
         model,
         tokenizer,
@@ -85,7 +77,5 @@ def _predictions(
         batch=config.batch,
         on_error=config.on_error,
     )
-    for found in naming(config.regions or config.input, predictions):
-        if found.skipped is not None:
-            skips.add(found.name, found.skipped)
-        yield found
+    for found in told(config.regions or config.input, predictions, skips):
+        yield [{**found.record(), "index": skip + found.index}]

@@ -27,7 +27,7 @@ COMMANDS = {
     "prepare": "turn text into token files, split into train, validation and test",
     "plan": "reckon what a training run will take: memory, operations, tokens and time",
     "train": "train a language model, or go on with an interrupted run",
-    "evaluate": "measure perplexity and bits per byte on held-out text",
+    "evaluate": "measure perplexity on held-out text, or how well labels are predicted",
     "eval": "run tasks of lm-evaluation-harness",
     "generate": "continue one or more prompts",
     "score": "give sequences or variants their log-likelihood under a model",

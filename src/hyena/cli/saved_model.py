@@ -4,15 +4,45 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hyena
 from hyena.data import Tokenizer
 from hyena.filters import LengthPolicy
+from hyena.filters.budget import KEPT_MEMORY
 from hyena.interop.with_tokenizer import load_with_tokenizer
 from hyena.model import LanguageModel
+from hyena.model.streaming import WORKING_MEMORY
 from hyena.training.device import Accelerator, find_device
+
+
+@dataclass(kw_only=True)
+class ModelOptions:
+    """How a saved model is opened, and what it may take. A command adds its own options, which come
+    first in its help."""
+
+    length_policy: LengthPolicy | None = None
+    """What happens beyond the model's max_length; none takes what is saved with the model."""
+    tokenizer: str | None = None
+    """Tokenizer, if none is saved with the model: see `hyena prepare --help`."""
+    accelerator: Accelerator = "auto"
+    """Where to compute; "auto" takes CUDA or MPS when present, else the CPU."""
+    working_memory: int = WORKING_MEMORY
+    """Bytes of hidden values beyond which a block takes a long input in pieces; fewer take less
+    memory and more time."""
+    kept_memory: int = KEPT_MEMORY
+    """Bytes that all filters together keep their spectra in between calls; 0 keeps none."""
+
+
+def open_model(path: Path, options: ModelOptions) -> tuple[LanguageModel, Tokenizer]:
+    """A saved model and its tokenizer, as the options want them; see `load_model`."""
+    model, tokenizer = load_model(
+        path, options.tokenizer, options.accelerator, options.length_policy
+    )
+    model.working_memory, model.kept_memory = options.working_memory, options.kept_memory
+    return model, tokenizer
 
 
 @contextmanager

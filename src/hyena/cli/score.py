@@ -1,17 +1,16 @@
 """`hyena score`: log-likelihoods of sequences and of variants."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from hyena.arguments import plural
-from hyena.cli.bar import Report, bar
-from hyena.cli.kept import Skips, kept_results, naming, sequences_of
-from hyena.cli.sequence_options import SequenceOptions, open_model, work_of
+from hyena.cli.bar import Report
+from hyena.cli.kept import Rows, Skips, deliver, naming, sequences_of, told
+from hyena.cli.saved_model import open_model
+from hyena.cli.sequence_options import SequenceOptions, work_of
 from hyena.data import Tokenizer
 from hyena.genomes import Fasta, Variant, read_vcf
 from hyena.model import LanguageModel
@@ -48,9 +47,6 @@ _VARIANT_COLUMNS: dict[str, Column] = {
     "alternative": "float64",
     "skipped": "string",
 }
-
-Rows = list[dict[str, Any]]
-"""Of one sequence or variant."""
 
 
 @dataclass
@@ -90,25 +86,19 @@ def run(config: Config) -> None:
     if config.out is not None:
         check_output(config.out, ROWS)
     model, tokenizer = open_model(config.model, config)
-    results = _of_sequences if config.variants is None else _of_variants
-    unit = "sequence" if config.variants is None else "variant"
     skips = Skips()
-    if config.out is None:
-        for rows in results(config, model, tokenizer, skips, 0, _unseen):
-            for row in rows:
-                print(json.dumps(row), flush=True)
-    else:
-        with kept_results(config.out, work_of("score", config, *_SAME_WORK), unit) as kept:
-            with bar(f"{unit}s") as report:
-                for rows in results(config, model, tokenizer, skips, kept.done, report):
-                    kept.append(rows)
-            write_rows(config.out, kept, _columns(config))
-        print(f"{config.out}: scores of {kept.done:,} {plural(kept.done, unit)}")
+    results = partial(
+        _of_sequences if config.variants is None else _of_variants, config, model, tokenizer, skips
+    )
+    deliver(
+        config.out,
+        work_of("score", config, *_SAME_WORK),
+        "sequence" if config.variants is None else "variant",
+        "scores",
+        results,
+        lambda out, kept: write_rows(out, kept, _columns(config)),
+    )
     skips.close()
-
-
-def _unseen(done: int, total: int | None, count: int | None = None) -> None:
-    """A bar would stand between the lines that are printed."""
 
 
 def _refuse_contradictions(config: Config) -> None:
@@ -161,9 +151,7 @@ def _of_sequences(
         batch=config.batch,
         on_error=config.on_error,
     )
-    for found in naming(config.regions or config.input, scores):
-        if found.skipped is not None:
-            skips.add(found.name, found.skipped)
+    for found in told(config.regions or config.input, scores, skips):
         yield [{**found.record(), "index": skip + found.index}]
 
 

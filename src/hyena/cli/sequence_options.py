@@ -1,20 +1,11 @@
-"""Options of the commands that run a model over sequences, such as `hyena score` and `hyena embed`.
-
-A command adds its own, which come first in its help.
-"""
+"""Options of the commands that run a model over sequences, such as `hyena score`."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hyena.cli.saved_model import load_model
-from hyena.data import Tokenizer
-from hyena.filters import LengthPolicy
-from hyena.filters.budget import KEPT_MEMORY
-from hyena.model import LanguageModel
-from hyena.model.streaming import WORKING_MEMORY
+from hyena.cli.saved_model import ModelOptions
 from hyena.scoring.journal import state_of
-from hyena.training.device import Accelerator
 
 _SAME_WORK = (
     *("regions", "both_strands", "field", "soft_masked"),
@@ -24,7 +15,7 @@ _SAME_WORK = (
 
 
 @dataclass(kw_only=True)
-class SequenceOptions:
+class SequenceOptions(ModelOptions):
     """How sequences are read, and how the model runs on them."""
 
     regions: Path | None = None
@@ -42,26 +33,6 @@ class SequenceOptions:
     of a table: the command ends (stop), or it is left out, and that is said (skip)."""
     batch: int = 8
     """Sequences, or windows of them, at a time."""
-    length_policy: LengthPolicy | None = None
-    """What happens beyond the model's max_length; none takes what is saved with the model."""
-    tokenizer: str | None = None
-    """Tokenizer, if none is saved with the model: see `hyena prepare --help`."""
-    accelerator: Accelerator = "auto"
-    """Where to compute; "auto" takes CUDA or MPS when present, else the CPU."""
-    working_memory: int = WORKING_MEMORY
-    """Bytes of hidden values beyond which a block takes a long input in pieces; fewer take less
-    memory and more time."""
-    kept_memory: int = KEPT_MEMORY
-    """Bytes that all filters together keep their spectra in between calls; 0 keeps none."""
-
-
-def open_model(path: Path, options: SequenceOptions) -> tuple[LanguageModel, Tokenizer]:
-    """A saved model and its tokenizer, as the options want them; see `load_model`."""
-    model, tokenizer = load_model(
-        path, options.tokenizer, options.accelerator, options.length_policy
-    )
-    model.working_memory, model.kept_memory = options.working_memory, options.kept_memory
-    return model, tokenizer
 
 
 def work_of(command: str, options: SequenceOptions, *own: str) -> dict[str, Any]:

@@ -44,6 +44,11 @@ def read_rows(file: Path, sequence: str, columns: Sequence[str]) -> list[Row]:
     return rows
 
 
+def is_table(file: Path) -> bool:
+    """Whether it is called as a file of rows is, and is no folder."""
+    return kind_of(file.name) in KINDS and not file.is_dir()
+
+
 def _kind_of(file: Path) -> Kind:
     name = readable(file)
     if not file.exists():

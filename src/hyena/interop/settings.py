@@ -188,7 +188,7 @@ def value_of(public: Mapping[str, Any], name: str, kind: type) -> Any:
     Raises: ValueError if it is of another type: taken for nothing, it would be a default here and
         something else in the model's program.
     """
-    value = public.get(name)
+    value: Any = public.get(name)
     if kind is float and type(value) in (int, str):  # YAML takes 1e-6 for a text
         with suppress(ValueError, OverflowError):
             return float(value)
