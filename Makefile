@@ -23,6 +23,7 @@ EXTRAS := huggingface training experiments tasks scaling bench cli plots distill
     test_bacteria.py test_demo.py test_configs.py test_readme.py test_docs.py test_docs_code.py \
     test_collection.py interop/test_released_commands.py model/test_reckoned_memory.py \
     mixers/test_replace_transformers.py mixers/test_generate_replaced.py \
+    model/test_lora.py model/test_adapter_methods.py model/test_quantized_models.py \
     ops/native/test_sanitizers.py ops/native/test_kernel_memory.py
 EXTRAS := $(addprefix tests/,$(EXTRAS)) $(wildcard tests/*/test_memory_of_*.py)
 

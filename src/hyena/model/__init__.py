@@ -6,10 +6,12 @@ from hyena.model.checkpoint import load, save
 from hyena.model.config import FilterConfig, ModelConfig
 from hyena.model.flops import FlopTable, ModelFlops
 from hyena.model.language_model import LanguageModel
+from hyena.model.linear_layers import PROJECTIONS, outside_filters
 from hyena.model.presets import PRESETS, preset
 
 __all__ = [
     "PRESETS",
+    "PROJECTIONS",
     "FilterConfig",
     "FlopTable",
     "LanguageModel",
@@ -18,6 +20,7 @@ __all__ = [
     "ModelFlops",
     "ModelState",
     "load",
+    "outside_filters",
     "preset",
     "save",
 ]

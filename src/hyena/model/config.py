@@ -1,7 +1,7 @@
 """What a language model is made of."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from numbers import Real
 from operator import attrgetter
 from typing import Any, Literal, get_args
@@ -218,6 +218,10 @@ class ModelConfig:
                     f"model.kv_heads: expected a divisor of the {self.heads} heads of attention, "
                     f"got {self.kv_heads}"
                 )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values, and under ``model_type`` the name that PEFT looks for."""
+        return {**asdict(self), "model_type": "hyena"}
 
     def layer_mixers(self) -> list[str]:
         """The mixer's name for each layer, the pattern repeated from the first layer on."""

@@ -6,7 +6,7 @@ Sizes: B batch, L length, D width, V vocabulary.
 import torch
 from torch import Tensor, nn
 
-from hyena.ops.observed import has_hooks
+from hyena.ops.observed import PLAIN, has_hooks
 
 
 def weight_of(
@@ -19,12 +19,13 @@ def weight_of(
     """
     if head is not None:
         if type(head) is nn.Linear and head.bias is None and not has_hooks(head):
-            return head.weight[:vocabulary]
+            return head.weight[:vocabulary] if type(head.weight) in PLAIN else None
         return None
     if type(embedding) is nn.Embedding:
         return embedding.weight[:vocabulary]
-    weight: Tensor = embedding(torch.arange(vocabulary, device=device))
-    return weight
+    # In one row: adapters that differ from row to row of a batch then refuse it.
+    weight: Tensor = embedding(torch.arange(vocabulary, device=device)[None])
+    return weight[0]
 
 
 def logits_by(head: nn.Module | None, x: Tensor, vocabulary: int) -> Tensor:

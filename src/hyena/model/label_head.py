@@ -12,8 +12,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from hyena.filters.plain import call_in
 from hyena.model.initialization import STD
 
 LabelTask = Literal["classification", "regression", "token-classification"]
@@ -112,8 +112,7 @@ class LabelHead(nn.Module):
         if self.labels.task != "token-classification":
             x = pooled(x, real, self.labels.pool)
         with torch.autocast(x.device.type, enabled=False):
-            weight, bias = self.linear.weight.to(wide), self.linear.bias.to(wide)
-            return F.linear(x.to(wide), weight, bias)
+            return call_in(self.linear, x.to(wide))
 
     def extra_repr(self) -> str:
         return f"task={self.labels.task!r}, pool={self.labels.pool!r}"

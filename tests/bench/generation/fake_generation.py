@@ -34,7 +34,7 @@ def result(row: Case, milliseconds: Mapping[str, float] | None = None) -> dict[s
     checked = [name for name in row.contenders if name not in READS]
     record["errors"] = {name: 1e-7 for name in checked}
     record["held"] = {name: STATES.get(name, 2**19) for name in checked}
-    if row.kind in ("model", "weights"):
+    if row.kind in ("model", "weights", "quantized"):
         sizes = {name: 2**20 if name == "hyena_bf16" else 2**21 for name in checked}
         record["facts"] = {
             name: {"parameters": 2**19, "read_bytes": size} for name, size in sizes.items()

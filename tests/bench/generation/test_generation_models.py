@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from hyena.bench import memory
-from hyena.bench.generation.cases import READS, Case
+from hyena.bench.generation import weights
+from hyena.bench.generation.cases import QUANTIZED, READS, Case
 from hyena.bench.generation.models import config_of, need, random_cache, read_bytes
 from hyena.bench.generation.run import measure
 from hyena.model import LanguageModel, ModelState
@@ -36,6 +37,26 @@ def test_weights_are_read_beside() -> None:
     facts = found["facts"]
     assert facts["hyena"]["read_bytes"] == 2 * facts["hyena_bf16"]["read_bytes"]
     assert set(facts["hyena"]) == {"parameters", "read_bytes"}
+
+
+def test_weights_of_fewer_bits_are_read_and_checked_against_those_of_more() -> None:
+    found = measure(replace(MODELS, kind="quantized", contenders=QUANTIZED), seconds=1e-6)
+    assert "failed" not in found
+    assert set(found["times"]) == set(QUANTIZED)
+    of = {name: facts["read_bytes"] for name, facts in found["facts"].items()}
+    assert of["hyena_int8"] == of["hyena_int8_dynamic"] < of["hyena"]
+    numbers, rows, least = 12 * 8 * 8, 3 * 8 + 8 + 32 + 8, 1e-4
+    assert of["hyena"] - of["hyena_int8"] == 2 * (3 * numbers - (4 + 1) * rows)
+    errors = found["errors"]
+    assert least < errors["hyena_int8"] < errors["hyena_int8_dynamic"] < 1e-1
+
+
+def test_without_torchao_its_weights_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    found = measure(replace(MODELS, kind="quantized", contenders=QUANTIZED), seconds=1e-6)
+    assert set(found["times"]) == {"hyena", "hyena_bf16"}
+    line = "needs the package torchao: pip install 'hyena[quantization]'"
+    assert found["skipped"] == {"hyena_int8": line, "hyena_int8_dynamic": line}
 
 
 def test_a_model_that_is_wrong_is_not_timed_and_a_baseline_left_out_alone(
@@ -109,6 +130,10 @@ def test_a_random_cache_goes_on_like_one_of_a_prefill() -> None:
 
 
 def test_an_unknown_contender_is_an_error() -> None:
-    for name, message in (("mamba", "but not mamba"), ("read_all", "but not read_all")):
+    for name, message in (
+        ("mamba", "but not mamba"),
+        ("read_all", "but not read_all"),
+        ("hyena_int2", "but not int2"),
+    ):
         found = measure(replace(MODELS, contenders=(name,)), seconds=1.0)
         assert message in found["failed"]

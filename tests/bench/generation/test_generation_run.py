@@ -94,18 +94,17 @@ def test_the_command_measures_reports_and_goes_on(tmp_path: Path, capsys: Output
     assert main(words) == 0
     first, *lines, last = capsys.readouterr().out.splitlines()
     assert first.startswith("ours: ")
-    assert [line.partition(",")[0] for line in lines] == ["planned", "growth", "model", "weights"]
+    kinds = ["planned", "growth", "model", "weights", "quantized"]
+    assert [line.partition(",")[0] for line in lines] == kinds
     assert last == str(out)
     document = json.loads((out / "results.json").read_text())
     assert document["setting"]["threads"] == 1
     assert document["setting"]["repeats"] == 1
     assert len(document["goals"]) == len(goals())
-    assert {row["row"]["kind"] for row in document["rows"].values()} == {
-        *("planned", "growth", "model", "weights")
-    }
+    assert {row["row"]["kind"] for row in document["rows"].values()} == set(kinds)
     assert "## Weights: a whole model against reading its weights" in (out / "table.md").read_text()
     assert main(words) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
-        "4 of 4 cases are there already",
+        "5 of 5 cases are there already",
         str(out),
     ]

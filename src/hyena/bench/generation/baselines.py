@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena.mixers import HyenaOperator
+from hyena.mixers.hyena.short_conv import short_conv_step
 from hyena.mixers.projections import apply_linear
 
 
@@ -67,7 +68,8 @@ class CachedDotProduct(nn.Module):
     def step(self, u: Tensor, state: DotState) -> tuple[Tensor, DotState]:
         """One more token: u (B, D) → y (B, D) and the state, advanced in place."""
         z = apply_linear(self.in_proj, u)
-        gate, inner, v = self.short_conv.step(z, state.before).split(self.width, dim=1)
+        short = short_conv_step(self.short_conv, z, state.before)
+        gate, inner, v = short.split(self.width, dim=1)
         if state.before:
             state.before.pop()
             state.before.appendleft(z)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-Kind = Literal["planned", "grown", "growth", "positions", "model", "weights", "modes"]
+Kind = Literal["planned", "grown", "growth", "positions", "model", "weights", "quantized", "modes"]
 
 KINDS: dict[Kind, str] = {
     "planned": "a mixer, T tokens after a prefill of the context",
@@ -18,6 +18,7 @@ KINDS: dict[Kind, str] = {
     "positions": "a recurrent filter, T tokens at positions far apart",
     "model": "a whole model, T tokens at the context",
     "weights": "a whole model against reading its weights",
+    "quantized": "a whole model with weights of fewer bits",
 }
 
 CONTENDERS = {
@@ -27,6 +28,8 @@ CONTENDERS = {
     "dot": "Hyena, cached dot products",
     "full": "Hyena, recomputed",
     "hyena_bf16": "Hyena, exact, bf16 weights",
+    "hyena_int8": "Hyena, exact, int8 weights by torchao",
+    "hyena_int8_dynamic": "Hyena, exact, int8 weights and inputs by torchao",
     "read_sum": "reading the weights, sum",
     "read_mv": "reading the weights, matrix-vector product",
     "read_kernel": "reading the weights, the kernel's product",
@@ -48,6 +51,7 @@ POSITIONS = (1 << 10, 1 << 16, 1 << 20)
 RECOMPUTED = 2048  # the context at which all is computed anew for each token
 SUMMED = 16384  # up to this context cached dot products are run for every token
 PRESET, PRESET_CONTEXT = "125M", 1024
+QUANTIZED = "hyena", "hyena_bf16", "hyena_int8", "hyena_int8_dynamic"
 LARGE = {1: (2048, 8192, 16384, 65536), 8: (2048, 16384)}
 """Contexts of the preset's cases by batch."""
 MODAL_POSITIONS, MODAL_TOKENS = (1 << 13, 1 << 16, 1 << 20), 1024
@@ -107,6 +111,7 @@ def cases(*, large: bool = False) -> list[Case]:
             "weights", ("hyena", "hyena_bf16", *READS), 1, PRESET_CONTEXT, preset=PRESET, repeats=3
         )
     )
+    found.append(Case("quantized", QUANTIZED, 1, PRESET_CONTEXT, preset=PRESET, repeats=3))
     if large:
         for B, some in LARGE.items():
             pair = ("hyena", "attention")
@@ -125,6 +130,7 @@ def quick() -> list[Case]:
         small("positions", ("t=1", "t=300"), 1, 300),
         small("model", common, 2, 100, layers=2),
         small("weights", ("hyena", "hyena_bf16", *READS), 1, 100, layers=2),
+        small("quantized", QUANTIZED, 1, 100, layers=2),
     ]
 
 

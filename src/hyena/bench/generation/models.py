@@ -15,13 +15,13 @@ from hyena.bench import reference
 from hyena.bench.generation.cases import BASELINES, Case
 from hyena.bench.generation.mixers import FEWEST, RECURRENT_TOLERANCE, STATE
 from hyena.bench.generation.tokens import Course, stepping
-from hyena.bench.reference import ATTENTION_TOLERANCE, BF16_TOLERANCE
+from hyena.bench.generation.weights import TOLERANCES, bytes_of, narrowed, weights_of
+from hyena.bench.reference import ATTENTION_TOLERANCE
 from hyena.mixers import AttentionState
 from hyena.mixers.projections import product_of_step
 from hyena.model import LanguageModel, ModelConfig, ModelState, preset
 from hyena.model.config import FilterConfig, SSMConfig
 
-BF16 = "_bf16"
 _READS = 64  # passes over the weights in a repetition, at most
 _TOLERANCE = {"attention": ATTENTION_TOLERANCE, "distilled": RECURRENT_TOLERANCE}
 _HYENA_TOLERANCE = 1e-4  # rounding adds up over the layers
@@ -49,7 +49,7 @@ def read_bytes(model: LanguageModel) -> int:
     The embedding counts, since it is the head as well.
     """
     named = model.named_parameters()
-    return sum(p.nbytes for name, p in named if ".mixer.filter." not in name)
+    return sum(bytes_of(p) for name, p in named if ".mixer.filter." not in name)
 
 
 @torch.no_grad()
@@ -59,8 +59,8 @@ def model_courses(
     """The contenders of a case of whole models.
 
     Returns: courses, and of each "parameters", "read_bytes" and "error", the relative L2 error of
-        the logits of a short text against float64; and why a baseline was left out, whose error is
-        larger than rounding explains.
+        the logits of a short text against the model in float64, as it was before its weights were
+        rounded; and why a baseline was left out, whose error is larger than rounding explains.
     Raises: ValueError on a name that is unknown, or if the error of one of ours is that large.
     """
     courses: dict[str, Course] = {}
@@ -69,16 +69,17 @@ def model_courses(
     for name in names:
         if name.startswith("read"):
             continue
-        dtype = torch.bfloat16 if name.endswith(BF16) else torch.float32
-        kind = name.removesuffix(BF16)
+        kind, _, _ = name.partition("_")
         if kind not in ("hyena", "distilled", "attention"):
             raise ValueError(f"models have hyena, distilled and attention, but not {name}")
         generator = torch.Generator().manual_seed(0)
-        model = LanguageModel(config_of(kind, case), generator=generator).to(dtype).eval()
+        model = LanguageModel(config_of(kind, case), generator=generator).eval()
+        ids, truth = _truth(model)
+        model = narrowed(model, weights_of(name))
         facts[name] = {
             "parameters": model.parameter_count(),
             "read_bytes": read_bytes(model),
-            "error": _error(model),
+            "error": _error(model, ids, truth),
         }
         why = _too_far(name, facts[name]["error"])
         if why and (name not in BASELINES or len(names) == 1):
@@ -98,7 +99,7 @@ def need(case: Case, name: str) -> float:
     """Bytes that a contender may hold at its peak; from above."""
     if name.startswith("read"):
         return 0.0
-    config = config_of(name.removesuffix(BF16), case)
+    config = config_of(name.partition("_")[0], case)
     D, L = config.width, case.context + case.tokens
     weights = 4.0 * (config.layers * D * (5 * D + 2 * config.hidden) + config.padded_vocab * D)
     if name == "attention":
@@ -145,12 +146,17 @@ def _again(start: ModelState) -> ModelState:
     return ModelState(layers, start.length)
 
 
-def _error(model: LanguageModel) -> float:
-    """Of the logits of some tokens, step by step, against the forward pass in float64."""
+def _truth(model: LanguageModel) -> tuple[Tensor, Tensor]:
+    """Some tokens, and the logits of the last of them by the forward pass in float64."""
     P, T = _CHECKED_CONTEXT, _CHECKED_TOKENS
     generator = torch.Generator().manual_seed(3)
     ids = torch.randint(0, model.config.vocab_size, (_CHECKED_BATCH, P + T), generator=generator)
-    truth = copy.deepcopy(model).double()(ids)[:, P:]
+    return ids, copy.deepcopy(model).double()(ids)[:, P:]
+
+
+def _error(model: LanguageModel, ids: Tensor, truth: Tensor) -> float:
+    """Of the logits of these tokens, step by step."""
+    P, T = _CHECKED_CONTEXT, _CHECKED_TOKENS
     _, state = model.prefill(ids[:, :P], future=T, last_only=True)
     got = torch.stack([model.step(ids[:, P + i], state)[0] for i in range(T)], dim=1)
     return reference.relative_error(got, truth)
@@ -158,7 +164,8 @@ def _error(model: LanguageModel) -> float:
 
 def _too_far(name: str, error: float) -> str:
     """Why a contender with this error is not timed, one line, or nothing."""
-    tolerance = BF16_TOLERANCE if name.endswith(BF16) else _TOLERANCE.get(name, _HYENA_TOLERANCE)
+    usual = _TOLERANCE.get(name, _HYENA_TOLERANCE)
+    tolerance = TOLERANCES.get(weights_of(name), usual)
     if error <= tolerance:  # which a NaN is not
         return ""
     return f"logits differ from float64 by {error:.1e}, more than {tolerance:.0e}"

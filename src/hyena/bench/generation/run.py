@@ -12,10 +12,11 @@ from hyena.bench.generation.models import model_courses, need
 from hyena.bench.generation.modes import modal_courses
 from hyena.bench.generation.positions import position_courses
 from hyena.bench.generation.tokens import Course, time_tokens
+from hyena.bench.generation.weights import why_not
 from hyena.bench.memory import too_large
 from hyena.ops.stepping.online import BLOCK
 
-_TURNS: dict[Kind, int] = {"weights": 8, "modes": 64}
+_TURNS: dict[Kind, int] = {"weights": 8, "quantized": 8, "modes": 64}
 """Tokens of a turn where contenders are as alike as can be, or one is the limit of another: the
 machine's moods are to meet them alike."""
 SECONDS = 6.0
@@ -65,7 +66,7 @@ def measure(case: Case, *, seconds: float, repeats: int | None = None) -> Result
         if case.kind in _LAYERS:
             return {**record, **_timed(case, _LAYERS[case.kind](case), seconds)}
         for name in case.contenders:
-            why = too_large(need(case, name))
+            why = why_not(name) or too_large(need(case, name))
             if why:
                 record["skipped"][name] = why
         names = tuple(name for name in case.contenders if name not in record["skipped"])

@@ -15,7 +15,7 @@ from hyena.filters import Filter, LongFilter
 from hyena.filters.cache import versions_of
 from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide
-from hyena.mixers.hyena.short_conv import ShortConv
+from hyena.mixers.hyena.short_conv import ShortConv, short_conv_step
 from hyena.mixers.hyena.state import HyenaState, LongState
 from hyena.mixers.mixer import Room
 from hyena.mixers.projections import layers_of_step
@@ -203,7 +203,8 @@ def step(
     if call is not None and reads(z):
         y, _ = call(z, before, None)
     else:
-        *gates, v = modules["short_conv"].step(z, state.before).split(u.shape[1], dim=1)
+        short = short_conv_step(modules["short_conv"], z, state.before)
+        *gates, v = short.split(u.shape[1], dim=1)
         for i, gate in enumerate(reversed(gates[1:])):
             v = state.long.step(i, gate, v)
         y = v * gates[0]

@@ -50,18 +50,6 @@ class ShortConv(nn.Module):
     def forward(self, u: Tensor, segments: Segments | None = None) -> Tensor:
         return short_conv(u, self.weight, self.bias, causal=self.causal, segments=segments)
 
-    def step(self, u: Tensor, before: Iterable[Tensor]) -> Tensor:
-        """One position: u (B, C) and the K − 1 inputs before it, the latest first → (B, C)."""
-        if not is_plain(self, ShortConv):  # what else a call does counts here too
-            window = torch.stack([*reversed(list(before)), u], dim=-1)
-            y: Tensor = self(window)
-            return y[..., -1]
-        first, *others = self.weight.unbind(1)
-        y = u * first if self.bias is None else torch.addcmul(self.bias, u, first)
-        for tap, x in zip(others, before, strict=True):
-            y = torch.addcmul(y, x, tap)
-        return y if y.dtype == u.dtype else y.to(u.dtype)
-
     def extra_repr(self) -> str:
         return f"channels={self.channels}, taps={self.taps}, causal={self.causal}"
 
@@ -69,6 +57,20 @@ class ShortConv(nn.Module):
         """Taps by lag, (K, C), and the bias, in float32 and without gradients."""
         taps = self.weight.detach().float().t().contiguous()
         return taps, bias_of(self).detach().float()
+
+
+def short_conv_step(layer: nn.Module, u: Tensor, before: Iterable[Tensor]) -> Tensor:
+    """One position of a `ShortConv`, or of what stands around it: u (B, C) and the K − 1 inputs
+    before it, the latest first → (B, C)."""
+    if not is_plain(layer, ShortConv):  # what else a call does counts here too
+        window = torch.stack([*reversed(list(before)), u], dim=-1)
+        y: Tensor = layer(window)
+        return y[..., -1]
+    first, *others = layer.weight.unbind(1)
+    y = u * first if layer.bias is None else torch.addcmul(layer.bias, u, first)
+    for tap, x in zip(others, before, strict=True):
+        y = torch.addcmul(y, x, tap)
+    return y if y.dtype == u.dtype else y.to(u.dtype)
 
 
 def bias_of(layer: nn.Linear | ShortConv) -> Tensor:

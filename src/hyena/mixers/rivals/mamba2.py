@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from hyena.filters.precision import wide, without_autocast
 from hyena.mixers.checks import check_heads
 from hyena.mixers.flops import NORM, SIGMOID, LayerFlops, rival_flops
-from hyena.mixers.hyena.short_conv import ShortConv
+from hyena.mixers.hyena.short_conv import ShortConv, short_conv_step
 from hyena.mixers.mixer import Mixer, Room, mixer
 from hyena.mixers.projections import apply_linear
 from hyena.mixers.rivals.scans.chunks import chunked
@@ -173,7 +173,7 @@ class Mamba2(Mixer):
     def _step(self, u: Tensor, state: Mamba2State) -> tuple[Tensor, Mamba2State]:
         z, now, step = apply_linear(self.in_proj, u).split(self.sizes, dim=-1)
         before = state.inputs.flip(-1).unbind(-1)
-        x, write, read = self._read(self.short_conv.step(now, before))
+        x, write, read = self._read(short_conv_step(self.short_conv, now, before))
         step, rate = self._steps(step, None)
         with without_autocast(u):
             added = write[:, None, :, None] * (step[..., None] * x)[:, :, None]
