@@ -1,0 +1,35 @@
+"""Adapters of PEFT on a Hyena model of transformers: trained, merged, saved, and in `generate`."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from comparison import assert_close
+from peft import LoraConfig, PeftModel, get_peft_model
+from small_transformers import small, tokens
+
+from hyena.model import PROJECTIONS
+
+LORA: dict[str, Any] = {"r": 2, "target_modules": PROJECTIONS, "init_lora_weights": False}
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks for it
+@pytest.mark.parametrize("task", [None, "CAUSAL_LM"])
+def test_adapters_train_and_count_as_merged_ones_do(task: str | None, tmp_path: Path) -> None:
+    base, ids = small("hyena,attention", dtype=torch.float64), tokens(2, 9)
+    model: Any = get_peft_model(copy.deepcopy(base), LoraConfig(task_type=task, **LORA)).eval()
+    found = model(input_ids=ids, labels=ids)
+    found.loss.backward()
+    for name, parameter in model.named_parameters():
+        assert ("lora_" in name) == parameter.requires_grad, name
+        assert not parameter.requires_grad or parameter.grad.any(), name
+    merged = copy.deepcopy(model).merge_and_unload()
+    options: dict[str, Any] = {"input_ids": ids, "max_new_tokens": 8, "do_sample": False}
+    with torch.no_grad():
+        assert_close(merged(input_ids=ids).logits, found.logits.detach(), 1e-12)
+        assert torch.equal(model.generate(**options), merged.generate(**options))
+        model.save_pretrained(tmp_path)
+        again = PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
+        assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
