@@ -19,8 +19,9 @@ from hyena.ops.native import library
 
 LENGTH = 24
 FILTERS = {"hyena": FilterConfig(emb_dim=5, width=6), "s4d": FilterConfig(kind="s4d")}
-# Of forward in the same dtype. Measured: 6e-7, 1.3e-2 and 1.8e-3.
-BOUND = {torch.float32: 3e-6, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+# Of forward in the same dtype. Measured: 6e-7 (by the builds for AVX2 and for any processor, on
+# another machine, 5.7e-6), 1.3e-2 and 1.8e-3.
+BOUND = {torch.float32: 2e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 
 
 @pytest.fixture(params=library.isas())

@@ -45,8 +45,10 @@ class HyenaFilter2d(nn.Module):
         causal: lags from 0 on alone.
         device, dtype: of the parameters.
 
-    Attributes: ``skip`` (D,), the weight of the direct path, drawn N(0, 1); ``decay`` (2, D), down
-        and across, fixed.
+    Attributes:
+        skip: weight of the direct path, (D,), drawn N(0, 1).
+        decay: rates down and across, (2, D), fixed.
+
     Shape: filter() → (D, 2H − 1, 2W − 1) with lag 0 in the middle, or (D, H, W) if causal.
     Raises: ValueError on settings that cannot be.
     """

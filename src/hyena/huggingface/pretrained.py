@@ -160,6 +160,7 @@ class HyenaPreTrainedModel(PreTrainedModel):
         return self.model.embedding
 
     def set_input_embeddings(self, value: Any) -> None:
+        """Puts another embedding in its place."""
         self.model.embedding = value
 
     def get_output_embeddings(self) -> nn.Module | None:
