@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,9 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 class HyenaFilter(nn.Module):
     """Window(t) · FFN(Encoding(t)), eq. 7 of the paper: (F, D, L), or (F, D, 2L − 1) of both
     directions, with lag 0 in the middle."""
+
+    time: Tensor
+    decay: Tensor
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -103,7 +106,7 @@ class HyenaFilter(nn.Module):
             table = torch.lerp(table[low], table[high], (place - low)[:, None])
             time, x = table[:, 0], table[:, 1:]
         freq = self.sine_freq.to(n.dtype)
-        *inner, last = self.layers
+        *inner, last = cast("list[nn.Linear]", [*self.layers])
         for layer in inner:
             x = (freq * F.linear(x, layer.weight.to(n.dtype), layer.bias.to(n.dtype))).sin()
         h = F.linear(x, last.weight.to(n.dtype)).t()
@@ -127,9 +130,10 @@ class ExplicitTaps(nn.Module):
     def forward(self, length: int) -> Tensor:
         h = self.weight.to(wide(self.weight.dtype))
         if self.decay:
-            like = {"dtype": h.dtype, "device": h.device}
-            rate = torch.logspace(0, 2, h.shape[1], **like)[:, None]
-            h = h * torch.exp(-rate * torch.linspace(0, 1, h.shape[2], **like))
+            dtype, device = h.dtype, h.device
+            rate = torch.logspace(0, 2, h.shape[1], dtype=dtype, device=device)[:, None]
+            time = torch.linspace(0, 1, h.shape[2], dtype=dtype, device=device)
+            h = h * torch.exp(-rate * time)
         return F.pad(h, (0, length - h.shape[2])).repeat_interleave(self.repeats, dim=1)
 
 
