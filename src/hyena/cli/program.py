@@ -35,6 +35,7 @@ COMMANDS = {
     "predict": "give sequences the labels that a model was fine-tuned for",
     "distill": "make a model whose generation takes constant memory",
     "convert": "turn a released model into one of ours, or ours into files of its kind",
+    "export": "turn a model into a file for torch.export, AOTInductor or ONNX",
     "info": "print the versions in use and what is known of a model",
     "plot": "draw a run's loss curve and a model's filters",
     "bench": "time convolution, operator, generation and whole models against their rivals",

@@ -125,7 +125,7 @@ def pooled(x: Tensor, real: Tensor, pool: Pool) -> Tensor:
     if pool == "last":
         columns = torch.arange(x.shape[1], device=x.device)
         last = columns.expand(real.shape).masked_fill(~real, -1).amax(1)
-        return x[torch.arange(len(x), device=x.device), last].to(wide)
+        return x[torch.arange(x.shape[0], device=x.device), last].to(wide)
     total = torch.zeros(x.shape[0], x.shape[2], dtype=wide, device=x.device)
     for part, kept in zip(x.split(_SLICE, 1), real.split(_SLICE, 1), strict=True):
         total = total + part.to(wide).masked_fill(~kept.unsqueeze(-1), 0).sum(1)

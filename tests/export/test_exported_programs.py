@@ -1,0 +1,83 @@
+"""Models as programs of torch.export."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from comparison import assert_close
+from small_exports import TOLERANCE, model_of, tokens
+from torch.export import ExportedProgram
+
+from hyena.export import to_program
+from hyena.model import LanguageModel
+from hyena.model.label_head import Labels
+from hyena.model.label_outputs import label_outputs
+
+LENGTHS = 1, 2, 3, 63, 64, 65, 96, 97, 128, 199, 200
+
+
+@pytest.fixture(scope="module")
+def model() -> LanguageModel:
+    return model_of("hyena,attention")
+
+
+def ops_of(program: ExportedProgram) -> set[str]:
+    """The namespaces of the ops of a program."""
+    nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+    return {getattr(node.target, "namespace", "python") for node in nodes}
+
+
+def saved(program: ExportedProgram, folder: Path) -> torch.nn.Module:
+    """As another process opens it."""
+    torch.export.save(program, folder / "model.pt2")
+    return torch.export.load(folder / "model.pt2").module()
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+def test_a_program_takes_any_batch_and_length(
+    kernel: bool, model: LanguageModel, tmp_path: Path
+) -> None:
+    program = to_program(model, kernel=kernel)
+    assert ("hyena" in ops_of(program)) == kernel
+    assert kernel or ops_of(program) == {"aten", "python"}
+    run = saved(program, tmp_path)
+    with torch.no_grad():
+        for i, length in enumerate(LENGTHS):
+            ids = tokens(1 + i % 3, length, seed=i)
+            assert_close(run(ids), model(ids), TOLERANCE)
+
+
+def test_a_program_of_stripes_and_labels(tmp_path: Path) -> None:
+    labels = Labels("classification", ("a", "b", "c"), begin=True)
+    model = model_of("hyena-se,hyena-mr,hyena-li", layers=3, labels=labels)
+    run = saved(to_program(model), tmp_path)
+    with torch.no_grad():
+        for length in (2, 64, 131):
+            ids, lengths = tokens(2, length), torch.tensor([length // 2 + 1, length])
+            assert_close(run(ids, lengths), label_outputs(model, ids, lengths), TOLERANCE)
+
+
+def test_a_program_of_one_length_has_loops_too() -> None:
+    model = model_of("rwkv", layers=1, max_length=8, length_policy="extrapolate")
+    run = to_program(model, length=11).module()
+    ids = tokens(3, 11)
+    with torch.no_grad():
+        assert_close(run(ids), model(ids), TOLERANCE)
+
+
+def test_what_cannot_be_a_program_is_told_in_a_line(model: LanguageModel) -> None:
+    exact = model_of("hyena,rwkv,mamba2", layers=3, block_causal=True)
+    with pytest.raises(ValueError, match=r"^to_program: rwkv, mamba2, block_causal run loops that"):
+        to_program(exact)
+    with pytest.raises(ValueError, match="block_causal keeps rounding errors of later tokens out"):
+        to_program(exact, length=20)
+    with pytest.raises(ValueError, match="a length up to the model's max_length 200, got 201"):
+        to_program(model, length=201)
+    with pytest.raises(ValueError, match="length: expected at least 1, got 0"):
+        to_program(model, length=0)
+    with pytest.raises(ValueError, match=r"to_program: the model has no head for labels"):
+        to_program(model, output="labels")
+    with pytest.raises(ValueError, match='expected output "logits" or "labels", got \'loss\''):
+        to_program(model, output="loss")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="to_program: expected a LanguageModel"):
+        to_program(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
