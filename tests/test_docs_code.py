@@ -22,6 +22,7 @@ WITH_CODE = [
     "checkpoints",
     "distillation",
     "dna",
+    "export",
     "extending",
     "filters",
     "finetuning",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from hyena import __version__
-from hyena.cli.saved_model import load_saved, own_tokenizer, warnings_as_notes
+from hyena.cli.saved_model import load_saved, warnings_as_notes
 from hyena.export import step_to_onnx, to_aotinductor, to_onnx, to_program
 from hyena.export.parity import loaded, parity, step_parity
 from hyena.export.program import Output, output_of
@@ -17,6 +17,7 @@ from hyena.files.atomic import staged, writing
 from hyena.files.records import write_record
 from hyena.filters import LengthPolicy
 from hyena.interop.conversion import refuse_filled
+from hyena.interop.with_tokenizer import own_tokenizer
 from hyena.model import LanguageModel
 from hyena.model.saved import find_model
 

@@ -16,6 +16,7 @@ from hyena.filters import LongFilter
 from hyena.generation.state import ModelState
 from hyena.mixers import CausalSelfAttention, HyenaOperator
 from hyena.mixers.attention.rotary import Turns
+from hyena.mixers.hyena.short_conv import short_conv_step
 from hyena.mixers.state import MixerState, tensor_state
 from hyena.model import LanguageModel
 
@@ -117,15 +118,16 @@ class _Hyena(nn.Module):
         super().__init__()
         self.in_proj, self.short_conv = operator.in_proj, operator.short_conv
         self.long, self.out_proj = long, operator.out_proj
+        self.window = (operator.order + 1) * operator.width, operator.short_width - 1
 
     def empty(self) -> Any:
-        channels, taps = self.short_conv.weight.shape
-        return self.long.kind(torch.zeros(1, channels, taps - 1), self.long.empty())
+        return self.long.kind(torch.zeros(1, *self.window), self.long.empty())
 
     def step(self, u: Tensor, state: Any) -> tuple[Tensor, Any]:
         """u (B, D) and the state before → y (B, D) and the state after."""
         z, (short, sums) = self.in_proj(u), state
-        *gates, v = self.short_conv.step(z, short.flip(-1).unbind(-1)).split(u.shape[1], dim=1)
+        convolved = short_conv_step(self.short_conv, z, short.flip(-1).unbind(-1))
+        *gates, v = convolved.split(u.shape[1], dim=1)
         after = []
         for i, gate in enumerate(reversed(gates[1:])):
             v, left = self.long.step(i, gate * v, sums)
