@@ -19,8 +19,8 @@ NATIVE := CMakeLists.txt $(wildcard csrc/*)  # the kernel is built again when on
 # The suites: all tests are in one of them. These need the extras, are about what does, collect all
 # tests, compile the kernel anew, or measure the memory of whole processes.
 EXTRAS := huggingface training experiments tasks scaling bench cli plots distillation evaluation \
-    harness export fuzz \
-    test_bacteria.py test_demo.py test_configs.py test_readme.py test_docs.py test_docs_code.py \
+    harness export fuzz examples \
+    test_demo.py test_configs.py test_readme.py test_docs.py test_docs_code.py \
     test_collection.py interop/test_released_commands.py model/test_reckoned_memory.py \
     mixers/test_replace_transformers.py mixers/test_generate_replaced.py \
     model/test_lora.py model/test_adapter_methods.py model/test_quantized_models.py \

@@ -1,4 +1,4 @@
-"""Genomes of bacteria: found in folders, fetched from Debian or made up, and windows of them."""
+"""Genomes of bacteria: found in folders, fetched from Debian or made up; and which are held out."""
 
 import subprocess
 from collections.abc import Sequence
@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 from bacteria_genes import PROTEIN
-from numpy.typing import NDArray
 
 from hyena.data.readers import kind_of
 from hyena.files.atomic import staged
 from hyena.files.digests import sha256_of
-from hyena.genomes import read_sequences, reverse_complement
+from hyena.genomes import reverse_complement
 
 PACKAGE, VERSION = "ragout-examples", "2.3-4"
 """Debian's, of 16 genomes of four species; the two of E. coli are both of its strain K-12."""
@@ -80,45 +79,6 @@ def split(strains: Sequence[Strain]) -> tuple[list[Strain], list[Strain]]:
             f"{len(strains)} strains of {species}"
         )
     return known, held_out
-
-
-class Genomes:
-    """Windows of the genomes of some strains.
-
-    Args:
-        strains: one or more of each species.
-        species: in the order of their numbers.
-        length: of the longest windows.
-
-    Raises: ValueError if a genome is shorter, or a file is none; OSError.
-    """
-
-    def __init__(self, strains: Sequence[Strain], species: Sequence[str], length: int) -> None:
-        self._genomes: list[list[bytes]] = [[] for _ in species]
-        for strain in strains:
-            records = read_sequences(strain.file)
-            genome = b"N".join(record.sequence.upper() for record in records)
-            if len(genome) < length:
-                raise ValueError(
-                    f"{strain.file} has {len(genome):,} bases, fewer than a window of {length:,}; "
-                    "leave it out, or lower --length"
-                )
-            self._genomes[species.index(strain.species)].append(genome)
-
-    def windows(
-        self, length: int, count: int, generator: np.random.Generator
-    ) -> tuple[list[bytes], NDArray[np.int64]]:
-        """So many windows, and their species by number: all species, strains of one, places and
-        strands are equally likely."""
-        labels = generator.integers(len(self._genomes), size=count)
-        found = []
-        for label in labels:
-            genomes = self._genomes[label]
-            genome = genomes[generator.integers(len(genomes))]
-            start = int(generator.integers(len(genome) - length + 1))
-            window = genome[start : start + length]
-            found.append(window if generator.integers(2) else reverse_complement(window))
-        return found, labels
 
 
 def fetched(folder: Path) -> Path:
