@@ -43,7 +43,7 @@ from hyena.genomes import Fasta, Variant
 from hyena.plots.figure import new_figure
 
 QUICK = Settings(
-    length=1024, width=16, steps=20, tokens=4096, counted=100, window=256, substitutions=1
+    length=1024, width=16, steps=10, tokens=3072, counted=100, window=256, substitutions=1
 )
 TOLD_BY = {"GC content": 1, "4-mers": 4}
 """By the frequencies of which k-mers, on both strands, a species is told."""

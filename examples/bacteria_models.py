@@ -67,7 +67,7 @@ class Settings:
     """Windows of each length in the test, at most."""
     window: int = 1024
     """Bases around a substitution that a model reads."""
-    substitutions: int = 5
+    substitutions: int = 8
     """Of each kind, of each base to each other, in each species."""
 
     @property

@@ -26,6 +26,10 @@ What it does not show:
   need not do harm."""
 
 
+COLORS = {"hyena": "C0", "attention": "C1", "4-mers": "C2", "GC content": "C3", "6-mers": "C4"}
+"""Of what is compared, in the picture."""
+
+
 def interval(right: int, of: int) -> tuple[float, float]:
     """Wilson's 95% interval of a share."""
     z = 1.96
@@ -95,6 +99,7 @@ def report(result: Mapping[str, Any]) -> str:
         each = [f"{of[one]:.0%}" if one in of else "none" for one in result["scores"]]
         shares.append([f"{by}: {low}", *each, f"{mean:.1%}", f"50 ± {100 * range_:.1f}%"])
     return (
+        f"{as_table(result['strains'])}\n\n"
         f"Windows whose species was told rightly:\n\n{as_table(rows)}\n\n"
         f"Training:\n\n{as_table(trained)}\n\n"
         f"Loss of the next base in the test, in nats (a guess has {math.log(4):.4f}):\n\n"
@@ -151,15 +156,16 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         means = [float(np.mean(of)) for of in right]
         ends = [interval(sum(of), len(of)) for of in right]
         error = np.abs(np.array(ends).T - means)
-        left.errorbar(lengths, means, yerr=error, marker="o", capsize=3, label=by)
+        left.errorbar(lengths, means, error, marker="o", capsize=3, label=by, color=COLORS[by])
     left.axhline(1 / len(result["species"]), color="grey", linestyle=":", label="chance")
     left.set_xscale("log", base=2)
     left.set(xlabel="bases", ylabel="windows whose species is told", ylim=(0, 1.03))
-    left.legend()
+    left.legend(loc="lower right")
     for by, of in result["losses"].items():
-        middle.plot(list(of), list(of.values()), marker="o", label=by)
+        middle.plot(list(of), list(of.values()), marker="o", label=by, color=COLORS[by])
     middle.axhline(math.log(4), color="grey", linestyle=":", label="a guess")
     middle.set(xlabel="behind so many bases", ylabel="loss of the next base (nats)")
+    middle.tick_params(axis="x", labelsize="small")
     middle.legend()
     of_kinds = {
         kind: [score for of in result["scores"].values() for score in of[kind]["hyena"]]

@@ -173,6 +173,9 @@ class Known:
         return found
 
 
-def _shared(before, start, length: int):
-    """How many of its 21-mers windows share with the test."""
-    return before[start + length - LONG + 1] - before[start]
+def _shared(
+    before: NDArray[np.int32], start: NDArray[np.int64] | int, length: int
+) -> NDArray[np.int32]:
+    """How many of their 21-mers windows share with the test."""
+    shared: NDArray[np.int32] = before[start + length - LONG + 1] - before[start]
+    return shared
