@@ -93,6 +93,7 @@ def experiment(strains: Sequence[Strain], out: Path, settings: Settings) -> dict
     digests = {str(strain.file): sha256_of(strain.file) for strain in strains}
     run = {"settings": asdict(settings), "genomes": digests}
     refuse_another(out / "run.json", run)
+    print(f"{len(strains)} genomes: which places of the held-out ones have copies?", flush=True)
     task = new_task(known, held_out, settings)
     rows = [["species", "learned from", "held out", "of its 21-mers are in the others"]]
     for one in task.species:
@@ -293,6 +294,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = experiment(find_strains(genomes, choice.table), out, settings)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         sys.exit(f"bacteria: {error}")
+    except KeyboardInterrupt:
+        sys.exit("bacteria: interrupted; the same command goes on from here")
     print(f"\n{report(result)}\n\nThe picture is {out / 'bacteria.png'}.")
 
 

@@ -90,7 +90,7 @@ def report(result: Mapping[str, Any]) -> str:
             steps = ", ".join(f"{count} ({int(n):,})" for n, count in one["steps"].items())
             sizes = f"{one['parameters']:,}", f"{one['minutes']:.1f}"
             trained.append([by, *sizes, steps, f"{one['bases'] / 1e6:.1f} million"])
-    losses = [["behind so many bases", *result["losses"]]]
+    losses = [["bases before it", *result["losses"]]]
     for place in next(iter(result["losses"].values())):
         losses.append([place, *(f"{of[place]:.4f}" for of in result["losses"].values())])
     shares = [["below 'between genes'", *result["scores"], "mean", "by chance"]]
@@ -132,15 +132,15 @@ def shown(result: Mapping[str, Any]) -> str:
     hyena = losses["hyena"]
     first, *_, last = hyena
     lines.append(
-        f"A base behind {last} others costs hyena {hyena[last]:.4f} nats, one behind {first} "
-        f"{hyena[first]:.4f}, and counts of k-mers {next(iter(losses.values()))[last]:.4f}."
+        f"With {last} bases before it a base has a loss of {hyena[last]:.4f} nats by hyena, with "
+        f"{first} of {hyena[first]:.4f}; by counts of k-mers, that know only of the last few, "
+        f"{next(iter(losses.values()))[last]:.4f}."
     )
     for by in losses:
         for low, high in ((OTHER, BETWEEN), (OTHER, SAME)):
             _, mean, range_ = shares_below(result["scores"], by, low, high)
-            how = (
-                "below" if mean - 0.5 > range_ else "above" if 0.5 - mean > range_ else "not below"
-            )
+            how = "below" if mean - 0.5 > range_ else "not shown to be below"
+            how = "above" if 0.5 - mean > range_ else how
             lines.append(f"{by}: '{low}' is {how} '{high}' ({mean:.1%} of the pairs).")
     return "What this shows:\n\n" + "\n".join(f"- {line[0].upper()}{line[1:]}" for line in lines)
 
@@ -164,7 +164,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     for by, of in result["losses"].items():
         middle.plot(list(of), list(of.values()), marker="o", label=by, color=COLORS[by])
     middle.axhline(math.log(4), color="grey", linestyle=":", label="a guess")
-    middle.set(xlabel="behind so many bases", ylabel="loss of the next base (nats)")
+    middle.set(xlabel="bases before it", ylabel="loss of the next base (nats)")
     middle.tick_params(axis="x", labelsize="small")
     middle.legend()
     of_kinds = {

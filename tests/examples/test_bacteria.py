@@ -191,6 +191,36 @@ def test_the_share_of_pairs(example: SimpleNamespace, numbers: np.random.Generat
     assert by_chance == pytest.approx(2 * np.std(shares), rel=0.05)
 
 
+def test_what_is_said_follows_from_the_results(example: SimpleNamespace) -> None:
+    guesses = {"4-mers": [0, 1] * 10, "hyena": [0, 1] * 9 + [1, 0], "attention": [0] * 20}
+    low, high, same = [-2.0] * 12, [1.0] * 12, [-2.0, 1.0] * 6
+    by_kind = {"other protein": (low, same), "same protein": (high, same)}
+    by_kind["between genes"] = high, same
+    result = {
+        "species": ["a", "b"],
+        "labels": {"64": [0, 1] * 10},
+        "told": {by: {"guesses": {"64": of}} for by, of in guesses.items()},
+        "losses": {by: {"1 to 7": 1.3, "8 to 63": 1.2} for by in ("6-mers", "hyena")},
+        "scores": {
+            "a": {
+                kind: dict(zip(("6-mers", "hyena"), of, strict=True))
+                for kind, of in by_kind.items()
+            }
+        },
+    }
+    said = example.report.shown(result)
+    assert "- Hyena tells 18 of 20 windows of 64 bases" in said
+    assert "(95% interval 70% to 97%), which is better than the 50% of chance" in said
+    assert "- Attention tells 10 of 20" in said
+    assert "which is not shown to be better than the 50% of chance" in said
+    assert "Hyena tells 2 fewer than 4-mers there (a difference is not shown, p = 0.5 by" in said
+    assert "Hyena tells 8 more than attention there (p = 0.021 by" in said
+    assert "6-mers: 'other protein' is below 'between genes' (100.0% of the pairs)" in said
+    assert "Hyena: 'other protein' is not shown to be below 'between genes' (50.0%" in said
+    result["scores"]["a"]["other protein"]["hyena"] = [2.0] * 12
+    assert "Hyena: 'other protein' is above 'same protein'" in example.report.shown(result)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
