@@ -47,7 +47,8 @@ def test_values_after_a_block_are_those_of_the_blocks_one_after_the_other(
         x = model.embedding(ids)
         for each in list(model.blocks)[: block + 1]:
             x = each(x, None, None)
-    torch.testing.assert_close(found, x, rtol=1e-9, atol=1e-9)
+    # The stream grows to millions: what differs is rounding of its largest values.
+    torch.testing.assert_close(found, x, rtol=0, atol=1e-11 * float(x.abs().max()))
 
 
 @pytest.mark.parametrize("block", [3, -1])
