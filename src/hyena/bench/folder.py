@@ -90,8 +90,9 @@ def outcome(result: Result) -> str:
     return ", ".join([*found, *(f"{name} left out" for name in result["skipped"])])
 
 
-def open_folder(out: Path, setting: Mapping[str, Any]) -> None:
-    """Makes the folder, or checks that its results are of the same setting; ValueError if not."""
+def open_folder(out: Path, setting: Mapping[str, Any], *, again: str = "--fresh true") -> None:
+    """Makes the folder, or checks that its results are of the same setting; ValueError if not,
+    which names ``again``, the option that measures all again."""
     file = out / SETTING
     if not file.is_file():
         write_json(file, setting)
@@ -103,7 +104,7 @@ def open_folder(out: Path, setting: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{out} holds results of another setting: {name} is {setting[name]!r} now and was "
             f"{there.get(name)!r} there; choose another folder with --out, or measure all "
-            "again with --fresh true"
+            f"again with {again}"
         )
 
 
