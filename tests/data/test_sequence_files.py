@@ -229,14 +229,38 @@ def test_a_file_of_sequences_without_a_record_is_named(tmp_path, name, content):
 
 
 def test_letters_that_the_tokenizer_does_not_know_are_told(tmp_path):
-    for name, text, unknown in (("x.txt", "acgtAC", 4), ("g.fa", ">a\nacgtRACGTAC\n", 1)):
+    for name, text, unknown in (("x.txt", "acgtyAR", "2 Y"), ("g.fa", ">a\nacgtRACGTAC\n", "1 R")):
         file, out = tmp_path / name, tmp_path / f"{name}.out"
         file.write_text(text)
         config = PrepareConfig(file, out, tokenizer="hyenadna", validation=0, test=0)
         (note,) = prepare(config).notes
         count = len(text.removeprefix(">a\n").strip())
         where = f"{file} a" if name == "g.fa" else str(file)
+        number, letter = unknown.split()
         assert note == (
-            f"{unknown} of {count} tokens are the one for unknown letters, the first in {where}; "
-            "are they in lower case?"
+            f"{number} of {count} tokens are the one for unknown letters, the first {letter!r} in "
+            f"{where}"
         )
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "settings", "folds"),
+    [
+        ("hyenadna", {}, True),
+        ("hyenadna", {"soft_masked": "keep"}, False),
+        ("evo", {}, False),
+        ("evo", {"soft_masked": "fold"}, True),
+        ("bytes", {}, False),
+    ],
+)
+@pytest.mark.parametrize("name", ["x.txt", "x.tsv", "x.jsonl"])
+def test_dna_in_text_and_rows_is_folded_as_that_of_fasta(tmp_path, name, tokenizer, settings, folds):
+    content = {
+        "x.txt": "acgtACGT",
+        "x.tsv": "text\nacgtACGT\n",
+        "x.jsonl": '{"text": "acgtACGT"}\n',
+    }[name]
+    settings = {"tokenizer": tokenizer, "validation": 0, "test": 0, **settings}
+    found = prepared(tmp_path, content, name, **settings)
+    lower = "\ufffd" * 4 if tokenizer == "hyenadna" else "acgt"
+    assert found == {"train": [("ACGT" if folds else lower) + "ACGT"]}

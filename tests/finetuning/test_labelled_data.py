@@ -213,12 +213,21 @@ def test_interpolated_filters_beyond_their_length_are_refused(tmp_path: Path) ->
         opened(file, "regression", stretched, fraction=0)
 
 
-def test_letters_that_a_tokenizer_does_not_know_are_refused(tmp_path: Path) -> None:
-    file = write_table(tmp_path / "a.tsv", [("acgt", "1"), ("ACGT", "2"), ("G", "3")])
+def test_letters_of_dna_are_folded_and_unknown_ones_told_or_refused(tmp_path: Path) -> None:
     model = ModelConfig(vocab_size=12, width=8, layers=1, max_length=16)
-    with pytest.raises(
-        ValueError, match="line 2: none of its letters has a token; are they in low"
-    ):
-        open_labelled(
-            file, LabelsConfig(fraction=0), "regression", model, load_tokenizer("hyenadna")
-        )
+
+    def of_dna(*table: tuple[str, str], **settings: Any) -> LabelledData:
+        file = write_table(tmp_path / "a.tsv", table)
+        config = LabelsConfig(fraction=0, **settings)
+        return open_labelled(file, config, "regression", model, load_tokenizer("hyenadna"))
+
+    data = of_dna(("acgt", "1"), ("ACGT", "2"), ("GrR", "3"))
+    assert data.training.tokens[0].tolist() == data.training.tokens[1].tolist() == [7, 8, 9, 10]
+    assert data.notes == [
+        f"2 of 11 tokens are the one for unknown letters, the first 'R' in {tmp_path}/a.tsv line 4"
+    ]
+    other = write_table(tmp_path / "b.tsv", [("acGT", "1"), ("CC", "2")])
+    (note,) = of_dna(("ACGT", "2"), ("G", "3"), validation=other).notes
+    assert note.startswith("1 of 2 rows held out has a sequence that is trained on as well")
+    with pytest.raises(ValueError, match="line 2: none of its letters has a token$"):
+        of_dna(("RYK", "1"), ("ACGT", "2"), ("G", "3"))

@@ -176,9 +176,11 @@ def test_tokens_across_the_border_are_the_continuations(kind: str) -> None:
 def test_letters_without_a_token_are_told() -> None:
     model = build(vocab_size=12)
     lm = HyenaLM(model, HyenaDNATokenizer(), begin=False)
+    texts, options = ["ACGTacgt", "ACGT"], {"begin": False, "soft_masked": "keep"}
     with pytest.warns(UserWarning, match="4 of 12 tokens are the one for unknown letters, the fir"):
-        found = lm.loglikelihood_rolling(requests_of(("ACGTacgt",), ("ACGT",)))
-    scored = hyena.score(model, HyenaDNATokenizer(), ["ACGTacgt", "ACGT"], begin=False)
+        found = lm.loglikelihood_rolling(requests_of(*((text,) for text in texts)))
+    with pytest.warns(UserWarning, match=r"letters, the first 'a' in 0$"):
+        scored = list(hyena.score(model, HyenaDNATokenizer(), texts, **options))
     assert found == pytest.approx([one.score for one in scored], rel=1e-10)
 
 

@@ -13,7 +13,7 @@ import torch
 from scoring_models import BYTES, END, build, logprobs, of_text
 
 import hyena
-from hyena.data import Document
+from hyena.data import Document, EvoTokenizer, HyenaDNATokenizer
 from hyena.evaluation import sliding_windows
 from hyena.mixers import SPECS
 from hyena.model import FilterConfig, LanguageModel
@@ -201,14 +201,30 @@ class Lossy:
 
 def test_a_sequence_of_unknown_letters_alone_is_refused() -> None:
     tokenizer: Any = Lossy()
-    assert len(list(score(build(), tokenizer, ["ACgt"]))) == 1
+    with pytest.warns(UserWarning, match=r"^2 of 4 tokens are .*, the first 'g' in 0$"):
+        assert len(list(score(build(), tokenizer, ["ACgt"]))) == 1
+    with pytest.warns(UserWarning, match=r"^3 of 9 tokens"):  # though not all were asked for
+        next(score(build(), tokenizer, ["ACGgt", "Aa", "AC"], batch=1))
     with pytest.raises(ValueError, match=r"^0: none of its letters has a token; are they in lower"):
         list(score(build(), tokenizer, ["acgt"]))
+
+
+@pytest.mark.parametrize("tokenizer", [HyenaDNATokenizer(), EvoTokenizer()], ids=lambda x: x.name)
+def test_lower_case_of_dna_is_folded_unless_it_is_kept(tokenizer: Any) -> None:
+    model, texts = build(vocab_size=512), ["GATTACA", "gaTTaca"]
+    upper, lower = score(model, tokenizer, texts, positions=True)
+    assert lower.score == pytest.approx(upper.score, rel=1e-12)
+    plain, kept = score(model, BYTES, texts)
+    assert kept.score != pytest.approx(plain.score, rel=1e-3)  # to bytes they are other letters
+    if tokenizer.name == "evo":
+        _, kept = score(model, tokenizer, texts, soft_masked="keep")
+        assert kept.score != pytest.approx(upper.score, rel=1e-3)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"soft_masked": "drop"}, "soft_masked: expected one of fold, keep, got 'drop'"),
         ({"reduce": "max"}, "reduce: expected one of sum, mean, got 'max'"),
         ({"on_error": "ignore"}, "on_error: expected one of stop, skip, got 'ignore'"),
         ({"batch": 0}, "batch: expected at least 1, got 0"),

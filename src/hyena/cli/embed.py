@@ -9,7 +9,7 @@ import numpy as np
 from hyena.arguments import plural
 from hyena.cli.bar import bar
 from hyena.cli.kept import Skips, kept_results, sequences_of, told
-from hyena.cli.saved_model import open_model
+from hyena.cli.saved_model import open_model, warnings_as_notes
 from hyena.cli.sequence_options import SequenceOptions, work_of
 from hyena.scoring import embed
 from hyena.scoring.embeddings import block_of, dtype_of
@@ -48,7 +48,7 @@ def run(config: Config) -> None:
     block_of(config.layer, model.config.layers)
     dtype, skips = dtype_of(model), Skips()
     work = work_of("embed", config, "model", "input", "layer", "pool", "begin")
-    with kept_results(config.out, work, "sequence") as kept:
+    with warnings_as_notes(), kept_results(config.out, work, "sequence") as kept:
         skip = kept.done
         with bar("sequences") as report:
             vectors = embed(
@@ -59,6 +59,7 @@ def run(config: Config) -> None:
                 pool=config.pool,
                 both_strands=config.both_strands,
                 begin=config.begin,
+                soft_masked=config.soft_masked,
                 batch=config.batch,
                 on_error=config.on_error,
             )

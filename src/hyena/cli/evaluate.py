@@ -9,7 +9,7 @@ from hyena.cli.bar import bar
 from hyena.cli.held_out import HeldOut, Split, held_out, measure
 from hyena.cli.model_facts import Row, aligned, unit_of_loss
 from hyena.cli.position_curves import Curve, add_curve, read_curves
-from hyena.cli.saved_model import ModelOptions, check_length, open_model
+from hyena.cli.saved_model import ModelOptions, check_length, open_model, warnings_as_notes
 from hyena.data import Tokenizer
 from hyena.evaluation import evaluate_by_position
 from hyena.finetuning import evaluate_labels
@@ -116,7 +116,7 @@ def _refuse(config: Config, names: tuple[str, ...], why: str) -> None:
 
 def _of_labels(config: Config, model: LanguageModel, tokenizer: Tokenizer) -> None:
     """Measures how well labels are predicted, and prints it."""
-    with bar("rows") as report:
+    with warnings_as_notes(), bar("rows") as report:
         found = evaluate_labels(
             model,
             tokenizer,

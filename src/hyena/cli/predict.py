@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hyena.cli.bar import Report
 from hyena.cli.kept import Rows, Skips, deliver, sequences_of, told
-from hyena.cli.saved_model import open_model
+from hyena.cli.saved_model import open_model, warnings_as_notes
 from hyena.cli.sequence_options import SequenceOptions, work_of
 from hyena.data import Tokenizer
 from hyena.files.atomic import write_file
@@ -56,7 +56,8 @@ def run(config: Config) -> None:
 
     work = work_of("predict", config, "model", "input")
     results = partial(_rows, config, model, tokenizer, skips)
-    deliver(config.out, work, "sequence", "labels", results, write)
+    with warnings_as_notes():
+        deliver(config.out, work, "sequence", "labels", results, write)
     skips.close()
 
 
@@ -74,6 +75,7 @@ def _rows(
         tokenizer,
         sequences_of(config.input, config, skip, report, skips),
         both_strands=config.both_strands,
+        soft_masked=config.soft_masked,
         batch=config.batch,
         on_error=config.on_error,
     )

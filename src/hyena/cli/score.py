@@ -9,7 +9,7 @@ from typing import Literal
 
 from hyena.cli.bar import Report
 from hyena.cli.kept import Rows, Skips, deliver, naming, sequences_of, told
-from hyena.cli.saved_model import open_model
+from hyena.cli.saved_model import open_model, warnings_as_notes
 from hyena.cli.sequence_options import SequenceOptions, work_of
 from hyena.data import Tokenizer
 from hyena.genomes import Fasta, Variant, read_vcf
@@ -90,14 +90,15 @@ def run(config: Config) -> None:
     results = partial(
         _of_sequences if config.variants is None else _of_variants, config, model, tokenizer, skips
     )
-    deliver(
-        config.out,
-        work_of("score", config, *_SAME_WORK),
-        "sequence" if config.variants is None else "variant",
-        "scores",
-        results,
-        lambda out, kept: write_rows(out, kept, _columns(config)),
-    )
+    with warnings_as_notes():
+        deliver(
+            config.out,
+            work_of("score", config, *_SAME_WORK),
+            "sequence" if config.variants is None else "variant",
+            "scores",
+            results,
+            lambda out, kept: write_rows(out, kept, _columns(config)),
+        )
     skips.close()
 
 
@@ -148,6 +149,7 @@ def _of_sequences(
         begin=config.begin,
         window=config.window,
         stride=config.stride,
+        soft_masked=config.soft_masked,
         batch=config.batch,
         on_error=config.on_error,
     )

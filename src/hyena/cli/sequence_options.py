@@ -27,7 +27,8 @@ class SequenceOptions(ModelOptions):
     """Field of JSON Lines, CSV or TSV that holds the sequence; of JSON Lines name or id may hold
     its name."""
     soft_masked: Literal["fold", "keep"] = "fold"
-    """Lower-case bases of FASTA and FASTQ become upper case (fold), or stay (keep)."""
+    """Lower-case letters of FASTA and FASTQ, and with a tokenizer of DNA those of all files, become
+    upper case (fold), or stay (keep)."""
     on_error: Literal["stop", "skip"] = "stop"
     """What is done with a sequence that cannot be taken, such as an empty one, and with a bad line
     of a table: the command ends (stop), or it is left out, and that is said (skip)."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hyena.arguments import plural
 
 from .tokenizer import Cuttable, Lossy, Tokenizer
+from .unknown_tokens import UnknownTokens
 from .utf8 import utf8
 
 SPLITS = ("train", "validation", "test")
@@ -78,7 +79,8 @@ class TokenDocument(NamedTuple):
 class WithoutText:
     """The documents of a source in which there is no text.
 
-    Attributes: ``count``, their number; ``rows``, of them those that should hold some.
+    Attributes: ``count``, their number; ``rows``, of them those that should hold some; ``unknown``,
+    the tokens of letters that the tokenizer does not know.
     """
 
     def __init__(self) -> None:
@@ -87,8 +89,7 @@ class WithoutText:
         self._first: list[str] = []
         self._first_row: Document | None = None
         self._lost: dict[str, str] = {}  # characters without a token, and where each was first
-        self._tokens, self._unknown = 0, 0
-        self._first_unknown = ""
+        self.unknown = UnknownTokens()
 
     def add(self, document: Document) -> None:
         self.count += 1
@@ -101,12 +102,6 @@ class WithoutText:
         """Characters of a document that its tokenizer leaves out."""
         for character in sorted(characters):
             self._lost.setdefault(character, document.name)
-
-    def add_tokens(self, document: Document, count: int, unknown: int) -> None:
-        """Tokens of a document, of which some are the one for unknown letters."""
-        if unknown and not self._unknown:
-            self._first_unknown = document.name
-        self._tokens, self._unknown = self._tokens + count, self._unknown + unknown
 
     def notes(self) -> list[str]:
         """A line each on rows where a text was expected, on characters without a token and on
@@ -125,12 +120,7 @@ class WithoutText:
                 "none for unknown ones: they were left out; train it with an unk_token, or with "
                 "all bytes as its alphabet"
             )
-        if self._unknown:
-            notes.append(
-                f"{self._unknown:,} of {self._tokens:,} tokens are the one for unknown letters, "
-                f"the first in {self._first_unknown}; are they in lower case?"
-            )
-        return notes
+        return notes + self.unknown.notes()
 
     def nothing_else(self) -> str:
         """The message if there is no other document."""
@@ -195,7 +185,7 @@ def encode_pieces(
             if lost is not None:
                 without.add_lost(document, lost(text))
             if unknown is not None:
-                without.add_tokens(document, len(tokens), int((tokens == unknown).sum()))
+                without.unknown.add(document.name, text, tokens, unknown)
             held = [rest] if rest else []
             n_bytes += size
             if tokens.size or begun:

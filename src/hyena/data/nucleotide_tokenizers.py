@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from string import ascii_lowercase, ascii_uppercase
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,14 @@ from .tokenizer import write_description
 from .utf8 import utf8
 
 _LETTERS = "ACGTN"
+_UPPER = str.maketrans(ascii_lowercase, ascii_uppercase)
 
 
 class HyenaDNATokenizer:
     """The ids of the released HyenaDNA models: a token for each of A, C, G, T and N.
 
     Any other character is the unknown one, lower-case letters too: the models have been trained on
-    upper case, so fold the case of a genome first (`hyena prepare` does). The ids 0 ... 6 are
+    upper case. What reads sequences folds the case first, see `of_nucleotides`. The ids 0 ... 6 are
     [CLS], [SEP], [BOS], [MASK], [PAD], a reserved one and [UNK].
 
     Nguyen et al. 2023 (arXiv:2306.15794).
@@ -90,3 +92,13 @@ class EvoTokenizer:
 
     def save(self, directory: str | Path) -> None:
         write_description(directory, self, kind=self.name)
+
+
+def of_nucleotides(tokenizer: object) -> bool:
+    """Whether a tokenizer is one of DNA, where lower case marks repeats of the same letters."""
+    return isinstance(tokenizer, HyenaDNATokenizer | EvoTokenizer)
+
+
+def folded(text: str) -> str:
+    """A text with a ... z in upper case, and all else as it is, so that it stays as long."""
+    return text.translate(_UPPER)

@@ -17,7 +17,7 @@ from hyena.files.records import write_record
 
 from .documents import SPLITS, WithoutText, encode_pieces
 from .load_tokenizer import load_tokenizer
-from .nucleotide_tokenizers import EvoTokenizer, HyenaDNATokenizer
+from .nucleotide_tokenizers import HyenaDNATokenizer, of_nucleotides
 from .readers import Kind
 from .sequence_files import RECORD, HeldOut
 from .sources import DATASET_PREFIX, Runs, SoftMasked, Source, TextFields, find_source
@@ -70,7 +70,8 @@ class PrepareConfig:
             after it are joined to it. Otherwise each is a document. Text and FASTA have no rows.
         soft_masked: what becomes of lower case in FASTA and FASTQ, which marks repeats: keep; fold
             (to upper case); or mask (fold, and train on nothing of it). Without it hyenadna, whose
-            tokens are upper case, folds, and the others keep.
+            tokens are upper case, folds, and the others keep. With hyenadna and evo it is about
+            text and rows too, but for mask.
         n_runs: what becomes of runs of 10 N or more in FASTA and FASTQ: keep, skip (what is on
             their two sides is joined), or split (it becomes two documents).
         dataset_config: configuration of a Hugging Face dataset, such as wikitext-103-raw-v1.
@@ -140,7 +141,7 @@ class PrepareConfig:
             soft_masked=self.soft_masked or ("fold" if upper_case else None),
             n_runs=self.n_runs,
             held_out=self.split_by if self.split_by.startswith(RECORD) else None,
-            nucleotides=upper_case or isinstance(tokenizer, EvoTokenizer),
+            nucleotides=of_nucleotides(tokenizer),
             dataset_config=self.dataset_config,
             dataset_splits=SPLITS if by_source else (self.dataset_split,),
         )

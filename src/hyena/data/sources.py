@@ -14,6 +14,7 @@ from hyena.arguments import plural, readable, shown
 from hyena.files.digests import sha256_of
 
 from .documents import Document, Piece
+from .nucleotide_tokenizers import folded
 from .packages import require
 from .pieces import in_pieces, split_blocks, whole, with_more
 from .readers import (
@@ -45,7 +46,8 @@ class TextFields:
             line end matches those of Windows as well.
         dataset_splits: which splits of a Hugging Face dataset to read.
         held_out: the records of FASTA and FASTQ to hold out, as `PrepareConfig.split_by` has them.
-        nucleotides: whether other letters in the sequences of FASTA and FASTQ are an error.
+        nucleotides: whether all of it is DNA, so that other letters in the sequences of FASTA and
+            FASTQ are an error, and ``soft_masked`` "fold" is of text and rows too.
     """
 
     field: str = "text"
@@ -91,9 +93,15 @@ class TextFields:
             return f"split_by {self.held_out!r:.60}"
         if self.n_runs != "keep":
             return f"n_runs {self.n_runs!r}"
-        if self.soft_masked is None or (self.soft_masked == "fold" and self.nucleotides):
-            return None  # the second may be a default
+        if self.soft_masked is None or (self.nucleotides and self.soft_masked != "mask"):
+            return None
         return f"soft_masked {self.soft_masked!r}"
+
+    def cased(self, document: Document) -> Document:
+        """A document that is no record of FASTA or FASTQ, in the case that it is to be read in."""
+        if self.soft_masked != "fold" or not self.nucleotides:
+            return document
+        return document._replace(text=folded(document.text))
 
     def cut(self, blocks: Iterable[str]) -> Iterator[tuple[str, bool]]:
         """The documents in a text that comes in blocks: pieces, and whether the next one belongs to
@@ -235,12 +243,12 @@ class Files:
                 joins = False
                 found = rows(file.path, file.shown, kind, fields.field)
                 for document in joined.join(found):
-                    yield from in_pieces(document)
+                    yield from in_pieces(fields.cased(document))
             else:
                 number = 1
                 for text, more in fields.cut(text_blocks(file.path, file.shown)):
                     part = "" if fields.separator is None else f" part {number}"
-                    yield Piece(Document(file.shown + part, text), more)
+                    yield Piece(fields.cased(Document(file.shown + part, text)), more)
                     number += not more
                 texts += 1
                 parts += number - 1
@@ -332,7 +340,8 @@ class Dataset:
                 row(record, self._fields.field, f"{self._name} {split} row {i}", split)
                 for i, record in enumerate(rows)
             )
-            yield from joined.join(found)
+            for document in joined.join(found):
+                yield self._fields.cased(document)
         joined.check()
 
     def pieces(self) -> Iterator[Piece]:

@@ -101,14 +101,15 @@ def open_labelled(
         LabelledRows(encode.tokens(some), targets_of(some, labels, columns))
         for some in (rows, held_out)
     )
-    notes = _notes(rows, held_out)
+    notes = [*_notes(training, held_out, validation), *encode.unknown.notes()]
     return LabelledData(training, validation, labels, tokenizer, fingerprint, notes)
 
 
-def _notes(rows: Sequence[Row], held_out: Sequence[Row]) -> list[str]:
-    """On sequences that are held out and trained on all the same."""
-    trained = {row.sequence for row in rows}
-    again = [row for row in held_out if row.sequence in trained]
+def _notes(training: LabelledRows, held_out: list[Row], validation: LabelledRows) -> list[str]:
+    """On sequences that are held out and trained on all the same, as the model reads them."""
+    trained = {tokens.tobytes() for tokens in training.tokens}
+    pairs = zip(held_out, validation.tokens, strict=True)
+    again = [row for row, tokens in pairs if tokens.tobytes() in trained]
     if not again:
         return []
     return [
@@ -167,6 +168,7 @@ class _Encoder:
             both_strands=False,
             on_error="stop",
         )
+        self.unknown = self._reader.unknown
 
     def tokens(self, rows: Sequence[Row]) -> list[NDArray[np.int32]]:
         """Of each row, (n,). Raises: ValueError that names its place if it cannot be read."""
@@ -174,7 +176,7 @@ class _Encoder:
 
     def _of_row(self, row: Row) -> NDArray[np.int32]:
         try:
-            (tokens,) = self._reader.strands(row.sequence)
+            (tokens,) = self._reader.strands(row.place, row.sequence)
         except ValueError as error:
             raise ValueError(f"{row.place}: {error}") from error
         model, count, limit = self._model, len(tokens), room(self._model)

@@ -21,7 +21,7 @@ from hyena.model import LanguageModel
 from hyena.model.label_head import Labels
 from hyena.model.label_outputs import label_head_of, label_outputs
 from hyena.scoring.batches import similar, waiting
-from hyena.scoring.sequences import OnError, Read, Reader, Sequences, Tokens, room
+from hyena.scoring.sequences import OnError, Read, Reader, Sequences, SoftMasked, Tokens, room
 
 from .batches import padded
 
@@ -85,6 +85,7 @@ def predict(
     sequences: Sequences,
     *,
     both_strands: bool = False,
+    soft_masked: SoftMasked = "fold",
     batch: int = 8,
     on_error: OnError = "stop",
 ) -> Iterator[Prediction]:
@@ -99,6 +100,7 @@ def predict(
         sequences: a text, or texts, Documents of `hyena.data`, or records of ``hyena.genomes``.
         both_strands: of DNA, the mean of the probabilities or numbers of the sequence and of its
             reverse complement, token by token where each has its own.
+        soft_masked: as in `hyena.score`. Rows with labels are folded in training.
         batch: sequences at a time, 1 or more.
         on_error: what a sequence does that cannot be read, such as an empty one: "stop" raises,
             "skip" says why in its place.
@@ -106,6 +108,7 @@ def predict(
     Returns: an iterator of `Prediction`, one a sequence.
     Raises: TypeError if it is no model; ValueError if it has no head for labels, on an argument out
         of range, on a sequence that cannot be read, and if what the model gives is not finite.
+    Warns: as `hyena.score`.
     """
     check_model("model", model, LanguageModel)
     head = label_head_of("predict", model)
@@ -115,6 +118,7 @@ def predict(
         tokenizer,
         both_strands=both_strands,
         on_error=on_error,
+        soft_masked=soft_masked,
         most=None if limit is None else limit - (1 if head.labels.begin else 0),
     )
     first = [tokenizer.end_of_text] if head.labels.begin else []

@@ -141,5 +141,5 @@ class Texts:
         if self._lost is not None:
             self._without.add_lost(document, self._lost(text))
         if self._unknown is not None:
-            self._without.add_tokens(document, len(tokens), int((tokens == self._unknown).sum()))
+            self._without.unknown.add(name, text, tokens, self._unknown)
         return tokens

@@ -20,7 +20,7 @@ from hyena.model import LanguageModel
 from hyena.model.hidden import hidden
 
 from .batches import MOST_TOKENS, similar, waiting
-from .sequences import OnError, Read, Reader, Sequences, Tokens, check_choice, room
+from .sequences import OnError, Read, Reader, Sequences, SoftMasked, Tokens, check_choice, room
 
 Pool = Literal["mean", "last", "none"]
 Vectors = NDArray[np.floating[Any]]
@@ -61,6 +61,7 @@ def embed(
     pool: Pool = "mean",
     both_strands: bool = False,
     begin: bool = True,
+    soft_masked: SoftMasked = "fold",
     batch: int = 8,
     on_error: OnError = "stop",
 ) -> Iterator[Embedding]:
@@ -71,7 +72,7 @@ def embed(
     evaluation mode from the first sequence to the last.
 
     Args:
-        model, tokenizer, sequences, batch, on_error: as in `hyena.score`.
+        model, tokenizer, sequences, soft_masked, batch, on_error: as in `hyena.score`.
         layer: "norm" for what the head reads, or "blocks.0" … for the residual stream after a
             block.
         pool: "mean" over the sequence's tokens, "last" for the last one, which has read all others,
@@ -82,6 +83,7 @@ def embed(
 
     Returns: an iterator of `Embedding`, one a sequence.
     Raises: TypeError and ValueError as `hyena.score`; ValueError if there is no such layer.
+    Warns: as `hyena.score`.
     """
     check_model("model", model, LanguageModel)
     check_choice("pool", pool, ("mean", "last", "none"))
@@ -92,6 +94,7 @@ def embed(
         tokenizer,
         both_strands=both_strands,
         on_error=on_error,
+        soft_masked=soft_masked,
         most=None if limit is None else limit - (1 if begin else 0),
     )
     first = [tokenizer.end_of_text] if begin else []

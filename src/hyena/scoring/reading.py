@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hyena.arguments import readable
 from hyena.data.documents import Document
@@ -15,7 +15,7 @@ from hyena.data.readers import SUFFIXES, Kind, is_packed, kind_of, opened, row, 
 from hyena.data.utf8 import decode_utf8
 from hyena.genomes import Fasta, Region, read_bed, read_sequences, reverse_complement
 
-SoftMasked = Literal["fold", "keep"]
+from .sequences import SoftMasked
 
 _KINDS: tuple[Kind, ...] = ("text", "jsonl", "csv", "tsv", "fasta", "fastq")
 _NAMES = ("name", "id")  # fields of a row that may name it

@@ -13,7 +13,7 @@ from hyena.model import LanguageModel
 
 from .batches import waiting
 from .scorer import LogProbabilities, Reduce, Scorer
-from .sequences import OnError, Read, Reader, Sequences, check_choice
+from .sequences import OnError, Read, Reader, Sequences, SoftMasked, check_choice
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +65,7 @@ def score(
     begin: bool = True,
     window: int | None = None,
     stride: int | None = None,
+    soft_masked: SoftMasked = "fold",
     batch: int = 8,
     on_error: OnError = "stop",
 ) -> Iterator[Score]:
@@ -88,6 +89,8 @@ def score(
             None gives it each whole. See `hyena.evaluation.sliding_windows`.
         stride: tokens from one window to the next; the smaller, the more come before each token,
             and the longer it takes. None means half the window.
+        soft_masked: with a tokenizer of DNA "fold" makes lower-case letters, which mark repeats,
+            upper case; "keep" keeps them. Other tokenizers read texts as they are.
         batch: sequences or windows at a time, 1 or more.
         on_error: what a sequence does that cannot be scored, such as an empty one: "stop" raises,
             "skip" says why in its place.
@@ -95,6 +98,7 @@ def score(
     Returns: an iterator of `Score`, one a sequence.
     Raises: TypeError if it is no model; ValueError on an argument out of range, on a sequence that
         cannot be scored, and if the model's logits are not finite.
+    Warns: UserWarning, after the last sequence, of letters that the tokenizer does not know.
     """
     check_choice("reduce", reduce, ("sum", "mean"))
     scorer = Scorer(model, tokenizer, begin=begin, window=window, stride=stride, batch=batch)
@@ -103,6 +107,7 @@ def score(
         tokenizer,
         both_strands=both_strands,
         on_error=on_error,
+        soft_masked=soft_masked,
         least=scorer.first + 1,
         most=scorer.most,
     )

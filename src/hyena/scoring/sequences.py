@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,13 +12,16 @@ from numpy.typing import NDArray
 
 from hyena.arguments import plural, shown
 from hyena.data.documents import Document
+from hyena.data.nucleotide_tokenizers import folded, of_nucleotides
 from hyena.data.tokenizer import Lossy, Tokenizer
+from hyena.data.unknown_tokens import UnknownTokens
 from hyena.generation.model import check_model
 from hyena.generation.prompts import check_tokenizer
 from hyena.genomes import reverse_complement
 from hyena.model import LanguageModel, ModelConfig
 
 OnError = Literal["stop", "skip"]
+SoftMasked = Literal["fold", "keep"]
 Tokens = NDArray[np.int64]
 """Of one sequence, (n,)."""
 
@@ -55,8 +59,12 @@ class Reader:
         model, tokenizer: the tokens have to be of the model's vocabulary.
         both_strands: read the reverse complement as well.
         on_error: what a sequence does that cannot be read: "stop" raises, "skip" gives its reason.
+        soft_masked: "fold" makes lower-case letters upper case if the tokenizer is one of DNA.
         least: fewest tokens of a sequence.
         most: most tokens of a sequence; None is no limit.
+
+    Attributes:
+        unknown: the tokens of letters that the tokenizer does not know, so far.
 
     Raises: TypeError if it is no model; ValueError on something else that does not fit.
     """
@@ -68,31 +76,44 @@ class Reader:
         *,
         both_strands: bool,
         on_error: OnError,
+        soft_masked: SoftMasked = "fold",
         least: int = 1,
         most: int | None = None,
     ) -> None:
         check_model("model", model, LanguageModel)
         require_tokenizer(tokenizer)
         check_choice("on_error", on_error, ("stop", "skip"))
+        check_choice("soft_masked", soft_masked, ("fold", "keep"))
+        self.unknown = UnknownTokens()
+        self._folds = soft_masked == "fold" and of_nucleotides(tokenizer)
         self._tokenizer, self._vocab_size = tokenizer, model.config.vocab_size
         # Asked once: to ask takes longer than to encode a short sequence.
         self._lost = tokenizer.lost if isinstance(tokenizer, Lossy) else None
+        self._unknown: int | None = getattr(tokenizer, "unknown", None)
         self._both, self._stops = both_strands, on_error == "stop"
         self._least, self._most = least, most
         self._longer = longer(model.config)
 
     def read(self, sequences: Sequences) -> Iterator[Read]:
         """Each of the sequences. Raises: ValueError that names one, unless they are skipped."""
-        for index, document in enumerate(named(sequences)):
-            strands: list[Tokens] = []
-            skipped = None
-            try:
-                if document.lacks is not None:
-                    raise ValueError(document.lacks)
-                strands = self.strands(document.text)
-            except ValueError as error:
-                skipped = self.reason(document.name, error)
-            yield Read(index, document.name, strands, skipped)
+        try:
+            for index, document in enumerate(named(sequences)):
+                strands: list[Tokens] = []
+                skipped = None
+                try:
+                    if document.lacks is not None:
+                        raise ValueError(document.lacks)
+                    strands = self.strands(document.name, document.text)
+                except ValueError as error:
+                    skipped = self.reason(document.name, error)
+                yield Read(index, document.name, strands, skipped)
+        finally:
+            self.warn()
+
+    def warn(self) -> None:
+        """Warns of the tokens of unknown letters, if there were any."""
+        for note in self.unknown.notes():
+            warnings.warn(note, UserWarning, stacklevel=2)
 
     def reason(self, name: str, error: ValueError) -> str:
         """Why something of this name is skipped. Raises: ValueError, with the name, unless it
@@ -101,13 +122,18 @@ class Reader:
             raise ValueError(f"{name}: {error}") from error
         return str(error)
 
-    def strands(self, text: str) -> list[Tokens]:
+    def strands(self, name: str, text: str) -> list[Tokens]:
         """The tokens of a text, and those of its other strand if they are asked for.
 
         Raises: ValueError, in a few words, if it cannot be read.
         """
+        if self._folds:
+            text = folded(text)
         texts = [text, other_strand(text)] if self._both else [text]
-        return [self._tokens(one) for one in texts]
+        strands = [self._tokens(one) for one in texts]
+        if self._unknown is not None:
+            self.unknown.add(name, text, strands[0], self._unknown)
+        return strands
 
     def _tokens(self, text: str) -> Tokens:
         if not text:
@@ -115,7 +141,7 @@ class Reader:
         if self._lost is not None and (lost := self._lost(text)):
             raise ValueError(f"it has {min(lost)!r}, for which the tokenizer has no token")
         tokens = np.asarray(self._tokenizer.encode(text), dtype=np.int64)
-        count, unknown = len(tokens), getattr(self._tokenizer, "unknown", None)
+        count = len(tokens)
         if count < self._least:
             raise ValueError(
                 f"it has {count} {plural(count, 'token')}, of which none comes after another one"
@@ -127,8 +153,9 @@ class Reader:
                 f"it has {count:,} tokens, but the model has room for {self._most:,}; cut it, or "
                 f"{self._longer}"
             )
-        if unknown is not None and bool((tokens == unknown).all()):
-            raise ValueError("none of its letters has a token; are they in lower case?")
+        if self._unknown is not None and bool((tokens == self._unknown).all()):
+            advice = "; are they in lower case?" if text.islower() else ""
+            raise ValueError(f"none of its letters has a token{advice}")
         low, high = int(tokens.min()), int(tokens.max())
         if low < 0 or high >= self._vocab_size:
             raise ValueError(

@@ -14,9 +14,8 @@ from hyena.genomes import Fasta, Variant
 from hyena.model import LanguageModel
 
 from .batches import waiting
-from .reading import SoftMasked
 from .scorer import Reduce, Scorer
-from .sequences import OnError, Reader, Tokens, check_choice, longer
+from .sequences import OnError, Reader, SoftMasked, Tokens, check_choice, longer
 
 WINDOW = 8192
 _BASES = re.compile("[ACGTUNRYSWKMBDHV]+", re.IGNORECASE)
@@ -90,9 +89,9 @@ def score_variants(
         such as ``<DEL>``, ``*`` or a breakend have no sequence, and are skipped in any case.
     Raises: as `hyena.score`; TypeError on what is no genome or no variant; ValueError that names
         the variant as above.
+    Warns: as `hyena.score`.
     """
     check_choice("reduce", reduce, ("sum", "mean"))
-    check_choice("soft_masked", soft_masked, ("fold", "keep"))
     if not isinstance(fasta, Fasta):
         raise TypeError(f"fasta: expected a Fasta of hyena.genomes, got {shown(fasta)}")
     scorer = Scorer(model, tokenizer, begin=begin, batch=batch)
@@ -110,6 +109,7 @@ def score_variants(
         tokenizer,
         both_strands=both_strands,
         on_error=on_error,
+        soft_masked=soft_masked,
         least=scorer.first + 1,
         most=scorer.most,
     )
@@ -183,21 +183,31 @@ class _Sites:
 
 
 def _read(variants: Iterable[Variant], reader: Reader, sites: _Sites) -> Iterator[_Sequences]:
-    for index, variant in enumerate(variants):
-        if not isinstance(variant, Variant):
-            raise TypeError(f"variants: expected Variants of hyena.genomes, got {shown(variant)}")
-        skipped = [_without_sequence(alt) for alt in variant.alts]
-        known = [alt for alt, why in zip(variant.alts, skipped, strict=True) if why is None]
-        alleles: list[list[Tokens]] = []
-        if known:
-            try:
-                texts = sites.sequences(variant, known)
-                alleles = [reader.strands(text) for text in texts]
-            except ValueError as error:
-                place = f"{variant.chrom}:{variant.position} in line {variant.line}"
-                why = reader.reason(place, error)
-                skipped = [of or why for of in skipped]
-        yield _Sequences(index, variant, skipped, alleles)
+    try:
+        for index, variant in enumerate(variants):
+            if not isinstance(variant, Variant):
+                raise TypeError(
+                    f"variants: expected Variants of hyena.genomes, got {shown(variant)}"
+                )
+            yield _sequences(index, variant, reader, sites)
+    finally:
+        reader.warn()
+
+
+def _sequences(index: int, variant: Variant, reader: Reader, sites: _Sites) -> _Sequences:
+    """Those of a variant. Raises: ValueError that names it, unless such ones are skipped."""
+    skipped = [_without_sequence(alt) for alt in variant.alts]
+    known = [alt for alt, why in zip(variant.alts, skipped, strict=True) if why is None]
+    alleles: list[list[Tokens]] = []
+    if known:
+        place = f"{variant.chrom}:{variant.position} in line {variant.line}"
+        try:
+            texts = sites.sequences(variant, known)
+            alleles = [reader.strands(place, text) for text in texts]
+        except ValueError as error:
+            why = reader.reason(place, error)
+            skipped = [of or why for of in skipped]
+    return _Sequences(index, variant, skipped, alleles)
 
 
 def _without_sequence(alt: str) -> str | None:
