@@ -145,7 +145,8 @@ def test_several_targets_and_letters_without_a_class(tmp_path: Path) -> None:
             "regression",
             [("A" * 16, "1"), ("C", "2"), ("G", "3"), ("T", "4")],
             {"fraction": 0},
-            "line 2: it has 16 tokens, but the model has room for 15; cut it, or take model.",
+            "line 2: it has 16 tokens, but the model has room for 15 after the end of text that "
+            "begins it; cut it, or take model.length_policy extrapolate",
         ),
     ],
 )

@@ -123,7 +123,9 @@ def test_a_bad_sequence_is_fatal_or_says_in_its_place_why() -> None:
     found = list(embed(model, BYTES, texts, on_error="skip"))
     assert [one.skipped is None for one in found] == [True, False, False, True]
     assert found[2].skipped is not None
-    assert found[2].skipped.startswith("it has 64 tokens, but the model has room for 63")
+    assert found[2].skipped.startswith(
+        "it has 64 tokens, but the model has room for 63 after the end of text that begins it; cut"
+    )
     assert found[1].record() == {"index": 1, "name": "none", "skipped": "it is empty"}
     assert found[3].record() == {"index": 3, "name": "3", "tokens": 3}
     (whole,) = embed(model, BYTES, ["x" * 64], begin=False)

@@ -164,7 +164,8 @@ def test_a_bad_sequence_is_fatal_or_says_in_its_place_why(bad: Document) -> None
         {
             "empty": "it is empty",
             "row": "no field 'text' among 'x'",
-            "long": "it has 65 tokens, but the model has room for 64; cut it, or load the model",
+            "long": "it has 65 tokens, but the model has room for 64; score it in windows with "
+            "window=64 (--window 64), or load the model with length_policy",
             "surrogate": "the text is not valid Unicode: lone surrogate U+D800 at character 0",
         },
     )

@@ -182,9 +182,10 @@ class _Encoder:
         model, count, limit = self._model, len(tokens), room(self._model)
         if limit is not None and self._begin + count > limit:
             other = "" if model.has_table else ", or take model.length_policy extrapolate"
+            after = " after the end of text that begins it" if self._begin else ""
             raise ValueError(
                 f"{row.place}: it has {count:,} tokens, but the model has room for "
-                f"{limit - self._begin:,}; cut it{other}"
+                f"{limit - self._begin:,}{after}; cut it{other}"
             )
         if model.length_policy == "interpolate" and self._begin + count > model.max_length:
             raise ValueError(

@@ -120,6 +120,7 @@ def predict(
         on_error=on_error,
         soft_masked=soft_masked,
         most=None if limit is None else limit - (1 if head.labels.begin else 0),
+        begins=head.labels.begin,
     )
     first = [tokenizer.end_of_text] if head.labels.begin else []
     runner = _Runner(model, head.labels, first, check_whole("batch", batch))

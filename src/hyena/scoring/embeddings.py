@@ -96,6 +96,7 @@ def embed(
         on_error=on_error,
         soft_masked=soft_masked,
         most=None if limit is None else limit - (1 if begin else 0),
+        begins=begin,
     )
     first = [tokenizer.end_of_text] if begin else []
     runner = _Runner(model, first, block, pool, check_whole("batch", batch))

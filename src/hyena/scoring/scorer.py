@@ -35,7 +35,8 @@ class Scorer:
 
     Attributes:
         first: the first token of a sequence that has a log-probability, 0 or 1.
-        most: the longest sequence that the model has room for; None if there is no limit.
+        limit: most tokens that the model takes at once; None if there is no limit.
+        most: the longest sequence that can be scored; None if there is no limit.
 
     Raises: TypeError if it is no model; ValueError if a number is out of range.
     """
@@ -52,7 +53,7 @@ class Scorer:
     ) -> None:
         check_model("model", model, LanguageModel)
         require_tokenizer(tokenizer)
-        limit = room(model.config)
+        self.limit = limit = room(model.config)
         if window is None and stride is not None:
             raise ValueError("stride is from one window to the next; give window too")
         if window is not None:

@@ -110,6 +110,7 @@ def score(
         soft_masked=soft_masked,
         least=scorer.first + 1,
         most=scorer.most,
+        shorter=f"score it in windows with window={scorer.limit} (--window {scorer.limit})",
     )
     return _scores(scorer, reader.read(sequences), reduce, positions)
 

@@ -62,6 +62,8 @@ class Reader:
         soft_masked: "fold" makes lower-case letters upper case if the tokenizer is one of DNA.
         least: fewest tokens of a sequence.
         most: most tokens of a sequence; None is no limit.
+        begins: whether one place of the model is taken by the end of text before a sequence.
+        shorter: what is done about a sequence with too many tokens, for the message.
 
     Attributes:
         unknown: the tokens of letters that the tokenizer does not know, so far.
@@ -79,6 +81,8 @@ class Reader:
         soft_masked: SoftMasked = "fold",
         least: int = 1,
         most: int | None = None,
+        begins: bool = False,
+        shorter: str = "cut it",
     ) -> None:
         check_model("model", model, LanguageModel)
         require_tokenizer(tokenizer)
@@ -92,7 +96,8 @@ class Reader:
         self._unknown: int | None = getattr(tokenizer, "unknown", None)
         self._both, self._stops = both_strands, on_error == "stop"
         self._least, self._most = least, most
-        self._longer = longer(model.config)
+        self._after = " after the end of text that begins it" if begins else ""
+        self._advice = f"{shorter}, or {longer(model.config)}"
 
     def read(self, sequences: Sequences) -> Iterator[Read]:
         """Each of the sequences. Raises: ValueError that names one, unless they are skipped."""
@@ -150,8 +155,8 @@ class Reader:
             )
         if self._most is not None and count > self._most:
             raise ValueError(
-                f"it has {count:,} tokens, but the model has room for {self._most:,}; cut it, or "
-                f"{self._longer}"
+                f"it has {count:,} tokens, but the model has room for {self._most:,}{self._after}; "
+                f"{self._advice}"
             )
         if self._unknown is not None and bool((tokens == self._unknown).all()):
             advice = "; are they in lower case?" if text.islower() else ""
