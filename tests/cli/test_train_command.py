@@ -6,6 +6,7 @@ import pytest
 import yaml
 from finished_run import finished_run
 
+import hyena
 from hyena.cli import main
 from hyena.training import read_metrics, read_training_state
 
@@ -61,3 +62,41 @@ def test_a_mistake_is_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_a_model_has_the_ids_of_its_data_unless_another_number_is_given(
+    tmp_path: Path, capsys: Output
+) -> None:
+    (tmp_path / "g.fa").write_text(f">a\n{'ACGT' * 40}\n>b\n{'GATTACA' * 20}\n")
+    words = ["prepare", f"{tmp_path}/g.fa", f"--out={tmp_path}/data", "--tokenizer=hyenadna"]
+    assert main([*words, "--split_by=record:b"]) == 0
+    train = ["train", f"--data={tmp_path}/data", *TINY, "--steps=1", "--evaluation.every=0"]
+    note = (
+        "model.vocab_size is 40, but tokenizer hyenadna has 12 ids: the loss counts the others as "
+        "well; leave it out to have as many"
+    )
+    for out, given, size in (
+        ("own", [], 12),
+        ("same", ["--model.vocab_size=12"], 12),
+        ("more", ["--model.vocab_size=40"], 40),
+    ):
+        capsys.readouterr()
+        assert main([*train, *given, f"--out={tmp_path}/{out}"]) == 0
+        printed, err = capsys.readouterr()
+        assert hyena.load(Path(printed.strip())).config.vocab_size == size
+        assert (note in err) == (size == 40)
+    again = ["train", f"--config={tmp_path}/own/train.yaml", "--resume=true", "--steps=2"]
+    assert main(again) == 0
+    capsys.readouterr()
+    file = tmp_path / "own.yaml"
+    file.write_text(f"data: {tmp_path}/data\nout: o\nmodel: {{width: 8, layers: 1}}\n")
+    assert main(["info", str(file)]) == 0
+    assert "\n  vocab_size                12\n" in capsys.readouterr().out
+
+
+def test_a_model_has_the_ids_of_the_tokenizer_of_its_rows(tmp_path: Path, capsys: Output) -> None:
+    file = tmp_path / "a.tsv"
+    file.write_text("sequence\tlabel\n" + "ACGT\ta\nGGCC\tb\n" * 4)
+    words = ["train", f"--data={file}", "--task=classification", "--labels.tokenizer=hyenadna"]
+    assert main([*words, *TINY, "--steps=1", f"--out={tmp_path}/run"]) == 0
+    assert hyena.load(Path(capsys.readouterr().out.strip())).config.vocab_size == 12

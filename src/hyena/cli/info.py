@@ -21,6 +21,7 @@ from hyena.model.saved import find_model
 from hyena.ops import why_not_native
 from hyena.ops.native import library
 from hyena.training import TrainConfig
+from hyena.training.initial import of_data
 
 POSITIONAL = "model"
 
@@ -90,7 +91,7 @@ def _configured(file: str) -> LanguageModel:
     """What a configuration of `hyena train` begins with, without weights."""
     config = parse("train", "a run", TrainConfig, None, ["--config", file])
     assert config is not None  # no help was asked for
-    model = LanguageModel(config.model, device="meta")
+    model = LanguageModel(of_data(config), device="meta")
     model.working_memory, model.kept_memory = config.working_memory, config.kept_memory
     return model.double() if config.precision == "64" else model
 

@@ -106,7 +106,8 @@ class ModelConfig:
     """
 
     vocab_size: int = 257
-    """Number of token ids."""
+    """Number of token ids; a model that `hyena train` draws has those of its data, unless another
+    number is given."""
     width: int = 192
     """Width D of the residual stream."""
     layers: int = 4

@@ -13,6 +13,7 @@ from torch import nn
 
 from hyena.arguments import plural, several
 from hyena.data import Tokenizer, load_tokenizer, read_manifest
+from hyena.data.token_file import MANIFEST_FILE
 from hyena.files.records import flatten, to_plain
 from hyena.finetuning.config import LANGUAGE_MODELING
 from hyena.model import LanguageModel, ModelConfig, load
@@ -30,9 +31,10 @@ _HEAD = 0  # of the seeds that are made of the run's, that of the head for label
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
-    """The configuration with the model that it begins with, if ``init`` names one.
+    """The configuration with the model that it begins with, if ``init`` names one; else the model
+    that is drawn has the vocabulary of the data, unless another one was given.
 
-    A run that goes on asks its own checkpoint: the model may be gone by then.
+    A run that goes on asks its own checkpoint: the model of ``init`` may be gone by then.
 
     Raises: FileNotFoundError if there is no such model; ValueError if it is damaged, is not what
         ``model`` asks for, or has another tokenizer than the data.
@@ -42,13 +44,41 @@ def resolved(config: TrainConfig) -> TrainConfig:
         labels = replace(config.labels, columns=several(config.labels.columns))
         config = replace(config, labels=labels)
     if config.init is None:
-        return config
+        return replace(config, model=of_data(config))
     begun = _begun(config)
     folder = find_model(Path(config.init)) if begun is None else begun
     model = _model_of(folder, config.model)
     if begun is None and config.task == LANGUAGE_MODELING:
         _check_tokenizer(folder, config.data)
     return replace(config, model=model)
+
+
+def of_data(config: TrainConfig) -> ModelConfig:
+    """The model that is drawn, with as many ids as the tokenizer of the data has, if that is known
+    already. An option at its default was not given.
+
+    Raises: as `hyena.data.read_manifest` and `hyena.data.load_tokenizer`.
+    """
+    if config.model.vocab_size != ModelConfig.vocab_size:
+        return config.model
+    if config.task != LANGUAGE_MODELING:
+        name = config.labels.tokenizer
+        size = None if name is None else load_tokenizer(name).vocab_size
+    else:
+        there = (config.data / MANIFEST_FILE).is_file()
+        size = read_manifest(config.data).tokenizer.vocab_size if there else None
+    return config.model if size is None else replace(config.model, vocab_size=size)
+
+
+def unused_ids(config: TrainConfig, tokenizer: Tokenizer) -> str:
+    """A note on ids of a model that is drawn, of which the tokenizer has none."""
+    size = config.model.vocab_size
+    if config.init is not None or tokenizer.vocab_size >= size:
+        return ""
+    return (
+        f"model.vocab_size is {size:,}, but tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} "
+        "ids: the loss counts the others as well; leave it out to have as many"
+    )
 
 
 def tokenizer_of(config: TrainConfig) -> Tokenizer:

@@ -39,7 +39,14 @@ from hyena.training.checkpoint import (
 )
 from hyena.training.config import TrainConfig, check_config, learning_rate
 from hyena.training.data import open_data
-from hyena.training.initial import build, other_labels, own_options, resolved, tokenizer_of
+from hyena.training.initial import (
+    build,
+    other_labels,
+    own_options,
+    resolved,
+    tokenizer_of,
+    unused_ids,
+)
 from hyena.training.launch import is_first, launched
 from hyena.training.loop import NotFiniteError, Step, Update, reproducible, seed_of, train_steps
 from hyena.training.metrics import FILE, Metrics, Progress, Record, Report
@@ -149,6 +156,7 @@ def _notes(objective: Objective, start: Start) -> list[str]:
     notes = [*objective.notes, _without_effect(start.config.model)]
     if start.checkpoint is None:
         notes += [own_options(start.config), other_labels(start.config, objective.labels)]
+        notes += [unused_ids(start.config, objective.tokenizer)]
     return [note for note in notes if note]
 
 
