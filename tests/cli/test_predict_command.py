@@ -243,6 +243,34 @@ def test_a_mistake_is_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["bad.tsv"]
 
 
+def test_the_columns_of_the_training_are_taken_unless_others_are_named(
+    work: Path, tmp_path: Path, capsys: Output
+) -> None:
+    table = write_table(tmp_path / "a.tsv", rows("classification", 12), "dna kind")
+    words = ["train", f"--init={work}/base", "--task=classification", f"--data={table}"]
+    named = ["--labels.sequence=dna", "--labels.columns=kind"]
+    assert main([*words, *named, f"--out={tmp_path}/run", *SHORT]) == 0
+    capsys.readouterr()
+    assert main(["predict", f"{tmp_path}/run", str(table)]) == 0
+    expected = capsys.readouterr().out
+    assert expected.count("\n") == 12
+    assert main(["predict", f"{tmp_path}/run", str(table), "--field=dna"]) == 0
+    assert capsys.readouterr().out == expected
+    assert main(["evaluate", f"{tmp_path}/run", f"--data={table}"]) == 0
+    assert "12 rows with labels" in capsys.readouterr().out
+    other = write_table(tmp_path / "b.tsv", rows("classification", 12), "bases kind")
+    for words in (["predict", f"{tmp_path}/run", str(other)], ["evaluate", f"{tmp_path}/run"]):
+        words += [f"--data={other}"] if words[0] == "evaluate" else []
+        assert main(words) == 1
+        assert "no column 'dna'" in capsys.readouterr().err
+    # The head is trained further, since its labels are the same; the columns are the new ones.
+    words = ["train", f"--init={tmp_path}/run", "--task=classification", f"--data={other}"]
+    again = ["--labels.sequence=bases", "--labels.columns=kind", f"--out={tmp_path}/again"]
+    assert main([*words, *again, *SHORT]) == 0
+    assert "head for labels, which is left out" not in capsys.readouterr().err
+    assert main(["predict", f"{tmp_path}/again", str(other)]) == 0
+
+
 def test_other_commands_take_a_model_with_a_head(
     work: Path, tmp_path: Path, capsys: Output
 ) -> None:

@@ -50,7 +50,7 @@ def test_the_work_is_what_results_depend_on(tmp_path: Path) -> None:
         "size": 3,
         "regions": work["regions"],
         "both_strands": False,
-        "field": "text",
+        "field": None,
         "soft_masked": "fold",
         "length_policy": None,
         "tokenizer": None,

@@ -13,7 +13,6 @@ from hyena.cli.saved_model import ModelOptions, check_length, open_model, warnin
 from hyena.data import Tokenizer
 from hyena.evaluation import evaluate_by_position
 from hyena.finetuning import evaluate_labels
-from hyena.finetuning.config import LabelsConfig
 from hyena.finetuning.rows import is_table
 from hyena.model import LanguageModel
 
@@ -26,11 +25,11 @@ _OF_LABELS = ("labels", "both_strands")
 class Labels:
     """Where in a table the labels are."""
 
-    sequence: str = LabelsConfig.sequence
-    """Column of the sequences."""
+    sequence: str | None = None
+    """Column of the sequences; none takes the one that the model was trained on."""
     columns: list[str] | str | None = None
-    """Column of the labels, or of several targets a list of columns; none means label, or of a
-    regression the columns that the model was trained on."""
+    """Column of the labels, or of several targets a list of columns; none takes those that the
+    model was trained on."""
 
 
 @dataclass

@@ -66,7 +66,7 @@ def sequences_of(
 
 
 def _of_file(file: Path, options: SequenceOptions, skip: int, report: Report) -> Iterator[Document]:
-    documents = read(file, field=options.field, soft_masked=options.soft_masked)
+    documents = read(file, field=options.field or "text", soft_masked=options.soft_masked)
     total, done, count = size_of(file), 0, 0
     for document in documents:
         report(done, total, count)  # without this one, which may take long

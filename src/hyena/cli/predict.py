@@ -1,7 +1,7 @@
 """`hyena predict`: labels of sequences by a model that was fine-tuned."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -35,9 +35,9 @@ class Config(SequenceOptions):
     out: Path | None = None
     """File for the labels, .jsonl, .parquet or .tsv. An interrupted command goes on where it was;
     none prints JSON Lines."""
-    field: str = "sequence"
-    """Column of a table, or field of JSON Lines, that holds the sequence; name or id may hold its
-    name."""
+    field: str | None = None
+    """Column of a table, or field of JSON Lines, that holds the sequence; none takes the one that
+    the model was trained on. Those called name or id may hold its name."""
 
 
 def run(config: Config) -> None:
@@ -46,6 +46,8 @@ def run(config: Config) -> None:
         check_output(config.out, (*ROWS, _TSV))
     model, tokenizer = open_model(config.model, config)
     labels, skips = label_head_of("predict", model).labels, Skips()
+    if config.field is None:
+        config = replace(config, field=labels.sequence)
 
     def write(out: Path, kept: Journal) -> None:
         columns = columns_of(labels)

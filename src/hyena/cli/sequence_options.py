@@ -23,9 +23,9 @@ class SequenceOptions(ModelOptions):
     direction of its strand."""
     both_strands: bool = False
     """Of DNA, take the reverse complement as well, and the mean of both."""
-    field: str = "text"
-    """Field of JSON Lines, CSV or TSV that holds the sequence; of JSON Lines name or id may hold
-    its name."""
+    field: str | None = None
+    """Field of JSON Lines, CSV or TSV that holds the sequence; none takes text. Fields called name
+    or id may hold its name."""
     soft_masked: Literal["fold", "keep"] = "fold"
     """Lower-case letters of FASTA and FASTQ, and with a tokenizer of DNA those of all files, become
     upper case (fold), or stay (keep)."""

@@ -95,7 +95,15 @@ def open_labelled(
         classes = [class_of(row, columns[0]) for row in rows] if task == "classification" else None
         rows, held_out = _split(rows, config.fraction, classes, readable(file))
     units = units_of(rows, columns, readable(file)) if task == "regression" else ()
-    labels = Labels(task, names, config.pool, config.begin, *units)
+    labels = Labels(
+        task,
+        names,
+        config.pool,
+        config.begin,
+        *units,
+        sequence=config.sequence,
+        columns=tuple(columns),
+    )
     encode = _Encoder(model, tokenizer, labels)
     training, validation = (
         LabelledRows(encode.tokens(some), targets_of(some, labels, columns))

@@ -21,7 +21,6 @@ from hyena.model.label_head import Labels
 from hyena.model.label_outputs import label_head_of
 from hyena.scoring.sequences import require_tokenizer
 
-from .config import LabelsConfig
 from .data import check_letters
 from .metrics import ClassTally, Metrics, NumberTally
 from .predictions import Prediction, predict
@@ -45,7 +44,7 @@ def evaluate_labels(
     tokenizer: Tokenizer,
     file: str | Path,
     *,
-    sequence: str = LabelsConfig.sequence,
+    sequence: str | None = None,
     columns: Sequence[str] | str | None = None,
     both_strands: bool = False,
     batch: int = 8,
@@ -56,9 +55,9 @@ def evaluate_labels(
     Args:
         model, tokenizer, both_strands, batch: as in `predict`.
         file: a table, ``.tsv`` or ``.csv``, or ``.jsonl``, packed with gzip or not.
-        sequence: column of the sequences.
-        columns: column of the labels, or of several targets a list of them; None means "label", or
-            of a regression the columns that it was trained on.
+        sequence: column of the sequences; None means the one that it was trained on.
+        columns: column of the labels, or of several targets a list of them; None means those that
+            it was trained on.
         progress: called with the rows done and all of them.
 
     Raises: as `predict`; FileNotFoundError if there is no such file; ValueError, in one line that
@@ -68,7 +67,7 @@ def evaluate_labels(
     labels, path = label_head_of("evaluate_labels", model).labels, Path(file)
     require_tokenizer(tokenizer)
     names = _columns(columns, labels)
-    rows = read_rows(path, sequence, names)
+    rows = read_rows(path, labels.sequence if sequence is None else sequence, names)
     targets = [torch.from_numpy(np.asarray(one)) for one in targets_of(rows, labels, names)]
     if labels.task == "token-classification":
         for row in rows:
@@ -92,7 +91,7 @@ def _columns(given: Sequence[str] | str | None, labels: Labels) -> list[str]:
     """Those of the labels. Raises: ValueError if they are not as many as the model gives."""
     regression = labels.task == "regression"
     if given is None:
-        return list(labels.names) if regression else [str(LabelsConfig.columns)]
+        return list(labels.names if regression else labels.columns)
     columns = several(given)
     if len(columns) != (len(labels.names) if regression else 1):
         wanted = f"one for each of {', '.join(labels.names)}" if regression else "one"

@@ -7,7 +7,7 @@ Sizes: B batch, L length, D width, C classes, or targets of a regression.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -35,6 +35,8 @@ class Labels:
             the sequence.
         means, deviations: of each target of a regression in the training rows; the head gives
             numbers in these units.
+        sequence, columns: of a table, the column of the sequences and those of the labels that it
+            was trained on, where others are looked for first. They are no part of what it says.
 
     Raises: ValueError on names or numbers that cannot be.
     """
@@ -45,6 +47,8 @@ class Labels:
     begin: bool = True
     means: tuple[float, ...] = ()
     deviations: tuple[float, ...] = ()
+    sequence: str = field(default="sequence", compare=False)
+    columns: tuple[str, ...] = field(default=("label",), compare=False)
 
     def __post_init__(self) -> None:
         regression = self.task == "regression"

@@ -139,7 +139,7 @@ def other_labels(config: TrainConfig, labels: Labels | None) -> str:
     said = f"the model in {config.init} has a head for labels, which is left out:"
     if labels is None:
         return f"{said} the task is {config.task}"
-    names = [field.name for field in fields(Labels)]
+    names = [field.name for field in fields(Labels) if field.compare]
     others = [name for name in names if getattr(given, name) != getattr(labels, name)]
     differ = plural(len(others), "differs", "differ")
     return f"{said} its {', '.join(others)} {differ}, and a new one is drawn"
@@ -163,8 +163,10 @@ def build(config: TrainConfig, start: Start, labels: Labels | None = None) -> La
         head, given.label_head = given.label_head, None
         model = LanguageModel(config.model, device="meta")
         model.load_state_dict(given.state_dict(), assign=True)
-        if head is None or head.labels != labels:
+        if labels is None or head is None or head.labels != labels:
             head = _drawn_head(config, labels)
+        else:
+            head.labels = labels  # which may be in other columns
         model.label_head = head
     else:
         generator = torch.Generator().manual_seed(config.seed)
