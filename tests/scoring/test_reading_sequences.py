@@ -215,3 +215,16 @@ def test_the_cells_of_a_column_are_sequences(name: str, tmp_path: Path) -> None:
     expected = [("line 2", "ACGT", False), ("line 3", "", False), ("line 4", "the cat", False)]
     assert found(file) == expected
     assert [text for _, text, _ in found(file, field="label")] == ["1", "0", "1"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_rows_of_a_table_are_called_by_a_column_of_names(name: str, tmp_path: Path) -> None:
+    file, comma = tmp_path / name, "\t" if "tsv" in name else ","
+
+    def names(*rows: str) -> list[str]:
+        file.write_text("".join(f"{row.replace(' ', comma)}\n" for row in rows))
+        return [one.name for one in read(file)]
+
+    assert names("id text", "rs7 ACGT", " AC", "rs8 ") == ["rs7", "line 3", "rs8"]
+    assert names("text id name", "ACGT rs7 first", "AC rs8") == ["first", "rs8"]
+    assert names("text ID", "ACGT rs7") == ["line 2"]

@@ -103,8 +103,16 @@ def rows(file: Path, shown: str, kind: Kind, field: str) -> Iterator[Document]:
         elif kind == "jsonl":
             yield from _json_lines(lines(stream, shown), shown, field)
         else:
-            read = _tsv if kind == "tsv" else _csv
-            yield from _table(read(lines(stream, shown), shown), shown, field)
+            for document, _ in _table(_cells(stream, shown, kind), shown, field):
+                yield document
+
+
+def table_rows(
+    file: Path, shown: str, kind: Kind, field: str
+) -> Iterator[tuple[Document, dict[str, str | None]]]:
+    """The rows of CSV or TSV as `rows` gives them, each beside all its cells by their columns."""
+    with opened(file, shown) as stream:
+        yield from _table(_cells(stream, shown, kind), shown, field)
 
 
 def records(file: Path, shown: str, kind: Kind) -> Iterator[tuple[str, Any]]:
@@ -118,7 +126,7 @@ def records(file: Path, shown: str, kind: Kind) -> Iterator[tuple[str, Any]]:
         if kind == "jsonl":
             yield from _parsed_lines(lines(stream, shown), shown)
             return
-        table = (_tsv if kind == "tsv" else _csv)(lines(stream, shown), shown)
+        table = _cells(stream, shown, kind)
         csv.field_size_limit(2**31 - 1)
         where, columns = next(table, (shown, []))
         twice = [name for name in columns if columns.count(name) > 1]
@@ -254,8 +262,16 @@ def _parsed(text: str, name: str) -> Any:
         raise ValueError(f"{name} is not a record: a number in it has too many digits") from error
 
 
-def _table(table: Iterator[tuple[str, list[str]]], shown: str, field: str) -> Iterator[Document]:
-    """The text in the column ``field`` of a table, whose rows come with the place of each."""
+def _cells(stream: IO[bytes], shown: str, kind: Kind) -> Iterator[tuple[str, list[str]]]:
+    """The rows of CSV or TSV, that of the columns' names too, each with its place."""
+    return (_tsv if kind == "tsv" else _csv)(lines(stream, shown), shown)
+
+
+def _table(
+    table: Iterator[tuple[str, list[str]]], shown: str, field: str
+) -> Iterator[tuple[Document, dict[str, str | None]]]:
+    """The text in the column ``field`` of a table, whose rows come with the place of each, beside
+    the row's cells."""
     csv.field_size_limit(2**31 - 1)  # a field holds a document; 131,072 characters are usual
     _, columns = next(table, ("", [field]))
     if columns.count(field) > 1:
@@ -269,7 +285,7 @@ def _table(table: Iterator[tuple[str, list[str]]], shown: str, field: str) -> It
             "name the one that holds the text with --field (field=)"
         )
     for where, record in _mappings(table, columns):
-        yield row(record, field, where)
+        yield row(record, field, where), record
 
 
 def _mappings(

@@ -11,7 +11,7 @@ from typing import Any
 
 from hyena.arguments import readable
 from hyena.data.documents import Document
-from hyena.data.readers import SUFFIXES, Kind, is_packed, kind_of, opened, row, rows
+from hyena.data.readers import SUFFIXES, Kind, is_packed, kind_of, opened, row, table_rows
 from hyena.data.utf8 import decode_utf8
 from hyena.genomes import Fasta, Region, read_bed, read_sequences, reverse_complement
 
@@ -26,9 +26,9 @@ def read(
 ) -> Iterator[Document]:
     """The sequences of a file, by its suffix, with .gz or .bgz after it if it is packed.
 
-    A line of text is a sequence, blank ones left out, called ``line 1`` and so on; so is a row of
-    CSV or TSV below the names of the columns; a row of JSON Lines is called by its field ``name``
-    or ``id`` if it has one; a record of FASTA or FASTQ by its name.
+    A line of text is a sequence, blank ones left out, called ``line 1`` and so on; a row of CSV,
+    TSV or JSON Lines is called by its column ``name`` or ``id`` if it has one, else by its line; a
+    record of FASTA or FASTQ by its name.
 
     Args:
         field: of a row that holds the sequence.
@@ -143,8 +143,9 @@ def _rows(file: Path, field: str) -> Iterator[Document]:
 
 def _cells(file: Path, kind: Kind, field: str) -> Iterator[Document]:
     shown = readable(file)
-    for found in rows(file, shown, kind, field):
-        yield found._replace(name=found.name.removeprefix(f"{shown} "))
+    for found, cells in table_rows(file, shown, kind, field):
+        name = _name_of(cells) or found.name.removeprefix(f"{shown} ")
+        yield found._replace(name=name)
 
 
 def _name_of(record: Any) -> str | None:
