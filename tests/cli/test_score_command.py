@@ -238,6 +238,7 @@ def test_variants_have_a_row_for_each_allele(
     scores = [x.score or 0 for x in score(hyena.load(saved_model), BYTES, texts)]
     assert rows[0]["score"] == pytest.approx(scores[1] - scores[0], rel=1e-8)
     assert rows[2]["score"] == pytest.approx(scores[2] - scores[0], rel=1e-8)
+    assert [row.get("window") for row in rows] == [30, None, 30, 30]
     file = tmp_path / "scores.jsonl"
     assert main([*words, "--window=30", f"--out={file}"]) == 0
     assert lines(file.read_text()) == rows

@@ -56,7 +56,7 @@ def test_a_substitution(position: int, window: int | None, fasta: Fasta) -> None
     at = position - 1 - start
     alternative = reference[:at] + alt + reference[at + 1 :]
     expected = [sum(of_text(model, text)) for text in (reference, alternative)]
-    assert len(reference) == (window or 64)
+    assert len(reference) == found.window == (window or 64)
     assert found.reference == pytest.approx(expected[0], rel=1e-10)
     assert found.alternative == pytest.approx(expected[1], rel=1e-10)
     assert found.score == pytest.approx(expected[1] - expected[0], rel=1e-8)
@@ -86,6 +86,7 @@ def test_insertions_deletions_and_several_alleles(
         alternative = sum(of_text(model, before + alt + after))
         assert one.reference == pytest.approx(reference, rel=1e-10)
         assert one.score == pytest.approx(alternative - reference, rel=1e-8)
+        assert one.window == end - start
 
 
 def test_many_variants_are_in_order_whatever_the_batch(fasta: Fasta) -> None:

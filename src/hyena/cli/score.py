@@ -45,6 +45,7 @@ _VARIANT_COLUMNS: dict[str, Column] = {
     "score": "float64",
     "reference": "float64",
     "alternative": "float64",
+    "window": "int64",
     "skipped": "string",
 }
 

@@ -46,6 +46,9 @@ class VariantScore:
     both strands if these are asked for."""
     alternative: float | None = None
     """The same of the alternative."""
+    window: int | None = None
+    """Bases that ``reference`` is the score of: the reference allele, and those around it that
+    ``alternative`` has as well."""
     skipped: str | None = None
     """Why there is no score, or None."""
 
@@ -127,6 +130,8 @@ class _Sequences:
     skipped: list[str | None]
     """Why each alternative is, or None."""
     alleles: list[list[Tokens]]
+    window: int
+    """Bases of the sequence for the reference; 0 if there is none."""
 
     @property
     def size(self) -> int:
@@ -199,6 +204,7 @@ def _sequences(index: int, variant: Variant, reader: Reader, sites: _Sites) -> _
     skipped = [_without_sequence(alt) for alt in variant.alts]
     known = [alt for alt, why in zip(variant.alts, skipped, strict=True) if why is None]
     alleles: list[list[Tokens]] = []
+    texts: list[str] = []
     if known:
         place = f"{variant.chrom}:{variant.position} in line {variant.line}"
         try:
@@ -207,7 +213,7 @@ def _sequences(index: int, variant: Variant, reader: Reader, sites: _Sites) -> _
         except ValueError as error:
             why = reader.reason(place, error)
             skipped = [of or why for of in skipped]
-    return _Sequences(index, variant, skipped, alleles)
+    return _Sequences(index, variant, skipped, alleles, len(texts[0]) if texts else 0)
 
 
 def _without_sequence(alt: str) -> str | None:
@@ -243,5 +249,6 @@ def _of_alleles(one: _Sequences, scores: list[float]) -> Iterator[VariantScore]:
                 score=new - scores[0],
                 reference=scores[0],
                 alternative=new,
+                window=one.window,
             )
         yield row
