@@ -222,6 +222,18 @@ def test_lower_case_of_dna_is_folded_unless_it_is_kept(tokenizer: Any) -> None:
         assert kept.score != pytest.approx(upper.score, rel=1e-3)
 
 
+@pytest.mark.parametrize("tokenizer", [HyenaDNATokenizer(), EvoTokenizer()], ids=lambda x: x.name)
+@pytest.mark.parametrize("begin", [True, False])
+def test_positions_that_are_no_bases_are_counted(tokenizer: Any, begin: bool) -> None:
+    texts = ["NACGTacgtn", "ACGT", "GNNA"]
+    for options in ({}, {"soft_masked": "keep"} if tokenizer.name == "evo" else {}):
+        found = score(build(vocab_size=512), tokenizer, texts, begin=begin, **options)
+        assert [one.not_acgt for one in found] == [2 if begin else 1, 0, 2]
+    (found,) = score(build(), BYTES, "NACGT")
+    assert found.not_acgt is None
+    assert "not_acgt" not in found.record()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

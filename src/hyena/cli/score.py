@@ -12,6 +12,7 @@ from hyena.cli.kept import Rows, Skips, deliver, naming, sequences_of, told
 from hyena.cli.saved_model import open_model, warnings_as_notes
 from hyena.cli.sequence_options import SequenceOptions, work_of
 from hyena.data import Tokenizer
+from hyena.data.nucleotide_tokenizers import of_nucleotides
 from hyena.genomes import Fasta, Variant, read_vcf
 from hyena.model import LanguageModel
 from hyena.scoring import score, score_variants
@@ -28,6 +29,7 @@ _SEQUENCE_COLUMNS: dict[str, Column] = {
     "index": "int64",
     "name": "string",
     "tokens": "int64",
+    "not_acgt": "int64",
     "score": "float64",
     "forward": "float64",
     "reverse": "float64",
@@ -98,7 +100,7 @@ def run(config: Config) -> None:
             "sequence" if config.variants is None else "variant",
             "scores",
             results,
-            lambda out, kept: write_rows(out, kept, _columns(config)),
+            lambda out, kept: write_rows(out, kept, _columns(config, tokenizer)),
         )
     skips.close()
 
@@ -117,11 +119,12 @@ def _refuse_contradictions(config: Config) -> None:
             raise ValueError(f"{name} is of sequences, but variants were given; leave it out")
 
 
-def _columns(config: Config) -> dict[str, Column]:
+def _columns(config: Config, tokenizer: Tokenizer) -> dict[str, Column]:
     """Of a Parquet file."""
     if config.variants is not None:
         return _VARIANT_COLUMNS
     asked = {
+        "not_acgt": of_nucleotides(tokenizer),
         "forward": config.both_strands,
         "reverse": config.both_strands,
         "positions": config.positions,

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hyena.arguments import IGNORE, check_whole
+from hyena.data.nucleotide_tokenizers import of_nucleotides
 from hyena.data.tokenizer import Tokenizer
 from hyena.evaluation import sliding_windows
 from hyena.generation.model import check_model
@@ -68,6 +69,7 @@ class Scorer:
         self.model, self.batch = model, check_whole("batch", batch)
         self.first = 0 if begin else 1
         self.most = None if window is not None or limit is None else limit + self.first
+        self._bases = _bases(tokenizer)
         self._begin = np.array([tokenizer.end_of_text] if begin else [], dtype=np.int64)
         self._window, self._stride = window, stride
 
@@ -90,6 +92,13 @@ class Scorer:
         """The sum or the mean of those that there are."""
         known = values[self.first :]
         return float(known.sum() if reduce == "sum" else known.mean())
+
+    def not_acgt(self, tokens: Tokens) -> int | None:
+        """How many of a sequence's tokens that have a log-probability are none of the four bases;
+        None if the tokenizer is none of DNA."""
+        if self._bases is None:
+            return None
+        return int(np.isin(tokens[self.first :], self._bases, invert=True).sum())
 
     def _rows(self, tokens: Tokens, into: LogProbabilities) -> Iterator[_Row]:
         """The windows of a sequence, which together score each of its targets once."""
@@ -118,6 +127,14 @@ class Scorer:
             into[:] = -of_row[score_from : len(tokens) - 1].numpy()
             if not np.isfinite(into).all():
                 raise ValueError("the model's logits are not finite; its weights may be damaged")
+
+
+def _bases(tokenizer: Tokenizer) -> Tokens | None:
+    """The tokens of the four bases in either case; None if the tokenizer is none of DNA."""
+    if not of_nucleotides(tokenizer):
+        return None
+    found = tokenizer.encode("ACGTacgt")
+    return found[found != getattr(tokenizer, "unknown", None)]
 
 
 class _Row(NamedTuple):

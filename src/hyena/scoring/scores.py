@@ -26,6 +26,9 @@ class Score:
     """Its own, or its place."""
     tokens: int = 0
     """Those that have a probability."""
+    not_acgt: int | None = None
+    """Of these, with a tokenizer of DNA, those that are none of A, C, G and T in either case, such
+    as N."""
     score: float | None = None
     """Sum or mean of the natural logarithms of their probabilities, or the mean of that of both
     strands; None if the sequence was skipped."""
@@ -44,7 +47,10 @@ class Score:
         found: dict[str, Any] = {"index": self.index, "name": self.name}
         if self.skipped is not None:
             return {**found, "skipped": self.skipped}
-        found |= {"tokens": self.tokens, "score": self.score}
+        found["tokens"] = self.tokens
+        if self.not_acgt is not None:
+            found["not_acgt"] = self.not_acgt
+        found["score"] = self.score
         if self.strands is not None:
             found |= {"forward": self.strands[0], "reverse": self.strands[1]}
         for name in ("positions", "reverse_positions"):
@@ -138,6 +144,7 @@ def _score(
         one.index,
         one.name,
         tokens=len(values[0]) - scorer.first,
+        not_acgt=scorer.not_acgt(one.strands[0]),
         score=sum(each) / len(each),
         strands=(each[0], each[1]) if both else None,
         positions=values[0] if positions else None,
