@@ -13,7 +13,7 @@ from hyena.cli import main
 from hyena.cli.model_facts import describe
 from hyena.filters import Filter
 from hyena.mixers.hyena.groups import bytes_of_channel
-from hyena.model import FilterConfig, LanguageModel, ModelConfig, preset
+from hyena.model import PRESETS, FilterConfig, LanguageModel, ModelConfig, preset
 from hyena.model.memory import forward_bytes, kept_of_filters, step_bytes
 from hyena.ops.native import library
 
@@ -383,3 +383,19 @@ def test_no_name_is_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", ""]) == 1
     line = "a model was asked for in '', which is neither a folder nor a preset"
     assert line in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("EVO-1", "did you mean evo-1-8k-base or evo-1-131k-base; for sizes"),
+        ("hyenadna-smal-32k", "did you mean hyenadna-small-32k"),
+        ("absent", f"presets: {', '.join(PRESETS)}; for sizes"),
+    ],
+)
+def test_presets_of_a_name_are_told(name: str, said: str, capsys: Output) -> None:
+    assert main(["info", name]) == 1
+    assert f"neither a folder nor a preset; {said}" in capsys.readouterr().err
+    assert main(["info", "hyenadna"]) == 1
+    listed = " or ".join(one for one in PRESETS if one.startswith("hyenadna"))
+    assert f"did you mean {listed}; for sizes" in capsys.readouterr().err

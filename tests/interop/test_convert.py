@@ -10,11 +10,13 @@ import torch
 import yaml
 
 import hyena
+from hyena.cli.options import parse
 from hyena.interop import convert
 from hyena.interop.loading import FAMILIES
 from hyena.interop.safari import SAFARI
 from hyena.interop.safari_operator import to_ours, to_theirs
 from hyena.model import FilterConfig
+from hyena.training import TrainConfig
 
 
 def model(**changes: Any) -> hyena.LanguageModel:
@@ -138,3 +140,20 @@ def test_a_configuration_that_is_written_is_yaml_with_its_numbers(tmp_path: Path
     text = (tmp_path / "theirs/config.json").read_text()
     for found in (json.loads(text), yaml.safe_load(text)):
         assert found["layer_norm_epsilon"] == 1e-6
+
+
+def test_the_options_that_the_documentation_names_make_models_that_can_be_written(
+    tmp_path: Path,
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| (none|`(--model[^`]+)`) \| (.*) \|$", page, re.MULTILINE)
+    assert [name for name, *_ in rows] == ["safari", "hyenadna-hf", "stripedhyena", "stripedhyena2"]
+    sizes = "--model.width 16 --model.layers 3 --model.max_length 32 --model.head_dim 8".split()
+    for name, _, options, layers in rows:
+        words = ["--data", "d", "--out", "o", *sizes, *options.split()]
+        config = parse("train", "a run", TrainConfig, None, words)
+        assert config is not None
+        hyena.LanguageModel(config.model).save(tmp_path / name)
+        convert(tmp_path / name, tmp_path / f"theirs-{name}", to=name)
+        (family,) = (family for family in FAMILIES if family.name == name)
+        assert set(re.findall(r"`([\w-]+)`", layers)) == family.mixers

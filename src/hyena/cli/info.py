@@ -3,6 +3,7 @@
 import os
 import platform
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy
@@ -32,8 +33,9 @@ class Config:
 
     model: str | None = None
     """Folder of a training run, a checkpoint or a saved model; a configuration of hyena train, a
-    file that ends in .yaml or .yml; or a preset, such as 153M or hyenadna-small-32k: any other name
-    lists them. A folder of a preset's name is written ./153M."""
+    file that ends in .yaml or .yml; or a preset, such as 153M or hyenadna-small-32k. A part of a
+    name, such as hyenadna, lists the presets that have it, and any other name lists all. A folder
+    of a preset's name is written ./153M."""
     order: int | None = None
     """Order of a preset's Hyena operators; none takes 2."""
     length: int | None = None
@@ -71,10 +73,13 @@ def _model(name: str, order: int | None) -> tuple[LanguageModel, str]:
             config = preset(name, order=order)
         return LanguageModel(config, device="meta"), f"preset {name}"
     if not name or not Path(name).exists():
+        near = [one for one in PRESETS if name and name.lower() in one.lower()]
+        near = near or get_close_matches(name, PRESETS)
+        presets = f"did you mean {' or '.join(near)}" if near else f"presets: {', '.join(PRESETS)}"
         raise FileNotFoundError(
             f"a model was asked for in {name or repr(name)}, which is neither a folder nor a "
-            f"preset ({', '.join(PRESETS)}); for sizes of your own give a configuration of "
-            "hyena train, a .yaml file"
+            f"preset; {presets}; for sizes of your own give a configuration of hyena train, a "
+            ".yaml file"
         )
     if order is not None:
         raise ValueError(
