@@ -121,7 +121,7 @@ def test_evaluate_takes_the_sources_of_prepare(
 ) -> None:
     asked: list[object] = []
 
-    def find(spec: object) -> object:
+    def find(spec: object, fields: object) -> object:
         asked.append(spec)
         return find_source(str(work / "texts/0.txt"))
 
@@ -129,6 +129,42 @@ def test_evaluate_takes_the_sources_of_prepare(
     assert main(["evaluate", f"{work}/run", "--data", "sotu"]) == 0
     assert asked == ["sotu"]
     assert capsys.readouterr().out.startswith("sotu: 1 document, ")
+
+
+def test_text_is_evaluated_in_the_column_that_is_named(
+    work: Path, tmp_path: Path, capsys: Output
+) -> None:
+    table, plain = tmp_path / "a.tsv", tmp_path / "a.jsonl"
+    table.write_text("id\tsequence\n1\tThe state\n")
+    plain.write_text('{"text": "The state"}\n')
+    words = ["evaluate", f"{work}/run", "--data"]
+    assert main([*words, str(table)]) == 1
+    assert "no column 'text'; it has 'id', 'sequence': name the one" in capsys.readouterr().err
+    assert main([*words, str(table), "--field=sequence"]) == 0
+    found = capsys.readouterr().out
+    assert main([*words, str(plain)]) == 0
+    assert found == capsys.readouterr().out.replace(str(plain), str(table))
+    assert main([*words, f"{work}/data", "--field=sequence"]) == 1
+    why = f"field is of rows of text, but {work}/data holds tokens; leave it out"
+    assert why in capsys.readouterr().err
+    distill = ["distill", f"{work}/run", f"--out={tmp_path}/d", "--state=2", f"--data={table}"]
+    assert main(distill) == 1
+    assert "no column 'text'" in capsys.readouterr().err
+    assert main([*distill, "--field=sequence"]) == 0
+
+
+def test_dna_is_evaluated_in_upper_case_as_it_is_prepared(tmp_path: Path, capsys: Output) -> None:
+    config = hyena.ModelConfig(vocab_size=12, width=8, layers=1, max_length=16)
+    hyena.LanguageModel(config).save(tmp_path / "model")
+    load_tokenizer("hyenadna").save(tmp_path / "model")
+    figures = []
+    texts = {"u.fa": ">a\nACGTTGCA\n", "l.fa": ">a\nACGttgca\n", "l.txt": "acgttgca"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        assert main(["evaluate", f"{tmp_path}/model", f"--data={tmp_path}/{name}"]) == 0
+        figures.append(capsys.readouterr().out.splitlines()[1:])
+    assert figures[0] == figures[1] == figures[2]
+    assert len(figures[0]) == 3  # no note
 
 
 def test_evaluate_says_which_rows_hold_no_text(work: Path, capsys: Output, tmp_path: Path) -> None:

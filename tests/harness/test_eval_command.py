@@ -74,6 +74,7 @@ def test_every_option_arrives(words: list[str], tmp_path: Path) -> None:
         "length_policy": "extrapolate",
         "tokenizer": "bytes",
         "accelerator": "cpu",
+        "kept_memory": 0,
     }
     given = [f"--{name}={value}" for name, value in options.items()]
     assert main([*words, *given, f"--out={out}"]) == 0

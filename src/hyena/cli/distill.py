@@ -69,6 +69,8 @@ class Config:
     training run's folder names, a path from the working directory."""
     split: Split = "validation"
     """Which split of prepared data; plain text has none."""
+    field: str | None = None
+    """Column of a table, or field of JSON Lines, that holds the text; none takes text."""
     documents: int | None = None
     """Compare on so many of the documents; none takes all."""
     batch: int = 8
@@ -188,7 +190,9 @@ def _found(config: Config) -> tuple[LanguageModel, Tokenizer | None, Text | None
     model, tokenizer = load_model(
         folder, config.tokenizer, config.accelerator, config.length_policy
     )
-    text = None if data is None else partial(held_out, data, config.split, model, tokenizer)
+    text = None
+    if data is not None:
+        text = partial(held_out, data, config.split, config.field, model, tokenizer)
     return model, tokenizer, text
 
 

@@ -12,19 +12,17 @@ from typing import Any
 from hyena.cli.kept import kept_results, say
 from hyena.cli.model_facts import Row, aligned
 from hyena.cli.options import REPEATED
-from hyena.cli.saved_model import load_model, warnings_as_notes
+from hyena.cli.saved_model import ModelOptions, open_model, warnings_as_notes
 from hyena.data.packages import require
 from hyena.files.atomic import write_text
-from hyena.filters import LengthPolicy
 from hyena.scoring.journal import state_of
 from hyena.scoring.outputs import check_output
-from hyena.training.device import Accelerator
 
 POSITIONAL = "model"
 
 
 @dataclass
-class Config:
+class Config(ModelOptions):
     """What to evaluate, on which tasks, and how."""
 
     model: Path
@@ -55,12 +53,6 @@ class Config:
     """Texts, or windows of them, at a time."""
     seed: int = 1234
     """Seed of the choice of examples, and of what is drawn."""
-    length_policy: LengthPolicy | None = None
-    """What happens beyond the model's max_length; none takes what is saved with the model."""
-    tokenizer: str | None = None
-    """Tokenizer, if none is saved with the model: see `hyena prepare --help`."""
-    accelerator: Accelerator = "auto"
-    """Where to compute; "auto" takes CUDA or MPS when present, else the CPU."""
 
 
 def run(config: Config) -> None:
@@ -71,9 +63,7 @@ def run(config: Config) -> None:
     with _notes():
         from hyena.harness import Answers, HyenaLM, evaluate_tasks, load_tasks
 
-        model, tokenizer = load_model(
-            config.model, config.tokenizer, config.accelerator, config.length_policy
-        )
+        model, tokenizer = open_model(config.model, config)
         lm = HyenaLM(
             model,
             tokenizer,

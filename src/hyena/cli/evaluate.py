@@ -1,7 +1,8 @@
 """`hyena evaluate`: perplexity and bits per byte on held-out text, or the loss by position; of a
 fine-tuned model how well it gives the labels of a table."""
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 from hyena.arguments import plural
@@ -17,7 +18,7 @@ from hyena.finetuning.rows import is_table
 from hyena.model import LanguageModel
 
 POSITIONAL = "model"
-_OF_TEXT = ("split", "length", "stride", "by_position", "name")
+_OF_TEXT = ("split", "field", "length", "stride", "by_position", "name")
 _OF_LABELS = ("labels", "both_strands")
 
 
@@ -44,6 +45,8 @@ class Config(ModelOptions):
     not."""
     split: Split = "validation"
     """Which split of prepared data; plain text has none."""
+    field: str | None = None
+    """Column of a table, or field of JSON Lines, that holds the text; none takes text."""
     length: int | None = None
     """Longest window, in tokens; none takes the model's max_length."""
     stride: int | None = None
@@ -57,7 +60,7 @@ class Config(ModelOptions):
     name: str | None = None
     """What the figure calls the curve, in place of one of that name; none takes the model's folder,
     and its length policy if windows are longer than its max_length."""
-    labels: Labels = field(default_factory=Labels)
+    labels: Labels = dataclasses.field(default_factory=Labels)
     """Where in a table the labels are."""
     both_strands: bool = False
     """Of labels of DNA: take the mean with what the model gives of the reverse complement."""
@@ -86,7 +89,7 @@ def run(config: Config) -> None:
     _refuse(config, _OF_LABELS, f"it is of labels, and {without}")
     length = model.config.max_length if config.length is None else config.length
     check_length(model, length, "lower --length, or give --length_policy extrapolate")
-    text = held_out(config.data, config.split, model, tokenizer)
+    text = held_out(config.data, config.split, config.field, model, tokenizer)
     if config.by_position is not None:
         _by_position(config, model, text, tokenizer.fingerprint, length)
         return

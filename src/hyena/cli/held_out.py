@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hyena.cli.bar import bar
-from hyena.data import TokenDocument, Tokenizer, find_source, open_tokens
+from hyena.data import PrepareConfig, TokenDocument, Tokenizer, find_source, open_tokens
 from hyena.data.documents import WithoutText, with_tokens
 from hyena.data.token_file import MANIFEST_FILE
 from hyena.evaluation import Evaluation, evaluate
@@ -27,19 +27,28 @@ class HeldOut(NamedTuple):
     notes: Callable[[], list[str]]
 
 
-def held_out(data: Path, split: Split, model: LanguageModel, tokenizer: Tokenizer) -> HeldOut:
+def held_out(
+    data: Path, split: Split, field: str | None, model: LanguageModel, tokenizer: Tokenizer
+) -> HeldOut:
     """Documents of a folder of token files or of a text.
 
-    Args: a folder written by `hyena prepare`, or text as that takes it; the split of the former;
-        the model and the tokenizer that the tokens have to fit.
+    Args:
+        data: a folder written by `hyena prepare`, or text as that takes it.
+        split: of the former.
+        field: of rows that holds the text, None for that of `hyena prepare`.
+        model, tokenizer: that the tokens have to fit.
+
     Raises: FileNotFoundError if there are none; ValueError if they do not fit.
     """
     if (data / MANIFEST_FILE).is_file():
+        if field is not None:
+            raise ValueError(f"field is of rows of text, but {data} holds tokens; leave it out")
         tokens = open_tokens(data, split)
         tokens.check_tokenizer(tokenizer)
         tokens.check_vocabulary(model.config.vocab_size)
         return HeldOut(tokens.documents(), f"{data} ({split})", len(tokens) - 1, list)
-    source, without = find_source(str(data)), WithoutText()
+    read = PrepareConfig(str(data), "", field=field or PrepareConfig.field).text_fields(tokenizer)
+    source, without = find_source(str(data), read), WithoutText()
     documents = (found for _, found in with_tokens(source.documents(), tokenizer, without))
     return HeldOut(documents, str(data), None, lambda: [*without.notes(), *source.notes])
 
