@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hyena.cli import main
-from hyena.cli.model_facts import describe
+from hyena.cli.model_facts import describe, size
 from hyena.filters import Filter
 from hyena.mixers.hyena.groups import bytes_of_channel
 from hyena.model import PRESETS, FilterConfig, LanguageModel, ModelConfig, preset
@@ -84,7 +84,7 @@ def test_a_preset(capsys: Output) -> None:
     assert cells(section(out, "parameters"), "total") == ["153,700,416"]
     # 54 × 864 numbers of the short convolutions are twice kept, and 18 × 864 a token
     state = section(out, "state of generation, for one sequence in float32")
-    assert cells(state, "2,048") == ["31,943,808", f"{31_943_808 * 4 / 2**20:.3f}"]
+    assert cells(state, "2,048") == ["31,943,808", f"{31_943_808 * 4 / 2**20:.2f}", "MiB"]
     table = section(out, "operations of a forward pass on 2,048 tokens, for each token")
     assert cells(table, "projections") == ["2,985,984", "4,478,976"]
     assert cells(table, "mlp") == ["5,971,968", "5,971,968"]
@@ -186,7 +186,7 @@ def test_a_saved_hybrid(folder: Path, capsys: Output) -> None:
     assert cells(out, "mixers") == ["hyena,hyena,attention"]
     numbers = 2 * (3 * 12 * 2 + 12 * 16) + 2 * 12 * 16
     state = section(out, "state of generation, for one sequence in bfloat16")
-    assert cells(state, "16") == [f"{numbers}", f"{numbers * 2 / 2**20:.3f}"]
+    assert cells(state, "16") == [f"{numbers:,}", f"{numbers * 2 / 2**10:.2f}", "KiB"]
     table = section(out, "operations of a forward pass on 4 × 16 tokens, for each token")
     assert "hyena block, of 2" in table
     assert "attention block, of 1" in table
@@ -238,23 +238,26 @@ def test_what_is_kept_of_the_filters() -> None:
         model(torch.zeros(1, 64, dtype=torch.int64))
     kept = sum(part.kept.nbytes for part in model.modules() if isinstance(part, Filter))
     assert kept == model.kept_memory - 1
-    assert cells(text, "one layer") == [f"{kept / 2 / 2**20:.3f}"]
-    assert cells(text, "all 4") == [f"{2 * kept / 2**20:.3f}"]
-    assert cells(text, "kept at most (kept_memory)") == [f"{model.kept_memory / 2**20:.3f}"]
-    assert cells(text, "kept, 2 of 4") == [f"{kept / 2**20:.3f}"]
+    assert cells(text, "one layer") == size(kept // 2).split()
+    assert cells(text, "all 4") == size(2 * kept).split()
+    assert cells(text, "kept at most (kept_memory)") == size(model.kept_memory).split()
+    assert cells(text, "kept, 2 of 4") == size(kept).split()
+    model.kept_memory = 2 * kept
+    text = section(describe(model, 64, 1), "filters in evaluation")
+    assert [line.split()[0] for line in text.splitlines()[1:]] == ["one", "all"]
 
 
 def test_the_memory_of_a_pass() -> None:
     model = LanguageModel(preset("125M"), device="meta")
     text = section(describe(model, 65536, 2), "memory at the peak")
-    assert "on 2 × 65,536 tokens, in GiB" in text
+    assert "on 2 × 65,536 tokens\n" in text
     assert f"with {torch.get_num_threads()} thread" in text
     for name, reckoned in (
         ("forward without gradients, all logits", forward_bytes(model, 65536, 2)),
         ("forward without gradients, losses", forward_bytes(model, 65536, 2, logits=False)),
         ("training, activation_checkpointing", step_bytes(model, 65536, 2)),
     ):
-        assert cells(text, name) == [f"{reckoned / 2**30:.2f}"]
+        assert cells(text, name) == [f"{reckoned / 2**30:.2f}", "GiB"]
     assert "last_only=True" in text
     assert "kept_memory" not in text
 
@@ -272,11 +275,11 @@ def test_what_is_certain_of_the_memory_of_other_layers(options: Any, layers: str
     model = LanguageModel(config, device="meta")
     text = section(describe(model, 512, 30), "memory at the peak")
     assert re.search(rf"^  not reckoned, as not all layers are .*: {layers}$", text, re.MULTILINE)
-    of_weights = sum(p.nbytes for p in model.parameters()) / 2**30
-    assert cells(text, "weights") == [f"{of_weights:.2f}"]
-    assert cells(text, "weights, gradients and AdamW's moments") == [f"{4 * of_weights:.2f}"]
-    state = 30 * model.state_size(512) * 4 / 2**30
-    assert cells(text, "state of generation") == [f"{state:.2f}"]
+    of_weights = sum(p.nbytes for p in model.parameters())
+    assert cells(text, "weights") == size(of_weights).split()
+    assert cells(text, "weights, gradients and AdamW's moments") == size(4 * of_weights).split()
+    state = 30 * model.state_size(512) * 4
+    assert cells(text, "state of generation") == size(state).split()
 
 
 def test_what_is_kept_of_the_filters_is_named_in_the_memory_of_a_pass() -> None:
@@ -284,7 +287,7 @@ def test_what_is_kept_of_the_filters_is_named_in_the_memory_of_a_pass() -> None:
     kept = sum(kept_of_filters(model, 4096))
     assert kept
     text = section(describe(model, 4096, 1), "memory at the peak")
-    assert cells(text, "of either, kept of the filters (kept_memory)") == [f"{kept / 2**30:.2f}"]
+    assert cells(text, "of either, kept of the filters (kept_memory)") == size(kept).split()
 
 
 def test_gaps_of_a_heap_are_said_where_arrays_may_lie_in_it() -> None:
@@ -330,7 +333,7 @@ def test_a_length_that_the_model_refuses(options: Any, why: str | None) -> None:
 def test_a_configuration_of_a_training_run(tmp_path: Path, capsys: Output) -> None:
     file = tmp_path / "own.yaml"
     file.write_text(
-        "data: d\nout: o\nprecision: '64'\nkept_memory: 1048576\n"
+        "data: d\nout: o\nprecision: '64'\nkept_memory: 1536\n"
         "model: {vocab_size: 29, width: 12, layers: 3, max_length: 24}\n"
     )
     assert main(["info", str(file), "--batch", "2"]) == 0
@@ -338,7 +341,7 @@ def test_a_configuration_of_a_training_run(tmp_path: Path, capsys: Output) -> No
     assert out.startswith(f"model of {file}\n")
     assert cells(out, "width") == ["12"]
     assert "state of generation, for one sequence in float64" in out
-    assert cells(out, "kept at most (kept_memory)") == ["1.000"]
+    assert cells(out, "kept at most (kept_memory)") == ["1.50", "KiB"]
     assert "on 2 × 24 tokens" in out
 
 
@@ -399,3 +402,20 @@ def test_presets_of_a_name_are_told(name: str, said: str, capsys: Output) -> Non
     assert main(["info", "hyenadna"]) == 1
     listed = " or ".join(one for one in PRESETS if one.startswith("hyenadna"))
     assert f"did you mean {listed}; for sizes" in capsys.readouterr().err
+
+
+def test_memory_is_in_the_unit_of_its_size() -> None:
+    shown = {0: "0 bytes", 1: "1 byte", 1023: "1,023 bytes", 1536: "1.50 KiB", 2**20: "1.00 MiB"}
+    assert {number: size(number) for number in shown} == shown
+    assert size(1234 * 2**30) == "1,234.00 GiB"
+
+
+def test_a_tiny_model_has_sizes_above_zero_and_a_state_of_one_size_one_row() -> None:
+    options = {"width": 8, "layers": 1, "max_length": 32, "vocab_size": 12}
+    text = describe(LanguageModel(ModelConfig(**options)), 32, 1)
+    assert not re.search(r" 0(\.0+)? (bytes|[KMG]iB)", text)
+    assert "one layer" in text
+    assert "all 1" not in text
+    recurrent = LanguageModel(ModelConfig(mixers="gss", **options))
+    state = section(describe(recurrent, 32, 1), "state of generation").splitlines()
+    assert [line.split()[0] for line in state[1:]] == ["tokens", "any"]

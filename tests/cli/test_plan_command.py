@@ -90,7 +90,7 @@ def test_an_accelerator_is_an_estimate_and_says_so(file: str, capsys: Output) ->
     words = ["--measure=false", "--hardware", "h100-sxm", "--precision", "bf16-mixed"]
     out = said(capsys, file, *words, "--devices", "2")
     rate = cell(out, "2 × H100-SXM").split()[0]
-    assert cell(out, "H100-SXM") == "74.51"
+    assert cell(out, "H100-SXM") == "74.51 GiB"
     assert "H100-SXM: an estimate from its maker's figures, at 35% of its peak. This" in out
     assert "been measured on no GPU" in out
     assert "Figures: NVIDIA H100 Tensor Core GPU data sheet" in out

@@ -230,5 +230,5 @@ def test_letters_of_dna_are_folded_and_unknown_ones_told_or_refused(tmp_path: Pa
     other = write_table(tmp_path / "b.tsv", [("acGT", "1"), ("CC", "2")])
     (note,) = of_dna(("ACGT", "2"), ("G", "3"), validation=other).notes
     assert note.startswith("1 of 2 rows held out has a sequence that is trained on as well")
-    with pytest.raises(ValueError, match="line 2: none of its letters has a token$"):
+    with pytest.raises(ValueError, match=r"line 2: none of its letters has a token$"):
         of_dna(("RYK", "1"), ("ACGT", "2"), ("G", "3"))

@@ -148,7 +148,7 @@ def test_the_options_that_the_documentation_names_make_models_that_can_be_writte
     page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([\w-]+)` \| (none|`(--model[^`]+)`) \| (.*) \|$", page, re.MULTILINE)
     assert [name for name, *_ in rows] == ["safari", "hyenadna-hf", "stripedhyena", "stripedhyena2"]
-    sizes = "--model.width 16 --model.layers 3 --model.max_length 32 --model.head_dim 8".split()
+    sizes = ["--model.width=16", "--model.layers=3", "--model.max_length=32", "--model.head_dim=8"]
     for name, _, options, layers in rows:
         words = ["--data", "d", "--out", "o", *sizes, *options.split()]
         config = parse("train", "a run", TrainConfig, None, words)

@@ -25,6 +25,8 @@ from hyena.ops import why_not_native
 
 Row = tuple[str, ...]
 
+_UNITS = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
+
 # Where a parameter counts, by the beginning of its name within its block.
 _PARTS = {
     "mixer.filter.": "filters",
@@ -99,10 +101,12 @@ def _refused(config: ModelConfig, length: int) -> list[str]:
 def _generation_state(model: LanguageModel, length: int) -> str:
     """What generation keeps for one sequence, after some numbers of tokens."""
     dtype = model.embedding.weight.dtype
-    rows: list[Row] = [("tokens", "numbers", "MiB")]
-    for tokens in sorted({1, max(1, length // 4), max(1, length // 2), length}):
-        numbers = model.state_size(tokens)
-        rows.append((f"{tokens:,}", f"{numbers:,}", f"{numbers * dtype.itemsize / 2**20:,.3f}"))
+    places = sorted({1, max(1, length // 4), max(1, length // 2), length})
+    numbers = {f"{tokens:,}": model.state_size(tokens) for tokens in places}
+    if len({*numbers.values()}) == 1:
+        numbers = {"any": model.state_size(length)}
+    rows: list[Row] = [("tokens", "numbers", "memory")]
+    rows += [(name, f"{n:,}", size(n * dtype.itemsize)) for name, n in numbers.items()]
     name = str(dtype).removeprefix("torch.")
     return "\n".join([f"state of generation, for one sequence in {name}", *aligned(rows)])
 
@@ -112,33 +116,29 @@ def _kept(model: LanguageModel, length: int, batch: int) -> list[str]:
     filters = filters_kept(model, length)
     if not filters:
         return []
-    title = f"filters in evaluation, kept between inputs of {length:,} tokens, in MiB"
+    title = f"filters in evaluation, kept between inputs of {length:,} tokens"
     if in_groups(model, length, batch):
-        why = f"beyond {model.working_memory / 2**20:,.0f} MiB of working_memory"
+        why = f"beyond {size(model.working_memory)} of working_memory"
         return [f"{title}\n  none: they are made a range of channels at a time, {why}"]
     sizes = [filter.kept_bytes(length) for filter in filters]
     kept = kept_of_filters(model, length, batch)
     one = "one layer" if len(set(sizes)) == 1 else "the largest layer"
-    rows = [
-        (name, f"{number / 2**20:,.3f}")
-        for name, number in (
-            (one, max(sizes)),
-            (f"all {len(sizes)}", sum(sizes)),
-            ("kept at most (kept_memory)", model.kept_memory),
-            (f"kept, {len(kept)} of {len(sizes)}", sum(kept)),
-        )
-    ]
+    rows = [(one, size(max(sizes)))]
+    if len(sizes) > 1:
+        rows.append((f"all {len(sizes)}", size(sum(sizes))))
+    if len(kept) < len(sizes):
+        rows.append(("kept at most (kept_memory)", size(model.kept_memory)))
+        rows.append((f"kept, {len(kept)} of {len(sizes)}", size(sum(kept))))
     return ["\n".join([title, *aligned(rows)])]
 
 
 def _memory(model: LanguageModel, length: int, batch: int) -> str:
     """What a pass takes at its peak, or why nobody can tell and what is certain."""
-    size = f"{batch:,} × {length:,}" if batch > 1 else f"{length:,}"
     threads = torch.get_num_threads()
     beside = (
         f"with {threads} {plural(threads, 'thread')}, beside Python and PyTorch (about 0.3 GiB)"
     )
-    title = f"memory at the peak, {beside}, on {size} tokens, in GiB"
+    title = f"memory at the peak, {beside}, on {_tokens(length, batch)} tokens"
     if not reckons(model):
         dtype = model.embedding.weight.dtype
         least = [
@@ -153,7 +153,7 @@ def _memory(model: LanguageModel, length: int, batch: int) -> str:
                 title,
                 "  not reckoned, as not all layers are Hyena operators that are not block-causal: "
                 f"{layers}",
-                *_in_gib(least),
+                *_sizes(least),
             ]
         )
     rows = [
@@ -177,11 +177,24 @@ def _memory(model: LanguageModel, length: int, batch: int) -> str:
             "  This is of the native kernel's transforms. Without it, and so in float64, they take "
             "more."
         )
-    return "\n".join([title, *_in_gib(rows), *notes])
+    return "\n".join([title, *_sizes(rows), *notes])
 
 
-def _in_gib(rows: Sequence[tuple[str, int]]) -> list[str]:
-    return aligned([(name, f"{number / 2**30:,.2f}") for name, number in rows])
+def _tokens(length: int, batch: int) -> str:
+    """Those of an input, with its rows if there are several."""
+    return f"{batch:,} × {length:,}" if batch > 1 else f"{length:,}"
+
+
+def _sizes(rows: Sequence[tuple[str, int]]) -> list[str]:
+    return aligned([(name, size(number)) for name, number in rows])
+
+
+def size(number: float) -> str:
+    """Bytes, in the largest unit of which there is one."""
+    for name, one in _UNITS.items():
+        if number >= one:
+            return f"{number / one:,.2f} {name}"
+    return f"{number:,.0f} {plural(int(number), 'byte')}"
 
 
 def _operations(model: LanguageModel, length: int, batch: int) -> str:
@@ -208,8 +221,8 @@ def _operations(model: LanguageModel, length: int, batch: int) -> str:
     passes = tuple(f"{count.total:.3e}" for count in (paper, executed))
     rows += [("model, all tokens", *passes)]
 
-    size = f"{batch:,} × {length:,}" if batch > 1 else f"{length:,}"
-    lines = [f"operations of a forward pass on {size} tokens, for each token", *aligned(rows)]
+    tokens = _tokens(length, batch)
+    lines = [f"operations of a forward pass on {tokens} tokens, for each token", *aligned(rows)]
     if "hyena" in mixers:
         lines.append(
             "  The paper's formula (arXiv:2302.10866, App. A.2) counts order projections where\n"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from hyena.bench.memory import too_large
-from hyena.cli.model_facts import Row, aligned
+from hyena.cli.model_facts import Row, aligned, size
 from hyena.files.records import to_plain
 from hyena.training import TrainConfig
 from hyena.training.device import find_device
@@ -115,12 +115,12 @@ def _run(config: TrainConfig, plan: RunPlan) -> str:
 
 def _memory(plan: RunPlan, hardware: Hardware | None) -> str:
     memory = plan.memory
-    rows: list[Row] = [("weights, gradients and AdamW's moments", _gib(memory.state))]
+    rows: list[Row] = [("weights, gradients and AdamW's moments", size(memory.state))]
     if memory.checkpointed is not None:
-        rows.append(("step, with activation_checkpointing", _gib(memory.checkpointed)))
+        rows.append(("step, with activation_checkpointing", size(memory.checkpointed)))
     if hardware is not None:
-        rows.append((hardware.name, _gib(hardware.memory)))
-    title = "memory of a step on one device, beside Python and PyTorch (about 0.3 GiB), in GiB"
+        rows.append((hardware.name, size(hardware.memory)))
+    title = "memory of a step on one device, beside Python and PyTorch (about 0.3 GiB)"
     lines = [title, *aligned(rows)]
     lines += [f"  not covered: {gap}" for gap in memory.not_covered]
     if hardware is not None and memory.state > hardware.memory:
@@ -180,11 +180,7 @@ def _times(time: RunTime) -> tuple[str, ...]:
 
 def _span(seconds: float) -> str:
     """A time in the unit in which it reads best."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.1f} {unit}"
+    for unit, long in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= 2 * long:
+            return f"{seconds / long:,.1f} {unit}"
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:,.2f}"

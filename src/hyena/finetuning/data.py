@@ -94,13 +94,17 @@ def open_labelled(
     if config.validation is None and config.fraction:
         classes = [class_of(row, columns[0]) for row in rows] if task == "classification" else None
         rows, held_out = _split(rows, config.fraction, classes, readable(file))
-    units = units_of(rows, columns, readable(file)) if task == "regression" else ()
+    means: tuple[float, ...] = ()
+    deviations: tuple[float, ...] = ()
+    if task == "regression":
+        means, deviations = units_of(rows, columns, readable(file))
     labels = Labels(
         task,
         names,
         config.pool,
         config.begin,
-        *units,
+        means,
+        deviations,
         sequence=config.sequence,
         columns=tuple(columns),
     )

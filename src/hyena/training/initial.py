@@ -76,8 +76,9 @@ def unused_ids(config: TrainConfig, tokenizer: Tokenizer) -> str:
     if config.init is not None or tokenizer.vocab_size >= size:
         return ""
     return (
-        f"model.vocab_size is {size:,}, but tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} "
-        "ids: the loss counts the others as well; leave it out to have as many"
+        f"model.vocab_size is {size:,}, but tokenizer {tokenizer.name} has "
+        f"{tokenizer.vocab_size:,} ids: the loss counts the others as well; leave it out to have "
+        "as many"
     )
 
 
