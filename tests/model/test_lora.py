@@ -36,6 +36,9 @@ TARGETS: dict[str, Any] = {
 }
 
 
+NONE: dict[str, Any] = {"r": 2, "target_modules": ["out_proj"]}  # PEFT wants a target besides
+
+
 def lora(targets: Any = PROJECTIONS, **options: Any) -> LoraConfig:
     """Adapters that change what the model says: PEFT's own begin at zero."""
     return LoraConfig(r=2, lora_alpha=3, target_modules=targets, init_lora_weights=False, **options)
@@ -273,6 +276,26 @@ def test_without_targets_peft_asks_for_them() -> None:
 def test_what_peft_has_no_adapter_for_it_refuses(target: str) -> None:
     with pytest.raises(ValueError, match=r"(?s)Target module .* is not supported"):
         get_peft_model(small_model(), lora([target]))
+
+
+@pytest.mark.parametrize("name", ["order 3", "order 2", "hyena-li"])
+def test_the_skip_of_a_filter_has_no_adapter_but_trains_with_the_whole(name: str) -> None:
+    base, ids = small_model(**MODELS[name]), tokens(2, 9)
+    config = lora([], target_parameters=["filter.skip"])
+    with pytest.raises(TypeError, match=r"replaced by a ParamWrapper, .*modules_to_save=\[.filter"):
+        get_peft_model(copy.deepcopy(base), config)(ids)
+    whole: Any = get_peft_model(copy.deepcopy(base), LoraConfig(modules_to_save=["filter"], **NONE))
+    whole(ids, targets=ids).backward()
+    skips = [p for n, p in whole.named_parameters() if "modules_to_save" in n and "skip" in n]
+    assert len(skips) == 3
+    with torch.no_grad():
+        for skip in skips:
+            assert skip.grad.any()
+            skip.add_(1.0)
+        expected = merged(whole)(ids)
+        assert relative_error(base(ids), expected) > 1e-3
+        assert_close(whole(ids), expected, 1e-12)
+        assert_close(continued(whole, ids, 5), expected, 1e-10)
 
 
 def test_an_adapter_for_each_row_is_refused_on_the_tied_embedding() -> None:

@@ -202,15 +202,15 @@ class HyenaOperator(Mixer):
     def _mix(
         self, u: Tensor, mask: Tensor | None, segments: Segments | None, room: Room | None
     ) -> tuple[Tensor, HyenaState | None]:
-        L = u.shape[1]
+        L, filter = u.shape[1], self._filter
         self.check_span(L, mask, segments)
-        planned = 0 if room is None else planned_for(self.filter, L, room)
+        planned = 0 if room is None else planned_for(filter, L, room)
         before: HyenaState | None = None if room is None else room.state
         known: list[Tensor] = []  # of each long convolution, what the tokens before add
         if before is not None:
             check_no_gradient("HyenaOperator.prefill", self, u)
-            taps, known = taps_after(self.filter, self.backend, before, L + planned)
-            kernels: list[Kernel] = list(zip(taps, self.filter.direct, strict=True))
+            taps, known = taps_after(filter, self.backend, before, L + planned)
+            kernels: list[Kernel] = list(zip(taps, filter.direct, strict=True))
         elif self.sums_modes(u, L, segments):
             kernels = self.modes(L)
         else:
@@ -228,7 +228,7 @@ class HyenaOperator(Mixer):
         y = channels_last(self.out_proj, y)
         if room is None:
             return y, None
-        return y, state_after(self.filter, z, self.short_width, inputs, pending, room, self.backend)
+        return y, state_after(filter, z, self.short_width, inputs, pending, room, self.backend)
 
     def recurrence(
         self,
@@ -344,9 +344,9 @@ class HyenaOperator(Mixer):
     def _state_size(self, length: int, future: int | None) -> int:
         D, convolutions = self.width, self.order - 1
         short = (self.order + 1) * D * (self.short_width - 1)
-        if isinstance(self.filter, LongFilter) and self.filter.recurrent:
-            return short + convolutions * D * self.filter.recurrence().sizes[2]
-        if finite := finite_taps(self.filter):
+        if isinstance(self._filter, LongFilter) and self._filter.recurrent:
+            return short + convolutions * D * self._filter.recurrence().sizes[2]
+        if finite := finite_taps(self._filter):
             return short + convolutions * D * 2 * finite
         planned = future or 0
         blocks = planned + 2 * min(planned, online.BLOCK)
@@ -473,7 +473,14 @@ class HyenaOperator(Mixer):
 
     @property
     def _filter(self) -> HyenaFilter | LongFilter:
-        return self.two_sided_filter if self.bidirectional else self.filter
+        filter = self.two_sided_filter if self.bidirectional else self.filter
+        if not isinstance(filter, HyenaFilter | LongFilter) and not hasattr(filter, "channels"):
+            raise TypeError(
+                f"HyenaOperator: its filter was replaced by a {type(filter).__name__}, which is "
+                "none; an adapter goes on what is in a filter, not on its skip: train that with "
+                'the whole filter, modules_to_save=["filter"]'
+            )
+        return filter
 
     def _check_generates(self, what: str) -> None:
         if self.bidirectional:
