@@ -53,8 +53,8 @@ Output = pytest.CaptureFixture[str]
         (
             "info 154M",
             1,
-            "a model was asked for in 154M, which is neither a folder nor a preset "
-            "(125M, 125M-slim, 153M, 355M, 1.3B, hyenadna-tiny-1k, ",
+            "a model was asked for in 154M, which is neither a folder nor a preset; did you mean "
+            "153M or ",
         ),
         ("info 153M --order 1", 1, "model.order: expected at least 2, got 1"),
         ("info 153M --length 0", 1, "length: expected at least 1, got 0"),

@@ -61,6 +61,8 @@ def test_a_folder_has_all_that_a_program_needs(
             "begin": True,
             "means": [],
             "deviations": [],
+            "sequence": "sequence",
+            "columns": ["label"],
         },
     }
     assert load_tokenizer(out).fingerprint == load_tokenizer("bytes").fingerprint
