@@ -287,7 +287,7 @@ def test_what_is_kept_of_the_filters_is_named_in_the_memory_of_a_pass() -> None:
     kept = sum(kept_of_filters(model, 4096))
     assert kept
     text = section(describe(model, 4096, 1), "memory at the peak")
-    assert cells(text, "of either, kept of the filters (kept_memory)") == size(kept).split()
+    assert cells(text, "of it, kept of the filters (kept_memory)") == size(kept).split()
 
 
 def test_gaps_of_a_heap_are_said_where_arrays_may_lie_in_it() -> None:
@@ -416,6 +416,10 @@ def test_a_tiny_model_has_sizes_above_zero_and_a_state_of_one_size_one_row() -> 
     assert not re.search(r" 0(\.0+)? (bytes|[KMG]iB)", text)
     assert "one layer" in text
     assert "all 1" not in text
+    memory = section(text, "memory at the peak")
+    assert cells(memory, "forward without gradients")
+    for nothing in ("logits", "losses", "MALLOC"):
+        assert nothing not in memory
     recurrent = LanguageModel(ModelConfig(mixers="gss", **options))
     state = section(describe(recurrent, 32, 1), "state of generation").splitlines()
     assert [line.split()[0] for line in state[1:]] == ["tokens", "any"]

@@ -26,6 +26,7 @@ from hyena.ops import why_not_native
 Row = tuple[str, ...]
 
 _UNITS = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
+_TOLD = 2**26  # bytes of a step, of which it is said that they may double
 
 # Where a parameter counts, by the beginning of its name within its block.
 _PARTS = {
@@ -156,18 +157,20 @@ def _memory(model: LanguageModel, length: int, batch: int) -> str:
                 *_sizes(least),
             ]
         )
-    rows = [
-        ("forward without gradients, all logits", forward_bytes(model, length, batch)),
-        ("forward without gradients, losses", forward_bytes(model, length, batch, logits=False)),
-    ]
+    logits = forward_bytes(model, length, batch)
+    losses = forward_bytes(model, length, batch, logits=False)
+    rows, notes = [("forward without gradients", logits)], []
+    if losses < logits:
+        rows = [(f"{rows[0][0]}, all logits", logits), (f"{rows[0][0]}, losses", losses)]
+        notes.append(
+            "  Losses: by targets= or token_losses, without all logits. So is prefill with\n"
+            "  last_only=True, whose state comes on top."
+        )
     if kept := sum(kept_of_filters(model, length, batch)):
-        rows.append(("  of either, kept of the filters (kept_memory)", kept))
-    rows.append(("training, activation_checkpointing", step_bytes(model, length, batch)))
-    notes = [
-        "  Losses: by targets= or token_losses, without all logits. So is prefill with\n"
-        "  last_only=True, whose state comes on top."
-    ]
-    if may_leave_gaps(model, length, batch):
+        rows.append(("  of it, kept of the filters (kept_memory)", kept))
+    step = step_bytes(model, length, batch)
+    rows.append(("training, activation_checkpointing", step))
+    if step >= _TOLD and may_leave_gaps(model, length, batch):
         notes.append(
             "  Steps of training of this size may take twice as much where glibc's heap has gaps;\n"
             "  MALLOC_MMAP_THRESHOLD_=65536 in the environment avoids them."
