@@ -1,5 +1,7 @@
 """Models as programs of torch.export."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,22 @@ from hyena.model.label_head import Labels
 from hyena.model.label_outputs import label_outputs
 
 LENGTHS = 1, 2, 3, 63, 64, 65, 96, 97, 128, 199, 200
+ELSEWHERE = """
+import sys
+
+sys.modules["hyena"] = None  # importing it is an error, as where it is not installed
+
+import torch
+
+program = torch.export.load("plain.pt2").module()
+with torch.no_grad():
+    torch.save([program(ids) for ids in torch.load("given.pt")], "found.pt")
+assert not [name for name in sys.modules if name.startswith("hyena.")]
+try:
+    torch.export.load("kernel.pt2")
+except RuntimeError:
+    print("the other one is refused")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +51,37 @@ def saved(program: ExportedProgram, folder: Path) -> torch.nn.Module:
     return torch.export.load(folder / "model.pt2").module()
 
 
-@pytest.mark.parametrize("kernel", [False, True])
-def test_a_program_takes_any_batch_and_length(
-    kernel: bool, model: LanguageModel, tmp_path: Path
-) -> None:
-    program = to_program(model, kernel=kernel)
-    assert ("hyena" in ops_of(program)) == kernel
-    assert kernel or ops_of(program) == {"aten", "python"}
-    run = saved(program, tmp_path)
+@pytest.fixture(scope="module")
+def files(model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of both kinds of program of the model, plain.pt2 and kernel.pt2."""
+    folder = tmp_path_factory.mktemp("programs")
+    for name, kernel in (("plain", False), ("kernel", True)):
+        program = to_program(model, kernel=kernel)
+        assert ("hyena" in ops_of(program)) == kernel
+        assert kernel or ops_of(program) == {"aten", "python"}
+        torch.export.save(program, folder / f"{name}.pt2")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["plain", "kernel"])
+def test_a_program_takes_any_batch_and_length(name: str, model: LanguageModel, files: Path) -> None:
+    run = torch.export.load(files / f"{name}.pt2").module()
     with torch.no_grad():
         for i, length in enumerate(LENGTHS):
             ids = tokens(1 + i % 3, length, seed=i)
             assert_close(run(ids), model(ids), TOLERANCE)
+
+
+def test_a_plain_program_runs_where_hyena_is_not(model: LanguageModel, files: Path) -> None:
+    given = [tokens(2, length, seed=length) for length in LENGTHS]
+    torch.save(given, files / "given.pt")
+    words = [sys.executable, "-c", ELSEWHERE]
+    done = subprocess.run(words, cwd=files, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the other one is refused\n"
+    with torch.no_grad():
+        for ids, found in zip(given, torch.load(files / "found.pt"), strict=True):
+            assert_close(found, model(ids), TOLERANCE)
 
 
 def test_a_program_of_stripes_and_labels(tmp_path: Path) -> None:
