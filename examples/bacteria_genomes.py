@@ -1,6 +1,5 @@
 """Genomes of bacteria: found in folders, fetched from Debian or made up; and which are held out."""
 
-import subprocess
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 from bacteria_genes import PROTEIN
+from packages import fetched_package, run
 
 from hyena.data.readers import kind_of
 from hyena.files.atomic import staged
-from hyena.files.digests import sha256_of
 from hyena.genomes import reverse_complement
 
 PACKAGE, VERSION = "ragout-examples", "2.3-4"
@@ -91,31 +90,16 @@ def fetched(folder: Path) -> Path:
     genomes, package = folder / "genomes", folder / f"{PACKAGE}_{VERSION}_all.deb"
     if genomes.is_dir():
         return genomes
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder) as place:  # what an interrupted client leaves is gone
-        if not package.exists():
-            _run(["apt-get", "download", f"{PACKAGE}={VERSION}"], place)
-            Path(place, package.name).rename(package)
-        if (found := sha256_of(package)) != DIGEST:
-            raise ValueError(f"{package} has the SHA-256 {found}, expected {DIGEST}; remove it")
-        _run(["dpkg-deb", "--extract", str(package.resolve()), "."], place)
+    advice = "try apt-get update (Debian 12), or give a folder of genomes with --genomes"
+    fetched_package(["apt-get", "download", f"{PACKAGE}={VERSION}"], package, DIGEST, advice)
+    with TemporaryDirectory(dir=folder) as place:  # what is left when interrupted is gone
+        run(["dpkg-deb", "--extract", str(package.resolve()), "."], place, advice)
         with staged(genomes) as ready:
             for path in Path(place).glob(_IN_PACKAGE):
                 species = ready / path.parent.parent.name
                 species.mkdir(exist_ok=True)
                 path.rename(species / path.name)
     return genomes
-
-
-def _run(words: list[str], folder: str | Path) -> None:
-    advice = "try apt-get update (Debian 12), or give a folder of genomes with --genomes"
-    try:
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise RuntimeError(f"{words[0]} is not here; {advice}") from None
-    if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())[-300:]
-        raise RuntimeError(f"{' '.join(words)} failed: {said}; {advice}")
 
 
 def make_up(folder: Path) -> None:

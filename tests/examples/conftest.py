@@ -24,7 +24,7 @@ def example() -> Iterator[SimpleNamespace]:
         found = {name: importlib.import_module(name) for name in MODULES}
         parts = {name.partition("_")[2]: module for name, module in found.items()}
         yield SimpleNamespace(main=parts.pop(""), **parts)
-    for name in MODULES:
+    for name in (*MODULES, "packages"):
         del sys.modules[name]
 
 
