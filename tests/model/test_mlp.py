@@ -50,6 +50,37 @@ def definition(mlp: Any, name: str, u: Tensor) -> Tensor:
     return linear(mlp.down, hidden)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_in_place_it_is_the_same_and_only_where_nobody_looks_on(
+    name: Activation, dtype: torch.dtype
+) -> None:
+    x = some(3, 5).to(dtype)
+    expected = activated(name, x)
+    with torch.no_grad():
+        y = activated(name, given := x.clone(), own=True)
+    assert torch.equal(y, expected)
+    assert y.data_ptr() == given.data_ptr()
+    if name != "identity":
+        watched = x.clone().requires_grad_()
+        assert torch.equal(activated(name, watched * 1, own=True), expected)
+        y.requires_grad_()
+        assert activated(name, y, own=True).data_ptr() != y.data_ptr()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_what_a_hook_keeps_of_the_hidden_values_stays(kind: Any) -> None:
+    mlp, u, kept = kind(6, 10, "silu").double(), some(2, 3, 6), []
+    expected = mlp(u)
+    for layer in mlp.children():
+        layer.register_forward_hook(lambda module, given, y: kept.append((module, *given, y)))
+    assert torch.equal(mlp(u), expected)
+    assert len(kept) == len(list(mlp.children()))
+    for layer, x, y in kept:
+        assert torch.equal(nn.functional.linear(x, layer.weight, layer.bias), y)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_each_activation_number_by_number(name: Activation) -> None:
     x = torch.linspace(-6, 6, 49, dtype=torch.float64)

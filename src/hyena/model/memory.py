@@ -17,7 +17,7 @@ from hyena.mixers.hyena.groups import SHORTEST, bytes_of_channel, groups_of
 from hyena.model.block import Block
 from hyena.model.language_model import LanguageModel
 from hyena.model.linear_cross_entropy import LOGITS_BYTES
-from hyena.model.mlp import GatedMLP
+from hyena.model.mlp import GatedMLP, hidden_arrays
 from hyena.model.norm import RMSNorm
 from hyena.model.streaming import bytes_of_position
 
@@ -158,7 +158,8 @@ def _whole(model: LanguageModel, block: Block, length: int, batch: int, way: Way
         return arrays * stream + N * stream // batch + values
     if hidden > model.working_memory:  # the MLP goes by slices though rows are short
         return (N + 2) * stream
-    return hidden + (N + 4) * stream  # with the workspace of the operator
+    arrays = hidden_arrays(block.mlp)  # of which an activation takes another's place
+    return hidden * (arrays - 1) // arrays + (N + 4) * stream  # with the operator's workspace
 
 
 def _hidden(model: LanguageModel, block: Block, length: int, batch: int) -> int:

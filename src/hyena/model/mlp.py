@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from hyena.filters.plain import is_plain, matrix_of
 from hyena.mixers.projections import apply_linear
 from hyena.ops.native.linear import Layer
+from hyena.ops.observed import unobserved
 
 Activation = Literal["gelu-tanh", "gelu", "silu", "identity"]
 
@@ -38,7 +39,9 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, L, D), or a token of each row (B, D)."""
-        return apply_linear(self.down, activated(self.activation, apply_linear(self.up, x)))
+        own = matrix_of(self.up) is not None
+        hidden = activated(self.activation, apply_linear(self.up, x), own=own)
+        return apply_linear(self.down, hidden)
 
     def extra_repr(self) -> str:
         return f"activation={self.activation}"
@@ -68,21 +71,30 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, L, D), or a token of each row (B, D)."""
-        gate = activated(self.activation, apply_linear(self.gate, x))
-        return apply_linear(self.down, gate * apply_linear(self.up, x))
+        own = matrix_of(self.gate) is not None
+        gate = activated(self.activation, apply_linear(self.gate, x), own=own)
+        up = apply_linear(self.up, x)
+        gated = gate.mul_(up) if own and unobserved(gate, up) else gate * up
+        return apply_linear(self.down, gated)
 
     def extra_repr(self) -> str:
         return f"activation={self.activation}"
 
 
-def activated(activation: Activation, x: Tensor) -> Tensor:
+def activated(activation: Activation, x: Tensor, *, own: bool = False) -> Tensor:
     """The activation of this name, number by number; "gelu" is the exact one, by the error
-    function."""
-    if activation == "gelu-tanh":
-        return F.gelu(x, approximate="tanh")
-    if activation == "gelu":
-        return F.gelu(x)
-    return F.silu(x) if activation == "silu" else x
+    function.
+
+    Args: own: nobody else has x, so that where nobody looks on the result takes its place.
+    """
+    if activation == "identity":
+        return x
+    in_place = own and unobserved(x)
+    if activation == "silu":
+        return F.silu(x, inplace=in_place)
+    gelu = torch.ops.aten.gelu_ if in_place else F.gelu
+    y: Tensor = gelu(x, approximate="tanh" if activation == "gelu-tanh" else "none")
+    return y
 
 
 def is_by_position(mlp: nn.Module | None) -> bool:
@@ -93,8 +105,8 @@ def is_by_position(mlp: nn.Module | None) -> bool:
 
 
 def hidden_arrays(mlp: nn.Module) -> int:
-    """How many arrays of hidden values an MLP has at once: before and after an activation, and of
-    a gated one both factors and their product."""
+    """How many arrays of hidden values an MLP has at once where none may take another's place:
+    before and after an activation, and of a gated one both factors and their product."""
     return 3 if isinstance(mlp, GatedMLP) else 2
 
 
