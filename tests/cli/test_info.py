@@ -12,7 +12,6 @@ import torch
 from hyena.cli import main
 from hyena.cli.model_facts import describe, size
 from hyena.filters import Filter
-from hyena.mixers.hyena.groups import bytes_of_channel
 from hyena.model import PRESETS, FilterConfig, LanguageModel, ModelConfig, preset
 from hyena.model.memory import forward_bytes, kept_of_filters, step_bytes
 from hyena.ops.native import library
@@ -360,8 +359,7 @@ def test_what_is_wrong_in_a_configuration_is_one_line(tmp_path: Path, capsys: Ou
 @pytest.mark.parametrize("batch", [1, 3])
 def test_inputs_that_go_by_groups_of_channels_keep_nothing(batch: int, keeps: bool) -> None:
     model = LanguageModel(ModelConfig(width=8, layers=1, max_length=16_384)).eval()
-    each = bytes_of_channel(model.blocks[0].mixer, batch, 16_384, torch.float32, "direct")
-    model.working_memory = 8 * each - (not keeps)
+    model.working_memory = (2 * 32) * batch * 16_384 * 4 - (not keeps)  # of hidden values
     text = section(
         describe(model, 16_384, batch), "filters in evaluation, kept between inputs of 16,384"
     )

@@ -1,6 +1,7 @@
 """A Hyena operator goes by groups of channels, but for inputs that the page on training names, and
 what a group makes is gone before the next one's."""
 
+import math
 from typing import Any
 from weakref import ref
 
@@ -28,6 +29,7 @@ from hyena.ops import Segments
 from hyena.ops.native import library
 
 D, L = 8, groups.SHORTEST
+WIDE = 48
 MASK = torch.ones(1, L, dtype=torch.bool)
 SEGMENTS = Segments.from_document_ids(torch.zeros(1, L, dtype=torch.int64))
 ROOM = Room(None, False)
@@ -89,19 +91,21 @@ def test_these_go_by_groups(case: str) -> None:
     assert got is expected
 
 
-def between(op: HyenaOperator, u: Tensor, mask: Tensor | None, room: Room | None) -> None:
-    """All of the operator up to its output projection, by as many groups as there may be."""
+def between(
+    op: HyenaOperator, u: Tensor, mask: Tensor | None, room: Room | None, memory: int = 0
+) -> None:
+    """All of the operator up to its output projection, in so much memory."""
     L = u.shape[1]
     pieces = [(slice(0, 1), slice(i, min(i + 4096, L))) for i in range(0, L, 4096)]
     given = Input(1, L, pieces, lambda rows, positions: u[rows, positions])
     with torch.no_grad():
-        groups.between_projections(op, given, mask, None, room, 0, Buffers())
+        groups.between_projections(op, given, mask, None, room, memory, Buffers())
 
 
-def peak(op: HyenaOperator, u: Tensor, mask: Tensor | None, room: Room | None) -> int:
+def peak(op: HyenaOperator, u: Tensor, mask: Tensor | None, room: Room | None, memory: int) -> int:
     """Bytes of PyTorch's tensors at their most."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        between(op, u, mask, room)
+        between(op, u, mask, room, memory)
     now = most = 0
     for event in seen.profiler.kineto_results.events():  # type: ignore[union-attr]
         if event.name() == "[memory]":
@@ -115,7 +119,7 @@ class WithoutEnd(nn.Module):
 
     def __init__(self, filters: int) -> None:
         super().__init__()
-        self.explicit = ExplicitTaps(D, 3, filters=filters)
+        self.explicit = ExplicitTaps(WIDE, 3, filters=filters)
 
     def forward(self, length: int) -> Tensor:
         return self.explicit(length)
@@ -125,9 +129,9 @@ class WithoutEnd(nn.Module):
 
 
 MADE: dict[str, Any] = {
-    "few taps": lambda filters: ExplicitTaps(D, 3, filters=filters),
+    "few taps": lambda filters: ExplicitTaps(WIDE, 3, filters=filters),
     "without end": WithoutEnd,
-    "real modes": lambda filters: RealModalTaps(D, 3, filters=filters),
+    "real modes": lambda filters: RealModalTaps(WIDE, 3, filters=filters),
 }
 
 
@@ -135,30 +139,32 @@ MADE: dict[str, Any] = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("case", ["direct", "padding", "a prompt that plans"])
 @pytest.mark.parametrize("kind", ["few taps", "without end", "real modes"])
-def test_a_channel_takes_what_is_reckoned(
+def test_channels_take_what_is_reckoned(
     kind: str, case: str, dtype: torch.dtype, order: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if library.kernel() is None:
         pytest.skip(f"PyTorch's FFT takes more: {library.why_not()}")
     groups._keep_freed_memory()  # which the first call would, and take some for a moment
     monkeypatch.setattr("hyena.filters.exponentials._PART", 1)  # what a state takes for a moment
-    L, planned = 1 << 15, 8 if case == "a prompt that plans" else 0
+    L, planned = 1 << 14, 8 if case == "a prompt that plans" else 0
     taps = MADE[kind](order - 1)
-    filter = LongFilter(taps, D, L + planned, filters=order - 1)
-    op = HyenaOperator(D, L + planned, order, filter=filter).to(dtype).eval()
-    u = torch.zeros(1, L, D, dtype=dtype)
+    filter = LongFilter(taps, WIDE, L + planned, filters=order - 1)
+    op = HyenaOperator(WIDE, L + planned, order, filter=filter).to(dtype).eval()
+    u = torch.zeros(1, L, WIDE, dtype=dtype)
     mask = torch.arange(L)[None] > 0 if case == "padding" else None
     room = Room(planned, False) if planned else None
-    found = {}
-    for most in (2, 4):
-        monkeypatch.setattr(groups, "MOST_GROUPS", most)
-        found[most] = peak(op, u, mask, room)
-    got = (found[2] - found[4]) / (D / 4)
     way: groups.Way = "direct" if case == "direct" else "steps"
-    told = groups.bytes_of_channel(op, 1, L + planned, dtype, way)
-    less = case == "padding" or (kind == "real modes" and way == "steps")  # nothing is planned
-    least = 0.5 if less else 0.85
-    assert least * told < got < 1.02 * told, (got / L, told / L)
+    each, row = groups.bytes_of_channel(op, 1, L + planned, dtype, way), L * dtype.itemsize
+    shares = []
+    for memory in (0, 48 * each):
+        layout = groups.layout_of(op, 1, L + planned, memory, dtype, way)
+        cut = [groups.shares_of(part, layout.share) for part in layout.groups]
+        shares.append(max(len(range(WIDE)[part]) for parts in cut for part in parts))
+        told = (WIDE + layout.beside) * row + shares[-1] * each
+        got = peak(op, u, mask, room, memory)
+        less = case == "padding" or (kind == "real modes" and way == "steps")  # nothing is planned
+        assert (0.85 if less else 0.97) * told < got < 1.03 * told, (got / L, told / L)
+    assert shares[0] < shares[1] or not each
 
 
 @pytest.mark.parametrize("way", ["direct", "steps", "gradients"])
@@ -186,15 +192,55 @@ def test_of_a_group_nothing_is_left_when_the_next_one_begins(
     monkeypatch.setattr(groups, "short_conv", seen)
     mask, room = (MASK, None) if case == "padding" else (None, Room(None, False))
     between(operator(), torch.zeros(1, L, D), mask, room)
-    assert len(alive) == groups.MOST_GROUPS
+    assert len(alive) == D  # shares of one channel
 
 
-def test_the_largest_group_is_first() -> None:
-    found = groups.groups_of(operator(), 1, L, 0, torch.float32, "direct")
+@pytest.mark.parametrize("width", [1, 7, 8, 12, 256, 1000])
+@pytest.mark.parametrize("order", [2, 3, 5])
+def test_what_a_group_projects_fits_beside_the_output_of_those_before(
+    width: int, order: int
+) -> None:
+    before = None
+    for most in (10**9, order * width, 3 * width // 2, width // 2, width // 9, 0):
+        for groups_at_most in (6, 2, 1):
+            beside = groups.rows_beside(width, order, most, groups_at_most)
+            sizes, left = groups.sizes_beside(width, order, beside), width
+            for size in sizes:
+                assert size > 0
+                assert (order + 1) * size <= beside + left
+                left -= size
+            assert left == 0
+            assert len(sizes) <= groups_at_most
+            if len(sizes) == 1:
+                assert beside == order * width
+            step = order * math.gcd(width, 8)
+            fewer = [groups.sizes_beside(width, order, rows) for rows in range(step, beside, step)]
+            assert all(len(others) > len(sizes) for others in fewer)
+            if groups_at_most == 6:
+                assert before is None or beside <= before
+                before = beside
+
+
+def test_shares_are_of_one_size_and_equally_far_apart() -> None:
+    for size in (1, 7, 24, 96):
+        for most in (1, 5, 8, 96):
+            parts = groups.shares_of(slice(3, 3 + size), most)
+            found = [list(range(1000)[part]) for part in parts]
+            assert sorted(n for part in found for n in part) == list(range(3, 3 + size))
+            assert len({len(part) for part in found}) == 1
+            assert {part.step for part in parts} == {len(parts)}
+            assert len(found[0]) >= min(size, most // 2)
+            if size % 8 == 0 and 8 * most >= size:  # as of most groups
+                assert len(found[0]) <= most
+    assert len(groups.shares_of(slice(0, 97), 12)) == 1
+
+
+def test_the_largest_group_with_gradients_is_first() -> None:
+    found = groups.groups_of(operator(), 1, L, 0, torch.float32)
     sizes = [part.stop - part.start for part in found]
     assert sizes == [1] * 8
     op = HyenaOperator(11, L)
-    found = groups.groups_of(op, 1, L, 0, torch.float32, "direct")
+    found = groups.groups_of(op, 1, L, 0, torch.float32)
     sizes = [part.stop - part.start for part in found]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == 2
@@ -215,11 +261,12 @@ def test_a_buffer_is_gone_before_there_is_a_larger_one() -> None:
     assert buffers.take("x", (5,), Larger()).shape == (5,)  # type: ignore[arg-type]
 
 
-def test_a_prompt_in_one_group_keeps_spectra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "MOST_GROUPS", 1)
+@pytest.mark.parametrize("room", [None, Room(None, False)])
+def test_one_group_too_keeps_no_spectra(room: Room | None) -> None:
     op = operator()
-    between(op, torch.zeros(1, L, D), None, Room(None, False))
-    assert op.filter.kept.nbytes > 0
+    assert len(groups.layout_of(op, 1, L, 1 << 30, torch.float32, "direct").groups) == 1
+    between(op, torch.zeros(1, L, D), None, room, 1 << 30)
+    assert op.filter.kept.nbytes == 0
 
 
 TAPS: dict[str, Any] = {
@@ -246,8 +293,9 @@ def test_a_prompt_of_filters_whose_state_is_of_one_size(
     given = Input(2, L, [(slice(0, 2), slice(0, L))], lambda rows, positions: u[rows, positions])
     with torch.inference_mode():
         room = Room(None, False)
-        got, found = groups.between_projections(op, given, None, None, room, 0, Buffers())
-        assert_close(channels_last(op.out_proj, got), y, 1e-5)
+        made = groups.between_projections(op, given, None, None, room, 0, Buffers())
+        assert_close(channels_last(op.out_proj, made.y), y, 1e-5)
+    found = made.state
     assert found is not None
     assert found.settings() == state.settings()
     for name, x in state.tensors().items():

@@ -39,11 +39,11 @@ def test_one_convolution_goes_back_without_going_forward(
         return gradients_of(*given, **more)
 
     monkeypatch.setattr(operator, "gradients", counted)
-    monkeypatch.setattr(groups, "MOST_GROUPS", 5)
+    monkeypatch.setattr(groups, "MOST_PARTS", 5)
     model = small_model(order=2, dtype=dtype)
     assert_same(model, 1e-4 if dtype == torch.float32 else 0.2, **options)
     assert len(in_pieces) == 3
-    assert len(calls) == 3 * len(groups.groups_of(model.blocks[0].mixer, 2, L, 0, dtype, "direct"))  # type: ignore[arg-type]
+    assert len(calls) == 3 * len(groups.groups_of(model.blocks[0].mixer, 2, L, 0, dtype))  # type: ignore[arg-type]
     for name in ("short_conv.weight", "filter.skip", "filter.layers.0.weight"):
         for block in model.blocks:
             block.mixer.get_parameter(name).requires_grad_(False)  # type: ignore[union-attr]
@@ -54,11 +54,11 @@ def test_gradients_of_a_group_are_gone_before_the_next_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     alive: list[Any] = []
-    of_group, projected = recomputed._backward_of_group, groups.Group.projected
+    of_group, project = recomputed._backward_of_group, recomputed.project
 
-    def first(*given: Any) -> Tensor:
+    def first(*given: Any) -> None:
         assert not any(x() is not None for x in alive)
-        return projected(*given)
+        project(*given)
 
     def then(*given: Any) -> Tensor:
         _, _, kernels, *_ = given
@@ -66,7 +66,7 @@ def test_gradients_of_a_group_are_gone_before_the_next_one(
         alive.extend(map(ref, (dz, kernels[0][0])))
         return dz
 
-    monkeypatch.setattr(groups.Group, "projected", first)
+    monkeypatch.setattr(recomputed, "project", first)
     monkeypatch.setattr(recomputed, "_backward_of_group", then)
     model, ids = small_model(order=2, dtype=torch.float32).train(), tokens(2, L)
     model.activation_checkpointing, model.working_memory = True, 0

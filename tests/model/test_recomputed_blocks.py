@@ -71,6 +71,7 @@ def test_parts_of_other_norms_and_mlps_that_are_not_trained(in_pieces: list[None
 def test_of_any_order_and_filter_and_in_any_groups(
     order: int, most: int, filter: Any, in_pieces: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(groups, "MOST_PARTS", most)
     monkeypatch.setattr(groups, "MOST_GROUPS", most)
     kind = FilterConfig(kind=filter, emb_dim=5, width=6, sine_freq=3.0, modes=9)
     assert_same(small_model(order=order, filter=kind), 1e-11)
@@ -207,6 +208,7 @@ def test_two_calls_under_one_autocast(in_pieces: list[None]) -> None:
 def test_a_filter_that_draws_random_numbers_draws_them_again(
     most: int, in_pieces: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(groups, "MOST_PARTS", most)
     monkeypatch.setattr(groups, "MOST_GROUPS", most)
     model, ids = small_model().train(), tokens(2, L)
     for block in model.blocks:

@@ -104,7 +104,7 @@ class DiagonalSSM(nn.Module):
         return self.of_channels(length, slice(None))
 
     def of_channels(self, length: int, channels: slice) -> Tensor:
-        """The impulse responses (F, d, length) of a range of the channels."""
+        """The impulse responses (F, d, length) of a slice of the channels."""
         length = check_size("DiagonalSSM", "length", length, 1)
         with without_autocast(self.log_step):
             exponent, weight = self._discrete(channels)
@@ -130,7 +130,7 @@ class DiagonalSSM(nn.Module):
         return self.state_of_channels(u, part, slice(None))
 
     def state_of_channels(self, u: Tensor, part: int, channels: slice) -> Tensor:
-        """`state_after` of a range of the channels, whose inputs u are."""
+        """`state_after` of a slice of the channels, whose inputs u are."""
         with without_autocast(self.log_step):
             exponent, _ = self._discrete(channels)
             return exponential_sum(u.to(exponent.real.dtype), exponent[part])

@@ -74,7 +74,7 @@ class ExplicitTaps(nn.Module):
         return self.of_channels(length, slice(None))
 
     def of_channels(self, length: int, channels: slice) -> Tensor:
-        """The taps (F, d, length) of a range of the channels."""
+        """The taps (F, d, length) of a slice of the channels."""
         length = check_size("ExplicitTaps", "length", length, 1)
         size = self.channels // self.groups
         taps = over_channels(self._of_groups, self.groups, size, channels)

@@ -29,12 +29,12 @@ LengthPolicy = Literal["error", "extrapolate", "interpolate"]
 
 
 class ChannelTaps(NamedTuple):
-    """Taps of the channels of a filter, a range at a time; see `Filter.by_channels`.
+    """Taps of the channels of a filter, a slice at a time; see `Filter.by_channels`.
 
     Attributes:
         make: gives the taps of a slice of the D channels, of these parameters and what is shared.
-        shared: tensors that every range is made of, beside the parameters. Gradients can be taken
-            range by range: of copies of these that are leaves, and at last, with their sums, from
+        shared: tensors that every slice is made of, beside the parameters. Gradients can be taken
+            slice by slice: of copies of these that are leaves, and at last, with their sums, from
             these to the parameters.
     """
 
@@ -94,7 +94,7 @@ class Filter(nn.Module):
         return filter
 
     def by_channels(self, length: int) -> ChannelTaps:
-        """The filters that a call gives, for use by ranges of channels: where it can be, without
+        """The filters that a call gives, for use by slices of channels: where it can be, without
         the memory of all.
 
         A filter with hooks or layers that are more than their matrices is made whole, and cut.

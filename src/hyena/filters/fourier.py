@@ -70,7 +70,7 @@ class FourierTaps(nn.Module):
         return self.of_channels(length, slice(None))
 
     def of_channels(self, length: int, channels: slice) -> Tensor:
-        """The taps (F, d, length) of a range of the channels."""
+        """The taps (F, d, length) of a slice of the channels."""
         length = check_size("FourierTaps", "length", length, 1)
         with without_autocast(self.weight):
             weight = self.weight[:, channels].to(wide(self.weight.dtype)).contiguous()

@@ -25,13 +25,13 @@ def check_groups(name: str, channels: int, groups: int | None) -> int:
 def over_channels(
     of_groups: Callable[[slice], Tensor], groups: int, size: int, channels: slice
 ) -> Tensor:
-    """What a range of the channels has, (F, d, …), of which all of a group's have the same.
+    """What some channels have, (F, d, …), of which all of a group's have the same.
 
     Args:
         of_groups: what a range of the groups has, (F, g, …).
         groups: G.
         size: D/G, channels of a group.
-        channels: the range, which may begin and end within groups.
+        channels: which, a slice that may begin and end within groups.
     """
     if size == 1:
         return of_groups(channels)
@@ -40,4 +40,4 @@ def over_channels(
     first, last = start // size, -(-stop // size)
     x = of_groups(slice(first, last))
     x = x.unsqueeze(2).expand(-1, -1, size, *x.shape[2:]).flatten(1, 2)
-    return x[:, start - first * size : stop - first * size]
+    return x[:, start - first * size : stop - first * size : channels.step]

@@ -68,7 +68,7 @@ class RangedRecurrentTaps(Protocol):
     """What recurrences give besides if they can do so for some channels alone."""
 
     def state_of_channels(self, u: Tensor, part: int, channels: slice) -> Tensor:
-        """What the inputs u (B, d, L) of a range of the channels leave behind: (B, d, m)."""
+        """What the inputs u (B, d, L) of a slice of the channels leave behind: (B, d, m)."""
 
 
 @runtime_checkable
@@ -76,7 +76,7 @@ class RangedTaps(Protocol):
     """What a parametrisation gives besides if it can make the taps of some channels alone."""
 
     def of_channels(self, length: int, channels: slice) -> Tensor:
-        """The taps (F, d, length) of a range of the D channels."""
+        """The taps (F, d, length) of a slice of the D channels."""
 
 
 class LongFilter(Filter):
@@ -162,7 +162,7 @@ class LongFilter(Filter):
         return self.recurrent or self.finite is not None
 
     def all_taps(self, channels: slice | None = None) -> Tensor:
-        """All K taps of filters that are `finite`, (F, D, K) or those of a range of the channels,
+        """All K taps of filters that are `finite`, (F, D, K) or those of a slice of the channels,
         whatever the longest input."""
         taps: Any = self.taps
         if channels is not None:
@@ -210,7 +210,7 @@ class LongFilter(Filter):
         self, u: Tensor, part: int, before: Tensor | None = None, channels: slice | None = None
     ) -> Tensor:
         """What the inputs u (B, D, L) of filter ``part``, a recurrence, leave of it behind, and of
-        its state ``before`` them: (B, D, m, P). Or of a range of the channels, whose inputs u are,
+        its state ``before`` them: (B, D, m, P). Or of a slice of the channels, whose inputs u are,
         with no state before."""
         taps = self._recurrent_taps()
         if channels is None:
@@ -255,7 +255,7 @@ class LongFilter(Filter):
         return None if _forward_is_newer(taps, "of_channels") else taps
 
     def _of_channels(self, length: int, channels: slice) -> Tensor:
-        """The taps (F, d, length) of a range of the channels."""
+        """The taps (F, d, length) of a slice of the channels."""
         ranged = self._ranged()
         with without_autocast(self._like):
             if ranged is not None:

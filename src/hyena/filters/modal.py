@@ -87,7 +87,7 @@ class ModalTaps(nn.Module):
         return self.of_channels(length, slice(None))
 
     def of_channels(self, length: int, channels: slice) -> Tensor:
-        """The taps (F, d, length) of a range of the channels."""
+        """The taps (F, d, length) of a slice of the channels."""
         length = check_size("ModalTaps", "length", length, 1)
 
         def taps(groups: slice) -> Tensor:
@@ -116,7 +116,7 @@ class ModalTaps(nn.Module):
         return self.state_of_channels(u, part, slice(None))
 
     def state_of_channels(self, u: Tensor, part: int, channels: slice) -> Tensor:
-        """`state_after` of a range of the channels, whose inputs u are."""
+        """`state_after` of a slice of the channels, whose inputs u are."""
         with without_autocast(self.poles):
             exponent = self._of_channels(self._exponent, channels)[part]
             return exponential_sum(u.to(wide(self.poles.dtype)), exponent)
@@ -203,7 +203,7 @@ class RealModalTaps(nn.Module):
         return self.of_channels(length, slice(None))
 
     def of_channels(self, length: int, channels: slice) -> Tensor:
-        """The taps (F, d, length) of a range of the channels."""
+        """The taps (F, d, length) of a slice of the channels."""
         length = check_size("RealModalTaps", "length", length, 1)
         with without_autocast(self.log_poles):
             exponent = self._exponent(channels).flatten(0, 1)
@@ -212,7 +212,7 @@ class RealModalTaps(nn.Module):
         return h.view(self.log_poles.shape[0], -1, length)
 
     def real_modes(self, channels: slice) -> tuple[Tensor, Tensor]:
-        """λ and R of a range of the channels, (F, d, S), in float32 or wider."""
+        """λ and R of a slice of the channels, (F, d, S), in float32 or wider."""
         return self._exponent(channels), 2 * self._weight(channels)
 
     def recurrence(self) -> tuple[Tensor, Tensor]:
@@ -235,7 +235,7 @@ class RealModalTaps(nn.Module):
         return self.state_of_channels(u, part, slice(None))
 
     def state_of_channels(self, u: Tensor, part: int, channels: slice) -> Tensor:
-        """`state_after` of a range of the channels, whose inputs u are."""
+        """`state_after` of a slice of the channels, whose inputs u are."""
         with without_autocast(self.log_poles):
             exponent = self._exponent(channels)[part]
             return exponential_sum(u.to(exponent.dtype), exponent)

@@ -60,7 +60,7 @@ class LastLayer(NamedTuple):
     even: bool
 
     def taps(self, channels: slice) -> Tensor:
-        """(F, d, L) of a range of the D channels."""
+        """(F, d, L) of a slice of the D channels."""
         return self._windowed(channels).view(self.weight.shape[0], -1, self.x.shape[1])
 
     def norm(self) -> Tensor:

@@ -92,7 +92,7 @@ class TransferFunctionTaps(nn.Module):
         return self.of_channels(length, slice(None))
 
     def of_channels(self, length: int, channels: slice) -> Tensor:
-        """The taps (F, d, length) of a range of the channels."""
+        """The taps (F, d, length) of a slice of the channels."""
         length = check_size("TransferFunctionTaps", "length", length, 1)
         with without_autocast(self.reflection):
             exact = torch.promote_types(self.reflection.dtype, widest(self.reflection.device))
@@ -137,7 +137,7 @@ class TransferFunctionTaps(nn.Module):
         return self.state_of_channels(u, part, slice(None))
 
     def state_of_channels(self, u: Tensor, part: int, channels: slice) -> Tensor:
-        """`state_after` of a range of the channels, whose inputs u are."""
+        """`state_after` of a slice of the channels, whose inputs u are."""
         with without_autocast(self.reflection):
             decay = self.recurrence()[0][part, channels]
             return exponential_sum(u.to(decay.real.dtype), step_exponent(decay))

@@ -66,11 +66,11 @@ class LanguageModel(nn.Module):
         activation_checkpointing: recompute each block in the backward pass instead of keeping its
             activations. Changes no parameter's name.
         working_memory: bytes of hidden values beyond which a block takes its input in pieces, in
-            the memory of the residual stream, where no gradient is recorded or with
-            activation_checkpointing; it gives the same to rounding. A Hyena operator, of rows of
-            16,384 positions or more, goes by groups of channels then, which take as much as this,
-            or what an eighth of the channels take, and another array like the stream lies between
-            its projections. By default 128 MiB.
+            the memory of the residual stream, where no gradient is recorded, and with
+            activation_checkpointing beyond twice as many; it gives the same to rounding. A Hyena
+            operator, of rows of 16,384 positions or more, goes by groups of channels then, which
+            take as much, or what some of the channels take, and another array like the stream lies
+            between its projections. By default 64 MiB.
         kept_memory: bytes that all filters together keep their spectra and the like in between
             calls, 256 MiB at first; beyond, and for inputs that an operator takes in groups of
             channels, they are made again at each pass. What generation reads at each step is kept
@@ -356,7 +356,7 @@ class LanguageModel(nn.Module):
         return x
 
     def _checkpointed(self, x: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        memory, buffers = self.working_memory, Buffers()
+        memory, buffers = recomputed.memory_of(self.working_memory), Buffers()
         for block in self.blocks:
             if recomputed.takes(block, x, mask, segments, memory):
                 x = recomputed.forward(block, x, segments, memory, buffers)

@@ -13,12 +13,13 @@ from hyena.filters import Filter, HyenaFilter
 from hyena.filters.encoding import KEPT_BYTES
 from hyena.filters.precision import wide
 from hyena.mixers.hyena import HyenaOperator
-from hyena.mixers.hyena.groups import SHORTEST, bytes_of_channel, groups_of
+from hyena.mixers.hyena.groups import SHORTEST, Layout, bytes_of_channel, groups_of, layout_of
 from hyena.model.block import Block
 from hyena.model.language_model import LanguageModel
 from hyena.model.linear_cross_entropy import LOGITS_BYTES
 from hyena.model.mlp import GatedMLP, hidden_arrays
 from hyena.model.norm import RMSNorm
+from hyena.model.recomputed import memory_of
 from hyena.model.streaming import bytes_of_position
 
 Way = Literal["direct", "gradients"]
@@ -113,7 +114,7 @@ def in_groups(model: LanguageModel, length: int, batch: int = 1) -> bool:
     """Whether a forward pass without gradients takes Hyena layers by groups of channels, of whose
     filters nothing is kept."""
     return any(
-        _channels(model, block, length, batch, "direct") < model.config.width
+        _in_pieces(model, block, length, batch, "direct")
         for block in model.blocks
         if isinstance(block, Block) and isinstance(block.mixer, HyenaOperator)
     )
@@ -133,16 +134,27 @@ def _logits(model: LanguageModel, length: int, batch: int) -> int:
 
 
 def _block(model: LanguageModel, length: int, batch: int, way: Way) -> int:
-    """What a block makes beside the streams: its largest group of channels, or all that it makes of
-    an input that it takes whole."""
-    found = 0
-    for block in _blocks(model):
-        op = cast(HyenaOperator, block.mixer)
-        each = bytes_of_channel(op, batch, length, op.in_proj.weight.dtype, way)
-        found = max(found, _channels(model, block, length, batch, way) * each)
-        if not _in_pieces(model, block, length, batch, way):
-            found = max(found, _whole(model, block, length, batch, way))
-    return found
+    """What a block makes beside the streams: of some channels, or all that it makes of an input
+    that it takes whole."""
+    blocks = _blocks(model)
+    return max((_of_block(model, block, length, batch, way) for block in blocks), default=0)
+
+
+def _of_block(model: LanguageModel, block: Block, length: int, batch: int, way: Way) -> int:
+    op = cast(HyenaOperator, block.mixer)
+    dtype, projections = op.in_proj.weight.dtype, op.order + 1
+    row = batch * length * dtype.itemsize
+    each = bytes_of_channel(op, batch, length, dtype, way)
+    if not _in_pieces(model, block, length, batch, way):
+        of_operator = each if way == "gradients" else each + projections * row
+        return max(op.width * of_operator, _whole(model, block, length, batch, way))
+    layout = _layout(model, op, length, batch, way)
+    channels = _channels(model, op, length, batch, way)
+    if way == "direct":
+        return layout.beside * row + channels * each
+    # Of a group the projections are in the rows beside the output, if these are enough.
+    beside = max(layout.beside, projections * channels)
+    return beside * row + channels * (each - projections * row)
 
 
 def _whole(model: LanguageModel, block: Block, length: int, batch: int, way: Way) -> int:
@@ -167,20 +179,29 @@ def _hidden(model: LanguageModel, block: Block, length: int, batch: int) -> int:
     return batch * length * bytes_of_position(block, model.config.width, _dtype(model))
 
 
-def _channels(model: LanguageModel, block: Block, length: int, batch: int, way: Way) -> int:
-    """How many an operator takes at once."""
-    op = cast(HyenaOperator, block.mixer)
-    if not _in_pieces(model, block, length, batch, way):
-        return op.width
+def _layout(model: LanguageModel, op: HyenaOperator, length: int, batch: int, way: Way) -> Layout:
+    """How an operator goes by groups of channels where no gradients are made."""
+    memory = _memory(model, way)
+    return layout_of(op, batch, length, memory, op.in_proj.weight.dtype, "direct")
+
+
+def _channels(model: LanguageModel, op: HyenaOperator, length: int, batch: int, way: Way) -> int:
+    """How many channels an operator that goes by groups of them convolves at once."""
+    if way == "direct":
+        layout = _layout(model, op, length, batch, way)
+        return min(layout.share, len(range(op.width)[layout.groups[0]]))
     dtype = op.in_proj.weight.dtype
-    parts = groups_of(op, batch, length, model.working_memory, dtype, way)
-    return max(part.stop - part.start for part in parts)
+    return len(range(op.width)[groups_of(op, batch, length, _memory(model, way), dtype)[0]])
+
+
+def _memory(model: LanguageModel, way: Way) -> int:
+    return model.working_memory if way == "direct" else memory_of(model.working_memory)
 
 
 def _in_pieces(model: LanguageModel, block: Block, length: int, batch: int, way: Way) -> bool:
     """Whether an operator goes by groups of channels, and with gradients the block in pieces;
     `streaming.takes` and `recomputed.takes` ask the same of an input."""
-    long = _hidden(model, block, length, batch) > model.working_memory
+    long = _hidden(model, block, length, batch) > _memory(model, way)
     return long and length >= SHORTEST and (way == "direct" or block.dropout == 0)
 
 
@@ -188,7 +209,11 @@ def _scratch(model: LanguageModel, length: int, batch: int, way: Way) -> int:
     """What the kernel's threads keep for their transforms, of as many channels and rows as there
     are at once."""
     numbers = SCRATCH[way] + 4 * (way == "gradients" and batch > 1)
-    channels = max(_channels(model, block, length, batch, way) for block in _blocks(model))
+    channels = 0
+    for block in _blocks(model):
+        op = cast(HyenaOperator, block.mixer)
+        pieces = _in_pieces(model, block, length, batch, way)
+        channels = max(channels, _channels(model, op, length, batch, way) if pieces else op.width)
     threads = min(torch.get_num_threads(), batch * channels)
     return threads * numbers * length * wide(_dtype(model)).itemsize
 

@@ -18,6 +18,7 @@ from hyena.mixers.hyena import HyenaOperator, groups
 from hyena.model.block import Block
 from hyena.model.flops import ModelFlops
 from hyena.model.language_model import LanguageModel
+from hyena.model.recomputed import memory_of
 from hyena.model.streaming import bytes_of_position
 
 _PASSES = 3
@@ -62,6 +63,6 @@ def _goes_in_pieces(model: LanguageModel, block: nn.Module, forward: ModelFlops)
     each = bytes_of_position(block, model.config.width, wide(model.embedding.weight.dtype))
     return (
         forward.length >= groups.SHORTEST
-        and forward.batch * forward.length * each > model.working_memory
+        and forward.batch * forward.length * each > memory_of(model.working_memory)
         and block.dropout == 0
     )

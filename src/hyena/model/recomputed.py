@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from hyena.mixers.hyena import groups
-from hyena.mixers.hyena.groups import Buffers, Group, Input
+from hyena.mixers.hyena.groups import Buffers, Group, Input, project, rows_of
 from hyena.mixers.hyena.operator import HyenaOperator
 from hyena.mixers.projections import channels_last
 from hyena.model.block import Block
@@ -29,6 +29,13 @@ from hyena.model.streaming import Stream, input_of, may_go_in_pieces
 from hyena.ops import Segments
 from hyena.ops.native import operator
 from hyena.ops.observed import observer
+
+
+def memory_of(working_memory: int) -> int:
+    """Bytes of hidden values beyond which a block goes back in pieces, and which a group of
+    channels may take then: twice as many as without gradients, as much more is made, and pieces
+    take a projection more than the whole."""
+    return 2 * working_memory
 
 
 def takes(
@@ -110,11 +117,16 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
         u, sums = input_of(block, x, memory, gradients=True), _Sums(leaves, parameters)
         op = cast(HyenaOperator, block.mixer)
         ctx.random.again()
-        y, _ = groups.between_projections(op, u, None, segments, None, memory, buffers)
+        dtype = groups.like_of(op, u).dtype
+        parts = groups.groups_of(op, u.batch, u.length, memory, dtype)
+        rows = (op.order + 1) * len(range(op.width)[parts[0]])
+        y, z, _ = groups.between_projections(
+            op, u, None, segments, None, memory, buffers, beside=rows
+        )
         d = _backward_of_mlp(block, x, y, dy, u, sums)
         dx = d if of_x else None
         ctx.random.again()
-        _backward_of_mixer(block, x, y, dx, u, segments, memory, buffers, sums)
+        _backward_of_mixer(block, x, y, dx, u, segments, parts, z, sums)
     buffers.clear()  # the graph may live on
     return (dx, None, None, None, None, *sums.found())
 
@@ -239,28 +251,31 @@ def _backward_of_mixer(
     dx: Tensor | None,
     u: Input,
     segments: Segments | None,
-    memory: int,
-    buffers: Buffers,
+    parts: Sequence[slice],
+    memory: Tensor,
     sums: _Sums,
 ) -> None:
-    """Adds to dx, if that is wanted, the gradient of x through norm and operator, by groups of
-    channels; dy is that of what the output projection is given."""
+    """Adds to dx, if that is wanted, the gradient of x through norm and operator, by ``parts`` of
+    the channels, whose projections go to ``memory``; dy is that of what the output projection is
+    given."""
     op = cast(HyenaOperator, block.mixer)
     with torch.enable_grad():
         filter = groups.filter_of(op, u, segments)
     shared = [_leaf(t) if t.requires_grad else t for t in filter.shared]
     trained = [t for t in shared if t.requires_grad]
     of_shared = [torch.zeros_like(t) for t in trained]
-    for channels in groups.groups_of(op, u.batch, u.length, memory, dy.dtype, "gradients"):
+    for channels in parts:
         with torch.enable_grad():
-            group = Group(op, channels)
+            group, weight = Group(op, channels), rows_of(op, op.in_proj.weight, channels)
             kernels = list(zip(filter.taps(channels, shared), group.skip, strict=True))
-        z = group.projected(u, dy, buffers)
+        z = memory[:, : len(weight)]
+        project(u, weight, z)
         z += group.bias.detach()[:, None]
-        d = dy[:, channels]
-        dz = _backward_of_group(group, z, kernels, d, segments, trained, of_shared, sums)
+        dz = _backward_of_group(
+            group, z, kernels, dy[:, channels], segments, trained, of_shared, sums
+        )
         del kernels
-        _backward_of_projection(block, group, x, dz, dx, u, sums)
+        _backward_of_projection(block, (weight, group.bias), x, dz, dx, u, sums)
         del dz  # before that of the next group
     sums.backward([t for t in filter.shared if t.requires_grad], of_shared)
 
@@ -294,11 +309,17 @@ def _backward_of_group(
 
 
 def _backward_of_projection(
-    block: Block, group: Group, x: Tensor, dz: Tensor, dx: Tensor | None, u: Input, sums: _Sums
+    block: Block,
+    layer: tuple[Tensor, Tensor],
+    x: Tensor,
+    dz: Tensor,
+    dx: Tensor | None,
+    u: Input,
+    sums: _Sums,
 ) -> None:
-    """Adds to dx, if that is wanted, the gradient of x through norm and input projection of a
-    group, from dz (B, C, L)."""
-    weight = group.weight.detach()
+    """Adds to dx, if that is wanted, the gradient of x through norm and a group's part of the input
+    projection, weight and bias, from dz (B, C, L)."""
+    weight = layer[0].detach()
     dweight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
     for rows, positions in u.pieces:
         before, d = _leaf(x[rows, positions], dx is not None), dz[rows, :, positions]
@@ -313,8 +334,7 @@ def _backward_of_projection(
             sums.backward([normed], [of_normed])
         else:
             dx[rows, positions] += sums.backward([normed], [of_normed], [before])[0]
-    of_layer = dweight.to(weight.dtype), dz.sum((0, 2))
-    sums.backward([group.weight, group.bias], of_layer)
+    sums.backward(layer, [dweight.to(weight.dtype), dz.sum((0, 2))])
 
 
 def _leaf(x: Tensor, wanted: bool = True) -> Tensor:

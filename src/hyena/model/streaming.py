@@ -25,10 +25,10 @@ from hyena.model.norm import is_known, normalize
 from hyena.ops import Segments
 from hyena.ops.observed import observer
 
-WORKING_MEMORY = 1 << 27
-"""Bytes of hidden values beyond which a block takes its input in pieces, and which a group of
-channels may take then. Chosen on CPUs, as all sizes of pieces: on an accelerator larger ones may be
-quicker, and whoever asks sets them."""
+WORKING_MEMORY = 1 << 26
+"""Bytes of hidden values beyond which a block takes its input in pieces, and which what an operator
+makes of some channels may take then. Chosen on CPUs, as all sizes of pieces: on an accelerator
+larger ones may be quicker, and whoever asks sets them."""
 
 SLICE_BYTES = 1 << 24
 """Of what a slice of positions makes, or less if `working_memory` is less. Larger ones leave the
@@ -138,7 +138,7 @@ def _add_mixed(
     prefill."""
     op, state, u = block.mixer, None, input_of(block, x, memory)
     if groups.takes(op, u, mask, segments, room):
-        y, state = groups.between_projections(op, u, mask, segments, room, memory, buffers)
+        y, _, state = groups.between_projections(op, u, mask, segments, room, memory, buffers)
         for rows, positions in u.pieces:
             x[rows, positions] += channels_last(op.out_proj, y[rows, :, positions])
     elif room is None:

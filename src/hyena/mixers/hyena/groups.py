@@ -2,16 +2,17 @@
 
 Between its projections an operator treats each channel alone. So a group of channels goes all the
 way before the next one begins, and the projections, (N + 1)·D numbers a position, are never whole
-in memory. The input is read once a group. Of what is here only `Group`'s part of the layers can
-have a gradient.
+in memory. The input is read once a group, the last channels first: what a group projects lies where
+the output of channels to come will be, and its own output takes the place of its values. Of what is
+here only `Group`'s part of the layers can have a gradient.
 
-Sizes: B batch, L length, D width, N order, G channels of a group, C = (N + 1)·G, R rows and P
-positions of a piece, K taps of the short convolution.
+Sizes: B batch, L length, D width, N order, G channels of a group or a share, C = (N + 1)·G, E rows
+beside the output, R rows and P positions of a piece, K taps of the short convolution.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache
-from operator import itemgetter
 from threading import get_ident
 from typing import Literal, NamedTuple, TypeGuard
 
@@ -45,9 +46,15 @@ SHORTEST = 1 << 14
 """Positions of the shortest rows that go by groups, whatever their number: a group makes norms
 again, and filters that are not kept. Whoever has no memory for many shorter rows takes fewer."""
 
-MOST_GROUPS = 8
-"""However little memory there is: the products of narrower groups are slow."""
+MOST_GROUPS = 6
+"""However little memory there is: each one reads the input again."""
 
+MOST_PARTS = 8
+"""Of the channels, however little memory there is, where gradients are made: the products of
+narrower groups are slow."""
+
+_SHARES = 16  # at most, of all channels: each reads all that taps are made of
+_NARROWEST = 8  # channels of the narrowest group, where the width is a multiple of them
 
 Way = Literal["direct", "steps", "gradients"]
 """From projection to result at once; one convolution after the other, as padding and prompts need
@@ -115,7 +122,22 @@ def takes(
     )
 
 
-def groups_of(
+class Layout(NamedTuple):
+    """How an operator goes by groups where no gradients are made.
+
+    Attributes:
+        beside: E, rows of the array that a group projects to, beside the D of the output.
+        groups: channels that are projected together, all those of a group before its end, from the
+            last channel to the first.
+        share: channels of a group that are convolved at once, see `shares_of`.
+    """
+
+    beside: int
+    groups: list[slice]
+    share: int
+
+
+def layout_of(
     op: HyenaOperator,
     batch: int,
     length: int,
@@ -123,11 +145,70 @@ def groups_of(
     dtype: torch.dtype,
     way: Way,
     packed: bool = False,
+) -> Layout:
+    """All channels at once if the memory has rows for them. Else as few groups as three eighths of
+    it have rows for, where another eighth is for a share; but `MOST_GROUPS` at most, and shares of
+    a sixteenth of the channels, or of one for each thread.
+
+    Args: packed: whether the rows are documents, which take the taps of any filter.
+    """
+    row = max(1, batch * length * dtype.itemsize)
+    most = memory // row
+    if most < op.order * op.width:
+        most = 3 * most // 8
+    beside = rows_beside(op.width, op.order, most, MOST_GROUPS)
+    ends, groups = op.width, []
+    for size in sizes_beside(op.width, op.order, beside):
+        groups.append(slice(ends - size, ends))
+        ends -= size
+    each = max(1, bytes_of_channel(op, batch, length, dtype, way, packed))
+    least = max(-(-op.width // _SHARES), torch.get_num_threads())
+    return Layout(beside, groups, min(max(memory // 8 // each, least), op.width))
+
+
+@cache
+def rows_beside(width: int, order: int, most: int, most_groups: int) -> int:
+    """E: no more rows than ``most`` if they are enough for so few groups, and none without use."""
+    narrowest = math.gcd(width, _NARROWEST)
+    steps = range(order * narrowest, order * width + 1, order * narrowest)
+    counts = {rows: len(sizes_beside(width, order, rows)) for rows in steps}
+    enough = [rows for rows, count in counts.items() if count <= most_groups]
+    within = [rows for rows in enough if rows <= most] or enough[:1]
+    return min(within, key=counts.__getitem__)  # the first of these
+
+
+@cache
+def sizes_beside(width: int, order: int, beside: int) -> tuple[int, ...]:
+    """Channels of each group, the last channels' first: what a group projects, N + 1 times as many
+    rows, fits beside the output of those before it. All but the first channels' are multiples of
+    the narrowest group."""
+    narrowest, left, found = math.gcd(width, _NARROWEST), width, list[int]()
+    while left:
+        size = min(left, (beside + left) // (order + 1))
+        found.append(size if size == left else size - size % narrowest)
+        left -= found[-1]
+    return tuple(found)
+
+
+def shares_of(channels: slice, most: int) -> list[slice]:
+    """The channels in shares of no more than so many, of one size: every second of them, every
+    third and so on, so that of what a group projects a share has every second row. In larger ones
+    where they would be less than half as large, as of a prime number of channels."""
+    size = channels.stop - channels.start
+    least = -(-size // most)
+    fewer = (k for k in range(least - 1, 0, -1) if size % k == 0)
+    count = next((k for k in range(least, 2 * least + 1) if size % k == 0), None) or next(fewer)
+    return [slice(channels.start + i, channels.stop, count) for i in range(count)]
+
+
+def groups_of(
+    op: HyenaOperator, batch: int, length: int, memory: int, dtype: torch.dtype
 ) -> list[slice]:
-    """The channels of each group, so that what it makes takes so many bytes, if they are enough for
-    an eighth of the channels. The largest one is first, whose buffers the others use."""
-    each = bytes_of_channel(op, batch, length, dtype, way, packed)
-    found = slices(op.width, each, max(memory, -(-op.width // MOST_GROUPS) * each))
+    """The channels of each group where gradients are made, so that what it makes takes so many
+    bytes, if they are enough for an eighth of the channels. The largest one is first, whose memory
+    the others use."""
+    each = bytes_of_channel(op, batch, length, dtype, "gradients")
+    found = slices(op.width, each, max(memory, -(-op.width // MOST_PARTS) * each))
     return sorted(found, key=lambda part: part.start - part.stop)
 
 
@@ -139,29 +220,37 @@ def bytes_of_channel(
     way: Way,
     packed: bool = False,
 ) -> int:
-    """What a group makes of each of its channels where the kernel runs: projections and what the
-    convolutions make of them; and in float32 or wider taps, and what a prompt that plans convolves.
+    """What is made of each channel where the kernel runs: of a share what the convolutions make
+    beside the rows that it is given, and with gradients those rows too; and in float32 or wider
+    taps, and what a prompt that plans convolves.
 
     Args: packed: whether the rows are documents, which take the taps of any filter.
     """
     N = op.order
-    if isinstance(op.filter, LongFilter) and op.filter.finite:  # whose taps are few
-        ways = {"direct": 3 * N - 1, "steps": 3 * N + 3, "gradients": 3 * N + 3}
-        if N == 2:
-            ways |= {"direct": 3, "gradients": 6}
-        return batch * length * ways[way] * dtype.itemsize
+    ends = isinstance(op.filter, LongFilter) and bool(op.filter.finite)  # its taps are few
     rows, rows_wide, taps = {
-        "direct": (3 * N - 1, 0, N - 1) if N > 2 else (3, 0, 2),
-        "steps": (3 * N + 1, N, N - 1),
+        "direct": (2 * N - 4, 0, N - 1),
+        "steps": (2 * N, N, N - 1),
         "gradients": (3 * N + 3, 0, 4 * (N - 1)) if N > 2 else (6, 0, 3),
     }[way]
     by_modes = sums_modes(op.filter, op.backend, length, kept=True)
-    if by_modes and way != "gradients" and not packed:
+    if ends:
+        taps = 0
+        rows, rows_wide = (2 * N + 2, 0) if way == "steps" else (rows, rows_wide)
+    elif by_modes and way != "gradients" and not packed:
         taps = 0
         if way == "direct":  # whose output does not take the place of an input
-            rows = 2 * N + 2 if N > 2 else 4
+            rows = N + 1 if N > 2 else 1
     of_rows = rows * dtype.itemsize + rows_wide * wide(dtype).itemsize
     return (batch * of_rows + taps * wide(dtype).itemsize) * length
+
+
+def like_of(op: HyenaOperator, u: Input) -> Tensor:
+    """No numbers, of the device and dtype that u is projected to. Raises: ValueError if the
+    operator's weights are of another dtype."""
+    first = u.read(slice(0, 1), slice(0, 1))
+    check_dtype("HyenaOperator", first, op.in_proj.weight.dtype)
+    return first.new_empty(0, dtype=dtype_of_product(first))
 
 
 def filter_of(
@@ -176,6 +265,20 @@ def filter_of(
     return filter.by_channels(reach + planned)
 
 
+class Between(NamedTuple):
+    """What lies between the projections, valid as long as the buffers are not used again.
+
+    Attributes:
+        y: what the output projection is given, (B, D, L).
+        beside: (B, E, L), rows of the same array that nobody needs any longer.
+        state: of a prefill.
+    """
+
+    y: Tensor
+    beside: Tensor
+    state: HyenaState | None
+
+
 def between_projections(
     op: HyenaOperator,
     u: Input,
@@ -184,16 +287,17 @@ def between_projections(
     room: Room | None,
     memory: int,
     buffers: Buffers,
-) -> tuple[Tensor, HyenaState | None]:
-    """What the output projection is given, (B, D, L), valid as long as the buffers are not used
-    again; and of a prefill the state.
+    beside: int = 0,
+) -> Between:
+    """What the output projection is given; and of a prefill the state.
 
     Args:
         mask, segments: as in `hyena.mixers.Mixer.forward`, not both.
         room: of a prefill.
         memory: bytes that a group may take.
+        beside: rows that the array is to have beside the output, if these are more.
     """
-    B, L = u.batch, u.length
+    B, L, D = u.batch, u.length, op.width
     check_mask("HyenaOperator", mask, B, L)
     op.check_span(L, mask, segments)
     if room is None:
@@ -201,66 +305,69 @@ def between_projections(
     else:
         check_left_padding("HyenaOperator", mask)
     planned = 0 if room is None else planned_for(op.filter, L, room)
-    first = u.read(slice(0, 1), slice(0, 1))
-    check_dtype("HyenaOperator", first, op.in_proj.weight.dtype)
-    like = first.new_empty(0, dtype=dtype_of_product(first))
-    y = buffers.take("y", (B, op.width, L), like)
-    left = None if room is None else Left(op, B, L, planned, room, like)
+    like = like_of(op, u)
     direct = mask is None and room is None
     way: Way = "direct" if direct else "steps"
-    parts = groups_of(op, B, L + planned, memory, like.dtype, way, segments is not None)
-    alone = len(parts) == 1 and not planned
+    layout = layout_of(op, B, L + planned, memory, like.dtype, way, segments is not None)
+    beside = max(beside, layout.beside)
+    rows = buffers.take("rows", (B, beside + D, L), like)
+    y = rows[:, beside:]
+    left = None if room is None else Left(op, B, L, planned, room, like)
     by_modes = op.sums_modes(like, L, segments)
-    taps_of = None if alone or by_modes else filter_of(op, u, segments, planned).taps
-    for channels in parts:
-        group = Group(op, channels)
-        z = group.projected(u, like, buffers)
-        if by_modes:
-            kernels = op.modes(L, channels)
-        elif taps_of is None:  # spectra may be kept
-            kernels = op.kernels(L, segments)
-        else:
-            kernels = list(zip(taps_of(channels), group.skip, strict=True))
-        if direct:
-            group.convolve(z, kernels, segments, y[:, channels])
-        else:
-            group.recur(z, kernels, mask, planned, left, y[:, channels])
-    return y, None if left is None else left.state()
+    filter = None if by_modes else filter_of(op, u, segments, planned)
+
+    for channels in layout.groups:
+        size, end = channels.stop - channels.start, beside + channels.stop
+        z = rows[:, end - (op.order + 1) * size : end]
+        project(u, rows_of(op, op.in_proj.weight, channels), z)
+        shares = shares_of(channels, layout.share)
+        for i, share in enumerate(shares):
+            group, own = Group(op, share), z[:, i :: len(shares)]
+            if filter is None:
+                kernels = op.modes(L, share)
+            else:
+                kernels = list(zip(filter.taps(share), group.skip, strict=True))
+            if direct:
+                group.convolve(own, kernels, segments, y[:, share])
+            else:
+                group.recur(own, kernels, mask, planned, left, y[:, share])
+            del kernels  # before there are others
+    return Between(y, rows[:, :beside], None if left is None else left.state())
+
+
+def rows_of(op: HyenaOperator, x: Tensor, channels: slice) -> Tensor:
+    """Of ((N + 1)·D, …), gates and value, those of some channels: (C, …)."""
+    return x.unflatten(0, (op.order + 1, op.width))[:, channels].flatten(0, 1)
+
+
+def project(u: Input, weight: Tensor, z: Tensor) -> None:
+    """weight (C, D) times u, to z (B, C, L)."""
+    weight = weight.detach().to(z.dtype)
+    # Rows are L apart, also where that is a power of two: products of pieces of positions are as
+    # fast as with the larger distance of `operator.project`.
+    for rows, positions in u.pieces:
+        for x, to in zip(u.read(rows, positions).to(z.dtype), z[rows], strict=True):
+            torch.mm(weight, x.t(), out=to[:, positions])
 
 
 class Group:
-    """A range of an operator's channels, with their part of its layers: ``weight`` (C, D) and
-    ``bias`` (C,) of the input projection, ``short``, taps (C, K) and bias (C,), ``skip`` (F, G);
-    zeros for those that it lacks."""
+    """Some of an operator's channels, with their part of what lies between the projections:
+    ``bias`` (C,) of the first one, ``short``, taps (C, K) and bias (C,), ``skip`` (F, G); zeros for
+    those that it lacks."""
 
     def __init__(self, op: HyenaOperator, channels: slice) -> None:
         self.op, self.channels = op, channels
-        layers = op.in_proj, op.short_conv
-        self.weight, self.bias, *short = (
-            x.unflatten(0, (op.order + 1, op.width))[:, channels].flatten(0, 1)
-            for layer in layers
-            for x in (layer.weight, bias_of(layer))
-        )
-        self.short = short[0], short[1]
+        self.bias = rows_of(op, bias_of(op.in_proj), channels)
+        short = op.short_conv.weight, bias_of(op.short_conv)
+        self.short = rows_of(op, short[0], channels), rows_of(op, short[1], channels)
         self.skip = op.filter.direct[:, channels]
-
-    def projected(self, u: Input, like: Tensor, buffers: Buffers) -> Tensor:
-        """weight · u (B, C, L), in the dtype of ``like``, without the bias; valid as long as the
-        buffers are not used again."""
-        weight = self.weight.detach().to(like.dtype)
-        # Rows are L apart, also where that is a power of two: products of pieces of positions are
-        # as fast as with the larger distance of `operator.project`.
-        z = buffers.take("z", (u.batch, len(weight), u.length), like)
-        for rows, positions in u.pieces:
-            for x, to in zip(u.read(rows, positions).to(like.dtype), z[rows], strict=True):
-                torch.mm(weight, x.t(), out=to[:, positions])
-        return z
 
     def convolve(
         self, z: Tensor, kernels: list[Kernel], segments: Segments | None, out: Tensor
     ) -> None:
-        """What the output projection is given of these channels, to ``out`` (B, G, L); of
-        z (B, C, L), which lacks its bias and is written to."""
+        """What the output projection is given of these channels, to ``out`` (B, G, L), which may
+        be the memory of the last G rows of z; of z (B, C, L), which lacks its bias and is written
+        to."""
         layers = self.bias, *self.short
         if self.op.direct and are_taps(kernels) and operator.takes(z, layers, kernels):
             operator.of_projected(z, self.bias, self.short, kernels, segments=segments, out=out)
@@ -284,9 +391,9 @@ class Group:
         room = None if left is None else left.room
         short = short_conv(z, *self.short)
         y, inputs, pending = self.op.recurrence(short, kernels, mask, None, room, planned)
-        out.copy_(y)
         if left is not None:
             left.add(self.channels, z, inputs, pending)
+        out.copy_(y)
 
 
 def _leaves_by_channels(filter: Filter) -> bool:
@@ -308,7 +415,7 @@ class Left:
         inputs = batch, convolutions * op.width, length
         filter = op.filter
         self._filter = filter if isinstance(filter, LongFilter) and filter.constant else None
-        self._left: list[tuple[int, Tensor]] = []  # of filters whose state is of one size
+        self._left: Tensor | None = None  # of filters whose state is of one size
         kept = None if self._filter is not None else room.kept_dtype(like.dtype)
         self._keeps = kept is not None
         # Where they are not kept, only their length counts.
@@ -328,16 +435,20 @@ class Left:
                 to[:, channels] = x
         if self._filter is not None:
             left = left_behind(self._filter, inputs, self._op.backend, channels=channels)
-            self._left.append((channels.start, left))
+            if self._left is None:
+                with normal_tensors():
+                    shape = *left.shape[:2], self._op.width, *left.shape[3:]
+                    self._left = left.new_empty(shape)
+            self._left[:, :, channels] = left
 
     def state(self) -> HyenaState:
         """The state after the prompt, all channels added."""
         op, pending = self._op, list(self._pending) if self._pending.shape[-1] else []
         short = self._short.flatten(1, 2)
         if self._filter is not None:
-            in_order = [x for _, x in sorted(self._left, key=itemgetter(0))]
+            assert self._left is not None
             with normal_tensors():
-                long = of_one_size(self._filter, torch.cat(in_order, dim=2))
+                long = of_one_size(self._filter, self._left)
             return state_of(short, op.short_width, long, self._inputs.shape[-1])
         return state_after(
             op.filter, short, op.short_width, self._inputs, pending, self.room, op.backend

@@ -111,6 +111,7 @@ def of_projected(
             "HyenaOperator", rest, None, None, (taps[:first], added[:first]), **options
         )
         gates = _call.forward(c).split(D, dim=1)
+        del rest, c
         for gate, (k, skip) in zip(reversed(gates), filters[1:], strict=True):
             c = _check.convolution("HyenaOperator", y, k, skip, **options)
             y = _call.forward(c.narrow()).mul_(gate)
