@@ -12,9 +12,15 @@ from mixer_cases import generate
 from test_hyena_filters import D, M, draw, make
 from torch import Tensor
 
-from hyena import LanguageModel, ModelConfig
+from hyena import HyenaOperator, LanguageModel, ModelConfig
+from hyena.filters import LongFilter
 from hyena.mixers.hyena import groups, kernels, operator
+from hyena.mixers.hyena.groups import Buffers, Input
+from hyena.mixers.mixer import Room
+from hyena.mixers.projections import channels_last
+from hyena.ops import Segments
 from hyena.ops.native import library
+from hyena.ops.native import modal as native
 
 
 @pytest.fixture
@@ -59,6 +65,87 @@ def test_real_modes_are_summed_where_the_kernel_is(
     with torch.no_grad():
         y, _ = generate(op, u.float(), (L + 1) // 2)
     assert_close(y, expected[0], 1e-5, dtype=torch.float32)
+
+
+@pytest.fixture
+def exactly_by_modes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real modes are summed at any length, in float64 too, where PyTorch's ops do it."""
+
+    def sums_modes(op: HyenaOperator, u: Tensor, length: int, segments: Segments | None) -> bool:
+        return segments is None and op.filter.has_real_modes  # type: ignore[union-attr]
+
+    monkeypatch.setattr(HyenaOperator, "sums_modes", sums_modes)
+
+
+@pytest.fixture
+def no_state_apart(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A state that is not that of the scan is an error."""
+    monkeypatch.setattr(LongFilter, "state_after", lambda *given: pytest.fail("made apart"))
+    monkeypatch.setattr(LongFilter, "response", lambda *given: pytest.fail("made apart"))
+    return monkeypatch
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("pieces", [False, True])
+@torch.no_grad()
+def test_the_state_after_a_prompt_is_that_of_the_scan(
+    dtype: torch.dtype,
+    tolerance: float,
+    order: int,
+    pieces: bool,
+    exactly_by_modes: None,
+    no_state_apart: pytest.MonkeyPatch,
+    generator: torch.Generator,
+) -> None:
+    op, u = make("real modes", order, dtype=dtype), draw(generator, 2, 70, D).to(dtype)
+    mask = torch.arange(70) >= torch.tensor([[0], [31]])
+    found = []
+    for padding in (None, mask):
+        if pieces:
+            given = Input(2, 70, [(slice(0, 2), slice(0, 70))], lambda rows, at: u[rows, at])
+            room = Room(None, False)
+            made = groups.between_projections(op, given, padding, None, room, 0, Buffers())
+            y, state = channels_last(op.out_proj, made.y), made.state
+        else:
+            y, state = op.prefill(u, mask=padding)
+        found.append((padding, y, state))
+    no_state_apart.undo()  # and so the modes: by taps
+    for padding, y, state in found:
+        wanted, expected = op.prefill(u, mask=padding)
+        real = mask if padding is not None else slice(None)
+        assert_close(y[real], wanted[real], 10 * tolerance)
+        assert state is not None
+        assert state.settings() == expected.settings()
+        for name, x in state.tensors().items():
+            assert_close(x, expected.tensors()[name], tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("order", [2, 3])
+@torch.inference_mode()
+def test_a_prompt_goes_on_from_the_state_of_a_scan(
+    dtype: torch.dtype,
+    tolerance: float,
+    order: int,
+    exactly_by_modes: None,
+    no_state_apart: pytest.MonkeyPatch,
+    generator: torch.Generator,
+) -> None:
+    op, u = make("real modes", order, dtype=dtype), draw(generator, 2, 70, D).to(dtype)
+    parts, state = list[Tensor](), None
+    for part in u.split([30, 1, 39], dim=1):
+        y, state = op.prefill(part, state=state)
+        parts.append(y)
+    no_state_apart.undo()
+    wanted, expected = op.prefill(u)
+    assert_close(torch.cat(parts, 1), wanted, 10 * tolerance)
+    assert state is not None
+    assert state.settings() == expected.settings()
+    for name, x in state.tensors().items():
+        assert_close(x, expected.tensors()[name], tolerance)
+    token = draw(generator, 2, D).to(dtype)
+    assert_close(op.step(token, state)[0], op.step(token, expected)[0], 10 * tolerance)
 
 
 @pytest.mark.cpu
@@ -123,19 +210,52 @@ def test_no_spectra_are_kept_of_what_the_kernel_sums(kind: str, length: int, sum
 def test_a_training_step_by_modes_in_pieces_is_that_of_the_whole(
     by_modes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whose backward pass takes the taps."""
-    monkeypatch.setattr(groups, "SHORTEST", 1)
-    config = ModelConfig(vocab_size=11, width=8, layers=2, max_length=50, mixers="hyena-li")
-    model, ids = LanguageModel(config), torch.arange(100).view(2, 50) % 11
-    found = []
-    for pieces in (False, True):
-        model.activation_checkpointing = pieces
-        model.working_memory = 0 if pieces else 1 << 40
-        loss = model(ids, targets=ids.roll(-1, 1))
-        gradients = torch.autograd.grad(loss, [*model.parameters()])
-        found.append([loss.detach(), torch.cat([x.flatten() for x in gradients])])
+    """Whose backward pass has no use for the output, and so does not make it again."""
+    made: list[None] = []
+    gradients_of = native.gradients
+
+    def counted(*given: Any) -> Any:
+        made.append(None)
+        return gradients_of(*given)
+
+    monkeypatch.setattr(native, "gradients", counted)
+    model = small_li()
+    found = [step(model, pieces) for pieces in (False, True)]
     assert_all_close(found[1], found[0], 1e-5)
-    assert set(by_modes) == ({50} if library.kernel() is not None else set())
+    layers, parts = 2, len(groups.groups_of(model.blocks[0].mixer, 2, 50, 0, torch.float32))  # type: ignore[arg-type]
+    if library.kernel() is not None:
+        # Whole once a layer, and in pieces, here shares of a channel, before and after the loss.
+        assert by_modes == [50] * (layers + 2 * 8 * layers)
+        assert len(made) == layers * parts
+
+
+@pytest.mark.parametrize("frozen", ["", "log_poles", "residues", "skip", "short_conv", "mixer"])
+def test_gradients_by_modes_in_pieces_are_those_by_taps(
+    frozen: str, exactly_by_modes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_li().double()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not frozen or frozen not in name)
+    got = step(model, pieces=True)
+    monkeypatch.undo()  # by taps
+    assert_all_close(got, step(model, pieces=False), 1e-12)
+
+
+def small_li() -> LanguageModel:
+    config = ModelConfig(vocab_size=11, width=8, layers=2, max_length=50, mixers="hyena-li")
+    return LanguageModel(config, generator=torch.Generator().manual_seed(0))
+
+
+def step(model: LanguageModel, pieces: bool) -> list[Tensor]:
+    """The loss of a training step, and the gradient of each parameter."""
+    ids = torch.arange(100).view(2, 50) % 11
+    model.activation_checkpointing = pieces
+    model.working_memory = 0 if pieces else 1 << 40
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(groups, "SHORTEST", 1)
+        loss = model(ids, targets=ids.roll(-1, 1))
+        gradients = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
+    return [loss.detach(), torch.cat([x.flatten() for x in gradients])]
 
 
 @pytest.mark.cpu

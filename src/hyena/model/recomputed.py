@@ -19,6 +19,7 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 
 from hyena.mixers.hyena import groups
 from hyena.mixers.hyena.groups import Buffers, Group, Input, project, rows_of
+from hyena.mixers.hyena.kernels import Kernel, Modes
 from hyena.mixers.hyena.operator import HyenaOperator
 from hyena.mixers.projections import channels_last
 from hyena.model.block import Block
@@ -27,7 +28,7 @@ from hyena.model.norm import normalize
 from hyena.model.stateless import with_parameters
 from hyena.model.streaming import Stream, input_of, may_go_in_pieces
 from hyena.ops import Segments
-from hyena.ops.native import operator
+from hyena.ops.native import modal, operator
 from hyena.ops.observed import observer
 
 
@@ -259,15 +260,20 @@ def _backward_of_mixer(
     the channels, whose projections go to ``memory``; dy is that of what the output projection is
     given."""
     op = cast(HyenaOperator, block.mixer)
+    by_modes = op.sums_modes(dy, u.length, segments)
     with torch.enable_grad():
-        filter = groups.filter_of(op, u, segments)
-    shared = [_leaf(t) if t.requires_grad else t for t in filter.shared]
+        filter = None if by_modes else groups.filter_of(op, u, segments)
+    of_all = () if filter is None else filter.shared
+    shared = [_leaf(t) if t.requires_grad else t for t in of_all]
     trained = [t for t in shared if t.requires_grad]
     of_shared = [torch.zeros_like(t) for t in trained]
     for channels in parts:
         with torch.enable_grad():
             group, weight = Group(op, channels), rows_of(op, op.in_proj.weight, channels)
-            kernels = list(zip(filter.taps(channels, shared), group.skip, strict=True))
+            if filter is None:
+                kernels = op.modes(u.length, channels)
+            else:
+                kernels = list(zip(filter.taps(channels, shared), group.skip, strict=True))
         z = memory[:, : len(weight)]
         project(u, weight, z)
         z += group.bias.detach()[:, None]
@@ -277,13 +283,13 @@ def _backward_of_mixer(
         del kernels
         _backward_of_projection(block, (weight, group.bias), x, dz, dx, u, sums)
         del dz  # before that of the next group
-    sums.backward([t for t in filter.shared if t.requires_grad], of_shared)
+    sums.backward([t for t in of_all if t.requires_grad], of_shared)
 
 
 def _backward_of_group(
     group: Group,
     z: Tensor,
-    kernels: list[tuple[Tensor, Tensor]],
+    kernels: list[Kernel],
     dy: Tensor,
     segments: Segments | None,
     shared: list[Tensor],
@@ -292,20 +298,39 @@ def _backward_of_group(
 ) -> Tensor:
     """The gradient of z (B, C, L), bias included, from dy (B, G, L); that of what all taps are made
     of is added to ``of_shared``."""
-    op = group.op
-    if op.direct and len(kernels) == 1 and operator.takes(z, group.short, kernels):
-        dz, d = operator.gradients(dy, z, group.short, kernels[0], segments=segments)
-        made = zip([*kernels[0], *group.short], d, strict=True)
+    dz, made = _at_once(group, z, kernels, dy, segments)
+    if dz is not None:
         pairs = [(x, dx.to(x.dtype)) for x, dx in made if dx is not None]
         more = sums.backward([x for x, _ in pairs], [dx for _, dx in pairs], shared)
     else:
         z = _leaf(z)
         with torch.enable_grad():
-            y = op.between(z, group.short, kernels, segments)
+            y = group.op.between(z, group.short, kernels, segments)
         dz, *more = sums.backward([y], [dy], [z, *shared])
     for total, dx in zip(of_shared, more, strict=True):
         total += dx
     return dz
+
+
+def _at_once(
+    group: Group, z: Tensor, kernels: list[Kernel], dy: Tensor, segments: Segments | None
+) -> tuple[Tensor | None, list[tuple[Tensor, Tensor | None]]]:
+    """The gradient of z, and of each tensor that there is in kernel and short convolution, where
+    the native kernel finds them without the output; None where it does not."""
+    if not group.op.direct or len(kernels) > 1:
+        return None, []
+    [(h, skip)] = kernels
+    assert skip is not None
+    if isinstance(h, Modes):
+        if not modal.takes(z, group.short, *h, skip):
+            return None, []
+        dz, d = modal.gradients(dy, z, group.short, *h, skip)
+        return dz, list(zip((*h, skip, *group.short), d, strict=True))
+    assert isinstance(h, Tensor)
+    if not operator.takes(z, group.short, [(h, skip)]):
+        return None, []
+    dz, d = operator.gradients(dy, z, group.short, (h, skip), segments=segments)
+    return dz, list(zip((h, skip, *group.short), d, strict=True))
 
 
 def _backward_of_projection(

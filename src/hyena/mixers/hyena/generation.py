@@ -4,7 +4,7 @@ Sizes: B batch, L length, D width, N order, C = (N+1)·D channels of the short c
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +30,24 @@ from hyena.ops.stepping.recurrence import RecurrentState
 from hyena.ops.stepping.states import normal_tensors
 
 _MODULES = "in_proj", "short_conv", "out_proj"
+
+
+class Convolved(NamedTuple):
+    """What an operator makes of gates and value, of G of its channels, and what a prefill goes on
+    with.
+
+    Attributes:
+        y: what the output projection is given, (B, G, L).
+        inputs: of each of the F long convolutions, (B, G, L), or of all, (B, F·G, L); none of
+            modes.
+        pending: what each adds to its T outputs to come, (B, G, T); none if T is 0.
+        states: of modes, what each leaves behind, (B, G, n).
+    """
+
+    y: Tensor
+    inputs: Sequence[Tensor] | Tensor = ()
+    pending: Sequence[Tensor] = ()
+    states: Sequence[Tensor] = ()
 
 
 def planned_for(filter: Filter, length: int, room: Room) -> int:
@@ -94,12 +112,20 @@ def taps_after(
     return h[..., :length], list(known.unflatten(1, (parts, width)).unbind(1))
 
 
+def states_before(filter: LongFilter, backend: Backend, state: HyenaState) -> list[Tensor]:
+    """The states (B, D, n) of filters that are recurrences, from which modes go on."""
+    state.bind(filter, backend, "prefill")
+    assert isinstance(state.long, RecurrentState)
+    x = state.long.x.contiguous()
+    return list((torch.view_as_complex(x) if x.shape[-1] == 2 else x[..., 0]).unbind(1))
+
+
 def state_after(
     filter: Filter,
     z: Tensor,
     taps: int,
-    inputs: list[Tensor] | Tensor,
-    pending: list[Tensor],
+    length: int,
+    made: Convolved,
     room: Room,
     backend: Backend,
 ) -> HyenaState:
@@ -108,25 +134,23 @@ def state_after(
     Args:
         z: inputs of the short convolution, which has so many ``taps``: (B, C, L), behind those
             that a state before has.
-        inputs: (B, D, L), of each of the F long convolutions; or (B, F·D, L), which becomes part of
-            the state.
-        pending: (B, D, T), what each adds to its T outputs to come; none if T is 0.
+        length: of the prompt.
+        made: of all channels; where inputs are one tensor it becomes part of the state.
         backend: of convolutions.
     """
     before: HyenaState | None = room.state
     long: LongState
     with normal_tensors():
-        each = inputs if isinstance(inputs, list) else inputs.split(filter.channels, dim=1)
         if is_constant(filter, before):
             assert isinstance(filter, LongFilter)
-            left = left_behind(filter, each, backend, None if before is None else before.long)
+            left = left_behind(filter, made, backend, None if before is None else before.long)
             long = of_one_size(filter, left)
         else:
-            line = pending or [v[..., :0].to(wide(z.dtype)) for v in each]
-            kept = _kept(inputs, room)
-            long = OnlineState(torch.cat(line, dim=1), len(each), kept, block=online.BLOCK)
-        length = inputs[0].shape[-1] + (0 if before is None else before.length)
-        return state_of(z, taps, long, length)
+            each = _each(made.inputs, filter)
+            line = made.pending or [v[..., :0].to(wide(z.dtype)) for v in each]
+            kept = _kept(made.inputs, room)
+            long = OnlineState(torch.cat(list(line), dim=1), len(each), kept, block=online.BLOCK)
+        return state_of(z, taps, long, length + (0 if before is None else before.length))
 
 
 def state_of(z: Tensor, taps: int, long: LongState, length: int) -> HyenaState:
@@ -139,18 +163,23 @@ def state_of(z: Tensor, taps: int, long: LongState, length: int) -> HyenaState:
 
 def left_behind(
     filter: LongFilter,
-    inputs: Sequence[Tensor],
+    made: Convolved,
     backend: Backend,
     before: LongState | None = None,
     channels: slice | None = None,
 ) -> Tensor:
-    """What inputs (B, D, L) of each long convolution leave of them behind, of filters whose state
-    is of one size: (B, F, D, …).
+    """What the inputs of each long convolution leave of them behind, of filters whose state is of
+    one size: (B, F, D, …).
 
     Args:
-        before: what earlier inputs have left.
-        channels: or a range of the channels, whose inputs these are, with nothing before.
+        made: of these inputs; where modes were summed their states are at hand.
+        before: what earlier inputs have left, unless modes went on from it.
+        channels: or some of the channels, whose inputs these are, with nothing before.
     """
+    if made.states:
+        x = torch.stack(list(made.states), dim=1)
+        return torch.view_as_real(x) if x.is_complex() else x[..., None]
+    inputs = _each(made.inputs, filter)
     earlier: Sequence[Tensor | None] = [None] * len(inputs)
     if filter.recurrent:
         if isinstance(before, RecurrentState):
@@ -165,6 +194,11 @@ def left_behind(
     return torch.stack(found, dim=1)
 
 
+def _each(inputs: Sequence[Tensor] | Tensor, filter: Filter) -> Sequence[Tensor]:
+    """Of each long convolution."""
+    return inputs.split(filter.channels, dim=1) if isinstance(inputs, Tensor) else inputs
+
+
 def of_one_size(filter: LongFilter, left: Tensor) -> RecurrentState | FiniteState:
     """The state of the long convolutions of which this is left."""
     if filter.recurrent:
@@ -172,13 +206,13 @@ def of_one_size(filter: LongFilter, left: Tensor) -> RecurrentState | FiniteStat
     return FiniteState(left.flatten(1, 2), left.shape[1])
 
 
-def _kept(inputs: list[Tensor] | Tensor, room: Room) -> Tensor | None:
+def _kept(inputs: Sequence[Tensor] | Tensor, room: Room) -> Tensor | None:
     """All inputs of the long convolutions, (B, F·D, ·), if they are to be kept."""
     earlier = None if room.state is None else room.state.long.inputs
     dtype = room.kept_dtype(inputs[0].dtype if earlier is None else earlier.dtype)
     if dtype is None or (earlier is None and room.state is not None):
         return None
-    if isinstance(inputs, list):
+    if not isinstance(inputs, Tensor):
         inputs = torch.cat([v.to(dtype) for v in inputs], dim=1)
     return inputs if earlier is None else torch.cat([earlier.to(dtype), inputs], dim=2)
 

@@ -26,6 +26,7 @@ from hyena.filters.plain import is_plain, matrix_of
 from hyena.filters.precision import wide
 from hyena.mixers.checks import check_dtype, check_gaps, check_left_padding, check_mask
 from hyena.mixers.hyena.generation import (
+    Convolved,
     left_behind,
     of_one_size,
     planned_for,
@@ -390,10 +391,10 @@ class Group:
             z.masked_fill_(~mask[:, None], 0)
         room = None if left is None else left.room
         short = short_conv(z, *self.short)
-        y, inputs, pending = self.op.recurrence(short, kernels, mask, None, room, planned)
+        made = self.op.recurrence(short, kernels, mask, None, room, planned)
         if left is not None:
-            left.add(self.channels, z, inputs, pending)
-        out.copy_(y)
+            left.add(self.channels, z, made)
+        out.copy_(made.y)
 
 
 def _leaves_by_channels(filter: Filter) -> bool:
@@ -423,18 +424,18 @@ class Left:
             memory = like.new_empty(inputs if self._keeps else 1, dtype=kept)
             self._inputs = memory.expand(inputs)
 
-    def add(self, channels: slice, z: Tensor, inputs: list[Tensor], pending: list[Tensor]) -> None:
-        """Of these channels z (B, C, L), what the short convolution is given, and the rest as
-        `HyenaOperator.recurrence` returns it."""
+    def add(self, channels: slice, z: Tensor, made: Convolved) -> None:
+        """Of these channels z (B, C, L), what the short convolution is given, and what the rest
+        made of it."""
         tail = z[..., z.shape[-1] - self._short.shape[-1] :]
         self._short[:, :, channels] = tail.unflatten(1, (self._op.order + 1, -1))
-        for to, x in zip(self._pending, pending, strict=False):
+        for to, x in zip(self._pending, made.pending, strict=False):
             to[:, channels] = x
         if self._keeps:
-            for to, x in zip(self._inputs.split(self._op.width, dim=1), inputs, strict=True):
+            for to, x in zip(self._inputs.split(self._op.width, dim=1), made.inputs, strict=True):
                 to[:, channels] = x
         if self._filter is not None:
-            left = left_behind(self._filter, inputs, self._op.backend, channels=channels)
+            left = left_behind(self._filter, made, self._op.backend, channels=channels)
             if self._left is None:
                 with normal_tensors():
                     shape = *left.shape[:2], self._op.width, *left.shape[3:]
@@ -444,12 +445,11 @@ class Left:
     def state(self) -> HyenaState:
         """The state after the prompt, all channels added."""
         op, pending = self._op, list(self._pending) if self._pending.shape[-1] else []
-        short = self._short.flatten(1, 2)
+        short, length = self._short.flatten(1, 2), self._inputs.shape[-1]
         if self._filter is not None:
             assert self._left is not None
             with normal_tensors():
                 long = of_one_size(self._filter, self._left)
-            return state_of(short, op.short_width, long, self._inputs.shape[-1])
-        return state_after(
-            op.filter, short, op.short_width, self._inputs, pending, self.room, op.backend
-        )
+            return state_of(short, op.short_width, long, length)
+        made = Convolved(short, self._inputs, pending)
+        return state_after(op.filter, short, op.short_width, length, made, self.room, op.backend)

@@ -4,7 +4,7 @@ Sizes: B batch, L length, D width, N order, K taps of the short convolution.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,20 @@ from torch.nn import functional as F
 from hyena.arguments import LONGEST, shown
 from hyena.filters import HyenaFilter, LengthPolicy, LongFilter
 from hyena.filters.cache import clear_cache
-from hyena.filters.flops import block_causal_convolution, convolution
 from hyena.filters.plain import is_plain
 from hyena.filters.precision import wide
 from hyena.mixers.checks import check_dropout, check_no_gradient
 from hyena.mixers.flops import LayerFlops
-from hyena.mixers.hyena.generation import pending, planned_for, state_after, step, taps_after
+from hyena.mixers.hyena.flops import flops
+from hyena.mixers.hyena.generation import (
+    Convolved,
+    pending,
+    planned_for,
+    state_after,
+    states_before,
+    step,
+    taps_after,
+)
 from hyena.mixers.hyena.kernels import (
     Kernel,
     Modes,
@@ -52,6 +60,7 @@ from hyena.ops.native import operator
 from hyena.ops.native.step import Pending
 from hyena.ops.observed import observer, records_program
 from hyena.ops.stepping import online
+from hyena.ops.stepping.recurrence import RecurrentState
 
 _OPTIONS = {
     "max_length": "max_length",
@@ -207,12 +216,16 @@ class HyenaOperator(Mixer):
         planned = 0 if room is None else planned_for(filter, L, room)
         before: HyenaState | None = None if room is None else room.state
         known: list[Tensor] = []  # of each long convolution, what the tokens before add
+        recurrent = before is None or isinstance(before.long, RecurrentState)
         if before is not None:
             check_no_gradient("HyenaOperator.prefill", self, u)
-            taps, known = taps_after(filter, self.backend, before, L + planned)
-            kernels: list[Kernel] = list(zip(taps, filter.direct, strict=True))
-        elif self.sums_modes(u, L, segments):
+        if recurrent and self.sums_modes(u, L, segments):
             kernels = self.modes(L)
+            if before is not None:  # or their states
+                known = states_before(cast(LongFilter, filter), self.backend, before)
+        elif before is not None:
+            taps, known = taps_after(filter, self.backend, before, L + planned)
+            kernels = list(zip(taps, filter.direct, strict=True))
         else:
             # A spectrum for this one length is not worth keeping beside a small state.
             kernels = self._taps(L + planned) if planned else self.kernels(L, segments)
@@ -224,11 +237,11 @@ class HyenaOperator(Mixer):
         if before is not None:
             z = torch.cat([before.short.to(z.dtype), z], dim=-1)
         short = self._short(z, segments)[..., z.shape[-1] - L :]
-        y, inputs, pending = self.recurrence(short, kernels, mask, segments, room, planned, known)
-        y = channels_last(self.out_proj, y)
+        made = self.recurrence(short, kernels, mask, segments, room, planned, known)
+        y = channels_last(self.out_proj, made.y)
         if room is None:
             return y, None
-        return y, state_after(filter, z, self.short_width, inputs, pending, room, self.backend)
+        return y, state_after(filter, z, self.short_width, L, made, room, self.backend)
 
     def recurrence(
         self,
@@ -239,23 +252,29 @@ class HyenaOperator(Mixer):
         room: Room | None,
         planned: int,
         known: Sequence[Tensor] = (),
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    ) -> Convolved:
         """Definition 3.1: x⁰, …, x^{N−1} and v are z; then v ← h * (xⁿ · v) from the last.
 
         Args:
             z: what the short convolution gives of G channels, (B, (N+1)·G, L).
             kernels: of these channels.
             planned: so many zeros stand in place of the inputs to come.
-            known: what the tokens before add to each long convolution, (B, G, L + planned).
+            known: what the tokens before add to each long convolution, (B, G, L + planned); of
+                modes the states that they left, (B, G, n).
 
-        Returns: what the output projection is given, (B, G, L); and if there is ``room``, the
-            inputs of the long convolutions, and what they give at the tokens to come.
+        Returns: what the output projection is given; and if there is ``room``, what a state is
+            made of.
         """
         L = z.shape[-1]
         *gates, v = z.unflatten(1, (self.order + 1, -1)).unbind(1)
-        inputs, pending = [], []
+        inputs, pending, states = list[Tensor](), list[Tensor](), list[Tensor]()
         for i, (gate, kernel) in enumerate(zip(reversed(gates[1:]), kernels, strict=True)):
-            v = self._gated(v, gate, mask)
+            v, (h, skip) = self._gated(v, gate, mask), kernel
+            if isinstance(h, Modes):
+                before = known[i] if known else None
+                v, after = modal_conv(v, *h, skip, state=before, backend=self.backend)
+                states.append(after.detach())
+                continue
             if room is not None:
                 inputs.append(v.detach())
             if planned or known:
@@ -265,7 +284,7 @@ class HyenaOperator(Mixer):
                 pending.append(y[..., L:].detach())
             else:
                 v = self._convolve(v, kernel, segments)
-        return v * gates[0], inputs, pending
+        return Convolved(v * gates[0], inputs, pending, states)
 
     def _fused(self, u: Tensor, kernels: list[Kernel], segments: Segments | None) -> Tensor:
         """What the output projection is given, (B, D, L), in as few calls as it takes where neither
@@ -353,29 +372,8 @@ class HyenaOperator(Mixer):
         return short + convolutions * D * (length if future is None else blocks)
 
     def _flops(self, length: int, batch: int) -> LayerFlops:
-        """Floating point operations of `forward` on ``batch`` rows of ``length`` tokens, one
-        document each, filters made anew; kept spectra spare the parts ``filter …``. By transforms,
-        also where the kernel sums taps or modes instead."""
-        D, N, positions = self.width, self.order, batch * length
-        lead = length - 1 if self.bidirectional else 0
-        filters = self._filter.flops(length)
-        if self.block_causal:
-            row, filter_fft = block_causal_convolution(length)
-        else:
-            taps = min(finite_taps(self._filter) or length, length) + lead
-            row, filter_fft = convolution(taps, length, lead)
-        return LayerFlops(
-            {
-                "projections": 2 * (N + 1) * D * D * positions,
-                "short_conv": 2 * (N + 1) * D * positions * self.short_width,
-                "gates": N * D * positions,
-                "long_conv": batch * (N - 1) * D * row,
-                "filter_network": filters.products,
-                "filter_values": filters.transforms + filters.pointwise,
-                "filter_fft": (N - 1) * D * filter_fft,
-                "output": 2 * D * D * positions,
-            }
-        )
+        sizes = self.width, self.order, self.short_width
+        return flops(*sizes, self._filter, length, batch, block_causal=self.block_causal)
 
     def extra_repr(self) -> str:
         return f"width={self.width}, max_length={self.max_length}, order={self.order}"

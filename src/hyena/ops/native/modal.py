@@ -9,10 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyena.ops import _modes
+from hyena.ops import _check, _modes
 from hyena.ops._convolution import Convolution
 from hyena.ops.native import library
-from hyena.ops.native._abi import Conv, Gradients, Modes, ModesGradients
+from hyena.ops.native._abi import (
+    DTYPES,
+    MOST_SHORT_TAPS,
+    Conv,
+    Gradients,
+    Modes,
+    ModesGradients,
+)
 from hyena.ops.native._call import describe, in_order, no_memory
 from hyena.ops.observed import observer, own_of
 
@@ -59,6 +66,38 @@ def backward(
     if library.loaded().modal_backward(conv, gradients, modes, ModesGradients(*of_modes, dstate)):
         raise no_memory()
     return tuple(found)
+
+
+def takes(z: Tensor, short: tuple[Tensor, Tensor], *beside: Tensor) -> bool:
+    """Whether the kernel takes gradients of an operator of these, modes and skip ``beside``, and
+    nobody looks on."""
+    fits = z.is_cpu and z.dtype in DTYPES and short[0].shape[1] <= MOST_SHORT_TAPS
+    if library.outcome.kernel is None or not fits:
+        return False
+    narrow = all(x.dtype.to_real() != torch.float64 for x in (*short, *beside))
+    return narrow and observer((z, *short, *beside)) == "nobody"
+
+
+def gradients(
+    dy: Tensor,
+    z: Tensor,
+    short: tuple[Tensor, Tensor],
+    log_decay: Tensor,
+    weight: Tensor,
+    skip: Tensor,
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Of sum(dy · y), where y (B, D, L) is what an operator with one long convolution, by modes,
+    makes of z (B, 3·D, L), bias included, of what the kernel `takes`, without y itself.
+
+    Returns: that of z, and those of log_decay, weight, skip, and taps and bias of the short
+        convolution, None of what needs no gradient.
+    """
+    c = _check.modes("HyenaOperator", z, log_decay, weight, skip, None, parts=3, short=short)
+    needed = [x.requires_grad for x in (log_decay, weight, skip)]
+    needed = [True, *needed, False, *(x.requires_grad for x in short)]
+    dz, *of_modes, _, dtaps, dbias = backward(dy, c.narrow(), log_decay, weight, None, needed)
+    assert dz is not None
+    return dz, [*of_modes, dtaps, dbias]
 
 
 def differentiable(
