@@ -61,12 +61,12 @@ class Task:
     lr: float = 2e-3
     checked: int = 1000
     """Pictures of the test that are asked for during training."""
-    checks: int = 20
+    checks: int = 10
     """How often, and how often the training is saved."""
 
 
 FASHION = Task("Fashion-MNIST", 4, 64, 4, 128, 32, 4, epochs=1.0)
-SEQUENTIAL = Task("sequential MNIST", 1, 32, 2, 64, 0, 0, epochs=0.5)
+SEQUENTIAL = Task("sequential MNIST", 1, 32, 2, 64, 0, 0, epochs=0.4)
 QUICK = {"width": 16, "layers": 1, "hidden": 64, "epochs": 1.0, "batch": 16, "checks": 2}
 
 
