@@ -121,7 +121,10 @@ def measure(case: Case, _: Results | None = None, *, seconds: float = 4.0) -> fo
                 return {**record, **of_steps(model, file, seconds)}
             run = in_onnx(file) if case.to == "onnx" else loaded(file, case.to)
             return {**record, **of_calls(case, model, run, seconds)}
-    except (ImportError, RuntimeError, ValueError) as problem:
+    except Exception as problem:
+        from_onnxruntime = type(problem).__module__.startswith("onnxruntime")  # and of no base
+        if not (isinstance(problem, ImportError | RuntimeError | ValueError) or from_onnxruntime):
+            raise
         return {**record, "failed": f"{type(problem).__name__}: {' '.join(str(problem).split())}"}
 
 

@@ -30,6 +30,18 @@ def test_a_file_takes_any_batch_and_length(tmp_path: Path) -> None:
             assert_close(in_onnx(session, ids), model(ids), TOLERANCE)
 
 
+@pytest.mark.parametrize("longest", [6, 2500])  # of 2 and 32 columns, see `ByProducts`
+def test_a_short_and_a_long_model_take_any_length(longest: int, tmp_path: Path) -> None:
+    model = model_of("hyena", layers=1, order=2, max_length=longest)
+    to_onnx(model, tmp_path / "model.onnx")
+    session = onnx_session(tmp_path / "model.onnx")
+    with torch.no_grad():
+        for length in (1, 2, 5, 33, 64, 500, 1023, 1536, 2500, longest):
+            if length <= longest:
+                ids = tokens(2, length, seed=length)
+                assert_close(in_onnx(session, ids), model(ids), TOLERANCE)
+
+
 @pytest.mark.parametrize("length", [256, 192, 131])  # 2^a, 3·2^a, a prime
 def test_a_file_of_one_length(length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("hyena", layers=1, order=2, max_length=256)
@@ -65,4 +77,6 @@ def test_labels_of_a_striped_model_in_bfloat16(tmp_path: Path) -> None:
 def test_what_cannot_be_a_file_is_told_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^to_onnx: rwkv runs a loop that depends on the length"):
         to_onnx(model_of("rwkv", layers=1), tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match=r"^to_onnx: a model of max_length 5 is too short for a "):
+        to_onnx(model_of("hyena", layers=1, max_length=5), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

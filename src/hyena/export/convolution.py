@@ -99,10 +99,13 @@ class ByProducts:
     numbers, so that float32 keeps its digits.
 
     Args: longest: the longest L, for which n₁ ≈ 4·n₂ makes the products the least work.
+    Attributes: example: an L that a program of any length is to be recorded with. It has three
+        rows, since a size of 0 or 1 in an example is taken to be 0 or 1 always.
     """
 
     def __init__(self, longest: int) -> None:
-        self._columns = max(8, 2 ** round(math.log2(longest / 2) / 2))
+        self._columns = max(2, 2 ** round(math.log2(longest / 2) / 2))
+        self.example = 3 * self._columns - 1
 
     def __call__(self, u: Tensor, k: Tensor) -> Tensor:
         L, n2 = u.shape[-1], self._columns

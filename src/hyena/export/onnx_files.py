@@ -44,16 +44,23 @@ def to_onnx(
 
     Args: model, length and output as of `hyena.export.to_program`; ``path``, which is replaced.
 
-    Raises: as `hyena.export.to_program`; ImportError without the packages of the extra "export".
+    Raises: as `hyena.export.to_program`; ValueError if no length is given and max_length is less
+        than 6; ImportError without the packages of the extra "export".
     """
     require("onnxscript", "exporting to ONNX", INSTALL)
     longest = longest_of("to_onnx", model, length)
     output = output_of("to_onnx", model, output)
     constant = with_constant_filters(model, longest)
-    program = record("to_onnx", constant, length, output, exact=False)
+    conv = ByProducts(longest)
+    if length is None and longest <= conv.example:
+        raise ValueError(
+            f"to_onnx: a model of max_length {longest} is too short for a file of any length; give "
+            "a length"
+        )
+    program = record("to_onnx", constant, length, output, exact=False, example=conv.example)
     ids: dict[int, str] = {0: "batch"} if length else {0: "batch", 1: "length"}
     axes = {"input_ids": ids} if output == "logits" else {"input_ids": ids, "lengths": {0: "batch"}}
-    write_onnx(written_out(program, ByProducts(longest)), path, axes, [output])
+    write_onnx(written_out(program, conv), path, axes, [output])
 
 
 def step_to_onnx(model: LanguageModel, path: str | Path) -> None:

@@ -57,9 +57,16 @@ def to_program(
 
 
 def record(
-    what: str, model: LanguageModel, length: int | None, output: Output | None, *, exact: bool
+    what: str,
+    model: LanguageModel,
+    length: int | None,
+    output: Output | None,
+    *,
+    exact: bool,
+    example: int = _EXAMPLE,
 ) -> ExportedProgram:
-    """The program with convolutions as ``hyena::conv``.
+    """The program with convolutions as ``hyena::conv``; of any length, it is recorded from an input
+    of ``example`` positions, or of the longest if that is less.
 
     Raises: as `to_program`, beginning with ``what``; ValueError unless ``exact``, if the config
         asks for convolutions that no rounding error of the future reaches.
@@ -73,11 +80,11 @@ def record(
             "earlier outputs, which transforms cannot; record it with kernel=True and a length"
         )
     copy = with_parameters(model, {}).eval()
-    ids = torch.zeros(2, length or min(_EXAMPLE, longest), dtype=torch.int64)
+    ids = torch.zeros(2, length or min(example, longest), dtype=torch.int64)
     ids = ids.to(device_of(model))
     batch = Dim("batch", min=1)
     sizes: dict[int, Any] = {0: batch}
-    if length is None:
+    if length is None and longest > 1:
         sizes[1] = Dim("length", min=1, max=longest)
     with quiet(), torch.no_grad():
         if output_of(what, model, output) == "logits":
