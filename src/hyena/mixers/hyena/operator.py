@@ -267,7 +267,9 @@ class HyenaOperator(Mixer):
         """
         L = z.shape[-1]
         *gates, v = z.unflatten(1, (self.order + 1, -1)).unbind(1)
-        inputs, pending, states = list[Tensor](), list[Tensor](), list[Tensor]()
+        inputs: list[Tensor] = []
+        pending: list[Tensor] = []
+        states: list[Tensor] = []
         for i, (gate, kernel) in enumerate(zip(reversed(gates[1:]), kernels, strict=True)):
             v, (h, skip) = self._gated(v, gate, mask), kernel
             if isinstance(h, Modes):
