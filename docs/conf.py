@@ -47,7 +47,7 @@ def as_fields(app: Sphinx, what: str, name: str, obj: object, options: object, l
     text = []
     in_field = False
     for line in lines:
-        if match := re.match(r"(\s*)(Returns|Raises|Yields): (\S.*)", line):
+        if match := re.match(r"(\s*)(Returns|Raises|Yields|Warns): (\S.*)", line):
             in_field = True
             text += ["", f"{match[1]}:{match[2]}: {match[3]}"]
         elif in_field and line.strip() and not re.match(r"\s*\w+:$", line):

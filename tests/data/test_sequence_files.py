@@ -254,7 +254,9 @@ def test_letters_that_the_tokenizer_does_not_know_are_told(tmp_path):
     ],
 )
 @pytest.mark.parametrize("name", ["x.txt", "x.tsv", "x.jsonl"])
-def test_dna_in_text_and_rows_is_folded_as_that_of_fasta(tmp_path, name, tokenizer, settings, folds):
+def test_dna_in_text_and_rows_is_folded_as_that_of_fasta(
+    tmp_path, name, tokenizer, settings, folds
+):
     content = {
         "x.txt": "acgtACGT",
         "x.tsv": "text\nacgtACGT\n",

@@ -30,7 +30,7 @@ def example() -> Iterator[SimpleNamespace]:
             main=found["vision"], data=found["vision_data"], models=found["vision_models"]
         )
     for name in MODULES:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
 
 
 def quick(example: SimpleNamespace, **options: Any) -> Any:

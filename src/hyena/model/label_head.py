@@ -35,8 +35,9 @@ class Labels:
             the sequence.
         means, deviations: of each target of a regression in the training rows; the head gives
             numbers in these units.
-        sequence, columns: of a table, the column of the sequences and those of the labels that it
-            was trained on, where others are looked for first. They are no part of what it says.
+        sequence: of a table, the column of the sequences that it was trained on, where others are
+            looked for first. It is no part of what it says.
+        columns: the same of the labels.
 
     Raises: ValueError on names or numbers that cannot be.
     """
