@@ -28,6 +28,24 @@ def test_the_setting_names_versions_threads_and_the_convolution() -> None:
     assert found["backend"] in ("native", "torch")
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu avx2 avx512_bf16 vaes", True),
+        ("fpu amx_bf16", True),
+        ("fpu avx2 avx512f avx512bw", False),
+        ("", True),  # not said
+    ],
+)
+def test_which_processors_multiply_in_bfloat16(monkeypatch, flags: str, expected: bool) -> None:
+    monkeypatch.setattr(machine, "_processor_info", lambda field: flags)
+    assert machine.multiplies_bfloat16() is expected
+
+
+def test_this_processor_is_asked() -> None:
+    assert isinstance(machine.multiplies_bfloat16(), bool)
+
+
 def test_two_kernels_are_two_settings(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     file = tmp_path / "kernel.so"
     monkeypatch.setattr(machine, "backends", lambda: ("native", "torch", "naive"))

@@ -57,6 +57,14 @@ def of_record() -> dict[str, Any]:
     }
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products in bfloat16. Without them PyTorch takes
+    many times as long as in float32. Where the system does not list them, as Linux on x86 does,
+    they are taken for granted."""
+    flags = _processor_info("flags").split()
+    return not flags or not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
 def hardware() -> str:
     """A short name of the machine for a folder, such as "epyc-2core"."""
     name = re.sub(r"@.*", "", _processor_name().lower())
@@ -70,9 +78,11 @@ def _processor() -> str:
 
 
 def _processor_name() -> str:
-    name = platform.processor() or platform.machine()
+    return _processor_info("model name") or platform.processor() or platform.machine()
+
+
+def _processor_info(field: str) -> str:
+    """What Linux says of the first processor; empty if it says nothing."""
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = info.read_text().splitlines()
-        name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
-    return name
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((x.split(":", 1)[1].strip() for x in lines if x.startswith(field)), "")

@@ -22,7 +22,7 @@ from hyena.cli.values import check_at_least
 from hyena.files.atomic import write_text
 from hyena.files.folder import TABLE, refuse_other
 from hyena.files.markdown import table
-from hyena.machine import convolution, hardware, setting
+from hyena.machine import convolution, hardware, multiplies_bfloat16, setting
 from hyena.ops.backend import resolve_backend
 from hyena.training.device import find_device
 
@@ -247,7 +247,13 @@ def _of_models(config: Config, suite: model.cases.Suite, threads: int) -> _Suite
         raise ValueError(f"old: expected the Python of an older build, {config.old} is no file")
     peak()  # what the system cannot tell is said before anything is measured
     old = None if config.old is None else str(config.old)
-    measure = partial(model.run.run, threads=threads, old=old, repeats=config.repeats)
+    measure = partial(
+        model.run.run,
+        threads=threads,
+        old=old,
+        repeats=config.repeats,
+        bfloat16=config.quick or multiplies_bfloat16(),
+    )
     return _Suite(
         suite,
         model.cases.chosen(suite, small=config.quick, today=old is not None),
@@ -263,6 +269,13 @@ def _of_models(config: Config, suite: model.cases.Suite, threads: int) -> _Suite
 
 def _of_genomes(config: Config, threads: int) -> _Suite:
     peak()
+    measure = partial(
+        genomes.run.run,
+        threads=threads,
+        seconds=config.seconds,
+        repeats=config.repeats,
+        bfloat16=config.quick or multiplies_bfloat16(),
+    )
     return _Suite(
         "genomes",
         genomes.cases.chosen(small=config.quick),
@@ -271,7 +284,7 @@ def _of_genomes(config: Config, threads: int) -> _Suite:
             "seconds": config.seconds or "those of the rows",
             "repeats": config.repeats or "those of the rows",
         },
-        partial(genomes.run.run, threads=threads, seconds=config.seconds, repeats=config.repeats),
+        measure,
         genomes.goals.goals(),
         not config.quick,
         genomes.report.LABELS,

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,19 @@ def test_contenders_take_turns_in_processes_of_their_own() -> None:
     assert result["builds"] == {"this": {"hyena": "0.1"}, "older": {"hyena": "0.0"}}
     assert len(measure(CASE, threads=1, old=OLD, repeats=5, ask=answers)["times"]) == 3
     assert len(answers.asked) == 6 + 15
+
+
+def test_bfloat16_that_the_processor_has_no_instructions_for_is_left_out() -> None:
+    answers = Answers()
+    narrow = {"cast": replace(WORK, bf16=True), "weights": replace(WORK, dtype="bfloat16")}
+    case = replace(CASE, works={"one": WORK, **narrow}, today=("one", "cast"))
+    result = measure(case, threads=1, old=OLD, bfloat16=False, ask=answers)
+    assert set(result["times"]) == {"one", "one_today"}
+    assert set(result["skipped"]) == {"cast", "cast_today", "weights"}
+    assert "no instructions for bfloat16" in result["skipped"]["weights"]
+    assert not any(request["bf16"] for _, request in answers.asked)
+    alone = replace(case, works=narrow, today=())  # then it is what the case is for
+    assert set(measure(alone, threads=1, bfloat16=False, ask=answers)["times"]) == set(narrow)
 
 
 def test_warm_calls_are_not_timed_and_memory_is_the_median() -> None:

@@ -19,6 +19,7 @@ def run(
     threads: int,
     seconds: float | None = None,
     repeats: int | None = None,
+    bfloat16: bool = True,
     progress: Callable[[int], object] = lambda done: None,
     say: Callable[[str], None] = print,
     ask: model.run.Ask = _ask,
@@ -30,6 +31,7 @@ def run(
         seconds: budget of a row's samples, or of a contender that generates; none takes its own.
         repeats: samples of a contender at most, repetitions of tokens, or processes of each; none
             takes 100, or the case's number.
+        bfloat16: as of `hyena.bench.model.run.measure`.
         ask: who answers for a process of a whole model.
 
     Raises: ValueError if a file of the folder is damaged.
@@ -43,7 +45,7 @@ def run(
         if isinstance(case, generation.cases.Case):
             budget = seconds or generation.run.SECONDS
             return generation.run.measure(case, seconds=budget, repeats=repeats)
-        return model.run.measure(case, threads=threads, repeats=repeats, ask=ask)
+        return model.run.measure(case, threads=threads, repeats=repeats, bfloat16=bfloat16, ask=ask)
 
     try:
         return folder.run(cases, out, measure, progress=progress, say=say)

@@ -19,6 +19,7 @@ from hyena.bench.timing import Timing, quartiles, rounds
 # Relative L2 differences of the builds' numbers, or from those of the truth.
 _TOLERANCE, _BF16_TOLERANCE = 1e-3, 5e-2
 _SCRIPT = Path(__file__).with_name("work.py")
+_EMULATED = "this processor has no instructions for bfloat16, and takes many times as long"
 
 Ask = Callable[[str, Mapping[str, Any]], dict[str, Any]]
 """What a Python answers to a request; see `hyena.bench.model.work`."""
@@ -47,6 +48,7 @@ def run(
     threads: int,
     old: str | None = None,
     repeats: int | None = None,
+    bfloat16: bool = True,
     progress: Callable[[int], object] = lambda done: None,
     say: Callable[[str], None] = print,
     ask: Ask = ask,
@@ -60,6 +62,7 @@ def run(
     if old is not None:
         _check_older(out, old, threads, ask)
     options: dict[str, Any] = {"threads": threads, "old": old, "repeats": repeats, "ask": ask}
+    options["bfloat16"] = bfloat16
     return folder.run(
         cases, out, lambda case, _: measure(case, **options), progress=progress, say=say
     )
@@ -93,6 +96,7 @@ def measure(
     threads: int,
     old: str | None = None,
     repeats: int | None = None,
+    bfloat16: bool = True,
     ask: Ask = ask,
 ) -> Result:
     """Times and memory of a case's contenders.
@@ -101,7 +105,8 @@ def measure(
     too far from that is left out, and if it is ours nothing is reported of the case.
 
     Args: the case; threads; the Python of the older build; processes of each contender, none takes
-        the case's number; who answers.
+        the case's number; whether contenders in bfloat16 are measured beside others, which without
+        instructions for it would take most of the time; who answers.
     Returns: "row", the case; "times", "peak" and "added" (bytes: of the process, and beyond what it
         had before the calls) by contender; "builds", what `hyena.bench.model.work.build` says of
         "this" and of the "older" one; with a truth "errors", relative L2 ones, and "first", the
@@ -109,6 +114,10 @@ def measure(
     """
     record: Result = {"row": case.record(), "builds": {}, "skipped": {}}
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in case.contenders}
+    narrow = [name for name in answers if _narrow(case.works[name.removesuffix(TODAY)])]
+    if not bfloat16 and len(narrow) < len(answers):
+        record["skipped"] = dict.fromkeys(narrow, _EMULATED)
+        answers = {name: its for name, its in answers.items() if name not in narrow}
     for name in rounds(dict.fromkeys(case.contenders, repeats or case.repeats)):
         if name in record["skipped"]:
             continue
@@ -167,8 +176,12 @@ def _compare(
     return ""
 
 
+def _narrow(work: Work) -> bool:
+    return work.bf16 or work.dtype == "bfloat16"
+
+
 def _tolerance(work: Work) -> float:
-    return _BF16_TOLERANCE if work.bf16 or work.dtype == "bfloat16" else _TOLERANCE
+    return _BF16_TOLERANCE if _narrow(work) else _TOLERANCE
 
 
 _FIGURES = "times", "peak", "added"
