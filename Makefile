@@ -16,16 +16,18 @@ DEMO_STAMP := .venv/.installed-demo
 
 NATIVE := CMakeLists.txt $(wildcard csrc/*)  # the kernel is built again when one of them changes
 
-# The suites: all tests are in one of them. These need the extras, are about what does, collect all
-# tests, compile the kernel anew, or measure the memory of whole processes.
-EXTRAS := huggingface training experiments tasks scaling bench cli plots distillation evaluation \
+# The suites: all tests are in one of them. These need the extras, are about what does, compile the
+# kernel anew, or measure the memory of whole processes. The longest tests begin, so that no process
+# is left with one when the others are done.
+EXTRAS := ops/native/test_sanitizers.py ops/native/test_kernel_memory.py \
+    model/test_reckoned_memory.py \
+    huggingface training experiments tasks scaling bench cli plots distillation evaluation \
     harness export fuzz examples \
     test_demo.py test_configs.py test_readme.py test_docs.py test_docs_code.py \
-    test_collection.py interop/test_released_commands.py model/test_reckoned_memory.py \
+    interop/test_released_commands.py \
     mixers/test_replace_transformers.py mixers/test_generate_replaced.py \
-    model/test_lora.py model/test_adapter_methods.py model/test_quantized_models.py \
-    ops/native/test_sanitizers.py ops/native/test_kernel_memory.py
-EXTRAS := $(addprefix tests/,$(EXTRAS)) $(wildcard tests/*/test_memory_of_*.py)
+    model/test_lora.py model/test_adapter_methods.py model/test_quantized_models.py
+EXTRAS := $(wildcard tests/*/test_memory_of_*.py) $(addprefix tests/,$(EXTRAS))
 
 .PHONY: venv test test-extras lint format types docs demo recall sanitize fuzz wheel clean
 
