@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import gc
 from collections.abc import Iterator
 
 import on_device
@@ -35,6 +36,12 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes name no test: what a packer writes may hold the time, and each process collects its
     own."""
     return argname if isinstance(val, bytes) else None
+
+
+def pytest_collection_finish() -> None:
+    """What there is before the first test lasts as long as the process: Python's collector, which
+    benchmarks and tests call, need not look through it each time."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
