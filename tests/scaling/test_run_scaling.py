@@ -283,8 +283,8 @@ def test_a_training_that_is_killed_goes_on_and_is_the_same(
 def test_a_signal_saves_the_running_training_and_the_next_call_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = only_grid(data, tmp_path / "stopped", tokens_per_parameter=[40.0])
-    whole = only_grid(data, tmp_path / "whole", tokens_per_parameter=[40.0])
+    config = only_grid(data, tmp_path / "stopped", tokens_per_parameter=[20.0])
+    whole = only_grid(data, tmp_path / "whole", tokens_per_parameter=[20.0])
     with monkeypatch.context() as patch:  # in this process, where nothing interrupts it
         patch.setattr(run_module, "start_job", Here)
         assert run(whole)[0] == SweepEnd(1, 0)

@@ -106,7 +106,7 @@ print(json.dumps({"moments": moments, "killed": killed, "wrong": wrong}))
 
 
 def test_killed_and_resumed(data: Path, tmp_path: Path) -> None:
-    stride = 5
+    stride = 9
     report = json.loads(
         run_script(SCRIPT, data, tmp_path, stride, folder=tmp_path).splitlines()[-1]
     )
