@@ -106,7 +106,7 @@ class Mixer(nn.Module):
 
     spec: ClassVar[Spec]
     width: int
-    _takes_gaps: ClassVar[bool] = False  # padding between real tokens: see `forward`
+    takes_gaps: ClassVar[bool] = False  # padding between real tokens: see `forward`
     _name: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
@@ -136,9 +136,9 @@ class Mixer(nn.Module):
         Raises: TypeError on what is no tensor; ValueError on shapes or dtypes that do not fit, on
             padding between real tokens, and on a length that the policy refuses.
         """
-        u = self._checked(u, mask)
+        u = self.checked(u, mask)
         segments = segments_of(self._name, document_ids, cu_seqlens, u)
-        if not self._takes_gaps:
+        if not self.takes_gaps:
             check_gaps(self._name, mask, segments)
         return self._mix(u, mask, segments, None)[0]
 
@@ -168,7 +168,7 @@ class Mixer(nn.Module):
             real token, or no real token; with a state as `step`.
         """
         self._check_generates("prefill")
-        u = self._checked(u, mask)
+        u = self.checked(u, mask)
         if state is not None:
             self._check_state("prefill", state)
             check_block(self._name, u, mask, state)
@@ -251,7 +251,7 @@ class Mixer(nn.Module):
             self._check_generates(what)
             raise wrong_state(f"{self._name}.{what}", state, self.spec.state)
 
-    def _checked(self, u: Tensor, mask: Tensor | None) -> Tensor:
+    def checked(self, u: Tensor, mask: Tensor | None) -> Tensor:
         """u, zero at padding: whatever stands there, be it NaN, reaches neither sums nor
         gradients."""
         check_input(self._name, u, self.width, self._dtype())

@@ -7,11 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyena.filters.plain import is_plain
+from hyena.mixers.mixer import Room
 from hyena.mixers.state import MixerState
 from hyena.model.build import build_mixer, build_mlp, build_norm
 from hyena.model.config import ModelConfig
 from hyena.model.mlp import matrices_of
 from hyena.model.norm import normalize
+from hyena.model.piece import Piece
 from hyena.ops import Segments
 from hyena.ops.native import block as native
 
@@ -31,8 +33,18 @@ class Block(nn.Module):
         self.mlp = build_mlp(config, layer, **place)
         self.dropout = config.dropout
 
-    def forward(self, x: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
-        mixed = self.mixer(normalize(self.norm1, x, self.mixer), mask=mask, document_ids=segments)
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        segments: Segments | None,
+        piece: Piece | None = None,
+    ) -> Tensor:
+        u = normalize(self.norm1, x, self.mixer)
+        if piece is None:
+            mixed = self.mixer(u, mask=mask, document_ids=segments)
+        else:  # which knows the segments of the whole rows
+            mixed, _ = piece.mix(self.mixer, u, mask, None)
         return self._finish(x, mixed)
 
     def prefill(
@@ -42,10 +54,14 @@ class Block(nn.Module):
         future: int | None,
         keep_inputs: bool | torch.dtype,
         state: Any = None,
+        piece: Piece | None = None,
     ) -> tuple[Tensor, MixerState]:
         u = normalize(self.norm1, x, self.mixer)
-        options = {"mask": mask, "future": future, "keep_inputs": keep_inputs, "state": state}
-        mixed, state = self.mixer.prefill(u, **options)
+        if piece is None:
+            options = {"mask": mask, "future": future, "keep_inputs": keep_inputs, "state": state}
+            mixed, state = self.mixer.prefill(u, **options)
+        else:
+            mixed, state = piece.mix(self.mixer, u, mask, Room(future, keep_inputs, state))
         return self._finish(x, mixed), state
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, MixerState]:

@@ -3,7 +3,7 @@
 Sizes: B batch, L length, D width, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -41,11 +41,15 @@ from hyena.model.inputs import (
 from hyena.model.label_head import LabelHead
 from hyena.model.linear_cross_entropy import Reduction, linear_cross_entropy, losses_of
 from hyena.model.norm import normalize
+from hyena.model.piece import Context, Piece
 from hyena.model.saved import as_read, write_model
 from hyena.model.step import at_once
 from hyena.model.streaming import WORKING_MEMORY, Stream, check_working_memory
 from hyena.ops import Segments
 from hyena.ops.arguments import placement
+
+# What the processes that share rows compare, in one order whatever the method.
+_NOTHING_ASKED = dict.fromkeys(("targets", "prefill", "future", "keep_inputs", "last_only"), 0)
 
 
 class LanguageModel(nn.Module):
@@ -132,6 +136,7 @@ class LanguageModel(nn.Module):
         document_ids: Tensor | Segments | None = None,
         cu_seqlens: Tensor | None = None,
         targets: Tensor | None = None,
+        context: Context | None = None,
     ) -> Tensor:
         """Logits of the token after each position, or with ``targets`` the loss in nats a token.
 
@@ -143,25 +148,32 @@ class LanguageModel(nn.Module):
             mask: (B, L) bool, True at real tokens; padding at the ends of a row.
             document_ids, cu_seqlens: packed documents, see `hyena.HyenaOperator.forward`.
             targets: (B, L) int64 or int32, the token after each position, −100 where none counts.
+            context: processes that share the rows, see `hyena.distributed.ContextParallel`; all
+                other arguments and the logits are then of the piece that this one has.
 
         Returns: (B, L, V), or the mean loss over the targets, a scalar: float64 for float64
             parameters and float32 otherwise, nan if there is no target.
         Raises: ValueError on bad shapes, ids or targets, or on a length that the policy refuses.
         """
-        x, segments = self._enter(input_ids, mask, document_ids, cu_seqlens)
+        asked = {"targets": targets is not None}
+        piece = self._piece(context, input_ids, mask, document_ids, cu_seqlens, asked)
+        x, segments = self._enter(input_ids, mask, document_ids, cu_seqlens, piece=piece)
         if targets is not None:
             check_targets(targets, input_ids, self.config)
         if self.activation_checkpointing and self.training and torch.is_grad_enabled():
-            x = self._checkpointed(x, mask, segments)
+            x = self._checkpointed(x, mask, segments, piece)
         else:
-            x = self._through_blocks(x, mask, segments)
+            x = self._through_blocks(x, mask, segments, piece)
         if targets is None:
             return self._head(x)
         x, weight = self._before_head(x)
-        return self._losses(x, weight, targets, "mean")
+        loss = self._losses(x, weight, targets, "mean")
+        return loss if piece is None else piece.mean(loss, targets)
 
     @torch.no_grad()
-    def token_losses(self, input_ids: Tensor, targets: Tensor) -> Tensor:
+    def token_losses(
+        self, input_ids: Tensor, targets: Tensor, *, context: Context | None = None
+    ) -> Tensor:
         """The loss of each target in nats, without gradients.
 
         The head, unless it has an adapter, is spared the positions without one, and never has all
@@ -169,14 +181,16 @@ class LanguageModel(nn.Module):
 
         Args:
             input_ids, targets: (B, L), see `forward`; targets may be on another device.
+            context: see `forward`.
 
         Returns: (B, L), 0 where there is no target; float64 for float64 parameters and float32
             otherwise.
         Raises: ValueError as `forward`.
         """
-        x, segments = self._enter(input_ids, None, None, None)
+        piece = self._piece(context, input_ids, None, None, None, {})
+        x, segments = self._enter(input_ids, None, None, None, piece=piece)
         check_targets(targets, input_ids, self.config)
-        x, weight = self._before_head(self._through_blocks(x, None, segments))
+        x, weight = self._before_head(self._through_blocks(x, None, segments, piece))
         return self._losses(x, weight, targets, "none")
 
     def prefill(
@@ -188,6 +202,7 @@ class LanguageModel(nn.Module):
         keep_inputs: bool | torch.dtype = False,
         last_only: bool = False,
         state: ModelState | None = None,
+        context: Context | None = None,
     ) -> tuple[Tensor, ModelState]:
         """``forward``, and the state that `step` goes on from.
 
@@ -201,6 +216,8 @@ class LanguageModel(nn.Module):
             last_only: logits of the last position only, which spares the head all others.
             state: of the tokens before these, which is advanced in place, as by `step`: logits and
                 state are those of one prefill of all. No mask may come with it.
+            context: see `forward`. The state is then that of the whole rows on every process, and
+                so are the logits of ``last_only``. It begins: no state may come with it.
 
         Returns: logits (B, L, V), or (B, 1, V), and the state.
         Raises: ValueError as `forward`, if ``future`` is negative, or if max_length has no room for
@@ -210,16 +227,25 @@ class LanguageModel(nn.Module):
         if state is not None:
             check_state("prefill", state, input_ids, len(self.blocks))
             before = state.length
-        x, _ = self._enter(input_ids, mask, None, None, before)
-        if input_ids.shape[1] == 0:
+        future = check_future("LanguageModel", future)
+        check_keep_inputs("LanguageModel", keep_inputs)
+        if state is not None and context is not None:
+            raise ValueError(
+                "LanguageModel.prefill: expected no state beside context, got both; a state goes "
+                "on in one process, as every process has it whole"
+            )
+        asked = {"future": -1 if future is None else future, "last_only": last_only}
+        asked |= {"prefill": True, "keep_inputs": bool(keep_inputs)}
+        piece = self._piece(context, input_ids, mask, None, None, asked)
+        x, _ = self._enter(input_ids, mask, None, None, before, piece)
+        tokens = input_ids.shape[1] if piece is None else piece.reach
+        if tokens == 0:
             raise ValueError(
                 "LanguageModel.prefill: expected input_ids (B, L) with L ≥ 1, got "
                 f"{tuple(input_ids.shape)}; {'begin' if state is None else 'go on'} with one token "
                 "or more"
             )
-        length = before + input_ids.shape[1]
-        future = check_future("LanguageModel", future)
-        check_keep_inputs("LanguageModel", keep_inputs)
+        length = before + tokens
         if future:
             check_room(length, future, self.config)
         stream = self._stream()
@@ -233,11 +259,16 @@ class LanguageModel(nn.Module):
         else:
             layers = []
             for block in self._blocks():
-                x, layer = stream.prefill(block, x, mask, Room(future, keep_inputs))
+                if piece is None:
+                    x, layer = stream.prefill(block, x, mask, Room(future, keep_inputs))
+                else:
+                    x, layer = block.prefill(x, mask, future, keep_inputs, piece=piece)
                 layers.append(layer)
             state = ModelState(layers, length)
         stream.clear()  # all logits may be as large as what is in them
-        return self._head(x[:, -1:] if last_only else x), state
+        if last_only:
+            x = x[:, -1:] if piece is None else piece.last(x)
+        return self._head(x), state
 
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """One more token a sequence.
@@ -329,13 +360,18 @@ class LanguageModel(nn.Module):
         document_ids: Tensor | Segments | None,
         cu_seqlens: Tensor | None,
         before: int = 0,
+        piece: Piece | None = None,
     ) -> tuple[Tensor, Segments | None]:
-        """The residual stream and the documents of tokens that come after so many."""
+        """The residual stream and the documents of tokens that come after so many; a piece knows
+        its documents itself."""
         check_ids(input_ids, 2, self.config)
-        L = input_ids.shape[1]
-        segments = segments_of("LanguageModel", document_ids, cu_seqlens, input_ids)
-        limit = self.config.max_length if self.config.length_policy == "error" else None
-        check_length(before + L if segments is None else segments.reach(limit), self.config)
+        L, segments = input_ids.shape[1], None
+        if piece is None:
+            segments = segments_of("LanguageModel", document_ids, cu_seqlens, input_ids)
+            limit = self.config.max_length if self.config.length_policy == "error" else None
+            check_length(before + L if segments is None else segments.reach(limit), self.config)
+        else:
+            check_length(piece.reach, self.config)
         x = self._embed(input_ids)
         if self.positions is not None:
             if mask is not None:
@@ -346,16 +382,56 @@ class LanguageModel(nn.Module):
             columns = before + torch.arange(L, device=x.device)
             if segments is not None:
                 columns = segments.columns
+            if piece is not None:
+                columns = piece.columns
             x = x + self.positions(columns).to(x.dtype)
         return F.dropout(x, self.config.dropout, self.training), segments
 
-    def _through_blocks(self, x: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+    def _piece(
+        self,
+        context: Context | None,
+        input_ids: Tensor,
+        mask: Tensor | None,
+        document_ids: Tensor | Segments | None,
+        cu_seqlens: Tensor | None,
+        asked: Mapping[str, int],
+    ) -> Piece | None:
+        """What this process has of the rows, if they are cut."""
+        if context is None:
+            return None
+        check_ids(input_ids, 2, self.config)
+        if cu_seqlens is not None or isinstance(document_ids, Segments):
+            raise ValueError(
+                "LanguageModel: beside context expected document_ids as a tensor (B, L) of the "
+                "piece, which tell whether a document goes on in the next one; got "
+                f"{'cu_seqlens' if document_ids is None else 'Segments'}"
+            )
+        mixers = {f"blocks.{i}.mixer": block.mixer for i, block in enumerate(self._blocks())}
+        return context.enter(mixers, input_ids, mask, document_ids, {**_NOTHING_ASKED, **asked})
+
+    def _through_blocks(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        segments: Segments | None,
+        piece: Piece | None = None,
+    ) -> Tensor:
+        if piece is not None:
+            for block in self.blocks:
+                x = block(x, mask, None, piece)
+            return x
         stream = self._stream()
         for block in self.blocks:
             x = stream.forward(block, x, mask, segments)
         return x
 
-    def _checkpointed(self, x: Tensor, mask: Tensor | None, segments: Segments | None) -> Tensor:
+    def _checkpointed(
+        self, x: Tensor, mask: Tensor | None, segments: Segments | None, piece: Piece | None = None
+    ) -> Tensor:
+        if piece is not None:
+            for block in self.blocks:
+                x = checkpoint(block, x, mask, None, piece, use_reentrant=False)
+            return x
         memory, buffers = recomputed.memory_of(self.working_memory), Buffers()
         for block in self.blocks:
             if recomputed.takes(block, x, mask, segments, memory):

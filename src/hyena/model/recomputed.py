@@ -262,7 +262,7 @@ def _backward_of_mixer(
     op = cast(HyenaOperator, block.mixer)
     by_modes = op.sums_modes(dy, u.length, segments)
     with torch.enable_grad():
-        filter = None if by_modes else groups.filter_of(op, u, segments)
+        filter = None if by_modes else groups.filter_of(op, u.length, segments)
     of_all = () if filter is None else filter.shared
     shared = [_leaf(t) if t.requires_grad else t for t in of_all]
     trained = [t for t in shared if t.requires_grad]

@@ -70,7 +70,7 @@ class CausalSelfAttention(Mixer):
         on a base or scale that is not above 0.
     """
 
-    _takes_gaps = True
+    takes_gaps = True
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class CausalSelfAttention(Mixer):
     ) -> tuple[Tensor, AttentionState | None]:
         if room is not None and room.state is not None:
             return self._go_on(u, room)
-        q, k, v = self._heads(u)
+        q, k, v = self.heads_of(u)
         dropout, each = self.dropout if self.training else 0.0, self.heads // self.kv_heads
         y = _attend(q, k, v, mask, segments, dropout, each)
         y = self.out_proj(y.transpose(1, 2).flatten(2))
@@ -123,11 +123,11 @@ class CausalSelfAttention(Mixer):
         """The tokens after those of a state."""
         check_no_gradient("CausalSelfAttention.prefill", self, u)
         state: AttentionState = room.state
-        q, k, v = self._heads(u, state.length)
+        q, k, v = self.heads_of(u, state.length)
         state.extend(k, v, room.future)
         dropout = self.dropout if self.training else 0.0
         each = self.heads // self.kv_heads
-        y = _attend_back(q.to(state.dtype), state.k, state.v, state.mask, dropout, each)
+        y = attend_back(q.to(state.dtype), state.k, state.v, state.mask, dropout, each)
         return self.out_proj(y.to(q.dtype).transpose(1, 2).flatten(2)), state
 
     def _step(self, u: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
@@ -180,7 +180,7 @@ class CausalSelfAttention(Mixer):
     def _is_own(self, state: AttentionState) -> bool:
         return state.sizes == (self.kv_heads, self.head_dim)
 
-    def _heads(self, u: Tensor, before: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    def heads_of(self, u: Tensor, before: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, L, E) and keys, rotated if they are to be, and values, (B, G, L, E) each,
         of the tokens after so many."""
         H, G, E = self.heads, self.kv_heads, self.head_dim
@@ -234,25 +234,35 @@ def _repeated(x: Tensor, each: int) -> Tensor:
     return x if each == 1 else x[:, :, None].expand(-1, -1, each, -1, -1).flatten(1, 2)
 
 
-def _attend_back(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, each: int
+def attend_back(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    each: int,
+    segments: Segments | None = None,
 ) -> Tensor:
-    """The last L of t tokens look back at all: q (B, H, L, E), keys and values (B, G, t, E) and
-    their mask (B, t) or None → (B, H, L, E).
+    """The last L of t tokens look back at all: q (B, H, L, E), keys and values (B, G, t, E), their
+    mask (B, t) or None and their documents → (B, H, L, E). Padding looks at itself.
 
     Some queries at a time, since each call has a mask. In it those that read one head of keys stand
     as positions of one head, so that no key is repeated.
     """
     L, t = q.shape[2], k.shape[2]
-    rows = max(1, _PAIRS // (each * t * (1 if mask is None else q.shape[0])))
+    rows = max(1, _PAIRS // (each * t * (1 if mask is None and segments is None else q.shape[0])))
     key = torch.arange(t, device=q.device)
     y = []
     for start in range(0, L, rows):
         stop = min(start + rows, L)
-        seen = t - L + stop  # keys up to the last of these queries
-        allowed = key[:seen] <= key[t - L + start : seen, None]
+        first, seen = t - L + start, t - L + stop  # keys up to the last of these queries
+        query = key[first:seen, None]
+        allowed = key[:seen] <= query
+        if segments is not None:
+            ids = segments.ids[:, None, None, :seen]
+            allowed = allowed & (ids[..., first:, None] == ids[..., None, :])[:, :, 0]
         if mask is not None:
-            allowed = allowed & mask[:, None, None, :seen]
+            allowed = (allowed & mask[:, None, None, :seen]) | (key[:seen] == query)
         if each > 1:
             allowed = torch.cat([allowed] * each, dim=-2)
         some = q[:, :, start:stop].unflatten(1, (-1, each)).flatten(2, 3)

@@ -255,11 +255,12 @@ def like_of(op: HyenaOperator, u: Input) -> Tensor:
 
 
 def filter_of(
-    op: HyenaOperator, u: Input, segments: Segments | None, planned: int = 0
+    op: HyenaOperator, length: int, segments: Segments | None, planned: int = 0
 ) -> ChannelTaps:
-    """The filter's taps, for use by groups; of one that ends no zeros beyond."""
+    """The filter's taps for rows of this length, for use by groups; of one that ends no zeros
+    beyond."""
     filter = op.filter
-    reach = u.length if segments is None else max(segments.reach(filter.limit), 1)
+    reach = length if segments is None else max(segments.reach(filter.limit), 1)
     if isinstance(filter, LongFilter) and filter.finite:
         filter.check_growth(reach + planned)
         return ChannelTaps(filter.all_taps)
@@ -315,7 +316,7 @@ def between_projections(
     y = rows[:, beside:]
     left = None if room is None else Left(op, B, L, planned, room, like)
     by_modes = op.sums_modes(like, L, segments)
-    filter = None if by_modes else filter_of(op, u, segments, planned)
+    filter = None if by_modes else filter_of(op, L, segments, planned)
 
     for channels in layout.groups:
         size, end = channels.stop - channels.start, beside + channels.stop

@@ -271,7 +271,7 @@ class HyenaOperator(Mixer):
         pending: list[Tensor] = []
         states: list[Tensor] = []
         for i, (gate, kernel) in enumerate(zip(reversed(gates[1:]), kernels, strict=True)):
-            v, (h, skip) = self._gated(v, gate, mask), kernel
+            v, (h, skip) = self.gated(v, gate, mask), kernel
             if isinstance(h, Modes):
                 before = known[i] if known else None
                 v, after = modal_conv(v, *h, skip, state=before, backend=self.backend)
@@ -280,12 +280,12 @@ class HyenaOperator(Mixer):
             if room is not None:
                 inputs.append(v.detach())
             if planned or known:
-                y = self._convolve(F.pad(v.to(wide(v.dtype)), (0, planned)), kernel, None)
+                y = self.convolve(F.pad(v.to(wide(v.dtype)), (0, planned)), kernel, None)
                 y = y + known[i] if known else y
                 v = y[..., :L].to(v.dtype)
                 pending.append(y[..., L:].detach())
             else:
-                v = self._convolve(v, kernel, segments)
+                v = self.convolve(v, kernel, segments)
         return Convolved(v * gates[0], inputs, pending, states)
 
     def _fused(self, u: Tensor, kernels: list[Kernel], segments: Segments | None) -> Tensor:
@@ -335,7 +335,7 @@ class HyenaOperator(Mixer):
             first = z[:, :later], weight[:later], now
             gates = short_conv(*first, causal=causal, segments=segments, backend=self.backend)
             for gate, kernel in zip(reversed(gates.split(width, 1)), rest, strict=True):
-                y = self._convolve(y, kernel, segments) * gate
+                y = self.convolve(y, kernel, segments) * gate
         return y
 
     def _step(self, u: Tensor, state: HyenaState) -> tuple[Tensor, HyenaState]:
@@ -402,11 +402,12 @@ class HyenaOperator(Mixer):
         """Gates and value before the short convolution, (B, (N+1)·D, L)."""
         return zero_at_padding(channels_first(self.in_proj, u), mask, 1)
 
-    def _gated(self, v: Tensor, gate: Tensor, mask: Tensor | None) -> Tensor:
+    def gated(self, v: Tensor, gate: Tensor, mask: Tensor | None) -> Tensor:
         """The input of a long convolution, (B, D, L)."""
         return zero_at_padding(F.dropout(v * gate, self.dropout, self.training), mask, 1)
 
-    def _convolve(self, v: Tensor, kernel: Kernel, segments: Segments | None) -> Tensor:
+    def convolve(self, v: Tensor, kernel: Kernel, segments: Segments | None) -> Tensor:
+        """The long convolution of v (B, G, L) with the kernel of its channels."""
         h, skip = kernel
         if isinstance(h, Modes):
             return modal_conv(v, *h, skip, backend=self.backend)[0]

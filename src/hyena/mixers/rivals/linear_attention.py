@@ -52,7 +52,7 @@ class LinearAttention(Mixer):
     Raises: ValueError if the sizes do not divide.
     """
 
-    _takes_gaps = True
+    takes_gaps = True
 
     def __init__(
         self,

@@ -1,0 +1,130 @@
+"""The long convolutions of a Hyena operator on rows that are cut.
+
+A long filter reaches through all pieces, but each channel has its own: so a piece of all channels
+is exchanged for all positions of some, which are convolved with their taps alone, and back. A
+filter of few taps reaches back a few positions, which the pieces before send. Gates stay where they
+are.
+
+Sizes: B batch, D width, L length of the whole rows, p positions of a piece, c of the D channels, T
+tokens to come.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hyena.distributed.exchange import all_channels, to_channels, to_positions
+from hyena.distributed.halo import is_less, with_halo
+from hyena.distributed.rows import Rows
+from hyena.filters import LongFilter
+from hyena.filters.precision import wide
+from hyena.mixers import HyenaOperator, HyenaState
+from hyena.mixers.hyena.generation import (
+    is_constant,
+    left_behind,
+    of_one_size,
+    planned_for,
+    state_after,
+    state_of,
+)
+from hyena.mixers.hyena.groups import filter_of
+from hyena.mixers.hyena.kernels import Kernel, finite_taps
+from hyena.mixers.mixer import Room
+from hyena.ops.stepping.states import normal_tensors
+
+
+class Convolutions(Protocol):
+    """The long convolutions of an operator."""
+
+    def __call__(self, i: int, v: Tensor) -> Tensor:
+        """The one that runs as number i, on a piece: (B, D, p) → (B, D, p)."""
+
+
+def convolutions(op: HyenaOperator, rows: Rows) -> Convolutions:
+    """Those of a forward pass, by what sends less."""
+    taps = finite_taps(op.filter)
+    return ByHalo(op, rows, taps) if taps and is_less(taps, rows) else ByChannels(op, rows)
+
+
+class ByHalo:
+    """Filters of few taps, behind the last positions of the pieces before.
+
+    Args: the operator; the rows; K, the taps of its filters.
+    """
+
+    def __init__(self, op: HyenaOperator, rows: Rows, taps: int) -> None:
+        self._op, self._rows, self._reach = op, rows, taps - 1
+        kernels = filter_of(op, rows.length, rows.segments).taps(slice(None))
+        self._kernels = list(zip(kernels, op.filter.direct, strict=True))
+
+    def __call__(self, i: int, v: Tensor) -> Tensor:
+        v, before, segments = with_halo(v, self._rows, self._reach)
+        return self._op.convolve(v, self._kernels[i], segments)[..., before:]
+
+
+class ByChannels:
+    """Filters of any length, each process with those of some channels.
+
+    Args: the operator; the rows; of a prefill what it is told of the tokens to come.
+    """
+
+    def __init__(self, op: HyenaOperator, rows: Rows, room: Room | None = None) -> None:
+        self._op, self._rows, self._room = op, rows, room
+        self._channels = rows.channels(op.width)[rows.rank]
+        self._planned = 0 if room is None else planned_for(op.filter, rows.length, room)
+        taps = filter_of(op, rows.length, rows.segments, self._planned).taps(self._channels)
+        skip = op.filter.direct[:, self._channels]
+        self._kernels: list[Kernel] = list(zip(taps, skip, strict=True))
+        self._inputs: list[Tensor] = []  # of a prefill, of these channels
+        self._pending: list[Tensor] = []
+
+    def __call__(self, i: int, v: Tensor) -> Tensor:
+        rows, width, L = self._rows, v.shape[1], self._rows.length
+        v = to_channels(v, rows)
+        if self._room is not None:
+            self._inputs.append(v.detach())
+        if self._planned:
+            padded = F.pad(v.to(wide(v.dtype)), (0, self._planned))
+            y = self._op.convolve(padded, self._kernels[i], None)
+            self._pending.append(y[..., L:].detach())
+            y = y[..., :L].to(v.dtype)
+        else:
+            y = self._op.convolve(v, self._kernels[i], rows.segments)
+        return to_positions(y, rows, width)
+
+    def state(self, short: Tensor) -> HyenaState:
+        """What a prefill leaves behind, whole on every process.
+
+        Args: short: the last inputs of the short convolution of the whole rows, (B, C, ·).
+        """
+        op, rows, room = self._op, self._rows, self._room
+        assert room is not None
+        with normal_tensors():
+            if is_constant(op.filter):
+                return self._of_one_size(short)
+            pending = self._whole(self._pending)
+            kept = room.kept_dtype(short.dtype)
+            if kept is None:  # only their length counts
+                empty = short.new_empty(1).expand(short.shape[0], op.width, rows.length)
+                inputs = [empty] * len(self._inputs)
+            else:
+                inputs = self._whole([x.to(kept) for x in self._inputs])
+            taps = op.short_width
+            return state_after(op.filter, short, taps, inputs, pending, room, op.backend)
+
+    def _of_one_size(self, short: Tensor) -> HyenaState:
+        op, filter = self._op, self._op.filter
+        assert isinstance(filter, LongFilter)
+        if filter.has_ranged_states:
+            left = left_behind(filter, self._inputs, op.backend, channels=self._channels)
+            left = torch.stack(self._whole(left.unbind(1)), dim=1)
+        else:
+            left = left_behind(filter, self._whole(self._inputs), op.backend)
+        return state_of(short, op.short_width, of_one_size(filter, left), self._rows.length)
+
+    def _whole(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Of some channels (B, c, …) → of all, (B, D, …)."""
+        return [all_channels(x.contiguous(), self._rows, self._op.width) for x in parts]

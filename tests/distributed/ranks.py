@@ -1,0 +1,63 @@
+"""Processes over gloo that all run the same functions, started once for all of them.
+
+`HYENA_TEST_RANKS=4 pytest tests/distributed` takes another number of them than two.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from processes import started
+from torch import distributed as dist
+
+RANKS = int(os.environ.get("HYENA_TEST_RANKS", "2"))
+
+
+def run_ranks(module: str, folder: Path) -> list[dict[str, Any]]:
+    """What each rank found by each of the functions in the ``CASES`` of a module of tests: what the
+    function returned, or the text of the error that it raised."""
+    here = Path(__file__).parent
+    search = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    options: dict[str, Any] = {
+        "env": {**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1"},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+    }
+    with ExitStack() as running:
+        code = f"from ranks import work; work({module!r}, "
+        each = [
+            running.enter_context(
+                started([sys.executable, "-c", f"{code}{rank}, {str(folder)!r})"], **options)
+            )
+            for rank in range(RANKS)
+        ]
+        for process in each:
+            printed, _ = process.communicate(timeout=600)
+            assert process.returncode == 0, printed
+    return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
+
+
+def work(module: str, rank: int, folder: str) -> None:
+    """Of one rank. It ends without Python's clean-up, in which gloo's threads may abort."""
+    torch.set_num_threads(1)
+    store = dist.FileStore(f"{folder}/store", RANKS)
+    patience = timedelta(seconds=120)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=patience)
+    found: dict[str, Any] = {}
+    for name, case in import_module(module).CASES.items():
+        try:
+            found[name] = case()
+        except (TypeError, ValueError, RuntimeError) as error:
+            found[name] = str(error)
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+    os._exit(0)
