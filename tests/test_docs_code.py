@@ -21,6 +21,7 @@ PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 WITH_CODE = [
     "checkpoints",
     "distillation",
+    "distributed",
     "dna",
     "export",
     "extending",
@@ -122,6 +123,9 @@ def test_the_code_of_a_page_runs(name: str, folder: Path, monkeypatch: pytest.Mo
     if name == "harness":  # whose data sets are not to lie in the user's cache
         monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
         monkeypatch.setattr("datasets.config.HF_UPDATE_DOWNLOAD_COUNTS", False)
+    if name == "distributed":  # as torchrun would say it
+        for setting in ("MASTER_ADDR=localhost", "MASTER_PORT=0", "RANK=0", "WORLD_SIZE=1"):
+            monkeypatch.setenv(*setting.split("="))
     execute(DOCS / f"{name}.md", with_shell=name in WITH_SHELL)
 
 

@@ -28,6 +28,7 @@ INSIDE = {
     "evaluation": {"ops", "filters"},
     "generation": LAYERS | {"data", "files"},
     "model": LAYERS | {"files", "generation"},
+    "distributed": LAYERS | {"model"},
     "distillation": LAYERS | {"generation", "model", "plots"},
     "interop": LAYERS | {"model", "files", "data"},
     "huggingface": LAYERS | {"model", "generation", "interop", "data", "files"},

@@ -37,7 +37,9 @@ class Case:
     changes: dict[str, Any] = field(default_factory=dict)
     masked: bool = False
     packed: bool = False
+    late: bool = False  # the first piece has no target
     recomputed: bool = False
+    single: bool = False  # in float32 too
 
 
 def explicit(taps: int) -> dict[str, Any]:
@@ -45,20 +47,27 @@ def explicit(taps: int) -> dict[str, Any]:
 
 
 SHARED = {
-    "order 2": Case(),
-    "order 3": Case(changes={"order": 3}),
+    "order 2": Case(single=True),
+    "order 3": Case(changes={"order": 3}, single=True),
     "order 3, recomputed": Case(changes={"order": 3}, recomputed=True),
-    "modal": Case(changes={"filter": FilterConfig(kind="modal", modes=3)}),
-    "few taps": Case(changes={**explicit(5), "order": 3}),
+    "modal": Case(changes={"filter": FilterConfig(kind="modal", modes=3)}, single=True),
+    "documents of modes": Case(
+        packed=True, changes={"filter": FilterConfig(kind="modal", modes=3), "order": 3}
+    ),
+    "many modes": Case(changes={"filter": FilterConfig(kind="modal", modes=24)}),
+    "few taps": Case(length=43, changes={**explicit(5), "order": 3}, single=True),
     "many taps": Case(changes=explicit(40)),
-    "state space": Case(changes={"filter": FilterConfig(kind="s4d"), "ssm": SSMConfig(state=4)}),
+    "state space": Case(
+        masked=True,
+        changes={"filter": FilterConfig(kind="s4d"), "ssm": SSMConfig(state=4), "order": 3},
+    ),
     "striped": Case(
         "hyena-se,hyena-mr,hyena-li", changes={"striped": StripedConfig(medium_taps=9)}
     ),
-    "hybrid": Case("hyena,attention", changes={"kv_heads": 1}),
+    "hybrid": Case("hyena,attention", changes={"kv_heads": 1}, single=True),
+    "a piece without a target": Case(late=True),
     "exactly causal": Case(changes={"block_causal": True, "order": 3}),
     "shorter than a filter": Case(length=5, changes={"short_width": 4, **explicit(4)}),
-    "one token": Case("hyena,attention", length=1),
     "padding": Case("hyena,attention", masked=True),
     "documents": Case("hyena,attention", packed=True, changes={"order": 3}),
     "documents of few taps": Case(packed=True, changes=explicit(5)),
@@ -77,7 +86,7 @@ def model_of(case: Case, dtype: torch.dtype = torch.float64) -> LanguageModel:
     values: dict[str, Any] = {
         "vocab_size": VOCABULARY,
         "width": 12,
-        "layers": 3 if "," in case.mixers else 2,
+        "layers": len(case.mixers.split(",")),
         "mlp_width": 20,
         "mixers": case.mixers,
         "max_length": 48,
@@ -96,10 +105,10 @@ def model_of(case: Case, dtype: torch.dtype = torch.float64) -> LanguageModel:
     return model.to(dtype).train()
 
 
-def inputs_of(case: Case) -> dict[str, Tensor]:
-    """Ids and targets of two rows, mask and documents where the case has them."""
+def inputs_of(case: Case, rows: int = 2) -> dict[str, Tensor]:
+    """Ids and targets of some rows; of two, mask and documents where the case has them."""
     generator = torch.Generator().manual_seed(1)
-    shape = (2, case.length)
+    shape = (rows, case.length)
     found = {
         name: torch.randint(VOCABULARY, shape, generator=generator)
         for name in ("input_ids", "targets")
@@ -111,6 +120,8 @@ def inputs_of(case: Case) -> dict[str, Tensor]:
     if case.masked:
         found["mask"] = at >= torch.tensor([[3], [0]])
         found["targets"] = found["targets"].masked_fill(~found["mask"], IGNORE)
+    if case.late:
+        found["targets"] = found["targets"].masked_fill(at < 15, IGNORE)
     return found
 
 
@@ -129,10 +140,10 @@ def given(case: Case, cut: bool) -> dict[str, Any]:
     return {**{name: here.piece(x) for name, x in whole.items()}, "context": here}
 
 
-def loss_and_gradients(case: Case, dtype: torch.dtype, cut: bool) -> Found:
+def loss_and_gradients(case: Case, dtype: torch.dtype, cut: bool, rows: int = 2) -> Found:
     """The gradients are the mean over the ranks, as data parallel training takes it."""
     model = model_of(case, dtype)
-    loss = model(**given(case, cut))
+    loss = model(**(given(case, cut) if cut else inputs_of(case, rows)))
     loss.backward()
     found = {"loss": loss.detach()}
     for name, parameter in model.named_parameters():
@@ -144,9 +155,42 @@ def loss_and_gradients(case: Case, dtype: torch.dtype, cut: bool) -> Found:
     return found
 
 
-def with_and_without(case: Case) -> Callable[[], dict[str, Found]]:
-    """What a rank finds of a case in both precisions."""
-    return lambda: {
-        str(dtype): loss_and_gradients(case, dtype, cut=True)
-        for dtype in (torch.float64, torch.float32)
-    }
+def in_each_precision(case: Case) -> Callable[[], dict[str, Found]]:
+    """What a rank finds of a case."""
+    dtypes = (torch.float64, torch.float32) if case.single else (torch.float64,)
+    return lambda: {str(dtype): loss_and_gradients(case, dtype, cut=True) for dtype in dtypes}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, and what a prefill is told beside it."""
+
+    case: Case
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+PROMPTS = {
+    "inputs kept": Prompt(Case(changes={"order": 3})),
+    "planned": Prompt(Case(changes={"order": 3}), {"future": 4}),
+    "planned and kept": Prompt(Case(), {"future": 2, "keep_inputs": torch.float64}),
+    "a recurrence": Prompt(SHARED["modal"]),
+    "few taps": Prompt(SHARED["few taps"]),
+    "hybrid, padded": Prompt(SHARED["padding"], {"future": 4, "last_only": True}),
+}
+
+
+@torch.no_grad()
+def prompt_and_steps(prompt: Prompt, cut: bool, model: LanguageModel | None = None) -> Found:
+    """Logits of the prompt, what is left behind it, and the logits of three tokens more."""
+    model = (model_of(prompt.case) if model is None else model).eval()
+    inputs = given(prompt.case, cut)
+    del inputs["targets"]
+    logits, state = model.prefill(**inputs, **prompt.options)
+    found = {"logits": logits}
+    for i, layer in enumerate(state.layers):
+        found |= {f"{i}.{name}": x.clone() for name, x in layer.tensors().items()}
+    steps = []
+    for token in torch.tensor([[1, 2], [3, 4], [5, 6]]):
+        y, state = model.step(token, state)
+        steps.append(y)
+    return {**found, "steps": torch.stack(steps)}

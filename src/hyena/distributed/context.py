@@ -81,16 +81,22 @@ class ContextParallel:
         Raises: ValueError unless all of them were asked for the same.
         """
         own = torch.tensor([input_ids.shape[1], *asked.values()], device=input_ids.device)
-        found = own.new_empty(self.processes, len(own))
-        dist.all_gather_into_tensor(found, own, group=self.group)
-        lengths, *others = found.t().tolist()
+        found = [torch.empty_like(own) for _ in range(self.processes)]
+        dist.all_gather(found, own, group=self.group)
+        numbers: list[list[int]] = torch.stack(found).t().tolist()
+        lengths, *others = numbers
         for name, values in zip(asked, others, strict=True):
             if len(set(values)) > 1:
                 raise ValueError(
                     f"ContextParallel: the processes disagree on {name}: {values} by rank; give "
                     "each its piece of the same rows, and the same arguments"
                 )
-        return [int(x) for x in lengths]
+        if 0 in lengths:
+            raise ValueError(
+                "ContextParallel: expected one position or more on each process, got pieces of "
+                f"{lengths} by rank; cut short rows over fewer processes"
+            )
+        return lengths
 
 
 class Pass:

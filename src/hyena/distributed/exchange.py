@@ -65,6 +65,13 @@ def whole(x: Tensor, rows: Rows) -> Tensor:
     return positions(x, rows, [(0, rows.length)] * rows.processes)
 
 
+def of_earlier(x: Tensor, rows: Rows) -> Tensor:
+    """What each process before this one has: (…) → (rank, …)."""
+    parts = [x[None] if rank > rows.rank else x[None][:0] for rank in range(rows.processes)]
+    shapes = [(int(rank < rows.rank), *x.shape) for rank in range(rows.processes)]
+    return torch.cat(_sent(parts, shapes, rows))
+
+
 def _shared(one: Span, other: Span) -> Span:
     """The positions that are in both, somewhere in ``one`` if there are none."""
     start = min(max(one[0], other[0]), one[1])

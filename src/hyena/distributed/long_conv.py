@@ -2,8 +2,8 @@
 
 A long filter reaches through all pieces, but each channel has its own: so a piece of all channels
 is exchanged for all positions of some, which are convolved with their taps alone, and back. A
-filter of few taps reaches back a few positions, which the pieces before send. Gates stay where they
-are.
+filter of few taps reaches back a few positions, which the pieces before send; one of few
+exponentials goes on from a state. Gates stay where they are.
 
 Sizes: B batch, D width, L length of the whole rows, p positions of a piece, c of the D channels, T
 tokens to come.
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hyena.distributed import carry, halo
 from hyena.distributed.exchange import all_channels, to_channels, to_positions
-from hyena.distributed.halo import is_less, with_halo
 from hyena.distributed.rows import Rows
 from hyena.filters import LongFilter
 from hyena.filters.precision import wide
@@ -45,8 +45,14 @@ class Convolutions(Protocol):
 
 def convolutions(op: HyenaOperator, rows: Rows) -> Convolutions:
     """Those of a forward pass, by what sends less."""
-    taps = finite_taps(op.filter)
-    return ByHalo(op, rows, taps) if taps and is_less(taps, rows) else ByChannels(op, rows)
+    filter, taps = op.filter, finite_taps(op.filter)
+    if taps and halo.is_less(taps, rows):
+        return ByHalo(op, rows, taps)
+    if isinstance(filter, LongFilter) and rows.segments is None:
+        exponentials = filter.exponentials()
+        if exponentials is not None and carry.is_less(exponentials[0], rows):
+            return ByCarry(op, rows, *exponentials)
+    return ByChannels(op, rows)
 
 
 class ByHalo:
@@ -61,8 +67,27 @@ class ByHalo:
         self._kernels = list(zip(kernels, op.filter.direct, strict=True))
 
     def __call__(self, i: int, v: Tensor) -> Tensor:
-        v, before, segments = with_halo(v, self._rows, self._reach)
+        v, before, segments = halo.with_halo(v, self._rows, self._reach)
         return self._op.convolve(v, self._kernels[i], segments)[..., before:]
+
+
+class ByCarry:
+    """Filters that are sums of exponentials, each process with its piece of all channels.
+
+    Args: the operator; the rows; exponent and weight, as of `hyena.filters.LongFilter`.
+    """
+
+    def __init__(self, op: HyenaOperator, rows: Rows, exponent: Tensor, weight: Tensor) -> None:
+        self._op, self._rows = op, rows
+        op.filter.check_growth(rows.length)
+        taps = op.filter.by_channels(rows.lengths[rows.rank]).taps(slice(None))
+        self._kernels = list(zip(taps, op.filter.direct, strict=True))
+        self._exponent, self._weight = exponent, weight
+
+    def __call__(self, i: int, v: Tensor) -> Tensor:
+        known = carry.from_before(v, self._exponent[i], self._weight[i], self._rows)
+        y = self._op.convolve(v, self._kernels[i], None)
+        return (y + known).to(y.dtype)
 
 
 class ByChannels:

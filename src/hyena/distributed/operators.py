@@ -22,12 +22,12 @@ from hyena.mixers.projections import channels_first, channels_last
 def check(name: str, mixer: Any, processes: int) -> None:
     """Raises ValueError unless rows can be cut along the mixer of this name, over so many
     processes."""
-    causal_hyena = isinstance(mixer, HyenaOperator) and not mixer.bidirectional
-    if not (causal_hyena or isinstance(mixer, CausalSelfAttention)):
-        kind = type(mixer).__name__
+    both_ways = isinstance(mixer, HyenaOperator) and mixer.bidirectional
+    if both_ways or not isinstance(mixer, HyenaOperator | CausalSelfAttention):
+        kind = type(mixer).__name__ + (" with bidirectional=True" if both_ways else "")
         raise ValueError(
-            f"ContextParallel: {name} is a {kind}{' with bidirectional=True' * causal_hyena}, "
-            "along which rows cannot be cut; it takes causal HyenaOperator and CausalSelfAttention"
+            f"ContextParallel: {name} is a {kind}, along which rows cannot be cut; it takes causal "
+            "HyenaOperator and CausalSelfAttention"
         )
     if isinstance(mixer, HyenaOperator) and processes > mixer.width:
         raise ValueError(

@@ -122,6 +122,11 @@ class DiagonalSSM(nn.Module):
             exponent, weight = self._discrete()
             return step_factor(exponent), weight
 
+    def exponentials(self) -> tuple[Tensor, Tensor]:
+        """exponent and weight (F, D, n/2) of 2 Re Σ weight · e^{t · exponent}, complex."""
+        with without_autocast(self.log_step):
+            return self._discrete()
+
     def state_after(self, u: Tensor, part: int) -> Tensor:
         """The x of filter ``part`` after the inputs u (B, D, L), L ≥ 1: (B, D, n/2) complex.
 

@@ -81,10 +81,19 @@ def response(x: Tensor, decay: Tensor, weight: Tensor, length: int) -> Tensor:
     Args: x (B, D, m); decay, positive if it is real, and weight (D, m); length L ≥ 1.
     Returns: y (B, D, L) real, of the width of decay.
     """
-    first = weight * decay * x.to(decay.dtype)
-    exponent = _precise_exponent(decay).expand_as(first)
-    y = sum_of_exponentials(first.flatten(0, 1), exponent.flatten(0, 1), length)
-    return y.unflatten(0, x.shape[:2])
+    return _response(weight * decay * x.to(decay.dtype), _precise_exponent(decay), length)
+
+
+def response_of(x: Tensor, exponent: Tensor, weight: Tensor, length: int) -> Tensor:
+    """`response`, by the exponents of the decays, which may be wider than weights."""
+    decay = _powers(exponent, 2, 1, weight.real.dtype)[:, 1]
+    return _response(weight * decay * x, exponent, length)
+
+
+def _response(first: Tensor, exponent: Tensor, length: int) -> Tensor:
+    """y_t = 2 Re Σ_i e^{t · exponent_i} · first_i."""
+    each = exponent.expand_as(first).flatten(0, 1)
+    return sum_of_exponentials(first.flatten(0, 1), each, length).unflatten(0, first.shape[:2])
 
 
 def decayed(x: Tensor, decay: Tensor, length: int) -> Tensor:
@@ -92,7 +101,12 @@ def decayed(x: Tensor, decay: Tensor, length: int) -> Tensor:
 
     Args and returns: x (B, D, m); decay (D, m), positive if it is real.
     """
-    return _powers(_precise_exponent(decay), 2, length, decay.real.dtype)[:, 1] * x
+    return decayed_by(x, _precise_exponent(decay), length, decay.real.dtype)
+
+
+def decayed_by(x: Tensor, exponent: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+    """`decayed`, by the exponents of the decays, whose powers have parts of this dtype."""
+    return _powers(exponent, 2, length, dtype)[:, 1] * x
 
 
 def step_factor(exponent: Tensor) -> Tensor:

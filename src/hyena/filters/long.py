@@ -64,6 +64,15 @@ class RealModes(Protocol):
 
 
 @runtime_checkable
+class Exponentials(Protocol):
+    """What recurrences give besides if they know more of their decays than the dtype holds."""
+
+    def exponentials(self) -> tuple[Tensor, Tensor]:
+        """exponent and weight (F, D, m) of the taps 2 Re Σ weight · e^{t · exponent}, complex or
+        real; exponents may be wider than weights."""
+
+
+@runtime_checkable
 class RangedRecurrentTaps(Protocol):
     """What recurrences give besides if they can do so for some channels alone."""
 
@@ -190,6 +199,14 @@ class LongFilter(Filter):
         channels."""
         with without_autocast(self._like):
             return cast(RealModes, self.taps).real_modes(channels)
+
+    def exponentials(self) -> tuple[Tensor, Tensor] | None:
+        """Exponents and weights (F, D, m) of filters that are such sums, with their gradients; None
+        of others. Hooks may make others of them."""
+        taps = self.taps
+        if not isinstance(taps, Exponentials) or _forward_is_newer(taps, "exponentials"):
+            return None
+        return taps.exponentials() if is_plain(self, LongFilter) and not is_hooked(taps) else None
 
     def recurrence(self) -> Recurrence:
         """What generation reads of filters that are recurrences, kept like `online`."""

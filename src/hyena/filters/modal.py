@@ -107,6 +107,12 @@ class ModalTaps(nn.Module):
             decay = self._of_channels(lambda groups: poles[:, groups])
             return decay, self._of_channels(self._weight)
 
+    def exponentials(self) -> tuple[Tensor, Tensor]:
+        """exponent and weight (F, D, S) of taps[t] = 2 Re Σ weight · e^{t · exponent}: complex, the
+        exponents in float64."""
+        with without_autocast(self.poles):
+            return self._of_channels(self._exponent), self._of_channels(self._weight)
+
     def state_after(self, u: Tensor, part: int) -> Tensor:
         """The x ← decay · x + u of filter ``part`` after the inputs u (B, D, L), L ≥ 1: (B, D, S)
         complex.
@@ -225,6 +231,10 @@ class RealModalTaps(nn.Module):
             exponent = self._exponent(slice(None))
             decay = exponent.to(torch.promote_types(exponent.dtype, widest(exponent.device))).exp()
             return decay.to(exponent.dtype), self._weight(slice(None))
+
+    def exponentials(self) -> tuple[Tensor, Tensor]:
+        """exponent and weight (F, D, S) of taps[t] = 2 Σ weight · e^{t · exponent}, real."""
+        return self._exponent(slice(None)), self._weight(slice(None))
 
     def state_after(self, u: Tensor, part: int) -> Tensor:
         """The x ← decay · x + u of filter ``part`` after the inputs u (B, D, L), L ≥ 1: (B, D, S)

@@ -155,8 +155,7 @@ class LanguageModel(nn.Module):
             parameters and float32 otherwise, nan if there is no target.
         Raises: ValueError on bad shapes, ids or targets, or on a length that the policy refuses.
         """
-        asked = {"targets": targets is not None}
-        piece = self._piece(context, input_ids, mask, document_ids, cu_seqlens, asked)
+        piece = self._piece(context, input_ids, mask, document_ids, cu_seqlens, targets)
         x, segments = self._enter(input_ids, mask, document_ids, cu_seqlens, piece=piece)
         if targets is not None:
             check_targets(targets, input_ids, self.config)
@@ -187,7 +186,7 @@ class LanguageModel(nn.Module):
             otherwise.
         Raises: ValueError as `forward`.
         """
-        piece = self._piece(context, input_ids, None, None, None, {})
+        piece = self._piece(context, input_ids, targets=targets)
         x, segments = self._enter(input_ids, None, None, None, piece=piece)
         check_targets(targets, input_ids, self.config)
         x, weight = self._before_head(self._through_blocks(x, None, segments, piece))
@@ -236,7 +235,7 @@ class LanguageModel(nn.Module):
             )
         asked = {"future": -1 if future is None else future, "last_only": last_only}
         asked |= {"prefill": True, "keep_inputs": bool(keep_inputs)}
-        piece = self._piece(context, input_ids, mask, None, None, asked)
+        piece = self._piece(context, input_ids, mask, asked=asked)
         x, _ = self._enter(input_ids, mask, None, None, before, piece)
         tokens = input_ids.shape[1] if piece is None else piece.reach
         if tokens == 0:
@@ -391,15 +390,19 @@ class LanguageModel(nn.Module):
         self,
         context: Context | None,
         input_ids: Tensor,
-        mask: Tensor | None,
-        document_ids: Tensor | Segments | None,
-        cu_seqlens: Tensor | None,
-        asked: Mapping[str, int],
+        mask: Tensor | None = None,
+        document_ids: Tensor | Segments | None = None,
+        cu_seqlens: Tensor | None = None,
+        targets: Tensor | None = None,
+        asked: Mapping[str, int] = _NOTHING_ASKED,
     ) -> Piece | None:
-        """What this process has of the rows, if they are cut."""
+        """What this process has of the rows, if they are cut. What is wrong with its own piece is
+        said before it meets the others."""
         if context is None:
             return None
         check_ids(input_ids, 2, self.config)
+        if targets is not None:
+            check_targets(targets, input_ids, self.config)
         if cu_seqlens is not None or isinstance(document_ids, Segments):
             raise ValueError(
                 "LanguageModel: beside context expected document_ids as a tensor (B, L) of the "
@@ -407,7 +410,8 @@ class LanguageModel(nn.Module):
                 f"{'cu_seqlens' if document_ids is None else 'Segments'}"
             )
         mixers = {f"blocks.{i}.mixer": block.mixer for i, block in enumerate(self._blocks())}
-        return context.enter(mixers, input_ids, mask, document_ids, {**_NOTHING_ASKED, **asked})
+        asked = {**_NOTHING_ASKED, **asked, "targets": targets is not None}
+        return context.enter(mixers, input_ids, mask, document_ids, asked)
 
     def _through_blocks(
         self,

@@ -268,7 +268,7 @@ def attend_back(
         some = q[:, :, start:stop].unflatten(1, (-1, each)).flatten(2, 3)
         attend = partial(F.scaled_dot_product_attention, attn_mask=allowed, dropout_p=dropout)
         found = attend(some, k[:, :, :seen], v[:, :, :seen])
-        y.append(found.unflatten(2, (each, -1)).flatten(1, 2))
+        y.append(found.unflatten(2, (each, stop - start)).flatten(1, 2))
     return torch.cat(y, dim=2)
 
 
