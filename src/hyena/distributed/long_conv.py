@@ -23,6 +23,7 @@ from hyena.filters import LongFilter
 from hyena.filters.precision import wide
 from hyena.mixers import HyenaOperator, HyenaState
 from hyena.mixers.hyena.generation import (
+    Convolved,
     is_constant,
     left_behind,
     of_one_size,
@@ -130,24 +131,26 @@ class ByChannels:
         with normal_tensors():
             if is_constant(op.filter):
                 return self._of_one_size(short)
-            pending = self._whole(self._pending)
             kept = room.kept_dtype(short.dtype)
-            if kept is None:  # only their length counts
-                empty = short.new_empty(1).expand(short.shape[0], op.width, rows.length)
+            if kept is None:  # of those that are not kept nothing counts but which they are
+                empty = short.new_empty(short.shape[0], op.width, 0)
                 inputs = [empty] * len(self._inputs)
             else:
                 inputs = self._whole([x.to(kept) for x in self._inputs])
-            taps = op.short_width
-            return state_after(op.filter, short, taps, inputs, pending, room, op.backend)
+            made = Convolved(short, inputs, self._whole(self._pending))
+            taps, L = op.short_width, rows.length
+            return state_after(op.filter, short, taps, L, made, room, op.backend)
 
     def _of_one_size(self, short: Tensor) -> HyenaState:
         op, filter = self._op, self._op.filter
         assert isinstance(filter, LongFilter)
         if filter.has_ranged_states:
-            left = left_behind(filter, self._inputs, op.backend, channels=self._channels)
+            made = Convolved(short, self._inputs)
+            left = left_behind(filter, made, op.backend, channels=self._channels)
             left = torch.stack(self._whole(left.unbind(1)), dim=1)
         else:
-            left = left_behind(filter, self._whole(self._inputs), op.backend)
+            made = Convolved(short, self._whole(self._inputs))
+            left = left_behind(filter, made, op.backend)
         return state_of(short, op.short_width, of_one_size(filter, left), self._rows.length)
 
     def _whole(self, parts: Sequence[Tensor]) -> list[Tensor]:
