@@ -100,7 +100,7 @@ def at_real(case: Case, y: Tensor) -> Tensor:
 
 def masked(op: CausalSelfAttention, case: Case) -> Callable[[Tensor], Tensor]:
     def run(u: Tensor) -> Tensor:
-        q, k, v = op._heads(u if case[0] is None else u.masked_fill(~case[0][..., None], 0))
+        q, k, v = op.heads_of(u if case[0] is None else u.masked_fill(~case[0][..., None], 0))
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed(case))
         return at_real(case, op.out_proj(y.transpose(1, 2).flatten(2)))
 
