@@ -8,8 +8,10 @@ import pytest
 import torch
 from comparison import assert_close
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import save_file
 from small_transformers import small, tokens
 
+import hyena
 from hyena.model import PROJECTIONS
 
 LORA: dict[str, Any] = {"r": 2, "target_modules": PROJECTIONS, "init_lora_weights": False}
@@ -33,3 +35,22 @@ def test_adapters_train_and_count_as_merged_ones_do(task: str | None, tmp_path: 
         model.save_pretrained(tmp_path)
         again = PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
         assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks for it
+def test_a_model_with_adapters_is_refused_where_they_would_be_lost(tmp_path: Path) -> None:
+    adapted: Any = get_peft_model(small(), LoraConfig(**LORA))
+    inside = adapted.get_base_model()
+    with pytest.raises(ValueError, match="merge adapters first, as by merge_and_unload") as problem:
+        inside.save_pretrained(tmp_path / "whole")
+    assert "\n" not in str(problem.value)
+    assert not list(tmp_path.iterdir())
+    adapted.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ValueError, match="holds an adapter of PEFT and no model; put it on its"):
+        hyena.load(tmp_path / "adapter")
+    inside.config.save_pretrained(tmp_path / "whole")  # as other programs might write it
+    save_file(inside.state_dict(), tmp_path / "whole" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="where it was saved, merge adapters first, as by"):
+        hyena.load(tmp_path / "whole")
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    assert hyena.load(tmp_path / "merged")

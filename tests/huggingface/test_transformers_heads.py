@@ -212,3 +212,72 @@ def test_what_a_class_is_not_of_is_one_line(folder: Path, tmp_path: Path) -> Non
     several.save_pretrained(tmp_path / "several")
     with pytest.raises(ValueError, match="of which several hold at once"):
         hyena.load(tmp_path / "several")
+
+
+PADDING = 0  # no token of the rows below
+
+
+def end_to_end(begin: int | None) -> list[torch.Tensor]:
+    """Rows of different lengths, with a token that begins each of them; padding may be inside."""
+    rows = [tokens(n, seed=n).clamp(min=1) for n in (9, 4, 2)]
+    rows[0][4] = PADDING
+    return rows if begin is None else [torch.cat([torch.tensor([begin]), row]) for row in rows]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("pool", ["last", "mean"])
+@pytest.mark.parametrize("begin", [None, 2, PADDING])
+def test_padding_is_told_by_its_token(begin: int | None, pool: str, side: str) -> None:
+    rows = end_to_end(begin)
+    model = HyenaForSequenceClassification.from_language_model(
+        language_model(), num_labels=3, pool=pool, begin=begin is not None
+    ).double()
+    torch.nn.init.normal_(model.score.linear.weight)
+    batch, mask = padded(rows, side)
+    batch[mask == 0] = PADDING
+    expected = torch.cat([model(row[None]).logits for row in rows])
+    model.config.pad_token_id, model.config.bos_token_id = PADDING, begin
+    torch.testing.assert_close(model(batch).logits, expected, atol=1e-10, rtol=1e-10)
+    found = model(batch, attention_mask=mask).logits
+    torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_both_directions_do_not_see_the_token_of_padding(side: str) -> None:
+    model, rows = masked().double(), end_to_end(None)
+    base = HyenaModel(model.config).double().eval()
+    base.load_state_dict(model.state_dict())
+    batch, mask = padded(rows, side)
+    batch[mask == 0] = PADDING
+    expected = [model(row[None]).logits[0] for row in rows]
+    model.config.pad_token_id = base.config.pad_token_id = PADDING
+    logits, last = model(batch).logits, base(batch).last_hidden_state
+    for i, row in enumerate(rows):
+        torch.testing.assert_close(logits[i][mask[i] == 1], expected[i], atol=1e-9, rtol=1e-9)
+        alone = base(row[None]).last_hidden_state[0]
+        torch.testing.assert_close(last[i][mask[i] == 1], alone, atol=1e-9, rtol=1e-9)
+
+
+def test_a_row_without_tokens_and_a_mask_to_be_added_are_one_line() -> None:
+    model = HyenaForSequenceClassification.from_language_model(
+        language_model(), num_labels=3, pool="mean"
+    )
+    ids, mask = padded([tokens(5), tokens(1)], "right")
+    empty = mask.clone()
+    empty[1] = 0
+    added = torch.zeros(2, 5).masked_fill(mask == 0, float("-inf"))
+    for given, message in (
+        (empty, "row 1 of the batch has no token to read; leave it out, or mend its attention"),
+        (added, "of 1 at real tokens and 0 at padding, got -inf; of a mask that is added to"),
+        (torch.zeros(2, 5), "of 1 at real tokens and 0 at padding, got 0 everywhere; of a mask"),
+        (3 * mask, "of 1 at real tokens and 0 at padding, got 3; of a mask that is added to"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)) as problem:
+            model(ids, attention_mask=given)
+        assert "\n" not in str(problem.value)
+    assert model(ids, attention_mask=added == 0).logits.isfinite().all()
+    model.config.begin = True
+    with pytest.raises(ValueError, match="row 1 of the batch has no token to read, after the one"):
+        model(ids, attention_mask=mask)

@@ -196,6 +196,8 @@ def test_a_damaged_description_is_refused(tmp_path: Path) -> None:
     ("values", "message"),
     [
         (("classification", ("a",)), "expected two classes or more, each once, got a"),
+        (("classification", ("a", "b"), "max"), "labels: expected pool of mean, last, got 'max'"),
+        (("ranking", ("a", "b")), "labels: expected task of classification, regression, token-"),
         (("classification", ("a", "b", "a")), "each once, got a, b, a"),
         (("regression", ()), "expected targets of different names, got none"),
         (("regression", ("x",)), r"expected 1 finite means and positive deviations, got \(\)"),

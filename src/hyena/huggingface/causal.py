@@ -49,6 +49,7 @@ class HyenaForCausalLM(HyenaPreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
         past_key_values: HyenaCache | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> CausalLMOutputWithPast | tuple[Tensor, ...]:
         """One pass over tokens, all of them or those after a cache.
 
@@ -67,6 +68,7 @@ class HyenaForCausalLM(HyenaPreTrainedModel, GenerationMixin):
                 indices; 0 means all.
             num_items_in_batch: what the sum of the losses is divided by, instead of the labels.
             past_key_values: ``cache``, by its name in earlier versions of transformers.
+            token_type_ids: without effect: tokenizers give them, and no layer is of them.
 
         Returns: ``logits`` (B, L, V), ``loss`` with labels, and what was asked for.
         Raises: ValueError and TypeError, in one line, on what does not fit together, as

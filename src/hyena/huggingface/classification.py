@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from hyena.generation.model import check_model
 from hyena.huggingface.configuration import HyenaConfig
 from hyena.huggingface.pretrained import OF_HEAD, HyenaPreTrainedModel, Self
 from hyena.interop.huggingface import labels_of
 from hyena.model import LanguageModel
 from hyena.model.label_head import LabelHead
 from hyena.model.norm import normalize
+from hyena.ops.observed import compiling
 
 
 class HyenaForSequenceClassification(HyenaPreTrainedModel):
@@ -37,8 +39,9 @@ class HyenaForSequenceClassification(HyenaPreTrainedModel):
 
     @classmethod
     def _parts(cls, config: HyenaConfig) -> dict[str, nn.Module]:
+        parts = super()._parts(config)
         labels = labels_of(config.to_dict(), config.num_labels)
-        return {**super()._parts(config), "score": LabelHead(config.hidden_size, labels)}
+        return {**parts, "score": LabelHead(config.hidden_size, labels)}
 
     def forward(
         self,
@@ -49,15 +52,20 @@ class HyenaForSequenceClassification(HyenaPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
-        """As `HyenaForCausalLM.forward`, without a cache; without ``attention_mask`` every token
-        counts, whatever its id.
+        """As `HyenaForCausalLM.forward`, without a cache.
+
+        Without ``attention_mask``, ``config.pad_token_id`` tells the padding at the ends of rows of
+        ``input_ids``, as with the causal models of transformers; if it is None, all tokens count.
 
         Args: labels: (B,) classes, (B,) or (B, C) numbers of a regression, or (B, C) of floats
             where several classes hold at once.
 
         Returns: ``logits`` (B, C), ``loss`` with labels, and hidden states if they were asked for.
+        Raises: as `HyenaForCausalLM.forward`; ValueError on a row without a token to read.
         """
+        attention_mask = self._mask(input_ids, attention_mask)
         x, seen = self._run(input_ids, inputs_embeds, attention_mask, None, output_hidden_states)
         real = self._real(x, attention_mask)
         logits = self.score(normalize(self.model.norm, x, self.score), real)
@@ -77,7 +85,16 @@ class HyenaForSequenceClassification(HyenaPreTrainedModel):
             real = x.new_ones(x.shape[:2], dtype=torch.bool)
         else:
             real = attention_mask != 0
-        return real & (real.cumsum(1) > 1) if self.config.begin else real
+        if self.config.begin:
+            real = real & (real.cumsum(1) > 1)
+        if not (compiling() or real.is_meta) and not bool(real.any(1).all()):
+            row = real.any(1).tolist().index(False)
+            after = ", after the one that begins it" if self.config.begin else ""
+            raise ValueError(
+                f"{type(self).__name__}: row {row} of the batch has no token to read{after}; leave "
+                "it out, or mend its attention_mask"
+            )
+        return real
 
     @torch.no_grad()
     def _take_over(self, model: LanguageModel) -> None:
@@ -105,8 +122,9 @@ class HyenaForSequenceClassification(HyenaPreTrainedModel):
         """As `HyenaPreTrainedModel.from_language_model`; a head for labels that the model has
         becomes this one's.
 
-        Raises: ValueError if that head says something of each token.
+        Raises: TypeError if it is no model; ValueError if that head says something of each token.
         """
+        check_model(f"{cls.__name__}.from_language_model", model, LanguageModel)
         if model.label_head is not None:
             labels = model.label_head.labels
             if labels.task == "token-classification":

@@ -6,8 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerBase
+
 from hyena.data import Tokenizer
 from hyena.huggingface.configuration import HyenaConfig
+from hyena.huggingface.folders import check_saved
 from hyena.huggingface.pretrained import HyenaPreTrainedModel
 from hyena.huggingface.tokenizers import tokenizer_as_transformers
 
@@ -37,20 +40,35 @@ def export(
         directory: where to; made if it is not there.
         tokenizer: of `hyena.data.load_tokenizer`.
 
-    Raises: ValueError, before anything is written, if the model has layers or filters that the code
-        has not, or a vocabulary smaller than the tokenizer's; OSError.
+    Raises, before anything is written: TypeError on a model or a tokenizer of another kind;
+        ValueError if the model has layers or filters that the code has not, weights that cannot be
+        saved, or a vocabulary smaller than the tokenizer's; OSError.
     """
-    check_exportable(model.config)
-    if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
-        raise ValueError(
-            f"export: tokenizer {tokenizer.name} has {tokenizer.vocab_size} ids, but the model "
-            f"{model.config.vocab_size}; give the one that it was trained with"
+    if not isinstance(model, HyenaPreTrainedModel):
+        advice = "HyenaForCausalLM.from_language_model makes one of a LanguageModel"
+        if hasattr(model, "merge_and_unload"):  # of PEFT
+            advice = "merge its adapters first: export(model.merge_and_unload(), ...)"
+        raise TypeError(
+            f"export: expected a model of hyena.huggingface, got {type(model).__name__}; {advice}"
         )
+    if isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise TypeError(
+            "export: expected a tokenizer of hyena.data.load_tokenizer, got "
+            f"{type(tokenizer).__name__}; leave it out, and write it beside the model by its own "
+            "save_pretrained"
+        )
+    check_exportable(model.config)
+    check_saved(model, directory)
     folder = Path(directory)
     if tokenizer is not None:
-        tokenizer.save(folder)  # so that hyena finds it too
         longest = model.config.max_position_embeddings
         theirs = tokenizer_as_transformers(tokenizer, model_max_length=longest)
+        if tokenizer.vocab_size > model.config.vocab_size:
+            raise ValueError(
+                f"export: tokenizer {tokenizer.name} has {tokenizer.vocab_size} ids, but the model "
+                f"{model.config.vocab_size}; give the one that it was trained with"
+            )
+        tokenizer.save(folder)  # so that hyena finds it too
         theirs.save_pretrained(folder)
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(model.config, name, getattr(theirs, name))

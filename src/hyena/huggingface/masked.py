@@ -43,9 +43,11 @@ class HyenaForMaskedLM(HyenaPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> MaskedLMOutput | tuple[Tensor, ...]:
         """As `HyenaForCausalLM.forward`, but for ``labels``: (B, L), the tokens in the places of
-        masked ones, −100 elsewhere."""
+        masked ones, −100 elsewhere. Without ``attention_mask``, ``config.pad_token_id`` tells the
+        padding at the ends of rows of ``input_ids``."""
         x, seen = self._run(input_ids, inputs_embeds, attention_mask, None, output_hidden_states)
         logits = self.model._head(x)
         loss = None

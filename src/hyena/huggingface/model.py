@@ -33,6 +33,7 @@ class HyenaModel(HyenaPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         past_key_values: HyenaCache | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> BaseModelOutputWithPast | tuple[Tensor, ...]:
         """As `HyenaForCausalLM.forward`, without labels.
 

@@ -54,7 +54,8 @@ def given(
     """What a model of this name is called with, after so many tokens.
 
     Raises: ValueError on both or none of tokens and embeddings, on embeddings or a mask of other
-        sizes, and on padding after the first tokens.
+        sizes, on a mask of other numbers than 0 and 1 or without a 1, and on padding after the
+        first tokens.
     """
     if (input_ids is None) == (inputs_embeds is None):
         got = "none" if input_ids is None else "both"
@@ -81,6 +82,7 @@ def _mask(name: str, mask: Tensor | None, shape: tuple[int, ...], before: int) -
     new = (mask if mask.dtype == torch.bool else mask != 0)[:, mask.shape[1] - length :]
     if compiling() or new.is_meta:
         return new
+    _check_numbers(name, mask)
     if bool(new.all()):
         return None
     if before:
@@ -89,6 +91,17 @@ def _mask(name: str, mask: Tensor | None, shape: tuple[int, ...], before: int) -
             "padding among them; pad the first tokens on the left"
         )
     return new
+
+
+def _check_numbers(name: str, mask: Tensor) -> None:
+    """Raises ValueError on a mask that is to be added to scores: 0 where others have 1."""
+    others = mask[(mask != 0) & (mask != 1)]
+    if others.numel() or (mask.numel() and not bool(mask.any())):
+        got = f"{others[0].item()}" if others.numel() else "0 everywhere"
+        raise ValueError(
+            f"{name}: expected attention_mask of 1 at real tokens and 0 at padding, got {got}; of "
+            "a mask that is added to scores give mask == 0"
+        )
 
 
 def enter(model: LanguageModel, name: str, inputs: Given, before: int = 0) -> Tensor:

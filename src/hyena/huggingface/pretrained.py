@@ -7,16 +7,20 @@ Sizes: V vocabulary, D width.
 from __future__ import annotations
 
 import dataclasses
+from os import PathLike
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from hyena.generation.model import check_model
 from hyena.huggingface.bidirectional import make_bidirectional
 from hyena.huggingface.cache import HyenaCache, check_cache
 from hyena.huggingface.configuration import HyenaConfig
+from hyena.huggingface.folders import check_length, check_saved, sparing_filters
 from hyena.huggingface.passes import enter, given, remember, through
 from hyena.interop.loading import in_dtype
 from hyena.interop.pytorch_file import ALIGNED
@@ -49,8 +53,8 @@ class HyenaPreTrainedModel(PreTrainedModel):
     _is_stateful = True  # a state goes forward only: no assisted decoding
     _predicts: ClassVar[bool] = False  # whether a head of its own, if not tied, is part of it
 
-    def __init__(self, config: HyenaConfig, *inputs: Any, **kwargs: Any) -> None:
-        super().__init__(config, *inputs, **kwargs)
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__(config)
         for name, part in self._parts(config).items():
             self.add_module(name, part)
         for x in (*self.parameters(), *self.buffers()):
@@ -89,6 +93,8 @@ class HyenaPreTrainedModel(PreTrainedModel):
         is asked for."""
         check_one_device(self)
         name = type(self).__name__
+        if self.config.bidirectional:
+            attention_mask = self._mask(input_ids, attention_mask)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         seen: list[Tensor] | None = [] if output_hidden_states else None
@@ -99,6 +105,23 @@ class HyenaPreTrainedModel(PreTrainedModel):
         x = enter(self.model, name, inputs)
         causal = not self.config.bidirectional
         return through(self.model, x, inputs.mask, seen, causal=causal), seen
+
+    def _mask(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor | None:
+        """The mask; if there is none, that of the padding which ``config.pad_token_id`` tells:
+        before the first other token of a row and after the last one.
+
+        Texts begin with ``config.bos_token_id``. If that is the padding too, the one right before
+        the first other token is real, or the first of a row that has no other.
+        """
+        padding = self.config.pad_token_id
+        if attention_mask is not None or input_ids is None or padding is None:
+            return attention_mask
+        token = input_ids != padding
+        real = (token.cumsum(1) > 0) & (token.flip(1).cumsum(1).flip(1) > 0)
+        if padding == self.config.bos_token_id:
+            real = real | F.pad(real[:, 1:], (0, 1))
+            real[:, :1] |= ~real.any(1, keepdim=True)
+        return real
 
     def _last(self, x: Tensor) -> Tensor:
         """What heads read: the stream after the norm."""
@@ -124,14 +147,44 @@ class HyenaPreTrainedModel(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, *arguments: Any, **options: Any) -> Any:
         """As of any model of transformers. The weights lie in memory of their own, not in the file,
-        where they do not start at multiples of 64 bytes and products round differently."""
+        where they do not start at multiples of 64 bytes and products round differently. A
+        quantisation leaves filters as they are, as `hyena.model.outside_filters` does.
+
+        Raises: ValueError, in one line, on a folder of hyena or of another kind of model, and on
+            another ``max_position_embeddings`` than the folder's.
+        """
+        if hasattr(options.get("quantization_config"), "modules_to_not_convert"):
+            options["quantization_config"] = sparing_filters(options["quantization_config"])
         found = super().from_pretrained(*arguments, **options)
         model = found[0] if isinstance(found, tuple) else found
+        if (arguments or (options.get("pretrained_model_name_or_path"),))[0] is not None:
+            check_length(model, options)
         for x in (*model.parameters(), *model.buffers()):
             plain = type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu"
             if plain and x.data_ptr() % ALIGNED:
                 x.data = x.data.clone()
         return found
+
+    def save_pretrained(
+        self, save_directory: str | PathLike[str], *arguments: Any, **options: Any
+    ) -> None:
+        """As of any model of transformers.
+
+        Raises, before anything is written: FileExistsError if there is a file of that name;
+            ValueError on weights that ``from_pretrained`` would not find or could not read.
+        """
+        check_saved(self, save_directory)
+        super().save_pretrained(save_directory, *arguments, **options)
+
+    def _check_and_adjust_attn_implementation(
+        self, attn_implementation: str | None, *arguments: Any, **options: Any
+    ) -> str:
+        if attn_implementation not in (None, "eager"):
+            raise ValueError(
+                f"{type(self).__name__}: attn_implementation={attn_implementation!r} was asked "
+                "for, but there is one implementation of these layers alone; leave it out"
+            )
+        return "eager"
 
     @property
     def gradient_checkpointing(self) -> bool:
@@ -223,8 +276,10 @@ class HyenaPreTrainedModel(PreTrainedModel):
             model: such as `hyena.load` gives.
             others: arguments of `HyenaConfig` besides what the model says.
 
-        Raises: ValueError if the model has a head for labels, and this class none.
+        Raises: TypeError if it is none; ValueError if it has a head for labels, and this class has
+            none.
         """
+        check_model(f"{cls.__name__}.from_language_model", model, LanguageModel)
         config = HyenaConfig.from_model_config(dataclasses.replace(model.config), **others)
         with torch.device("meta"):
             made = cls(config)

@@ -19,7 +19,7 @@ from hyena.filters import LengthPolicy
 from hyena.interop.pytorch_file import ALIGNED
 from hyena.model import LanguageModel, ModelConfig
 from hyena.model.label_head import LabelHead, Labels
-from hyena.model.saved import CONFIG, misfit
+from hyena.model.saved import CONFIG, misfit, undone_by
 
 MODEL_TYPE = "hyena"
 THEIRS = {
@@ -85,12 +85,19 @@ def model_of(
     """The model in files of transformers, in evaluation mode and the dtypes of the file.
 
     Args: where the files are; their tensors, without ``model.``; their configuration.
-    Raises: ValueError, in one line, if it is of both directions or does not fit its tensors.
+    Raises: ValueError, in one line, if it is of both directions, quantised, or does not fit its
+        tensors.
     """
     if public.get("bidirectional"):
         raise ValueError(
             f"{path} holds a model that reads both directions, which generates nothing; open it "
             "with hyena.huggingface.HyenaForMaskedLM.from_pretrained"
+        )
+    if public.get("quantization_config"):
+        raise ValueError(
+            f"{path} holds quantised weights, which are no numbers of a model; open it with "
+            "hyena.huggingface.HyenaForCausalLM.from_pretrained, or save the model before it is "
+            "quantised"
         )
     try:
         config = model_config(public)
@@ -111,7 +118,11 @@ def model_of(
         for name in [name for name in found if name.startswith(HEAD)]:
             found[f"label_head.{name.removeprefix(HEAD)}"] = found.pop(name)
     if wrong := misfit(found, model.state_dict()):
-        raise ValueError(f"the weights in {path} do not fit its configuration: {wrong}")
+        advice = undone_by(found)
+        raise ValueError(
+            f"the weights in {path} do not fit its configuration: {wrong}"
+            + (f"; where it was saved, {advice}" if advice else "")
+        )
     model.load_state_dict({name: _placed(x, device) for name, x in found.items()}, assign=True)
     return model.eval()
 

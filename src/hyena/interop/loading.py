@@ -26,11 +26,13 @@ from hyena.interop.table import Family
 from hyena.model import LanguageModel
 from hyena.model import load as load_own
 from hyena.model.checkpoint import place_of
-from hyena.model.saved import some
+from hyena.model.saved import CONFIG, some
 from hyena.ops.arguments import placement
 
 FAMILIES: tuple[Family, ...] = (SAFARI, HYENADNA, STRIPEDHYENA, STRIPEDHYENA2)
 """The released models that are known. A file is of the first whose marks it has."""
+
+_ADAPTER = "adapter_config.json"
 
 
 def load(
@@ -83,6 +85,12 @@ def load(
             )
         own = load_own(path, device=device, length_policy=length_policy)
         return own if dtype is None else in_dtype(own, dtype)
+    if (path / _ADAPTER).is_file() and not (path / CONFIG).is_file():
+        raise ValueError(
+            f"{path} holds an adapter of PEFT and no model; put it on its model, as by "
+            f"PeftModel.from_pretrained(hyena.load(MODEL), {str(path)!r}), and save what "
+            "merge_and_unload() gives"
+        )
     place, given = place_of(device), settings_of(settings)
     tensors = weights.read(path)
     public = configuration_of(path, configuration)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from hyena.arguments import shown
 from hyena.filters.plain import call_in
 from hyena.model.initialization import STD
 
@@ -39,7 +40,7 @@ class Labels:
             looked for first. It is no part of what it says.
         columns: the same of the labels.
 
-    Raises: ValueError on names or numbers that cannot be.
+    Raises: ValueError on a task, a pool, names or numbers that cannot be.
     """
 
     task: LabelTask
@@ -52,6 +53,11 @@ class Labels:
     columns: tuple[str, ...] = field(default=("label",), compare=False)
 
     def __post_init__(self) -> None:
+        for name, kinds in (("task", LabelTask), ("pool", Pool)):
+            value = getattr(self, name)
+            if value not in get_args(kinds):
+                known = ", ".join(get_args(kinds))
+                raise ValueError(f"labels: expected {name} of {known}, got {shown(value)}")
         regression = self.task == "regression"
         if len(set(self.names)) < max(len(self.names), 1 if regression else 2):
             what = "targets of different names" if regression else "two classes or more, each once"

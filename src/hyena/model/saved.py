@@ -6,7 +6,7 @@ checkpoint can run code.
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,7 +33,9 @@ _UNDONE_BY = {
     r"\.parametrizations\.": "call torch.nn.utils.parametrize.remove_parametrizations first",
     r"(weight|bias)_mask$": "call torch.nn.utils.prune.remove first",
     r"weight_[guv]$": "call torch.nn.utils.remove_weight_norm or remove_spectral_norm first",
-    r"\blora_|\bbase_layer\b|\bmodules_to_save\b": "merge adapters first, as by merge_and_unload",
+    r"\blora_|\bbase_layer\b|\bmodules_to_save\b": (
+        "merge adapters first, as by merge_and_unload() of the PeftModel"
+    ),
     r"_packed_params\b": "save the model before it is quantised",
 }
 _OF_ANOTHER_KIND = (
@@ -133,6 +135,15 @@ def some(names: Collection[str], limit: int = 5) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
+def undone_by(names: Iterable[str]) -> str | None:
+    """What gives weights the names of a model back, if another library has given them others."""
+    names = list(names)
+    advice = (
+        text for part, text in _UNDONE_BY.items() if any(re.search(part, name) for name in names)
+    )
+    return next(advice, None)
+
+
 def find_model(path: Path) -> Path:
     """The folder of a saved model: the path itself, or of a run the checkpoint with the best
     validation loss, the newest one if the run never evaluated.
@@ -186,15 +197,8 @@ def _check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
     """ValueError if `hyena.load` could not read them."""
     wrong = misfit(weights, expected)
     if wrong is not None:
-        names = weights.keys() - expected.keys()
-        advice = (
-            text
-            for part, text in _UNDONE_BY.items()
-            if any(re.search(part, name) for name in names)
-        )
-        raise ValueError(
-            f"save: the model does not fit its config: {wrong}; {next(advice, _OF_ANOTHER_KIND)}"
-        )
+        advice = undone_by(weights.keys() - expected.keys()) or _OF_ANOTHER_KIND
+        raise ValueError(f"save: the model does not fit its config: {wrong}; {advice}")
     for name, value in weights.items():
         if value.is_meta:
             raise ValueError(

@@ -130,6 +130,8 @@ class LanguageModel(nn.Module):
         """The residual stream (B, L, D) after all blocks."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("expected input_ids or inputs_embeds, and not both")
+        if input_ids is not None:
+            self.check(input_ids)
         x = self.embedding(input_ids) if inputs_embeds is None else inputs_embeds
         x, L, config = x.to(wide(x.dtype)), x.shape[1], self.config
         before = 0 if cache is None else cache.length
@@ -152,6 +154,14 @@ class LanguageModel(nn.Module):
         if cache is not None:
             cache.length += L
         return x
+
+    def check(self, ids: Tensor) -> None:
+        """Raises ValueError on ids that no token has."""
+        if ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
+            low, high = (int(x) for x in ids.aminmax())
+            if low < 0 or high >= self.config.vocab_size:
+                wrong, size = low if low < 0 else high, self.config.vocab_size
+                raise ValueError(f"token id {wrong} is outside the vocabulary of {size}")
 
     def real(self, mask: Tensor | None, shape: torch.Size, before: int) -> Tensor | None:
         """Which of the new tokens are real, (B, L) bool; None if all are."""
@@ -218,6 +228,48 @@ class HyenaPreTrainedModel(PreTrainedModel):
     def get_output_embeddings(self) -> nn.Module | None:
         return self.model.head
 
+    @torch.no_grad()
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> nn.Module:
+        """Another vocabulary, in rows padded to ``vocab_multiple``; padding is never predicted.
+        New tokens begin as the mean of the old ones, or as in a new model."""
+        config, before = self.config, self.config.vocab_size
+        size = before if new_num_tokens is None else int(new_num_tokens)
+        multiple = pad_to_multiple_of or config.vocab_multiple
+        if (size, multiple) == (before, config.vocab_multiple):
+            return self.model.embedding
+        config.vocab_size, config.vocab_multiple = size, multiple
+        count, kept = -(-size // multiple) * multiple, min(before, size)
+        for layer in (self.model.embedding, self.model.head):
+            if layer is None:
+                continue
+            old: Tensor = layer.weight
+            rows = old.new_empty(count, old.shape[1]).normal_(std=0.02)
+            if mean_resizing:
+                rows[:] = old[:before].mean(0)
+            rows[:kept] = old[:kept]
+            layer.weight = nn.Parameter(rows, requires_grad=old.requires_grad)
+            size_of = "out_features" if layer is self.model.head else "num_embeddings"
+            setattr(layer, size_of, count)
+        return self.model.embedding
+
+    def padding(self, ids: Tensor | None, mask: Tensor | None) -> Tensor | None:
+        """The mask, or what ``pad_token_id`` tells of one: padding before the first other token of
+        a row and after the last. Where texts begin with it, one of it there is real."""
+        pad = self.config.pad_token_id
+        if mask is not None or ids is None or pad is None:
+            return mask
+        token = ids != pad
+        real = (token.cumsum(1) > 0) & (token.flip(1).cumsum(1).flip(1) > 0)
+        if pad == self.config.bos_token_id:
+            real = real | F.pad(real[:, 1:], (0, 1))
+            real[:, :1] |= ~real.any(1, keepdim=True)
+        return real
+
     def run(
         self,
         input_ids: Tensor | None,
@@ -230,6 +282,8 @@ class HyenaPreTrainedModel(PreTrainedModel):
         seen: list[Tensor] | None = (
             [] if hidden or (hidden is None and self.config.output_hidden_states) else None
         )
+        if self.config.bidirectional:
+            attention_mask = self.padding(input_ids, attention_mask)
         x = self.model(input_ids, inputs_embeds, attention_mask, cache, seen)
         return x, None if seen is None else (*seen, self.model.last(x))
 
@@ -249,6 +303,7 @@ class HyenaModel(HyenaPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> Any:
         given = input_ids, attention_mask, inputs_embeds, None
         x, hidden = self.run(*given, output_hidden_states)
@@ -276,6 +331,7 @@ class HyenaForCausalLM(HyenaPreTrainedModel, GenerationMixin):
         logits_to_keep: Any = 0,
         num_items_in_batch: Tensor | int | None = None,
         past_key_values: HyenaCache | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> Any:
         cache = past_key_values if cache is None else cache
         if cache is None and use_cache:
@@ -314,6 +370,7 @@ class HyenaForMaskedLM(HyenaPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> Any:
         given = input_ids, attention_mask, inputs_embeds, None
         x, hidden = self.run(*given, output_hidden_states)
@@ -359,12 +416,17 @@ class HyenaForSequenceClassification(HyenaPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> Any:
+        attention_mask = self.padding(input_ids, attention_mask)
         given = input_ids, attention_mask, inputs_embeds, None
         x, hidden = self.run(*given, output_hidden_states)
         real = x.new_ones(x.shape[:2], dtype=torch.bool)
         real = real if attention_mask is None else attention_mask != 0
         real = real & (real.cumsum(1) > 1) if self.config.begin else real
+        seen = not (torch.compiler.is_compiling() or real.is_meta)
+        if seen and not bool(real.any(1).all()):
+            raise ValueError("a row of the batch has no token to read; leave it out")
         logits = self.score(self.model.last(x), real, self.config.pool)
         loss = None
         if labels is not None:
