@@ -46,8 +46,11 @@ def test_a_folder_of_another_kind_is_not_taken_for_one_of_defaults(tmp_path: Pat
     BertConfig().save_pretrained(tmp_path)
     expected = "expected a config.json of model_type 'hyena', got 'bert'; open it with AutoModel"
     refused(lambda: HyenaForCausalLM.from_pretrained(tmp_path), expected)
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"width": 8}')
     refused(lambda: HyenaConfig.from_pretrained(tmp_path), "model_type 'hyena', got None")
+    (tmp_path / "config.json").unlink()
+    lacking = f"{tmp_path} has no config.json; give the folder of a saved model"
+    refused(lambda: HyenaConfig.from_pretrained(tmp_path), lacking, FileNotFoundError)
 
 
 @pytest.mark.parametrize(

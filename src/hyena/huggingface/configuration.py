@@ -87,10 +87,13 @@ class HyenaConfig(PreTrainedConfig):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """What ``config.json`` says, for ``from_pretrained``.
 
-        Raises: ValueError if it is of no model of this kind: a new one would be made of it.
+        Raises: FileNotFoundError if there is none; ValueError if it is of no model of this kind: a
+            new one would be made of it.
         """
         found, others = super().get_config_dict(pretrained_model_name_or_path, **options)
         path = str(pretrained_model_name_or_path)
+        if not found:
+            raise FileNotFoundError(f"{path} has no config.json; give the folder of a saved model")
         if found.get("kind") == KIND:
             raise ValueError(
                 f"{path} is a folder of hyena, which from_pretrained does not read; call "
