@@ -25,6 +25,7 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutput,
 )
 from transformers.models.auto import modeling_auto
+from transformers.utils import is_torchdynamo_compiling
 
 from .layers_hyena import Block, build_norm, normalize, wide
 
@@ -157,7 +158,7 @@ class LanguageModel(nn.Module):
 
     def check(self, ids: Tensor) -> None:
         """Raises ValueError on ids that no token has."""
-        if ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
+        if ids.device.type == "cpu" and ids.numel() and not is_torchdynamo_compiling():
             low, high = (int(x) for x in ids.aminmax())
             if low < 0 or high >= self.config.vocab_size:
                 wrong, size = low if low < 0 else high, self.config.vocab_size
@@ -424,7 +425,7 @@ class HyenaForSequenceClassification(HyenaPreTrainedModel):
         real = x.new_ones(x.shape[:2], dtype=torch.bool)
         real = real if attention_mask is None else attention_mask != 0
         real = real & (real.cumsum(1) > 1) if self.config.begin else real
-        seen = not (torch.compiler.is_compiling() or real.is_meta)
+        seen = not (is_torchdynamo_compiling() or real.is_meta)
         if seen and not bool(real.any(1).all()):
             raise ValueError("a row of the batch has no token to read; leave it out")
         logits = self.score(self.model.last(x), real, self.config.pool)
