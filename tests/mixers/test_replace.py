@@ -102,6 +102,40 @@ def test_names_choose_by_pattern_or_predicate() -> None:
     assert isinstance(model.layers[0].self_attn, nn.MultiheadAttention)
 
 
+@pytest.mark.parametrize(
+    ("names", "layers"),
+    [
+        ("layers.1", [1]),  # and not layers.10
+        ("1", [1]),
+        (r"layers\.1\.", [1]),
+        (r"^layers\.1", [1]),
+        (["layers.0", "layers.10"], [0, 10]),
+        ("layers.0|layers.1|layers.10", [0, 1, 10]),
+        (r"layers\.1\d", [10]),
+        ("self_attn", [*range(11)]),
+        (r"\.self_attn$", [*range(11)]),
+        ("", [*range(11)]),
+    ],
+    ids=str,
+)
+def test_names_are_whole_parts(names: str | list[str], layers: list[int]) -> None:
+    model = nn.ModuleDict(
+        {
+            "layers": nn.ModuleList(
+                nn.ModuleDict({"self_attn": nn.MultiheadAttention(2, 1)}) for _ in range(11)
+            )
+        }
+    )
+    expected = [f"layers.{i}.self_attn" for i in layers]
+    assert replace_attention(model, 8, causal=True, names=names) == expected
+
+
+def test_a_part_of_a_word_names_nothing() -> None:
+    for names in ("attn", "self", "layer", "layers.1.self"):
+        with pytest.raises(ValueError, match=f"names='{names}' matched none of the 2 self-att"):
+            replace_attention(encoder(), LENGTH, causal=False, names=names)
+
+
 def test_own_attention_is_replaced_by_the_operator_itself() -> None:
     model = nn.ModuleDict({"mixer": CausalSelfAttention(WIDTH, head_dim=4, dropout=0.25)}).double()
     assert replace_attention(model, LENGTH, causal=True) == ["mixer"]

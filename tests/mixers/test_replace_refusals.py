@@ -44,9 +44,24 @@ def test_names_that_match_nothing_are_an_error() -> None:
         replace_attention(encoder(6), LENGTH, causal=False, names=lambda name, module: False)
     with refuses(
         "replace_attention: names='(' is not a regular expression: missing ), unterminated "
-        "subpattern at position 0"
+        "subpattern"
     ):
         replace_attention(encoder(), LENGTH, causal=False, names="(")
+    with refuses(
+        "replace_attention: names='layers.2' matched none of the 2 self-attention modules: "
+        "layers.0.self_attn, layers.1.self_attn"
+    ):
+        replace_attention(encoder(), LENGTH, causal=False, names=["layers.1", "layers.2"])
+
+
+@pytest.mark.parametrize("names", [3, [], [0, 1], ["layers.0", None]], ids=str)
+def test_names_are_texts_or_a_predicate(names: Any) -> None:
+    model = encoder()
+    with pytest.raises(
+        ValueError, match=r"^replace_attention: expected as names a regular expression, a list of "
+    ):
+        replace_attention(model, LENGTH, causal=False, names=names)
+    assert isinstance(model.layers[0].self_attn, nn.MultiheadAttention)
 
 
 @pytest.mark.parametrize("model", [nn.MultiheadAttention(WIDTH, HEADS), CausalSelfAttention(WIDTH)])

@@ -1,18 +1,21 @@
 """Hyena in place of the self-attention of a given model."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
-from hyena.arguments import shown
+from hyena.arguments import several, shown
 from hyena.filters import HyenaFilter, LengthPolicy, LongFilter
 from hyena.filters.budget import Budget
 from hyena.filters.cache import clear_cache
 from hyena.mixers.hyena import HyenaOperator
 from hyena.mixers.replacing.kinds import Kind, kind_of
 from hyena.ops import Backend
+
+Names = str | Sequence[str] | Callable[[str, nn.Module], bool] | None
+"""Which modules of a model: see `replace_attention`."""
 
 
 def replace_attention(
@@ -26,7 +29,7 @@ def replace_attention(
     length_policy: LengthPolicy | None = None,
     filter: Callable[[int], HyenaFilter] | None = None,
     backend: Backend = "auto",
-    names: str | Callable[[str, nn.Module], bool] | None = None,
+    names: Names = None,
 ) -> list[str]:
     """Swaps the self-attention modules inside ``model`` for new Hyena operators, in place.
 
@@ -67,12 +70,14 @@ def replace_attention(
         filter: makes the filter for an operator of the given width, order − 1 filters a channel;
             the default is `HyenaOperator`'s.
         names: which of the modules to replace, by their qualified names in ``model``: a regular
-            expression, searched for anywhere in the name, or a predicate of (name, module). The
-            default is all.
+            expression, of whole parts between dots, so that ``"layers.1"`` is in
+            ``"layers.1.self_attn"`` and not in ``"layers.10.self_attn"``; several of them; or a
+            predicate of (name, module). The default is all.
 
     Returns: the qualified names of the replaced modules, in the order of the model.
     Raises: TypeError on a model that is no module, or a filter that is no function of the width;
-        ValueError if nothing was found to replace, if ``model`` itself is an attention module,
+        ValueError if nothing was found to replace, if one of the names is in none of what was found
+        or is no regular expression, on other names, if ``model`` itself is an attention module,
         if a module attends in a way that Hyena does not (``kdim``, ``vdim``, ``add_bias_kv``,
         ``add_zero_attn``, an output of another width than the input, a subclass with a forward of
         its own, causal attention with ``causal=False``), or on settings that `HyenaOperator`
@@ -86,9 +91,15 @@ def replace_attention(
             "replaced in place; pass the module that holds it"
         )
     found = _self_attention(model)
-    chosen = {name: each for name, each in found.items() if _wanted(names, name, each[1])}
-    if not chosen:
-        raise ValueError(_nothing(names, list(found)))
+    if not found:
+        raise ValueError(
+            "replace_attention: found nothing to replace in the model; looked for "
+            "torch.nn.MultiheadAttention, hyena.CausalSelfAttention, the attention of BERT, GPT-2 "
+            "and ViT in transformers and of Vision Transformers in timm, but not for "
+            "cross-attention"
+        )
+    wanted = _wanted(names, {name: module for name, (_, module) in found.items()})
+    chosen = {name: each for name, each in found.items() if name in wanted}
 
     budget = Budget()  # of what all filters keep
     new: dict[int, nn.Module] = {}  # by identity, so that what was shared stays shared
@@ -151,34 +162,49 @@ def _self_attention(model: nn.Module) -> dict[str, tuple[Kind, Any]]:
     return found
 
 
-def _wanted(
-    names: str | Callable[[str, nn.Module], bool] | None, name: str, module: nn.Module
-) -> bool:
+def _wanted(names: Names, found: dict[str, nn.Module]) -> set[str]:
+    """The names of those that are meant. Raises: as `replace_attention`."""
     if names is None:
-        return True
+        return {*found}
     if callable(names):
-        return names(name, module)
-    try:
-        return re.search(names, name) is not None
-    except (re.error, TypeError) as error:
+        chosen = {name for name, module in found.items() if names(name, module)}
+        if not chosen:
+            raise ValueError(_matches_none("the predicate", found))
+        return chosen
+    patterns = several(names)
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
         raise ValueError(
-            f"replace_attention: names={shown(names)} is not a regular expression: {error}"
+            "replace_attention: expected as names a regular expression, a list of them, or a "
+            f"predicate of (name, module), got {shown(names)}"
+        )
+    chosen = set()
+    for pattern in patterns:
+        whole = _whole_parts(pattern)
+        matched = {name for name in found if whole.search(name)}
+        if not matched:
+            raise ValueError(_matches_none(shown(pattern), found))
+        chosen |= matched
+    return chosen
+
+
+def _whole_parts(pattern: str) -> re.Pattern[str]:
+    """The pattern where it begins and ends at a dot, or at an end of the name."""
+    try:
+        re.compile(pattern)  # which may be none by itself
+        return re.compile(rf"(?:(?<![^.])|(?=\.))(?:{pattern})(?:(?![^.])|(?<=\.))")
+    except re.error as error:
+        raise ValueError(
+            f"replace_attention: names={shown(pattern)} is not a regular expression: {error.msg}"
         ) from error
 
 
-def _nothing(names: str | Callable[[str, nn.Module], bool] | None, found: list[str]) -> str:
-    """What to say when nothing is to be replaced."""
-    if found:
-        asked = shown(names) if isinstance(names, str) else "the predicate"
-        sample = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
-        return (
-            f"replace_attention: names={asked} matched none of the {len(found)} self-attention "
-            f"modules: {sample}"
-        )
+def _matches_none(names: str, found: Iterable[str]) -> str:
+    """What to say of names that are in none of those that were found."""
+    every = list(found)
+    sample = ", ".join(every[:5]) + (", …" if len(every) > 5 else "")
     return (
-        "replace_attention: found nothing to replace in the model; looked for "
-        "torch.nn.MultiheadAttention, hyena.CausalSelfAttention, the attention of BERT, GPT-2 and "
-        "ViT in transformers and of Vision Transformers in timm, but not for cross-attention"
+        f"replace_attention: names={names} matched none of the {len(every)} self-attention "
+        f"modules: {sample}"
     )
 
 
