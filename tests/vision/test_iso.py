@@ -85,6 +85,11 @@ def test_initial_weights_come_from_the_generator() -> None:
             lambda: small()(torch.zeros(2, 1, 4, 5)),
             "expected images (B, 2, 4, 5), got (2, 1, 4, 5)",
         ),
+        (
+            lambda: small()(torch.zeros(2, 2, 4, 5)),
+            "images are torch.float32 but the weights are torch.float64; convert one of them with "
+            ".to(...)",
+        ),
         (lambda: small(width=0), "expected a whole number from 1 to 1048576 as width, got 0"),
         (lambda: small(dropout=1.0), "expected 0 ≤ dropout < 1, got 1.0"),
         (lambda: HyenaISO(28), "expected size = (height, width) in pixels, got 28"),

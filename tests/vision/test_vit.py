@@ -103,11 +103,18 @@ def test_initial_weights_come_from_the_generator() -> None:
             "expected a patch that divides both sides of the image, got patch=4 and size=(6, 9)",
         ),
         ({"layers": 0}, "expected a whole number from 1 to 1048576 as layers, got 0"),
+        ({"width": 0}, "expected a whole number from 1 to 1048576 as width, got 0"),
+        ({"width": 8.0}, "expected a whole number from 1 to 1048576 as width, got 8.0"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(f'HyenaViT: {message}')}$"):
         small(**options)
+
+
+def test_an_order_below_two_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^HyenaViT: order: expected at least 2, got 1$"):
+        small(order=1)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +127,21 @@ def test_settings_that_do_not_fit_are_refused(options: dict[str, Any], message: 
             "expected images of floating point, got torch.uint8; images.float() / 255 makes them "
             "of bytes",
         ),
+        (
+            torch.zeros(3, 2, 6, 9, dtype=torch.float32),
+            "images are torch.float32 but the weights are torch.float64; convert one of them with "
+            ".to(...)",
+        ),
     ],
 )
 def test_what_are_no_images_of_this_size_is_refused(given: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(f'HyenaViT: {message}')}$"):
         small()(given)
+
+
+def test_autocast_converts_images() -> None:
+    model = HyenaViT((6, 9), 5, **SMALL)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(images().float()).isfinite().all()
+        with pytest.raises(ValueError, match=r"images are torch\.float64 but the weights"):
+            model(images())  # which autocast leaves as they are

@@ -23,11 +23,14 @@ def check_input(name: str, u: Tensor, width: int, dtype: torch_dtype | None = No
     check_dtype(name, u, dtype)
 
 
-def check_dtype(name: str, u: Tensor, dtype: torch_dtype | None) -> None:
-    """Raises ValueError if u is not of the weights' dtype, and autocast does not convert it."""
-    if dtype not in (None, u.dtype) and not is_autocast_enabled(u.device.type):
+def check_dtype(name: str, u: Tensor, dtype: torch_dtype | None, called: str = "u is") -> None:
+    """Raises ValueError if u is not of the weights' dtype, and autocast does not convert both."""
+    if dtype in (None, u.dtype):
+        return
+    if float64 in (u.dtype, dtype) or not is_autocast_enabled(u.device.type):
         raise ValueError(
-            f"{name}: u is {u.dtype} but the weights are {dtype}; convert one of them with .to(...)"
+            f"{name}: {called} {u.dtype} but the weights are {dtype}; convert one of them with "
+            ".to(...)"
         )
 
 

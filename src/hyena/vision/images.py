@@ -3,14 +3,18 @@
 Sizes: B batch, C colours, H × W pixels.
 """
 
+import torch
 from torch import Tensor
 
+from hyena.mixers.checks import check_dtype
 from hyena.ops.arguments import FLOATS, check_tensor
 
 
-def check_images(name: str, images: Tensor, colours: int, size: tuple[int, int]) -> None:
-    """Raises TypeError unless images are a tensor, and ValueError unless it is (B, C, H, W) of
-    floating point."""
+def check_images(
+    name: str, images: Tensor, colours: int, size: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """Raises TypeError unless images are a tensor, and ValueError unless it is (B, C, H, W) of the
+    weights' dtype, or autocast converts it."""
     check_tensor(name, "images", images)
     expected = (colours, *size)
     if images.dim() != 4 or images.shape[1:] != expected:
@@ -21,3 +25,4 @@ def check_images(name: str, images: Tensor, colours: int, size: tuple[int, int])
             f"{name}: expected images of floating point, got {images.dtype}; images.float() / 255 "
             "makes them of bytes"
         )
+    check_dtype(name, images, dtype, called="images are")

@@ -82,12 +82,13 @@ class HyenaISO(nn.Module):
         initialize(self, layers, generator, linear="pytorch")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, C, H, W), of floating point, with mean 0 and variance 1
-        or so.
+        """Logits (B, classes) of images (B, C, H, W), of the parameters' dtype, with mean 0 and
+        variance 1 or so.
 
         Raises: TypeError on what is no tensor; ValueError on another shape or dtype.
         """
-        check_images("HyenaISO", images, self.colours, self.size)
+        dtype = self.read_in.weight.dtype
+        check_images("HyenaISO", images, self.colours, self.size, dtype)
         x = self.read_in(images.permute(0, 2, 3, 1))  # (B, H, W, D)
         for block in self.blocks:
             x = block(x)

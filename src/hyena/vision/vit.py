@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hyena.arguments import check_whole
 from hyena.filters import HyenaFilter
 from hyena.filters.hyena2d import checked_size
 from hyena.mixers import HyenaOperator
@@ -66,9 +67,11 @@ class HyenaViT(nn.Module):
     ) -> None:
         super().__init__()
         self.size = checked_size("HyenaViT", size)
-        self.colours, self.patch, classes, layers, hidden = check_sizes(
-            "HyenaViT", colours=colours, patch=patch, classes=classes, layers=layers, hidden=hidden
+        self.colours, self.patch, width, classes = check_sizes(
+            "HyenaViT", colours=colours, patch=patch, width=width, classes=classes
         )
+        layers, hidden = check_sizes("HyenaViT", layers=layers, hidden=hidden)
+        order = check_whole("HyenaViT: order", order, 2)
         if any(side % self.patch for side in self.size):
             raise ValueError(
                 f"HyenaViT: expected a patch that divides both sides of the image, got patch="
@@ -107,12 +110,13 @@ class HyenaViT(nn.Module):
         initialize(self, layers, generator)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, C, H, W), of floating point, with mean 0 and variance 1
-        or so.
+        """Logits (B, classes) of images (B, C, H, W), of the parameters' dtype, with mean 0 and
+        variance 1 or so.
 
         Raises: TypeError on what is no tensor; ValueError on another shape or dtype.
         """
-        check_images("HyenaViT", images, self.colours, self.size)
+        dtype = self.patch_embedding.weight.dtype
+        check_images("HyenaViT", images, self.colours, self.size, dtype)
         x = self.patch_embedding(patches_of(images, self.patch))  # (B, L, D)
         for block in self.blocks:
             x = block(x)
