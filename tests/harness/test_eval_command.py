@@ -5,6 +5,7 @@ import math
 import re
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ def test_a_table_is_printed_and_results_are_written(
     assert main(words) == 0
     table = capsys.readouterr().out
     heading, row = table.splitlines()
-    assert heading.split() == ["task", "examples", "metric", "value", "standard", "error"]
-    assert row.split()[:3] == ["texts", "0", "bits_per_byte"]
+    columns = ["task", "documents", "shots", "metric", "value", "standard", "error"]
+    assert heading.split() == columns
+    assert row.split()[:4] == ["texts", "3", "0", "bits_per_byte"]
     out = tmp_path / "new" / "results.json"
     assert main([*words, f"--out={out}"]) == 0
     assert capsys.readouterr().out == f"{table}{out}\n"
@@ -120,6 +122,33 @@ def test_an_interrupted_command_goes_on_where_it_was(
     assert bits_per_byte(out) == pytest.approx(again, rel=1e-12)
 
 
+def test_samples_are_written_beside_the_results(
+    words: list[str], tmp_path: Path, capsys: Output
+) -> None:
+    out = tmp_path / "new" / "results.json"
+    whole = [*words, "--log_samples=true", f"--out={out}"]
+    assert main(whole) == 0
+    file = out.parent / "samples_texts_results.jsonl"
+    assert capsys.readouterr().out.endswith(f"{file}\n{out}\n")
+    assert {path.name for path in out.parent.iterdir()} == {file.name, out.name}
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [row["doc"]["text"] for row in rows] == [*TEXTS]
+    assert [row["bits_per_byte"][1] for row in rows] == [len(text) for text in TEXTS]
+    assert "samples" not in json.loads(out.read_text())
+    out.unlink()
+    assert main(whole) == 1
+    assert f"error: {file} is there already; remove it" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_text_whose_first_token_is_not_scored_is_told(words: list[str], capsys: Output) -> None:
+    assert main([*words, "--begin=false"]) == 0
+    assert (
+        "note: 3 texts begin without the end of text (begin=false), so that their first token is "
+        "not scored: compare these figures with none of begin=true\n"
+    ) in capsys.readouterr().err
+
+
 def test_numbers_that_are_not_finite_are_null(
     words: list[str], texts: Path, tmp_path: Path, capsys: Output
 ) -> None:
@@ -147,6 +176,7 @@ def test_numbers_that_are_not_finite_are_null(
             1,
             "error: max_length: expected at most the model's own, 48, got 99;",
         ),
+        (["--log_samples=true"], 1, "error: log_samples: the files stand beside that of --out; gi"),
         (["--limit=0"], 1, "error: limit: expected a number of documents or a share, got 0"),
         (["--batch=0"], 1, "error: batch_size: expected at least 1, got 0"),
         (["--task=x"], 2, 'error: unknown option "task"; did you mean "tasks"?'),
@@ -191,18 +221,31 @@ def test_without_lm_eval_it_says_what_to_install(
     )
 
 
-def test_lm_evals_own_program_knows_the_model(
-    saved: Path, texts: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def lm_eval_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Runs `python -m hyena.harness` with these words, in this process."""
     (tmp_path / "none").mkdir()
     monkeypatch.setattr("lm_eval.tasks.manager.__file__", str(tmp_path / "none" / "manager.py"))
     monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)  # it takes seconds
     monkeypatch.setattr("lm_eval.__main__.setup_logging", lambda: None)  # of all tests after it
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # as it does, but put back
+
+    def run(words: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["lm_eval", *words.split()])
+        runpy.run_module("hyena.harness", run_name="__main__")
+
+    return run
+
+
+def test_lm_evals_own_program_knows_the_model(
+    saved: Path,
+    texts: Path,
+    tmp_path: Path,
+    capsys: Output,
+    lm_eval_program: Callable[[str], None],
+) -> None:
     options = f"--model hyena --model_args pretrained={saved},stride=5,end=true,max_length=20"
-    words = f"lm_eval {options} --tasks texts --include_path {texts} --batch_size 4"
-    monkeypatch.setattr(sys, "argv", words.split())
-    runpy.run_module("hyena.harness", run_name="__main__")
+    lm_eval_program(f"{options} --tasks texts --include_path {texts} --batch_size 4")
     out = tmp_path / "results.json"
     same = ["--stride=5", "--end=true", "--length=20", f"--include_path={texts}", f"--out={out}"]
     table = capsys.readouterr().out
@@ -210,3 +253,17 @@ def test_lm_evals_own_program_knows_the_model(
     found = re.search(r"bits_per_byte[^\d]*([\d.]+)", table)
     assert found is not None
     assert float(found[1]) == pytest.approx(bits_per_byte(out), abs=0.01)
+
+
+def test_a_mistake_in_lm_evals_own_program_is_one_line(
+    saved: Path, texts: Path, lm_eval_program: Callable[[str], None]
+) -> None:
+    for given, message in (
+        (f"pretrained={saved},strid=5", "error: model_args: there is no 'strid'; did you mean str"),
+        (f"pretrained={saved},stride=99", "error: stride: expected at most 48, got 99"),
+        ("pretrained=nowhere", "error: "),
+    ):
+        with pytest.raises(SystemExit, match=f"^{re.escape(message)}.*$"):
+            lm_eval_program(
+                f"--model hyena --model_args {given} --tasks texts --include_path {texts}"
+            )

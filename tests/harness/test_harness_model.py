@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +62,10 @@ def test_a_continuation_is_scored_after_its_context(
 def test_without_a_context_it_is_the_score_of_the_text(model: hyena.LanguageModel) -> None:
     for begin in (True, False):
         lm = HyenaLM(model, BYTES, begin=begin)
-        found = lm.loglikelihood(requests_of(*(("", text[:40]) for text in TEXTS)))
-        rolled = lm.loglikelihood_rolling(requests_of(*((text[:40],) for text in TEXTS)))
+        told = pytest.warns(UserWarning, match="3 texts begin without the end of text")
+        with nullcontext() if begin else told:
+            found = lm.loglikelihood(requests_of(*(("", text[:40]) for text in TEXTS)))
+            rolled = lm.loglikelihood_rolling(requests_of(*((text[:40],) for text in TEXTS)))
         scores = hyena.score(model, BYTES, [text[:40] for text in TEXTS], begin=begin)
         expected = [one.score for one in scores]
         assert [value for value, _ in found] == pytest.approx(expected, rel=1e-10)
@@ -173,11 +177,25 @@ def test_tokens_across_the_border_are_the_continuations(kind: str) -> None:
         assert value == pytest.approx(sum(each[before:]), rel=1e-10), context
 
 
+def test_a_first_token_that_is_not_scored_is_told(model: hyena.LanguageModel) -> None:
+    lm = HyenaLM(model, BYTES, begin=False)
+    note = r"^1 text begins without the end of text \(begin=false\), so that its first token is no"
+    with pytest.warns(UserWarning, match=note):
+        (found,) = lm.loglikelihood_rolling(requests_of((TEXTS[0],)))
+    assert found == pytest.approx(sum(logprobs(model, TEXTS[0].encode())), rel=1e-10)
+    with pytest.warns(UserWarning, match=note):
+        lm.loglikelihood(requests_of(("", "We the"), ("We", " the")))
+    lm.loglikelihood(requests_of(("We", " the")))  # of which there is nothing to tell
+
+
 def test_letters_without_a_token_are_told() -> None:
     model = build(vocab_size=12)
     lm = HyenaLM(model, HyenaDNATokenizer(), begin=False)
     texts, options = ["ACGTacgt", "ACGT"], {"begin": False, "soft_masked": "keep"}
-    with pytest.warns(UserWarning, match="4 of 12 tokens are the one for unknown letters, the fir"):
+    with (
+        pytest.warns(UserWarning, match="2 texts begin without the end of text"),
+        pytest.warns(UserWarning, match="4 of 12 tokens are the one for unknown letters, the fir"),
+    ):
         found = lm.loglikelihood_rolling(requests_of(*((text,) for text in texts)))
     with pytest.warns(UserWarning, match=r"letters, the first 'a' in 0$"):
         scored = list(hyena.score(model, HyenaDNATokenizer(), texts, **options))
@@ -265,6 +283,20 @@ def test_lm_eval_finds_it_by_name_and_opens_it(model: hyena.LanguageModel, saved
     assert info["model_num_parameters"] == model.parameter_count()
     assert (info["max_length"], info["begin"], info["end"]) == (32, False, False)
     assert HyenaLM(str(saved), batch_size="auto:4", max_batch_size=7).batch_size == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("pretrained=x,strid=3", "model_args: there is no 'strid'; did you mean stride?"),
+        ("pretrained=x,zzz=3", "model_args: there is no 'zzz'; there are pretrained, tokenizer, "),
+        ("stride=3", "model_args: expected pretrained=FOLDER, the folder of a model"),
+        ("pretrained=x,batch_size=2", "model_args: batch_size is given twice; leave it to --batch"),
+    ],
+)
+def test_arguments_that_lm_eval_hands_on_are_checked(given: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        HyenaLM.create_from_arg_string(given, {"batch_size": 1, "device": None})
 
 
 @pytest.mark.parametrize(

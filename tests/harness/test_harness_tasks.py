@@ -3,7 +3,9 @@
 import contextlib
 import json
 import math
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import yaml
 from harness_models import ACCURACY, BYTES, OF_CHOICES, OF_TEXTS, QUESTIONS, TEXTS, requests_of
 
 import hyena
-from hyena.harness import Answers, HyenaLM, evaluate_tasks, load_tasks
+from hyena.harness import Answers, HyenaLM, evaluate_tasks, load_tasks, sample_lines
 from hyena.scoring.journal import journal
 
+Settings = Mapping[str, Any]
 WriteTask = Callable[..., Path]
+PER_BYTE = OF_TEXTS["metric_list"][0]
 ROOT = Path(__file__).parents[2]
 OF_MORE = {
     "output_type": "generate_until",
@@ -209,7 +213,10 @@ def test_a_file_that_lm_eval_cannot_read_is_named(texts: Path, none_of_lm_eval: 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"test_split": "validation"}, "task odd cannot be built: KeyError: 'validation'"),
+        (
+            {"test_split": "validation"},
+            "task odd cannot be built: test_split is validation, but its data have no such split",
+        ),
         ({"doc_to_target": "{{ nothing }}"}, "task odd cannot be built: UndefinedError: 'nothing'"),
         (
             {"dataset_kwargs": {"data_files": {"test": "none.jsonl"}}},
@@ -218,7 +225,7 @@ def test_a_file_that_lm_eval_cannot_read_is_named(texts: Path, none_of_lm_eval: 
         ({"output_type": "guess"}, "task odd cannot be built: ValueError: Got invalid output_type"),
         (
             {"metric_list": ACCURACY, "fewshot_split": "x"},
-            "task odd cannot be built: KeyError: 'x'",
+            "task odd cannot be built: fewshot_split is x, but its data have no such split",
         ),
     ],
 )
@@ -229,6 +236,102 @@ def test_a_task_that_cannot_be_built_is_one_line(
     with pytest.raises(ValueError, match=message) as error:
         load_tasks("odd", [folder])
     assert "\n" not in str(error.value)
+
+
+ODD: list[tuple[Settings, Settings, str]] = [
+    (
+        OF_TEXTS,
+        {"metric_list": [{**PER_BYTE, "metric": "bits_per_bite"}]},
+        "task odd: there is no metric 'bits_per_bite'; did you mean bits_per_byte?",
+    ),
+    (
+        OF_TEXTS,
+        {"metric_list": [{"metric": "bits_per_bite"}]},
+        "task odd cannot be built: there is no metric 'bits_per_bite'; did you mean bits_per_byte?",
+    ),
+    (
+        OF_TEXTS,
+        {"metric_list": [{**PER_BYTE, "aggregation": "bits_per_bite"}]},
+        "task odd: there is no aggregation 'bits_per_bite'; did you mean bits_per_byte?",
+    ),
+    (
+        OF_TEXTS,
+        {"doc_to_target": "txet"},
+        "task odd: doc_to_target is txet, but its data have no such column, only text; a text that "
+        "is meant as such needs braces, {{ 'txet' }}",
+    ),
+    (
+        OF_CHOICES,
+        {"doc_to_target": "answr"},
+        "task odd: doc_to_target is answr, but its data have no such column, only question, choices"
+        ", answer; a text",
+    ),
+    (
+        OF_CHOICES,
+        {"doc_to_text": "questoin"},
+        "task odd: doc_to_text is questoin, but its data have no such column, only question, choic",
+    ),
+]
+
+
+@pytest.mark.parametrize(("whole", "changes", "message"), ODD, ids=[str(one[1]) for one in ODD])
+def test_what_a_task_names_that_there_is_not_is_one_line(
+    whole: Settings,
+    changes: Settings,
+    message: str,
+    write_task: WriteTask,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "evaluate", None)  # where lm_eval looks for more metrics
+    rows = QUESTIONS if whole is OF_CHOICES else [{"text": "a"}]
+    folder = write_task("odd", rows, {**whole, **changes})
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
+        load_tasks("odd", [folder])
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_of_a_task_that_cannot_be_built_is_read_too(write_task: WriteTask) -> None:
+    file = write_task("odd", [{"text": "a"}], {**OF_TEXTS, "test_split": "tset"}) / "odd.yaml"
+    expected = f"task {file} cannot be built: test_split is tset, but its data have no such split"
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        load_tasks(str(file))
+
+
+def test_a_constant_that_is_written_as_one_is_a_text(write_task: WriteTask) -> None:
+    settings = {**OF_CHOICES, "doc_to_text": "{{ 'odd' }}", "doc_to_target": 0}
+    task = load_tasks("same", [write_task("same", QUESTIONS, settings)])["tasks"]["same"]
+    assert task.doc_to_text(QUESTIONS[0]) == "odd"
+
+
+def test_metrics_of_another_kind_of_question_are_told(
+    model: hyena.LanguageModel, write_task: WriteTask
+) -> None:
+    folder = write_task("odd", [{"text": "ab"}], {**OF_TEXTS, "metric_list": ACCURACY})
+    tasks = load_tasks("odd", [folder])
+    with pytest.raises(
+        ValueError,
+        match=r"^task odd: nothing was measured, since acc is no metric of output_type loglikel",
+    ):
+        evaluate_tasks(HyenaLM(model, BYTES), tasks)
+
+
+def test_samples_say_what_was_asked_and_answered(
+    model: hyena.LanguageModel, write_task: WriteTask
+) -> None:
+    lm = HyenaLM(model, BYTES, batch_size=4)
+    folder = write_task("choices", QUESTIONS, OF_CHOICES)
+    assert "samples" not in evaluate_tasks(lm, load_tasks("choices", [folder]))
+    results = evaluate_tasks(lm, load_tasks("choices", [folder]), log_samples=True)
+    rows = [json.loads(line) for line in sample_lines(results["samples"]["choices"])]
+    assert [row["doc"] for row in rows] == QUESTIONS
+    assert rows[1]["arguments"]["gen_args_2"] == {"arg_0": "up or", "arg_1": " far"}
+    assert rows[1]["target"] == "1"
+    assert sum(row["acc"] for row in rows) / 3 == pytest.approx(
+        results["results"]["choices"]["acc,none"]
+    )
+    (expected,) = lm.loglikelihood(requests_of(("hot or", " cold")))
+    value, greedy = rows[0]["filtered_resps"][0]
+    assert (float(value), greedy) == (pytest.approx(expected[0]), str(expected[1]))
 
 
 def test_a_task_that_needs_the_internet_is_one_line(

@@ -3,7 +3,8 @@
 import json
 import logging
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from hyena.cli.model_facts import Row, aligned
 from hyena.cli.options import REPEATED
 from hyena.cli.saved_model import ModelOptions, open_model, warnings_as_notes
 from hyena.data.packages import require
-from hyena.files.atomic import write_text
+from hyena.files.atomic import write_files
 from hyena.scoring.journal import state_of
 from hyena.scoring.outputs import check_output
 
@@ -34,6 +35,9 @@ class Config(ModelOptions):
     """A folder with YAML files of tasks of your own. May be given several times."""
     out: Path | None = None
     """A JSON file for the results. An interrupted command goes on where it was."""
+    log_samples: bool = False
+    """Write what was asked and answered of each document too, beside the results: a file
+    samples_TASK_OUT.jsonl a task, as lm_eval has them."""
     num_fewshot: int | None = None
     """Solved examples before each question; none takes each task's own number."""
     limit: float | None = None
@@ -46,13 +50,18 @@ class Config(ModelOptions):
     lm_eval does."""
     begin: bool = True
     """Put the end of text before each text, as before each document of the training data; without
-    it the first token of a text has no probability."""
+    it the first token of a text has no probability, and its figures are comparable with none that
+    have it."""
     end: bool = False
     """Of whole texts, score the end of text after each too, as hyena evaluate does."""
     batch: int = 8
     """Texts, or windows of them, at a time."""
     seed: int = 1234
     """Seed of the choice of examples, and of what is drawn."""
+
+    def __post_init__(self) -> None:
+        if self.log_samples and self.out is None:
+            raise ValueError("log_samples: the files stand beside that of --out; give it")
 
 
 def run(config: Config) -> None:
@@ -61,7 +70,7 @@ def run(config: Config) -> None:
         check_output(config.out, (".json",))
     require("lm_eval", "hyena eval", "hyena[eval]")
     with _notes():
-        from hyena.harness import Answers, HyenaLM, evaluate_tasks, load_tasks
+        from hyena.harness import Answers, HyenaLM, evaluate_tasks, load_tasks, sample_lines
 
         model, tokenizer = open_model(config.model, config)
         lm = HyenaLM(
@@ -79,15 +88,35 @@ def run(config: Config) -> None:
             "num_fewshot": config.num_fewshot,
             "limit": config.limit,
             "seed": config.seed,
+            "log_samples": config.log_samples,
         }
         if config.out is None:
             _print(evaluate_tasks(lm, tasks, **options))
             return
+        files = _files_of_samples(config.out, tasks["tasks"]) if config.log_samples else {}
         with kept_results(config.out, _work_of(config), "answer") as kept:
             results = evaluate_tasks(lm, tasks, **options, answers=Answers(kept))
-            write_text(config.out, _json(results))
+            samples = results.pop("samples", None) or {}
+            texts = {files[name]: "".join(sample_lines(rows)) for name, rows in samples.items()}
+            texts[config.out.name] = _json(results)
+            write_files(config.out.parent, {name: _writer(text) for name, text in texts.items()})
         _print(results)
-        print(config.out)
+        for name in texts:
+            print(config.out.parent / name)
+
+
+def _files_of_samples(out: Path, tasks: Iterable[str]) -> dict[str, str]:
+    """By task the name of the file beside ``out``. Raises: FileExistsError if one is there."""
+    plain = {name: re.sub(r"[^\w.-]", "_", name) for name in tasks}
+    files = {name: f"samples_{plain[name]}_{out.stem}.jsonl" for name in tasks}
+    for name in files.values():
+        if (file := out.parent / name).exists():
+            raise FileExistsError(f"{file} is there already; remove it, or choose another --out")
+    return files
+
+
+def _writer(text: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _several(given: list[str] | str) -> list[str]:
@@ -103,16 +132,16 @@ def _work_of(config: Config) -> dict[str, Any]:
 
 def _print(results: dict[str, Any]) -> None:
     """A row a metric, of tasks and of groups of them."""
-    rows: list[Row] = [("task", "examples", "metric", "value", "standard error")]
+    rows: list[Row] = [("task", "documents", "shots", "metric", "value", "standard error")]
     for name, values in results["results"].items():
-        shots = str(results["n-shot"].get(name, ""))
+        counts = str(values.get("sample_len", "")), str(results["n-shot"].get(name, ""))
         for key, value in values.items():
             metric, comma, kind = key.partition(",")
             if not comma or metric.endswith("_stderr"):
                 continue
             error = values.get(f"{metric}_stderr,{kind}", "")
             shown = metric if kind == "none" else f"{metric} ({kind})"
-            rows.append((name, shots, shown, _number(value), _number(error)))
+            rows.append((name, *counts, shown, _number(value), _number(error)))
     print("\n".join(aligned(rows, "<")))
 
 

@@ -10,6 +10,7 @@ require("lm_eval", "hyena.harness", "hyena[eval]")
 
 from hyena.harness.answers import Answers  # noqa: E402
 from hyena.harness.model import HyenaLM  # noqa: E402
+from hyena.harness.samples import sample_lines  # noqa: E402
 from hyena.harness.tasks import evaluate_tasks, load_tasks  # noqa: E402
 
-__all__ = ["Answers", "HyenaLM", "evaluate_tasks", "load_tasks"]
+__all__ = ["Answers", "HyenaLM", "evaluate_tasks", "load_tasks", "sample_lines"]

@@ -3,10 +3,12 @@ texts that go on until a stop."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from lm_eval.models.utils import normalize_gen_kwargs
+from lm_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 
 from hyena.arguments import IGNORE, check_whole, shown
@@ -108,6 +111,34 @@ class HyenaLM(LM):  # type: ignore[misc]
         self._device = device_of(self.model)
         self._settings = {"max_length": length, "stride": stride, "begin": begin, "end": end}
         self._texts = Texts(self.tokenizer, length=length, stride=stride, begin=begin, end=end)
+
+    @classmethod
+    def create_from_arg_string(
+        cls, arg_string: str, additional_config: dict[str, Any] | None = None
+    ) -> HyenaLM:
+        """As `create_from_arg_obj`, of "pretrained=FOLDER,stride=8"."""
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    @classmethod
+    def create_from_arg_obj(
+        cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> HyenaLM:
+        """How lm_eval makes a model: of ``--model_args``, and of options of its own.
+
+        Raises: ValueError, in one line, if an argument is unknown, given twice or lacks.
+        """
+        known = list(inspect.signature(cls).parameters)
+        options = {k: v for k, v in (additional_config or {}).items() if v is not None}
+        for name in arg_dict:
+            if name not in known:
+                close = get_close_matches(name, known, n=1)
+                advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+                raise ValueError(f"model_args: there is no {shown(name)}; {advice}")
+            if name in options:
+                raise ValueError(f"model_args: {name} is given twice; leave it to --{name}")
+        if "pretrained" not in arg_dict:
+            raise ValueError("model_args: expected pretrained=FOLDER, the folder of a model")
+        return cls(**arg_dict, **options)
 
     @property
     def max_length(self) -> int:

@@ -76,6 +76,7 @@ class Texts:
                 f"{name}: its continuation has {len(whole) - 1 - score_from:,} tokens, but the "
                 f"model is given {self.length:,} at once; give it more with max_length= (--length)"
             )
+        self._unscored += not before + len(self._begin)
         if excess <= 0:
             return Row(whole, score_from)
         self._cut.append(name)
@@ -86,6 +87,7 @@ class Texts:
         there may be none."""
         whole = np.concatenate([self._begin, self._tokens(name, text), self._end])
         targets = max(0, len(whole) - 1)
+        self._unscored += bool(len(whole)) and not len(self._begin)
         stride = self.length if self._stride is None else self._stride
         rows = []
         for start, scored, end in sliding_windows(targets, length=self.length, stride=stride):
@@ -118,6 +120,13 @@ class Texts:
     def notes(self) -> list[str]:
         """A line each on what was left out since they were asked for last."""
         notes = self._without.notes()
+        if self._unscored:
+            count = self._unscored
+            notes.append(
+                f"{count:,} {plural(count, 'text begins', 'texts begin')} without the end of text "
+                f"(begin=false), so that {plural(count, 'its', 'their')} first token is not "
+                "scored: compare these figures with none of begin=true"
+            )
         if self._cut:
             count = len(self._cut)
             notes.append(
@@ -131,6 +140,7 @@ class Texts:
     def _forget(self) -> None:
         self._without = WithoutText()
         self._cut: list[str] = []
+        self._unscored = 0
 
     def _tokens(self, name: str, text: str) -> Tokens:
         try:
