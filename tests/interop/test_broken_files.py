@@ -2,6 +2,7 @@
 model."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from released import (
     with_frequencies,
 )
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import hyena
 from hyena.interop import convert, savanna
@@ -54,6 +55,26 @@ def test_a_tensor_that_an_index_alone_has_is_told(folder: Path) -> None:
 def test_of_the_usual_names_the_first_is_read(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(b"of an older release")
     (folder / "optimizer.pt").write_bytes(b"of the training")
+    assert hyena.load(folder).config.layers == 2
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_one_file_and_an_index_of_an_older_save_are_not_guessed_at(name: str, folder: Path) -> None:
+    whole = folder / "model.safetensors"
+    shard = folder / "model-00001-of-00001.safetensors"
+    shutil.copy(whole, shard)
+    index = folder / f"{name}.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(state_of_hyenadna(), shard.name)}))
+    if name == "pytorch_model.bin":
+        torch.save(load_file(whole), folder / name)
+        whole.unlink()
+    with pytest.raises(
+        ValueError, match=rf" has both {name} and {name}\.index\.json, of which one is of an older"
+    ):
+        hyena.load(folder)
+    assert hyena.load(index).config.layers == 2
+    assert hyena.load(folder / name).config.layers == 2
+    index.unlink()
     assert hyena.load(folder).config.layers == 2
 
 

@@ -19,7 +19,7 @@ from hyena.model.saved import CONFIG, KIND, WEIGHTS, some
 PYTORCH = (".pt", ".pth", ".bin", ".ckpt")
 _PART = re.compile(r"(.+)\.part(\d+)$")
 _INDEX = ".index.json"
-# As Hugging Face's programs call weights, which read the first that a folder has.
+# As Hugging Face's programs call weights, the newer kind first; of one file, or with an index.
 _USUAL = (WEIGHTS, "pytorch_model.bin")
 # What transformer_engine and torchmetrics leave in a state dict: no weights.
 _BESIDE = re.compile(r".*_extra_state|(train|val|test)_torchmetrics\..+")
@@ -50,7 +50,8 @@ def find(path: Path) -> list[Path]:
 
     Args: path: of a file; of one in parts, ``x.pt`` or any ``x.pt.partN``; of an index of shards;
         or of a folder with one of these.
-    Raises: FileNotFoundError if there is none; ValueError if there are several, or parts lack.
+    Raises: FileNotFoundError if there is none; ValueError if there are several, one whole and one
+        in shards among them, or parts lack.
     """
     if path.is_dir():
         return find(_only(path))
@@ -135,9 +136,15 @@ def _tensors(files: list[Path]) -> dict[str, Tensor]:
 def _only(folder: Path) -> Path:
     """The weights in a folder."""
     found = {path.name: path for path in _weights_in(folder)}
-    for name in (*(usual + _INDEX for usual in _USUAL), *_USUAL):
-        if name in found:
-            return found[name]
+    for usual in _USUAL:
+        both = [found[name] for name in (usual, usual + _INDEX) if name in found]
+        if len(both) > 1:  # a folder that was written twice: programs differ in which they take
+            raise ValueError(
+                f"{folder} has both {usual} and {usual}{_INDEX}, of which one is of an older save; "
+                "remove that one, or give the other by its path"
+            )
+        if both:
+            return both[0]
     indices = [name for name in found if name.endswith(_INDEX)]
     chosen = indices or list(found)
     if not chosen:
