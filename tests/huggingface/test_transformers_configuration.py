@@ -98,12 +98,12 @@ def test_another_length_would_be_another_model(folder: Path, tmp_path: Path) -> 
         'leave it out, and for longer inputs give length_policy="extrapolate"'
     )
     for kind in (HyenaForCausalLM, AutoModelForCausalLM):
-        refused(
-            lambda kind=kind: kind.from_pretrained(folder, max_position_embeddings=96),  # type: ignore[misc]
-            message,
-        )
-    config = AutoConfig.from_pretrained(folder)
-    config.max_position_embeddings = 96
+        for name in ("max_position_embeddings", "max_length"):
+            refused(
+                lambda kind=kind, name=name: kind.from_pretrained(folder, **{name: 96}),  # type: ignore[misc]
+                message,
+            )
+    config = AutoConfig.from_pretrained(folder, max_length=96)
     refused(lambda: HyenaForCausalLM.from_pretrained(folder, config=config), message)
     same = HyenaForCausalLM.from_pretrained(folder, max_position_embeddings=48)
     longer = AutoModelForCausalLM.from_pretrained(folder, length_policy="extrapolate")

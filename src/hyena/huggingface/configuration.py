@@ -79,6 +79,8 @@ class HyenaConfig(PreTrainedConfig):
         Raises: ValueError if they give a field two values, or nearly have a field's name.
         """
         _check_names(changes)
+        if "max_length" in changes:  # which is not in attribute_map
+            changes[THEIRS["max_length"]] = changes.pop("max_length")
         return super().from_dict(config_dict, **changes)
 
     @classmethod
