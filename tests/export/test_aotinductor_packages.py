@@ -12,13 +12,21 @@ from torch._inductor import config
 from hyena.export import to_aotinductor
 from hyena.export.parity import loaded
 
+# Made for one package, headers are not compiled ahead; and a test program for each instruction set
+# that the processor has would take as long as the model.
+SOON_COMPILED = {
+    "aot_inductor.compile_wrapper_opt_level": "O0",
+    "aot_inductor.precompile_headers": False,
+    "cpp.vec_isa_ok": True,
+}
+
 
 @pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler"
 )
 def test_a_package_takes_any_batch_and_length(tmp_path: Path) -> None:
     model = model_of("hyena", layers=1, order=2)
-    with config.patch({"aot_inductor.compile_wrapper_opt_level": "O0"}):  # a third less to wait for
+    with config.patch(SOON_COMPILED):
         to_aotinductor(model, tmp_path / "model.pt2")
     run = loaded(tmp_path / "model.pt2", "aotinductor")
     with torch.no_grad():
