@@ -15,14 +15,13 @@ from pathlib import Path
 from hyena.training import CheckpointConfig, train
 from tiny_runs import tiny_config
 
-data, out = Path(sys.argv[1]), Path(sys.argv[2])
+data, out, precision = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 before = {name: os.environ.get(name) for name in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
-for precision in sys.argv[3:]:
-    accumulate = 2 if precision == "64" else 1
-    config = tiny_config(data, out / precision, steps=4, precision=precision, accumulate=accumulate)
-    config.devices, config.checkpoint = 2, CheckpointConfig(every=1, keep=9)
-    config.evaluation.batches *= accumulate  # of half as many windows each
-    train(config)
+accumulate = 2 if precision == "64" else 1
+config = tiny_config(data, out, steps=4, precision=precision, accumulate=accumulate)
+config.devices, config.checkpoint = 2, CheckpointConfig(every=1, keep=9)
+config.evaluation.batches *= accumulate  # of half as many windows each
+train(config)
 assert {name: os.environ.get(name) for name in before} == before
 sys.stdout.flush()
 os._exit(0)
@@ -53,9 +52,8 @@ def compare(make: MakeConfig, out: Path, precision: str) -> None:
 
 
 def test_two_processes_equal_one(make: MakeConfig, data: Path, tmp_path: Path) -> None:
-    run_script(SCRIPT, data, tmp_path / "two", *BOUNDS, folder=tmp_path)
-    for precision in BOUNDS:
-        compare(make, tmp_path / "two" / precision, precision)
+    run_script(SCRIPT, data, tmp_path / "two", "32", folder=tmp_path)
+    compare(make, tmp_path / "two", "32")
 
 
 def test_torchrun(make: MakeConfig, data: Path, tmp_path: Path) -> None:
@@ -67,7 +65,7 @@ sys.argv[1:] = ["--standalone", "--nproc-per-node=2", {str(script)!r}, *sys.argv
 runpy.run_module("torch.distributed.run", run_name="__main__")
 """
     run_script(launcher, data, tmp_path / "two", "64", folder=tmp_path)
-    compare(make, tmp_path / "two" / "64", "64")
+    compare(make, tmp_path / "two", "64")
 
 
 def test_a_launcher_with_another_number_of_processes_is_refused(

@@ -203,7 +203,8 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     from hyena.files.records import to_plain
 
     files = []
-    for task in TASKS:
+    tasks = "regression", "token-classification"  # means of rows and of tokens, numbers and classes
+    for task in tasks:
         one = configured(tmp_path, task, f"one-{task}", precision="64", steps=3)
         train(one)
         file = tmp_path / f"{task}.json"
@@ -211,7 +212,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         file.write_text(json.dumps(to_plain(two)))
         files.append(file)
     run_script(TWO, *files, folder=tmp_path)
-    for task in TASKS:
+    for task in tasks:
         folders = [tmp_path / f"{name}-{task}" for name in ("one", "two")]
         for one, other in zip(*(read_metrics(f / FILE) for f in folders), strict=True):
             assert one.keys() == other.keys()
