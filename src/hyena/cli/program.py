@@ -25,6 +25,7 @@ from hyena.cli.values import UsageError
 
 COMMANDS = {
     "prepare": "turn text into token files, split into train, validation and test",
+    "data": "check a prepared data set",
     "plan": "reckon what a training run will take: memory, operations, tokens and time",
     "train": "train a language model, or go on with an interrupted run",
     "evaluate": "measure perplexity on held-out text, or how well labels are predicted",
@@ -45,6 +46,9 @@ COMMANDS = {
 
 # Commands that are made of others, which are modules of a package of their name.
 GROUPS = {
+    "data": {
+        "verify": "read all files of a prepared data set, and name those that are damaged",
+    },
     "tasks": {
         "list": "name the tasks and what each of them asks",
         "show": "print a few prompts of a task with their answers",

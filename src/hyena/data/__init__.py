@@ -14,6 +14,7 @@ from .token_file import (
     read_manifest,
 )
 from .tokenizer import BytesTokenizer, Tokenizer
+from .verify import Verified, verify
 from .windows import Windows, WindowSampler
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "TokenFile",
     "Tokenizer",
     "TokenizerRecord",
+    "Verified",
     "WindowSampler",
     "Windows",
     "find_source",
@@ -39,4 +41,5 @@ __all__ = [
     "prepare",
     "read_manifest",
     "tokenize",
+    "verify",
 ]

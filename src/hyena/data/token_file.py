@@ -15,7 +15,9 @@ from hyena.files import digests, records
 
 from .documents import TokenDocument
 from .load_tokenizer import load_tokenizer
+from .shards import ShardedTokens
 from .tokenizer import Tokenizer
+from .verified import check_written
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -44,12 +46,25 @@ class SplitRecord:
         tokens: number of tokens, end_of_text tokens included.
         bytes: length of its texts in UTF-8 bytes.
         sha256: of each of its files, by name.
+        shards: tokens of each of its shards, in order; nothing if it is in one file.
     """
 
     documents: int
     tokens: int
     bytes: int
     sha256: dict[str, str]
+    shards: list[int] = dataclasses.field(default_factory=list)
+
+    def parts(self, split: str) -> list[tuple[str, int]]:
+        """What the names of its files begin with, and how many tokens each of these holds."""
+        if not self.shards:
+            return [(split, self.tokens)]
+        return [(shard_name(split, i), tokens) for i, tokens in enumerate(self.shards)]
+
+
+def shard_name(split: str, number: int) -> str:
+    """What the names of a shard's files begin with."""
+    return f"{split}-{number:05d}"
 
 
 @dataclass(frozen=True)
@@ -102,19 +117,19 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
     return np.dtype("<u2") if vocab_size <= 65536 else np.dtype("<u4")
 
 
-def tokens_file(directory: Path, split: str) -> Path:
-    """The tokens of a split: the bare array."""
-    return directory / f"{split}.bin"
+def tokens_file(directory: Path, shard: str) -> Path:
+    """The tokens of a shard, which has the split's name if it is the only one: the bare array."""
+    return directory / f"{shard}.bin"
 
 
-def documents_file(directory: Path, split: str) -> Path:
-    """The documents of a split: (documents, 2) int64, start in tokens and length in bytes."""
-    return directory / f"{split}.documents.npy"
+def documents_file(directory: Path, shard: str) -> Path:
+    """The documents of a shard: (documents, 2) int64, start in its tokens and length in bytes."""
+    return directory / f"{shard}.documents.npy"
 
 
-def masked_file(directory: Path, split: str) -> Path:
-    """What is masked in a split: (runs, 2) int64, start and end of each run, in tokens."""
-    return directory / f"{split}.masked.npy"
+def masked_file(directory: Path, shard: str) -> Path:
+    """What is masked in a shard: (runs, 2) int64, start and end of each run, in its tokens."""
+    return directory / f"{shard}.masked.npy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +143,8 @@ class TokenFile:
     Attributes:
         directory: the folder.
         split: name of the split.
-        tokens: (n,) uint16 or uint32, memory-mapped, read-only.
+        tokens: (n,) uint16 or uint32, memory-mapped, read-only; of a split in several shards what
+            is read by slices as such an array is.
         document_starts: index of each document's first token, (documents,) int64, ascending.
         document_bytes: length of each document's text in UTF-8 bytes, (documents,) int64.
         masked: runs of tokens that are no targets of training, first and behind the last, (runs, 2)
@@ -139,7 +155,7 @@ class TokenFile:
 
     directory: Path
     split: str
-    tokens: NDArray[Any]
+    tokens: NDArray[Any] | ShardedTokens
     document_starts: NDArray[np.int64]
     document_bytes: NDArray[np.int64]
     masked: NDArray[np.int64]
@@ -194,8 +210,10 @@ def open_tokens(directory: str | Path, split: str, *, verify: bool = True) -> To
     Args:
         directory: the folder.
         split: "train", "validation" or "test".
-        verify: compare the files' SHA-256 with the manifest, for which they are read once; without
-            it only their sizes and the table of documents.
+        verify: compare the files' SHA-256 with the manifest, for which they are read once. Of a
+            split of a gigabyte or more, files that were compared before and have not been written
+            since are not read again; see `hyena.data.verify`. Without it only sizes and the tables
+            of documents are looked at.
 
     Raises: FileNotFoundError if there is no such folder, or a file in it is missing; ValueError if
         there is no such split, on another format version, or if a file is damaged.
@@ -206,56 +224,78 @@ def open_tokens(directory: str | Path, split: str, *, verify: bool = True) -> To
         raise ValueError(
             f"split {shown(split)} was asked for, but {folder} has {', '.join(manifest.splits)}"
         )
-    starts, sizes = np.ascontiguousarray(_check_split(folder, manifest, split, verify=verify).T)
-    tokens = np.memmap(tokens_file(folder, split), dtype=_dtype(manifest), mode="r")
-    masked = _masked(folder, manifest, split, verify=verify)
-    return TokenFile(folder, split, tokens, starts, sizes, masked, manifest.tokenizer)
+    record, dtype = manifest.splits[split], _dtype(manifest)
+    shards = record.parts(split)
+    for name, tokens in shards:
+        _check_size(folder, name, tokens * dtype.itemsize)
+    if verify:
+        files = [of(folder, name) for name, _ in shards for of in (tokens_file, documents_file)]
+        unlisted = {file.name: "" for file in files}
+        check_written(folder, unlisted | record.sha256, _damaged)
+    table = _documents(folder, record, split)
+    stream: NDArray[Any] | ShardedTokens
+    if record.shards:
+        stream = ShardedTokens([(tokens_file(folder, name), n) for name, n in shards], dtype)
+    else:
+        stream = np.memmap(tokens_file(folder, split), dtype, mode="r")
+    masked = _masked(folder, record, split)
+    starts, sizes = np.ascontiguousarray(table.T)
+    return TokenFile(folder, split, stream, starts, sizes, masked, manifest.tokenizer)
 
 
-def _check_split(
-    directory: Path, manifest: Manifest, split: str, *, verify: bool
-) -> NDArray[np.int64]:
-    record = manifest.splits[split]
-    tokens, documents = tokens_file(directory, split), documents_file(directory, split)
-    for path in (tokens, documents):
+def _check_size(directory: Path, shard: str, expected: int) -> None:
+    for path in (tokens_file(directory, shard), documents_file(directory, shard)):
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing, though the manifest names it; {AGAIN}")
-    size, expected = tokens.stat().st_size, record.tokens * _dtype(manifest).itemsize
+    size = tokens_file(directory, shard).stat().st_size
     if size != expected:
-        raise _damaged(tokens, f"{size} {plural(size, 'byte')} instead of {expected}")
-    if verify:
-        _check_digests(record, tokens, documents)
-    table = _read_pairs(documents, record.documents)
-    starts, sizes = table[:, 0], table[:, 1]
-    ends = [*starts[:1], record.tokens - 1 - starts[-1]] if len(starts) else [1]
-    if ends[0] != 0 or ends[-1] <= 0 or (np.diff(starts) <= 0).any():
-        raise _damaged(documents, "the documents do not follow one another")
-    if (sizes < 0).any() or int(sizes.sum()) != record.bytes:
-        raise _damaged(documents, f"the documents have {sizes.sum()} bytes, not {record.bytes}")
-    return table
+        path = tokens_file(directory, shard)
+        raise _damaged(path, f"{size} {plural(size, 'byte')} instead of {expected}")
 
 
-def _masked(directory: Path, manifest: Manifest, split: str, *, verify: bool) -> NDArray[np.int64]:
+def _documents(directory: Path, record: SplitRecord, split: str) -> NDArray[np.int64]:
+    """Where each document of a split starts, in tokens, and its bytes, (documents, 2)."""
+    shards, tables, before = record.parts(split), [], 0
+    for name, tokens in shards:
+        file = documents_file(directory, name)
+        table = _read_pairs(file, None if record.shards else record.documents)
+        starts, sizes = table[:, 0], table[:, 1]
+        closing = int(name == shards[-1][0])  # the end_of_text behind the last document
+        ends = [*starts[:1], tokens - closing - starts[-1]] if len(starts) else [1]
+        if ends[0] != 0 or ends[-1] <= 0 or (np.diff(starts) <= 0).any():
+            raise _damaged(file, "the documents do not follow one another")
+        if (sizes < 0).any():
+            raise _damaged(file, "a document has a negative number of bytes")
+        tables.append(table + [before, 0])
+        before += tokens
+    whole = np.concatenate(tables)
+    file, n_bytes = documents_file(directory, shards[0][0]), int(whole[:, 1].sum())
+    if n_bytes != record.bytes:
+        raise _damaged(file, f"the documents have {n_bytes} bytes, not {record.bytes}")
+    if (len(whole), before) != (record.documents, record.tokens):
+        raise ValueError(
+            f"{directory / MANIFEST_FILE} is damaged: the shards of {split} have {len(whole)} "
+            f"documents and {before} tokens, not {record.documents} and {record.tokens}; {AGAIN}"
+        )
+    return whole
+
+
+def _masked(directory: Path, record: SplitRecord, split: str) -> NDArray[np.int64]:
     """What is masked in a split; nothing if there is no file of it."""
-    record, file = manifest.splits[split], masked_file(directory, split)
-    if file.name not in record.sha256:
-        return np.empty((0, 2), dtype=np.int64)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing, though the manifest names it; {AGAIN}")
-    if verify:
-        _check_digests(record, file)
-    table = _read_pairs(file)
-    if table.size and (table[0, 0] < 0 or table[-1, 1] > record.tokens):
-        raise _damaged(file, "a run lies outside the tokens")
-    if (np.diff(table.ravel()) <= 0).any():
-        raise _damaged(file, "the runs do not follow one another")
-    return table
-
-
-def _check_digests(record: SplitRecord, *files: Path) -> None:
-    for path in files:
-        if digests.sha256_of(path) != record.sha256.get(path.name):
-            raise _damaged(path, "its SHA-256 is not the manifest's")
+    tables, before = [np.empty((0, 2), dtype=np.int64)], 0
+    for name, tokens in record.parts(split):
+        file = masked_file(directory, name)
+        if file.name in record.sha256:
+            if not file.is_file():
+                raise FileNotFoundError(f"{file} is missing, though the manifest names it; {AGAIN}")
+            table = _read_pairs(file)
+            if table.size and (table[0, 0] < 0 or table[-1, 1] > tokens):
+                raise _damaged(file, "a run lies outside the tokens")
+            if (np.diff(table.ravel()) <= 0).any():
+                raise _damaged(file, "the runs do not follow one another")
+            tables.append(table + before)
+        before += tokens
+    return np.concatenate(tables)
 
 
 def _read_pairs(file: Path, count: int | None = None) -> NDArray[np.int64]:

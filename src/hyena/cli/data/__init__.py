@@ -1,0 +1,1 @@
+"""`hyena data verify`: prepared data sets."""
