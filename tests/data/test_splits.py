@@ -3,7 +3,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hyena.data.token_writer import assign_splits
+from hyena.data.splits import assign_splits
 
 fractions = st.floats(0, 0.99)
 

@@ -22,4 +22,6 @@ def run(config: PrepareConfig) -> None:
         )
     if manifest.skipped:
         lines.append(f"  documents without text, left out: {manifest.skipped:,}")
+    if manifest.duplicates:
+        lines.append(f"  documents with the text of another, left out: {manifest.duplicates:,}")
     print("\n".join([*lines, *(f"  note: {note}" for note in prepared.notes)]))

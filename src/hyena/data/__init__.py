@@ -3,8 +3,10 @@
 from .documents import Document, TokenDocument, tokenize
 from .load_tokenizer import load_tokenizer
 from .nucleotide_tokenizers import EvoTokenizer, HyenaDNATokenizer
-from .prepare import PrepareConfig, Prepared, prepare
-from .sources import Source, TextFields, find_source
+from .prepare import Prepared, prepare
+from .prepare_config import PrepareConfig
+from .sources import Source, find_source
+from .text_fields import TextFields
 from .token_file import (
     Manifest,
     SplitRecord,

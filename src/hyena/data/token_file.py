@@ -78,6 +78,7 @@ class Manifest:
         skipped: documents left out because there was no text in them.
         source: what the text was read from.
         settings: the settings it was prepared with.
+        duplicates: documents left out because another one has the same text.
     """
 
     tokenizer: TokenizerRecord
@@ -86,6 +87,7 @@ class Manifest:
     skipped: int
     source: dict[str, Any]
     settings: dict[str, Any]
+    duplicates: int = 0
 
 
 def read_manifest(directory: str | Path) -> Manifest:
@@ -266,7 +268,7 @@ def _documents(directory: Path, record: SplitRecord, split: str) -> NDArray[np.i
             raise _damaged(file, "the documents do not follow one another")
         if (sizes < 0).any():
             raise _damaged(file, "a document has a negative number of bytes")
-        tables.append(table + [before, 0])
+        tables.append(table + np.array([before, 0]))
         before += tokens
     whole = np.concatenate(tables)
     file, n_bytes = documents_file(directory, shards[0][0]), int(whole[:, 1].sum())

@@ -1,119 +1,288 @@
-"""Writes token files: all documents into one spool first, then each into its split.
+"""Writes token files, part by part of the source.
 
-The number of documents is known only at the end of the source, and the splits depend on it; so
-the tokens go to the disk twice.
+The split of a document may depend on all others, such as their number; so the tokens of a part go
+into files of its own first, and into the shards of the splits when all parts are there. Both are
+finished part by part, so that a run that was killed goes on with what is missing.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena.arguments import plural, shown
+from hyena.files.atomic import remove, sync
 from hyena.files.digests import sha256_of
+from hyena.files.records import read_record, write_record
 
-from .documents import SPLITS, TokenPiece
-from .token_file import SplitRecord, documents_file, masked_file, token_dtype, tokens_file
+from .documents import SPLITS, TokenPiece, WithoutText
+from .tally import Tally
+from .token_file import documents_file, masked_file, token_dtype, tokens_file
 
+Record = TypeVar("Record")
+
+_VERSION = 1
 _BLOCK = 1 << 22  # bytes copied at a time
 
 
 class Spool:
-    """Collects tokenised documents in a new file, in order.
+    """Collects the tokenised documents of a part in a new file, in order.
 
-    Attributes: ``lengths`` and ``n_bytes`` of each document, as written and as text;
-    ``total_bytes`` of text so far, the document that is not whole yet included; ``masked``, the
-    tokens that are no targets: where each run of them begins and ends; None if nothing is masked.
+    Attributes: ``total_bytes`` of text so far, the document that is not whole yet included.
 
-    Args: masks: whether there is to be such a list.
+    Args:
+        file: to write.
+        masks: whether some tokens may be no targets.
+        hashes: whether documents have digests.
     """
 
     def __init__(
-        self, file: Path, vocab_size: int, end_of_text: int, *, masks: bool = False
+        self, file: Path, vocab_size: int, end_of_text: int, *, masks: bool, hashes: bool
     ) -> None:
         self.file = file
-        self.dtype = token_dtype(vocab_size)
-        self.end = np.asarray([end_of_text], dtype=self.dtype).tobytes()
-        self._stream = file.open("wb")
-        self.lengths, self.n_bytes = array("q"), array("q")
-        self.masked = array("q") if masks else None
         self.total_bytes = 0
+        self._dtype = token_dtype(vocab_size)
+        self._end = np.asarray([end_of_text], dtype=self._dtype).tobytes()
+        self._stream = file.open("wb")
+        self._lengths, self._bytes = array("q"), array("q")  # of each document
+        self._origins = bytearray()  # the split each came from
+        self._digests = bytearray() if hashes else None
+        self._masked = array("q") if masks else None  # where runs that are no targets begin and end
         self._written = 0  # tokens
         self._length = self._n_bytes = 0  # of the document that is not whole yet
 
     def __len__(self) -> int:
         """Number of whole documents."""
-        return len(self.lengths)
+        return len(self._lengths)
 
     def add(self, piece: TokenPiece) -> None:
         """Appends a part of a document, the first one after its end_of_text."""
         if not self._length:
-            self._stream.write(self.end)
+            self._stream.write(self._end)
             self._length = 1
             self._written += 1
-        if self.masked is not None and piece.masked is not None:
-            _add_runs(self.masked, piece.masked, self._written)
-        self._stream.write(np.ascontiguousarray(piece.tokens, dtype=self.dtype).data)
+        if self._masked is not None and piece.masked is not None:
+            _add_runs(self._masked, piece.masked, self._written)
+        self._stream.write(np.ascontiguousarray(piece.tokens, dtype=self._dtype).data)
         self._length += len(piece.tokens)
         self._written += len(piece.tokens)
         self._n_bytes += piece.n_bytes
         self.total_bytes += piece.n_bytes
         if not piece.more:
-            self.lengths.append(self._length)
-            self.n_bytes.append(self._n_bytes)
+            self._lengths.append(self._length)
+            self._bytes.append(self._n_bytes)
+            split = piece.document.split
+            self._origins.append(SPLITS.index(split) if split in SPLITS else 0)
+            if self._digests is not None and piece.digest is not None:
+                self._digests += piece.digest
             self._length = self._n_bytes = 0
 
     def close(self) -> None:
         """Writes what is buffered. Safe to call twice."""
         self._stream.close()
 
-
-def write_splits(folder: Path, spool: Spool, splits: NDArray[np.uint8]) -> dict[str, SplitRecord]:
-    """Deals the documents of a closed spool out to ``<split>.bin``; removes the spool.
-
-    Args: splits (documents,): index into `SPLITS` of each document.
-    Returns: the record of each split that has documents.
-    """
-    lengths, n_bytes = (np.asarray(x, np.int64) for x in (spool.lengths, spool.n_bytes))
-    ends = np.cumsum(lengths)
-    records = {}
-    for index, split in enumerate(SPLITS):
-        chosen = np.flatnonzero(splits == index)
-        if not chosen.size:
-            continue
-        # Neighbours that go to the same split are copied as one piece.
-        breaks = np.flatnonzero(np.diff(chosen) != 1) + 1
-        first = chosen[np.concatenate([[0], breaks])]
-        last = chosen[np.concatenate([breaks - 1, [len(chosen) - 1]])]
-        width = spool.dtype.itemsize
-        with spool.file.open("rb") as tokens, tokens_file(folder, split).open("wb") as stream:
-            for start, end in zip(ends[first] - lengths[first], ends[last], strict=True):
-                _copy(tokens, int(start) * width, int(end) * width, stream)
-            stream.write(spool.end)
-        table = np.empty((len(chosen), 2), dtype="<i8")
-        table[:, 0] = np.cumsum(lengths[chosen]) - lengths[chosen]
-        table[:, 1] = n_bytes[chosen]
-        with documents_file(folder, split).open("wb") as stream:
-            np.save(stream, table, allow_pickle=False)
-        files = [tokens_file(folder, split), documents_file(folder, split)]
-        if spool.masked is not None:
-            moved = np.zeros(len(ends), np.int64)
-            moved[chosen] = table[:, 0] - (ends - lengths)[chosen]
-            files.append(masked_file(folder, split))
-            with files[-1].open("wb") as stream:
-                np.save(stream, _moved_runs(spool.masked, ends, splits == index, moved))
-        records[split] = SplitRecord(
-            documents=len(chosen),
-            tokens=int(lengths[chosen].sum()) + 1,
-            bytes=int(n_bytes[chosen].sum()),
-            sha256={file.name: sha256_of(file) for file in files},
+    def documents(self) -> Documents:
+        """What is known of the documents."""
+        digests = None
+        if self._digests is not None:
+            digests = np.frombuffer(self._digests, dtype="<u8").reshape(-1, 2)
+        masked = None if self._masked is None else np.asarray(self._masked, dtype="<i8")
+        return Documents(
+            np.asarray(self._lengths, dtype="<i8"),
+            np.asarray(self._bytes, dtype="<i8"),
+            np.frombuffer(self._origins, dtype=np.uint8),
+            digests,
+            masked,
         )
-    spool.file.unlink()
-    return records
+
+
+@dataclass(frozen=True, eq=False)
+class Documents:
+    """What is known of the documents of a part.
+
+    Attributes:
+        lengths: tokens of each, its end_of_text included, (documents,).
+        bytes: of the text of each, (documents,).
+        origins: the split each came from, (documents,), an index into `SPLITS`.
+        digests: of their texts, (documents, 2) uint64; None if there was no need.
+        masked: where each run of tokens that are no targets begins and ends; None if none may be.
+    """
+
+    lengths: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+    origins: NDArray[np.uint8]
+    digests: NDArray[np.uint64] | None
+    masked: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """What is said of a part that is finished.
+
+    Attributes:
+        documents: its number of documents with text.
+        bytes: of their text.
+        tally, without: what there is to say beside them.
+    """
+
+    documents: int
+    bytes: int
+    tally: Tally
+    without: WithoutText
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """One shard: the documents of a part that go to a split; see `hyena.data.SplitRecord`."""
+
+    documents: int
+    tokens: int
+    bytes: int
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a shard is called, and whether it is the last of its split."""
+
+    name: str
+    last: bool
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The files of the parts, while a data set is being made.
+
+    Args: folder: where they are.
+    """
+
+    folder: Path
+
+    def tokens(self, part: int) -> Path:
+        """The tokens of a part, as `Spool` writes them."""
+        return self.folder / f"{part:05d}.tokens"
+
+    def record(self, part: int) -> PartRecord | None:
+        """What is said of a part; None if it is not finished."""
+        file = self.folder / f"{part:05d}.json"
+        return _record(file, PartRecord)
+
+    def finish(self, part: int, spool: Spool, tally: Tally, without: WithoutText) -> PartRecord:
+        """Closes a part: with its record it counts as finished."""
+        spool.close()
+        found = spool.documents()
+        arrays = {name: x for name, x in vars(found).items() if x is not None}
+        np.savez(self._documents(part), **arrays)
+        for file in (self.tokens(part), self._documents(part)):
+            sync(file)
+        record = PartRecord(len(spool), spool.total_bytes, tally, without)
+        write_record(self.folder / f"{part:05d}.json", record, _VERSION)
+        return record
+
+    def documents(self, part: int) -> Documents:
+        """What is known of the documents of a finished part."""
+        with np.load(self._documents(part), allow_pickle=False) as arrays:
+            return Documents(*(arrays.get(field.name) for field in dataclasses.fields(Documents)))
+
+    def _documents(self, part: int) -> Path:
+        return self.folder / f"{part:05d}.npz"
+
+    def dealt(self, part: int) -> dict[str, ShardRecord] | None:
+        """The shards of a part; None if not all of them are finished."""
+        file = self.folder / f"{part:05d}.shards.json"
+        found = _record(file, _Dealt)
+        return None if found is None else found.shards
+
+    def deal(
+        self,
+        part: int,
+        splits: NDArray[np.uint8],
+        shards: Mapping[str, Shard],
+        folder: Path,
+        end: bytes,
+    ) -> dict[str, ShardRecord]:
+        """Writes the documents of a part into the shards of their splits; removes its tokens.
+
+        Args:
+            splits: the index into `SPLITS` of each document, or another number, (documents,).
+            shards: those of this part, by split.
+            folder: where they go.
+            end: the end_of_text that closes a split.
+
+        Returns: the record of each shard.
+        """
+        documents, written = self.documents(part), {}
+        for split, shard in shards.items():
+            chosen = splits == SPLITS.index(split)
+            written[split] = _write_shard(self.tokens(part), documents, chosen, shard, folder, end)
+        write_record(self.folder / f"{part:05d}.shards.json", _Dealt(written), _VERSION)
+        remove(self.tokens(part))
+        return written
+
+
+@dataclass(frozen=True)
+class _Dealt:
+    shards: dict[str, ShardRecord]
+
+
+def _record(file: Path, kind: type[Record]) -> Record | None:
+    if not file.exists():
+        return None
+    advice = f"remove the folder {file.parent.parent} and begin again"
+    return read_record(file, kind, _VERSION, advice=advice)
+
+
+def _write_shard(
+    source: Path,
+    documents: Documents,
+    chosen: NDArray[np.bool_],
+    shard: Shard,
+    folder: Path,
+    end: bytes,
+) -> ShardRecord:
+    """The chosen documents of a part as a shard, of whose tokens ``source`` has all."""
+    lengths, ends = documents.lengths, np.cumsum(documents.lengths)
+    starts = ends - lengths
+    places = np.flatnonzero(chosen)
+    # Neighbours are copied as one piece.
+    breaks = np.flatnonzero(np.diff(places) != 1) + 1
+    first = places[np.concatenate([[0], breaks])]
+    last = places[np.concatenate([breaks - 1, [len(places) - 1]])]
+    tokens, digest = tokens_file(folder, shard.name), hashlib.sha256()
+
+    with source.open("rb") as read, tokens.open("wb") as stream:
+        for start, stop in zip(starts[first], ends[last], strict=True):
+            for block in _blocks(read, int(start) * len(end), int(stop) * len(end)):
+                digest.update(block)
+                stream.write(block)
+        if shard.last:
+            digest.update(end)
+            stream.write(end)
+    table = np.empty((len(places), 2), dtype="<i8")
+    table[:, 0] = np.cumsum(lengths[places]) - lengths[places]
+    table[:, 1] = documents.bytes[places]
+    arrays = {documents_file(folder, shard.name): table}
+    if documents.masked is not None:
+        moved = np.zeros(len(ends), np.int64)
+        moved[places] = table[:, 0] - starts[places]
+        runs = _moved_runs(documents.masked, ends, chosen, moved)
+        arrays[masked_file(folder, shard.name)] = runs
+    sha256 = {tokens.name: digest.hexdigest()}
+    for file, values in arrays.items():
+        with file.open("wb") as stream:
+            np.save(stream, values, allow_pickle=False)
+        sha256[file.name] = sha256_of(file)
+    for file in (tokens, *arrays):
+        sync(file)
+    n_tokens, n_bytes = int(lengths[places].sum()), int(documents.bytes[places].sum())
+    return ShardRecord(len(places), n_tokens + shard.last, n_bytes, sha256)
 
 
 def _add_runs(runs: array[int], masked: NDArray[np.bool_], before: int) -> None:
@@ -129,67 +298,23 @@ def _add_runs(runs: array[int], masked: NDArray[np.bool_], before: int) -> None:
 
 
 def _moved_runs(
-    runs: array[int], ends: NDArray[np.int64], chosen: NDArray[np.bool_], moved: NDArray[np.int64]
+    runs: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    chosen: NDArray[np.bool_],
+    moved: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """The runs in the chosen documents, by as many tokens further on as each of these was moved.
 
     Args: ends (documents,): where each document ends; it holds its runs up to there.
     Returns: first token of each run and the one behind its last, (runs, 2).
     """
-    places = np.asarray(runs, dtype="<i8")
-    documents = np.searchsorted(ends, places)
+    documents = np.searchsorted(ends, runs)
     here = chosen[documents]
-    return (places[here] + moved[documents[here]]).reshape(-1, 2)
+    return (runs[here] + moved[documents[here]]).reshape(-1, 2)
 
 
-def _copy(source: IO[bytes], start: int, end: int, target: IO[bytes]) -> None:
+def _blocks(source: IO[bytes], start: int, end: int) -> Iterator[bytes]:
     # Not through a memory map: its pages would count as memory of the process.
     source.seek(start)
     for at in range(start, end, _BLOCK):
-        target.write(source.read(min(_BLOCK, end - at)))
-
-
-def check_fractions(validation: float, test: float) -> None:
-    """Raises ValueError unless both lie in [0, 1) and leave something to train on."""
-    for name, fraction in (("validation", validation), ("test", test)):
-        if not 0 <= fraction < 1:
-            raise ValueError(
-                f"{name} is a fraction of the documents, 0 <= {name} < 1; got {shown(fraction)}"
-            )
-    if validation + test >= 1:
-        raise ValueError(
-            f"validation ({validation}) and test ({test}) leave no documents to train on; "
-            f"their sum must be below 1"
-        )
-
-
-def assign_splits(
-    documents: int, *, validation: float, test: float, seed: int
-) -> NDArray[np.uint8]:
-    """The split of each document, as an index into `SPLITS`, (documents,).
-
-    The documents are shuffled, and the first ones held out. Every split with a fraction above
-    zero gets a document at least; beyond that the fractions are rounded to whole documents.
-    A pure function of its arguments.
-
-    Raises: ValueError if there are fewer documents than splits to fill, or for bad fractions.
-    """
-    check_fractions(validation, test)
-    needed = 1 + (validation > 0) + (test > 0)
-    if documents < needed:
-        raise ValueError(
-            f"{documents} {plural(documents, 'document')} cannot fill {needed} splits; give more "
-            "documents, cut text at a separator or sequences at their runs of N "
-            r"(hyena prepare --separator '\n\n', --n_runs split), or set validation and test to 0"
-        )
-    n_validation = _count(validation, documents, documents - 1 - (test > 0))
-    n_test = _count(test, documents, documents - 1 - n_validation)
-    order = np.random.default_rng(np.random.SeedSequence([seed])).permutation(documents)
-    splits = np.zeros(documents, dtype=np.uint8)
-    splits[order[:n_validation]] = SPLITS.index("validation")
-    splits[order[n_validation : n_validation + n_test]] = SPLITS.index("test")
-    return splits
-
-
-def _count(fraction: float, documents: int, most: int) -> int:
-    return min(max(round(fraction * documents), 1), most) if fraction > 0 else 0
+        yield source.read(min(_BLOCK, end - at))

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,15 @@ class Lossy(Protocol):
         ...
 
 
+@runtime_checkable
+class Narrow(Protocol):
+    """What a tokenizer offers whose ids of text fit into fewer than eight bytes."""
+
+    def encode_narrow(self, text: str) -> NDArray[Any]:
+        """What ``encode`` gives, in a smaller type."""
+        ...
+
+
 class BytesTokenizer:
     """UTF-8 bytes as tokens: ids 0 ... 255 are byte values and 256 is end_of_text."""
 
@@ -94,7 +103,10 @@ class BytesTokenizer:
     fingerprint = hashlib.sha256(b"UTF-8 bytes, end of text 256").hexdigest()
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        return np.frombuffer(utf8(text), dtype=np.uint8).astype(np.int64)
+        return self.encode_narrow(text).astype(np.int64)
+
+    def encode_narrow(self, text: str) -> NDArray[np.uint8]:
+        return np.frombuffer(utf8(text), dtype=np.uint8)
 
     def last_cut(self, text: str) -> int:
         return len(text)

@@ -1,16 +1,24 @@
 """What is said of letters that a tokenizer does not know."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
 
+@dataclass
 class UnknownTokens:
-    """Counts the tokens that stand for letters which the tokenizer does not know."""
+    """Counts the tokens that stand for letters which the tokenizer does not know.
 
-    def __init__(self) -> None:
-        self._tokens = self._unknown = 0
-        self._first = ""
+    Attributes:
+        tokens: in all.
+        unknown: those that stand for such letters.
+        first: where the first of them was.
+    """
+
+    tokens: int = 0
+    unknown: int = 0
+    first: str = ""
 
     def add(self, name: str, text: str, tokens: NDArray[Any], unknown: int) -> None:
         """The tokens of a text.
@@ -19,17 +27,22 @@ class UnknownTokens:
         """
         there = tokens == unknown
         count = int(there.sum())
-        if count and not self._unknown:
+        if count and not self.unknown:
             # With a token for each letter, as of DNA, it can be told which one it was.
             letter = f"{text[int(there.argmax())]!r} " if len(text) == len(tokens) else ""
-            self._first = f"{letter}in {name}"
-        self._tokens, self._unknown = self._tokens + len(tokens), self._unknown + count
+            self.first = f"{letter}in {name}"
+        self.tokens, self.unknown = self.tokens + len(tokens), self.unknown + count
+
+    def merge(self, later: "UnknownTokens") -> None:
+        """Adds what was counted in a later part of the text."""
+        self.first = self.first or later.first
+        self.tokens, self.unknown = self.tokens + later.tokens, self.unknown + later.unknown
 
     def notes(self) -> list[str]:
         """How many there were, in a line; none if there were none."""
-        if not self._unknown:
+        if not self.unknown:
             return []
         return [
-            f"{self._unknown:,} of {self._tokens:,} tokens are the one for unknown letters, the "
-            f"first {self._first}"
+            f"{self.unknown:,} of {self.tokens:,} tokens are the one for unknown letters, the "
+            f"first {self.first}"
         ]

@@ -24,12 +24,12 @@ def decode_utf8(data: bytes, name: str, offset: int = 0) -> str:
     return text.removeprefix("" if offset else _BYTE_ORDER_MARK)
 
 
-def decode_blocks(blocks: Iterable[bytes], name: str) -> Iterator[str]:
+def decode_blocks(blocks: Iterable[bytes], name: str, offset: int = 0) -> Iterator[str]:
     """The text of what comes in blocks, any of which may end within a character.
 
-    Raises ValueError as `decode_utf8` does of the whole.
+    ``offset`` is as in `decode_utf8`. Raises ValueError as that does of the whole.
     """
-    data, offset, begins = b"", 0, True
+    data, begins = b"", not offset
     for block in blocks:
         data += block
         text, used = _decode(data, name, offset, final=False)

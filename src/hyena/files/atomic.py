@@ -104,13 +104,22 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
     sync(path.parent)
 
 
+def _begins_anew(_: Path) -> bool:
+    return False
+
+
 @contextlib.contextmanager
-def staged(directory: Path) -> Iterator[Path]:
+def staged(directory: Path, *, goes_on: Callable[[Path], bool] = _begins_anew) -> Iterator[Path]:
     """A temporary sibling of ``directory`` that takes its place when the block ends well.
 
     Files in it are forced to the disk before the rename, so that after a crash ``directory`` is
     either what it was or what was written. If the block raises, the temporary folder is removed;
     what a killed run left is removed by the next one. A ``directory`` that exists is replaced.
+
+    Args:
+        directory: to be written.
+        goes_on: says of the temporary folder, with what a run left in it, whether the next one can
+            go on with that: it is kept then.
 
     Raises: RuntimeError if another process is writing it; OSError if it cannot be written.
     """
@@ -124,7 +133,7 @@ def staged(directory: Path) -> Iterator[Path]:
     with contextlib.nullcontext() if os.name == "nt" else held(temporary, os.O_RDONLY, taken):
         try:
             with writing(directory):
-                for leftover in temporary.iterdir():
+                for leftover in [] if goes_on(temporary) else temporary.iterdir():
                     remove(leftover)
             yield temporary
             with writing(directory):
@@ -134,7 +143,8 @@ def staged(directory: Path) -> Iterator[Path]:
                 temporary.rename(directory)
                 sync(directory.parent)
         except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if not goes_on(temporary):
+                shutil.rmtree(temporary, ignore_errors=True)
             recover(directory)
             raise
     shutil.rmtree(old, ignore_errors=True)

@@ -11,7 +11,8 @@ from typing import Any
 
 from hyena.arguments import readable
 from hyena.data.documents import Document
-from hyena.data.readers import SUFFIXES, Kind, is_packed, kind_of, opened, row, table_rows
+from hyena.data.readers import SUFFIXES, Kind, is_packed, kind_of, opened, table_rows
+from hyena.data.row import row
 from hyena.data.utf8 import decode_utf8
 from hyena.genomes import Fasta, Region, read_bed, read_sequences, reverse_complement
 
