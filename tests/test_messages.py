@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from hyena import HyenaOperator, LanguageModel, ModelConfig, replace_attention
-from hyena.data import PrepareConfig
-from hyena.data import TextFields
+from hyena.data import PrepareConfig, TextFields
 from hyena.distillation import distill
 from hyena.filters import DiagonalSSM, ExplicitTaps, HyenaFilter, LongFilter
 from hyena.generation import beam_search, generate

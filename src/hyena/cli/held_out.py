@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hyena.cli.bar import bar
-from hyena.data import PrepareConfig, TokenDocument, Tokenizer, find_source, open_tokens
+from hyena.data import (
+    PrepareConfig,
+    TokenDocument,
+    Tokenizer,
+    find_source,
+    is_prepared,
+    open_tokens,
+)
 from hyena.data.documents import WithoutText, with_tokens
-from hyena.data.token_file import MANIFEST_FILE
 from hyena.evaluation import Evaluation, evaluate
 from hyena.model import LanguageModel
 
@@ -40,7 +46,7 @@ def held_out(
 
     Raises: FileNotFoundError if there are none; ValueError if they do not fit.
     """
-    if (data / MANIFEST_FILE).is_file():
+    if is_prepared(data):
         if field is not None:
             raise ValueError(f"field is of rows of text, but {data} holds tokens; leave it out")
         tokens = open_tokens(data, split)

@@ -12,6 +12,7 @@ from .token_file import (
     SplitRecord,
     TokenFile,
     TokenizerRecord,
+    is_prepared,
     open_tokens,
     read_manifest,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "WindowSampler",
     "Windows",
     "find_source",
+    "is_prepared",
     "load_tokenizer",
     "open_tokens",
     "prepare",

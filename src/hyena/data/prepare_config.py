@@ -16,6 +16,7 @@ from .readers import Kind
 from .sequence_files import RECORD, HeldOut
 from .sources import DATASET_PREFIX, Source, find_source, find_splits
 from .splits import check_fractions
+from .stores import url_of
 from .text_fields import Runs, SoftMasked, TextFields
 from .tokenizer import Tokenizer
 
@@ -97,6 +98,11 @@ class PrepareConfig:
         for name in ("source", "out"):
             if getattr(self, name) == "":
                 raise ValueError(f"{name} is empty; give a path")
+        if url_of(self.out) is not None:
+            raise ValueError(
+                f"out {shown(str(self.out))} is a URL, but token files are written to a disk; give "
+                "a folder, and copy it when it is complete"
+            )
         for name, least in (("seed", 0), ("max_documents", 1), ("workers", 1), ("shard_bytes", 1)):
             value = getattr(self, name)
             if value is not None and value < least:

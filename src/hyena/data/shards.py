@@ -1,14 +1,15 @@
-"""The tokens of a split that lie in several files, as one array."""
+"""The tokens of a split that are in several files, or in a store, as one array."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .stores import Disk, Remote
 
 MOST_OPEN = 256
 """Shards that are mapped at a time: each takes a file descriptor, of which a process has few."""
@@ -17,20 +18,23 @@ MOST_OPEN = 256
 class ShardedTokens:
     """Files of tokens, one behind the other, that are read by slices and single places.
 
-    What lies in one shard is a view of its memory map, read-only; what does not is a copy.
+    What is in one shard on a disk is a view of its memory map, read-only; all else is a copy.
 
     Args:
-        shards: each file, and how many tokens it holds, 1 or more.
+        store: where the files are.
+        shards: the name of each, and how many tokens it holds, 1 or more.
         dtype: of the tokens.
     """
 
     ndim = 1
 
-    def __init__(self, shards: Sequence[tuple[Path, int]], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, store: Disk | Remote, shards: Sequence[tuple[str, int]], dtype: np.dtype[Any]
+    ) -> None:
         self.dtype = dtype
-        self._files = [file for file, _ in shards]
+        self._store, self._shards = store, list(shards)
         self._ends = np.cumsum([tokens for _, tokens in shards], dtype=np.int64)
-        self._open: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._open: OrderedDict[int, Any] = OrderedDict()
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -67,9 +71,10 @@ class ShardedTokens:
             return parts[0]
         return np.concatenate([np.empty(0, self.dtype), *parts])
 
-    def _shard(self, number: int) -> NDArray[Any]:
+    def _shard(self, number: int) -> Any:
         if number not in self._open:
-            self._open[number] = np.memmap(self._files[number], dtype=self.dtype, mode="r")
+            name, tokens = self._shards[number]
+            self._open[number] = self._store.tokens(name, self.dtype, tokens)
             if len(self._open) > MOST_OPEN:
                 self._open.popitem(last=False)
         return self._open[number]

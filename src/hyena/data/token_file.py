@@ -16,6 +16,7 @@ from hyena.files import digests, records
 from .documents import TokenDocument
 from .load_tokenizer import load_tokenizer
 from .shards import ShardedTokens
+from .stores import Disk, Remote, find_store
 from .tokenizer import Tokenizer
 from .verified import check_written
 
@@ -91,18 +92,30 @@ class Manifest:
 
 
 def read_manifest(directory: str | Path) -> Manifest:
-    """The manifest of a folder of token files.
+    """The manifest of a folder of token files, or of the URL of one.
 
     Raises: FileNotFoundError if the folder is not there or has no manifest; ValueError if the
         manifest is damaged or of another format version.
     """
-    path = Path(directory) / MANIFEST_FILE
+    store = find_store(directory)
+    store.fetch_tables()
+    with store.told():
+        return _manifest(store)
+
+
+def is_prepared(place: str | Path) -> bool:
+    """Whether a folder, or the URL of one, has a manifest."""
+    return bool(find_store(place).sizes([MANIFEST_FILE]))
+
+
+def _manifest(store: Disk | Remote) -> Manifest:
+    """The manifest whose copy is here."""
+    path = store.path / MANIFEST_FILE
     if not path.is_file():
-        where = Path(directory)
-        what = "is a file" if where.is_file() else "does not exist"
-        what = "has no manifest.json" if where.is_dir() else what
+        what = "is a file" if store.path.is_file() else "does not exist"
+        what = "has no manifest.json" if store.path.is_dir() else what
         raise FileNotFoundError(
-            f"token files were asked for in {directory}, but it {what}; make them with "
+            f"token files were asked for in {store.shown}, but it {what}; make them with "
             f"`hyena prepare`"
         )
     digests.check(path.parent, [MANIFEST_FILE], advice=AGAIN)
@@ -134,6 +147,9 @@ def masked_file(directory: Path, shard: str) -> Path:
     return directory / f"{shard}.masked.npy"
 
 
+_NEEDED = (tokens_file, documents_file)  # of each shard
+
+
 @dataclass(frozen=True, eq=False)
 class TokenFile:
     """One split of a folder that `prepare` wrote. Made by `open_tokens`.
@@ -143,7 +159,7 @@ class TokenFile:
     target is legitimate given its own document only.
 
     Attributes:
-        directory: the folder.
+        directory: the folder, or where the small files of a URL have been copied to.
         split: name of the split.
         tokens: (n,) uint16 or uint32, memory-mapped, read-only; of a split in several shards what
             is read by slices as such an array is.
@@ -153,6 +169,7 @@ class TokenFile:
             int64, ascending, with a token or more between two.
         tokenizer: record of the tokenizer that made it: name, fingerprint, vocab_size,
             end_of_text.
+        place: what the folder is called: its path or URL.
     """
 
     directory: Path
@@ -162,6 +179,7 @@ class TokenFile:
     document_bytes: NDArray[np.int64]
     masked: NDArray[np.int64]
     tokenizer: TokenizerRecord
+    place: str
 
     def __len__(self) -> int:
         """Number of tokens."""
@@ -188,7 +206,7 @@ class TokenFile:
         """Raises ValueError if another tokenizer made these tokens."""
         if tokenizer.fingerprint != self.tokenizer.fingerprint:
             raise ValueError(
-                f"{self.directory} was made with {_label(self.tokenizer)}, but "
+                f"{self.place} was made with {_label(self.tokenizer)}, but "
                 f"{_label(tokenizer)} was asked for; prepare the text with the second or use the "
                 f"first"
             )
@@ -200,7 +218,7 @@ class TokenFile:
         """
         if vocab_size < self.tokenizer.vocab_size:
             raise ValueError(
-                f"{self.directory} was made with {_label(self.tokenizer)}, but the model has "
+                f"{self.place} was made with {_label(self.tokenizer)}, but the model has "
                 f"vocab_size={vocab_size}; set the model's vocab_size to "
                 f"{self.tokenizer.vocab_size} or more, or prepare the text with another tokenizer"
             )
@@ -210,7 +228,9 @@ def open_tokens(directory: str | Path, split: str, *, verify: bool = True) -> To
     """Opens one split of a folder that `prepare` wrote.
 
     Args:
-        directory: the folder.
+        directory: the folder; or the URL of a copy of it that fsspec reads, such as
+            ``s3://bucket/data``, of which sizes and tables are looked at when it is opened, and
+            tokens are read as they are asked for.
         split: "train", "validation" or "test".
         verify: compare the files' SHA-256 with the manifest, for which they are read once. Of a
             split of a gigabyte or more, files that were compared before and have not been written
@@ -218,41 +238,46 @@ def open_tokens(directory: str | Path, split: str, *, verify: bool = True) -> To
             of documents are looked at.
 
     Raises: FileNotFoundError if there is no such folder, or a file in it is missing; ValueError if
-        there is no such split, on another format version, or if a file is damaged.
+        there is no such split, on another format version, or if a file is damaged; ImportError if
+        a URL needs a package that is not installed.
     """
-    folder = Path(directory)
-    manifest = read_manifest(folder)
+    store = find_store(directory)
+    store.fetch_tables()
+    with store.told():
+        return _open(store, split, verify=verify)
+
+
+def _open(store: Disk | Remote, split: str, *, verify: bool) -> TokenFile:
+    folder, manifest = store.path, _manifest(store)
     if split not in manifest.splits:
         raise ValueError(
-            f"split {shown(split)} was asked for, but {folder} has {', '.join(manifest.splits)}"
+            f"split {shown(split)} was asked for, but {store.shown} has "
+            f"{', '.join(manifest.splits)}"
         )
-    record, dtype = manifest.splits[split], _dtype(manifest)
-    shards = record.parts(split)
+    record, dtype = manifest.splits[split], np.dtype(manifest.dtype).newbyteorder("<")
+    shards = [(tokens_file(folder, name).name, tokens) for name, tokens in record.parts(split)]
+    needed = [of(folder, name) for name, _ in record.parts(split) for of in _NEEDED]
+    sizes = store.sizes(file.name for file in needed)
+    for file in needed:
+        if file.name not in sizes:
+            raise FileNotFoundError(f"{file} is missing, though the manifest names it; {AGAIN}")
     for name, tokens in shards:
-        _check_size(folder, name, tokens * dtype.itemsize)
+        size, expected = sizes[name], tokens * dtype.itemsize
+        if size != expected:
+            what = f"{size} {plural(size, 'byte')} instead of {expected}"
+            raise _damaged(folder / name, what)
     if verify:
-        files = [of(folder, name) for name, _ in shards for of in (tokens_file, documents_file)]
-        unlisted = {file.name: "" for file in files}
-        check_written(folder, unlisted | record.sha256, _damaged)
+        check_written(folder, {file.name: "" for file in needed} | record.sha256, _damaged)
     table = _documents(folder, record, split)
     stream: NDArray[Any] | ShardedTokens
-    if record.shards:
-        stream = ShardedTokens([(tokens_file(folder, name), n) for name, n in shards], dtype)
+    if len(shards) == 1 and isinstance(store, Disk):
+        stream = store.tokens(shards[0][0], dtype, record.tokens)
     else:
-        stream = np.memmap(tokens_file(folder, split), dtype, mode="r")
+        stream = ShardedTokens(store, shards, dtype)
     masked = _masked(folder, record, split)
-    starts, sizes = np.ascontiguousarray(table.T)
-    return TokenFile(folder, split, stream, starts, sizes, masked, manifest.tokenizer)
-
-
-def _check_size(directory: Path, shard: str, expected: int) -> None:
-    for path in (tokens_file(directory, shard), documents_file(directory, shard)):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing, though the manifest names it; {AGAIN}")
-    size = tokens_file(directory, shard).stat().st_size
-    if size != expected:
-        path = tokens_file(directory, shard)
-        raise _damaged(path, f"{size} {plural(size, 'byte')} instead of {expected}")
+    starts, n_bytes = np.ascontiguousarray(table.T)
+    place = store.shown
+    return TokenFile(folder, split, stream, starts, n_bytes, masked, manifest.tokenizer, place)
 
 
 def _documents(directory: Path, record: SplitRecord, split: str) -> NDArray[np.int64]:
@@ -315,10 +340,6 @@ def _read_pairs(file: Path, count: int | None = None) -> NDArray[np.int64]:
 
 def _damaged(path: Path, why: str) -> ValueError:
     return ValueError(f"{path} is damaged: {why}; {AGAIN}")
-
-
-def _dtype(manifest: Manifest) -> np.dtype[Any]:
-    return np.dtype(manifest.dtype).newbyteorder("<")
 
 
 def _label(tokenizer: Tokenizer | TokenizerRecord) -> str:

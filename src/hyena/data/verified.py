@@ -47,16 +47,17 @@ def check_written(
     states = {name: state_of(folder / name, expected[name]) for name in there}
     before = remembered(folder, states)
     unread = [name for name in there if before.get(name) != states[name]]
-    for name, digest in zip(unread, digests_of(folder / name for name in unread), strict=True):
+    found = each_of(lambda name: sha256_of(folder / name), unread)
+    for name, digest in zip(unread, found, strict=True):
         if digest != expected[name]:
             raise damaged(folder / name, "its SHA-256 is not the manifest's")
     remember(folder, {name: states[name] for name in unread}, of=states)
 
 
-def digests_of(files: Iterable[Path]) -> Iterator[str]:
-    """The SHA-256 of each file, of several at a time."""
+def each_of(digest_of: Callable[[str], str], names: Iterable[str]) -> Iterator[str]:
+    """The digest of each file, of several at a time."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        yield from threads.map(sha256_of, files)
+        yield from threads.map(digest_of, names)
 
 
 def state_of(file: Path, digest: str) -> State:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from hyena.files import digests
 
+from .stores import Disk, find_store
 from .token_file import open_tokens, read_manifest
-from .verified import digests_of, remember, state_of
+from .verified import each_of, remember, state_of
 
 Report = Callable[[int, int], None]
 """Called after each file with the files that have been read, and with their number in all."""
@@ -36,28 +37,33 @@ def verify(directory: str | Path, *, progress: Report | None = None) -> Verified
     The manifest has the SHA-256 of each file of a split, and ``SHA256SUMS`` that of each other
     file, of the manifest too.
 
+    Args:
+        directory: the folder, or the URL of a copy of it.
+        progress: is told how far the reading is.
+
     Raises: FileNotFoundError if there is no such folder; ValueError if the manifest is damaged, or
         all files are as they were written and yet do not fit together; OSError if a file cannot be
         read.
     """
-    folder = Path(directory)
-    manifest = read_manifest(folder)
-    expected = digests.listed(folder)
+    manifest, store = read_manifest(directory), find_store(directory)
+    store.fetch_tables()
+    with store.told():
+        expected = digests.listed(store.path)
     for record in manifest.splits.values():
         expected |= record.sha256
-    there = [name for name in sorted(expected) if (folder / name).is_file()]
-    states = {name: state_of(folder / name, expected[name]) for name in there}
-    damaged = {name: "it is missing" for name in sorted(expected) if name not in states}
-    for i, (name, digest) in enumerate(
-        zip(there, digests_of(folder / name for name in there), strict=True), start=1
-    ):
+    sizes = store.sizes(sorted(expected))
+    there = list(sizes)
+    on_disk = isinstance(store, Disk)
+    states = {name: state_of(store.path / name, expected[name]) for name in there if on_disk}
+    damaged = {name: "it is missing" for name in sorted(expected) if name not in sizes}
+    for i, (name, digest) in enumerate(zip(there, each_of(store.sha256, there), strict=True)):
         if digest != expected[name]:
             damaged[name] = "its SHA-256 is not the one that was written down"
         if progress is not None:
-            progress(i, len(there))
+            progress(i + 1, len(there))
     if not damaged:
         for split in manifest.splits:
-            open_tokens(folder, split, verify=False)
+            open_tokens(directory, split, verify=False)
     good = {name: state for name, state in states.items() if name not in damaged}
-    remember(folder, good, of=states)
-    return Verified(len(expected), sum(size for _, size, *_ in states.values()), damaged)
+    remember(store.path, good, of=states)
+    return Verified(len(expected), sum(sizes.values()), damaged)

@@ -47,6 +47,29 @@ class SweepEnd:
     signal: int = 0
 
 
+class Running(Protocol):
+    """A job's process, as `subprocess.Popen` has it, here or on another machine."""
+
+    @property
+    def returncode(self) -> Any:
+        """Its exit code; None while it runs."""
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+
+    def wait(self) -> int:
+        """Its exit code, when it has ended."""
+
+    def communicate(self) -> Any:
+        """Waits for its end, and closes what leads to it."""
+
+    def terminate(self) -> None:
+        """Asks it to save what it has, and end."""
+
+    def kill(self) -> None:
+        """Ends it."""
+
+
 class Jobs(Protocol[Job, Found]):
     """What is to be run: jobs, which can be hashed, and the record that each of them leaves."""
 
@@ -62,7 +85,7 @@ class Jobs(Protocol[Job, Found]):
         Raises: ValueError if the record is damaged, or of another job.
         """
 
-    def start(self, job: Job) -> subprocess.Popen[bytes]:
+    def start(self, job: Job) -> Running:
         """Starts its process, as by `start_job`."""
 
     def line(self, found: Found) -> str:
@@ -140,7 +163,7 @@ class _Course(Generic[Job, Found]):
         self.jobs, self.total, self.say = jobs, total, say
         self.there = 0  # of the jobs, before this call
         self.waiting = deque(waiting)
-        self.running: dict[Job, subprocess.Popen[bytes]] = {}
+        self.running: dict[Job, Running] = {}
         self.done: dict[Job, Found | None] = {}  # None if it failed
 
     def begin(self, job: Job) -> None:
@@ -156,7 +179,7 @@ class _Course(Generic[Job, Found]):
             self.there += 1
             self._note(job, found)
 
-    def finish(self, job: Job, process: subprocess.Popen[bytes]) -> None:
+    def finish(self, job: Job, process: Running) -> None:
         """Takes note of what became of a job whose process has ended, and says so."""
         process.communicate()  # which closes our end of the pipe
         try:

@@ -21,8 +21,9 @@ from hyena.experiments.cell import (
     word,
 )
 from hyena.experiments.curriculum import build_phases
+from hyena.experiments.executors import Executor
 from hyena.files.records import flatten, read_record, write_record
-from hyena.training.limits import check, check_least
+from hyena.training.limits import check, check_choice, check_least
 
 Settings = dict[str, Any]
 """Options of a cell by name: ``{"model": {"layers": 1}}``, or dotted, ``{"model.layers": 1}``."""
@@ -67,9 +68,16 @@ class SweepConfig:
     """Cells that run side by side, each in a process of its own."""
     threads: int = 1
     """Threads of each."""
+    executor: Executor = "processes"
+    """Where they run: in processes of this machine, or as jobs of slurm; local jobs are such jobs
+    on this machine, to try it out. Jobs need the extra cluster."""
+    job_options: Settings = field(default_factory=dict)
+    """Options of each job, those of submitit's update_parameters, such as slurm_partition and
+    timeout_min."""
 
     def __post_init__(self) -> None:
         check_least(self, {"jobs": 1, "threads": 1})
+        check_choice(self, {"executor": Executor})
         check(self, ["seeds"], lambda x: 0 < len(x) == len(set(x)), "one or more, all different")
         check(self, ["points"], bool, "one or more")
         for name, values in self.grid.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 from hyena.arguments import plural
 from hyena.experiments.cell import CellConfig, plain
-from hyena.experiments.jobs import SweepEnd, answer, run_jobs, start_job
+from hyena.experiments.executors import Start
+from hyena.experiments.jobs import Running, SweepEnd, answer, run_jobs, start_job
 from hyena.experiments.measure import with_interval
 from hyena.experiments.plan import Group, write_plan
 from hyena.experiments.record import Result, choose, find_finished
@@ -19,6 +19,8 @@ from hyena.files.folder import SWEEP, locked, refuse_other
 from hyena.files.records import from_plain
 from hyena.training.metrics import Report
 from hyena.training.processes import stop_on_signal
+
+WORK = "hyena.experiments.sweep.work"
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class _Job:
 class _Cells:
     """The cells of a sweep: its trials first, then the other seeds of the best."""
 
-    def __init__(self, groups: Sequence[Group]) -> None:
-        self.groups = groups
+    def __init__(self, groups: Sequence[Group], start: Start) -> None:
+        self.groups, self._start = groups, start
         self.total = sum(len(group.trials) + len(group.cells[0]) - 1 for group in groups)
         # The trials, and where there is one alone all its seeds.
         self.first = [
@@ -56,8 +58,9 @@ class _Cells:
     def find(self, job: _Job) -> Result | None:
         return find_finished(self._cell(job))
 
-    def start(self, job: _Job) -> subprocess.Popen[bytes]:
-        return _start(self._cell(job))
+    def start(self, job: _Job) -> Running:
+        cell = self._cell(job)
+        return self._start(cell.out, WORK, plain(cell), threads=cell.threads)
 
     def line(self, found: Result) -> str:
         took = f"{found.steps} {plural(found.steps, 'step')}, {found.minutes:.1f} min"
@@ -85,6 +88,7 @@ def run_sweep(
     out: Path,
     *,
     jobs: int,
+    start: Start = start_job,
     say: Callable[[str], None] = print,
     progress: Report | None = None,
 ) -> SweepEnd:
@@ -99,6 +103,7 @@ def run_sweep(
         groups: the plan.
         out: the sweep's folder.
         jobs: processes at a time.
+        start: starts each of them, see `hyena.experiments.executors.starter`.
         say: is given a line a cell.
         progress: called with the cells that are done, and with their number in all.
 
@@ -107,7 +112,7 @@ def run_sweep(
     refuse_other(out, SWEEP)
     with locked(out), stop_on_signal() as request:
         write_plan(out, groups)
-        cells = _Cells(groups)
+        cells = _Cells(groups, start)
         return run_jobs(
             cells,
             cells.first,
@@ -127,8 +132,3 @@ def work() -> None:
 def _run(request: Any) -> int:
     end = run_cell(from_plain(CellConfig, request), say=lambda line: print(line, flush=True))
     return end.signal
-
-
-def _start(cell: CellConfig) -> subprocess.Popen[bytes]:
-    """Starts the cell's process."""
-    return start_job(cell.out, "hyena.experiments.sweep.work", plain(cell), threads=cell.threads)

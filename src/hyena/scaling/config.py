@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from hyena.experiments.executors import Executor
 from hyena.experiments.plan import Settings, check_fair, flat
 from hyena.training import TrainConfig
 from hyena.training.limits import check, check_choice, check_least, check_positive
@@ -103,6 +104,12 @@ class ScalingConfig:
     """Trainings side by side, each in a process of its own."""
     threads: int | None = None
     """Threads of each; none takes PyTorch's number. Another number rounds differently."""
+    executor: Executor = "processes"
+    """Where they run: in processes of this machine, or as jobs of slurm; local jobs are such jobs
+    on this machine, to try it out. Jobs need the extra cluster."""
+    job_options: Settings = field(default_factory=dict)
+    """Options of each job, those of submitit's update_parameters, such as slurm_partition and
+    timeout_min."""
     most_hours: float | None = None
     """Hours that the whole may take by the plan: the largest sizes are left out until it does."""
     most_cell_hours: float = 2.0
@@ -112,6 +119,7 @@ class ScalingConfig:
 
     def __post_init__(self) -> None:
         check_least(self, {"jobs": 1, "threads": 1})
+        check_choice(self, {"executor": Executor})
         positive = ("most_epochs", "most_hours", "most_cell_hours", "tuning_tokens_per_parameter")
         check_positive(self, *positive)
         budgets = "one or more positive numbers, all different"

@@ -7,7 +7,6 @@ when the same command is given again: on the same machine, threads, PyTorch and 
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +14,8 @@ from pathlib import Path
 
 from hyena.arguments import plural
 from hyena.data import Manifest, read_manifest
-from hyena.experiments.jobs import LOG, SweepEnd, run_jobs, start_job
+from hyena.experiments.executors import Start, starter
+from hyena.experiments.jobs import LOG, Running, SweepEnd, run_jobs
 from hyena.files.folder import SCALING, locked, refuse_other
 from hyena.files.records import to_plain
 from hyena.scaling.config import ScalingConfig
@@ -81,6 +81,7 @@ class _Sweep:
         self.config, self.cells, self.request = config, cells, request
         self.say, self.progress = say, progress
         self.manifest = read_manifest(config.data)
+        self.start = starter(config.executor, config.job_options, config.out)
         self.speeds: list[Speed] = []
 
     def run(self) -> SweepEnd:
@@ -89,13 +90,13 @@ class _Sweep:
             return SweepEnd(0, 0, self.request.signal)
         trials = [cell for cell in outlook.cells if cell.phase == "tune"]
         self._write(outlook, self._best(_finished(trials)))  # an earlier call's stay in the table
-        tuned = _Cells(self.config)
+        tuned = _Cells(self.config, self.start)
         end = self._run(tuned, trials)
         if end.signal:
             return end
         chosen = self._best(tuned.results)
         self._say_chosen(chosen, tuned.results)
-        last = self._run(_Cells(self.config), self._write(outlook, chosen))
+        last = self._run(_Cells(self.config, self.start), self._write(outlook, chosen))
         return SweepEnd(end.finished + last.finished, end.failed + last.failed, last.signal)
 
     def _outlook(self) -> Outlook | None:
@@ -126,7 +127,7 @@ class _Sweep:
         for cell in self.cells:
             if cell.phase == "grid":
                 places.setdefault(place_of(cell), cell)
-        measured = _Measured(self.config, self.manifest)
+        measured = _Measured(self.config, self.manifest, self.start)
         end = run_jobs(
             measured,
             places.values(),
@@ -214,8 +215,8 @@ def _finished(cells: Sequence[Cell]) -> dict[Cell, Result]:
 class _Cells:
     """The cells of a phase, as jobs."""
 
-    def __init__(self, config: ScalingConfig) -> None:
-        self.config = config
+    def __init__(self, config: ScalingConfig, start: Start) -> None:
+        self.config, self._start = config, start
         self.results: dict[Cell, Result] = {}
 
     def folder(self, job: Cell) -> Path:
@@ -227,9 +228,9 @@ class _Cells:
     def find(self, job: Cell) -> Result | None:
         return find_finished(job)
 
-    def start(self, job: Cell) -> subprocess.Popen[bytes]:
+    def start(self, job: Cell) -> Running:
         request, threads = to_plain(job), self.config.threads
-        return start_job(job.folder, "hyena.scaling.cell.work", request, threads=threads)
+        return self._start(job.folder, "hyena.scaling.cell.work", request, threads=threads)
 
     def line(self, found: Result) -> str:
         bits = f"{found.validation.bits_per_byte:.4f} bits a byte"
@@ -244,8 +245,8 @@ class _Cells:
 class _Measured:
     """The speeds of a sweep, as jobs: of the first cell of each family at each size."""
 
-    def __init__(self, config: ScalingConfig, manifest: Manifest) -> None:
-        self.config, self.manifest = config, manifest
+    def __init__(self, config: ScalingConfig, manifest: Manifest, start: Start) -> None:
+        self.config, self.manifest, self._start = config, manifest, start
         self.results: dict[Cell, Throughput] = {}
 
     def folder(self, job: Cell) -> Path:
@@ -259,10 +260,10 @@ class _Measured:
     def find(self, job: Cell) -> Throughput | None:
         return read_speed(self.folder(job))
 
-    def start(self, job: Cell) -> subprocess.Popen[bytes]:
+    def start(self, job: Cell) -> Running:
         folder, threads = self.folder(job), self.config.threads
         request = to_plain(replace(job.train, out=folder / RUN))
-        return start_job(folder, "hyena.scaling.hours.work", request, threads=threads)
+        return self._start(folder, "hyena.scaling.hours.work", request, threads=threads)
 
     def line(self, found: Throughput) -> str:
         return f"{found.tokens_per_second:,.0f} tokens a second"

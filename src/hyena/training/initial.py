@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from hyena.arguments import plural, several
-from hyena.data import Tokenizer, load_tokenizer, read_manifest
-from hyena.data.token_file import MANIFEST_FILE
+from hyena.data import Tokenizer, is_prepared, load_tokenizer, read_manifest
 from hyena.files.records import flatten, to_plain
 from hyena.finetuning.config import LANGUAGE_MODELING
 from hyena.model import LanguageModel, ModelConfig, load
@@ -65,7 +64,7 @@ def of_data(config: TrainConfig) -> ModelConfig:
         name = config.labels.tokenizer
         size = None if name is None else load_tokenizer(name).vocab_size
     else:
-        there = (config.data / MANIFEST_FILE).is_file()
+        there = is_prepared(config.data)
         size = read_manifest(config.data).tokenizer.vocab_size if there else None
     return config.model if size is None else replace(config.model, vocab_size=size)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hyena.arguments import several
 from hyena.data import WindowSampler, open_tokens
+from hyena.data.stores import find_store
 from hyena.finetuning.config import LANGUAGE_MODELING
 from hyena.model import LanguageModel, ModelFlops
 from hyena.model.build import layers_in_words
@@ -289,7 +290,7 @@ def _memory(
 
 
 def _text(config: TrainConfig, length: int) -> TrainingText | None:
-    if not config.data.exists():
+    if not find_store(config.data).path.exists():
         return None
     tokens = open_tokens(config.data, "train", verify=False)
     tokens.check_vocabulary(config.model.vocab_size)

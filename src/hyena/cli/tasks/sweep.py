@@ -6,6 +6,7 @@ from hyena.cli.bar import bar
 from hyena.cli.options import parse
 from hyena.cli.tasks.table import shown
 from hyena.experiments import CellConfig, SweepConfig, make_plan, run_sweep, write_table
+from hyena.experiments.executors import starter
 
 Config = SweepConfig
 POSITIONAL = "config"
@@ -18,7 +19,8 @@ def run(config: SweepConfig) -> int:
     """
     groups = make_plan(config, read_cell)
     with bar("cells") as report:
-        end = run_sweep(groups, config.out, jobs=config.jobs, progress=report)
+        start = starter(config.executor, config.job_options, config.out)
+        end = run_sweep(groups, config.out, jobs=config.jobs, start=start, progress=report)
     print(shown(write_table([config.out], config.out)))
     if end.signal:
         return 128 + end.signal
