@@ -21,6 +21,7 @@ from hyena.data import (
 from hyena.data.documents import Piece
 from hyena.data.pieces import whole
 from hyena.data.sequence_files import HeldOut, cut_runs
+from hyena.data.tally import Tally
 
 GENOME = ">chr1 a\nACgt\nNNNNNNN\nnnnnAC\n>chr2\nRYACGT\n>chr3\nTTTT\n>chrM\n\n"
 
@@ -124,14 +125,16 @@ def test_bytes_and_evo_keep_the_case(tmp_path):
 
 def test_names_may_hold_the_signs_that_stand_between_names():
     held = HeldOut(r"record:a\,b+c\+,d\\+\\e+f")
-    splits = {name: held.split_of(name) for name in ("a,b", "c+", "d\\", "\\e", "f", "a", "c")}
-    held.check()
+    names, tally = ("a,b", "c+", "d\\", "\\e", "f", "a", "c"), Tally()
+    splits = {name: held.split_of(name, tally) for name in names}
+    held.check(tally)
     assert splits == {
         **dict.fromkeys(("a,b", "c+"), "validation"),
         **dict.fromkeys(("d\\", "\\e", "f"), "test"),
         **dict.fromkeys(("a", "c"), "train"),
     }
-    assert HeldOut(r"record:C:\x").split_of(r"C:\x") == "validation"  # of another sign it is one
+    of_another_sign = HeldOut(r"record:C:\x").split_of(r"C:\x", Tally())
+    assert of_another_sign == "validation"  # it is one
 
 
 def test_a_record_is_held_out_whose_name_has_such_a_sign(tmp_path):
@@ -213,10 +216,12 @@ def test_settings_of_sequences_make_other_token_files_and_their_defaults_are_not
 
 def test_records_to_hold_out():
     held = HeldOut("record:,chr20")
-    assert [held.split_of(name) for name in ("chr20", "chr8", "chr8")] == ["test", "train", "train"]
-    held.check()
+    tally = Tally()
+    splits = [held.split_of(name, tally) for name in ("chr20", "chr8", "chr8")]
+    assert splits == ["test", "train", "train"]
+    held.check(tally)
     with pytest.raises(ValueError, match=r"names the record 'a', but the source has none .* none$"):
-        HeldOut("record:a").check()
+        HeldOut("record:a").check(Tally())
 
 
 @pytest.mark.parametrize("name", ["x.fa", "x.fa.gz", "x.fq"])

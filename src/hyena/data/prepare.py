@@ -81,9 +81,6 @@ def prepare(config: PrepareConfig, *, progress: Report | None = None) -> Prepare
     tokenizer whose tokens could change if its text were cut: all but "bytes", "hyenadna", "evo" and
     those that tell words apart as GPT-2 does. The disk holds, for a while, twice the tokens.
 
-    With several workers, a program that calls this needs ``if __name__ == "__main__":`` around what
-    it runs, since each of the processes imports it.
-
     Raises: ValueError on a bad setting, a source without text, of no known kind or with bytes that
         are not UTF-8, a separator that occurs nowhere, a record to hold out that is not there,
         proteins for a genome model's tokenizer, too few documents, or if ``config.out`` holds

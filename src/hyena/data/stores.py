@@ -43,7 +43,7 @@ def find_store(place: str | Path) -> Disk | Remote:
 
 def url_of(place: str | Path) -> str | None:
     """The URL that a place is; None if it is a path. A letter with a colon is a drive."""
-    found = _URL.fullmatch(str(place))
+    found = _URL.fullmatch(str(place)) if isinstance(place, str | Path) else None
     if found is None or Path(place).exists():
         return None
     slashes = "///" if found[2] == "file" else "//"  # a path in it begins at the root

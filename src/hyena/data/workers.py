@@ -1,17 +1,23 @@
-"""Processes that do the parts of a work between them."""
+"""Processes that do the parts of a work between them.
+
+Each is a new interpreter that imports `hyena.data` alone, so that it begins soon, whatever the
+first process has loaded, and a program that prepares text need not be one that can be imported.
+Messages are pickled, through the pipes of its standard input and output. It has a session of its
+own, so that Ctrl-C reaches the first process alone, and ends when its input closes.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import pickle
-import signal
+import queue
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 Result = TypeVar("Result")
 ResultOf = TypeVar("ResultOf", covariant=True)
@@ -19,11 +25,12 @@ ResultOf = TypeVar("ResultOf", covariant=True)
 Progress = Callable[[int, int], None]
 """Called with the documents and the bytes of a part that are done."""
 
+PROGRAM = "from hyena.data.workers import serve; serve()"
 _EVERY = 0.1  # seconds between two messages of a process on how far it is
 
 
 class Work(Protocol[ResultOf]):
-    """What is done with each part; it is pickled for each process, with the results."""
+    """What is done with each part; it is pickled for each process, and so are the results."""
 
     def __call__(self, part: int, progress: Progress) -> ResultOf:
         """Does a part by its number."""
@@ -39,8 +46,7 @@ def each(
 ) -> Iterator[tuple[int, Result]]:
     """Does all parts, and gives the result of each when it is there.
 
-    With one worker, or one part, it is this process that does them, in order. Processes begin the
-    parts in order, and end when this one does, however that happens.
+    With one worker, or one part, it is this process that does them. Parts are begun in order.
 
     Args:
         work: what is done.
@@ -50,116 +56,131 @@ def each(
 
     Raises: what ``work`` raises; RuntimeError if a process dies.
     """
-    if min(workers, len(parts)) <= 1:
+    workers = min(workers, len(parts))
+    if workers <= 1:
         for part in parts:
             yield (
                 part,
                 work(part, lambda documents, size, part=part: progress(part, documents, size)),
             )
         return
-    with _Pool(work, min(workers, len(parts))) as pool:
+    with _Pool(work, workers) as pool:
         waiting = list(reversed(parts))
-        for _ in range(pool.size):
-            pool.begin(waiting.pop())
-        for part, result, done in pool.answers(len(parts)):
+        for process in pool.processes:
+            pool.begin(process, waiting.pop())
+        left = len(parts)
+        while left:
+            process, part, done, answer = pool.next_answer()
             if not done:
-                progress(part, *result)
+                progress(part, *answer)
                 continue
+            left -= 1
             if waiting:
-                pool.begin(waiting.pop())
-            yield part, result
+                pool.begin(process, waiting.pop())
+            yield part, answer
 
 
-class _Pool(Generic[Result]):
-    """The processes, each at the other end of a connection."""
+class _Pool:
+    """The processes, and what they answer."""
 
-    def __init__(self, work: Work[Result], size: int) -> None:
-        context = multiprocessing.get_context("spawn")  # a copy of a process with threads may hang
-        self.size = size
-        self._processes: dict[Connection, Any] = {}
-        self._idle: list[Connection] = []
-        for _ in range(size):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-            process.start()
-            theirs.close()
-            self._processes[ours] = process
-            self._idle.append(ours)
+    def __init__(self, work: Work[Any], workers: int) -> None:
+        self._answers: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+        environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # no files of the working directory
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", PROGRAM],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+            )
+            for _ in range(workers)
+        ]
+        for process in self.processes:
+            threading.Thread(target=self._listen, args=(process,), daemon=True).start()
+            _send(process.stdin, work)
 
-    def __enter__(self) -> _Pool[Result]:
+    def __enter__(self) -> _Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes.values():
-            process.terminate()
-        for connection, process in self._processes.items():
-            process.join()
-            connection.close()
+        for process in self.processes:
+            process.kill()  # what it has not finished is begun again
+        for process in self.processes:
+            process.wait()
+            if process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
 
-    def begin(self, part: int) -> None:
+    def begin(self, process: Any, part: int) -> None:
         """Hands a part to a process that has none."""
-        with contextlib.suppress(BrokenPipeError):  # it died; `answers` says so
-            self._idle.pop().send(part)
+        _send(process.stdin, part)
 
-    def answers(self, parts: int) -> Iterator[tuple[int, Any, bool]]:
-        """A part's number, and its result or what of it is done, and which of the two."""
-        while parts:
-            for ready in wait(list(self._processes)):
-                assert isinstance(ready, Connection)
-                try:
-                    part, result, error, done = ready.recv()
-                except (EOFError, OSError) as gone:
-                    raise self._dead(ready) from gone
-                if error is not None:
-                    raise error
-                if done:
-                    parts -= 1
-                    self._idle.append(ready)
-                yield part, result, done
+    def next_answer(self) -> tuple[Any, int, bool, Any]:
+        """A process, a part's number, whether it is done, and its result or what of it is done."""
+        process, answer = self._answers.get()
+        if answer is None:
+            code = process.wait()
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            raise RuntimeError(
+                f"a worker process {how}, perhaps for want of memory; the same command goes on "
+                "with what is not finished, with fewer --workers (workers=) if you like"
+            )
+        part, done, found, error = answer
+        if error is not None:
+            raise error
+        return process, part, done, found
 
-    def _dead(self, connection: Connection) -> RuntimeError:
-        process = self._processes[connection]
-        process.join()
-        code = process.exitcode or 0
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        return RuntimeError(
-            f"a worker process {how}, perhaps for want of memory; the same command goes on with "
-            "what is not finished, with fewer --workers (workers=) if you like"
-        )
+    def _listen(self, process: Any) -> None:
+        with process.stdout, contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
+            while True:
+                self._answers.put((process, pickle.load(process.stdout)))
+        self._answers.put((process, None))
 
 
-def _serve(connection: Connection, work: Work[Any]) -> None:
-    """What a process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process says when to end
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    last = 0.0
+def _send(stream: IO[bytes] | None, message: object) -> None:
+    assert stream is not None
+    with contextlib.suppress(BrokenPipeError):  # of a process that died, which is told elsewhere
+        pickle.dump(message, stream)
+        stream.flush()
+
+
+def serve() -> None:
+    """What a process does: the parts that it is told, one after the other."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no answer
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_hear, args=(messages,), daemon=True).start()
+    work, last = messages.get(), 0.0
 
     def progress(documents: int, size: int) -> None:
         nonlocal last
         if time.monotonic() - last >= _EVERY:
             last = time.monotonic()
-            connection.send((part, (documents, size), None, False))
+            _send(answers, (part, False, (documents, size), None))
 
-    with contextlib.suppress(EOFError, BrokenPipeError):  # the first process has ended
+    while True:
+        part = messages.get()
+        try:
+            answer = part, True, work(part, progress), None
+        except Exception as error:
+            answer = part, True, None, _sendable(error)
+        _send(answers, answer)
+
+
+def _hear(messages: queue.SimpleQueue[Any]) -> None:
+    """Passes on what comes, and ends the process when nothing more can come."""
+    try:
         while True:
-            part = connection.recv()
-            try:
-                answer = part, work(part, progress), None, True
-            except Exception as error:
-                answer = part, None, _sendable(error), True
-            connection.send(answer)
+            messages.put(pickle.load(sys.stdin.buffer))
+    finally:
+        os._exit(1)
 
 
 def _sendable(error: Exception) -> Exception:
+    """An error, or if it cannot be pickled its words."""
     try:
         pickle.loads(pickle.dumps(error))
         return error
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
