@@ -226,9 +226,9 @@ def test_workers_end_with_the_process_that_began_them(source, tmp_path):
 def test_an_error_of_a_worker_is_that_of_one_process(source):
     source.write_bytes(source.read_bytes() + b'\n{"text": 3\n')
     messages = []
-    for workers in (1, 2):
+    for number in (1, 2):
         with pytest.raises(ValueError, match=r"rows\.jsonl from byte \d+ line \d+") as caught:
-            made(source, "out", workers=workers)
+            made(source, "out", workers=number)
         messages.append(str(caught.value))
         assert [path.name for path in source.parent.iterdir()] == ["rows.jsonl"]
     assert messages[0] == messages[1]
