@@ -59,7 +59,7 @@ def test_a_place_is_a_path_or_a_url(tmp_path, monkeypatch):
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_a_store_has_the_tokens_of_the_folder(folder, store, split):
     here = open_tokens(folder, split)
-    for place in (store, Path(store), folder.as_uri()):
+    for place in (store, Path(store), folder.as_uri(), f"simplecache::{store}"):
         there = open_tokens(place, split)
         assert there.tokens[:].tolist() == here.tokens[:].tolist()
         assert there.document_starts.tolist() == here.document_starts.tolist()

@@ -29,6 +29,7 @@ from .readers import (
 from .sequence_files import SEQUENCES, HeldOut, cut_runs, sequences
 from .tally import Tally
 from .text_fields import TextFields
+from .verified import each_of
 
 DATASET_PREFIX = "hf:"
 
@@ -164,10 +165,12 @@ class Files:
     def describe(self) -> dict[str, Any]:
         """What identifies the source, as JSON; equal descriptions mean equal documents."""
         digest, n_bytes = hashlib.sha256(), 0
-        for file in self._files:
-            size, _ = self._states[file.path] = _state(file.path)
+        paths = [file.path for file in self._files]
+        self._states = {path: _state(path) for path in paths}
+        for file, content in zip(self._files, each_of(sha256_of, paths), strict=True):
+            size, _ = self._states[file.path]
             name = file.name if file.split is None else f"{file.split}\0{file.name}"
-            line = f"{name}\0{size}\0{sha256_of(file.path)}\n"
+            line = f"{name}\0{size}\0{content}\n"
             digest.update(line.encode(errors="surrogateescape"))
             n_bytes += size
         count = len(self._files)
@@ -218,7 +221,7 @@ class Files:
                 yield Span(file, start, min(start + size, n_bytes))
         elif kind == "parquet":
             start = n_bytes = 0
-            groups = row_groups(file.path, file.shown)
+            groups = row_groups(file.path, file.shown) or [0]
             for i, group in enumerate(groups, start=1):
                 n_bytes += group
                 if n_bytes >= size or i == len(groups):

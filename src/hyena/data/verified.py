@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hyena.files import atomic
 from hyena.files.digests import sha256_of
@@ -28,6 +28,7 @@ REMEMBERED_FROM = 1 << 30
 
 _FRESH = 2 * 10**9  # nanoseconds in which a file may be written twice with one time of its write
 
+File = TypeVar("File")
 State = list[Any]  # the digest that was found; size, time of the last write and number of the file
 
 
@@ -54,10 +55,10 @@ def check_written(
     remember(folder, {name: states[name] for name in unread}, of=states)
 
 
-def each_of(digest_of: Callable[[str], str], names: Iterable[str]) -> Iterator[str]:
+def each_of(digest_of: Callable[[File], str], files: Iterable[File]) -> Iterator[str]:
     """The digest of each file, of several at a time."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        yield from threads.map(digest_of, names)
+        yield from threads.map(digest_of, files)
 
 
 def state_of(file: Path, digest: str) -> State:
