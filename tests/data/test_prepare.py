@@ -220,7 +220,10 @@ def test_a_dataset_may_keep_its_own_splits(folder, monkeypatch):
         ({"out": ""}, "out is empty; give a path"),
         ({"seed": -1}, "seed: expected 0 or more, got -1"),
         ({"max_documents": 0}, "max_documents: expected 1 or more, got 0"),
-        ({"split_by": "chance"}, "split_by: expected 'documents' or 'source', or .*, got 'chance'"),
+        (
+            {"split_by": "chance"},
+            "split_by: expected 'documents', 'hash' or 'source', or .*'chance'",
+        ),
         ({"split_by": "source"}, "needs a Hugging Face dataset"),
         ({"max_documents": 2}, "2 documents cannot fill 3 splits"),
     ],

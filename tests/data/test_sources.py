@@ -114,8 +114,8 @@ def test_a_kind_that_is_given_counts_more_than_the_name(tmp_path):
     assert texts([tmp_path / "x.html", tmp_path / "x.csv"], kind="text") == ["<p>", "a,b\n"]
     (tmp_path / "x.log").write_text('{"text": "a"}')
     assert texts(tmp_path / "x.log", kind="jsonl") == ["a"]
-    with pytest.raises(ValueError, match=r"kind: expected one of text, jsonl, .*, got 'parquet'"):
-        TextFields(kind="parquet")
+    with pytest.raises(ValueError, match=r"kind: expected one of text, jsonl, .*, got 'pickle'"):
+        TextFields(kind="pickle")
 
 
 def test_a_folder_gives_its_files_of_one_kind_and_says_what_is_left_out(tmp_path):

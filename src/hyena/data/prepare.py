@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -293,7 +294,7 @@ def _tokenise(work: _Tokenise, config: PrepareConfig, progress: Report | None) -
         work.left = stops
         for part in range(len(work.spans)):
             if part not in records:
-                records[part] = work(part, lambda n, size, part=part: report(part, n, size))
+                records[part] = work(part, partial(report, part))
             work.left -= records[part].documents
             if work.left <= 0:
                 break

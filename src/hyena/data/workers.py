@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import IO, Any, Protocol, TypeVar
 
 Result = TypeVar("Result")
@@ -59,10 +60,7 @@ def each(
     workers = min(workers, len(parts))
     if workers <= 1:
         for part in parts:
-            yield (
-                part,
-                work(part, lambda documents, size, part=part: progress(part, documents, size)),
-            )
+            yield part, work(part, partial(progress, part))
         return
     with _Pool(work, workers) as pool:
         waiting = list(reversed(parts))
@@ -161,11 +159,12 @@ def serve() -> None:
 
     while True:
         part = messages.get()
+        result, wrong = None, None
         try:
-            answer = part, True, work(part, progress), None
+            result = work(part, progress)
         except Exception as error:
-            answer = part, True, None, _sendable(error)
-        _send(answers, answer)
+            wrong = _sendable(error)
+        _send(answers, (part, True, result, wrong))
 
 
 def _hear(messages: queue.SimpleQueue[Any]) -> None:
