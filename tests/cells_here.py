@@ -10,7 +10,7 @@ from hyena.experiments import CellConfig, run_cell
 class Here:
     """A cell that is run in this process, with what a process of its own would leave behind."""
 
-    def __init__(self, config: CellConfig, code: int = 0) -> None:
+    def __init__(self, config: CellConfig, start: object = None, *, code: int = 0) -> None:
         self.stdin, self.returncode = io.BytesIO(), code
         if not code:
             config.out.mkdir(parents=True, exist_ok=True)

@@ -48,9 +48,9 @@ def test_bytes_are_held_against_300_megabytes_or_the_disk() -> None:
 
 
 def test_bpe_is_held_against_its_library() -> None:
-    results = {"bpe": times(hyena=10, encode_batch=9, encode_batch_fast=8)}
+    results = {"bpe": times(hyena=10, encode_batch=9.1, encode_batch_fast=8)}
     _, batch, fast = bench.goals()
-    assert batch.measure(results).value == pytest.approx(0.9)
+    assert batch.measure(results).value == pytest.approx(0.91)
     assert batch.met(batch.measure(results))
     assert not fast.met(fast.measure(results))
 

@@ -123,7 +123,9 @@ def test_a_job_that_is_preempted_saves_and_is_queued_again(tmp_path: Path) -> No
         time.sleep(0.01)
     time.sleep(0.2)
     (tmp_path / "1" / "go").touch()
-    process._job._interrupt()  # as Slurm does
+    controller = process._job.job_id
+    (task,) = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
+    os.kill(int(task), signal.SIGUSR2)  # as Slurm does when a job is preempted or out of time
     assert process.wait() == 0
     assert (tmp_path / "1" / "saved").exists()
     assert jobs.find(1) == "1"
@@ -139,7 +141,7 @@ def test_options_of_jobs(tmp_path: Path) -> None:
 
 def test_where_there_is_no_slurm_it_is_told(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RuntimeError, match="sbatch"):
+    with pytest.raises(RuntimeError, match="are you indeed on a slurm cluster"):
         starter("slurm", {}, tmp_path)
 
 

@@ -82,7 +82,7 @@ def test_the_seeds_of_a_trial_alone_do_not_wait_for_each_other(
     class Slow(Here):
         """Ends once all three have begun."""
 
-        def __init__(self, config: CellConfig) -> None:
+        def __init__(self, config: CellConfig, start: object) -> None:
             started.append(config.seed)
             super().__init__(config)
 
@@ -138,7 +138,7 @@ def test_a_record_that_comes_out_damaged_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Damaging(Here):
-        def __init__(self, config: CellConfig) -> None:
+        def __init__(self, config: CellConfig, start: object) -> None:
             super().__init__(config)
             (config.out / "result.json").write_text("{")
 
@@ -150,7 +150,7 @@ def test_a_record_that_comes_out_damaged_is_a_failure(
 def test_a_process_that_is_killed_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(config: CellConfig) -> Here:
+    def killed(config: CellConfig, start: object) -> Here:
         config.out.mkdir(parents=True)
         return Here(config, code=-9)
 

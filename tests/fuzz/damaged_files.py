@@ -135,7 +135,7 @@ def _make_scaling() -> None:
     from small_sweeps import Here
 
     Path("scaling.yaml").write_text(SCALING)
-    with mock.patch("hyena.scaling.run.start_job", Here):
+    with mock.patch("hyena.experiments.executors.start_job", Here):
         _sound(["scaling", "run", "scaling.yaml"])
     for folder in list(Path("scaling").rglob("checkpoints")):
         shutil.rmtree(folder)

@@ -10,7 +10,7 @@ import pytest
 from small_sweeps import Here
 
 from hyena.data import PrepareConfig, prepare
-from hyena.scaling import run as run_module
+from hyena.experiments import executors
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """No processes: they take seconds to start."""
-    monkeypatch.setattr(run_module, "start_job", Here)
+    monkeypatch.setattr(executors, "start_job", Here)
 
 
 @pytest.fixture(autouse=True)

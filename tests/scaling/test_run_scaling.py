@@ -12,6 +12,7 @@ from small_sweeps import Here, small, timeless
 
 from hyena.data import open_tokens, read_manifest
 from hyena.evaluation import evaluate
+from hyena.experiments import executors
 from hyena.experiments.jobs import SweepEnd
 from hyena.files.records import from_plain
 from hyena.model import load
@@ -73,7 +74,7 @@ def test_speeds_trials_and_the_grid_of_the_best(
     assert all(result.test is not None for found in grid.values() for result in found)
 
     # The next call finds all there: no speed is measured, and nothing trained.
-    monkeypatch.setattr(run_module, "start_job", None)
+    monkeypatch.setattr(executors, "start_job", None)
     again, lines = run(config)
     assert again == end
     assert "4 of 4 speeds were there already" in lines
@@ -286,7 +287,7 @@ def test_a_signal_saves_the_running_training_and_the_next_call_goes_on(
     config = only_grid(data, tmp_path / "stopped", tokens_per_parameter=[20.0])
     whole = only_grid(data, tmp_path / "whole", tokens_per_parameter=[20.0])
     with monkeypatch.context() as patch:  # in this process, where nothing interrupts it
-        patch.setattr(run_module, "start_job", Here)
+        patch.setattr(executors, "start_job", Here)
         assert run(whole)[0] == SweepEnd(1, 0)
         config.plan = True
         run(config)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,22 +81,28 @@ class _Job:
     def __init__(self, folder: Path, work: str, request: object, threads: int | None) -> None:
         self._folder, self._work, self._request, self._threads = folder, work, request, threads
         self._process: subprocess.Popen[bytes] | None = None
+        self._waiting: threading.Thread | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_process": None}
+        return {**self.__dict__, "_process": None, "_waiting": None}
 
     def __call__(self) -> int:
         signal.signal(signal.SIGTERM, self._end)  # which submitit passes over
-        self._process = start_job(self._folder, self._work, self._request, threads=self._threads)
-        return self._process.wait()
+        process = start_job(self._folder, self._work, self._request, threads=self._threads)
+        # A signal may come while this waits, and wait for the process as well: of the calls that
+        # wait for a process one alone may be under way, so a thread makes it.
+        self._process, self._waiting = process, threading.Thread(target=process.wait)
+        self._waiting.start()
+        self._waiting.join()
+        return process.returncode
 
     def checkpoint(self) -> Any:
         """Ends the process, which saves what it has; what is to be queued again."""
         import submitit
 
-        if self._process is not None:
+        if self._process is not None and self._waiting is not None:
             self._process.terminate()
-            self._process.wait()
+            self._waiting.join()
         return submitit.helpers.DelayedSubmission(self)
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:

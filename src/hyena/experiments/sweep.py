@@ -20,8 +20,6 @@ from hyena.files.records import from_plain
 from hyena.training.metrics import Report
 from hyena.training.processes import stop_on_signal
 
-WORK = "hyena.experiments.sweep.work"
-
 
 @dataclass(frozen=True)
 class _Job:
@@ -36,7 +34,7 @@ class _Cells:
     """The cells of a sweep: its trials first, then the other seeds of the best."""
 
     def __init__(self, groups: Sequence[Group], start: Start) -> None:
-        self.groups, self._start = groups, start
+        self.groups, self._begin = groups, start
         self.total = sum(len(group.trials) + len(group.cells[0]) - 1 for group in groups)
         # The trials, and where there is one alone all its seeds.
         self.first = [
@@ -59,8 +57,7 @@ class _Cells:
         return find_finished(self._cell(job))
 
     def start(self, job: _Job) -> Running:
-        cell = self._cell(job)
-        return self._start(cell.out, WORK, plain(cell), threads=cell.threads)
+        return _start(self._cell(job), self._begin)
 
     def line(self, found: Result) -> str:
         took = f"{found.steps} {plural(found.steps, 'step')}, {found.minutes:.1f} min"
@@ -132,3 +129,8 @@ def work() -> None:
 def _run(request: Any) -> int:
     end = run_cell(from_plain(CellConfig, request), say=lambda line: print(line, flush=True))
     return end.signal
+
+
+def _start(cell: CellConfig, start: Start) -> Running:
+    """Starts the cell's process."""
+    return start(cell.out, "hyena.experiments.sweep.work", plain(cell), threads=cell.threads)
