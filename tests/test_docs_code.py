@@ -20,6 +20,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 WITH_CODE = [
     "checkpoints",
+    "data",
     "distillation",
     "distributed",
     "dna",
