@@ -14,7 +14,7 @@ Output = pytest.CaptureFixture[str]
     ("words", "code", "message"),
     [
         ("prepre", 2, 'unknown command "prepre"; did you mean "prepare"?'),
-        ("xyzzy", 2, 'unknown command "xyzzy"; choose from prepare, plan, train, evaluate,'),
+        ("xyzzy", 2, 'unknown command "xyzzy"; choose from prepare, data, plan, train,'),
         ("--config x.yaml train", 2, 'unknown command "--config"'),
         ("prepare", 2, "required and not given: --source"),
         ("prepare s --out d --tokeniser gpt2", 2, 'did you mean "tokenizer"?'),

@@ -11,12 +11,10 @@ POSITIONAL = "data"
 
 @dataclass
 class Config:
-    """What to read.
-
-    Args: data: a folder that `hyena prepare` wrote.
-    """
+    """What to read."""
 
     data: str
+    """A folder that `hyena prepare` wrote, or the URL of a copy of it."""
 
 
 def run(config: Config) -> None:
