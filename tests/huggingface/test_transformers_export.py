@@ -85,6 +85,10 @@ for folder in sorted(path for path in root.iterdir() if path.is_dir()):
     options = {"attention_mask": mask, "max_new_tokens": 9, "do_sample": False}
     found[f"{folder.name} greedy"] = model.generate(ids, **options)
     found[f"{folder.name} beams"] = model.generate(ids, num_beams=3, **options).contiguous()
+    try:
+        model.generate(ids, **{**options, "attention_mask": mask.flip(1)})
+    except ValueError as error:
+        (root / f"{folder.name}.txt").write_text(str(error))
     model.train()
     model.gradient_checkpointing = True
     loss = model(whole, labels=whole).loss
@@ -123,9 +127,15 @@ def models() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def found(models: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("exported")
+
+
+@pytest.fixture(scope="module")
+def found(
+    models: dict[str, Any], root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Tensor]:
     """What all of them say in one process without hyena."""
-    root = tmp_path_factory.mktemp("exported")
     for name, model in models.items():
         export(model, root / name)
     ids, mask = padded(SENTENCES, "left")
@@ -169,6 +179,18 @@ def test_all_say_what_they_said_here(models: dict[str, Any], found: dict[str, Te
         weight = model.model.blocks[0].mixer.in_proj.weight
         (gradient,) = torch.autograd.grad(loss, weight)
         torch.testing.assert_close(found[f"{name} gradient"], gradient, **close, msg=name)
+
+
+def test_prompts_padded_on_the_right_are_refused_as_here(
+    models: dict[str, Any], found: dict[str, Tensor], root: Path
+) -> None:
+    ids, mask = padded(SENTENCES, "right")
+    for name, model in models.items():
+        if isinstance(model, HyenaForCausalLM) and "stretched" not in name:
+            with pytest.raises(ValueError, match="expected padding on the left only") as here:
+                model.generate(ids, attention_mask=mask, max_new_tokens=9)
+            said = (root / f"{name}.txt").read_text()
+            assert str(here.value).endswith(f".prefill: {said}"), name
 
 
 def test_with_hyena_the_folder_is_a_model_of_the_package(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class LanguageModel(nn.Module):
         x = self.embedding(input_ids) if inputs_embeds is None else inputs_embeds
         x, L, config = x.to(wide(x.dtype)), x.shape[1], self.config
         before = 0 if cache is None else cache.length
-        mask = self.real(mask, x.shape[:2], before)
+        mask = self.real(mask, x.shape[:2], cache)
         longest, policy = config.max_position_embeddings, config.length_policy
         fixed = policy == "interpolate" and (before or mask is not None or cache is not None)
         if before + L > longest and (policy == "error" or fixed):
@@ -164,7 +164,9 @@ class LanguageModel(nn.Module):
                 wrong, size = low if low < 0 else high, self.config.vocab_size
                 raise ValueError(f"token id {wrong} is outside the vocabulary of {size}")
 
-    def real(self, mask: Tensor | None, shape: torch.Size, before: int) -> Tensor | None:
+    def real(
+        self, mask: Tensor | None, shape: torch.Size, cache: HyenaCache | None
+    ) -> Tensor | None:
         """Which of the new tokens are real, (B, L) bool; None if all are."""
         if mask is None:
             return None
@@ -173,8 +175,14 @@ class LanguageModel(nn.Module):
             raise ValueError(f"expected attention_mask {tuple(shape)}, got {tuple(mask.shape)}")
         if bool(new.all()):
             return None
-        if before:
+        if cache is not None and cache.length:
             raise ValueError("padding after the first tokens of a cache; pad those on the left")
+        stops = new[:, :-1] & ~new[:, 1:]
+        if cache is not None and (bool(stops.any()) or not bool(new[:, -1].all())):
+            raise ValueError(
+                "expected padding on the left only, got rows with padding at the end or between "
+                "tokens; move their tokens to the right end"
+            )
         gaps = "attention" not in self.config.mixers.split(",")[0] or "hyena" in self.config.mixers
         starts = new & ~F.pad(new, (1, 0))[:, :-1]
         if gaps and bool((starts.sum(1) > 1).any()):
