@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizer_kinds import KINDS
 
 from hyena.data import BytesTokenizer, Tokenizer, load_tokenizer
 from hyena.data.hugging_face_tokenizer import HuggingFaceTokenizer
@@ -51,6 +52,17 @@ def test_bytes_restore_any_text(text):
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert len(ids) == len(text.encode())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_of_a_smaller_type_are_the_same(kind):
+    tokenizer = KINDS[kind]
+    for text in ("", "a b  c", "é </s> <|endoftext|> 日本 \U0001f600\r\n", "x" * 300):
+        found = tokenizer.encode_narrow(text)
+        assert found.dtype.itemsize < 8
+        assert found.tolist() == tokenizer.encode(text).tolist()
+    with pytest.raises(ValueError, match="lone surrogate"):
+        tokenizer.encode_narrow("\ud800")
 
 
 def test_gpt2_gives_the_published_ids(gpt2):

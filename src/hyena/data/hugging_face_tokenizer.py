@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from .utf8 import utf8
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
+
+Ids = TypeVar("Ids", bound=NDArray[Any])
 
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 
@@ -87,7 +89,16 @@ class HuggingFaceTokenizer:
         self.fingerprint = self._fingerprint(vocabulary)
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        ids = np.asarray(self._ids(text), dtype=np.int64)
+        return self._checked(np.asarray(self._ids(text), dtype=np.int64))
+
+    def encode_narrow(self, text: str) -> NDArray[np.uint32]:
+        """As `hyena.data.tokenizer.Narrow`; faster, since the library keeps no offsets."""
+        utf8(text)
+        with _told(f"tokenizer {self.name} cannot encode the text"):
+            (found,) = self._backend.encode_batch_fast([text], add_special_tokens=False)
+        return self._checked(np.asarray(found.ids, dtype=np.uint32))
+
+    def _checked(self, ids: Ids) -> Ids:
         if (ids == self.end_of_text).any():
             raise ValueError(
                 f"tokenizer {self.name} makes its end-of-text token {self._end_of_text_token!r} "

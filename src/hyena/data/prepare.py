@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena.files import digests
-from hyena.files.atomic import recover, staged, write_text, writing
+from hyena.files.atomic import cannot_write, recover, staged, write_text, writing
 from hyena.files.folder import what_is
 from hyena.files.records import write_record
 
@@ -233,8 +233,10 @@ class _Tokenise:
             )
         try:
             for piece in encode_pieces(pieces, tokenizer, without, mask=self.masks, salt=self.salt):
-                with writing(out):
+                try:  # for each of what may be millions, so by no context
                     spool.add(piece)
+                except OSError as error:
+                    raise cannot_write(out, error) from error
                 progress(len(spool), spool.total_bytes)
                 if len(spool) == self.left:
                     break

@@ -30,6 +30,7 @@ Record = TypeVar("Record")
 
 _VERSION = 1
 _BLOCK = 1 << 22  # bytes copied at a time
+_BUFFER = 1 << 20  # bytes that are written at a time, of documents that may be short
 
 
 class Spool:
@@ -50,7 +51,7 @@ class Spool:
         self.total_bytes = 0
         self._dtype = token_dtype(vocab_size)
         self._end = np.asarray([end_of_text], dtype=self._dtype).tobytes()
-        self._stream = file.open("wb")
+        self._stream = file.open("wb", buffering=_BUFFER)
         self._lengths, self._bytes = array("q"), array("q")  # of each document
         self._origins = bytearray()  # the split each came from
         self._digests = bytearray() if hashes else None

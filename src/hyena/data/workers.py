@@ -83,7 +83,11 @@ class _Pool:
 
     def __init__(self, work: Work[Any], workers: int) -> None:
         self._answers: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
-        environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # no files of the working directory
+        environment = {
+            "TOKENIZERS_PARALLELISM": "false",  # there are as many processes as were asked for
+            **os.environ,
+            "PYTHONSAFEPATH": "1",  # no files of the working directory
+        }
         self.processes = [
             subprocess.Popen(
                 [sys.executable, "-c", PROGRAM],

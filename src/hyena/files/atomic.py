@@ -156,10 +156,15 @@ def writing(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(
-            f"cannot write {directory}: {error.strerror or error}; it is as it was before. Free "
-            f"space or choose another folder"
-        ) from error
+        raise cannot_write(directory, error) from error
+
+
+def cannot_write(directory: Path, error: OSError) -> OSError:
+    """The error that says so, and why."""
+    return OSError(
+        f"cannot write {directory}: {error.strerror or error}; it is as it was before. Free "
+        f"space or choose another folder"
+    )
 
 
 def recover(directory: Path) -> None:
