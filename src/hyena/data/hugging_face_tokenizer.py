@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,6 @@ from .utf8 import utf8
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
-
-Ids = TypeVar("Ids", bound=NDArray[Any])
 
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 
@@ -89,22 +87,25 @@ class HuggingFaceTokenizer:
         self.fingerprint = self._fingerprint(vocabulary)
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        return self._checked(np.asarray(self._ids(text), dtype=np.int64))
+        ids = np.asarray(self._ids(text), dtype=np.int64)
+        self._check(ids)
+        return ids
 
     def encode_narrow(self, text: str) -> NDArray[np.uint32]:
         """As `hyena.data.tokenizer.Narrow`; faster, since the library keeps no offsets."""
         utf8(text)
         with _told(f"tokenizer {self.name} cannot encode the text"):
             (found,) = self._backend.encode_batch_fast([text], add_special_tokens=False)
-        return self._checked(np.asarray(found.ids, dtype=np.uint32))
+        ids = np.asarray(found.ids, dtype=np.uint32)
+        self._check(ids)
+        return ids
 
-    def _checked(self, ids: Ids) -> Ids:
+    def _check(self, ids: NDArray[Any]) -> None:
         if (ids == self.end_of_text).any():
             raise ValueError(
                 f"tokenizer {self.name} makes its end-of-text token {self._end_of_text_token!r} "
                 "of text too; give another token as end_of_text"
             )
-        return ids
 
     def _ids(self, text: str) -> list[int]:
         utf8(text)  # the backend would answer a lone surrogate with a message of its own
