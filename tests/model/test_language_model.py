@@ -238,8 +238,8 @@ def test_a_trained_encoding_cannot_be_extrapolated() -> None:
         model(tokens(1, 25))
 
 
-@pytest.mark.parametrize("options", [{}, STRIPES], ids=["plain", "striped"])
-@pytest.mark.parametrize("training", [True, False])
+# With its loss, below, the plain model trains, and the striped one does not.
+@pytest.mark.parametrize(("options", "training"), [({}, False), (STRIPES, True)])
 # Dynamo itself does what this warning is about when it traces an autograd function.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_the_model_compiles_whole(options: dict[str, Any], training: bool) -> None:
@@ -272,7 +272,6 @@ ALL, SLICES = 1 << 20, 5 * VOCABULARY * 4
         (True, ALL, {}),
         (True, SLICES, {}),
         (True, SLICES, STRIPES),
-        (False, ALL, {}),
         (False, SLICES, STRIPES),
     ],
 )

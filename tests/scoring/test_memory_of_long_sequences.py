@@ -23,7 +23,7 @@ model = LanguageModel(ModelConfig(
     vocab_size=257, width=D, layers=2, max_length=L + 9, filter=FilterConfig(emb_dim=3, width=4),
 ))
 model.working_memory = 1 << 20
-tokenizer, texts = load_tokenizer("bytes"), ["ACGT" * (L // 4 + 1)] * 3
+tokenizer, texts = load_tokenizer("bytes"), ["ACGT" * (L // 4 + 1)] * 2
 
 def run(results):
     for found in results:
