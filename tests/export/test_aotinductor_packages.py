@@ -1,6 +1,9 @@
 """A package of AOTInductor."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from comparison import assert_close
 from small_exports import TOLERANCE, model_of, tokens
 from torch._inductor import config
 
+import hyena
 from hyena.export import to_aotinductor
 from hyena.export.parity import loaded
 
@@ -19,6 +23,20 @@ SOON_COMPILED = {
     "aot_inductor.precompile_headers": False,
     "cpp.vec_isa_ok": True,
 }
+# What a program without hyena prints of a package.
+CHECKED = """
+import sys
+
+import torch
+
+run = torch._inductor.aoti_load_package(sys.argv[1])
+one, longest = torch.ones(1, 1).long(), torch.ones(2, 200).long()
+for ids in (one, longest, torch.ones(2, 201).long(), longest.int(), 1000 * one, -one):
+    try:
+        print(run(ids).shape[1])
+    except RuntimeError:
+        print("refused")
+"""
 
 
 @pytest.mark.skipif(
@@ -33,12 +51,19 @@ def test_a_package_takes_any_batch_and_length(tmp_path: Path) -> None:
         for i, length in enumerate((1, 2, 3, 64, 65, 96, 199, 200)):
             ids = tokens(1 + i % 3, length, seed=i)
             assert_close(run(ids), model(ids), TOLERANCE)
+    model.save(tmp_path / "saved")
+    longer = hyena.load(tmp_path / "saved", length_policy="extrapolate")
+    with torch.no_grad():  # which is refused only where checks are asked for
+        assert_close(run(tokens(1, 201)), longer(tokens(1, 201)), TOLERANCE)
+    words = [sys.executable, "-c", CHECKED, str(tmp_path / "model.pt2")]
+    asked = {**os.environ, "AOTI_RUNTIME_CHECK_INPUTS": "1"}
+    done = subprocess.run(words, env=asked, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1", "200", *["refused"] * 4]
 
 
 def test_what_cannot_be_a_package_is_told_in_a_line(tmp_path: Path) -> None:
     model = model_of("attention", layers=1)
-    with pytest.raises(ValueError, match=r"expected a path that ends in \.pt2, got model\.so"):
-        to_aotinductor(model, "model.so")
     with (
         config.patch({"cpp.cxx": ("no-such-compiler",)}),
         pytest.raises(RuntimeError, match=r"expected a C\+\+ compiler, which makes the"),

@@ -70,6 +70,8 @@ def test_a_program_takes_any_batch_and_length(name: str, model: LanguageModel, f
         for i, length in enumerate(LENGTHS):
             ids = tokens(1 + i % 3, length, seed=i)
             assert_close(run(ids), model(ids), TOLERANCE)
+    with pytest.raises((AssertionError, RuntimeError), match="input_ids"):
+        run(tokens(1, 201))
 
 
 def test_a_plain_program_runs_where_hyena_is_not(model: LanguageModel, files: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from comparison import assert_close
 from small_exports import TOLERANCE, model_of, tokens
 
+import hyena
 from hyena.distillation import distill
 from hyena.export import initial_state, state_arrays, step_to_onnx
 from hyena.export.parity import onnx_session, step_parity
@@ -75,6 +76,22 @@ def test_a_loop_in_onnxruntime_generates_the_same(distilled: LanguageModel, tmp_
     assert list(empty) == list(arrays)
     assert all(x.shape[0] == 3 and x.dtype == np.float32 and not x.any() for x in empty.values())
     assert empty["layers.1.k"].shape == (3, 1, 0, 4)
+
+
+def test_a_step_goes_on_beyond_max_length_as_a_model_that_extrapolates(
+    distilled: LanguageModel, tmp_path: Path
+) -> None:
+    step_to_onnx(distilled, tmp_path / "step.onnx")
+    session = onnx_session(tmp_path / "step.onnx")
+    distilled.save(tmp_path / "model")
+    longer = hyena.load(tmp_path / "model", length_policy="extrapolate")
+    ids = tokens(1, 70)  # of which max_length are 64
+    state = initial_state(session)
+    for token in ids[0]:
+        logits, *after = session.run(None, {"input_ids": token[None].numpy(), **state})
+        state = dict(zip(state, after, strict=True))
+    with torch.no_grad():
+        assert_close(torch.from_numpy(logits), longer(ids)[:, -1], 1e-5)
 
 
 def test_what_has_no_step_is_told_in_a_line(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import torch
 
 from hyena import __version__
 from hyena.cli.saved_model import load_saved, warnings_as_notes
+from hyena.data.packages import require
 from hyena.export import step_to_onnx, to_aotinductor, to_onnx, to_program
+from hyena.export.onnx_files import INSTALL
 from hyena.export.parity import loaded, parity, step_parity
 from hyena.export.program import Output, output_of
 from hyena.files import digests
@@ -68,6 +70,8 @@ class Config:
 def run(config: Config) -> None:
     """Exports, compares the file with the model, describes and prints it."""
     refuse_filled(config.out)
+    if config.to.startswith("onnx"):
+        require("onnxruntime", "comparing an ONNX file with its model", INSTALL)
     folder = find_model(config.model)
     model = load_saved(folder, length_policy=config.length_policy)
     tokenizer = own_tokenizer(folder)

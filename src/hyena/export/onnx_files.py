@@ -13,6 +13,7 @@ from torch.export import Dim, ExportedProgram
 from hyena.data.packages import require
 from hyena.export.constants import with_constant_filters
 from hyena.export.convolution import ByProducts, written_out
+from hyena.export.destination import destination
 from hyena.export.program import Output, longest_of, output_of, record
 from hyena.export.quiet import quiet
 from hyena.export.step import Step
@@ -42,12 +43,15 @@ def to_onnx(
     wrong at lengths that are no power of two. Weights of more than 1 GiB are written beside it, as
     ``PATH.data``.
 
-    Args: model, length and output as of `hyena.export.to_program`; ``path``, which is replaced.
+    Args: model, length and output as of `hyena.export.to_program`; ``path`` ends in .onnx, and is
+        replaced.
 
     Raises: as `hyena.export.to_program`; ValueError if no length is given and max_length is less
-        than 6; ImportError without the packages of the extra "export".
+        than 6, and on another path; OSError on a path that cannot be written; ImportError without
+        the packages of the extra "export".
     """
     require("onnxscript", "exporting to ONNX", INSTALL)
+    file = destination("to_onnx", path, ".onnx")
     longest = longest_of("to_onnx", model, length)
     output = output_of("to_onnx", model, output)
     constant = with_constant_filters(model, longest)
@@ -60,7 +64,7 @@ def to_onnx(
     program = record("to_onnx", constant, length, output, exact=False, example=conv.example)
     ids: dict[int, str] = {0: "batch"} if length else {0: "batch", 1: "length"}
     axes = {"input_ids": ids} if output == "logits" else {"input_ids": ids, "lengths": {0: "batch"}}
-    write_onnx(written_out(program, conv), path, axes, [output])
+    write_onnx(written_out(program, conv), file, axes, [output])
 
 
 def step_to_onnx(model: LanguageModel, path: str | Path) -> None:
@@ -74,10 +78,15 @@ def step_to_onnx(model: LanguageModel, path: str | Path) -> None:
     Args: the model, of which each layer is attention, or a Hyena operator whose state is of one
         size; ``path`` as of `to_onnx`.
 
+    A step does not count tokens: beyond the model's max_length it goes on, as with the length
+    policy "extrapolate".
+
     Raises: TypeError if it is no model; ValueError if a layer has no such state, or positions are
-        learned; ImportError without the packages of the extra "export".
+        learned, and on another path; OSError on a path that cannot be written; ImportError without
+        the packages of the extra "export".
     """
     require("onnxscript", "exporting to ONNX", INSTALL)
+    file = destination("step_to_onnx", path, ".onnx")
     check_model("step_to_onnx", model, LanguageModel)
     step = Step("step_to_onnx", model)
     dims = {"batch": Dim("batch", min=1), "past": Dim("past", min=0)}
@@ -94,12 +103,12 @@ def step_to_onnx(model: LanguageModel, path: str | Path) -> None:
         shapes = ({0: dims["batch"]}, sizes)
         program = torch.export.export(step, (ids, tensors), dynamic_shapes=shapes)
     outputs = ["logits", *(f"{name}.next" for name in step.axes)]
-    write_onnx(program, path, {"input_ids": {0: "batch"}, **step.axes}, outputs)
+    write_onnx(program, file, {"input_ids": {0: "batch"}, **step.axes}, outputs)
 
 
 def write_onnx(
     program: ExportedProgram,
-    path: str | Path,
+    path: Path,
     inputs: dict[str, dict[int, str]],
     outputs: Sequence[str],
 ) -> None:
