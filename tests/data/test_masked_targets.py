@@ -90,6 +90,9 @@ def test_targets_in_lower_case_are_ignored(tmp_path):
         )
         for step in range(30):
             found, expected = sampler.batch(step), plain.batch(step)
+            assert sampler.targets(step) == int((found.targets != IGNORE).sum())
+            assert sampler.targets(step) == sum(sampler.targets(step, i, 2) for i in range(2))
+            assert plain.targets(step) == 4 * length
             assert found.inputs.equal(expected.inputs)
             assert found.document_ids.equal(expected.document_ids)
             places = [step * 4 + row for row in range(4)]

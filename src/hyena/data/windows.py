@@ -97,6 +97,36 @@ class WindowSampler:
         """
         import torch  # here, so that text is prepared without it
 
+        starts = self._starts(step, rank, world)
+        stream = self._stream.tokens
+        windows = np.stack([stream[s : s + self.length + 1] for s in starts]).astype(np.int64)
+        targets = windows[:, 1:].copy()
+        if self._masked_runs is not None:
+            for row, start in zip(targets, starts, strict=True):
+                row[self._masked(start, self._masked_runs)] = IGNORE
+        if self.cross_documents:
+            ids = np.zeros((len(starts), self.length), dtype=np.int64)
+        else:
+            ids = np.stack([self._document_ids(s) for s in starts])
+        return Windows(
+            torch.from_numpy(windows[:, :-1].copy()),
+            torch.from_numpy(targets),
+            torch.from_numpy(ids),
+        )
+
+    def targets(self, step: int, rank: int = 0, world: int = 1) -> int:
+        """How many targets the windows of one step on one rank have: all that are not masked.
+
+        Args and raises: as `batch`.
+        """
+        starts = self._starts(step, rank, world)
+        count, runs = len(starts) * self.length, self._masked_runs
+        if runs is None:
+            return count
+        return count - sum(int(self._masked(start, runs).sum()) for start in starts)
+
+    def _starts(self, step: int, rank: int, world: int) -> list[int]:
+        """First tokens of the windows of one step on one rank."""
         step = check_whole("WindowSampler.batch: step", step, 0, None)
         rank = check_whole("WindowSampler.batch: rank", rank, None, None)
         world = check_whole("WindowSampler.batch: world", world, None, None)
@@ -114,22 +144,7 @@ class WindowSampler:
         rows = self.batch_size // world
         first = step * self.batch_size + rank * rows
         places = (divmod(first + row, self.windows_per_epoch) for row in range(rows))
-        starts = [int(self._epoch(epoch)[index]) for epoch, index in places]
-        stream = self._stream.tokens
-        windows = np.stack([stream[s : s + self.length + 1] for s in starts]).astype(np.int64)
-        targets = windows[:, 1:].copy()
-        if self._masked_runs is not None:
-            for row, start in zip(targets, starts, strict=True):
-                row[self._masked(start, self._masked_runs)] = IGNORE
-        if self.cross_documents:
-            ids = np.zeros((rows, self.length), dtype=np.int64)
-        else:
-            ids = np.stack([self._document_ids(s) for s in starts])
-        return Windows(
-            torch.from_numpy(windows[:, :-1].copy()),
-            torch.from_numpy(targets),
-            torch.from_numpy(ids),
-        )
+        return [int(self._epoch(epoch)[index]) for epoch, index in places]
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
         """First tokens of an epoch's windows in order of their visit. The last two are kept."""

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hyena.arguments import plural
+from hyena.arguments import IGNORE, plural
 from hyena.data import Windows
 from hyena.files.records import from_plain, write_record
 from hyena.filters.evaluation_mode import evaluation_mode
@@ -362,6 +362,19 @@ def open_objective(config: TrainConfig) -> Objective:
     return found
 
 
+class MicroBatch(NamedTuple):
+    """Windows that run together.
+
+    Attributes:
+        windows: those of one process.
+        times: how many times as many targets a process has in the whole step, in the mean of all
+            processes: of some windows more may be masked than of others.
+    """
+
+    windows: Windows
+    times: float
+
+
 class NextToken:
     """The next token of windows of text: what a language model is trained for.
 
@@ -381,15 +394,18 @@ class NextToken:
         """The model."""
         return model
 
-    def parts(self, step: int, rank: int, world: int) -> list[Windows]:
+    def parts(self, step: int, rank: int, world: int) -> list[MicroBatch]:
         """Windows of one process."""
-        batch = self._data.at(step).training.batch(step, rank, world)
+        sampler = self._data.at(step).training
+        batch, whole = sampler.batch(step, rank, world), sampler.targets(step)
         columns = (column.chunk(self._config.accumulate) for column in batch)
-        return [Windows(*part) for part in zip(*columns, strict=True)]
+        parts = (Windows(*part) for part in zip(*columns, strict=True))
+        # The gradients of the processes are averaged.
+        return [MicroBatch(part, whole / (world * targets_of(part))) for part in parts]
 
-    def loss(self, model: Any, part: Windows, device: torch.device) -> Tensor:
-        """Mean over the windows of a step in one process, of which a part has its share."""
-        return window_loss(model, part, device) / self._config.accumulate
+    def loss(self, model: Any, part: MicroBatch, device: torch.device) -> Tensor:
+        """A part's share of the mean over the targets of a step."""
+        return window_loss(model, part.windows, device) / part.times
 
     def size(self, step: int) -> tuple[int, int]:
         """The tokens of a window, and those of a step, the same at every length."""
@@ -407,14 +423,16 @@ class NextToken:
         """Mean validation loss over all processes, in nats per token."""
         sampler = self._data.at(step).validation
         assert sampler is not None
-        batches = (
-            sampler.batch(i, fabric.global_rank, fabric.world_size)
-            for i in range(self._config.evaluation.batches)
-        )
+        numbers = range(self._config.evaluation.batches)
+        place = fabric.global_rank, fabric.world_size
+        batches = (sampler.batch(i, *place) for i in numbers)
         loss = mean_loss(model, batches, fabric.device)
         if fabric.world_size > 1:
-            shared = torch.tensor(loss, dtype=torch.float64, device=fabric.device)
-            loss = float(fabric.all_reduce(shared, reduce_op="mean"))  # type: ignore[arg-type]
+            count = sum(sampler.targets(i, *place) for i in numbers)
+            own = [loss * count, float(count)]
+            shared = torch.tensor(own, dtype=torch.float64, device=fabric.device)
+            total, targets = fabric.all_reduce(shared, reduce_op="sum").tolist()  # type: ignore[union-attr]
+            loss = total / targets
         return {"validation_loss": loss}
 
 
@@ -441,7 +459,15 @@ def window_loss(model: Any, windows: Windows, device: torch.device) -> Tensor:
 
 
 def mean_loss(model: torch.nn.Module, batches: Iterable[Windows], device: torch.device) -> float:
-    """Mean loss over batches of equal size, without gradients and in evaluation mode."""
+    """Mean loss over the targets of batches, without gradients and in evaluation mode."""
     with evaluation_mode(model), torch.no_grad():
-        losses = [window_loss(model, batch, device) for batch in batches]
-    return float(torch.stack(losses).mean())
+        found = [(window_loss(model, batch, device), targets_of(batch)) for batch in batches]
+    losses, counts = zip(*found, strict=True)
+    weights = torch.tensor(counts, dtype=torch.float64)
+    of_batches = torch.stack(losses).cpu().double()  # on the CPU: MPS has no float64
+    return float((of_batches * weights).sum() / weights.sum())
+
+
+def targets_of(windows: Windows) -> int:
+    """How many there are."""
+    return int((windows.targets != IGNORE).sum())
