@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizer_kinds import KINDS
 
 from hyena.data import load_tokenizer
-from hyena.generation import Sampling, distribution, generate
+from hyena.generation import Sampling, beam_search, distribution, generate
 
 BYTES = load_tokenizer("bytes")
 
@@ -149,6 +149,11 @@ def test_letters_that_a_tokenizer_does_not_know_are_refused(
     model = build(vocab_size=tokenizer.vocab_size)
     with pytest.raises(ValueError, match=f"^{message}"):
         generate(model, prompt, tokenizer=tokenizer, max_new_tokens=1, **options)
-    others: list[Any] = [["", "A"], ["Ar"], [[6]]]
+    options = {"tokenizer": tokenizer, "max_new_tokens": 1}
+    others: list[Any] = [["", "A"], [[6]]]
     for known in others:
-        generate(model, known, tokenizer=tokenizer, max_new_tokens=1, allowed_tokens="ACGT")
+        generate(model, known, allowed_tokens="ACGT", **options)
+    said = "^2 of 5 tokens are the one for unknown letters, the first 'r' in 'Ar'$"
+    for continued in (generate, beam_search):
+        with pytest.warns(UserWarning, match=said):
+            continued(model, ["A", "Ar", "", "kA"], **options)

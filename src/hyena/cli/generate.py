@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from hyena.arguments import plural, shown
 from hyena.cli.options import REPEATED
-from hyena.cli.saved_model import ModelOptions, open_model
-from hyena.data import Tokenizer
+from hyena.cli.saved_model import ModelOptions, open_model, warnings_as_notes
 from hyena.data.utf8 import decode_utf8
 from hyena.generation import Beam, Generation, Stream, beam_search, stream
 from hyena.generation.prompts import prompt_ids, room
@@ -90,8 +89,10 @@ def run(config: Config) -> None:
     _refuse_contradictions(config)
     model, tokenizer = open_model(config.model, config)
     prompts = _prompts(config, room(model.config))
+    with warnings_as_notes():
+        ids = prompt_ids(prompts, tokenizer, model.config.vocab_size)
     new = config.max_new_tokens
-    new = _room(model, prompts, tokenizer) if new is None else new
+    new = _room(model, ids) if new is None else new
     common: dict[str, Any] = {
         "tokenizer": tokenizer,
         "max_new_tokens": new,
@@ -102,13 +103,13 @@ def run(config: Config) -> None:
     if config.beam_width is not None:
         penalty = 1.0 if config.length_penalty is None else config.length_penalty
         beams = beam_search(
-            model, prompts, beam_width=config.beam_width, length_penalty=penalty, **common
+            model, ids, beam_width=config.beam_width, length_penalty=penalty, **common
         )
         _print_beams(beams, prompts, config)
         return
     drawing: dict[str, Any] = {name: getattr(config, name) for name in _OF_DRAWING}
     drawing["logit_bias"] = _biases(config.logit_bias)
-    with stream(model, prompts, **common, **drawing) as events:
+    with stream(model, ids, **common, **drawing) as events:
         _print_stream(events, prompts, config)
 
 
@@ -187,12 +188,12 @@ def _read(file: Path, advice: str, most: int, why: str) -> str:
     return text
 
 
-def _room(model: LanguageModel, prompts: list[str], tokenizer: Tokenizer) -> int:
+def _room(model: LanguageModel, prompts: list[list[int]]) -> int:
     """The default of max_new_tokens."""
     limit = room(model.config)
     if limit is None:
         return _NEW_TOKENS
-    longest = max(map(len, prompt_ids(prompts, tokenizer, model.config.vocab_size)), default=0)
+    longest = max(map(len, prompts), default=0)
     return max(1, min(_NEW_TOKENS, limit - longest + 1))
 
 

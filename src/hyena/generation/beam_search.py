@@ -79,7 +79,7 @@ def beam_search(
             which favours short texts; 1 compares mean log-probabilities a token.
 
     Returns: for each prompt up to ``beam_width`` results, the best first.
-    Raises: ValueError as `generate`.
+    Raises and warns: as `generate`.
     """
     check_model("model", model)
     config = model.config

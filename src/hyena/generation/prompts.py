@@ -1,14 +1,17 @@
 """Prompts as token ids, the room that a model has for them, and a batch of them."""
 
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hyena.arguments import plural, shown, token_ids
 from hyena.data.tokenizer import Tokenizer
+from hyena.data.unknown_tokens import UnknownTokens
 from hyena.generation.model import Config
 
 Prompts = str | Sequence[str] | Sequence[Sequence[int]]
@@ -31,6 +34,7 @@ def prompt_ids(
 
     Raises: ValueError on something else, on a text without a tokenizer, or of letters that it does
         not know.
+    Warns: UserWarning, if it knows some letters of the texts and others not.
     """
     try:
         listed: list[Any] = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -38,23 +42,34 @@ def prompt_ids(
         raise ValueError(
             f"prompts: expected a text, texts or sequences of token ids, got {shown(prompts)}"
         ) from error
-    return [_ids(prompt, tokenizer, vocab_size, begin) for prompt in listed]
+    unknown = UnknownTokens()
+    found = [_ids(prompt, tokenizer, vocab_size, begin, unknown) for prompt in listed]
+    for note in unknown.notes():
+        warnings.warn(note, UserWarning, stacklevel=3)
+    return found
 
 
 def _ids(
-    prompt: str | Sequence[int], tokenizer: Tokenizer | None, vocab_size: int, begin: bool
+    prompt: str | Sequence[int],
+    tokenizer: Tokenizer | None,
+    vocab_size: int,
+    begin: bool,
+    unknown: UnknownTokens,
 ) -> list[int]:
     if isinstance(prompt, str):
         if tokenizer is None:
             raise ValueError("a prompt of text needs tokenizer=; or give token ids")
         first = [tokenizer.end_of_text] if begin else []
         ids = token_ids("prompts", [*first, *tokenizer.encode(prompt)], vocab_size)
-        own, unknown = ids[len(first) :], getattr(tokenizer, "unknown", None)
-        if own and all(i == unknown for i in own):
+        own, none = np.array(ids[len(first) :]), getattr(tokenizer, "unknown", None)
+        if none is None or not own.size:
+            return ids
+        if bool((own == none).all()):
             raise ValueError(
                 f"prompts: the tokenizer has no token for any letter of {shown(prompt)}; are they "
                 "in lower case?"
             )
+        unknown.add(shown(prompt), prompt, own, none)
         return ids
     advice = "; a single prompt of ids goes in a list, such as [[1, 2, 3]]"
     return token_ids("prompts", prompt, vocab_size, advice)

@@ -92,7 +92,7 @@ def stream(
 
     Args: as `generate`.
     Returns: an iterator of `Event`; its ``generations`` are what `generate` returns.
-    Raises: as `generate`, at once where the arguments are wrong.
+    Raises and warns: as `generate`, at once where the arguments are wrong.
     """
     check_model("model", model)
     vocabulary = model.config.vocab_size
@@ -174,6 +174,7 @@ def generate(*arguments: Any, **options: Any) -> list[Generation]:
     Raises: TypeError if it is no model, or no state; ValueError on an empty prompt of token ids or
         one that holds something else, a missing tokenizer, a prompt too long for the model's
         max_length under its length policy, or options out of range or of another kind.
+    Warns: UserWarning of letters of a text that the tokenizer does not know, if it knows others.
     """
     with stream(*arguments, **options) as events:
         for _ in events:
