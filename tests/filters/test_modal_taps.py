@@ -204,6 +204,24 @@ def test_a_million_positions_in_float32(kind: str, generator: torch.Generator) -
         assert_close(torch.view_as_real(got + 0j), torch.view_as_real(wanted + 0j).float(), 1e-5)
 
 
+def test_logarithms_of_poles_in_float32_would_turn_too_far() -> None:
+    """So the kernel, which takes them, sums no complex modes of a model."""
+    L, taps = 8192, ModalTaps(1, 4)
+    turns = [cmath.rect(math.exp(-1e-6), angle) for angle in (3.1, 2.9, 2.7, 2.5)]
+    with torch.no_grad():
+        taps.poles.copy_(torch.view_as_real(torch.tensor(turns)))
+        taps.residues.fill_(1)
+        poles = torch.view_as_complex(taps.poles.double())[0, 0]
+        t = torch.arange(L - 100, L, dtype=torch.float64)
+        weight = torch.view_as_complex(taps.residues.double())[0, 0, :, None]
+        true = (weight * (poles.log()[:, None] * t).exp()).real.sum(0)
+        rounded = poles.log().to(torch.complex64).to(torch.complex128)
+        turned = (weight * (rounded[:, None] * t).exp()).real.sum(0)
+        assert_close(taps(L)[0, 0, -100:].double(), true, 1e-6)
+    assert float((turned - true).norm() / true.norm()) > 1e-4
+    assert not LongFilter(taps, 1, L).has_real_modes
+
+
 def test_steps_use_the_poles_as_they_are() -> None:
     taps = ModalTaps(2, 3)
     with torch.no_grad():

@@ -178,6 +178,7 @@ def test_they_are_as_large_as_is_said_of_them(
         ("evo-1-8k-base", 6_452_781_056),
         ("evo2-1b", 1_107_989_760),
         ("evo2-7b-base", 6_481_059_584),
+        ("evo2-7b-262k", 6_481_059_584),
         ("evo2-7b", 6_581_722_880),
         ("evo2-20b", 19_738_780_160),
         ("evo2-40b-base", 40_331_142_144),
@@ -186,6 +187,25 @@ def test_they_are_as_large_as_is_said_of_them(
 )
 def test_the_files_are_counted_by_hand(name: str, expected: int) -> None:
     assert numbers(FILES[name]) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "scale", "base"),
+    [
+        ("evo2-1b", 8192, 1.0, 1e4),
+        ("evo2-7b-base", 8192, 1.0, 1e4),
+        ("evo2-7b-262k", 262_144, 32.0, 1e4),
+        ("evo2-7b", 1_048_576, 128.0, 1e4),
+        ("evo2-20b", 1_048_576, 128.0, 1e6),
+        ("evo2-40b-base", 8192, 1.0, 1e6),
+        ("evo2-40b", 1_048_576, 128.0, 1e6),
+    ],
+)
+def test_positions_are_those_of_the_public_configurations(
+    name: str, length: int, scale: float, base: float
+) -> None:
+    config = preset(name)
+    assert (config.max_length, config.rotary_scale, config.rotary_base) == (length, scale, base)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,12 +2,14 @@
 
 Sizes are those of the public configurations: togethercomputer/stripedhyena
 (``configs/7b-sh-32k-v0.1.yml``), evo-design/evo (Nguyen et al. 2024, doi:10.1126/science.ado9336)
-and ArcInstitute/evo2 (Brixi et al. 2026, doi:10.1038/s41586-026-10176-5), whose operators are those
-of StripedHyena 2 (Ku et al. 2025, arXiv:2503.01868).
+and ArcInstitute/evo2 (``evo2/configs``, such as ``evo2-7b-262k.yml``; Brixi et al. 2026,
+doi:10.1038/s41586-026-10176-5), whose operators are those of StripedHyena 2 (Ku et al. 2025,
+arXiv:2503.01868).
 
-Rotary bases of Evo 2 are those that its files were made with; configurations of before August 2025
-name another (Zymrael/vortex, pull request 73). StripedHyena 7B has no biases in its attention
-layers; here they have some, since its Hyena layers do.
+Evo 2's 7B base model has the 8,192 positions that it was trained on, where its configuration allows
+32,768. Rotary bases of Evo 2 are those that its files were made with; configurations of before
+August 2025 name another (Zymrael/vortex, pull request 73). StripedHyena 7B has no biases in its
+attention layers; here they have some, since its Hyena layers do.
 """
 
 from typing import Any
