@@ -116,3 +116,56 @@ def test_rows_with_labels_are_folded_and_counted(
         assert (said.format(file) in capsys.readouterr().err) == told
     end = "checkpoints/step-00000002/model.safetensors"
     assert (tmp_path / "upper" / end).read_bytes() == (tmp_path / "lower" / end).read_bytes()
+
+
+@pytest.mark.parametrize("words", [["--max_new_tokens=1"], [], ["--beam_width=2"]])
+def test_prompts_are_read_as_they_are_and_their_unknown_letters_counted(
+    words: list[str], model: Path, capsys: Output
+) -> None:
+    given = ["generate", str(model), "--prompt=ACgt", "--prompt=AC", "--output=jsonl", *words]
+    assert main(given) == 0
+    out, err = capsys.readouterr()
+    assert {json.loads(line)["prompt"] for line in out.splitlines()} == {"ACgt", "AC"}
+    said = "note: 2 of 6 tokens are the one for unknown letters, the first 'g' in 'ACgt'\n"
+    assert err == (said if "hyenadna" in model.name else "")
+
+
+@pytest.mark.parametrize("command", ["score", "embed", "predict"])
+def test_letters_that_were_read_before_an_early_end_are_counted(
+    command: str, model: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that goes on does not read them again."""
+    monkeypatch.setattr("hyena.scoring.batches._WAITING", 1)
+    left, through = [2], LanguageModel._enter
+
+    def failing(self: LanguageModel, *inputs: Any, **options: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return through(self, *inputs, **options)
+
+    monkeypatch.setattr(LanguageModel, "_enter", failing)
+    file = write(tmp_path / "a.txt", ["ACRT", "ACYT", "A" * 30])
+    out = tmp_path / ("a.npz" if command == "embed" else "a.jsonl")
+    words = [command, str(model), str(file), f"--out={out}", "--batch=1"]
+    said = "note: {} tokens are the one for unknown letters, the first {}"
+    for code, last, counted in (
+        (130, "interrupted", said.format("2 of 8", "'R' in line 1")),
+        (1, f"error: {file}: line 3: it has 30 tokens", said.format("1 of 4", "'Y' in line 2")),
+    ):
+        assert main(words) == code
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[-1].startswith(last)
+        told = [line for line in lines if "unknown letters" in line]
+        assert told == ([counted] if "hyenadna" in model.name else [])
+
+
+def test_a_text_is_evaluated_in_the_case_that_it_is_prepared_in(
+    model: Path, tmp_path: Path, capsys: Output
+) -> None:
+    said = {}
+    for name, sequence in {"upper": "ACGTTGCA", "lower": "ACGTtgca"}.items():
+        file = write(tmp_path / f"{name}.fa", [sequence])
+        assert main(["evaluate", str(model), f"--data={file}"]) == 0
+        said[name] = capsys.readouterr().out.splitlines()[1:]
+    assert (said["upper"] == said["lower"]) == ("hyenadna" in model.name)

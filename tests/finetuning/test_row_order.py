@@ -1,20 +1,11 @@
-"""Rows that run together, and their order."""
+"""The rows of each step."""
 
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from hyena.finetuning.batches import RowOrder, padded
-
-
-def test_rows_are_padded_on_the_right_behind_what_stands_before_them() -> None:
-    rows = [np.array([5, 6], dtype=np.int32), np.array([7], dtype=np.int32)]
-    ids, lengths = padded(rows, [9])
-    assert ids.tolist() == [[9, 5, 6], [9, 7, 0]]
-    assert lengths.tolist() == [3, 2]
-    ids, lengths = padded(rows, [])
-    assert (ids.tolist(), lengths.tolist()) == ([[5, 6], [7, 0]], [2, 1])
+from hyena.finetuning.batches import RowOrder
 
 
 @pytest.mark.parametrize(("rows", "batch"), [(1, 1), (1, 3), (7, 2), (10, 10), (100, 3), (5, 7)])

@@ -19,7 +19,7 @@ from hyena.mixers import SPECS
 from hyena.model import FilterConfig, LanguageModel
 from hyena.model.config import FilterKind
 from hyena.scoring import Score, score
-from hyena.scoring.batches import MOST_TOKENS, similar, waiting
+from hyena.scoring.batches import MOST_TOKENS, inputs_and_targets, padded, similar, waiting
 
 TEXTS = [
     "the cat",
@@ -352,6 +352,22 @@ def test_sequences_wait_for_each_other_up_to_a_number_of_tokens() -> None:
     sizes = [1, 1, 1, 5, 1, 9, 1]
     assert list(waiting(sizes, lambda x: x, 1, most=5)) == [[1, 1, 1, 5], [1, 9], [1]]
     assert [len(found) for found in waiting([1] * 40, lambda x: x, 1)] == [16, 16, 8]
+
+
+def test_rows_are_padded_on_the_right_behind_what_stands_before_them() -> None:
+    rows = [np.array([5, 6], dtype=np.int32), np.array([7], dtype=np.int32)]
+    ids, lengths = padded(rows, [9])
+    assert ids.tolist() == [[9, 5, 6], [9, 7, 0]]
+    assert lengths.tolist() == [3, 2]
+    ids, lengths = padded(rows, [])
+    assert (ids.tolist(), lengths.tolist()) == ([[5, 6], [7, 0]], [2, 1])
+
+
+def test_each_token_is_the_target_of_the_one_before_it() -> None:
+    rows = [np.array([5, 6, 7]), np.array([8, 9]), np.array([1, 2, 3, 4])]
+    inputs, targets = inputs_and_targets(rows, [1, 0, 2])
+    assert inputs.tolist() == [[5, 6, 0], [8, 0, 0], [1, 2, 3]]
+    assert targets.tolist() == [[-100, 7, -100], [9, -100, -100], [-100, -100, 4]]
 
 
 def test_a_table_of_positions_is_stretched_where_that_is_asked_for() -> None:

@@ -47,12 +47,15 @@ def open_model(path: Path, options: ModelOptions) -> tuple[LanguageModel, Tokeni
 
 @contextmanager
 def warnings_as_notes() -> Iterator[None]:
-    """Prints what is warned of within, in a line each."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        yield
-    for warning in caught:
-        print(f"note: {warning.message}", file=sys.stderr)
+    """Prints what is warned of within, in a line each, also where an error ends it."""
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            yield
+    finally:
+        for warning in caught:
+            print(f"note: {warning.message}", file=sys.stderr)
 
 
 def load_saved(folder: Path, **options: Any) -> LanguageModel:

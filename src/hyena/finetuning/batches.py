@@ -1,37 +1,14 @@
-"""Rows that run together, and which of them each step of a training reads.
+"""Which rows each step of a training reads.
 
-Sizes: B rows, L length, N rows of the training file.
+Sizes: B rows, N rows of the training file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 _TOGETHER = 16  # batches whose rows are sorted by length
-
-
-def padded(rows: Sequence[NDArray[Any]], first: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Rows of tokens as one batch, padded on the right.
-
-    Args:
-        rows: the tokens of each.
-        first: tokens that stand before each row.
-
-    Returns: ids (B, L) and the tokens of each row, (B,), with those before it; int64.
-    """
-    begin = len(first)
-    lengths = torch.tensor([begin + len(row) for row in rows])
-    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)  # any token pads
-    ids[:, :begin] = torch.tensor(list(first), dtype=torch.int64)
-    for into, row in zip(ids, rows, strict=True):
-        into[begin : begin + len(row)] = torch.from_numpy(row.astype(np.int64))
-    return ids, lengths
 
 
 class RowOrder:

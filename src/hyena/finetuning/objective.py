@@ -19,9 +19,9 @@ from hyena.arguments import IGNORE
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.model import LanguageModel
 from hyena.model.label_outputs import label_outputs
-from hyena.scoring.batches import similar
+from hyena.scoring.batches import padded, similar
 
-from .batches import RowOrder, padded
+from .batches import RowOrder
 from .data import LabelledData, LabelledRows
 from .metrics import ClassTally, Metrics, NumberTally
 

@@ -5,7 +5,8 @@ Sizes: n tokens of a sequence, C classes, T targets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,8 @@ from hyena.generation.model import check_model
 from hyena.model import LanguageModel
 from hyena.model.label_head import Labels
 from hyena.model.label_outputs import label_head_of, label_outputs
-from hyena.scoring.batches import similar, waiting
+from hyena.scoring.batches import padded, similar, waiting
 from hyena.scoring.sequences import OnError, Read, Reader, Sequences, SoftMasked, Tokens, room
-
-from .batches import padded
 
 Numbers = NDArray[np.float64]
 
@@ -157,8 +156,8 @@ class _Runner:
         return outputs.numpy() * np.array(labels.deviations) + np.array(labels.means)
 
 
-def _predictions(runner: _Runner, sequences: Iterator[Read]) -> Iterator[Prediction]:
-    with evaluation_mode(runner.model):
+def _predictions(runner: _Runner, sequences: Generator[Read, None, None]) -> Iterator[Prediction]:
+    with evaluation_mode(runner.model), closing(sequences):
         for some in waiting(sequences, lambda one: one.size, runner.batch):
             found = iter(runner.numbers([x for one in some for x in one.strands]))
             for one in some:

@@ -30,7 +30,7 @@ from hyena.harness.texts import Row, Texts
 from hyena.interop.with_tokenizer import load_with_tokenizer
 from hyena.model import LanguageModel
 from hyena.model.greedy import losses_and_greedy
-from hyena.scoring.batches import similar
+from hyena.scoring.batches import inputs_and_targets, similar
 from hyena.scoring.sequences import longer, require_tokenizer, room
 
 _NEW_TOKENS = 256  # of a task that says nothing, as in lm_eval's other models
@@ -240,14 +240,10 @@ class HyenaLM(LM):  # type: ignore[misc]
                 bar.update(len(places))
 
     def _batch(self, rows: Sequence[Row]) -> tuple[list[float], list[bool]]:
-        """Of rows that run together, the longest one last."""
-        shape = len(rows), len(rows[-1].tokens) - 1
-        inputs = torch.zeros(shape, dtype=torch.int64)  # any token will do as padding
-        targets = torch.full(shape, IGNORE)
-        for i, (tokens, score_from) in enumerate(rows):
-            count, ids = len(tokens) - 1, torch.from_numpy(tokens)
-            inputs[i, :count] = ids[:-1]
-            targets[i, score_from:count] = ids[score_from + 1 :]
+        """Of rows that run together."""
+        inputs, targets = inputs_and_targets(
+            [row.tokens for row in rows], [row.score_from for row in rows]
+        )
         losses, greedy = losses_and_greedy(
             self.model, inputs.to(self.device), targets.to(self.device)
         )

@@ -3,11 +3,19 @@ batch.
 
 Rows are padded on the right, where padding has no say in what comes before it: models are causal,
 so that no mask is needed.
+
+Sizes: B rows, L length.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hyena.arguments import IGNORE
 from hyena.model import ModelConfig
 
 MOST_TOKENS = 1 << 17
@@ -66,3 +74,41 @@ def similar(lengths: Sequence[int], batch: int, config: ModelConfig) -> Iterator
         group.append(place)
     if group:
         yield group
+
+
+def padded(rows: Sequence[NDArray[Any]], first: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Rows of tokens as one batch, padded on the right.
+
+    Args:
+        rows: the tokens of each.
+        first: tokens that stand before each row.
+
+    Returns: ids (B, L) and the tokens of each row, (B,), with those before it; int64.
+    """
+    begin = len(first)
+    lengths = torch.tensor([begin + len(row) for row in rows])
+    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)  # any token pads
+    ids[:, :begin] = torch.tensor(list(first), dtype=torch.int64)
+    for into, row in zip(ids, rows, strict=True):
+        into[begin : begin + len(row)] = torch.from_numpy(row.astype(np.int64))
+    return ids, lengths
+
+
+def inputs_and_targets(
+    rows: Sequence[NDArray[np.int64]], scored: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Rows of tokens as one batch in which each token but the last is an input, and the next one
+    its target.
+
+    Args:
+        rows: the tokens of each.
+        scored: the first target of each that counts.
+
+    Returns: inputs and targets (B, L) int64; `IGNORE` where there is no target, or it does not
+        count.
+    """
+    inputs, lengths = padded([tokens[:-1] for tokens in rows], ())
+    targets = torch.full_like(inputs, IGNORE)
+    for into, tokens, first, length in zip(targets, rows, scored, lengths.tolist(), strict=True):
+        into[first:length] = torch.from_numpy(tokens[first + 1 :])
+    return inputs, targets

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from hyena.generation.model import check_model
 from hyena.model import LanguageModel
 from hyena.model.hidden import hidden
 
-from .batches import MOST_TOKENS, similar, waiting
+from .batches import MOST_TOKENS, padded, similar, waiting
 from .sequences import OnError, Read, Reader, Sequences, SoftMasked, Tokens, check_choice, room
 
 Pool = Literal["mean", "last", "none"]
@@ -142,13 +143,10 @@ class _Runner:
         return [found[i] for i in range(len(sequences))]
 
     def _of_batch(self, sequences: Sequence[Tokens]) -> list[Vectors]:
-        """Of sequences that run together, the longest one last; what the layer made of them is gone
-        before it is run again."""
+        """Of sequences that run together; what the layer made of them is gone before it is run
+        again."""
         begin = len(self._first)
-        ids = torch.zeros(len(sequences), begin + len(sequences[-1]), dtype=torch.int64)
-        ids[:, :begin] = torch.tensor(self._first, dtype=torch.int64)
-        for row, tokens in zip(ids, sequences, strict=True):
-            row[begin : begin + len(tokens)] = torch.from_numpy(tokens)
+        ids, _ = padded(sequences, self._first)
         device = next(self.model.parameters()).device
         x = hidden(self.model, ids.to(device), self._block)
         return [
@@ -171,12 +169,12 @@ class _Runner:
         return y.numpy()
 
 
-def _embeddings(runner: _Runner, sequences: Iterator[Read]) -> Iterator[Embedding]:
+def _embeddings(runner: _Runner, sequences: Generator[Read, None, None]) -> Iterator[Embedding]:
     most = MOST_TOKENS
     if runner.pool == "none":
         of_token = runner.model.config.width * dtype_of(runner.model).itemsize
         most = min(most, _HELD_BYTES // of_token)
-    with evaluation_mode(runner.model):
+    with evaluation_mode(runner.model), closing(sequences):
         for some in waiting(sequences, lambda one: one.size, runner.batch, max(1, most)):
             yield from _of_some(runner, some)
 

@@ -6,17 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from hyena.arguments import IGNORE, check_whole
+from hyena.arguments import check_whole
 from hyena.data.nucleotide_tokenizers import of_nucleotides
 from hyena.data.tokenizer import Tokenizer
 from hyena.evaluation import sliding_windows
 from hyena.generation.model import check_model
 from hyena.model import LanguageModel
 
-from .batches import similar
+from .batches import inputs_and_targets, similar
 from .sequences import Tokens, longer, require_tokenizer, room
 
 Reduce = Literal["sum", "mean"]
@@ -112,14 +111,10 @@ class Scorer:
             yield _Row(read[start : end + 1], scored - start, into[scored:end])
 
     def _run(self, rows: Sequence[_Row]) -> None:
-        """One batch, of which the last row is the longest."""
-        shape = len(rows), len(rows[-1].tokens) - 1
-        inputs = torch.zeros(shape, dtype=torch.int64)  # any token will do as padding
-        targets = torch.full(shape, IGNORE)
-        for i, (tokens, score_from, _) in enumerate(rows):
-            count, ids = len(tokens) - 1, torch.from_numpy(tokens)
-            inputs[i, :count] = ids[:-1]
-            targets[i, score_from:count] = ids[score_from + 1 :]
+        """One batch."""
+        inputs, targets = inputs_and_targets(
+            [row.tokens for row in rows], [row.score_from for row in rows]
+        )
         device = next(self.model.parameters()).device
         losses = self.model.token_losses(inputs.to(device), targets.to(device))
         # Widened on the CPU: MPS has no float64.

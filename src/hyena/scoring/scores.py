@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
@@ -122,9 +123,9 @@ def score(
 
 
 def _scores(
-    scorer: Scorer, sequences: Iterator[Read], reduce: Reduce, positions: bool
+    scorer: Scorer, sequences: Generator[Read, None, None], reduce: Reduce, positions: bool
 ) -> Iterator[Score]:
-    with evaluation_mode(scorer.model):
+    with evaluation_mode(scorer.model), closing(sequences):
         for some in waiting(sequences, lambda one: one.size, scorer.batch):
             values = iter(scorer.log_probabilities([x for one in some for x in one.strands]))
             for one in some:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -99,8 +99,11 @@ class Reader:
         self._after = " after the end of text that begins it" if begins else ""
         self._advice = f"{shorter}, or {longer(model.config)}"
 
-    def read(self, sequences: Sequences) -> Iterator[Read]:
-        """Each of the sequences. Raises: ValueError that names one, unless they are skipped."""
+    def read(self, sequences: Sequences) -> Generator[Read, None, None]:
+        """Each of the sequences; at the end, or when it is closed, it warns as `warn` does.
+
+        Raises: ValueError that names one, unless they are skipped.
+        """
         try:
             for index, document in enumerate(named(sequences)):
                 strands: list[Tokens] = []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,7 +188,9 @@ class _Sites:
         return bases.upper() if self._folds else bases
 
 
-def _read(variants: Iterable[Variant], reader: Reader, sites: _Sites) -> Iterator[_Sequences]:
+def _read(
+    variants: Iterable[Variant], reader: Reader, sites: _Sites
+) -> Generator[_Sequences, None, None]:
     try:
         for index, variant in enumerate(variants):
             if not isinstance(variant, Variant):
@@ -222,9 +225,9 @@ def _without_sequence(alt: str) -> str | None:
 
 
 def _scores(
-    scorer: Scorer, variants: Iterator[_Sequences], reduce: Reduce
+    scorer: Scorer, variants: Generator[_Sequences, None, None], reduce: Reduce
 ) -> Iterator[VariantScore]:
-    with evaluation_mode(scorer.model):
+    with evaluation_mode(scorer.model), closing(variants):
         for some in waiting(variants, lambda one: one.size, scorer.batch):
             each = [tokens for one in some for of in one.alleles for tokens in of]
             found = iter(scorer.log_probabilities(each))
