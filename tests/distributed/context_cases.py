@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,13 +10,16 @@ import torch
 from cut_models import (
     PROMPTS,
     SHARED,
+    VOCABULARY,
     Case,
     Found,
     context,
     given,
     in_each_precision,
+    loss_and_gradients,
     model_of,
     prompt_and_steps,
+    short_rows_go_by_groups,
 )
 from torch import Tensor
 from torch import distributed as dist
@@ -26,7 +30,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hyena.distributed import ContextParallel
 from hyena.distributed.exchange import all_channels, positions, to_channels, to_positions, whole
 from hyena.distributed.halo import with_halo
+from hyena.distributed.operators import Between
 from hyena.distributed.rows import Rows
+from hyena.mixers.hyena.groups import Group, filter_of
 from hyena.model import FilterConfig
 from hyena.ops import Segments
 
@@ -64,6 +70,55 @@ def bytes_sent(order: int) -> dict[str, Any]:
 def token_losses() -> Tensor:
     case = SHARED["order 3"]
     return model_of(case).eval().token_losses(**given(case, cut=True))
+
+
+IN_GROUPS = {  # and their blocks that go so
+    "order 2": 1,
+    "order 3": 1,
+    "modal": 1,
+    "few taps": 1,
+    "striped": 3,
+    "hybrid": 1,
+    "documents": 1,
+    "normalised filters": 1,
+}
+
+
+def in_groups(name: str) -> Found:
+    """Blocks that go back by groups of channels."""
+    case = replace(SHARED[name], recomputed=True, in_groups=True)
+    with short_rows_go_by_groups() as calls:
+        found = loss_and_gradients(case, torch.float64, cut=True)
+    return {**found, "calls": torch.tensor(len(calls))}
+
+
+@torch.no_grad()
+def read_in_groups() -> dict[str, Any]:
+    """Logits of padded rows, without gradients."""
+    case = replace(SHARED["padding"], in_groups=True)
+    inputs = given(case, cut=True)
+    del inputs["targets"]
+    with short_rows_go_by_groups() as calls:
+        return {"logits": model_of(case).eval()(**inputs), "calls": len(calls)}
+
+
+def some_channels() -> dict[str, bool]:
+    """Whether what lies between the projections is that of the whole rows, for ranges of channels,
+    of which there may be fewer than ranks."""
+    op: Any = model_of(SHARED["order 3"]).blocks[0].mixer
+    generator = torch.Generator().manual_seed(4)
+    z = torch.randn(2, 4, op.width, 23, generator=generator, dtype=torch.float64)
+    here = context()
+    lengths = [len(part) for part in torch.arange(23).tensor_split(here.processes)]
+    rows, found = Rows(here.group, here.rank, lengths), {}
+    between = Between(op, None, rows)
+    for channels in (slice(0, 1), slice(1, 12), slice(2, 11, 3)):
+        group, some = Group(op, channels), z[:, :, channels].flatten(1, 2)
+        kernels = list(zip(filter_of(op, 23, None).taps(channels), group.skip, strict=True))
+        expected = op.between(some, group.short, kernels, None)[..., rows.start : rows.stop]
+        got = between.between(some[..., rows.start : rows.stop], group.short, channels)
+        found[str(channels)] = torch.allclose(got, expected, rtol=1e-12, atol=1e-12)
+    return found
 
 
 def data_parallel() -> Found:
@@ -123,6 +178,20 @@ def disagreeing() -> None:
     model_of(case)(**inputs)
 
 
+def of_other_settings() -> None:
+    model = model_of(SHARED["order 2"])
+    model.working_memory = dist.get_rank()
+    model(**given(SHARED["order 2"], cut=True))
+
+
+def with_a_wrong_token() -> None:
+    """On the last rank."""
+    inputs = given(SHARED["order 2"], cut=True)
+    if inputs["context"].rank == dist.get_world_size() - 1:
+        inputs["input_ids"][0, 0] = VOCABULARY
+    model_of(SHARED["order 2"])(**inputs)
+
+
 def with_a_gap() -> None:
     """Each piece is padded at one end alone."""
     inputs = given(SHARED["order 2"], cut=True)
@@ -176,11 +245,16 @@ CASES: dict[str, Any] = {
     **{name: in_each_precision(case) for name, case in SHARED.items()},
     **{f"prompt {n}": partial(prompt_and_steps, prompt, True) for n, prompt in PROMPTS.items()},
     **{f"bytes {order}": partial(bytes_sent, order) for order in (2, 3)},
+    **{f"in groups {name}": partial(in_groups, name) for name in IN_GROUPS},
+    "read in groups": read_in_groups,
+    "some channels": some_channels,
     "token_losses": token_losses,
     "data_parallel": data_parallel,
     "exchanged": exchanged,
     "twice": twice_differentiable,
     "disagreeing": disagreeing,
+    "settings": of_other_settings,
+    "wrong token": with_a_wrong_token,
     "gap": with_a_gap,
     "segments": with_segments,
     "state": beside_a_state,

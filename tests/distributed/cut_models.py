@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -13,7 +15,8 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from hyena.arguments import IGNORE
 from hyena.distributed import ContextParallel
-from hyena.model import FilterConfig, LanguageModel, ModelConfig
+from hyena.mixers.hyena import cut, groups
+from hyena.model import FilterConfig, LanguageModel, ModelConfig, streaming
 from hyena.model.config import SSMConfig, StripedConfig
 
 VOCABULARY = 17
@@ -39,6 +42,7 @@ class Case:
     packed: bool = False
     late: bool = False  # the first piece has no target
     recomputed: bool = False
+    in_groups: bool = False  # whatever the length, see `short_rows_go_by_groups`
     single: bool = False  # in float32 too
 
 
@@ -102,6 +106,8 @@ def model_of(case: Case, dtype: torch.dtype = torch.float64) -> LanguageModel:
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.add_(0.3 * noise)
     model.activation_checkpointing = case.recomputed
+    if case.in_groups:
+        model.working_memory = 0
     return model.to(dtype).train()
 
 
@@ -138,6 +144,25 @@ def given(case: Case, cut: bool) -> dict[str, Any]:
         return dict(whole)
     here = context()
     return {**{name: here.piece(x) for name, x in whole.items()}, "context": here}
+
+
+@contextmanager
+def short_rows_go_by_groups() -> Iterator[list[None]]:
+    """Within it blocks go in pieces whatever the length; grows with each that does, forward or
+    backward."""
+    calls: list[None] = []
+    between = cut.between_projections
+
+    def counted(*given: Any) -> Any:
+        calls.append(None)
+        return between(*given)
+
+    with (
+        patch.object(groups, "SHORTEST", 1),
+        patch.object(streaming, "LEAST_SLICE_BYTES", 5 * 8 * 48),
+        patch.object(cut, "between_projections", counted),
+    ):
+        yield calls
 
 
 def loss_and_gradients(case: Case, dtype: torch.dtype, cut: bool, rows: int = 2) -> Found:

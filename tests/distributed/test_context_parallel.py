@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 from comparison import assert_close, relative_error
+from context_cases import IN_GROUPS
 from cut_models import (
     PROMPTS,
     SHARED,
     Found,
     given,
+    inputs_of,
     loss_and_gradients,
     model_of,
     prompt_and_steps,
@@ -53,6 +55,36 @@ def test_float32_is_no_further_off_than_twice_one_process(found: Ranks, name: st
         for key, wanted in exact.items():
             most = 2 * max(relative_error(rounded[key], wanted), together)
             assert_close(rank[name]["torch.float32"][key], wanted, most, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("name", IN_GROUPS)
+def test_blocks_that_go_back_by_groups_of_channels(found: Ranks, name: str) -> None:
+    expected = loss_and_gradients(SHARED[name], torch.float64, cut=False)
+    for rank in found:
+        got = rank[f"in groups {name}"]
+        assert not isinstance(got, str), got
+        assert got.pop("calls") == 2 * IN_GROUPS[name]  # forward, and anew
+        assert got.keys() == expected.keys()
+        for key, wanted in expected.items():
+            if wanted.any():
+                assert_close(got[key], wanted, 1e-12)
+            else:
+                assert not got[key].any(), key
+
+
+def test_rows_that_are_read_by_groups_of_channels(found: Ranks) -> None:
+    inputs = inputs_of(SHARED["padding"])
+    del inputs["targets"]
+    expected = model_of(SHARED["padding"]).eval()(**inputs)
+    each = [rank["read in groups"] for rank in found]
+    assert [rank["calls"] for rank in each] == [1] * RANKS
+    got = torch.cat([rank["logits"] for rank in each], dim=1)
+    assert_close(got[inputs["mask"]], expected.detach()[inputs["mask"]], 1e-12)
+
+
+def test_some_channels_are_those_of_the_whole_rows(found: Ranks) -> None:
+    for rank in found:
+        assert all(rank["some channels"].values()), rank["some channels"]
 
 
 def flat(found: Found) -> torch.Tensor:
@@ -114,6 +146,7 @@ def test_an_exchange_gives_what_it_says(found: Ranks) -> None:
     ("name", "message"),
     [
         ("disagreeing", "the processes disagree on targets: [0, 1"),
+        ("settings", "the processes disagree on working_memory: [0, 1"),
         ("gap", "expected padding at the ends of each row or packed document"),
         ("segments", "expected document_ids as a tensor (B, L) of the piece"),
         ("state", "expected no state beside context, got both"),
@@ -128,6 +161,13 @@ def test_what_cannot_be_is_refused_on_every_rank(found: Ranks, name: str, messag
     for rank in found:
         assert message in rank[name]
         assert "\n" not in rank[name]
+
+
+def test_what_one_rank_refuses_ends_all(found: Ranks) -> None:
+    *others, last = [rank["wrong token"] for rank in found]
+    assert "token id 17 is outside the vocabulary of 17" in last
+    for rank in others:
+        assert f"process {RANKS - 1} of {RANKS} refused what it was given, and says why" in rank
 
 
 def test_a_bidirectional_operator_is_refused() -> None:

@@ -86,8 +86,8 @@ CASES: dict[str, tuple[bool, Any, dict[str, Any]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_these_go_by_groups(case: str) -> None:
     expected, mixer, given = CASES[case]
-    u = Input(1, given.get("length", L), [], lambda rows, positions: torch.empty(0))
-    got = groups.takes(mixer, u, given.get("mask"), given.get("segments"), given.get("room"))
+    options = (given.get(name) for name in ("mask", "segments", "room"))
+    got = groups.takes(mixer, given.get("length", L), *options)
     assert got is expected
 
 

@@ -3,7 +3,7 @@
 Sizes: B batch, L length of the whole rows, p positions of a piece, D width, P processes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from hyena.distributed import operators
 from hyena.distributed.exchange import positions, whole
 from hyena.distributed.loss import mean_over
 from hyena.distributed.rows import Rows
+from hyena.mixers import HyenaOperator
 from hyena.mixers.checks import check_gaps, check_left_padding, check_mask, segments_of
 from hyena.mixers.mixer import Mixer, Room
 
@@ -39,6 +40,7 @@ class ContextParallel:
             )
         self.group, self.rank = mesh.get_group(), mesh.get_local_rank()
         self.processes = mesh.size()
+        self._device = mesh.device_type
 
     def piece(self, x: Tensor) -> Tensor:
         """What this process has of whole rows x (B, L, …): (B, p, …).
@@ -49,20 +51,27 @@ class ContextParallel:
 
     def enter(
         self,
+        check: Callable[[], None],
         mixers: Mapping[str, Any],
         input_ids: Tensor,
         mask: Tensor | None,
-        document_ids: Tensor | None,
+        document_ids: Any,
         asked: Mapping[str, int],
     ) -> "Pass":
         """See `hyena.model.piece.Context`."""
-        for name, mixer in mixers.items():
-            operators.check(name, mixer, self.processes)
-        B, p = input_ids.shape
-        check_mask("ContextParallel", mask, B, p)
-        segments_of("ContextParallel", document_ids, None, input_ids)
         given = {"mask": mask is not None, "document_ids": document_ids is not None}
-        lengths = self._agreed(input_ids, {"rows": B, **given, **asked})
+        asked = {"rows": 0, **given, **asked}
+        length, wrong = 0, None
+        try:
+            check()
+            for name, mixer in mixers.items():
+                operators.check(name, mixer, self.processes)
+            asked["rows"], length = input_ids.shape
+            check_mask("ContextParallel", mask, asked["rows"], length)
+            segments_of("ContextParallel", document_ids, None, input_ids)
+        except (TypeError, ValueError) as error:  # of which the others are to know
+            wrong = error
+        lengths = self._agreed(length, asked, wrong)
         rows = Rows(self.group, self.rank, lengths)
         if mask is not None:
             mask = whole(mask[:, None].to(torch.uint8), rows)[:, 0].bool()
@@ -75,16 +84,25 @@ class ContextParallel:
                 check_gaps(type(mixer).__name__, mask, segments)
         return Pass(Rows(self.group, self.rank, lengths, mask, segments), input_ids.device)
 
-    def _agreed(self, input_ids: Tensor, asked: Mapping[str, int]) -> list[int]:
+    def _agreed(self, length: int, asked: Mapping[str, int], wrong: Exception | None) -> list[int]:
         """The length of each process's piece.
 
-        Raises: ValueError unless all of them were asked for the same.
+        Args: the length of this one's; what was asked for; what is wrong with it.
+        Raises: what is wrong; ValueError if something is on another process, and unless all of them
+            were asked for the same.
         """
-        own = torch.tensor([input_ids.shape[1], *asked.values()], device=input_ids.device)
+        own = torch.tensor([wrong is None, length, *asked.values()], device=self._device)
         found = [torch.empty_like(own) for _ in range(self.processes)]
         dist.all_gather(found, own, group=self.group)
         numbers: list[list[int]] = torch.stack(found).t().tolist()
-        lengths, *others = numbers
+        right, lengths, *others = numbers
+        if wrong is not None:
+            raise wrong
+        if 0 in right:
+            raise ValueError(
+                f"ContextParallel: process {right.index(0)} of {self.processes} refused what it "
+                "was given, and says why; none went on"
+            )
         for name, values in zip(asked, others, strict=True):
             if len(set(values)) > 1:
                 raise ValueError(
@@ -114,6 +132,10 @@ class Pass:
         return rows.length if rows.segments is None else rows.segments.longest
 
     @property
+    def longest(self) -> int:
+        return max(self._rows.lengths)
+
+    @property
     def columns(self) -> Tensor:
         rows = self._rows
         if rows.segments is None:
@@ -127,6 +149,11 @@ class Pass:
         if room is not None:
             check_left_padding(type(mixer).__name__, rows.mask)
         return operators.mix(mixer, mixer.checked(u, mask), mask, rows, room)
+
+    def between(self, mixer: Mixer, mask: Tensor | None) -> operators.Between | None:
+        if not isinstance(mixer, HyenaOperator):
+            return None
+        return operators.Between(mixer, mask, self._rows)
 
     def mean(self, loss: Tensor, targets: Tensor) -> Tensor:
         return mean_over(self._rows.group, loss, targets)

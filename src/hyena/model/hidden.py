@@ -5,7 +5,6 @@ from torch import Tensor
 
 from hyena.arguments import check_whole
 from hyena.model.language_model import LanguageModel
-from hyena.model.norm import normalize
 
 
 @torch.no_grad()
@@ -22,14 +21,6 @@ def hidden(model: LanguageModel, input_ids: Tensor, block: int | None = None) ->
     Returns: (B, L, D), after a block in float32 or wider, after the norm in the parameters' dtype.
     Raises: ValueError as `hyena.LanguageModel.forward`, or if there is no such block.
     """
-    last = len(model.blocks) - 1
     if block is not None:
-        last = check_whole("hidden: block", block, 0, last)
-    x, _ = model._enter(input_ids, None, None, None)
-    stream = model._stream()
-    for each in model._blocks()[: last + 1]:
-        x = stream.forward(each, x, None, None)
-    stream.clear()
-    if block is not None:
-        return x
-    return normalize(model.norm, x, model.embedding if model.head is None else model.head)
+        block = check_whole("hidden: block", block, 0, len(model.blocks) - 1)
+    return model._hidden(input_ids, block)

@@ -50,6 +50,7 @@ from hyena.ops.arguments import placement
 
 # What the processes that share rows compare, in one order whatever the method.
 _NOTHING_ASKED = dict.fromkeys(("targets", "prefill", "future", "keep_inputs", "last_only"), 0)
+_SETTINGS = "working_memory", "activation_checkpointing", "training"
 
 
 class LanguageModel(nn.Module):
@@ -334,6 +335,18 @@ class LanguageModel(nn.Module):
         """
         return flops(self.config, length, batch)
 
+    def _hidden(self, input_ids: Tensor, block: int | None) -> Tensor:
+        """See `hyena.model.hidden.hidden`; a method, as what keeps parameters in parts knows those
+        that need them whole."""
+        x, _ = self._enter(input_ids, None, None, None)
+        stream = self._stream()
+        for each in self._blocks()[: None if block is None else block + 1]:
+            x = stream.forward(each, x, None, None)
+        stream.clear()
+        if block is not None:
+            return x
+        return normalize(self.norm, x, self.embedding if self.head is None else self.head)
+
     def _through(
         self,
         state: ModelState,
@@ -396,22 +409,25 @@ class LanguageModel(nn.Module):
         targets: Tensor | None = None,
         asked: Mapping[str, int] = _NOTHING_ASKED,
     ) -> Piece | None:
-        """What this process has of the rows, if they are cut. What is wrong with its own piece is
-        said before it meets the others."""
+        """What this process has of the rows, if they are cut."""
         if context is None:
             return None
-        check_ids(input_ids, 2, self.config)
-        if targets is not None:
-            check_targets(targets, input_ids, self.config)
-        if cu_seqlens is not None or isinstance(document_ids, Segments):
-            raise ValueError(
-                "LanguageModel: beside context expected document_ids as a tensor (B, L) of the "
-                "piece, which tell whether a document goes on in the next one; got "
-                f"{'cu_seqlens' if document_ids is None else 'Segments'}"
-            )
+
+        def check() -> None:
+            check_ids(input_ids, 2, self.config)
+            if targets is not None:
+                check_targets(targets, input_ids, self.config)
+            if cu_seqlens is not None or isinstance(document_ids, Segments):
+                raise ValueError(
+                    "LanguageModel: beside context expected document_ids as a tensor (B, L) of the "
+                    "piece, which tell whether a document goes on in the next one; got "
+                    f"{'cu_seqlens' if document_ids is None else 'Segments'}"
+                )
+
         mixers = {f"blocks.{i}.mixer": block.mixer for i, block in enumerate(self._blocks())}
         asked = {**_NOTHING_ASKED, **asked, "targets": targets is not None}
-        return context.enter(mixers, input_ids, mask, document_ids, asked)
+        asked |= {name: int(getattr(self, name)) for name in _SETTINGS}
+        return context.enter(check, mixers, input_ids, mask, document_ids, asked)
 
     def _through_blocks(
         self,
@@ -420,30 +436,24 @@ class LanguageModel(nn.Module):
         segments: Segments | None,
         piece: Piece | None = None,
     ) -> Tensor:
-        if piece is not None:
-            for block in self.blocks:
-                x = block(x, mask, None, piece)
-            return x
         stream = self._stream()
         for block in self.blocks:
-            x = stream.forward(block, x, mask, segments)
+            x = stream.forward(block, x, mask, segments, piece)
         return x
 
     def _checkpointed(
         self, x: Tensor, mask: Tensor | None, segments: Segments | None, piece: Piece | None = None
     ) -> Tensor:
-        if piece is not None:
-            for block in self.blocks:
-                x = checkpoint(block, x, mask, None, piece, use_reentrant=False)
-            return x
         memory, buffers = recomputed.memory_of(self.working_memory), Buffers()
         for block in self.blocks:
-            if recomputed.takes(block, x, mask, segments, memory):
-                x = recomputed.forward(block, x, segments, memory, buffers)
-            elif streaming.takes(block, x, memory):  # it needs no gradient
-                x = Stream(memory, owned=False, buffers=buffers).forward(block, x, mask, segments)
+            if recomputed.takes(block, x, mask, segments, memory, piece):
+                x = recomputed.forward(block, x, segments, memory, buffers, piece)
+            elif streaming.takes(block, x, memory, piece):  # it needs no gradient
+                stream = Stream(memory, owned=False, buffers=buffers)
+                x = stream.forward(block, x, mask, segments, piece)
             else:
-                x = checkpoint(block, x, mask, segments, use_reentrant=False)
+                given = streaming.arguments(mask, segments, piece)
+                x = checkpoint(block, x, *given, use_reentrant=False)
         buffers.clear()
         return x
 

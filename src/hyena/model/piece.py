@@ -3,11 +3,12 @@
 Sizes: B batch, L length of the whole rows, p positions of the piece that is here, D width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from hyena.mixers.hyena.cut import Cut
 from hyena.mixers.mixer import Room
 
 
@@ -19,6 +20,10 @@ class Piece(Protocol):
         """L, or the length of the longest packed document."""
 
     @property
+    def longest(self) -> int:
+        """Positions of the longest piece, by which all processes choose the same way."""
+
+    @property
     def columns(self) -> Tensor:
         """Where each position of the piece stands in its row or document: (p,) or (B, p)."""
 
@@ -27,6 +32,9 @@ class Piece(Protocol):
     ) -> tuple[Tensor, Any]:
         """What a mixer makes of the piece u (B, p, D) beside the others; and with ``room`` the
         state after the whole rows."""
+
+    def between(self, mixer: Any, mask: Tensor | None) -> Cut | None:
+        """What lies between the projections of a Hyena operator; None of another mixer."""
 
     def mean(self, loss: Tensor, targets: Tensor) -> Tensor:
         """The mean loss over the targets of all processes, from that over those that are here."""
@@ -40,18 +48,20 @@ class Context(Protocol):
 
     def enter(
         self,
+        check: Callable[[], None],
         mixers: Mapping[str, Any],
         input_ids: Tensor,
         mask: Tensor | None,
-        document_ids: Tensor | None,
+        document_ids: Any,
         asked: Mapping[str, int],
     ) -> Piece:
         """What this process has of rows, from its piece of them (B, p).
 
         Args:
+            check: raises TypeError or ValueError if something is wrong with the piece.
             mixers: those of the model, by name.
             asked: what else a pass is told, the same on all processes.
 
-        Raises: ValueError on every process unless all of them were asked for the same, and where a
-            mixer cannot be cut.
+        Raises: as ``check``, and ValueError then on every other process; ValueError on every
+            process unless all of them were asked for the same, and where a mixer cannot be cut.
         """

@@ -4,20 +4,22 @@ Checkpointed as PyTorch does it, a block's backward pass holds all that it makes
 once, (L, 4·D) and more. Here it is one autograd function, whose backward pass goes through the
 block from its end: norm and MLP by slices of positions, the operator by groups of channels. What is
 of the size of the residual stream: the gradient that comes in, the one that goes out, and what lies
-between the operator's projections, which its gradient overwrites.
+between the operator's projections, which its gradient overwrites. Of rows that are cut over
+processes each goes back through its piece, by the same groups at once.
 
 Sizes: B batch, L length, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-from hyena.mixers.hyena import groups
+from hyena.mixers.hyena import cut, groups
 from hyena.mixers.hyena.groups import Buffers, Group, Input, project, rows_of
 from hyena.mixers.hyena.kernels import Kernel, Modes
 from hyena.mixers.hyena.operator import HyenaOperator
@@ -25,8 +27,9 @@ from hyena.mixers.projections import channels_last
 from hyena.model.block import Block
 from hyena.model.mlp import is_by_position
 from hyena.model.norm import normalize
+from hyena.model.piece import Piece
 from hyena.model.stateless import with_parameters
-from hyena.model.streaming import Stream, input_of, may_go_in_pieces
+from hyena.model.streaming import Stream, input_of, length_of, may_go_in_pieces
 from hyena.ops import Segments
 from hyena.ops.native import modal, operator
 from hyena.ops.observed import observer
@@ -40,31 +43,43 @@ def memory_of(working_memory: int) -> int:
 
 
 def takes(
-    block: nn.Module, x: Tensor, mask: Tensor | None, segments: Segments | None, memory: int
+    block: nn.Module,
+    x: Tensor,
+    mask: Tensor | None,
+    segments: Segments | None,
+    memory: int,
+    piece: Piece | None = None,
 ) -> bool:
     """Whether the block's backward pass is to go in pieces: x is long enough, the block is what its
     class says, with a Hyena operator, and only autograd looks on."""
     return (
         mask is None
         and observer((x, *block.parameters())) == "autograd"
-        and may_go_in_pieces(block, x, memory)
+        and may_go_in_pieces(block, x, memory, piece)
         and is_by_position(block.mlp)
         and block.dropout == 0
-        and groups.takes(block.mixer, input_of(block, x, memory), None, segments, None)
+        and groups.takes(block.mixer, length_of(x, piece), None, segments, None)
         and (x.is_cpu or not (x.is_meta or torch.is_autocast_enabled(x.device.type)))
     )
 
 
 def forward(
-    block: nn.Module, x: Tensor, segments: Segments | None, memory: int, buffers: Buffers
+    block: nn.Module,
+    x: Tensor,
+    segments: Segments | None,
+    memory: int,
+    buffers: Buffers,
+    piece: Piece | None = None,
 ) -> Tensor:
     """``block(x, None, segments)``, of what it `takes`.
 
     Args:
         memory: bytes that a piece may take.
         buffers: shared by the blocks of a model.
+        piece: of rows that are cut over processes, which go back through it together.
     """
-    y: Tensor = _Recomputed.apply(x, block, segments, memory, buffers, *_parameters(block).values())
+    settings = segments, piece, memory, buffers
+    y: Tensor = _Recomputed.apply(x, block, settings, *_parameters(block).values())
     return y
 
 
@@ -80,20 +95,20 @@ class _Recomputed(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         block: Block,
-        segments: Segments | None,
-        memory: int,
-        buffers: Buffers,
+        settings: tuple[Segments | None, Piece | None, int, Buffers],
         *parameters: Tensor,
     ) -> Tensor:
+        segments, piece, memory, buffers = settings
         ctx.save_for_backward(x, *parameters)
-        ctx.rest = block, segments, memory, buffers
+        ctx.block, ctx.settings = block, settings
         ctx.parts = _parts(block)
         ctx.random = _Random(x)
         device = x.device.type
         ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         # Without its cache, where other calls would find weights that no gradient goes back to.
         with _autocast(ctx):
-            return Stream(memory, owned=False, buffers=buffers).forward(block, x, None, segments)
+            stream = Stream(memory, owned=False, buffers=buffers)
+            return stream.forward(block, x, None, segments, piece)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
@@ -106,7 +121,7 @@ class _Recomputed(torch.autograd.Function):
 def _gradients(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     """What the backward pass of `_Recomputed` returns."""
     x, *parameters = ctx.saved_tensors  # which finds parameters changed in the meantime
-    block, segments, memory, buffers = ctx.rest
+    block, (segments, piece, memory, buffers) = ctx.block, ctx.settings
     _check_parts(block, ctx.parts)
     of_x, *_ = needed = ctx.needs_input_grad
     # Leaves of the small graphs to come, so that no hook on a parameter sees their gradients.
@@ -119,17 +134,23 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
         op = cast(HyenaOperator, block.mixer)
         ctx.random.again()
         dtype = groups.like_of(op, u).dtype
-        parts = groups.groups_of(op, u.batch, u.length, memory, dtype)
-        rows = (op.order + 1) * len(range(op.width)[parts[0]])
-        y, z, _ = groups.between_projections(
-            op, u, None, segments, None, memory, buffers, beside=rows
-        )
+        between = None if piece is None else piece.between(op, None)
+        if between is None:
+            parts = groups.groups_of(op, u.batch, u.length, memory, dtype)
+            rows = (op.order + 1) * len(range(op.width)[parts[0]])
+            y, z, _ = groups.between_projections(
+                op, u, None, segments, None, memory, buffers, beside=rows
+            )
+        else:
+            parts = cut.groups_of(op, u.batch, between, memory, dtype)
+            y, z, _ = cut.between_projections(op, u, between, memory, buffers)
+            del between  # and what its filters are made of
         d = _backward_of_mlp(block, x, y, dy, u, sums)
         dx = d if of_x else None
         ctx.random.again()
-        _backward_of_mixer(block, x, y, dx, u, segments, parts, z, sums)
+        _backward_of_mixer(block, x, y, dx, u, segments, piece, parts, z, sums)
     buffers.clear()  # the graph may live on
-    return (dx, None, None, None, None, *sums.found())
+    return (dx, None, None, *sums.found())
 
 
 class _Refusing(torch.autograd.Function):
@@ -252,6 +273,7 @@ def _backward_of_mixer(
     dx: Tensor | None,
     u: Input,
     segments: Segments | None,
+    piece: Piece | None,
     parts: Sequence[slice],
     memory: Tensor,
     sums: _Sums,
@@ -262,24 +284,33 @@ def _backward_of_mixer(
     op = cast(HyenaOperator, block.mixer)
     by_modes = op.sums_modes(dy, u.length, segments)
     with torch.enable_grad():
-        filter = None if by_modes else groups.filter_of(op, u.length, segments)
-    of_all = () if filter is None else filter.shared
+        between = None if piece is None else piece.between(op, None)
+        whole = between is None and not by_modes
+        filter = groups.filter_of(op, u.length, segments) if whole else None
+    made_by = filter if between is None else between
+    of_all = () if made_by is None else made_by.shared
     shared = [_leaf(t) if t.requires_grad else t for t in of_all]
     trained = [t for t in shared if t.requires_grad]
     of_shared = [torch.zeros_like(t) for t in trained]
     for channels in parts:
         with torch.enable_grad():
             group, weight = Group(op, channels), rows_of(op, op.in_proj.weight, channels)
-            if filter is None:
+            if between is not None:
+                kernels = []  # of the channels that are here in each group
+            elif filter is None:
                 kernels = op.modes(u.length, channels)
             else:
                 kernels = list(zip(filter.taps(channels, shared), group.skip, strict=True))
         z = memory[:, : len(weight)]
         project(u, weight, z)
         z += group.bias.detach()[:, None]
-        dz = _backward_of_group(
-            group, z, kernels, dy[:, channels], segments, trained, of_shared, sums
-        )
+        if between is None:
+            dz = _backward_of_group(
+                group, z, kernels, dy[:, channels], segments, trained, of_shared, sums
+            )
+        else:
+            made = partial(between.between, short=group.short, channels=channels, shared=shared)
+            dz = _backward_through(made, z, dy[:, channels], trained, of_shared, sums)
         del kernels
         _backward_of_projection(block, (weight, group.bias), x, dz, dx, u, sums)
         del dz  # before that of the next group
@@ -299,14 +330,29 @@ def _backward_of_group(
     """The gradient of z (B, C, L), bias included, from dy (B, G, L); that of what all taps are made
     of is added to ``of_shared``."""
     dz, made = _at_once(group, z, kernels, dy, segments)
-    if dz is not None:
-        pairs = [(x, dx.to(x.dtype)) for x, dx in made if dx is not None]
-        more = sums.backward([x for x, _ in pairs], [dx for _, dx in pairs], shared)
-    else:
-        z = _leaf(z)
-        with torch.enable_grad():
-            y = group.op.between(z, group.short, kernels, segments)
-        dz, *more = sums.backward([y], [dy], [z, *shared])
+    if dz is None:
+        between = partial(group.op.between, short=group.short, kernels=kernels, segments=segments)
+        return _backward_through(between, z, dy, shared, of_shared, sums)
+    pairs = [(x, dx.to(x.dtype)) for x, dx in made if dx is not None]
+    more = sums.backward([x for x, _ in pairs], [dx for _, dx in pairs], shared)
+    for total, dx in zip(of_shared, more, strict=True):
+        total += dx
+    return dz
+
+
+def _backward_through(
+    between: Callable[[Tensor], Tensor],
+    z: Tensor,
+    dy: Tensor,
+    shared: list[Tensor],
+    of_shared: list[Tensor],
+    sums: _Sums,
+) -> Tensor:
+    """`_backward_of_group`, by the graph of what the output projection is given."""
+    z = _leaf(z)
+    with torch.enable_grad():
+        y = between(z)
+    dz, *more = sums.backward([y], [dy], [z, *shared])
     for total, dx in zip(of_shared, more, strict=True):
         total += dx
     return dz

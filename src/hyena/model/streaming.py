@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hyena.arguments import check_whole
 from hyena.filters.parts import slices
 from hyena.filters.plain import is_plain
-from hyena.mixers.hyena import groups
+from hyena.mixers.hyena import cut, groups
 from hyena.mixers.hyena.groups import Buffers, Input
 from hyena.mixers.mixer import Room
 from hyena.mixers.projections import channels_last
@@ -22,6 +22,7 @@ from hyena.mixers.state import MixerState
 from hyena.model.block import Block
 from hyena.model.mlp import hidden_arrays, is_by_position
 from hyena.model.norm import is_known, normalize
+from hyena.model.piece import Piece
 from hyena.ops import Segments
 from hyena.ops.observed import observer
 
@@ -62,13 +63,18 @@ class Stream:
         self._buffers.clear()
 
     def forward(
-        self, block: nn.Module, x: Tensor, mask: Tensor | None, segments: Segments | None
+        self,
+        block: nn.Module,
+        x: Tensor,
+        mask: Tensor | None,
+        segments: Segments | None,
+        piece: Piece | None = None,
     ) -> Tensor:
-        """``block(x, mask, segments)``."""
-        if takes(block, x, self._memory):
-            return self._through(block, x, mask, segments, None)[0]
+        """``block(x, mask, segments)``, or of a piece ``block(x, mask, None, piece)``."""
+        if takes(block, x, self._memory, piece):
+            return self._through(block, x, mask, segments, None, piece)[0]
         self._owned = is_plain(block, Block)
-        y: Tensor = block(x, mask, segments)
+        y: Tensor = block(x, *arguments(mask, segments, piece))
         return y
 
     def prefill(
@@ -87,35 +93,51 @@ class Stream:
         mask: Tensor | None,
         segments: Segments | None,
         room: Room | None,
+        piece: Piece | None = None,
     ) -> tuple[Tensor, Any]:
         # Side by side in memory, as slices of positions need it.
         x = x.contiguous() if self._owned else x.clone(memory_format=torch.contiguous_format)
         self._owned = True
-        state = _add_mixed(block, x, mask, segments, room, self._memory, self._buffers)
+        state = _add_mixed(block, x, mask, segments, room, piece, self._memory, self._buffers)
         _add_mlp(block, x, self._memory)
         return x, state
 
 
-def takes(block: nn.Module, x: Tensor, memory: int) -> TypeGuard[Block]:
+def arguments(mask: Tensor | None, segments: Segments | None, piece: Piece | None) -> list[Any]:
+    """What a block is given beside its input."""
+    return [mask, segments] if piece is None else [mask, None, piece]
+
+
+def takes(block: nn.Module, x: Tensor, memory: int, piece: Piece | None = None) -> TypeGuard[Block]:
     """Whether the block is to run in the memory of x: it is long enough, and nobody looks on."""
     return (
         observer((x,)) == "nobody"
-        and may_go_in_pieces(block, x, memory)
+        and may_go_in_pieces(block, x, memory, piece)
         and observer(block.parameters() if torch.is_grad_enabled() else ()) == "nobody"
         and not (block.training and block.dropout > 0)
     )
 
 
-def may_go_in_pieces(block: nn.Module, x: Tensor, memory: int) -> TypeGuard[Block]:
-    """Whether the block is what its class says, and x (B, L, D) too long to take whole. Asked after
-    the `observer` of x: a program that is recorded has no sizes to compare."""
+def may_go_in_pieces(
+    block: nn.Module, x: Tensor, memory: int, piece: Piece | None
+) -> TypeGuard[Block]:
+    """Whether the block is what its class says, and x (B, L, D) too long to take whole, or the
+    longest piece of its rows. Asked after the `observer` of x: a program that is recorded has no
+    sizes to compare."""
     return (
         isinstance(block, Block)
-        and x.shape[0] * x.shape[1] * bytes_of_position(block, x.shape[2], x.dtype) > memory
+        and x.shape[0] * length_of(x, piece) * bytes_of_position(block, x.shape[2], x.dtype)
+        > memory
         and is_plain(block, Block)
         and is_known(block.norm1)  # a hook might keep x, which is to change
         and is_known(block.norm2)
     )
+
+
+def length_of(x: Tensor, piece: Piece | None) -> int:
+    """The positions by which the way of x (B, L, D) is chosen: its own, or those of the longest
+    piece, as all processes go the same way."""
+    return x.shape[1] if piece is None else piece.longest
 
 
 def bytes_of_position(block: Block, width: int, dtype: torch.dtype) -> int:
@@ -131,16 +153,23 @@ def _add_mixed(
     mask: Tensor | None,
     segments: Segments | None,
     room: Room | None,
+    piece: Piece | None,
     memory: int,
     buffers: Buffers,
 ) -> Any:
     """x += mixer(norm1(x)), of a Hyena operator by groups of channels; and the state of a
     prefill."""
     op, state, u = block.mixer, None, input_of(block, x, memory)
-    if groups.takes(op, u, mask, segments, room):
-        y, _, state = groups.between_projections(op, u, mask, segments, room, memory, buffers)
+    if groups.takes(op, length_of(x, piece), mask, segments, room):
+        between = None if piece is None else piece.between(op, mask)
+        if between is None:
+            y, _, state = groups.between_projections(op, u, mask, segments, room, memory, buffers)
+        else:
+            y, _, _ = cut.between_projections(op, u, between, memory, buffers)
         for rows, positions in u.pieces:
             x[rows, positions] += channels_last(op.out_proj, y[rows, :, positions])
+    elif piece is not None:
+        x += piece.mix(op, normalize(block.norm1, x, op), mask, None)[0]
     elif room is None:
         x += op(normalize(block.norm1, x, op), mask=mask, document_ids=segments)
     else:

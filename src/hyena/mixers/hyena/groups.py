@@ -107,11 +107,11 @@ def _keep_freed_memory() -> None:
 
 
 def takes(
-    op: nn.Module, u: Input, mask: Tensor | None, segments: Segments | None, room: Room | None
+    op: nn.Module, length: int, mask: Tensor | None, segments: Segments | None, room: Room | None
 ) -> TypeGuard[HyenaOperator]:
-    """Whether the operator can go by groups: it and its layers are what their classes say, and
-    nothing came before."""
-    if not is_plain(op, HyenaOperator) or op.bidirectional or u.length < SHORTEST:
+    """Whether the operator can go by groups on rows of this length: it and its layers are what
+    their classes say, and nothing came before."""
+    if not is_plain(op, HyenaOperator) or op.bidirectional or length < SHORTEST:
         return False
     return (
         matrix_of(op.in_proj) is not None
