@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
 from typing import Any
 
@@ -23,10 +24,13 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 
+import hyena
 from hyena import LanguageModel, score
 from hyena.data import BytesTokenizer
-from hyena.distributed import shard
+from hyena.distributed import save, shard
 from hyena.evaluation import evaluate
+from hyena.model.hidden import hidden
+from hyena.scoring import embed
 
 TRAINED = [
     "order 3",
@@ -97,7 +101,26 @@ def used(model: LanguageModel) -> dict[str, Any]:
         "generated": [g.tokens for g in model.generate([[1, 2, 3], [4, 5]], max_new_tokens=6)],
         "evaluated": evaluate(model, [(tokens, 15)], length=8, stride=4).loss_nats_per_token,
         "scored": [s.score for s in score(model, tokenizer, TEXTS)],
+        "embedded": [torch.from_numpy(e.vectors) for e in embed(model, tokenizer, TEXTS)],
+        "after a block": hidden(model, torch.tensor([[1, 2, 3]]), 0),
     }
+
+
+def saved() -> bool:
+    """Whether a model that was saved in parts is the one that it was made of."""
+    case = SHARED["hybrid"]
+    with tempfile.TemporaryDirectory() as folder:
+        save(sharded(case), folder)
+        if dist.get_rank() > 0:
+            return True
+        read, wanted = hyena.load(folder).state_dict(), model_of(case).state_dict()
+        same = all(torch.equal(read[name], x) for name, x in wanted.items())
+        return same and read.keys() == wanted.keys()
+
+
+def saved_by_the_model() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        sharded(SHARED["order 3"]).save(folder)
 
 
 def narrow() -> dict[str, Any]:
@@ -120,4 +143,6 @@ CASES: dict[str, Any] = {
     "cut prompt planned": partial(prompt, "planned", True),
     "used": lambda: used(sharded(BYTES)),
     "narrow": narrow,
+    "saved": saved,
+    "saved by the model": saved_by_the_model,
 }

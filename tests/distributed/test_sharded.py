@@ -67,6 +67,15 @@ def test_generate_evaluate_and_score(found: Ranks) -> None:
         assert rank["used"]["generated"] == expected["generated"]
         for name in ("evaluated", "scored"):
             assert rank["used"][name] == pytest.approx(expected[name], rel=1e-12)
+        assert_close(rank["used"]["after a block"], expected["after a block"], 1e-12)
+        for got, wanted in zip(rank["used"]["embedded"], expected["embedded"], strict=True):
+            assert_close(got, wanted, 1e-12)
+
+
+def test_a_model_that_was_saved_is_whole(found: Ranks) -> None:
+    for rank in found:
+        assert rank["saved"] is True
+        assert "call hyena.distributed.save(model, folder)" in rank["saved by the model"]
 
 
 def test_mixed_precision_keeps_gradients_in_float32(found: Ranks) -> None:

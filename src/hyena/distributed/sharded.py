@@ -12,7 +12,7 @@ from torch.distributed.fsdp import (
 from hyena.model import LanguageModel
 
 _OF_BLOCK = "prefill", "step"
-_OF_MODEL = "prefill", "step", "token_losses"
+_OF_MODEL = "prefill", "step", "token_losses", "_hidden"
 
 
 def shard(

@@ -109,7 +109,8 @@ class Filter(nn.Module):
         """The weight of the direct path beside each filter, (F, D): `skip`, or zeros if there is
         none."""
         if self.skip is None:
-            return self._like.new_zeros(self.filters, self.channels)
+            like = self._like
+            return torch.zeros(self.filters, self.channels, dtype=like.dtype, device=like.device)
         return self.skip
 
     @property

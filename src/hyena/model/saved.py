@@ -207,10 +207,10 @@ def _check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
             )
         if type(value) is not Tensor or value.layout is not torch.strided:
             kind = type(value).__name__ if type(value) is not Tensor else value.layout
-            raise ValueError(
-                f"save: expected {name} to be a dense tensor, got {kind}; gather, dequantise or "
-                "densify it first"
-            )
+            advice = "gather, dequantise or densify it first"
+            if hasattr(value, "full_tensor"):  # which is in parts over processes
+                advice = "call hyena.distributed.save(model, folder) on all processes"
+            raise ValueError(f"save: expected {name} to be a dense tensor, got {kind}; {advice}")
 
 
 @contextmanager

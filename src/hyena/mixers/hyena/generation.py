@@ -238,7 +238,7 @@ def step(
         y, _ = call(z, before, None)
     else:
         short = short_conv_step(modules["short_conv"], z, state.before)
-        *gates, v = short.split(u.shape[1], dim=1)
+        *gates, v = short.split(modules["filter"].channels, dim=1)
         for i, gate in enumerate(reversed(gates[1:])):
             v = state.long.step(i, gate, v)
         y = v * gates[0]
