@@ -208,7 +208,7 @@ def in_shell(words: str) -> tuple[int, str]:
 
 
 def test_a_program_without_a_standard_error_ends_as_ever() -> None:
-    assert in_shell("info 125M 2>&-") == (0, "")
+    assert in_shell("info 2>&-") == (0, "")
 
 
 @pytest.mark.parametrize("words", ["--version", "--help", "info"])
