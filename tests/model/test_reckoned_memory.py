@@ -45,8 +45,8 @@ CASES = {
     "forward of the whole": Taken("forward", 16_384),
     "training with dropout": Taken("train", 16_384, options={"dropout": 0.1}),
     "forward of short rows": Taken("forward", 255, 257),
-    "training on short rows": Taken("train", 255, 64),
-    "training of another order": Taken("train", 255, 64, options={"order": 4, "dropout": 0.1}),
+    "training on short rows": Taken("train", 255, 32),
+    "training of another order": Taken("train", 255, 32, options={"order": 4, "dropout": 0.1}),
     "forward in many threads": Taken("forward", 1 << 19, 1, 12, {"width": 16, "layers": 1}),
 }
 
