@@ -26,7 +26,7 @@ from english_text import Reader, Seen, dictionary, html_pages, plain_files, r_no
 
 from hyena.data import PrepareConfig
 from hyena.data.sources import find_source
-from hyena.data.token_writer import assign_splits
+from hyena.data.splits import assign_splits
 from hyena.files.atomic import staged, write_text
 from hyena.files.digests import sha256_of
 from hyena.files.markdown import table
