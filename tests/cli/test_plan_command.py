@@ -68,7 +68,7 @@ def test_a_plan_says_what_a_run_takes(file: str, capsys: Output) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_a_shipped_configuration_has_a_plan(config: Path, capsys: Output, tmp_path: Path) -> None:
-    words = ["--data", str(tmp_path / "none"), "--measure=false", "--hardware=H200"]
+    words = ["--data", str(tmp_path / "none"), "--measure=false", "--gpu=H200"]
     found = json.loads(said(capsys, str(config), *words, "--json=true"))
     assert found["plan"]["tokens"] % found["plan"]["steps"] == 0
     # Six operations a parameter and token, or some more; attention would add pairs of tokens.
@@ -87,7 +87,7 @@ def test_options_win_over_the_file(file: str, capsys: Output) -> None:
 
 
 def test_an_accelerator_is_an_estimate_and_says_so(file: str, capsys: Output) -> None:
-    words = ["--measure=false", "--hardware", "h100-sxm", "--precision", "bf16-mixed"]
+    words = ["--measure=false", "--gpu", "h100-sxm", "--precision", "bf16-mixed"]
     out = said(capsys, file, *words, "--devices", "2")
     rate = cell(out, "2 × H100-SXM").split()[0]
     assert cell(out, "H100-SXM") == "74.51 GiB"
@@ -101,14 +101,40 @@ def test_an_accelerator_is_an_estimate_and_says_so(file: str, capsys: Output) ->
 
 
 def test_what_does_not_fit_is_said(file: str, capsys: Output) -> None:
-    words = ["--measure=false", "--hardware=L4", "--model.width=8192", "--model.layers=8"]
+    words = ["--measure=false", "--gpu=L4", "--model.width=8192", "--model.layers=8"]
     out = said(capsys, file, *words)
     assert "This run does not fit on L4." in out
-    assert "does not fit" not in said(capsys, file, "--measure=false", "--hardware=L4")
+    assert "does not fit" not in said(capsys, file, "--measure=false", "--gpu=L4")
+
+
+def test_many_gpus_are_reckoned_for_each_way_to_share_a_run(file: str, capsys: Output) -> None:
+    words = ["--measure=false", "--gpus", "16", "--gpu", "h100", "--batch=32", "--accumulate=1"]
+    out = said(capsys, file, *words)
+    block = out.split("\n\n")[-1]
+    assert block.startswith("a step on 16 H100-SXM, by the way it is shared\n")
+    cells = {name: cell(block, name).split() for name in ("data", "fsdp", "hybrid", "context")}
+    assert {name: row[:4] for name, row in cells.items()} == {
+        "data": ["1", "1", "2", "1"],
+        "fsdp": ["16", "1", "2", "1"],
+        "hybrid": ["8", "1", "2", "1"],
+        "context": ["16", "8", "16", "1"],
+    }
+    assert "450 GB/s within a machine of 8, 50 to others." in block
+    found = json.loads(said(capsys, file, *words, "--json=true"))["shared"]
+    by_name = {way["name"]: way for way in found}
+    assert by_name["fsdp"]["state"] < by_name["hybrid"]["state"] < by_name["data"]["state"]
+
+
+def test_a_way_that_cannot_be_is_said(file: str, capsys: Output) -> None:
+    words = ["--measure=false", "--gpus=64", "--gpu=h100", "--model.mixers=rwkv", "--batch=8"]
+    block = said(capsys, file, *words, "--accumulate=1").split("\n\n")[-1]
+    assert "data: the 8 rows of a step cannot be shared by 64; change batch." in block
+    assert "context: blocks.0.mixer is a RWKV, along which rows cannot be cut" in block
+    assert "shard" not in block
 
 
 def test_json_has_all_of_it(file: str, capsys: Output) -> None:
-    found = json.loads(said(capsys, file, "--json=true", "--hardware=A100-40GB"))
+    found = json.loads(said(capsys, file, "--json=true", "--gpu=A100-40GB"))
     assert found["plan"]["tokens"] == 2560
     assert found["plan"]["text"] is None
     assert found["speed"]["device"] == "cpu"
@@ -164,13 +190,17 @@ def test_too_little_memory_keeps_a_machine_from_being_measured_and_no_more(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--hardware", "H100"], 1, "did you mean H100-SXM or H100-PCIe?"),
-        (["--hardware", "abacus"], 1, "choose from B200, H200,"),
+        (["--gpu", "H100-S"], 1, "did you mean H100-SXM?"),
+        (["--gpu", "abacus"], 1, "choose from B200, H200,"),
         (["--utilisation", "2"], 1, "utilisation: expected a share, above 0 up to 1, got 2"),
-        (["--precision=64", "--hardware=L4"], 1, "hardware L4 has no known peak of float64"),
-        (["--precision=32", "--hardware=tpu-v5e"], 1, "TPU-v5e has no known peak of float32"),
+        (["--precision=64", "--gpu=L4"], 1, "hardware L4 has no known peak of float64"),
+        (["--precision=32", "--gpu=tpu-v5e"], 1, "TPU-v5e has no known peak of float32"),
         (["--batch=3"], 1, "batch is 3, but has to be cut into"),
-        (["--hardwre=L4"], 2, 'unknown option "hardwre"; did you mean "hardware"?'),
+        (["--gpuu=L4"], 2, 'unknown option "gpuu"; did you mean "gpu",
+        (["--gpus=4"], 1, "gpus: 4 were asked for, but not of which kind; add --gpu, such as h100"),
+        (["--gpus=0", "--gpu=L4"], 1, "gpus: expected at least 1, got 0"),
+        (["--gpus=12", "--gpu=L4"], 1, "gpus: expected whole machines of 8, got 12"),
+        (["--gpus=8", "--gpu=L4", "--network=0"], 1, "network: expected a positive number"),
         (["--json"], 2, "json: expected true or false after it"),
     ],
 )

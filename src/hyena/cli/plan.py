@@ -1,6 +1,7 @@
 """`hyena plan`: what a training run will take, before it starts."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from hyena.training.hardware import Hardware, find_hardware
 from hyena.training.limits import check_share
 from hyena.training.plan import UTILISATION, RunPlan, RunTime, plan_run, time_at, time_on
 from hyena.training.speed import Speed, measure_speed
+from hyena.training.strategies import Cluster, Shared, plan_ways
 
 POSITIONAL = "config"
 
@@ -24,9 +26,15 @@ class Config(TrainConfig):
 
     measure: bool = True
     """Measure how fast this machine trains, in a few steps on random tokens."""
-    hardware: str | None = None
+    gpu: str | None = None
     """Accelerator to reckon the time on too, such as H100-SXM; an unknown name gets near ones or
     the list of all. There are as many of it as `devices`."""
+    gpus: int | None = None
+    """Say as well what the run takes on so many of it, for each way to share it."""
+    per_machine: int = 8
+    """Of `gpus`, how many a machine has."""
+    network: float = 400.0
+    """Gbit/s that each of `gpus` sends to other machines."""
     utilisation: float = UTILISATION
     """Share of its peak that an accelerator is taken to reach."""
     json: bool = False
@@ -34,8 +42,18 @@ class Config(TrainConfig):
 
     def __post_init__(self) -> None:
         check_share(self, "utilisation")
-        if self.hardware is not None:
-            find_hardware(self.hardware)
+        if self.gpus is not None and self.gpu is None:
+            raise ValueError(
+                f"gpus: {self.gpus} were asked for, but not of which kind; add --gpu, such as h100"
+            )
+        self.cluster()
+
+    def cluster(self) -> Cluster | None:
+        """What `gpus` says; None if it was not asked for."""
+        hardware = None if self.gpu is None else find_hardware(self.gpu)
+        if self.gpus is None or hardware is None:
+            return None
+        return Cluster(hardware, self.gpus, self.per_machine, self.network * 1e9 / 8)
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,7 @@ class Estimate:
         hardware: the accelerator that was asked for.
         utilisation: share of its peak that it is taken to reach.
         there: the time on it.
+        shared: the ways to share the run, if `gpus` was given.
     """
 
     plan: RunPlan
@@ -59,17 +78,25 @@ class Estimate:
     hardware: Hardware | None
     utilisation: float
     there: RunTime | None
+    shared: list[Shared]
 
 
 def run(config: Config) -> None:
     """Reckons, measures and prints."""
     plan = plan_run(config)
-    hardware = None if config.hardware is None else find_hardware(config.hardware)
+    hardware = None if config.gpu is None else find_hardware(config.gpu)
     there = None if hardware is None else time_on(plan, hardware, config.utilisation)
     speed, why_not = _measured(config, plan) if config.measure else (None, "measure is false")
     here = None if speed is None else time_at(plan, speed)
-    found = Estimate(plan, speed, here, why_not, hardware, config.utilisation, there)
-    print(json.dumps(to_plain(found), indent=1) if config.json else described(config, found))
+    cluster = config.cluster()
+    shared = [] if cluster is None else plan_ways(config, cluster, config.utilisation)
+    found = Estimate(plan, speed, here, why_not, hardware, config.utilisation, there, shared)
+    if config.json:
+        print(json.dumps(to_plain(found), indent=1))
+        return
+    print(described(config, found))
+    if cluster is not None:
+        print(f"\n{_shared(cluster, shared)}")
 
 
 def _measured(config: Config, plan: RunPlan) -> tuple[Speed | None, str]:
@@ -171,6 +198,38 @@ def _time(found: Estimate) -> str:
         notes.append("What the devices tell each other is not counted.")
     table = aligned(rows) if len(rows) > 1 else []
     return "\n".join(["time", *table, *(f"  {note}" for note in notes)])
+
+
+def _shared(cluster: Cluster, shared: Sequence[Shared]) -> str:
+    """The ways to share a run as a table, and why others are none."""
+    rows: list[Row] = [
+        ("", "shard", "context", "rows", "micro batches", "memory", "sent", "computing")
+        + ("sending", "step")
+    ]
+    for way in shared:
+        if way.why_not:
+            continue
+        layout, memory = way.layout, way.state if way.memory is None else way.memory
+        sizes = layout.shard, layout.context, way.rows, way.micro_batches
+        spans = way.computing, way.sending, way.step
+        amounts = size(memory), size(int(way.sent)), *map(_span, spans)
+        rows.append((way.name, *map(str, sizes), *amounts))
+    count, hardware = f"{cluster.gpus:,}", cluster.hardware
+    notes = [f"{way.name}: {way.why_not}." for way in shared if way.why_not]
+    if any(way.memory is None and not way.why_not for way in shared):
+        notes.append("Memory: without activations, which nobody can tell of these mixers.")
+    else:
+        notes.append("Memory: of each, with activation_checkpointing, in float32.")
+    if any(max(way.state, way.memory or 0) > hardware.memory for way in shared):
+        notes.append(f"Of a {hardware.name} it has {size(hardware.memory)}.")
+    notes += [
+        f"Sent: by each in a step. {hardware.link / 1e9:g} GB/s within a machine of "
+        f"{cluster.together}, {cluster.network / 1e9:g} to others.",
+        "Step: as if nothing was computed while something is sent. None of it was measured.",
+    ]
+    title = f"a step on {count} {hardware.name}, by the way it is shared"
+    table = aligned(rows) if len(rows) > 1 else []
+    return "\n".join([title, *table, *(f"  {note}" for note in notes)])
 
 
 def _times(time: RunTime) -> tuple[str, ...]:

@@ -77,6 +77,27 @@ def step_bytes(model: LanguageModel, length: int, batch: int = 1) -> int:
     )
 
 
+def activation_bytes(model: LanguageModel, length: int, batch: int = 1, *, processes: int = 1) -> int:
+    """What `step_bytes` has beside `trained_weights`; on each process, if so many share the rows.
+
+    Pieces of rows go through blocks whole, which PyTorch recomputes. A filter's network is run for
+    all positions on each process, and the kernel transforms whole rows.
+
+    Raises: ValueError unless it `reckons` with such a model.
+    """
+    if processes == 1:
+        return step_bytes(model, length, batch) - trained_weights(model)
+    piece = -(-length // processes)
+    stream = _stream(model, piece, batch)
+    block = max(_whole(model, block, piece, batch, "gradients") for block in _blocks(model))
+    between = block + 3 * _filter(model, length)
+    return (
+        (len(model.blocks) + STREAMS["gradients"]) * stream
+        + max(between, 3 * min(LOGITS_BYTES, _logits(model, piece, batch)))
+        + _scratch(model, length, batch, "gradients")
+    )
+
+
 def trained_weights(model: LanguageModel) -> int:
     """Bytes of the weights with their gradients and AdamW's two moments."""
     return 4 * weights(model)

@@ -1,7 +1,8 @@
 """Accelerators by name, with their makers' figures: what a training run would have there.
 
 Peaks are of dense matrices. Some makers print only what is reached with a pattern of zeros, which
-no training here has: half of it stands here, and the source says so.
+no training here has: half of it stands here, and the source says so. Links are what makers print of
+both directions together, halved.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Hardware:
             None if the maker prints none.
         memory: bytes.
         bandwidth: bytes a second of that memory.
+        link: bytes a second that it sends to the others of its machine.
         source: where the maker prints these, and of what year.
         note: what else has to be known; empty if nothing.
     """
@@ -34,6 +36,7 @@ class Hardware:
     fp32: float | None
     memory: float
     bandwidth: float
+    link: float
     source: str
     note: str = ""
 
@@ -45,6 +48,7 @@ TABLE = (
         fp32=80e12,
         memory=180e9,
         bandwidth=8e12,
+        link=900e9,
         source="NVIDIA Blackwell architecture technical brief, HGX B200, 2024; memory and "
         "bandwidth: NVIDIA DGX B200 data sheet, an eighth of the system's, 2024",
     ),
@@ -54,6 +58,7 @@ TABLE = (
         fp32=67e12,
         memory=141e9,
         bandwidth=4.8e12,
+        link=450e9,
         source=f"NVIDIA H200 Tensor Core GPU data sheet, SXM, 2023; bfloat16: {_SPARSE}",
     ),
     Hardware(
@@ -62,6 +67,7 @@ TABLE = (
         fp32=67e12,
         memory=80e9,
         bandwidth=3.35e12,
+        link=450e9,
         source=f"NVIDIA H100 Tensor Core GPU data sheet, SXM, 2023; bfloat16: {_SPARSE}",
     ),
     Hardware(
@@ -70,6 +76,7 @@ TABLE = (
         fp32=51e12,
         memory=80e9,
         bandwidth=2e12,
+        link=64e9,
         source=f"NVIDIA H100 Tensor Core GPU data sheet, PCIe, 2023; bfloat16: {_SPARSE}",
     ),
     Hardware(
@@ -78,6 +85,7 @@ TABLE = (
         fp32=19.5e12,
         memory=80e9,
         bandwidth=2.039e12,
+        link=300e9,
         source="NVIDIA A100 Tensor Core GPU data sheet, 80GB SXM, 2021",
     ),
     Hardware(
@@ -86,6 +94,7 @@ TABLE = (
         fp32=19.5e12,
         memory=40e9,
         bandwidth=1.555e12,
+        link=300e9,
         source="NVIDIA A100 Tensor Core GPU data sheet, 40GB SXM, 2021",
     ),
     Hardware(
@@ -94,6 +103,7 @@ TABLE = (
         fp32=91.6e12,
         memory=48e9,
         bandwidth=864e9,
+        link=32e9,
         source="NVIDIA L40S data sheet, 2023",
     ),
     Hardware(
@@ -102,6 +112,7 @@ TABLE = (
         fp32=30.3e12,
         memory=24e9,
         bandwidth=300e9,
+        link=32e9,
         source=f"NVIDIA L4 Tensor Core GPU data sheet, 2023; bfloat16: {_SPARSE}",
     ),
     Hardware(
@@ -110,6 +121,7 @@ TABLE = (
         fp32=82.6e12,
         memory=24e9,
         bandwidth=1.008e12,
+        link=32e9,
         source="NVIDIA Ada GPU architecture white paper, 2022",
     ),
     Hardware(
@@ -118,6 +130,7 @@ TABLE = (
         fp32=35.6e12,
         memory=24e9,
         bandwidth=936e9,
+        link=32e9,
         source="NVIDIA Ampere GA102 GPU architecture white paper, 2020",
     ),
     Hardware(
@@ -126,6 +139,7 @@ TABLE = (
         fp32=163.4e12,
         memory=192e9,
         bandwidth=5.3e12,
+        link=448e9,
         source="AMD Instinct MI300X accelerator data sheet, 2023",
     ),
     Hardware(
@@ -134,6 +148,7 @@ TABLE = (
         fp32=None,
         memory=16e9,
         bandwidth=819e9,
+        link=200e9,
         source="Google Cloud documentation, page TPU v5e, 2023",
         note="Google prints no float32 rate, so that all operations are reckoned at the bfloat16 "
         "one, which is too fast for filters and transforms; hyena train does not run on TPUs",
@@ -141,20 +156,25 @@ TABLE = (
 )
 
 
+_MEANT = {"h100": "H100-SXM", "a100": "A100-80GB"}
+"""What is meant by a name of several kinds."""
+
+
 def find_hardware(name: str) -> Hardware:
-    """The accelerator of a name; case, hyphens, spaces and underscores do not matter.
+    """The accelerator of a name; case, hyphens, spaces and underscores do not matter. Of the H100
+    and the A100 without more it is the one that clusters have.
 
     Raises: ValueError, which gives near names, if the table has none.
     """
     by_key = {_key(hardware.name): hardware for hardware in TABLE}
-    key = _key(name)
+    key = _key(_MEANT.get(_key(name), name))
     if key in by_key:
         return by_key[key]
     near = [found for found in by_key if key and (key in found or found in key)]
     near = near or get_close_matches(key, by_key, n=3)
     names = [by_key[found].name for found in near]
     advice = f"did you mean {' or '.join(names)}?" if names else f"choose from {known()}"
-    raise ValueError(f"hardware: expected a known accelerator, got {shown(name)}; {advice}")
+    raise ValueError(f"gpu: expected a known accelerator, got {shown(name)}; {advice}")
 
 
 def known() -> str:

@@ -169,12 +169,7 @@ def plan_run(config: TrainConfig) -> RunPlan:
     """
     config = _of_one_length(resolved(config))
     check_config(config)
-    model = LanguageModel(config.model, device="meta")
-    model.working_memory = config.working_memory
-    model.activation_checkpointing = config.activation_checkpointing
-    if config.precision == "64":
-        model.double()
-    freeze(model, several(config.freeze))
+    model = planned_model(config)
     parameter_groups(model, config.optimizer)  # which refuses what the run would
     length, devices = config.window(), config.devices * config.num_nodes
     rows = config.batch // (devices * config.accumulate)
@@ -205,6 +200,23 @@ def plan_run(config: TrainConfig) -> RunPlan:
         training=_work(step),
         forward=forward,
     )
+
+
+def planned_model(config: TrainConfig) -> LanguageModel:
+    """The model of a run, without weights. Raises: as `hyena.training.train`."""
+    config = resolved(config)
+    model = LanguageModel(config.model, device="meta")
+    model.working_memory = config.working_memory
+    model.activation_checkpointing = config.activation_checkpointing
+    if config.precision == "64":
+        model.double()
+    freeze(model, several(config.freeze))
+    return model
+
+
+def trained_bytes(model: LanguageModel) -> int:
+    """Bytes of the weights that are trained, and of their gradients."""
+    return sum(p.nbytes for p in model.parameters() if p.requires_grad)
 
 
 def _of_one_length(config: TrainConfig) -> TrainConfig:
@@ -268,7 +280,7 @@ def _memory(
     model: LanguageModel, config: TrainConfig, rows: int, length: int, devices: int
 ) -> StepMemory:
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    trained = trained_bytes(model)
     buckets = trained if devices > 1 else 0  # of DistributedDataParallel, in which gradients travel
     state = weights + 3 * trained + buckets
     if not reckons(model):
