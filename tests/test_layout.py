@@ -39,8 +39,7 @@ INSIDE = {
     "bench": LAYERS | {"plots", "model", "data", "training", "scoring", "files", "machine"},
     "export": LAYERS | {"model", "generation", "data"},
     "finetuning": LAYERS | {"model", "generation", "data", "files", "scoring"},
-    "training": LAYERS
-    | {"model", "data", "distributed", "evaluation", "files", "finetuning"},
+    "training": LAYERS | {"model", "data", "distributed", "evaluation", "files", "finetuning"},
     "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine", "files"},
     "vision": LAYERS | {"model"},
     "scaling": {"model", "data", "evaluation", "training", "experiments", "plots"}

@@ -122,7 +122,8 @@ def test_many_gpus_are_reckoned_for_each_way_to_share_a_run(file: str, capsys: O
     assert "450 GB/s within a machine of 8, 50 to others." in block
     found = json.loads(said(capsys, file, *words, "--json=true"))["shared"]
     by_name = {way["name"]: way for way in found}
-    assert by_name["fsdp"]["state"] < by_name["hybrid"]["state"] < by_name["data"]["state"]
+    kept = {name: way["plan"]["memory"]["state"] for name, way in by_name.items()}
+    assert kept["fsdp"] < kept["hybrid"] < kept["data"]
 
 
 def test_a_way_that_cannot_be_is_said(file: str, capsys: Output) -> None:
@@ -196,7 +197,7 @@ def test_too_little_memory_keeps_a_machine_from_being_measured_and_no_more(
         (["--precision=64", "--gpu=L4"], 1, "hardware L4 has no known peak of float64"),
         (["--precision=32", "--gpu=tpu-v5e"], 1, "TPU-v5e has no known peak of float32"),
         (["--batch=3"], 1, "batch is 3, but has to be cut into"),
-        (["--gpuu=L4"], 2, 'unknown option "gpuu"; did you mean "gpu",
+        (["--gpuu=L4"], 2, 'unknown option "gpuu"; did you mean "gpu"'),
         (["--gpus=4"], 1, "gpus: 4 were asked for, but not of which kind; add --gpu, such as h100"),
         (["--gpus=0", "--gpu=L4"], 1, "gpus: expected at least 1, got 0"),
         (["--gpus=12", "--gpu=L4"], 1, "gpus: expected whole machines of 8, got 12"),

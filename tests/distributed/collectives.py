@@ -43,9 +43,7 @@ class Collectives(TorchDispatchMode):
             self.bytes += sum(sizes) * args[0].itemsize
         elif name.startswith(("allreduce", "all_reduce")):
             self.bytes += 2 * (world - 1) / world * sum(x.nbytes for x in given)
-        elif name.startswith(("allgather", "_allgather", "all_gather")):
-            self.bytes += (world - 1) / world * max(x.nbytes for x in given)
-        elif name.startswith(("_reduce_scatter", "reduce_scatter")):
+        elif name.strip("_").startswith(("allgather", "all_gather", "reduce_scatter")):
             self.bytes += (world - 1) / world * max(x.nbytes for x in given)
         else:
             self.unknown.add(name)

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from collectives import Collectives
-from torch import nn
 from torch import distributed as dist
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
@@ -18,6 +18,7 @@ from hyena.distributed import ContextParallel, shard
 from hyena.model import FilterConfig, LanguageModel, ModelConfig
 from hyena.training import OptimizerConfig
 from hyena.training.optimizer import adamw
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -76,7 +77,9 @@ class Run:
             pieces = {name: context.piece(x) for name, x in self.inputs.items()}
             self.inputs = {**pieces, "context": context}
         model = shape.build()
-        self.model: nn.Module = shard(model, mesh) if shape.shard else DistributedDataParallel(model)
+        self.model: nn.Module = (
+            shard(model, mesh) if shape.shard else DistributedDataParallel(model)
+        )
         self.optimizer = adamw(model, OptimizerConfig())
 
     def step(self) -> None:

@@ -115,9 +115,9 @@ def test_what_rows_send_is_the_long_convolutions(order: int) -> None:
 
 def test_rows_that_cannot_be_cut() -> None:
     options = {"context": 16, "rows": 1, "length": 64, "itemsize": 4, "packed": False}
-    with pytest.raises(ValueError, match="16 processes for the 8 channels of blocks.0.mixer"):
+    with pytest.raises(ValueError, match=r"16 processes for the 8 channels of blocks\.0\.mixer"):
         cost.of_rows(of_width(8), **options)
-    with pytest.raises(ValueError, match="blocks.0.mixer is a RWKV"):
+    with pytest.raises(ValueError, match=r"blocks\.0\.mixer is a RWKV"):
         cost.of_rows(of_width(8, mixers="rwkv"), **{**options, "context": 2})
 
 

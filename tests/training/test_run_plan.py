@@ -51,7 +51,7 @@ def config(model: ModelConfig = HYBRID, **changes: Any) -> TrainConfig:
 
 def test_the_operations_of_a_run_by_hand() -> None:
     plan = plan_run(config())
-    assert (plan.rows, plan.length, plan.accumulate, plan.devices) == (2, 8, 2, 1)
+    assert (plan.rows, plan.length, plan.accumulate, plan.layout.processes) == (2, 8, 2, 1)
     assert (plan.tokens, plan.evaluations, plan.text) == (320, 6, None)
     assert plan.forward == Work(PRODUCTS, FORWARD - PRODUCTS)
     assert plan.training == Work(3 * PRODUCTS, 3 * (FORWARD - PRODUCTS))
@@ -73,7 +73,7 @@ def test_blocks_that_are_recomputed_run_once_more_and_the_head_does_not() -> Non
 
 def test_several_devices_share_a_batch_and_each_makes_its_filters() -> None:
     one, two = plan_run(config()), plan_run(config(devices=2))
-    assert (two.rows, two.devices, two.tokens) == (1, 2, one.tokens)
+    assert (two.rows, two.layout.processes, two.tokens) == (1, 2, one.tokens)
     assert two.operations.paper == one.operations.paper
     more = 20 * 3 * FILTER
     assert two.operations.executed == one.operations.executed + more

@@ -20,6 +20,10 @@ from hyena.training.strategies import Cluster, Shared, plan_ways
 POSITIONAL = "config"
 
 
+_SIZES = "shard", "context", "rows", "micro batches", "memory", "sent"
+_SPANS = "computing", "sending", "step"
+
+
 @dataclass
 class Config(TrainConfig):
     """A run of `hyena train`, and what to say of it."""
@@ -124,14 +128,15 @@ def described(config: TrainConfig, found: Estimate) -> str:
 
 
 def _run(config: TrainConfig, plan: RunPlan) -> str:
+    piece = -(-plan.length // plan.layout.context)
     rows: list[Row] = [
         ("mixers", config.model.mixers),
         ("parameters", f"{plan.parameters:,}"),
         ("steps", f"{plan.steps:,}"),
         ("tokens in a step", f"{config.batch * plan.length:,}"),
         ("tokens", f"{plan.tokens:,}"),
-        ("devices", f"{plan.devices:,}"),
-        ("rows × tokens at a time, on each", f"{plan.rows:,} × {plan.length:,}"),
+        ("devices", f"{plan.layout.processes:,}"),
+        ("rows × tokens at a time, on each", f"{plan.rows:,} × {piece:,}"),
     ]
     if plan.text is None:
         rows.append(("epochs", f"unknown: there is no {config.data} yet"))
@@ -174,7 +179,7 @@ def _time(found: Estimate) -> str:
     plan, speed, hardware = found.plan, found.speed, found.hardware
     rows: list[Row] = [("", "tokens/s", "step", "training", "evaluation", "in all")]
     notes = []
-    many = f"{plan.devices:,} × " if plan.devices > 1 else ""
+    many = f"{plan.layout.processes:,} × " if plan.layout.processes > 1 else ""
     if speed is not None and found.here is not None:
         rows.append((f"{many}this machine's {speed.device}", *_times(found.here)))
         measured = f"Measured here: {speed.rows:,} × {speed.length:,} random tokens at a time"
@@ -194,7 +199,7 @@ def _time(found: Estimate) -> str:
         ]
         if hardware.note:
             notes.append(f"{hardware.note[0].upper()}{hardware.note[1:]}.")
-    if plan.devices > 1:
+    if plan.layout.processes > 1:
         notes.append("What the devices tell each other is not counted.")
     table = aligned(rows) if len(rows) > 1 else []
     return "\n".join(["time", *table, *(f"  {note}" for note in notes)])
@@ -202,32 +207,28 @@ def _time(found: Estimate) -> str:
 
 def _shared(cluster: Cluster, shared: Sequence[Shared]) -> str:
     """The ways to share a run as a table, and why others are none."""
-    rows: list[Row] = [
-        ("", "shard", "context", "rows", "micro batches", "memory", "sent", "computing")
-        + ("sending", "step")
-    ]
+    rows: list[Row] = [("", *_SIZES, *_SPANS)]
+    hardware, notes = cluster.hardware, []
     for way in shared:
-        if way.why_not:
+        if way.plan is None:
+            notes.append(f"{way.name}: {way.why_not}.")
             continue
-        layout, memory = way.layout, way.state if way.memory is None else way.memory
-        sizes = layout.shard, layout.context, way.rows, way.micro_batches
-        spans = way.computing, way.sending, way.step
-        amounts = size(memory), size(int(way.sent)), *map(_span, spans)
-        rows.append((way.name, *map(str, sizes), *amounts))
-    count, hardware = f"{cluster.gpus:,}", cluster.hardware
-    notes = [f"{way.name}: {way.why_not}." for way in shared if way.why_not]
-    if any(way.memory is None and not way.why_not for way in shared):
+        plan, memory = way.plan, way.plan.memory.checkpointed or way.plan.memory.state
+        sizes = way.layout.shard, way.layout.context, plan.rows, plan.accumulate
+        spans = map(_span, (way.computing, way.sending, way.step))
+        rows.append((way.name, *map(str, sizes), size(memory), size(int(way.sent)), *spans))
+        if memory > hardware.memory:
+            notes.append(f"{way.name}: does not fit into {size(hardware.memory)}.")
+    if any(way.plan is not None and way.plan.memory.checkpointed is None for way in shared):
         notes.append("Memory: without activations, which nobody can tell of these mixers.")
     else:
         notes.append("Memory: of each, with activation_checkpointing, in float32.")
-    if any(max(way.state, way.memory or 0) > hardware.memory for way in shared):
-        notes.append(f"Of a {hardware.name} it has {size(hardware.memory)}.")
     notes += [
         f"Sent: by each in a step. {hardware.link / 1e9:g} GB/s within a machine of "
         f"{cluster.together}, {cluster.network / 1e9:g} to others.",
         "Step: as if nothing was computed while something is sent. None of it was measured.",
     ]
-    title = f"a step on {count} {hardware.name}, by the way it is shared"
+    title = f"a step on {cluster.gpus:,} {hardware.name}, by the way it is shared"
     table = aligned(rows) if len(rows) > 1 else []
     return "\n".join([title, *table, *(f"  {note}" for note in notes)])
 

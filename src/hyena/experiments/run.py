@@ -53,7 +53,13 @@ from hyena.model import LanguageModel
 from hyena.model.checkpoint import read_weights
 from hyena.model.saved import WEIGHTS, list_checkpoints, step_of
 from hyena.tasks import Batch, build_task
-from hyena.training.checkpoint import prune, remedy, restore_optimizer, write_checkpoint
+from hyena.training.checkpoint import (
+    moments,
+    prune,
+    remedy,
+    restore_optimizer,
+    write_checkpoint,
+)
 from hyena.training.loop import (
     NotFiniteError,
     OneProcess,
@@ -399,7 +405,7 @@ def save(
 
     folder.mkdir(parents=True, exist_ok=True)
     atomic.remove_temporary(folder, "step-*")
-    path = write_checkpoint(folder, state.step, optimizer, write)
+    path = write_checkpoint(folder, state.step, moments(optimizer), write)
     prune(folder, 1, best=None)
     return path
 

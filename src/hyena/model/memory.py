@@ -77,7 +77,9 @@ def step_bytes(model: LanguageModel, length: int, batch: int = 1) -> int:
     )
 
 
-def activation_bytes(model: LanguageModel, length: int, batch: int = 1, *, processes: int = 1) -> int:
+def activation_bytes(
+    model: LanguageModel, length: int, batch: int = 1, *, processes: int = 1
+) -> int:
     """What `step_bytes` has beside `trained_weights`; on each process, if so many share the rows.
 
     Pieces of rows go through blocks whole, which PyTorch recomputes. A filter's network is run for

@@ -15,7 +15,7 @@ There is no state of a random generator: dropout is seeded anew at every step (s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,17 +30,21 @@ from hyena.files import atomic, digests, records
 from hyena.files.folder import RUN, locked, refuse_other
 from hyena.files.records import to_plain
 from hyena.finetuning.config import LANGUAGE_MODELING
+from hyena.model import LanguageModel
 from hyena.model.saved import (
     BEST,
     WEIGHTS,
+    as_read,
     checkpoints_of,
     find_model,
     list_checkpoints,
     reason_of,
     step_of,
+    write_model,
 )
 from hyena.training.config import TrainConfig, check_config
 from hyena.training.metrics import FILE
+from hyena.training.parts import in_parts_as
 from hyena.training.resume import continued
 
 FORMAT_VERSION = 1
@@ -83,14 +87,14 @@ def checkpoint_name(step: int) -> str:
 
 
 def write_checkpoint(
-    folder: Path, step: int, optimizer: torch.optim.Optimizer, write: Callable[[Path], None]
+    folder: Path, step: int, moments: Mapping[str, Tensor], write: Callable[[Path], None]
 ) -> Path:
     """Writes the checkpoint of a step atomically and durably, with digests of all its files.
 
     Args:
         folder: where the checkpoints are.
         step: of which there is none yet.
-        optimizer: an AdamW of `hyena.training.adamw`.
+        moments: see `moments`, whole ones.
         write: writes all files but the optimizer's into the folder it is given.
 
     Returns: the checkpoint's folder.
@@ -101,12 +105,22 @@ def write_checkpoint(
 
     def write_all(temporary: Path) -> None:
         write(temporary)
-        save_file(_moments(optimizer), temporary / OPTIMIZER, {"format": "pt"})
+        plain = {name: x.contiguous() for name, x in moments.items()}
+        save_file(plain, temporary / OPTIMIZER, {"format": "pt"})
         digests.complete(temporary)
 
     with written(f"checkpoint {path}", folder):
         atomic.write_folder(path, write_all)
     return path
+
+
+def save_model(model: LanguageModel, folder: Path, weights: Mapping[str, Tensor] | None) -> None:
+    """`LanguageModel.save`, with other weights than the parts of them that it keeps."""
+    if weights is None:
+        model.save(folder)
+        return
+    config = as_read(model.config)
+    write_model(folder, config, weights, LanguageModel(config, device="meta").state_dict())
 
 
 @contextmanager
@@ -181,7 +195,7 @@ def restore_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> Non
         raise ValueError(f"{path} is damaged: {error}; {remedy(checkpoint)}") from error
     parameters = _named(optimizer)
     expected = {
-        f"{name}.{moment}": parameter.new_empty(()).float() if moment == "step" else parameter
+        f"{name}.{moment}": torch.empty(()) if moment == "step" else parameter
         for name, parameter in parameters.items()
         for moment in _MOMENTS
     }
@@ -198,10 +212,15 @@ def restore_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> Non
             )
     saved = optimizer.state_dict()
     saved["state"] = {
-        i: {moment: tensors[f"{name}.{moment}"].clone() for moment in _MOMENTS}  # aligned
-        for i, name in enumerate(parameters)
+        i: {moment: _as_kept(tensors[f"{name}.{moment}"], parameter) for moment in _MOMENTS}
+        for i, (name, parameter) in enumerate(parameters.items())
     }
     optimizer.load_state_dict(saved)
+
+
+def _as_kept(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A moment or a count of steps as the optimizer keeps it, aligned."""
+    return in_parts_as(tensor, parameter).clone() if tensor.ndim else tensor.clone()
 
 
 def point_to_best(folder: Path, best: Best) -> None:
@@ -321,10 +340,10 @@ def tidy(config: TrainConfig, start: Start) -> None:
         prune(checkpoints, config.checkpoint.keep, best)
 
 
-def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The state of an AdamW of `hyena.training.adamw`: ``NAME.exp_avg`` and so on."""
     return {
-        f"{name}.{moment}": optimizer.state[parameter][moment].contiguous()
+        f"{name}.{moment}": optimizer.state[parameter][moment]
         for name, parameter in _named(optimizer).items()
         for moment in _MOMENTS
     }

@@ -15,6 +15,7 @@ from hyena.model.label_head import Pool
 from hyena.model.streaming import WORKING_MEMORY
 from hyena.ops.arguments import check_numbers
 from hyena.training.device import Accelerator, Precision
+from hyena.training.layout import Layout
 from hyena.training.lengths import LengthConfig, Stage, stages_of
 from hyena.training.limits import (
     check,
@@ -139,9 +140,15 @@ class TrainConfig:
     accelerator: Accelerator = "auto"
     """Where to train; "auto" takes CUDA or MPS when present, else the CPU."""
     devices: int = 1
-    """Devices on this machine, or processes on the CPU; more than one is data parallel."""
+    """Devices on this machine, or processes on the CPU; each has rows of its own, unless `context`
+    has several share them."""
     num_nodes: int = 1
     """Machines; more than one needs a launcher such as torchrun on each."""
+    shard: int = 1
+    """Parts in which each parameter, its gradient and its moments are kept, one on each of so many
+    processes (FSDP2); 1 keeps them whole on each."""
+    context: int = 1
+    """Processes that share rows, each with a piece of every row; 1 leaves rows whole."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """Evaluation on the validation split."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -165,6 +172,10 @@ class TrainConfig:
         """Tokens in a step, the same at every length."""
         return self.batch * self.window()
 
+    def layout(self) -> Layout:
+        """How the processes share the work. Raises: ValueError unless they can."""
+        return Layout(self.devices * self.num_nodes, self.shard, self.context)
+
     def stages(self) -> list[Stage]:
         """The lengths of the windows, one after the other."""
         if self.lengths:
@@ -179,6 +190,7 @@ def check_config(config: TrainConfig) -> None:
     """
     least = dict.fromkeys(("steps", "batch", "length", "accumulate", "devices", "num_nodes"), 1)
     least |= dict.fromkeys(("log_every", "stop_after", "evaluation.batches", "checkpoint.keep"), 1)
+    least |= dict.fromkeys(("shard", "context"), 1)
     least |= dict.fromkeys(("evaluation.every", "checkpoint.every", "schedule.warmup_steps"), 0)
     least |= dict.fromkeys(("working_memory", "kept_memory"), 0)
     check_least(config, {**least, "schedule.steps": 1})
@@ -191,6 +203,7 @@ def check_config(config: TrainConfig) -> None:
     for i, rule in enumerate(config.optimizer.rules):
         check_not_negative(rule, "lr", "lr_scale", "weight_decay", of=f"optimizer.rules[{i}].")
     check(config, ["optimizer.betas"], lambda x: 0 <= min(x) <= max(x) < 1, "both in [0, 1)")
+    config.layout()
     texts = "patterns of parameters' names"
     check(config, ["freeze"], lambda x: all(isinstance(p, str) for p in several(x)), texts)
     _check_schedule(config)
@@ -229,6 +242,12 @@ def _check_schedule(config: TrainConfig) -> None:
 
 def _check_labels(config: TrainConfig) -> None:
     """Raises ValueError if a task with labels has options of windows, or ones that cannot be."""
+    for name in ("shard", "context"):
+        if getattr(config, name) > 1:
+            raise ValueError(
+                f"{name} is of language models, but the task is {config.task}; leave it out, to "
+                "train on several devices with whole parameters and rows"
+            )
     for name in ("length", "lengths", "cross_documents"):
         if getattr(config, name):
             raise ValueError(
@@ -251,10 +270,11 @@ def _check_labels(config: TrainConfig) -> None:
 
 def _check_parts(config: TrainConfig, batch: int, windows: str = "") -> None:
     """Raises ValueError unless a batch can be cut into the parts of all processes."""
-    parts = config.devices * config.num_nodes * config.accumulate
+    parts = config.layout().groups * config.accumulate
+    shared = " / context" if config.context > 1 else ""
     if batch % parts:
         raise ValueError(
-            f"batch is {batch}{windows}, but has to be cut into devices · num_nodes · "
+            f"batch is {batch}{windows}, but has to be cut into devices · num_nodes{shared} · "
             f"accumulate = {parts} equal parts; use a multiple of {parts}"
         )
 

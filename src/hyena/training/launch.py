@@ -1,4 +1,4 @@
-"""The processes of a data-parallel run.
+"""The processes of a run.
 
 A launcher such as torchrun or srun starts every process itself, and is left to it. Without one,
 `launched` starts the missing processes of this machine, which do `hyena.training.run.work`, and
@@ -20,16 +20,20 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import torch
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from hyena.arguments import plural
 from hyena.files.records import to_plain
+from hyena.model import LanguageModel
 from hyena.training.config import TrainConfig
 from hyena.training.device import check_device, find_device
+from hyena.training.layout import Layout
 from hyena.training.processes import start
 
 if TYPE_CHECKING:
     from lightning_fabric.fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
+    from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 
 
 @contextmanager
@@ -65,7 +69,7 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.num_nodes,
-            strategy=_data_parallel() if world > 1 else "auto",
+            strategy=_strategy(config.layout()),
             # Fabric's double precision rounds the model's output to float32; the model is
             # made float64 as a whole instead.
             precision="32" if config.precision == "64" else config.precision,
@@ -92,6 +96,42 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
         os.environ.update(environment)
         torch.set_num_threads(threads)
         logger.setLevel(level)
+
+
+def _strategy(layout: Layout) -> Any:
+    """Fabric's."""
+    if layout.processes == 1:
+        return "auto"
+    return _data_parallel() if layout.shard == 1 else _in_parts(layout)
+
+
+def _in_parts(layout: Layout) -> ModelParallelStrategy:
+    """Parameters in parts; over what processes is ours to say, whatever mesh Fabric makes."""
+    from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+
+    from hyena.distributed import shard
+
+    def parallelize(module: torch.nn.Module, mesh: DeviceMesh) -> torch.nn.Module:
+        model = next(each for each in module.modules() if isinstance(each, LanguageModel))
+        shard(model, parameter_mesh(layout, mesh.device_type))
+        return module
+
+    size = layout.processes
+    return ModelParallelStrategy(parallelize, data_parallel_size=size, tensor_parallel_size=1)
+
+
+def parameter_mesh(layout: Layout, device_type: str) -> DeviceMesh:
+    """The processes by what they keep of each parameter."""
+    if layout.replicas == 1:
+        return init_device_mesh(device_type, (layout.shard,), mesh_dim_names=("shard",))
+    sizes = layout.replicas, layout.shard
+    return init_device_mesh(device_type, sizes, mesh_dim_names=("replicate", "shard"))
+
+
+def row_mesh(layout: Layout, device_type: str) -> DeviceMesh:
+    """The processes that share rows with this one."""
+    sizes = layout.groups, layout.context
+    return init_device_mesh(device_type, sizes, mesh_dim_names=("data", "context"))["context"]
 
 
 def _data_parallel() -> DDPStrategy:

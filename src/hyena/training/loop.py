@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hyena.training.parts import is_in_parts, whole
 from hyena.training.processes import StopRequest
 
 if TYPE_CHECKING:
@@ -138,11 +139,11 @@ def train_steps(
             error_if_nonfinite=False,
         )
         assert own_norm is not None
-        loss, norm, signal = _agree(fabric, own_loss, own_norm, request)
+        loss, norm, signal = _agree(fabric, own_loss, whole(own_norm), request)
         for what, value in (("loss", loss), ("gradient norm", norm)):
             if not math.isfinite(value):
                 raise NotFiniteError(f"{what} is {value}")
-        # Fabric has no part in it: no `Precision` scales gradients, and data parallel shards none.
+        # Fabric has no part in it: no `Precision` scales gradients.
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         course.updated(Update(loss, norm, time.perf_counter() - begin, signal))
@@ -151,8 +152,9 @@ def train_steps(
 def backward(model: Any, step: Step[Part], fabric: Fabric | OneProcess) -> Tensor:
     """Adds up the gradient over the parts of a step; returns this process's loss, a scalar."""
     total = torch.zeros((), device=fabric.device)
+    waits = not is_in_parts(model)  # or gradients would be whole until the last part
     for i, part in enumerate(step.parts):
-        with fabric.no_backward_sync(model, enabled=i + 1 < len(step.parts)):
+        with fabric.no_backward_sync(model, enabled=waits and i + 1 < len(step.parts)):
             loss = step.loss(model, part)
             fabric.backward(loss)
         total = total + loss.detach()

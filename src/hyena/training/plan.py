@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from hyena.arguments import several
 from hyena.data import WindowSampler, open_tokens
 from hyena.data.stores import find_store
+from hyena.distributed import cost
 from hyena.finetuning.config import LANGUAGE_MODELING
 from hyena.model import LanguageModel, ModelFlops
 from hyena.model.build import layers_in_words
 from hyena.model.flops import flops
-from hyena.model.memory import reckons, step_bytes
+from hyena.model.memory import activation_bytes, reckons
 from hyena.model.passes import step_flops
 from hyena.training.config import TrainConfig, check_config
 from hyena.training.device import Precision
 from hyena.training.hardware import Hardware
 from hyena.training.initial import freeze, resolved
+from hyena.training.layout import Layout
 from hyena.training.optimizer import parameter_groups
 from hyena.training.speed import Speed
 
@@ -59,8 +61,9 @@ class StepMemory:
     """Bytes of a step on one device, beside Python and PyTorch.
 
     Attributes:
-        state: weights, gradients and AdamW's moments, and between several processes a copy of the
-            gradients: the least that a step takes.
+        state: weights, gradients and AdamW's moments, or the parts that are here; and between
+            several processes a copy of the gradients, or what is whole meanwhile: the least that a
+            step takes.
         checkpointed: of a whole step with activation_checkpointing, at its peak, in float32 and
             with the native kernel; None where nobody can tell.
         not_covered: what of this run these figures leave out, a phrase each.
@@ -111,9 +114,9 @@ class RunPlan:
     Attributes:
         parameters: P, tied ones once.
         steps: updates.
-        devices: processes, on all machines.
+        layout: of the processes, on all machines.
         accumulate: micro batches of each device in a step.
-        rows: B.
+        rows: B; of those that processes share, each has a piece.
         length: L.
         tokens: trained on, in all.
         text: what there is to train on; None if the folder is not there.
@@ -121,13 +124,13 @@ class RunPlan:
         precision: as in `TrainConfig`.
         memory: of a step.
         operations: of the run.
-        training: forward and backward passes of one micro batch.
-        forward: a forward pass of one micro batch.
+        training: forward and backward passes of one micro batch on one device.
+        forward: a forward pass of one micro batch on one device.
     """
 
     parameters: int
     steps: int
-    devices: int
+    layout: Layout
     accumulate: int
     rows: int
     length: int
@@ -171,17 +174,18 @@ def plan_run(config: TrainConfig) -> RunPlan:
     check_config(config)
     model = planned_model(config)
     parameter_groups(model, config.optimizer)  # which refuses what the run would
-    length, devices = config.window(), config.devices * config.num_nodes
-    rows = config.batch // (devices * config.accumulate)
+    length, layout = config.window(), config.layout()
+    rows = config.batch // (layout.groups * config.accumulate)
     every, steps = config.evaluation.every, config.steps
     times = steps // every + (steps % every > 0) if every else 0
     counted = flops(config.model, length, rows)
-    step, forward = step_flops(model, length, rows), _work(counted.executed)
-    micro, evaluations = devices * config.accumulate * steps, times * config.evaluation.batches
+    step, forward = step_flops(model, length, rows), counted.executed
+    micro = layout.groups * config.accumulate * steps
+    evaluations = times * config.evaluation.batches
     return RunPlan(
         parameters=model.parameter_count(),
         steps=steps,
-        devices=devices,
+        layout=layout,
         accumulate=config.accumulate,
         rows=rows,
         length=length,
@@ -189,16 +193,16 @@ def plan_run(config: TrainConfig) -> RunPlan:
         text=_text(config, length),
         evaluations=evaluations,
         precision=config.precision,
-        memory=_memory(model, config, rows, length, devices),
+        memory=_memory(model, config, layout, rows, length),
         operations=Operations(
             paper=micro * 3 * counted.paper.total,
             paper_causal=micro * 3 * counted.paper.causal,
             executed=micro * step.total,
             executed_causal=micro * step.causal,
-            evaluation=devices * evaluations * forward.total,
+            evaluation=layout.groups * evaluations * forward.total,
         ),
-        training=_work(step),
-        forward=forward,
+        training=_work(step, layout.context),
+        forward=_work(forward, layout.context),
     )
 
 
@@ -212,11 +216,6 @@ def planned_model(config: TrainConfig) -> LanguageModel:
         model.double()
     freeze(model, several(config.freeze))
     return model
-
-
-def trained_bytes(model: LanguageModel) -> int:
-    """Bytes of the weights that are trained, and of their gradients."""
-    return sum(p.nbytes for p in model.parameters() if p.requires_grad)
 
 
 def _of_one_length(config: TrainConfig) -> TrainConfig:
@@ -235,7 +234,7 @@ def _of_one_length(config: TrainConfig) -> TrainConfig:
 
 def time_at(plan: RunPlan, speed: Speed) -> RunTime:
     """The time of a run whose devices are each as fast as the one that was measured."""
-    micro = speed.seconds * plan.rows / speed.rows
+    micro = speed.seconds * plan.rows / plan.layout.context / speed.rows
     return _time(plan, plan.accumulate * micro, micro * plan.forward.total / plan.training.total)
 
 
@@ -260,7 +259,7 @@ def time_on(plan: RunPlan, hardware: Hardware, utilisation: float = UTILISATION)
     def seconds(work: Work) -> float:
         return (work.products / fast + work.other / slow) / utilisation
 
-    update = _UPDATE_BYTES * plan.parameters / hardware.bandwidth
+    update = _UPDATE_BYTES * plan.parameters / plan.layout.shard / hardware.bandwidth
     return _time(plan, plan.accumulate * seconds(plan.training) + update, seconds(plan.forward))
 
 
@@ -269,20 +268,20 @@ def _time(plan: RunPlan, step: float, forward: float) -> RunTime:
     return RunTime(plan.tokens / training, step, training, evaluation, training + evaluation)
 
 
-def _work(counted: ModelFlops) -> Work:
+def _work(counted: ModelFlops, processes: int) -> Work:
+    """Of each of so many processes that share the rows."""
     parts = [part for layer in counted.layers for part in layer.parts.items()]
     products = sum(count for name, count in parts if name in _PRODUCTS)
     other = sum(count for name, count in parts if name not in _PRODUCTS)
-    return Work(products + counted.head, other)
+    return Work((products + counted.head) / processes, other / processes)
 
 
 def _memory(
-    model: LanguageModel, config: TrainConfig, rows: int, length: int, devices: int
+    model: LanguageModel, config: TrainConfig, layout: Layout, rows: int, length: int
 ) -> StepMemory:
-    weights = sum(parameter.nbytes for parameter in model.parameters())
-    trained = trained_bytes(model)
-    buckets = trained if devices > 1 else 0  # of DistributedDataParallel, in which gradients travel
-    state = weights + 3 * trained + buckets
+    state = cost.kept_bytes(model, layout.shard) + cost.gathered_bytes(model, layout.shard)
+    if layout.processes > layout.shard == 1:  # DistributedDataParallel, whose gradients travel
+        state += sum(p.nbytes for p in model.parameters() if p.requires_grad)  # in a copy
     if not reckons(model):
         layers = layers_in_words(config.model)
         layers += ", block-causal" if config.model.block_causal else ""
@@ -298,7 +297,8 @@ def _memory(
         gaps.append("transforms in float64, which the native kernel has not")
     if config.precision == "bf16-mixed":
         gaps.append("autocast: this is of float32; on a GPU layers take inputs whole under it")
-    return StepMemory(state, step_bytes(model, length, rows) + buckets, tuple(gaps))
+    activations = activation_bytes(model, length, rows, processes=layout.context)
+    return StepMemory(state, state + activations, tuple(gaps))
 
 
 def _text(config: TrainConfig, length: int) -> TrainingText | None:

@@ -22,6 +22,8 @@ FREE_ON_RESUME = frozenset(
         "accelerator",
         "devices",
         "num_nodes",
+        "shard",
+        "context",
         "activation_checkpointing",
         "working_memory",
         "kept_memory",

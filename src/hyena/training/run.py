@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hyena.arguments import IGNORE, plural
 from hyena.data import Windows
+from hyena.distributed import ContextParallel
 from hyena.files.records import from_plain, write_record
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.finetuning.data import open_labelled
@@ -29,10 +30,12 @@ from hyena.training.checkpoint import (
     Best,
     Start,
     config_yaml,
+    moments,
     opened,
     point_to_best,
     prune,
     restore_optimizer,
+    save_model,
     tidy,
     write_checkpoint,
     written,
@@ -47,11 +50,13 @@ from hyena.training.initial import (
     tokenizer_of,
     unused_ids,
 )
-from hyena.training.launch import is_first, launched
+from hyena.training.launch import is_first, launched, row_mesh
 from hyena.training.loop import NotFiniteError, Step, Update, reproducible, seed_of, train_steps
 from hyena.training.metrics import FILE, Metrics, Progress, Record, Report
 from hyena.training.objective import Objective
-from hyena.training.optimizer import adamw
+from hyena.training.optimizer import adamw, parameter_groups
+from hyena.training.parts import all_whole
+from hyena.training.pieces import InPieces
 from hyena.training.processes import StopRequest, read_request, stop_on_signal
 
 if TYPE_CHECKING:
@@ -109,14 +114,14 @@ def train_process(
     with stop_on_signal() as request, opened(config, objective.fingerprint, first=first) as start:
         config = start.config
         model = build(config, start, objective.labels)
-        optimizer = adamw(model, config.optimizer)
+        parameter_groups(model, config.optimizer)  # which refuses what the optimizer would
         # If one of them was refused, nothing has been written.
         with (
             launched(config, ready) as fabric,
             reproducible(fabric.device, deterministic=config.deterministic),
         ):
             if fabric.global_rank > 0:
-                return _Run(objective, start, model, optimizer, fabric).train(request)
+                return _Run(objective, start, model, fabric).train(request)
             tidy(config, start)
             with written(config.out / FILE, checkpoints_of(config.out)):
                 metrics = Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
@@ -124,7 +129,7 @@ def train_process(
             try:
                 for note in _notes(objective, start):
                     progress.message(note)
-                run = _Run(objective, start, model, optimizer, fabric, metrics, progress)
+                run = _Run(objective, start, model, fabric, metrics, progress)
                 return run.train(request)
             finally:
                 progress.close()
@@ -179,7 +184,6 @@ class _Run:
         objective: Objective,
         start: Start,
         model: LanguageModel,
-        optimizer: torch.optim.Optimizer,
         fabric: Fabric,
         metrics: Metrics | None = None,
         progress: Progress | None = None,
@@ -194,8 +198,13 @@ class _Run:
         if config.stop_after is not None:
             self.stop_at = min(config.steps, start.state.step + config.stop_after)
         self.signal = 0
-        self.model, self.optimizer = model, optimizer
-        self.wrapped = fabric.setup_module(objective.module(self.model))
+        self.model, self.layout = model, config.layout()
+        trained, self.evaluated = objective.module(model), model
+        if self.layout.context > 1:
+            mesh = row_mesh(self.layout, fabric.device.type)
+            trained = self.evaluated = InPieces(model, ContextParallel(mesh))
+        self.wrapped = fabric.setup_module(trained)
+        self.optimizer = adamw(model, config.optimizer)  # of parameters as they are kept now
         if start.checkpoint is not None:
             restore_optimizer(start.checkpoint, self.optimizer)
             if progress is not None:
@@ -228,8 +237,9 @@ class _Run:
     def step(self) -> Step[Any]:
         """This process's part of the next step."""
         config, fabric, number = self.config, self.fabric, self.state.step
+        group = self.layout.group_of(fabric.global_rank)
         return Step(
-            self.objective.parts(number, fabric.global_rank, fabric.world_size),
+            self.objective.parts(number, group, self.layout.groups),
             lambda model, part: self.objective.loss(model, part, fabric.device),
             factor=self._learning_rate() / config.optimizer.lr,
             seed=seed_of(config.seed, number, fabric.global_rank),
@@ -272,8 +282,8 @@ class _Run:
         if self.progress is not None:
             self.progress.update(record)
         due = config.checkpoint.every and step % config.checkpoint.every == 0
-        if self.metrics is not None and (due or improved or self.is_over()):
-            self._save(self.metrics)
+        if due or improved or self.is_over():
+            self._save()
 
     def _place(self) -> str:
         """Where a run is that goes on, if that is beyond its end or its schedule's."""
@@ -308,22 +318,29 @@ class _Run:
 
     def _evaluate(self, number: int) -> dict[str, float]:
         """What the objective measures after the update that follows so many finished ones."""
-        # The bare model: data parallel wrappers talk to each other in every forward.
+        # No data parallel wrapper, which would talk to others in every forward.
         with self.fabric.autocast():
-            return self.objective.evaluate(self.model, number, self.fabric)
+            return self.objective.evaluate(self.evaluated, number, self.fabric)
 
-    def _save(self, metrics: Metrics) -> None:
+    def _save(self) -> None:
+        """The first process writes a checkpoint; where parameters are in parts, all give theirs."""
         state, checkpoints, keep = self.state, self.checkpoints, self.config.checkpoint
+        metrics, weights = self.metrics, None
+        if self.layout.shard > 1:
+            weights = all_whole(self.model.state_dict(), keep=metrics is not None)
+        tensors = all_whole(moments(self.optimizer), keep=metrics is not None)
+        if metrics is None:
+            return
         with written(self.config.out / FILE, checkpoints):
             metrics.sync()
 
         def write(folder: Path) -> None:
-            self.model.save(folder)
+            save_model(self.model, folder, weights)
             self.objective.tokenizer.save(folder)
             write_record(folder / STATE, state, FORMAT_VERSION)
             (folder / CONFIG).write_text(config_yaml(state.config), encoding="utf-8")
 
-        self.saved = write_checkpoint(checkpoints, state.step, self.optimizer, write)
+        self.saved = write_checkpoint(checkpoints, state.step, tensors, write)
         best = state.best if keep.best else None
         with written(checkpoints, checkpoints):
             if best is not None and best.step == state.step:
@@ -421,10 +438,10 @@ class NextToken:
 
     def evaluate(self, model: LanguageModel, step: int, fabric: Fabric) -> dict[str, float]:
         """Mean validation loss over all processes, in nats per token."""
-        sampler = self._data.at(step).validation
+        sampler, layout = self._data.at(step).validation, self._config.layout()
         assert sampler is not None
         numbers = range(self._config.evaluation.batches)
-        place = fabric.global_rank, fabric.world_size
+        place = layout.group_of(fabric.global_rank), layout.groups
         batches = (sampler.batch(i, *place) for i in numbers)
         loss = mean_loss(model, batches, fabric.device)
         if fabric.world_size > 1:

@@ -61,8 +61,8 @@ def measure_speed(config: TrainConfig, *, seconds: float = SECONDS) -> Speed:
     """
     config = resolved(config)
     check_config(config)
-    rows = config.batch // (config.devices * config.num_nodes * config.accumulate)
-    alone = replace(config, batch=1, devices=1, num_nodes=1, accumulate=1)
+    rows = config.batch // (config.layout().groups * config.accumulate)
+    alone = replace(config, batch=1, devices=1, num_nodes=1, shard=1, context=1, accumulate=1)
     with torch.random.fork_rng(devices=()):  # PyTorch's layers draw from its own generator
         model = LanguageModel(config.model, generator=torch.Generator().manual_seed(config.seed))
     if config.precision == "64":

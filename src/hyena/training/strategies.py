@@ -8,13 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hyena.distributed import cost
-from hyena.model import LanguageModel
-from hyena.model.memory import activation_bytes, reckons
 from hyena.training.config import TrainConfig
 from hyena.training.hardware import Hardware
 from hyena.training.layout import Layout
 from hyena.training.limits import check_least, check_positive
-from hyena.training.plan import RunPlan, plan_run, planned_model, time_on, trained_bytes
+from hyena.training.plan import RunPlan, plan_run, planned_model, time_on
 
 
 @dataclass(frozen=True)
@@ -68,26 +66,20 @@ class Shared:
     Attributes:
         name: of the way.
         layout: of the processes.
-        rows: of a micro batch on one accelerator; with ``context`` a piece of each.
-        micro_batches: of a step.
-        state: bytes of weights, gradients and moments on each, and of what is whole meanwhile.
-        memory: bytes of a step with activation_checkpointing on each; None where nobody can tell.
+        plan: of the run; None of one that cannot be shared so.
+        why_not: why it cannot; empty if it can.
         sent: bytes that each sends in a step.
         computing: seconds of a step.
         sending: seconds of a step, if nothing is computed meanwhile.
-        why_not: why the run cannot be shared so; the figures are 0 then.
     """
 
     name: str
     layout: Layout
-    rows: int = 0
-    micro_batches: int = 0
-    state: int = 0
-    memory: int | None = None
+    plan: RunPlan | None = None
+    why_not: str = ""
     sent: float = 0.0
     computing: float = 0.0
     sending: float = 0.0
-    why_not: str = ""
 
     @property
     def step(self) -> float:
@@ -119,75 +111,66 @@ def plan_ways(config: TrainConfig, cluster: Cluster, utilisation: float) -> list
 
     Raises: ValueError as `hyena.training.plan.plan_run` and `time_on`.
     """
-    whole = plan_run(replace(config, devices=1, num_nodes=1))
+    most = config.batch // (config.layout().groups * config.accumulate)
     return [
-        _shared(config, whole, name, layout, cluster, utilisation)
+        _shared(config, most, name, layout, cluster, utilisation)
         for name, layout in ways(cluster).items()
     ]
 
 
 def _shared(
     config: TrainConfig,
-    whole: RunPlan,
+    most: int,
     name: str,
     layout: Layout,
     cluster: Cluster,
     utilisation: float,
 ) -> Shared:
-    groups, length = layout.groups, whole.length
-    if config.batch % groups:
-        few = f"the {config.batch} rows of a step cannot be shared by {groups}; change batch"
-        return Shared(name, layout, why_not=few)
-    own = config.batch // groups
-    rows = max(n for n in range(1, min(own, whole.rows) + 1) if own % n == 0)
-    micro_batches = own // rows
-    plan = plan_run(replace(config, devices=groups, num_nodes=1, accumulate=micro_batches))
-    model = planned_model(config)
+    """Args: most: rows of a micro batch."""
+    if config.batch % layout.groups:
+        rows = f"the {config.batch} rows of a step cannot be shared by {layout.groups}"
+        return Shared(name, layout, why_not=f"{rows}; change batch")
+    own = config.batch // layout.groups
+    fits = max(n for n in range(1, min(own, most) + 1) if own % n == 0)
+    config = replace(
+        config,
+        devices=layout.processes,
+        num_nodes=1,
+        shard=layout.shard,
+        context=layout.context,
+        accumulate=own // fits,
+    )
+    plan = plan_run(config)
     try:
-        traffic = _traffic(config, model, layout, rows, length, micro_batches)
+        traffic = _traffic(config, plan)
     except ValueError as error:  # of rows that cannot be cut
         return Shared(name, layout, why_not=str(error).removeprefix("ContextParallel: "))
-    state = cost.kept_bytes(model, layout.shard) + cost.gathered_bytes(model, layout.shard)
-    if layout.shard == 1:
-        state += trained_bytes(model)  # the copy in which DistributedDataParallel sends gradients
-    memory = None
-    if reckons(model):
-        memory = state + activation_bytes(model, length, rows, processes=layout.context)
-    # An update is of the parts that are here; all else of a group is shared by those in it.
-    parts = replace(plan, parameters=plan.parameters * layout.context // layout.shard)
     return Shared(
         name,
         layout,
-        rows,
-        micro_batches,
-        state,
-        memory,
-        sum(each.bytes for each in traffic),
-        time_on(parts, cluster.hardware, utilisation).step / layout.context,
-        sum(each.bytes / cluster.speed(each) for each in traffic),
+        plan,
+        sent=sum(each.bytes for each in traffic),
+        computing=time_on(plan, cluster.hardware, utilisation).step,
+        sending=sum(each.bytes / cluster.speed(each) for each in traffic),
     )
 
 
-def _traffic(
-    config: TrainConfig,
-    model: LanguageModel,
-    layout: Layout,
-    rows: int,
-    length: int,
-    micro_batches: int,
-) -> list[cost.Traffic]:
+def _traffic(config: TrainConfig, plan: RunPlan) -> list[cost.Traffic]:
     """All that a process sends in a step."""
+    model, layout = planned_model(config), plan.layout
     itemsize = 2 if config.precision == "bf16-mixed" else model.embedding.weight.itemsize
     pieces = cost.of_rows(
         model,
         context=layout.context,
-        rows=rows,
-        length=length,
+        rows=plan.rows,
+        length=plan.length,
         itemsize=itemsize,
         packed=not config.cross_documents,
     )
-    shard, replicas = layout.shard, layout.replicas
-    return [
-        replace(pieces, bytes=micro_batches * pieces.bytes),
-        *cost.of_parameters(model, shard=shard, replicas=replicas, micro_batches=micro_batches),
-    ]
+    parameters = cost.of_parameters(
+        model,
+        shard=layout.shard,
+        replicas=layout.replicas,
+        micro_batches=plan.accumulate,
+    )
+    return [replace(pieces, bytes=plan.accumulate * pieces.bytes), *parameters]

@@ -1,0 +1,53 @@
+"""What each rank does for `test_shared_runs`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tiny_runs import tiny_config
+
+from hyena.training import CheckpointConfig, TrainConfig, train
+
+STEPS = 4
+WAYS: dict[str, dict[str, Any]] = {
+    "shard": {"shard": 2},
+    "context": {"context": 2},
+    "both": {"shard": 2, "context": 2},
+    "accumulated": {"shard": 2, "accumulate": 2},
+    "recomputed": {"shard": 2, "context": 2, "activation_checkpointing": True},
+    "odd": {"context": 2, "length": 15},
+}
+
+
+def config(data: Path, out: Path, **changes: Any) -> TrainConfig:
+    checkpoint = CheckpointConfig(every=1, keep=9)
+    options = {"steps": STEPS, "precision": "64", "checkpoint": checkpoint, **changes}
+    return tiny_config(data, out, **options)
+
+
+def shared(name: str, data: Path, folder: Path) -> None:
+    """A whole run."""
+    train(config(data, folder / name, devices=2, **WAYS[name]))
+
+
+def half(data: Path, folder: Path, **changes: Any) -> None:
+    """A run that stops on the way, or goes on."""
+    train(config(data, folder / "halves", devices=2, **WAYS["both"], **changes))
+
+
+def gone_on(way: str, data: Path, folder: Path) -> None:
+    """A step of a run that others have begun, and others will go on with."""
+    options = {"devices": 2, **WAYS.get(way, {}), "steps": STEPS + 1}
+    train(config(data, folder / "moved", resume=True, stop_after=1, **options))
+
+
+CASES = {
+    **{name: partial(shared, name) for name in WAYS},
+    "the first half": partial(half, stop_after=2),
+    "the second half": partial(half, resume=True),
+    "moved to parts": partial(gone_on, "shard"),
+    "moved to pieces": partial(gone_on, "context"),
+    "moved to rows": partial(gone_on, "data"),
+}
