@@ -48,7 +48,9 @@ SENT = {
     "context": Shape(context=True),
     "context, order 3": Shape(context=True, model={"order": 3}),
     "context, recomputed": Shape(context=True, recomputed=True),
-    "context, few taps": Shape(context=True, model={"filter": FilterConfig("explicit", taps=9)}),
+    "context, few taps": Shape(
+        context=True, model={"filter": FilterConfig(kind="explicit", taps=9)}
+    ),
     "context, modes": Shape(context=True, model=MODES),
     "context, hybrid": Shape(context=True, model={"mixers": "hyena,attention", "kv_heads": 2}),
     "fsdp and context": Shape(shard=True, context=True),

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from tiny_runs import tiny_config
 
 from hyena.training import CheckpointConfig, TrainConfig, train
+from hyena.training.run import NextToken
 
 STEPS = 4
 WAYS: dict[str, dict[str, Any]] = {
@@ -43,11 +50,55 @@ def gone_on(way: str, data: Path, folder: Path) -> None:
     train(config(data, folder / "moved", resume=True, stop_after=1, **options))
 
 
-CASES = {
+def failing(what: Callable[[], object]) -> Callable[[Path, Path], object]:
+    """A run in whose third step the second process does something else."""
+
+    def case(data: Path, folder: Path) -> object:
+        computed = NextToken.loss
+
+        def loss(self: NextToken, model: Any, part: Any, device: torch.device) -> torch.Tensor:
+            found = computed(self, model, part, device)
+            if os.environ["RANK"] == "1":
+                steps.append(0)
+                if len(steps) == 3:
+                    return found * (what() or 1.0)
+            return found
+
+        steps: list[int] = []
+        out = folder / f"failing {what.__name__}"
+        NextToken.loss = loss  # type: ignore[method-assign]
+        try:
+            result = train(config(data, out, devices=2, shard=2, timeout=3))
+        finally:
+            NextToken.loss = computed  # type: ignore[method-assign]
+        return f"signal {result.signal} after step {result.step}"
+
+    return case
+
+
+def nan() -> float:
+    return math.nan
+
+
+def stopped() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def hangs() -> None:
+    time.sleep(6)
+
+
+def dies() -> None:
+    os._exit(0)
+
+
+FAILING = {each.__name__: failing(each) for each in (nan, stopped, hangs, dies)}
+CASES: dict[str, Callable[[Path, Path], object]] = {
     **{name: partial(shared, name) for name in WAYS},
     "the first half": partial(half, stop_after=2),
     "the second half": partial(half, resume=True),
     "moved to parts": partial(gone_on, "shard"),
     "moved to pieces": partial(gone_on, "context"),
     "moved to rows": partial(gone_on, "data"),
+    **FAILING,
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shared_cases import CASES, STEPS, WAYS, config
+from shared_cases import CASES, FAILING, STEPS, WAYS, config
 from tiny_runs import MakeConfig, differing, tensors
 from two_ranks import run_two
 
@@ -18,13 +18,26 @@ BOUND = 1e-12
 
 
 @pytest.fixture(scope="module")
-def folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of all runs; one is begun here, goes on there, and is ended here."""
+def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, str]]]:
+    """The folder of all runs, and what was said of them; one is begun here, goes on there, and is
+    ended here."""
     folder = tmp_path_factory.mktemp("runs")
     train(config(data, folder / "moved", steps=STEPS + 1, stop_after=1))
-    assert run_two("shared_cases", data, folder) == [f"{name}: " for name in CASES]
+    said = run_two("shared_cases", data, folder)
+    whole = [name for name in CASES if name not in FAILING]
+    assert [[rank[name] for name in whole] for rank in said] == [["None"] * len(whole)] * 2
     train(config(data, folder / "moved", steps=STEPS + 1, resume=True))
-    return folder
+    return folder, said
+
+
+@pytest.fixture
+def folder(runs: tuple[Path, list[dict[str, str]]]) -> Path:
+    return runs[0]
+
+
+@pytest.fixture
+def said(runs: tuple[Path, list[dict[str, str]]]) -> list[dict[str, str]]:
+    return runs[1]
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +92,32 @@ def test_a_run_goes_on_however_it_is_shared(folder: Path, alone: Any) -> None:
 def test_the_checkpoint_of_parts_is_a_model(folder: Path) -> None:
     model = hyena.load(folder / "both")
     assert sum(p.numel() for p in model.parameters()) == model.parameter_count()
+
+
+def test_a_nan_of_one_process_is_said_by_all(said: list[dict[str, str]]) -> None:
+    for rank in said:
+        assert rank["nan"].startswith("loss of process 1 is nan at step 3 (lr ")
+        assert "last good checkpoint: " in rank["nan"]
+        assert "\n" not in rank["nan"]
+
+
+def test_a_signal_to_one_process_stops_all_with_a_checkpoint(
+    folder: Path, said: list[dict[str, str]]
+) -> None:
+    assert [rank["stopped"] for rank in said] == ["signal 15 after step 3"] * 2
+    names = [path.name for path in list_checkpoints(folder / "failing stopped" / "checkpoints")]
+    assert names[-1] == "step-00000003"
+
+
+def test_a_process_that_hangs_is_not_waited_for(said: list[dict[str, str]]) -> None:
+    expected = "process 0 of 2: another process did not answer for 3 s: it hangs, or is gone; mend"
+    assert said[0]["hangs"].startswith(expected)
+
+
+def test_a_process_that_dies_ends_the_others(said: list[dict[str, str]]) -> None:
+    expected = "process 0 of 2: another process of the run has ended, whose own message says why"
+    assert said[0]["dies"].startswith(expected)
+    assert "dies" not in said[1]
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from processes import started
 
 RANKS = 2
-Cases = Mapping[str, Callable[[Path, Path], Any]]
-"""What each rank does with the data and the folder for all runs."""
 
 
 def free_port() -> str:
@@ -25,8 +22,8 @@ def free_port() -> str:
         return str(asked.getsockname()[1])
 
 
-def run_two(module: str, data: Path, folder: Path) -> list[str]:
-    """What each of the ``CASES`` of a module said on rank 0: a line each, empty if all is well."""
+def run_two(module: str, data: Path, folder: Path) -> list[dict[str, str]]:
+    """What each of the ``CASES`` of a module said on each rank: what it returned, or its error."""
     tests = Path(__file__).parent
     search = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1"}
@@ -48,13 +45,13 @@ def run_two(module: str, data: Path, folder: Path) -> list[str]:
         for rank, process in enumerate(each):
             process.wait(timeout=600)
             assert process.returncode == 0, (folder / f"rank{rank}.txt").read_text()
-    return (folder / "said0.txt").read_text().splitlines()
+    return [json.loads((folder / f"said{rank}.json").read_text()) for rank in range(RANKS)]
 
 
 def work(module: str, data: str, folder: str) -> None:
     """Of one rank. Each run meets at a port of its own, since the last one's may linger."""
     rank, place = os.environ["RANK"], Path(folder)
-    said = []
+    said = {}
     for name, case in import_module(module).CASES.items():
         port = place / f"port of {name}"
         if rank == "0":
@@ -64,9 +61,8 @@ def work(module: str, data: str, folder: str) -> None:
             time.sleep(0.01)
         os.environ["MASTER_PORT"] = port.read_text()
         try:
-            case(Path(data), place)
-            said.append(f"{name}: ")
+            said[name] = str(case(Path(data), place))
         except (ValueError, RuntimeError, OSError) as error:
-            said.append(f"{name}: {error}")
-    (place / f"said{rank}.txt").write_text("\n".join(said))
+            said[name] = str(error)
+        (place / f"said{rank}.json").write_text(json.dumps(said))
     os._exit(0)

@@ -85,11 +85,12 @@ def of_rows(
 
     Raises: ValueError on a mixer along which rows cannot be cut, or more processes than channels.
     """
+    if context == 1:
+        return Traffic(0.0, 1, 1, ring=False)
     total, passes = 0.0, 2 + model.activation_checkpointing
     for i, block in enumerate(model.blocks):
         operators.check(f"blocks.{i}.mixer", block.mixer, context)
-        if context > 1:
-            total += passes * itemsize * _numbers(block.mixer, context, rows, length, packed)
+        total += passes * itemsize * _numbers(block.mixer, context, rows, length, packed)
     if packed:  # ids of documents, to all others
         total += 8 * rows * ceil(length / context) * (context - 1)
     return Traffic(total, context, 1, ring=False)

@@ -149,6 +149,9 @@ class TrainConfig:
     processes (FSDP2); 1 keeps them whole on each."""
     context: int = 1
     """Processes that share rows, each with a piece of every row; 1 leaves rows whole."""
+    timeout: float = 600.0
+    """Seconds that a process waits for the others before it gives the run up. The first process
+    writes checkpoints meanwhile."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """Evaluation on the validation split."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -197,7 +200,7 @@ def check_config(config: TrainConfig) -> None:
     check_most(config, MOST_WINDOWS, "batch")
     check_seed(config)
     check_choice(config, {"precision": Precision, "accelerator": Accelerator, "task": Task})
-    check_positive(config, "optimizer.lr", "optimizer.eps", "clip")
+    check_positive(config, "optimizer.lr", "optimizer.eps", "clip", "timeout")
     rates = ("weight_decay", "filter_lr", "encoding_lr")
     check_not_negative(config, *(f"optimizer.{name}" for name in rates))
     for i, rule in enumerate(config.optimizer.rules):

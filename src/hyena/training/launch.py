@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any
 
 import torch
@@ -69,7 +70,7 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.num_nodes,
-            strategy=_strategy(config.layout()),
+            strategy=_strategy(config.layout(), timedelta(seconds=config.timeout)),
             # Fabric's double precision rounds the model's output to float32; the model is
             # made float64 as a whole instead.
             precision="32" if config.precision == "64" else config.precision,
@@ -83,9 +84,15 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
             fabric.launch()
             yield fabric
             fabric.barrier()
-        except Exception as error:
+        except RuntimeError as error:
             _blame_worker(workers, error)
-            raise
+            why = _of_another(error, config.timeout)
+            if not why:
+                raise
+            raise RuntimeError(
+                f"process {fabric.global_rank} of {world}: {why}; mend what it was, and go on from "
+                "the newest checkpoint with --resume true"
+            ) from error
     finally:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -98,14 +105,14 @@ def launched(config: TrainConfig, ready: Callable[[], None]) -> Iterator[Fabric]
         logger.setLevel(level)
 
 
-def _strategy(layout: Layout) -> Any:
+def _strategy(layout: Layout, timeout: timedelta) -> Any:
     """Fabric's."""
     if layout.processes == 1:
         return "auto"
-    return _data_parallel() if layout.shard == 1 else _in_parts(layout)
+    return _data_parallel(timeout) if layout.shard == 1 else _in_parts(layout, timeout)
 
 
-def _in_parts(layout: Layout) -> ModelParallelStrategy:
+def _in_parts(layout: Layout, timeout: timedelta) -> ModelParallelStrategy:
     """Parameters in parts; over what processes is ours to say, whatever mesh Fabric makes."""
     from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 
@@ -116,8 +123,12 @@ def _in_parts(layout: Layout) -> ModelParallelStrategy:
         shard(model, parameter_mesh(layout, mesh.device_type))
         return module
 
-    size = layout.processes
-    return ModelParallelStrategy(parallelize, data_parallel_size=size, tensor_parallel_size=1)
+    return ModelParallelStrategy(
+        parallelize,
+        data_parallel_size=layout.processes,
+        tensor_parallel_size=1,
+        timeout=timeout,
+    )
 
 
 def parameter_mesh(layout: Layout, device_type: str) -> DeviceMesh:
@@ -134,7 +145,7 @@ def row_mesh(layout: Layout, device_type: str) -> DeviceMesh:
     return init_device_mesh(device_type, sizes, mesh_dim_names=("data", "context"))["context"]
 
 
-def _data_parallel() -> DDPStrategy:
+def _data_parallel(timeout: timedelta) -> DDPStrategy:
     """Data parallel training that does not send buffers around in every forward: none changes."""
     from lightning_fabric.strategies.ddp import DDPStrategy
 
@@ -142,7 +153,7 @@ def _data_parallel() -> DDPStrategy:
     known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     options: dict[str, Any] = {name: False}
-    return DDPStrategy(**options)
+    return DDPStrategy(timeout=timeout, **options)
 
 
 def has_launcher() -> bool:
@@ -185,16 +196,27 @@ def _start_workers(config: TrainConfig) -> list[_Worker]:
     return [_Worker(config, local_rank) for local_rank in range(1, config.devices)]
 
 
-def _blame_worker(workers: list[_Worker], error: Exception) -> None:
+_GONE = "closed by peer", "Broken pipe", "reset by"
+"""What gloo says of a process that has ended."""
+
+
+def _of_another(error: RuntimeError, timeout: float) -> str:
+    """What became of another process, if that is what an error is about; empty otherwise."""
+    if any(word in str(error) for word in _GONE):
+        return "another process of the run has ended, whose own message says why"
+    if "Timed out waiting" in str(error):
+        return f"another process did not answer for {timeout:g} s: it hangs, or is gone"
+    return ""
+
+
+def _blame_worker(workers: list[_Worker], error: RuntimeError) -> None:
     """When a worker stopped by itself, its message is the cause and ours only the echo."""
-    if not isinstance(error, RuntimeError):
-        return
     deadline = time.monotonic() + 2
     while time.monotonic() < deadline:
         for worker in workers:
             if worker.process.poll():
                 raise worker.stopped() from error
-        if not any(word in str(error) for word in ("closed by peer", "Broken pipe", "reset by")):
+        if not any(word in str(error) for word in _GONE):
             return
         time.sleep(0.05)
 

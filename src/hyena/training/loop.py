@@ -171,8 +171,12 @@ def _agree(
     if fabric.world_size > 1:
         own = [float(loss), float(request.signal)]
         shared = torch.tensor(own, dtype=torch.float64, device=fabric.device)
-        total, signals = fabric.all_reduce(shared, reduce_op="sum").tolist()  # type: ignore[union-attr]
-        return total / fabric.world_size, float(norm), request.signal or int(signals)
+        each = fabric.all_gather(shared).tolist()  # type: ignore[union-attr]
+        losses, signals = zip(*each, strict=True)
+        wrong = [rank for rank, one in enumerate(losses) if not math.isfinite(one)]
+        if wrong:
+            raise NotFiniteError(f"loss of process {wrong[0]} is {losses[wrong[0]]}")
+        return sum(losses) / len(losses), float(norm), int(max(signals))
     # One transfer from the device for both.
     mean, size = torch.stack([loss, norm.to(loss.dtype)]).tolist()
     return mean, size, request.signal

@@ -21,9 +21,10 @@ class InPieces(nn.Module):
     def forward(self, input_ids: Tensor, *, document_ids: Tensor | None, targets: Tensor) -> Tensor:
         """The mean loss of whole rows (B, L), the same on every process that shares them."""
         piece = self.context.piece
-        return self.model(
+        loss: Tensor = self.model(
             piece(input_ids),
             document_ids=None if document_ids is None else piece(document_ids),
             targets=piece(targets),
             context=self.context,
         )
+        return loss

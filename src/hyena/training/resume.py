@@ -24,6 +24,7 @@ FREE_ON_RESUME = frozenset(
         "num_nodes",
         "shard",
         "context",
+        "timeout",
         "activation_checkpointing",
         "working_memory",
         "kept_memory",
