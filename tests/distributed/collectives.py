@@ -34,8 +34,8 @@ class Collectives(TorchDispatchMode):
         return op(*args, **(kwargs or {}))
 
     def count(self, name: str, args: Any) -> None:
-        if "wait" in name or "barrier" in name or "wrap" in name:
-            return
+        if any(word in name for word in ("wait", "barrier", "wrap", "broadcast")):
+            return  # DistributedDataParallel broadcasts once in which order it reduces
         given, world = tensors(args), dist.get_world_size()
         if name == "all_to_all_single":
             sizes = list(args[2])

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tiny_runs import tiny_config
 
-from hyena.training import CheckpointConfig, TrainConfig, train
+from hyena.training import CheckpointConfig, EvaluationConfig, TrainConfig, train
 from hyena.training.run import NextToken
 
 STEPS = 4
@@ -22,7 +22,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "shard": {"shard": 2},
     "context": {"context": 2},
     "both": {"shard": 2, "context": 2},
-    "accumulated": {"shard": 2, "accumulate": 2},
+    "accumulated": {
+        "shard": 2,
+        "accumulate": 2,
+        "evaluation": EvaluationConfig(every=3, batches=4),  # of half as many windows each
+    },
     "recomputed": {"shard": 2, "context": 2, "activation_checkpointing": True},
     "odd": {"context": 2, "length": 15},
 }
@@ -68,7 +72,8 @@ def failing(what: Callable[[], object]) -> Callable[[Path, Path], object]:
         out = folder / f"failing {what.__name__}"
         NextToken.loss = loss  # type: ignore[method-assign]
         try:
-            result = train(config(data, out, devices=2, shard=2, timeout=3))
+            timeout = 3.0 if what is hangs else 60.0
+            result = train(config(data, out, devices=2, shard=2, timeout=timeout))
         finally:
             NextToken.loss = computed  # type: ignore[method-assign]
         return f"signal {result.signal} after step {result.step}"
@@ -85,7 +90,7 @@ def stopped() -> None:
 
 
 def hangs() -> None:
-    time.sleep(6)
+    time.sleep(4)
 
 
 def dies() -> None:

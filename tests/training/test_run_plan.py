@@ -101,7 +101,7 @@ def test_the_time_from_what_was_measured_by_hand() -> None:
 def hardware(**changes: Any) -> Hardware:
     """Its memory takes an update of the hybrid in a second."""
     bandwidth = 28 * LanguageModel(HYBRID, device="meta").parameter_count()
-    return dataclasses.replace(Hardware("x", 1000, 100, 1e9, bandwidth, "nowhere"), **changes)
+    return dataclasses.replace(Hardware("x", 1000, 100, 1e9, bandwidth, 1e9, "nowhere"), **changes)
 
 
 def test_the_time_on_an_accelerator_by_hand() -> None:

@@ -23,6 +23,9 @@ from hyena.mixers import CausalSelfAttention, HyenaOperator
 from hyena.mixers.hyena.kernels import finite_taps
 from hyena.model import LanguageModel
 
+WHOLE_BLOCKS = 3.5
+"""Of the bytes of a block, what FSDP2 has beside parts and embedding at the peak, as measured."""
+
 
 @dataclass(frozen=True)
 class Traffic:
@@ -90,35 +93,42 @@ def of_rows(
     total, passes = 0.0, 2 + model.activation_checkpointing
     for i, block in enumerate(model.blocks):
         operators.check(f"blocks.{i}.mixer", block.mixer, context)
-        total += passes * itemsize * _numbers(block.mixer, context, rows, length, packed)
+        total += itemsize * rows * _numbers(block.mixer, context, length, packed, passes)
     if packed:  # ids of documents, to all others
         total += 8 * rows * ceil(length / context) * (context - 1)
     return Traffic(total, context, 1, ring=False)
 
 
-def _numbers(mixer: Any, context: int, rows: int, length: int, packed: bool) -> float:
-    """That the process which sends most sends in a pass of a mixer."""
-    piece = ceil(length / context)
+def _numbers(mixer: Any, context: int, length: int, packed: bool, passes: int) -> float:
+    """Of a row, what the process which sends most sends in all passes of a mixer.
+
+    What goes to later processes has its gradient come back from them: the first process sends all
+    of the one and none of the other.
+    """
     if isinstance(mixer, CausalSelfAttention):  # keys and values, to all later processes
-        return rows * piece * 2 * mixer.kv_heads * mixer.head_dim * (context - 1)
+        piece = ceil(length / context)
+        return (passes - 1) * piece * 2 * mixer.kv_heads * mixer.head_dim * (context - 1)
     op = cast(HyenaOperator, mixer)
-    short = (op.order + 1) * op.width * (op.short_width - 1)
-    return rows * (short + (op.order - 1) * op.width * _of_channel(op, context, length, packed))
+    to_neighbours = passes if context > 2 else passes - 1  # between two others, both ways
+    short = to_neighbours * (op.order + 1) * op.width * (op.short_width - 1)
+    long = (op.order - 1) * op.width * _of_channel(op, context, length, packed, passes)
+    return short + long
 
 
-def _of_channel(op: HyenaOperator, context: int, length: int, packed: bool) -> float:
+def _of_channel(op: HyenaOperator, context: int, length: int, packed: bool, passes: int) -> float:
     """Of a channel of one long convolution, as `hyena.distributed.long_conv` chooses."""
     piece, taps, filter = ceil(length / context), finite_taps(op.filter), op.filter
     group = cast(Any, None)  # which nobody asks
     cut = Rows(group, 0, [piece] * (context - 1) + [length - piece * (context - 1)])
     if taps and halo.is_less(taps, cut):
-        return taps - 1
+        return (passes if context > 2 else passes - 1) * (taps - 1)
     if isinstance(filter, LongFilter) and not packed:
         exponentials = filter.exponentials()
         if exponentials is not None and carry.is_less(exponentials[0], cut):
             exponent: Tensor = exponentials[0]
-            return exponent.shape[-1] * (2 if exponent.is_complex() else 1) * (context - 1)
-    return 2 * piece * _others(context)
+            numbers = exponent.shape[-1] * (2 if exponent.is_complex() else 1)
+            return (passes - 1) * numbers * (context - 1)
+    return passes * 2 * piece * _others(context)
 
 
 def kept_bytes(model: LanguageModel, shard: int) -> int:
@@ -130,16 +140,16 @@ def kept_bytes(model: LanguageModel, shard: int) -> int:
 def gathered_bytes(model: LanguageModel, shard: int) -> int:
     """Bytes beside the parts, at the peak of a backward pass: what is whole meanwhile.
 
-    The embedding, norm and head are whole throughout, and so are their gradients, which are last
-    copied to be reduced. A block is whole while it runs, and the next one, which is gathered
-    meanwhile, from a copy of its own; its gradients are, and are copied to be reduced.
+    The embedding, norm and head are whole throughout, and so are their gradients, which are copied
+    last to be reduced; parts of these are not there before. A block is whole while it runs, the
+    next one is gathered, and gradients are copied to be reduced: `WHOLE_BLOCKS` in all.
     """
     if shard == 1:
         return 0
     blocks = [_padded(block.parameters(), shard) for block in model.blocks]
     block = max(blocks)
     root = _padded(model.parameters(), shard) - sum(blocks)
-    return int(2 * root + max(root + root // shard, 5 * block))
+    return int(2 * root + max(root - root / shard, WHOLE_BLOCKS * block - (root + block) / shard))
 
 
 def _others(processes: int) -> float:

@@ -32,6 +32,10 @@ SCRATCH: dict[Way, int] = {"direct": 5, "gradients": 8}
 """Numbers of a position that each thread of the kernel keeps; for a batch gradients take 4 more.
 ``docs/kernel.md`` has them in bytes."""
 
+EXCHANGED = 4
+"""Arrays of a piece that an exchange makes: what is sent and received, each as it was and as it is
+put together."""
+
 HEAP_BYTES = 1 << 25
 """glibc may keep an array of up to this size in its heap, whose gaps come on top."""
 
@@ -92,7 +96,7 @@ def activation_bytes(
     piece = -(-length // processes)
     stream = _stream(model, piece, batch)
     block = max(_whole(model, block, piece, batch, "gradients") for block in _blocks(model))
-    between = block + 3 * _filter(model, length)
+    between = block + EXCHANGED * stream + 3 * _filter(model, length)
     return (
         (len(model.blocks) + STREAMS["gradients"]) * stream
         + max(between, 3 * min(LOGITS_BYTES, _logits(model, piece, batch)))

@@ -204,7 +204,7 @@ def _of_another(error: RuntimeError, timeout: float) -> str:
     """What became of another process, if that is what an error is about; empty otherwise."""
     if any(word in str(error) for word in _GONE):
         return "another process of the run has ended, whose own message says why"
-    if "Timed out waiting" in str(error):
+    if any(words in str(error) for words in ("Timed out waiting", "waiting for clients")):
         return f"another process did not answer for {timeout:g} s: it hangs, or is gone"
     return ""
 

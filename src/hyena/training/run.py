@@ -199,7 +199,8 @@ class _Run:
             self.stop_at = min(config.steps, start.state.step + config.stop_after)
         self.signal = 0
         self.model, self.layout = model, config.layout()
-        trained, self.evaluated = objective.module(model), model
+        trained = objective.module(model)
+        self.evaluated: Any = model
         if self.layout.context > 1:
             mesh = row_mesh(self.layout, fabric.device.type)
             trained = self.evaluated = InPieces(model, ContextParallel(mesh))
