@@ -22,7 +22,13 @@ from hyena.files import digests
 from hyena.model.hidden import hidden
 from hyena.model.label_head import LabelHead, Labels
 from hyena.training import OptimizerConfig, adamw, list_checkpoints
-from hyena.training.checkpoint import prune, remedy, restore_optimizer, write_checkpoint
+from hyena.training.checkpoint import (
+    moments,
+    prune,
+    remedy,
+    restore_optimizer,
+    write_checkpoint,
+)
 
 TOKENIZER = HyenaDNATokenizer()
 MIXERS = {"hyena": "hyena-se,hyena-mr,hyena", "attention": "hyena-se,hyena-mr,attention"}
@@ -220,7 +226,7 @@ def keep(
         (path / _PROGRESS).write_text(json.dumps(vars(progress)))
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_checkpoint(folder, progress.steps.total(), optimizer, write)
+    write_checkpoint(folder, progress.steps.total(), moments(optimizer), write)
     prune(folder, 1, None)
 
 
