@@ -10,7 +10,7 @@ pictures in the same order.
     python examples/vision.py --quick                          # made-up pictures, seconds
 
 The results, vision.json, vision.md and vision.png, go into --out. A run that was interrupted goes
-on where it was. About 20 minutes on two cores. Needs matplotlib (the extra train).
+on where it was. About 30 minutes on two cores. Needs matplotlib (the extra train).
 """
 
 import argparse
