@@ -226,3 +226,13 @@ def test_a_damaged_plan_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(content)
     with pytest.raises(ValueError, match=r"sweep\.json (is damaged: .*; run|has format version 2)"):
         read_plan(tmp_path)
+
+
+def test_a_plan_that_was_changed_is_refused(tmp_path: Path) -> None:
+    write_plan(tmp_path, make_plan(sweep(out=tmp_path), read_cell))
+    file = tmp_path / "sweep.json"
+    file.write_text(file.read_text().replace('"hyena"', '"others"', 1))
+    with pytest.raises(ValueError, match=r"sweep\.json is damaged: its SHA-256 .*; run the sw"):
+        read_plan(tmp_path)
+    write_plan(tmp_path, make_plan(sweep(out=tmp_path), read_cell))
+    assert "hyena" in {group.row for group in read_plan(tmp_path)}

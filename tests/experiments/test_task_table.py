@@ -10,7 +10,9 @@ from tiny_cells import cell, record
 
 from hyena.experiments import Measurement, Result, Standing, write_table
 from hyena.experiments.cell import plain
+from hyena.experiments.finished import write_finished
 from hyena.experiments.plan import Group, write_plan
+from hyena.experiments.record import FORMAT_VERSION
 from hyena.experiments.table import lay_out, table
 
 
@@ -217,3 +219,35 @@ def test_damaged_records_are_named(tmp_path: Path) -> None:
         (tmp_path / "results.json").write_text(content)
         with pytest.raises(ValueError, match=message):
             write_table([tmp_path], tmp_path / "out")
+
+
+def damaged(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def test_a_sweep_with_a_damaged_file_makes_no_table(tmp_path: Path) -> None:
+    folder = tmp_path / "cells" / "only"
+    config, out = cell(folder, task={"length": 8}), tmp_path / "out"
+    result = "cells/only/result.json"
+    for file, old, new, message in (
+        (result, '"value": 1.0', '"value": 0.9', f"{result} is damaged: its SHA-256 is .*remove"),
+        (result, "{", "", f"{result} is damaged: .*; if it is of this cell, remove it"),
+        ("cells/only/SHA256SUMS", "  ", " ", "cells/only/SHA256SUMS is damaged: .*; restore it"),
+        ("cells/only/SHA256SUMS", "result", "rseult", "SHA256SUMS does not list result.json, so"),
+        ("sweep.json", '"Hyena"', '"Hyenb"', "sweep.json is damaged: .*; run the sweep again"),
+        ("SHA256SUMS", "sweep", "sweet", "SHA256SUMS does not list sweep.json, so it is another"),
+    ):
+        write_plan(tmp_path, [Group("Hyena", {}, [{}], [[config]])])
+        write_finished(folder, record(config, [1.0]), FORMAT_VERSION)
+        assert "| Hyena | 100.0" in write_table([tmp_path], out).read_text()
+        damaged(tmp_path / file, old, new)
+        before = {path: path.read_bytes() for path in out.iterdir()}
+        with pytest.raises(ValueError, match=message) as refusal:
+            write_table([tmp_path], out)
+        assert len(str(refusal.value).splitlines()) == 1
+        assert {path: path.read_bytes() for path in out.iterdir()} == before
+    (folder / "result.json").unlink()  # as somebody does who wants the cell measured again
+    write_plan(tmp_path, [Group("Hyena", {}, [{}], [[config]])])
+    assert "| Hyena | ‡ |" in write_table([tmp_path], out).read_text()

@@ -8,7 +8,15 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from hyena.files.records import from_plain, read_json, read_record, to_plain, write_record
+from hyena.files.records import (
+    from_plain,
+    read_json,
+    read_listed,
+    read_record,
+    to_plain,
+    write_listed,
+    write_record,
+)
 
 
 @dataclass
@@ -84,3 +92,19 @@ def test_numbers_of_numpy_are_plain() -> None:
     plain = to_plain({"a": np.int64(3), "b": numbers, "c": np.float64(2)})
     assert plain == {"a": 3, "b": [0.5, True, 2, 1.5, False], "c": 2.0}
     assert json.dumps(plain) == '{"a": 3, "b": [0.5, true, 2, 1.5, false], "c": 2.0}'
+
+
+def test_a_listed_record_that_was_changed_is_refused(tmp_path: Path) -> None:
+    path, other = tmp_path / "record.json", Outer(0, None, Path("q"), (0, 0))
+    write_listed(path, WHOLE, 4)
+    write_listed(path, other, 4)  # with a list of its own
+    assert read_listed(path, Outer, 4, advice="do") == other
+    path.write_text(path.read_text().replace('"count": 0', '"count": 1'))
+    with pytest.raises(ValueError, match=r"record\.json is damaged: its SHA-256 is not .*; do \("):
+        read_listed(path, Outer, 4, advice="do")
+    listed = tmp_path / "SHA256SUMS"
+    listed.write_text(listed.read_text().replace("record", "another"))
+    with pytest.raises(ValueError, match=r"SHA256SUMS does not list record\.json, .*; do$"):
+        read_listed(path, Outer, 4, advice="do")
+    listed.unlink()  # as an older version left it
+    assert read_listed(path, Outer, 4, advice="do").count == 1

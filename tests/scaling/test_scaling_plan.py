@@ -228,7 +228,11 @@ def test_the_plan_can_be_read_back(data: Path, tmp_path: Path) -> None:
     assert planned.folders == [cell.folder.name for cell in cells]
     assert (planned.chosen, planned.left_out) == (CHOSEN, ["size 8 x 2 is left out"])
     assert planned.config["tokens_per_parameter"] == [0.5, 0.25]
-    (tmp_path / "scaling.json").write_text('{"format_version": 1}')
+    file = tmp_path / "scaling.json"
+    file.write_text(file.read_text().replace("size 8 x 2", "size 8 x 3"))
+    with pytest.raises(ValueError, match=r"scaling\.json is damaged: its SHA-256 .*; run the sw"):
+        read_plan(tmp_path)
+    file.write_text('{"format_version": 1}')
     with pytest.raises(ValueError, match=r"scaling\.json is damaged: .*; run the sweep again"):
         read_plan(tmp_path)
 

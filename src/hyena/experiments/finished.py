@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hyena.experiments.jobs import FAILED
-from hyena.files import digests, records
+from hyena.files import records
 
 FILE = "result.json"
 _AGAIN = "if it is of this cell, remove it to measure the cell again"
@@ -16,8 +16,7 @@ Record = TypeVar("Record")
 
 def write_finished(folder: Path, record: object, version: int) -> None:
     """Writes the record with its digest, atomically; then no note says that the job failed."""
-    write = {FILE: lambda path: records.write_record(path, record, version)}
-    digests.write_files(folder, write)
+    records.write_listed(folder / FILE, record, version)
     (folder / FAILED).unlink(missing_ok=True)
 
 
@@ -30,6 +29,4 @@ def read_finished(folder: Path, kind: type[Record], version: int) -> Record | No
     path = folder / FILE
     if not path.is_file():
         return None
-    found = records.read_record(path, kind, version, advice=_AGAIN)
-    digests.check(folder, (FILE,), advice=_AGAIN)
-    return found
+    return records.read_listed(path, kind, version, advice=_AGAIN)

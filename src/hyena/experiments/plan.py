@@ -22,7 +22,7 @@ from hyena.experiments.cell import (
 )
 from hyena.experiments.curriculum import build_phases
 from hyena.experiments.executors import Executor
-from hyena.files.records import flatten, read_record, write_record
+from hyena.files.records import flatten, read_listed, write_listed
 from hyena.training.limits import check, check_choice, check_least
 
 Settings = dict[str, Any]
@@ -253,7 +253,7 @@ def write_plan(out: Path, groups: Sequence[Group]) -> None:
         for group in groups
     ]
     (out / CELLS).mkdir(parents=True, exist_ok=True)
-    write_record(out / FILE, _Plan(planned), FORMAT_VERSION)
+    write_listed(out / FILE, _Plan(planned), FORMAT_VERSION)
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ def read_plan(out: Path) -> list[PlannedGroup]:
             f"{out} holds no sweep: it has no {FILE}; give the folder that was --out of "
             "`hyena tasks sweep`"
         )
-    plan = read_record(path, _Plan, FORMAT_VERSION, advice="run the sweep again, which writes it")
+    plan = read_listed(path, _Plan, FORMAT_VERSION, advice="run the sweep again, which writes it")
     return [
         replace(group, folders=[[out / CELLS / name for name in t] for t in group.folders])
         for group in plan.groups

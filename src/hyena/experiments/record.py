@@ -186,7 +186,10 @@ def pooled(results: Sequence[Result]) -> tuple[float, float, float]:
 
 
 def read_standings(out: Path) -> list[Standing]:
-    """The standings of all groups of a sweep's folder, in its order. Raises: as `read_plan`."""
+    """The standings of all groups of a sweep's folder, in its order.
+
+    Raises: as `read_plan`; ValueError if a record is damaged, unless the sweep has noted that.
+    """
     return [_of_group(group) for group in read_plan(out)]
 
 
@@ -209,13 +212,10 @@ def _of_group(group: PlannedGroup) -> Standing:
 
 
 def _found(folder: Path) -> tuple[Result | None, str | None]:
-    """The record of a cell, or why there is none."""
+    """The record of a cell, or why the last call of its sweep had none."""
     if (folder / FAILED).is_file():
-        return None, (folder / FAILED).read_text(encoding="utf-8").strip()
-    try:
-        return read_result(folder), None
-    except ValueError as error:
-        return None, str(error)
+        return None, (folder / FAILED).read_text(encoding="utf-8", errors="replace").strip()
+    return read_result(folder), None
 
 
 RECORDS = "results.json"

@@ -1,6 +1,7 @@
 """JSON files as dataclasses: `read_record` checks every field, `to_plain` is what is written.
 
-A damaged file becomes one line that names the file, the field and what to do.
+A damaged file becomes one line that names the file, the field and what to do. `write_listed` and
+`read_listed` see to it by a digest too that what is read is what was written.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 
 from hyena.arguments import is_truth
 
-from . import atomic
+from . import atomic, digests
 
 Kind = TypeVar("Kind")
 
@@ -67,6 +68,23 @@ def write_record(path: Path, record: object, version: int) -> None:
     """Replaces a JSON file by a dataclass or a dict and its format version. Raises: OSError."""
     content = {"format_version": version, **to_plain(record)}
     atomic.write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_listed(path: Path, kind: type[Kind], version: int, *, advice: str) -> Kind:
+    """What `write_listed` wrote.
+
+    Raises: as `read_record`; ValueError, in one line, if the file is not what was written. Without
+        a list beside it, as older versions left it, that is not compared.
+    """
+    found = read_record(path, kind, version, advice=advice)
+    digests.check(path.parent, (path.name,), advice=advice)
+    return found
+
+
+def write_listed(path: Path, record: object, version: int) -> None:
+    """`write_record`, and the file's digest as the list of its folder. Raises: OSError."""
+    write = {path.name: lambda file: write_record(file, record, version)}
+    digests.write_files(path.parent, write)
 
 
 def to_plain(value: object) -> Any:

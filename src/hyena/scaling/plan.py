@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from hyena.data import Manifest, read_manifest
 from hyena.experiments.plan import Settings, flat
-from hyena.files.records import flatten, from_plain, read_record, to_plain, write_record
+from hyena.files.records import flatten, from_plain, read_listed, to_plain, write_listed
 from hyena.model import LanguageModel, ModelConfig
 from hyena.scaling.config import Family, ScalingConfig, Size
 from hyena.training import LabelsConfig, TrainConfig
@@ -345,7 +345,7 @@ def write_plan(
     folders = [cell.folder.name for cell in cells]
     planned = Planned(to_plain(config), dict(chosen), list(left_out), folders, list(speeds))
     (config.out / CELLS).mkdir(parents=True, exist_ok=True)
-    write_record(config.out / FILE, planned, FORMAT_VERSION)
+    write_listed(config.out / FILE, planned, FORMAT_VERSION)
 
 
 def read_plan(out: Path) -> Planned:
@@ -360,4 +360,4 @@ def read_plan(out: Path) -> Planned:
             f"{out} holds no scaling sweep: it has no {FILE}; give the folder that was --out of "
             "`hyena scaling run`"
         )
-    return read_record(path, Planned, FORMAT_VERSION, advice="run the sweep again, which writes it")
+    return read_listed(path, Planned, FORMAT_VERSION, advice="run the sweep again, which writes it")
