@@ -29,7 +29,11 @@ EXTRAS := ops/native/test_sanitizers.py ops/native/test_kernel_memory.py \
     model/test_lora.py model/test_adapter_methods.py model/test_quantized_models.py
 EXTRAS := $(wildcard tests/*/test_memory_of_*.py) $(addprefix tests/,$(EXTRAS))
 
-.PHONY: venv test test-extras lint format types docs demo recall sanitize fuzz wheel clean
+.PHONY: venv test test-extras test-builds lint format types docs demo recall sanitize fuzz wheel clean
+
+# pip would compile 300 MB of Python in one process, which is most of its time. Packages' own tests
+# are never imported, and a file that is no Python of this version is compiled by nobody.
+COMPILE = $(BIN)/python -m compileall -qq -j $(JOBS) -x '/tests?/' .venv/lib || true
 
 venv: $(STAMP)
 
@@ -38,8 +42,9 @@ $(DEMO_STAMP): WHAT := demo
 $(STAMP) $(DEMO_STAMP): pyproject.toml $(CONSTRAINTS) $(NATIVE)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install -c $(CONSTRAINTS) --build-constraint $(CONSTRAINTS) \
+	$(BIN)/python -m pip install -c $(CONSTRAINTS) --build-constraint $(CONSTRAINTS) --no-compile \
 	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[$(WHAT)]'
+	$(COMPILE)
 	touch $@
 
 # One thread a process: the tests are small, and two processes share two cores. Where a test takes
@@ -53,6 +58,16 @@ test: venv
 # All others: training, tasks, evaluation, distillation, benchmarks, the command line and the pages.
 test-extras: venv
 	$(PYTEST) $(EXTRAS) $(PYTEST_ARGS)
+
+# The convolutions without the kernel, and with each build that is not the best here (AVX2 where
+# there is AVX-512, and portable). tests/ops/native, which takes longest, goes through all builds by
+# itself; what names the backend naive or torch is the same with each, and in `make test`.
+OTHERS = $(BIN)/python -c 'from hyena.ops.native import library; print(*library.isas()[1:])'
+SAME := naive or [torch- or -torch- or [torch] or -torch]
+test-builds: venv
+	set -e; others=$$($(OTHERS)); for isa in none $$others; do \
+	    HYENA_ISA=$$isa $(PYTEST) tests/ops --ignore=tests/ops/native -k 'not ($(SAME))'; \
+	done
 
 lint: venv
 	$(BIN)/ruff check .
