@@ -32,7 +32,8 @@ def save_state(state: ModelState, path: str | Path) -> None:
         path: the file, in a folder that is there.
 
     Raises: OSError if it cannot be written, which leaves an older file as it was; TypeError if it
-        is no `ModelState` of our mixers; ValueError if an error left it in the middle of a step.
+        is no `ModelState` of our mixers; ValueError if an error left it in the middle of a step,
+            or if its rows are at positions of their own.
     """
     if not isinstance(state, ModelState):
         advice = ""
@@ -41,6 +42,11 @@ def save_state(state: ModelState, path: str | Path) -> None:
         raise TypeError(f"save_state: expected a ModelState, got a {type(state).__name__}{advice}")
     if not state.whole:
         raise ValueError("save_state: an error left this state in the middle of a step")
+    if state.starts is not None:
+        raise ValueError(
+            "save_state: expected rows at one position, got some at positions of their own; save "
+            "them one by one, as ModelState.gather([state.select([i])]) has them"
+        )
     # Of several names for one kind of state the first.
     names = {spec.state: name for name, spec in reversed(SPECS.items())}
     for layer in state.layers:

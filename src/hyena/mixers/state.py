@@ -53,6 +53,14 @@ class MixerState(Protocol):
         Raises: ValueError if the states are of different sizes or at different positions.
         """
 
+    @classmethod
+    def gather(cls, states: Sequence[Self], shifts: Sequence[int]) -> Self:
+        """As `join`, of rows at positions of their own; see `ModelState.gather`.
+
+        Args: shifts: for each state, how many columns its tokens go to the right, or where it is
+            negative to the left; of no concern to a state that does not count them.
+        """
+
     def tensors(self) -> dict[str, Tensor]:
         """What has to be stored, by name, the batch first."""
 
@@ -97,6 +105,7 @@ def tensor_state(cls: type[T]) -> type[T]:
         "select": select,
         "to": to,
         "join": staticmethod(join),
+        "gather": staticmethod(lambda states, shifts: join(states)),
         "tensors": lambda state: dict(zip(names, state, strict=True)),
         "settings": lambda state: {},
         "from_tensors": staticmethod(

@@ -237,7 +237,8 @@ class LanguageModel(nn.Module):
         asked = {"future": -1 if future is None else future, "last_only": last_only}
         asked |= {"prefill": True, "keep_inputs": bool(keep_inputs)}
         piece = self._piece(context, input_ids, mask, asked=asked)
-        x, _ = self._enter(input_ids, mask, None, None, before, piece)
+        starts = None if state is None else state.starts
+        x, _ = self._enter(input_ids, mask, None, None, before, piece, starts)
         tokens = input_ids.shape[1] if piece is None else piece.reach
         if tokens == 0:
             raise ValueError(
@@ -288,7 +289,9 @@ class LanguageModel(nn.Module):
         check_length(state.length + 1, self.config)
         x = self._embed(input_ids)
         if self.positions is not None:
-            x = x + self.positions(torch.tensor(state.length, device=x.device)).to(x.dtype)
+            column = torch.tensor(state.length, device=x.device)
+            at = column if state.starts is None else column - state.starts
+            x = x + self.positions(at).to(x.dtype)
         y = at_once(self._blocks(), x, state)
         if y is None:
             y = self._through(state, x, lambda block, x, of: block.step(x, of))
@@ -373,9 +376,10 @@ class LanguageModel(nn.Module):
         cu_seqlens: Tensor | None,
         before: int = 0,
         piece: Piece | None = None,
+        starts: Tensor | None = None,
     ) -> tuple[Tensor, Segments | None]:
-        """The residual stream and the documents of tokens that come after so many; a piece knows
-        its documents itself."""
+        """The residual stream and the documents of tokens that come after so many, of rows that
+        start in columns of their own; a piece knows its documents itself."""
         check_ids(input_ids, 2, self.config)
         L, segments = input_ids.shape[1], None
         if piece is None:
@@ -392,6 +396,8 @@ class LanguageModel(nn.Module):
                     "them; run rows of one length without mask"
                 )
             columns = before + torch.arange(L, device=x.device)
+            if starts is not None:
+                columns = columns - starts[:, None]
             if segments is not None:
                 columns = segments.columns
             if piece is not None:

@@ -123,7 +123,7 @@ class CausalSelfAttention(Mixer):
         """The tokens after those of a state."""
         check_no_gradient("CausalSelfAttention.prefill", self, u)
         state: AttentionState = room.state
-        q, k, v = self.heads_of(u, state.length)
+        q, k, v = self.heads_of(u, state.length, state)
         state.extend(k, v, room.future)
         dropout = self.dropout if self.training else 0.0
         each = self.heads // self.kv_heads
@@ -140,7 +140,7 @@ class CausalSelfAttention(Mixer):
         if self.rotary:
             if state.turns is None:
                 state.turns = turns(state.capacity, self.rotary_base, qk, self.rotary_scale)
-            qk = state.turns.turn(qk, state.length)
+            qk = state.turns.turn(qk, state.positions(state.length))
         q, k = qk.split([H, G], dim=1)
         k, v, mask = state.append(k, v)
         # The queries that read one head of keys stand as positions of it: all look back at all.
@@ -180,15 +180,22 @@ class CausalSelfAttention(Mixer):
     def _is_own(self, state: AttentionState) -> bool:
         return state.sizes == (self.kv_heads, self.head_dim)
 
-    def heads_of(self, u: Tensor, before: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    def heads_of(
+        self, u: Tensor, before: int = 0, state: AttentionState | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, L, E) and keys, rotated if they are to be, and values, (B, G, L, E) each,
-        of the tokens after so many."""
+        of the tokens after so many, be they those of a state."""
         H, G, E = self.heads, self.kv_heads, self.head_dim
         q, k, v = self.in_proj(u).split([H * E, G * E, G * E], dim=-1)
         q = q.unflatten(-1, (H, E)).transpose(1, 2)
         k, v = (x.unflatten(-1, (G, E)).transpose(1, 2) for x in (k, v))
         if not self.rotary:
             return q, k, v
+        if state is not None and state.starts is not None:
+            L = u.shape[1]
+            at = state.positions(torch.arange(before, before + L, device=u.device))
+            table = Turns(before + L, self.rotary_base, q, scale=self.rotary_scale)
+            return table.turn(q, at).to(q.dtype), table.turn(k, at).to(k.dtype), v
         table = Turns(u.shape[1], self.rotary_base, q, before, self.rotary_scale)
         return table.turn(q).to(q.dtype), table.turn(k).to(k.dtype), v
 

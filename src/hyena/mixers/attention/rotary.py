@@ -34,9 +34,9 @@ class Turns:
         cos, sin = angle.cos(), angle.sin()
         self.cos, self.sin = torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)
 
-    def turn(self, x: Tensor, at: int | slice = slice(None)) -> Tensor:
+    def turn(self, x: Tensor, at: int | slice | Tensor = slice(None)) -> Tensor:
         """Turns the pair (x_i, x_{i+E/2}) of x (…, L, E), or (…, E) at one position, by its
-        angle; in the dtype of the angles."""
+        angle; in the dtype of the angles. Positions may be a tensor that goes with x but for E."""
         x = x.to(self.cos.dtype)
         other = x.roll(x.shape[-1] // 2, dims=-1)  # of each pair the other one
         return torch.addcmul(x * self.cos[at], other, self.sin[at])

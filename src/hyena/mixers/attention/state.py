@@ -24,12 +24,21 @@ class AttentionState(State):
         k, v: (B, H, t, E), keys rotated.
         mask: (B, t) bool, True at real tokens; None if all are.
         room: for so many tokens more.
+        starts: (B,) int64, the column of each row's first token, from which its rotary positions
+            count; None if that is the first column.
 
     Attributes: ``length`` t, the tokens so far; ``k``, ``v`` and ``mask`` of them; ``batch`` B;
         ``sizes`` (H, E).
     """
 
-    def __init__(self, k: Tensor, v: Tensor, mask: Tensor | None = None, room: int = 0) -> None:
+    def __init__(
+        self,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None = None,
+        room: int = 0,
+        starts: Tensor | None = None,
+    ) -> None:
         if k.dim() != 4 or v.shape != k.shape:
             raise ValueError(
                 f"AttentionState: expected k and v (B, H, t, E), got {tuple(k.shape)} and "
@@ -40,7 +49,7 @@ class AttentionState(State):
         self.batch, heads, self.length, head_dim = k.shape
         self.sizes = (heads, head_dim)
         self.turns: Turns | None = None  # of the mixer, for as many positions as there is room
-        self._k, self._v, self._mask = k, v, mask
+        self._k, self._v, self._mask, self.starts = k, v, mask, starts
         if room:
             self.reserve(self.length + room)
 
@@ -63,6 +72,14 @@ class AttentionState(State):
     @property
     def dtype(self) -> torch.dtype:
         return self._k.dtype
+
+    def positions(self, columns: int | Tensor) -> int | Tensor:
+        """Of these columns, one or (L,), in each row: as they are if they are the same in all, else
+        (B, 1) or (B, 1, L)."""
+        if self.starts is None:
+            return columns
+        at = torch.as_tensor(columns, device=self.starts.device) - self.starts[:, None]
+        return at if isinstance(columns, int) else at[:, None]
 
     @property
     def capacity(self) -> int:
@@ -118,23 +135,49 @@ class AttentionState(State):
         with normal_tensors():
             whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         room = max(x.capacity for x in states) - states[0].length
-        return AttentionState(whole["k"], whole["v"], whole.get("mask"), room)
+        return AttentionState(whole["k"], whole["v"], whole.get("mask"), room, whole.get("starts"))
+
+    @classmethod
+    def gather(cls, states: Sequence[AttentionState], shifts: Sequence[int]) -> AttentionState:
+        """See `MixerState.gather`: rows with fewer tokens have padding before them, and their keys
+        stay as they were turned."""
+        with normal_tensors():
+            moved = [x._moved(shift) for x, shift in zip(states, shifts, strict=True)]
+        gathered = cls.join(moved)
+        if gathered.starts is not None and not bool(gathered.starts.any()):
+            gathered.starts = None
+            if gathered.mask is not None and bool(gathered.mask.all()):
+                gathered._mask = None
+        return gathered
 
     def tensors(self) -> dict[str, Tensor]:
         found = {"k": self.k, "v": self.v}
-        return found if self.mask is None else {**found, "mask": self.mask}
+        if self.mask is not None:
+            found["mask"] = self.mask
+        return found if self.starts is None else {**found, "starts": self.starts}
 
     @classmethod
     def from_tensors(
         cls, tensors: Mapping[str, Tensor], settings: Mapping[str, int]
     ) -> AttentionState:
-        return cls(tensors["k"], tensors["v"], tensors.get("mask"))
+        k, v = tensors["k"], tensors["v"]
+        return cls(k, v, tensors.get("mask"), starts=tensors.get("starts"))
+
+    def _moved(self, shift: int) -> AttentionState:
+        """With so many columns of padding before it, or as many fewer, and a mask."""
+        whole = self._masked()
+        k, v = (F.pad(x, (0, 0, shift, 0)) for x in (whole.k, whole.v))
+        starts = k.new_zeros(self.batch, dtype=torch.int64) if self.starts is None else self.starts
+        assert whole.mask is not None
+        room = self.capacity - self.length
+        return AttentionState(k, v, F.pad(whole.mask, (shift, 0)), room, starts + shift)
 
     def _of(self, change: Callable[[Tensor], Tensor]) -> AttentionState:
         """With other buffers, room included."""
         with normal_tensors():
             mask = None if self._mask is None else change(self._mask)
-            other = AttentionState(change(self._k), change(self._v), mask)
+            starts = None if self.starts is None else change(self.starts)
+            other = AttentionState(change(self._k), change(self._v), mask, starts=starts)
         other.length = self.length
         if other._k.device == self._k.device:
             other.turns = self.turns
@@ -145,7 +188,8 @@ class AttentionState(State):
         if self._mask is not None:
             return self
         k, v = self.k, self.v
-        return AttentionState(k, v, k.new_ones(k.shape[0], self.length, dtype=torch.bool))
+        mask = k.new_ones(k.shape[0], self.length, dtype=torch.bool)
+        return AttentionState(k, v, mask, starts=self.starts)
 
 
 def _widened(x: Tensor, length: int, capacity: int) -> Tensor:

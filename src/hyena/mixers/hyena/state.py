@@ -7,7 +7,7 @@ channels.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from hyena.ops import Backend
 from hyena.ops.stepping.finite import FiniteState
 from hyena.ops.stepping.online import OnlineState
 from hyena.ops.stepping.recurrence import RecurrentState
-from hyena.ops.stepping.states import State, normal_tensors
+from hyena.ops.stepping.states import State, check_alike, normal_tensors
 
 CHECKED = 64  # tokens after which a filter is compared with its parameters, or else read again
 _FEWEST = 256  # positions that a state which grows by itself plans for at least
@@ -107,6 +107,19 @@ class HyenaState(State):
         self.before.appendleft(z)
         self.long.advance()
         self.length += 1
+
+    @classmethod
+    def gather(cls, states: Sequence[HyenaState], shifts: Sequence[int]) -> HyenaState:
+        """See `MixerState.gather`. Raises: ValueError as `OnlineState.gather`."""
+        kind: Any = type(states[0].long)
+        if any(type(x.long) is not kind for x in states):
+            raise ValueError("HyenaState.gather: the states are of filters of different kinds")
+        parts = [{"short": x.short} for x in states]
+        check_alike("HyenaState", parts, [{}] * len(states))
+        long: LongState = kind.gather([x.long for x in states], shifts)
+        with normal_tensors():
+            short = torch.cat([part["short"] for part in parts])
+            return cls(short, long, states[0].length + shifts[0])
 
     def tensors(self) -> dict[str, Tensor]:
         """What has to be stored: ``short``, and what the long convolutions have."""

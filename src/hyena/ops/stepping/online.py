@@ -14,7 +14,7 @@ that are planned, S positions of a block, U of a tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from hyena.ops.long import long_conv
 from hyena.ops.native.step import NativeStep, OnlineStep, takes
 from hyena.ops.observed import transformed
 from hyena.ops.spectrum import FilterSpectrum, filter_spectrum
-from hyena.ops.stepping.states import State, normal_tensors
+from hyena.ops.stepping.states import State, check_alike, normal_tensors
 
 BLOCK = 64  # S; a power of two
 
@@ -56,7 +56,6 @@ class OnlineFilter:
         """
         room = check_size("OnlineFilter.prepare", "room", room)
         sizes = [self.block]
-        room = room if self.limit is None else min(room, self.limit)  # no sequence is longer
         while sizes[-1] < room:
             sizes.append(2 * sizes[-1])
         sizes.pop()  # tiles of a block and more, shorter than room
@@ -284,6 +283,30 @@ class OnlineState(State):
             line = contribution(wide, taps.flatten(0, 1), room, backend=self.filter.backend)
         self._begin(line.contiguous(), inputs, 0)
 
+    @classmethod
+    def gather(cls, states: Sequence[OnlineState], shifts: Sequence[int]) -> OnlineState:
+        """All rows in one plan, whatever the plan of each: before those that begin later stand
+        inputs of zero, which add nothing. Each row has room for as many tokens as it had.
+
+        Raises: ValueError if inputs are kept, which are as many as the tokens of each, or if the
+            states are of other sizes.
+        """
+        if any(x.keeps_inputs for x in states):
+            raise ValueError(
+                "OnlineState.gather: the states keep their inputs, of which each has another "
+                "number; prefill with future= and without keep_inputs"
+            )
+        at, room = states[0].position, max(x.planned - x.position for x in states)
+        if at > room:  # most of the plan is past, and would be carried along
+            at = 0
+        block = states[0].block
+        planned = -(-(at + room) // block) * block
+        lines = [{"line": x._placed(at, planned)} for x in states]
+        check_alike("OnlineState", lines, [{"parts": x.parts, "block": x.block} for x in states])
+        with normal_tensors():
+            line = torch.cat([each["line"] for each in lines])
+            return cls(line, states[0].parts, position=at, block=block)
+
     def tensors(self) -> dict[str, Tensor]:
         """What has to be stored: ``line``, and ``inputs`` if kept."""
         kept = {} if self._inputs is None else {"inputs": self._inputs}
@@ -300,6 +323,12 @@ class OnlineState(State):
         """See `State.from_tensors`."""
         numbers = {name: settings[name] for name in ("parts", "position", "block")}
         return cls(tensors["line"], inputs=tensors.get("inputs"), **numbers)
+
+    def _placed(self, position: int, planned: int) -> Tensor:
+        """The line of a plan of so many tokens, with this position as its present one."""
+        with normal_tensors():
+            line = self.line if self.position == position else F.pad(self.known, (position, 0))
+            return F.pad(line, (0, planned - line.shape[-1]))
 
     def _follow(self, other: OnlineState) -> None:
         self.filter = other.filter

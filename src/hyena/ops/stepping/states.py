@@ -78,6 +78,15 @@ class State:
             whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
             return states[0]._made_of(whole)
 
+    @classmethod
+    def gather(cls, states: Sequence[Self], shifts: Sequence[int]) -> Self:
+        """As `join`, of rows at positions of their own.
+
+        Args: shifts: for each state, how many columns its tokens go to the right, or where it is
+            negative to the left; of no concern to a state that does not count them.
+        """
+        return cls.join(states)
+
     def _of(self, change: Callable[[Tensor], Tensor]) -> Self:
         with normal_tensors():
             return self._made_of({name: change(x) for name, x in self.tensors().items()})
