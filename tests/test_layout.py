@@ -42,6 +42,7 @@ INSIDE = {
     "training": LAYERS | {"model", "data", "distributed", "evaluation", "files", "finetuning"},
     "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine", "files"},
     "vision": LAYERS | {"model"},
+    "serving": LAYERS | {"model", "generation", "data"},
     "scaling": {"model", "data", "evaluation", "training", "experiments", "plots"}
     | {"machine", "files"},
     "machine": {"ops"},

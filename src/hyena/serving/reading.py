@@ -1,0 +1,59 @@
+"""A prompt that is read piece by piece, so that nobody has to wait for all of it."""
+
+import torch
+from torch import Tensor
+
+from hyena.generation.model import device_of
+from hyena.generation.sampling import Alternatives
+from hyena.generation.state import ModelState
+from hyena.model import LanguageModel
+from hyena.serving.request import PromptScores
+from hyena.serving.sequences import Job, scores_of
+
+_LOGITS = 1 << 24  # numbers that are made at once where every token of a prompt is scored
+
+
+class Reading:
+    """The prompt of a job on its way through the model.
+
+    Its state is planned for the rest of the prompt and all new tokens, and keeps no inputs.
+
+    Args: piece: tokens that are read at once.
+    Attributes: ``state`` and ``logits`` (V,) after what has been read.
+    """
+
+    def __init__(self, model: LanguageModel, job: Job, piece: int) -> None:
+        self.job, self._model, self._read = job, model, 0
+        self.state: ModelState | None = None
+        self.logits: Tensor | None = None
+        self._scored = job.request.score_prompt
+        if self._scored:
+            piece = min(piece, max(_LOGITS // model.config.vocab_size, 1))
+        self._piece = piece
+        self._logprobs: list[float | None] = [None]
+        self._alternatives: list[Alternatives] = [[]]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all has been read."""
+        return self._read == len(self.job.prompt)
+
+    def advance(self) -> None:
+        """Reads the next piece; after the last one the scores are handed out."""
+        prompt, start = self.job.prompt, self._read
+        end = min(start + self._piece, len(prompt))
+        ids = torch.tensor([prompt[start:end]], device=device_of(self._model))
+        future = None
+        if self.state is None:  # what later pieces leave of the plan stays
+            future = len(prompt) - end + max(self.job.request.max_new_tokens - 1, 0)
+        logits, self.state = self._model.prefill(
+            ids, state=self.state, future=future, last_only=not self._scored
+        )
+        self.logits, self._read = logits[0, -1], end
+        if self._scored:
+            targets = prompt[start + 1 : end + 1]
+            found = scores_of(logits[0, : len(targets)], targets, self.job.request.alternatives)
+            self._logprobs += [logprob for logprob, _ in found]
+            self._alternatives += [others for _, others in found]
+            if self.finished:
+                self.job.deliver(PromptScores(self._logprobs, self._alternatives))
