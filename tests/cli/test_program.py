@@ -52,6 +52,21 @@ assert "torch" not in sys.modules
     subprocess.run(words, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
 
 
+def test_what_several_processes_need_is_not_imported_for_one() -> None:
+    """PyTorch's engine takes as long to import as all else."""
+    program = """
+import sys
+import hyena.experiments
+from hyena.cli import main
+assert main(["info"]) == 0
+assert "hyena.training" in sys.modules
+assert not sys.modules.keys() & {"torch.distributed.fsdp", "torch.distributed.tensor", "sympy"}
+from hyena.distributed import shard
+assert "torch.distributed.fsdp" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
 def test_the_package_shows_its_public_names_its_submodules_and_no_more() -> None:
     program = """
 import pkgutil

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
-from hyena.distributed import ContextParallel
 from hyena.model import LanguageModel
+
+if TYPE_CHECKING:
+    from hyena.distributed import ContextParallel
 
 
 class InPieces(nn.Module):

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from hyena.arguments import IGNORE, plural
 from hyena.data import Windows
-from hyena.distributed import ContextParallel
 from hyena.files.records import from_plain, write_record
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.finetuning.data import open_labelled
@@ -202,6 +201,8 @@ class _Run:
         trained = objective.module(model)
         self.evaluated: Any = model
         if self.layout.context > 1:
+            from hyena.distributed import ContextParallel
+
             mesh = row_mesh(self.layout, fabric.device.type)
             trained = self.evaluated = InPieces(model, ContextParallel(mesh))
         self.wrapped = fabric.setup_module(trained)
