@@ -223,17 +223,17 @@ HYENA_APART void add_block(const ModalBackwardRoom<P> &own) {
 }
 
 // The conjugate of a gradient of mode s, where it goes; null if it is not wanted.
-template <int P>
-void put_gradient(float *modes, int64_t s, Number gradient) {
+template <int P, class Real>
+void put_gradient(Real *modes, int64_t s, Number gradient) {
     if (!modes) return;
-    modes[s * P] = float(gradient.re);
-    if (P == 2) modes[s * P + P - 1] = float(-gradient.im);
+    modes[s * P] = Real(gradient.re);
+    if (P == 2) modes[s * P + P - 1] = Real(-gradient.im);
 }
 
 // Those of weights and decays, from the sums: docs/kernel.md has the formulas.
 template <int P>
 void put_sums(const ModalCall &call, const ModalSums &sums, int64_t d) {
-    const float *log_decay = call.modes->log_decay + call.channel(d);
+    const double *log_decay = call.modes->log_decay + call.channel(d);
     const float *weight = call.modes->weight + call.channel(d);
     if (call.to->skip) call.to->skip[d] = float(sums.lags[0]);
     for (int64_t s = 0; s < call.modes->count; ++s) {

@@ -29,12 +29,12 @@ inline Number operator*(double a, Number b) { return {a * b.re, a * b.im}; }
 inline Number operator+(Number a, Number b) { return {a.re + b.re, a.im + b.im}; }
 
 // Mode s of a channel, of P numbers: one, or real and imaginary part.
-template <int P>
-Number mode_of(const float *modes, int64_t s) {
+template <int P, class Real>
+Number mode_of(const Real *modes, int64_t s) {
     return {modes[s * P], P == 2 ? modes[s * P + P - 1] : 0.0};
 }
 template <int P>
-Number decay_of(const float *log_decay, int64_t s) {
+Number decay_of(const double *log_decay, int64_t s) {
     const Number e = mode_of<P>(log_decay, s);
     const double size = std::exp(e.re);
     if (P == 1) return {size, 0};

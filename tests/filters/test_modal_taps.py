@@ -14,6 +14,7 @@ from torch import Tensor
 from hyena.filters import DiagonalSSM, LongFilter, ModalTaps, RealModalTaps
 from hyena.filters.exponentials import exponential_sum, sum_flops
 from hyena.filters.flops import POWER, PRODUCT, FilterFlops
+from hyena.ops import modal_conv, naive
 
 D, S = 6, 4
 Taps = ModalTaps | RealModalTaps
@@ -103,6 +104,24 @@ def test_a_pole_at_zero_is_trained_in_float32() -> None:
     assert_all_close([x.double() for x in got], expected, 1e-5)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 3e-6)])
+def test_what_the_kernel_sums_has_their_gradients(dtype: torch.dtype, tolerance: float) -> None:
+    """That of a pole at zero among them, where there is no kernel as well."""
+    taps = anywhere().to(dtype)
+    exact = copy.deepcopy(taps).double()
+    u = torch.randn(1, 1, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def by_modes() -> Tensor:
+        log_decay, weight = taps.modes(slice(None))
+        return modal_conv(u.to(dtype), log_decay[0], weight[0])[0]
+
+    got = with_gradients(taps, by_modes)
+    expected = with_gradients(exact, lambda: naive.long_conv(u, by_definition(exact, 40)[0]))
+    for a, b in zip(got[2][0, 0], expected[2][0, 0], strict=True):
+        assert_close(a.double(), b, tolerance)
+    assert_all_close([x.double() for x in got], expected, tolerance)
+
+
 def test_second_derivatives() -> None:
     taps = ModalTaps(1, 2, dtype=torch.float64)
 
@@ -123,6 +142,18 @@ def test_a_shorter_input_sees_a_prefix(kind: str) -> None:
     whole = taps(200)
     for length in (1, 7, 100, 199):
         assert_close(taps(length), whole[..., :length], 1e-13)
+
+
+@each_kind
+@pytest.mark.parametrize("channels", [slice(None), slice(0, 2), slice(1, 5)])
+def test_modes_give_the_same_taps(kind: str, channels: slice) -> None:
+    taps = KINDS[kind]()
+    log_decay, weight = taps.modes(channels)
+    assert (log_decay.dtype.to_real(), weight.dtype.to_real()) == (torch.float64, torch.float64)
+    assert taps.modes_size == (2 * S if weight.is_complex() else S)
+    t = torch.arange(50)
+    h = (weight[..., None] * (log_decay[..., None] * t).exp()).real.sum(2)
+    assert_close(h, by_definition(taps, 50)[:, channels], 1e-12)
 
 
 @each_kind
@@ -202,24 +233,6 @@ def test_a_million_positions_in_float32(kind: str, generator: torch.Generator) -
         got = taps.state_after(u, 0)
         wanted = exact.state_after(u.double(), 0)
         assert_close(torch.view_as_real(got + 0j), torch.view_as_real(wanted + 0j).float(), 1e-5)
-
-
-def test_logarithms_of_poles_in_float32_would_turn_too_far() -> None:
-    """So the kernel, which takes them, sums no complex modes of a model."""
-    L, taps = 8192, ModalTaps(1, 4)
-    turns = [cmath.rect(math.exp(-1e-6), angle) for angle in (3.1, 2.9, 2.7, 2.5)]
-    with torch.no_grad():
-        taps.poles.copy_(torch.view_as_real(torch.tensor(turns)))
-        taps.residues.fill_(1)
-        poles = torch.view_as_complex(taps.poles.double())[0, 0]
-        t = torch.arange(L - 100, L, dtype=torch.float64)
-        weight = torch.view_as_complex(taps.residues.double())[0, 0, :, None]
-        true = (weight * (poles.log()[:, None] * t).exp()).real.sum(0)
-        rounded = poles.log().to(torch.complex64).to(torch.complex128)
-        turned = (weight * (rounded[:, None] * t).exp()).real.sum(0)
-        assert_close(taps(L)[0, 0, -100:].double(), true, 1e-6)
-    assert float((turned - true).norm() / true.norm()) > 1e-4
-    assert not LongFilter(taps, 1, L).has_real_modes
 
 
 def test_steps_use_the_poles_as_they_are() -> None:

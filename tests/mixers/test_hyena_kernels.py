@@ -13,19 +13,22 @@ from test_hyena_filters import D, M, draw, make
 from torch import Tensor
 
 from hyena import HyenaOperator, LanguageModel, ModelConfig
-from hyena.filters import LongFilter
+from hyena.filters import LongFilter, ModalTaps
 from hyena.mixers.hyena import groups, kernels, operator
 from hyena.mixers.hyena.groups import Buffers, Input
 from hyena.mixers.mixer import Room
 from hyena.mixers.projections import channels_last
+from hyena.model import FilterConfig
 from hyena.ops import Segments
 from hyena.ops.native import library
 from hyena.ops.native import modal as native
 
+each_kind = pytest.mark.parametrize("kind", ["real modes", "poles"])
+
 
 @pytest.fixture
 def by_modes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Real modes are summed at any length; the lengths that were."""
+    """Modes are summed at any length; the lengths that were."""
     seen: list[int] = []
 
     def counted(op: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,14 +46,15 @@ def by_modes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.cpu
+@each_kind
 @pytest.mark.parametrize("order", [2, 3])
 @pytest.mark.parametrize("L", [1, 63, M])
-def test_real_modes_are_summed_where_the_kernel_is(
-    order: int, L: int, by_modes: list[int], generator: torch.Generator
+def test_modes_are_summed_where_the_kernel_is(
+    L: int, order: int, kind: str, by_modes: list[int], generator: torch.Generator
 ) -> None:
     if library.kernel() is None:
         pytest.skip(f"it takes the kernel: {library.why_not()}")
-    exact, u = make("real modes", order, bias=False), draw(generator, 2, L, D)
+    exact, u = make(kind, order, bias=False), draw(generator, 2, L, D)
     expected = with_module_gradients(exact, exact, u)
     assert not by_modes  # in float64 they are not
     op = copy.deepcopy(exact).float()
@@ -69,10 +73,10 @@ def test_real_modes_are_summed_where_the_kernel_is(
 
 @pytest.fixture
 def exactly_by_modes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real modes are summed at any length, in float64 too, where PyTorch's ops do it."""
+    """Modes are summed at any length, in float64 too, where PyTorch's ops do it."""
 
     def sums_modes(op: HyenaOperator, u: Tensor, length: int, segments: Segments | None) -> bool:
-        return segments is None and op.filter.has_real_modes  # type: ignore[union-attr]
+        return segments is None and op.filter.modes_size > 0  # type: ignore[union-attr]
 
     monkeypatch.setattr(HyenaOperator, "sums_modes", sums_modes)
 
@@ -88,8 +92,10 @@ def no_state_apart(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("order", [2, 3])
 @pytest.mark.parametrize("pieces", [False, True])
+@each_kind
 @torch.no_grad()
 def test_the_state_after_a_prompt_is_that_of_the_scan(
+    kind: str,
     dtype: torch.dtype,
     tolerance: float,
     order: int,
@@ -98,7 +104,7 @@ def test_the_state_after_a_prompt_is_that_of_the_scan(
     no_state_apart: pytest.MonkeyPatch,
     generator: torch.Generator,
 ) -> None:
-    op, u = make("real modes", order, dtype=dtype), draw(generator, 2, 70, D).to(dtype)
+    op, u = make(kind, order, dtype=dtype), draw(generator, 2, 70, D).to(dtype)
     mask = torch.arange(70) >= torch.tensor([[0], [31]])
     found = []
     for padding in (None, mask):
@@ -123,8 +129,10 @@ def test_the_state_after_a_prompt_is_that_of_the_scan(
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("order", [2, 3])
+@each_kind
 @torch.inference_mode()
 def test_a_prompt_goes_on_from_the_state_of_a_scan(
+    kind: str,
     dtype: torch.dtype,
     tolerance: float,
     order: int,
@@ -132,7 +140,7 @@ def test_a_prompt_goes_on_from_the_state_of_a_scan(
     no_state_apart: pytest.MonkeyPatch,
     generator: torch.Generator,
 ) -> None:
-    op, u = make("real modes", order, dtype=dtype), draw(generator, 2, 70, D).to(dtype)
+    op, u = make(kind, order, dtype=dtype), draw(generator, 2, 70, D).to(dtype)
     parts, state = list[Tensor](), None
     for part in u.split([30, 1, 39], dim=1):
         y, state = op.prefill(part, state=state)
@@ -149,10 +157,11 @@ def test_a_prompt_goes_on_from_the_state_of_a_scan(
 
 
 @pytest.mark.cpu
+@each_kind
 def test_packed_documents_are_not_summed_by_modes(
-    by_modes: list[int], generator: torch.Generator
+    kind: str, by_modes: list[int], generator: torch.Generator
 ) -> None:
-    op, u = make("real modes", dtype=torch.float32), draw(generator, 1, 30, D).float()
+    op, u = make(kind, dtype=torch.float32), draw(generator, 1, 30, D).float()
     ids = torch.arange(30)[None] // 13
     expected = torch.cat([op(piece) for piece in u.split([13, 13, 4], dim=1)], dim=1)
     by_modes.clear()
@@ -161,9 +170,10 @@ def test_packed_documents_are_not_summed_by_modes(
 
 
 @pytest.mark.cpu
+@each_kind
 @torch.no_grad()
 def test_by_modes_no_input_changes_an_earlier_output(
-    by_modes: list[int], generator: torch.Generator
+    kind: str, by_modes: list[int], generator: torch.Generator
 ) -> None:
     if library.kernel() is None:
         pytest.skip(f"it takes the kernel: {library.why_not()}")
@@ -171,7 +181,7 @@ def test_by_modes_no_input_changes_an_earlier_output(
     moved = u.clone()
     moved[:, 40:] = float("inf")
     for block_causal in (False, True):
-        op = make("real modes", dtype=torch.float32, block_causal=block_causal)
+        op = make(kind, dtype=torch.float32, block_causal=block_causal)
         assert torch.equal(op(moved)[:, :40], op(u)[:, :40])
     assert by_modes == [60] * 4
 
@@ -189,6 +199,7 @@ def test_by_modes_no_input_changes_an_earlier_output(
         ("real modes", M, False),
         ("real modes", kernels.BY_MODES, False),
         ("real modes", kernels.BY_MODES_KEPT, True),
+        ("poles", kernels.BY_MODES_KEPT, True),
     ],
 )
 @torch.no_grad()
@@ -207,8 +218,9 @@ def test_no_spectra_are_kept_of_what_the_kernel_sums(kind: str, length: int, sum
 
 
 @pytest.mark.cpu
+@each_kind
 def test_a_training_step_by_modes_in_pieces_is_that_of_the_whole(
-    by_modes: list[int], monkeypatch: pytest.MonkeyPatch
+    kind: str, by_modes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whose backward pass has no use for the output, and so does not make it again."""
     made: list[None] = []
@@ -219,7 +231,7 @@ def test_a_training_step_by_modes_in_pieces_is_that_of_the_whole(
         return gradients_of(*given)
 
     monkeypatch.setattr(native, "gradients", counted)
-    model = small_li()
+    model = small(kind)
     found = [step(model, pieces) for pieces in (False, True)]
     assert_all_close(found[1], found[0], 1e-5)
     layers, parts = 2, len(groups.groups_of(model.blocks[0].mixer, 2, 50, 0, torch.float32))  # type: ignore[arg-type]
@@ -229,11 +241,12 @@ def test_a_training_step_by_modes_in_pieces_is_that_of_the_whole(
         assert len(made) == layers * parts
 
 
-@pytest.mark.parametrize("frozen", ["", "log_poles", "residues", "skip", "short_conv", "mixer"])
+@each_kind
+@pytest.mark.parametrize("frozen", ["", "poles", "residues", "skip", "short_conv", "mixer"])
 def test_gradients_by_modes_in_pieces_are_those_by_taps(
-    frozen: str, exactly_by_modes: None, monkeypatch: pytest.MonkeyPatch
+    frozen: str, kind: str, exactly_by_modes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = small_li().double()
+    model = small(kind).double()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not frozen or frozen not in name)
     got = step(model, pieces=True)
@@ -241,8 +254,11 @@ def test_gradients_by_modes_in_pieces_are_those_by_taps(
     assert_all_close(got, step(model, pieces=False), 1e-12)
 
 
-def small_li() -> LanguageModel:
-    config = ModelConfig(vocab_size=11, width=8, layers=2, max_length=50, mixers="hyena-li")
+def small(kind: str) -> LanguageModel:
+    mixer: dict[str, Any] = {"mixers": "hyena-li"}
+    if kind == "poles":
+        mixer = {"mixers": "hyena", "filter": FilterConfig(kind="modal", modes=3, groups=2)}
+    config = ModelConfig(vocab_size=11, width=8, layers=2, max_length=50, **mixer)
     return LanguageModel(config, generator=torch.Generator().manual_seed(0))
 
 
@@ -256,6 +272,17 @@ def step(model: LanguageModel, pieces: bool) -> list[Tensor]:
         loss = model(ids, targets=ids.roll(-1, 1))
         gradients = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
     return [loss.detach(), torch.cat([x.flatten() for x in gradients])]
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize(("more", "summed"), [(0, True), (1, False)])
+def test_many_modes_go_through_transforms(more: int, summed: bool) -> None:
+    if library.kernel() is None:
+        pytest.skip(f"it takes the kernel: {library.why_not()}")
+    taps = ModalTaps(D, kernels.MOST_NUMBERS // 2 + more)
+    filter = LongFilter(taps, D, kernels.BY_MODES_KEPT)
+    op = HyenaOperator(D, kernels.BY_MODES_KEPT, filter=filter)
+    assert op.sums_modes(torch.zeros(1, 1, D), kernels.BY_MODES_KEPT, None) == summed
 
 
 @pytest.mark.cpu

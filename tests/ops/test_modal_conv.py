@@ -155,6 +155,23 @@ def test_modes_that_hardly_decay(kind: str, backend: str, generator: torch.Gener
 
 @pytest.mark.parametrize("backend", backends())
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("of_state", [False, True])
+def test_logarithms_of_decays_may_be_wider_than_the_rest(
+    of_state: bool, kind: str, backend: str, generator: torch.Generator
+) -> None:
+    """They count with all their digits, and have gradients of their dtype; the rest is as it is."""
+    u, log_decay, *others = draw(generator, 1, 2, 700, 3, kind, torch.float32)
+    log_decay = log_decay.to(torch.promote_types(log_decay.dtype, torch.float64)) * (1 + 1e-9)
+    y, after = of(backend)(u, log_decay, *others)
+    assert (y.dtype, after.dtype) == (torch.float32, others[0].dtype)
+    got = with_gradients(of(backend), u, log_decay, *others, of_state=of_state)
+    expected = with_gradients(definition, u, log_decay, *others, of_state=of_state)
+    assert got[3].dtype == torch.float64
+    assert_each_close(got, expected, 5e-6)
+
+
+@pytest.mark.parametrize("backend", backends())
+@pytest.mark.parametrize("kind", KINDS)
 def test_modes_that_vanish_at_once(kind: str, backend: str, generator: torch.Generator) -> None:
     u, log_decay, weight, _, _ = draw(generator, 1, 2, 50, 2, kind, torch.float32)
     y, after = modal_conv(u, log_decay - 300, weight, backend=backend)

@@ -55,12 +55,17 @@ class FiniteTaps(Protocol):
 
 
 @runtime_checkable
-class RealModes(Protocol):
-    """What a parametrisation gives besides if its taps are sums of few real exponentials."""
+class SumOfModes(Protocol):
+    """What a parametrisation gives besides if its taps are sums of few exponentials."""
 
-    def real_modes(self, channels: slice) -> tuple[Tensor, Tensor]:
-        """log_decay and weight (F, d, n) of the taps Σ weight · e^{t · log_decay} of a range of the
-        channels, in float32 or wider."""
+    @property
+    def modes_size(self) -> int:
+        """Real numbers of the modes of a channel's filter: n, or 2n if they are complex."""
+
+    def modes(self, channels: slice) -> tuple[Tensor, Tensor]:
+        """log_decay and weight (F, d, n) of the taps Re Σ weight · e^{t · log_decay} of a range of
+        the channels, complex or both real, in float32 or wider; log_decay in float64 unless it is
+        a parameter."""
 
 
 @runtime_checkable
@@ -186,19 +191,18 @@ class LongFilter(Filter):
         )
 
     @property
-    def has_real_modes(self) -> bool:
-        """Whether the filters are sums of few real exponentials, which `real_modes` gives. Hooks
-        may make others of them."""
+    def modes_size(self) -> int:
+        """Real numbers of the modes of a channel's filter, which `modes` gives: n, or 2n if they
+        are complex; 0 of filters that are no such sums. Hooks may make others of them."""
         taps = self.taps
-        if not isinstance(taps, RealModes) or _forward_is_newer(taps, "real_modes"):
-            return False
-        return is_plain(self, LongFilter) and not is_hooked(self.taps)
+        if not isinstance(taps, SumOfModes) or _forward_is_newer(taps, "modes"):
+            return 0
+        return taps.modes_size if is_plain(self, LongFilter) and not is_hooked(taps) else 0
 
-    def real_modes(self, channels: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Exponents and weights (F, d, n) of filters that have real modes, of a range of the
-        channels."""
+    def modes(self, channels: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Exponents and weights (F, d, n) of filters that have modes, of a range of channels."""
         with without_autocast(self._like):
-            return cast(RealModes, self.taps).real_modes(channels)
+            return cast(SumOfModes, self.taps).modes(channels)
 
     def exponentials(self) -> tuple[Tensor, Tensor] | None:
         """Exponents and weights (F, D, m) of filters that are such sums, with their gradients; None

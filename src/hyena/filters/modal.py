@@ -99,6 +99,16 @@ class ModalTaps(nn.Module):
         with without_autocast(self.poles):
             return self._of_channels(taps, channels)
 
+    @property
+    def modes_size(self) -> int:
+        """Real numbers of a channel's modes, 2S."""
+        return 2 * self.poles.shape[2]
+
+    def modes(self, channels: slice) -> tuple[Tensor, Tensor]:
+        """The logarithms of p, in float64, and R of a slice of the channels, (F, d, S) complex."""
+        exponent = self._of_channels(self._exponent, channels)
+        return exponent, 2 * self._of_channels(self._weight, channels)
+
     def recurrence(self) -> tuple[Tensor, Tensor]:
         """What taps[t] = 2 Re Σ weight · decay^t is made of: decay and weight, (F, D, S) complex;
         the decays are the poles as they are."""
@@ -217,7 +227,12 @@ class RealModalTaps(nn.Module):
             h = sum_of_exponentials(weight, exponent, length)
         return h.view(self.log_poles.shape[0], -1, length)
 
-    def real_modes(self, channels: slice) -> tuple[Tensor, Tensor]:
+    @property
+    def modes_size(self) -> int:
+        """Numbers of a channel's modes, S."""
+        return self.log_poles.shape[2]
+
+    def modes(self, channels: slice) -> tuple[Tensor, Tensor]:
         """λ and R of a slice of the channels, (F, d, S), in float32 or wider."""
         return self._exponent(channels), 2 * self._weight(channels)
 

@@ -37,7 +37,7 @@ def _response(
 ) -> tuple[Tensor, Tensor]:
     B, D, L = u.shape
     dtype = torch.float32
-    for given in (u, log_decay, weight, state):
+    for given in (u, weight, state):
         if given is not None:
             dtype = torch.promote_types(dtype, given.dtype)
     weight = weight.to(dtype)

@@ -158,10 +158,11 @@ def modal_conv(
     _check.modes("naive.modal_conv", u, log_decay, weight, skip, state)
     B, D, L = u.shape
     dtype = torch.float32
-    for given in (u, log_decay, weight, state):
+    for given in (u, weight, state):
         if given is not None:
             dtype = torch.promote_types(dtype, given.dtype)
-    decay, weight = (of_each_channel(x.to(dtype), D) for x in (log_decay.to(dtype).exp(), weight))
+    decay = log_decay.to(torch.promote_types(log_decay.dtype, dtype)).exp()
+    decay, weight = (of_each_channel(x, D) for x in (decay, weight.to(dtype)))
     x = u.new_zeros(B, D, decay.shape[1], dtype=dtype) if state is None else state.to(dtype)
     y = []
     for t in range(L):
@@ -170,7 +171,7 @@ def modal_conv(
     outputs = torch.stack(y, 2) if y else u * (decay * weight).real.sum()  # of no position
     if skip is not None:
         outputs = outputs + skip[:, None] * u
-    return outputs.to(u.dtype), x
+    return outputs.to(u.dtype), x.to(dtype)
 
 
 def gated_modal_conv(

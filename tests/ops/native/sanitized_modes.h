@@ -9,17 +9,22 @@ namespace {
 using Complexes = std::vector<std::complex<double>>;
 
 // Modes of a channel after the other, in memory that ends with the last of them.
+template <class Real = float>
 struct Modes {
     int parts;
-    std::vector<float> numbers;
+    std::vector<Real> numbers;
 
-    Modes(int p, int64_t count) : parts(p), numbers(drawn(count * p)) {}
+    Modes(int p, int64_t count) : parts(p) {
+        const std::vector<float> all = drawn(count * p);
+        numbers.assign(all.begin(), all.end());
+    }
     std::complex<double> at(int64_t i) const {
         const size_t first = size_t(i * parts);
         return {double(numbers[first]), parts == 2 ? double(numbers[first + 1]) : 0.0};
     }
 };
-void compare(const Case &c, const char *what, const Modes &got, const Complexes &expected) {
+template <class Real>
+void compare(const Case &c, const char *what, const Modes<Real> &got, const Complexes &expected) {
     Doubles found, wanted;
     for (size_t i = 0; i < expected.size(); ++i) {
         const std::complex<double> number = got.at(int64_t(i));
@@ -37,14 +42,16 @@ void check_modes(const hyena_kernel &kernel, int dtype, int parts, int64_t lengt
     const int64_t B = 2, D = c.channels;
     Array u(dtype, B, D, length, c.gap), y = u, dy = u, du = u;
     fill(u), fill(dy);
-    Modes log_decay(parts, D * modes), weight(parts, D * modes), state(parts, B * D * modes);
-    Modes after = state;
+    Modes<double> log_decay(parts, D * modes);
+    Modes<> weight(parts, D * modes), state(parts, B * D * modes), after = state;
     for (size_t i = 0; i < log_decay.numbers.size(); i += size_t(parts))
-        log_decay.numbers[i] = -0.01f - 0.2f * std::fabs(log_decay.numbers[i]);
+        log_decay.numbers[i] = -0.01 - 0.2 * std::fabs(log_decay.numbers[i]);
     const std::vector<float> skip = drawn(D);
-    Modes dlog = log_decay, dweight = weight, dstate = state;
+    Modes<double> dlog = log_decay;
+    Modes<> dweight = weight, dstate = state;
     std::vector<float> dskip(size_t(D), NAN);
-    for (Modes *gradient : {&after, &dlog, &dweight, &dstate})
+    std::fill(dlog.numbers.begin(), dlog.numbers.end(), NAN);
+    for (Modes<> *gradient : {&after, &dweight, &dstate})
         std::fill(gradient->numbers.begin(), gradient->numbers.end(), NAN);
 
     Complexes x_after(size_t(B * D * modes)), dx(x_after.size());

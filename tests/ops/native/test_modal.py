@@ -78,6 +78,28 @@ def test_long_rows(kind: str, generator: torch.Generator) -> None:
     assert_right(draw(generator, 1, 2, 10007, 16, kind, torch.float32))
 
 
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize(("L", "most"), [(8192, 8e-7), (131_072, 4e-6)])
+@torch.no_grad()
+def test_poles_that_turn_fast_and_hardly_decay(
+    L: int, most: float, generator: torch.Generator
+) -> None:
+    """Errors are those of long sums in float32; logarithms that are rounded to it turn too far."""
+    turns = torch.tensor([[3.1, 2.9, 2.7, 2.5]], dtype=torch.float64)
+    log_decay = torch.complex(torch.full_like(turns, -8 / L), turns)
+    weight = torch.randn(1, 4, dtype=torch.complex64, generator=generator)
+    u = torch.randn(1, 1, L, generator=generator)
+    expected, _ = truth(u.double(), log_decay, weight, None, None)
+
+    def error(y: Tensor) -> float:
+        return float((y.double() - expected).norm() / expected.norm())
+
+    y, _ = op("native")(u, log_decay, weight, None, None)
+    assert error(y) < most
+    rounded, _ = op("native")(u, log_decay.to(torch.complex64), weight, None, None)
+    assert error(rounded) > 50 * error(y)
+
+
 @pytest.mark.usefixtures("isa", "poisoned")
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_the_gradients_that_are_asked_for(kind: str, generator: torch.Generator) -> None:

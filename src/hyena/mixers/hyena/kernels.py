@@ -20,12 +20,14 @@ BY_MODES = 2048
 """Positions from which on sums over modes are quicker than taps, where a call makes these anew."""
 BY_MODES_KEPT = 4096
 """And than a spectrum that is at hand."""
+MOST_NUMBERS = 32
+"""Real numbers of a channel's modes, two each if they are complex, up to which that is so."""
 
 
 class Modes(NamedTuple):
-    """A long filter as a sum of real exponentials, h_t = Σ weight · e^{t · log_decay}."""
+    """A long filter as a sum of exponentials, h_t = Re Σ weight · e^{t · log_decay}."""
 
-    log_decay: Tensor  # (D, n)
+    log_decay: Tensor  # (D, n), real or complex
     weight: Tensor
 
 
@@ -62,7 +64,7 @@ def sums_modes(
     return (
         length >= (BY_MODES_KEPT if kept else BY_MODES)
         and isinstance(filter, LongFilter)
-        and filter.has_real_modes
+        and 0 < filter.modes_size <= MOST_NUMBERS
         and _reach_the_kernel(filter, backend)
     )
 
@@ -73,7 +75,7 @@ def modes_of(filter: LongFilter, length: int, channels: slice) -> list[Kernel]:
     Raises: ValueError on a length that the filter's policy refuses.
     """
     filter.check_growth(length)
-    parts = zip(*filter.real_modes(channels), filter.direct[:, channels], strict=True)
+    parts = zip(*filter.modes(channels), filter.direct[:, channels], strict=True)
     return [(Modes(log_decay, weight), skip) for log_decay, weight, skip in parts]
 
 

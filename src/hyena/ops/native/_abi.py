@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-ABI = 10
+ABI = 11
 
 
 class Dtype(IntEnum):

@@ -27,12 +27,12 @@ from hyena.ops.observed import observer, own_of
 def forward(
     c: Convolution, log_decay: Tensor, weight: Tensor, state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """y (B, D, L) and the state after (B, D, n), of z in a dtype that the kernel knows, and of the
-    others in float32 or complex64."""
+    """y (B, D, L) and the state after (B, D, n), of z in a dtype that the kernel knows, log_decay
+    in any, and of the others in float32 or complex64."""
     B, channels, L = c.z.shape
     D = channels // c.parts
     y = c.z.new_empty((B, D, L))
-    after = torch.empty(B, D, log_decay.shape[1], dtype=log_decay.dtype, device="cpu")
+    after = torch.empty(B, D, weight.shape[1], dtype=weight.dtype, device="cpu")
     conv, modes, _keep = _describe(c, y, log_decay, weight, state)
     modes.state_after = after.data_ptr()
     if library.loaded().modal(conv, modes):
@@ -53,7 +53,7 @@ def backward(
     if dy.is_neg() or (dy.stride(2) != 1 and dy.shape[2] != 1):
         dy = in_order(dy)
     conv, modes, _keep = _describe(c, dy, log_decay, weight, state)
-    tensors = (c.z, log_decay, weight, c.skip, state, c.taps, c.bias)
+    tensors = (c.z, _precise(log_decay), weight, c.skip, state, c.taps, c.bias)
     found = [
         torch.empty(x.shape, dtype=x.dtype, device="cpu") if needed and x is not None else None
         for x, needed in zip(tensors, need, strict=True)
@@ -65,17 +65,19 @@ def backward(
     gradients = Gradients(dz, channels * L, L, None, dskip, dtaps, dbias)
     if library.loaded().modal_backward(conv, gradients, modes, ModesGradients(*of_modes, dstate)):
         raise no_memory()
+    if found[1] is not None:
+        found[1] = found[1].to(log_decay.dtype)
     return tuple(found)
 
 
-def takes(z: Tensor, short: tuple[Tensor, Tensor], *beside: Tensor) -> bool:
-    """Whether the kernel takes gradients of an operator of these, modes and skip ``beside``, and
+def takes(z: Tensor, short: tuple[Tensor, Tensor], log_decay: Tensor, *beside: Tensor) -> bool:
+    """Whether the kernel takes gradients of an operator of these, weights and skip ``beside``, and
     nobody looks on."""
     fits = z.is_cpu and z.dtype in DTYPES and short[0].shape[1] <= MOST_SHORT_TAPS
     if library.outcome.kernel is None or not fits:
         return False
     narrow = all(x.dtype.to_real() != torch.float64 for x in (*short, *beside))
-    return narrow and observer((z, *short, *beside)) == "nobody"
+    return narrow and observer((z, *short, log_decay, *beside)) == "nobody"
 
 
 def gradients(
@@ -179,12 +181,18 @@ def _describe(
     """The structs, but for the state after, and what their pointers need kept alive."""
     conv, calls, keep = describe(c, y, library.loaded().isa)
     ((_, conv.rows, conv.row),) = calls
-    numbers = [None if x is None else _numbers(x) for x in (log_decay, weight, state)]
+    given = _precise(log_decay), weight, state
+    numbers = [None if x is None else _numbers(x) for x in given]
     modes = Modes(
         *(log_decay.shape[1], 2 if log_decay.is_complex() else 1),
         *(None if x is None else x.data_ptr() for x in numbers),
     )
     return conv, modes, (keep, numbers)
+
+
+def _precise(log_decay: Tensor) -> Tensor:
+    """As the kernel takes it."""
+    return log_decay.to(torch.complex128 if log_decay.is_complex() else torch.float64)
 
 
 def _numbers(x: Tensor) -> Tensor:
