@@ -150,7 +150,7 @@ def test_modes_give_the_same_taps(kind: str, channels: slice) -> None:
     taps = KINDS[kind]()
     log_decay, weight = taps.modes(channels)
     assert (log_decay.dtype.to_real(), weight.dtype.to_real()) == (torch.float64, torch.float64)
-    assert taps.modes_size == (2 * S if weight.is_complex() else S)
+    assert taps.modes_sizes == (S, 2 if weight.is_complex() else 1)
     t = torch.arange(50)
     h = (weight[..., None] * (log_decay[..., None] * t).exp()).real.sum(2)
     assert_close(h, by_definition(taps, 50)[:, channels], 1e-12)

@@ -39,7 +39,7 @@ def by_modes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return call
 
     for name in ("BY_MODES", "BY_MODES_KEPT"):
-        monkeypatch.setattr(kernels, name, 1)
+        monkeypatch.setattr(kernels, name, 0)
     for name in ("modal_conv", "gated_modal_conv"):
         monkeypatch.setattr(operator, name, counted(getattr(operator, name)))
     return seen
@@ -76,7 +76,7 @@ def exactly_by_modes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Modes are summed at any length, in float64 too, where PyTorch's ops do it."""
 
     def sums_modes(op: HyenaOperator, u: Tensor, length: int, segments: Segments | None) -> bool:
-        return segments is None and op.filter.modes_size > 0  # type: ignore[union-attr]
+        return segments is None and op.filter.modes_sizes is not None  # type: ignore[union-attr]
 
     monkeypatch.setattr(HyenaOperator, "sums_modes", sums_modes)
 
@@ -199,7 +199,8 @@ def test_by_modes_no_input_changes_an_earlier_output(
         ("real modes", M, False),
         ("real modes", kernels.BY_MODES, False),
         ("real modes", kernels.BY_MODES_KEPT, True),
-        ("poles", kernels.BY_MODES_KEPT, True),
+        ("poles", kernels.BY_MODES_KEPT, False),
+        ("poles", 2 * kernels.BY_MODES_KEPT, True),
     ],
 )
 @torch.no_grad()
@@ -275,14 +276,17 @@ def step(model: LanguageModel, pieces: bool) -> list[Tensor]:
 
 
 @pytest.mark.cpu
-@pytest.mark.parametrize(("more", "summed"), [(0, True), (1, False)])
-def test_many_modes_go_through_transforms(more: int, summed: bool) -> None:
+@torch.no_grad()
+def test_of_many_modes_spectra_are_kept() -> None:
+    """They are summed where taps are made anew, which takes the longer the more there are."""
     if library.kernel() is None:
         pytest.skip(f"it takes the kernel: {library.why_not()}")
-    taps = ModalTaps(D, kernels.MOST_NUMBERS // 2 + more)
-    filter = LongFilter(taps, D, kernels.BY_MODES_KEPT)
-    op = HyenaOperator(D, kernels.BY_MODES_KEPT, filter=filter)
-    assert op.sums_modes(torch.zeros(1, 1, D), kernels.BY_MODES_KEPT, None) == summed
+    few, length = kernels.MOST_NUMBERS // 2, 2 * kernels.BY_MODES_KEPT
+    for modes in (few, few + 1):
+        op = HyenaOperator(D, length, filter=LongFilter(ModalTaps(D, modes), D, length))
+        assert op.sums_modes(torch.zeros(1, 1, D), length, None)
+        assert op.eval().sums_modes(torch.zeros(1, 1, D), length, None) == (modes == few)
+        assert op.keeps_spectra(length) != (modes == few)
 
 
 @pytest.mark.cpu

@@ -59,8 +59,8 @@ class SumOfModes(Protocol):
     """What a parametrisation gives besides if its taps are sums of few exponentials."""
 
     @property
-    def modes_size(self) -> int:
-        """Real numbers of the modes of a channel's filter: n, or 2n if they are complex."""
+    def modes_sizes(self) -> tuple[int, int]:
+        """The modes of a channel's filter, n, and the numbers of each: 1, or 2 if it is complex."""
 
     def modes(self, channels: slice) -> tuple[Tensor, Tensor]:
         """log_decay and weight (F, d, n) of the taps Re Σ weight · e^{t · log_decay} of a range of
@@ -191,13 +191,14 @@ class LongFilter(Filter):
         )
 
     @property
-    def modes_size(self) -> int:
-        """Real numbers of the modes of a channel's filter, which `modes` gives: n, or 2n if they
-        are complex; 0 of filters that are no such sums. Hooks may make others of them."""
+    def modes_sizes(self) -> tuple[int, int] | None:
+        """How many modes a channel's filter has, which `modes` gives, and of how many numbers each:
+        1, or 2 if it is complex; None of filters that are no such sums. Hooks may make others of
+        them."""
         taps = self.taps
         if not isinstance(taps, SumOfModes) or _forward_is_newer(taps, "modes"):
-            return 0
-        return taps.modes_size if is_plain(self, LongFilter) and not is_hooked(taps) else 0
+            return None
+        return taps.modes_sizes if is_plain(self, LongFilter) and not is_hooked(taps) else None
 
     def modes(self, channels: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Exponents and weights (F, d, n) of filters that have modes, of a range of channels."""

@@ -100,9 +100,9 @@ class ModalTaps(nn.Module):
             return self._of_channels(taps, channels)
 
     @property
-    def modes_size(self) -> int:
-        """Real numbers of a channel's modes, 2S."""
-        return 2 * self.poles.shape[2]
+    def modes_sizes(self) -> tuple[int, int]:
+        """S modes of a channel, of two numbers each."""
+        return self.poles.shape[2], 2
 
     def modes(self, channels: slice) -> tuple[Tensor, Tensor]:
         """The logarithms of p, in float64, and R of a slice of the channels, (F, d, S) complex."""
@@ -228,9 +228,9 @@ class RealModalTaps(nn.Module):
         return h.view(self.log_poles.shape[0], -1, length)
 
     @property
-    def modes_size(self) -> int:
-        """Numbers of a channel's modes, S."""
-        return self.log_poles.shape[2]
+    def modes_sizes(self) -> tuple[int, int]:
+        """S modes of a channel, of one number each."""
+        return self.log_poles.shape[2], 1
 
     def modes(self, channels: slice) -> tuple[Tensor, Tensor]:
         """λ and R of a slice of the channels, (F, d, S), in float32 or wider."""

@@ -19,9 +19,9 @@ from hyena.ops.native import library, operator
 BY_MODES = 2048
 """Positions from which on sums over modes are quicker than taps, where a call makes these anew."""
 BY_MODES_KEPT = 4096
-"""And than a spectrum that is at hand."""
-MOST_NUMBERS = 32
-"""Real numbers of a channel's modes, two each if they are complex, up to which that is so."""
+"""And than a spectrum that is at hand; twice as many where modes are complex."""
+MOST_NUMBERS = 16
+"""Real numbers of a channel's modes, two of a complex one, up to which that is so."""
 
 
 class Modes(NamedTuple):
@@ -61,12 +61,13 @@ def sums_modes(
 ) -> bool:
     """Whether the kernel sums the filter's modes along rows of this length, where spectra would be
     ``kept`` or not."""
-    return (
-        length >= (BY_MODES_KEPT if kept else BY_MODES)
-        and isinstance(filter, LongFilter)
-        and 0 < filter.modes_size <= MOST_NUMBERS
-        and _reach_the_kernel(filter, backend)
-    )
+    sizes = filter.modes_sizes if isinstance(filter, LongFilter) else None
+    if sizes is None or not _reach_the_kernel(filter, backend):
+        return False
+    modes, numbers = sizes
+    if not kept:
+        return length >= BY_MODES
+    return length >= numbers * BY_MODES_KEPT and modes * numbers <= MOST_NUMBERS
 
 
 def modes_of(filter: LongFilter, length: int, channels: slice) -> list[Kernel]:
