@@ -9,9 +9,10 @@ import torch
 from comparison import assert_close
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file
-from small_transformers import small, tokens
+from small_transformers import language_model, small, tokens
 
 import hyena
+from hyena.huggingface import HyenaForSequenceClassification
 from hyena.model import PROJECTIONS
 
 LORA: dict[str, Any] = {"r": 2, "target_modules": PROJECTIONS, "init_lora_weights": False}
@@ -54,3 +55,28 @@ def test_a_model_with_adapters_is_refused_where_they_would_be_lost(tmp_path: Pat
         hyena.load(tmp_path / "whole")
     adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
     assert hyena.load(tmp_path / "merged")
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks for it
+@pytest.mark.parametrize("pool", ["last", "mean"])
+def test_a_head_for_labels_trains_beside_adapters(pool: str, tmp_path: Path) -> None:
+    base = HyenaForSequenceClassification.from_language_model(
+        language_model(dtype=torch.float64), num_labels=3, pool=pool
+    )
+    ids, labels = tokens(2, 9), torch.tensor([2, 0])
+    with torch.no_grad():
+        expected = base(ids).logits
+    config = LoraConfig(task_type="SEQ_CLS", **{**LORA, "init_lora_weights": True})
+    model: Any = get_peft_model(copy.deepcopy(base), config)
+    assert_close(model(input_ids=ids).logits.detach(), expected, 1e-12)  # with adapters of 0
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model(input_ids=ids, labels=labels).loss.backward()
+    trained = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {"lora_", "score"} <= {part for part in ("lora_", "score") if part in str(trained)}
+    optimizer.step()
+    model.eval().save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
+    with torch.no_grad():
+        found = model(input_ids=ids).logits
+        assert not torch.equal(found, expected)
+        assert torch.equal(again(input_ids=ids).logits, found)

@@ -2,8 +2,10 @@
 in docs/huggingface.md lists all of it."""
 
 import copy
+import importlib
 import inspect
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from transformers import (
     GenerationConfig,
 )
 
+import hyena
 from hyena.huggingface import (
     HyenaConfig,
     HyenaForCausalLM,
@@ -172,3 +175,9 @@ def test_a_model_says_what_it_is() -> None:
     assert model.num_parameters() == sum(p.numel() for p in model.parameters())
     assert model.get_memory_footprint() > 0
     assert not any(model.config._get_generation_parameters())
+
+
+def test_an_older_transformers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["transformers"], "__version__", "5.16.2")
+    with pytest.raises(ImportError, match=r"needs transformers 5\.17 or newer, got 5\.16\.2: pip"):
+        importlib.reload(hyena.huggingface)

@@ -189,6 +189,17 @@ def test_a_vocabulary_padded_to_a_multiple() -> None:
     assert model.config.vocab_size == 29
 
 
+def test_a_vocabulary_that_cannot_be_changes_nothing(tmp_path: Path) -> None:
+    model = small()
+    before = model.config.to_dict()
+    for size, multiple in ((0, None), (31, 0)):
+        with pytest.raises(ValueError, match="vocab_") as problem:
+            model.resize_token_embeddings(size, pad_to_multiple_of=multiple)
+        assert "\n" not in str(problem.value)
+    assert model.config.to_dict() == before
+    assert model.model.config.vocab_size == 29
+
+
 def test_a_model_of_ours_is_taken_over_with_its_weights() -> None:
     ours = language_model()
     theirs = HyenaForCausalLM.from_language_model(ours)

@@ -3,11 +3,17 @@ with."""
 
 import pytest
 import torch
-from small_transformers import VOCABULARY, padded, small, tokens
+from small_transformers import SIZES, VOCABULARY, language_model, padded, small, tokens
 from torch.nn import functional as F
 from transformers import DynamicCache
 
-from hyena.huggingface import HyenaForCausalLM, HyenaModel
+from hyena.huggingface import (
+    HyenaConfig,
+    HyenaForCausalLM,
+    HyenaForMaskedLM,
+    HyenaForSequenceClassification,
+    HyenaModel,
+)
 
 MIXERS = ["hyena", "attention", "rwkv", "hyena,attention"]
 
@@ -77,6 +83,24 @@ def test_embeddings_do_as_well_as_their_tokens() -> None:
     for model in (small(), small("attention", positions="learned")):
         embedded = model.get_input_embeddings()(ids)
         torch.testing.assert_close(model(inputs_embeds=embedded).logits, model(ids).logits)
+
+
+@torch.no_grad()
+def test_embeddings_belong_to_the_caller() -> None:
+    sizes = {**SIZES, "filter": vars(SIZES["filter"])}
+    both = HyenaForMaskedLM(HyenaConfig(**sizes, bidirectional=True)).eval()
+    heads = HyenaForSequenceClassification, HyenaModel, HyenaForCausalLM
+    ids, mask = padded([tokens(9), tokens(5)], "right")
+    for model in (both, *(kind.from_language_model(language_model()) for kind in heads)):
+        model.model.working_memory = 0  # so that blocks write into the stream
+        embedded = model.get_input_embeddings()(ids)
+        kept, options = embedded.clone(), [{}, {"attention_mask": mask}]
+        if not isinstance(model, HyenaForMaskedLM | HyenaForSequenceClassification):
+            options.append({"use_cache": True})
+        for given in options:
+            first = model(inputs_embeds=embedded, **given)[0]
+            assert torch.equal(embedded, kept), type(model).__name__
+            assert torch.equal(model(inputs_embeds=embedded, **given)[0], first)
 
 
 @torch.no_grad()

@@ -87,6 +87,22 @@ def test_a_cache_goes_on_as_one_pass_would(mixers: str) -> None:
 
 
 @torch.no_grad()
+def test_one_more_token_is_checked_as_many(model: HyenaForCausalLM) -> None:
+    ids = tokens(2, 5)
+    for given, message in (
+        ({"inputs_embeds": torch.zeros(2, 1, 12)}, "or inputs_embeds, got both of them"),
+        ({"attention_mask": torch.ones(2, 4)}, r"\(2, 5\), 1 at real tokens, got \(2, 4\)"),
+        ({"attention_mask": torch.full((2, 5), 2.0)}, "0 at padding, got 2.0"),
+    ):
+        cache = model(ids[:, :4], use_cache=True)[CACHE]
+        with pytest.raises(ValueError, match=message):
+            model(ids[:, 4:], past_key_values=cache, **given)
+        assert cache.get_seq_length() == 4
+    step = model(ids[:, 4:], past_key_values=cache, attention_mask=torch.ones(2, 5)).logits
+    torch.testing.assert_close(step, model(ids).logits[:, 4:])
+
+
+@torch.no_grad()
 def test_a_cache_is_copied_and_its_rows_chosen(model: HyenaForCausalLM) -> None:
     ids = tokens(3, 12)
     cache = model(ids[:, :9], use_cache=True)[CACHE]

@@ -199,6 +199,24 @@ def test_what_a_class_is_not_of_is_one_line(folder: Path, tmp_path: Path) -> Non
             "a head for a class of each token, for which there is no class here",
         ),
         (
+            lambda: HyenaForSequenceClassification.from_language_model(
+                labelled(NUMBERS), num_labels=3
+            ),
+            "the model's head has 2 labels, but num_labels is 3; leave it out",
+        ),
+        (
+            lambda: HyenaForMaskedLM.from_language_model(small().model, bidirectional=True),
+            "bidirectional=True, got one whose layers read only what comes before; a model is",
+        ),
+        (
+            lambda: HyenaForCausalLM.from_language_model(masked().model),
+            "bidirectional=False, got one whose layers read both directions; a model is trained",
+        ),
+        (
+            lambda: HyenaForSequenceClassification.from_language_model(masked().model),
+            "bidirectional=False, got one whose layers read both directions",
+        ),
+        (
             lambda: masked().model.generate([[1]], max_new_tokens=4),
             "a bidirectional operator sees the future and cannot generate token by token",
         ),
@@ -212,6 +230,38 @@ def test_what_a_class_is_not_of_is_one_line(folder: Path, tmp_path: Path) -> Non
     several.save_pretrained(tmp_path / "several")
     with pytest.raises(ValueError, match="of which several hold at once"):
         hyena.load(tmp_path / "several")
+
+
+@torch.no_grad()
+def test_a_refused_model_keeps_its_head() -> None:
+    model = labelled(NUMBERS)
+    head = model.label_head
+    with pytest.raises(ValueError, match=r"leave it out, or set model\.label_head = None"):
+        HyenaForSequenceClassification.from_language_model(model, num_labels=3)
+    assert model.label_head is head
+
+
+@torch.no_grad()
+def test_the_configuration_says_what_is_pooled(tmp_path: Path) -> None:
+    model, ids = HyenaForSequenceClassification.from_language_model(labelled(CLASSES)), tokens(2, 9)
+    for pool in ("last", "mean"):
+        for begin in (False, True):
+            model.config.pool, model.config.begin = pool, begin
+            model.save_pretrained(tmp_path)
+            again = HyenaForSequenceClassification.from_pretrained(tmp_path)
+            assert torch.equal(again(ids).logits, model(ids).logits)
+            theirs = label_outputs(hyena.load(tmp_path), ids, torch.tensor([9, 9]))
+            torch.testing.assert_close(theirs, model(ids).logits)
+    model.config.pool = "last"
+    assert not torch.equal(model(ids).logits, again(ids).logits)
+
+
+@torch.no_grad()
+def test_a_model_of_both_directions_is_taken_over_as_that() -> None:
+    given, ids = masked(), tokens(2, 9)
+    expected = given(ids).logits
+    taken = HyenaForMaskedLM.from_language_model(given.model, bidirectional=True)
+    assert torch.equal(taken(ids).logits, expected)
 
 
 PADDING = 0  # no token of the rows below

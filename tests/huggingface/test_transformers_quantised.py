@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_transformers import small, tokens
 from torchao.quantization import Int8Tensor, Int8WeightOnlyConfig, quantize_
-from transformers import AutoModelForCausalLM, TorchAoConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
 
 import hyena
 from hyena.huggingface import HyenaForCausalLM
@@ -31,6 +31,8 @@ def test_transformers_leaves_filters_alone(folder: Path, tmp_path: Path) -> None
     expected = HyenaForCausalLM.from_pretrained(folder)
     quantize_(expected, int8(), filter_fn=outside_filters)
     asked, ids = TorchAoConfig(int8()), tokens(2, 9)
+    as_dict = HyenaForCausalLM.from_pretrained(folder, quantization_config=asked.to_dict())
+    assert torch.equal(as_dict(ids).logits, expected(ids).logits)
     model = AutoModelForCausalLM.from_pretrained(folder, quantization_config=asked)
     assert asked.modules_to_not_convert is None
     for name, value in expected.named_parameters():
@@ -42,3 +44,9 @@ def test_transformers_leaves_filters_alone(folder: Path, tmp_path: Path) -> None
     assert torch.equal(again(ids).logits, model(ids).logits)
     with pytest.raises(ValueError, match=re.escape("saved holds quantised weights, which are no")):
         hyena.load(tmp_path / "saved")
+
+
+def test_kinds_that_would_round_filters_are_one_line(folder: Path) -> None:
+    for given in (BitsAndBytesConfig(load_in_8bit=True), {"load_in_8bit": True}):
+        with pytest.raises(ValueError, match=r"^quantization_config: BitsAndBytesConfig has no"):
+            HyenaForCausalLM.from_pretrained(folder, quantization_config=given)

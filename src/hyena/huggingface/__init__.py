@@ -8,13 +8,19 @@ except ModuleNotFoundError as missing:
         f"hyena.huggingface needs the package {missing.name}: pip install 'hyena[hf]'"
     ) from missing
 
+if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 17):
+    raise ImportError(
+        f"hyena.huggingface needs transformers 5.17 or newer, got {transformers.__version__}: "
+        "pip install -U 'hyena[hf]'"
+    )
+
 from transformers.models.auto import modeling_auto
 
 from hyena.huggingface.cache import HyenaCache
 from hyena.huggingface.causal import HyenaForCausalLM
 from hyena.huggingface.classification import HyenaForSequenceClassification
 from hyena.huggingface.configuration import HyenaConfig
-from hyena.huggingface.export import export
+from hyena.huggingface.exporting import export
 from hyena.huggingface.masked import HyenaForMaskedLM
 from hyena.huggingface.model import HyenaModel
 from hyena.huggingface.pretrained import HyenaPreTrainedModel

@@ -79,8 +79,9 @@ class HyenaForCausalLM(HyenaPreTrainedModel, GenerationMixin):
             cache is not None
             and cache.state is not None
             and input_ids is not None
+            and inputs_embeds is None
             and input_ids.shape[1] == 1
-            and (attention_mask is None or bool(attention_mask[:, -1].all()))
+            and _all_real(attention_mask, len(input_ids), cache.get_seq_length() + 1)
             and not (output_hidden_states or self.config.output_hidden_states)
         ):
             last, cache.state = self.model.step(input_ids[:, 0], cache.state)
@@ -132,3 +133,10 @@ class HyenaForCausalLM(HyenaPreTrainedModel, GenerationMixin):
         limit = None if embedded else generation_config.max_length - 1
         returned = bool(generation_config.return_dict_in_generate)
         model_kwargs[CACHE] = HyenaCache(limit, keep_inputs=returned)
+
+
+def _all_real(mask: Tensor | None, batch: int, length: int) -> bool:
+    """Whether a mask of the new token, or of all so many, has it real in each row."""
+    if mask is None:
+        return True
+    return tuple(mask.shape) in ((batch, length), (batch, 1)) and bool((mask[:, -1] == 1).all())

@@ -68,7 +68,7 @@ class HyenaForSequenceClassification(HyenaPreTrainedModel):
         attention_mask = self._mask(input_ids, attention_mask)
         x, seen = self._run(input_ids, inputs_embeds, attention_mask, None, output_hidden_states)
         real = self._real(x, attention_mask)
-        logits = self.score(normalize(self.model.norm, x, self.score), real)
+        logits = self.score(normalize(self.model.norm, x, self.score), real, pool=self.config.pool)
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
@@ -100,7 +100,15 @@ class HyenaForSequenceClassification(HyenaPreTrainedModel):
     def _take_over(self, model: LanguageModel) -> None:
         """A head for labels that the model has becomes this one's, a regression's in the units of
         its targets."""
-        head, model.label_head = model.label_head, None
+        head = model.label_head
+        if head is not None and len(head.labels.names) != self.config.num_labels:
+            raise ValueError(
+                f"{type(self).__name__}: the model's head has {len(head.labels.names)} labels, but "
+                f"num_labels is {self.config.num_labels}; leave it out, or set model.label_head = "
+                "None for a new head"
+            )
+        self._check_directions(model)
+        model.label_head = None
         super()._take_over(model)
         like = model.embedding.weight if head is None else head.linear.weight
         self.score = LabelHead(
@@ -122,7 +130,8 @@ class HyenaForSequenceClassification(HyenaPreTrainedModel):
         """As `HyenaPreTrainedModel.from_language_model`; a head for labels that the model has
         becomes this one's.
 
-        Raises: TypeError if it is no model; ValueError if that head says something of each token.
+        Raises: TypeError if it is no model; ValueError if that head says something of each token,
+            or has another number of labels than is asked for; and as there.
         """
         check_model(f"{cls.__name__}.from_language_model", model, LanguageModel)
         if model.label_head is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
+from transformers.quantizers import AutoQuantizationConfig
 
 from hyena.huggingface.configuration import HyenaConfig
 from hyena.model.saved import some, undone_by
@@ -58,7 +59,18 @@ def check_length(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
 
 
 def sparing_filters(quantization: Any) -> Any:
-    """The same configuration of transformers' quantisation, but that filters stay as they are."""
+    """The same configuration of transformers' quantisation, or of a dict of one, but that filters
+    stay as they are.
+
+    Raises: ValueError if it is of a kind that can leave no modules out by name.
+    """
+    if isinstance(quantization, Mapping):
+        quantization = AutoQuantizationConfig.from_dict(dict(quantization))
+    if not hasattr(quantization, "modules_to_not_convert"):
+        raise ValueError(
+            f"quantization_config: {type(quantization).__name__} has no modules_to_not_convert, "
+            "and would round what filters are computed from; take a TorchAoConfig"
+        )
     changed = copy.copy(quantization)
     changed.modules_to_not_convert = [*(quantization.modules_to_not_convert or ()), _OF_FILTERS]
     return changed

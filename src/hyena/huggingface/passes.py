@@ -115,7 +115,8 @@ def enter(model: LanguageModel, name: str, inputs: Given, before: int = 0) -> Te
             f"{name}: expected inputs_embeds (B, L, {model.config.width}), got {tuple(x.shape)}"
         )
     check_length(before + x.shape[1], model.config)
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    # A copy: blocks may write into the stream, and these numbers are the caller's.
+    x = x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
     if model.positions is not None:
         if inputs.mask is not None:
             raise ValueError(f"{name}: learned positions count columns; run rows of one length")
@@ -142,7 +143,9 @@ def through(
     if causal and mask is not None and _is_right_padded(mask):
         # No real token sees what comes after it. The gradient there is 0, but through an FFT it
         # would be a rounding error, of which AdamW makes a whole step.
-        x, mask = torch.where(mask.unsqueeze(-1), x, x.detach()), None
+        if x.requires_grad:
+            x = torch.where(mask.unsqueeze(-1), x, x.detach())
+        mask = None
     if model.activation_checkpointing and model.training and torch.is_grad_enabled():
         return model._checkpointed(x, mask, None)
     return model._through_blocks(x, mask, None)

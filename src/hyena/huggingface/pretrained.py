@@ -150,10 +150,11 @@ class HyenaPreTrainedModel(PreTrainedModel):
         where they do not start at multiples of 64 bytes and products round differently. A
         quantisation leaves filters as they are, as `hyena.model.outside_filters` does.
 
-        Raises: ValueError, in one line, on a folder of hyena or of another kind of model, and on
-            another ``max_position_embeddings`` than the folder's.
+        Raises: ValueError, in one line, on a folder of hyena or of another kind of model, on
+            another ``max_position_embeddings`` than the folder's, and on a ``quantization_config``
+            of a kind that has no ``modules_to_not_convert``, by which filters are left out.
         """
-        if hasattr(options.get("quantization_config"), "modules_to_not_convert"):
+        if options.get("quantization_config") is not None:
             options["quantization_config"] = sparing_filters(options["quantization_config"])
         found = super().from_pretrained(*arguments, **options)
         model = found[0] if isinstance(found, tuple) else found
@@ -243,12 +244,14 @@ class HyenaPreTrainedModel(PreTrainedModel):
             mean_resizing: new tokens begin as the mean of the old ones; else as in a new model.
 
         Returns: the embedding.
+        Raises: ValueError, with nothing changed, if there can be no such vocabulary.
         """
         size = self.config.vocab_size if new_num_tokens is None else int(new_num_tokens)
-        self.config.vocab_size = size
-        if pad_to_multiple_of is not None:
-            self.config.vocab_multiple = pad_to_multiple_of
-        before, after = self.model.config, self.config.model_config()
+        multiple = pad_to_multiple_of
+        multiple = self.config.vocab_multiple if multiple is None else multiple
+        before = self.model.config
+        after = dataclasses.replace(before, vocab_size=size, vocab_multiple=multiple)
+        self.config.vocab_size, self.config.vocab_multiple = size, multiple
         if after == before:
             return self.model.embedding
         self.model.config = after
@@ -277,7 +280,7 @@ class HyenaPreTrainedModel(PreTrainedModel):
             others: arguments of `HyenaConfig` besides what the model says.
 
         Raises: TypeError if it is none; ValueError if it has a head for labels, and this class has
-            none.
+            none, or if it reads both directions and ``bidirectional`` is not True, or the reverse.
         """
         check_model(f"{cls.__name__}.from_language_model", model, LanguageModel)
         config = HyenaConfig.from_model_config(dataclasses.replace(model.config), **others)
@@ -293,9 +296,21 @@ class HyenaPreTrainedModel(PreTrainedModel):
                 f"{type(self).__name__}: the model has a head for labels, which this class has "
                 "not; take HyenaForSequenceClassification, or set model.label_head = None"
             )
+        self._check_directions(model)
         if not self._predicts:
             model.head = None
         self.model = model
+
+    def _check_directions(self, model: LanguageModel) -> None:
+        """Raises ValueError unless the mixers read what the config says."""
+        both = any(getattr(block.mixer, "bidirectional", False) for block in model._blocks())
+        if both != bool(self.config.bidirectional):
+            reads = "both directions" if both else "only what comes before"
+            raise ValueError(
+                f"{type(self).__name__}: expected a model of bidirectional="
+                f"{self.config.bidirectional}, got one whose layers read {reads}; a model is "
+                "trained for one of them, and is taken over as that"
+            )
 
 
 def check_one_device(model: PreTrainedModel) -> None:

@@ -109,19 +109,20 @@ class LabelHead(nn.Module):
             nn.init.normal_(self.linear.weight, std=STD, generator=generator)
             nn.init.zeros_(self.linear.bias)
 
-    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+    def forward(self, x: Tensor, real: Tensor, *, pool: Pool | None = None) -> Tensor:
         """What the head says.
 
         Args:
             x: (B, L, D), after the model's norm.
             real: (B, L) bool, True at the tokens of the sequences, of which each row has one or
                 more.
+            pool: instead of that of the labels.
 
         Returns: (B, C), or of each position (B, L, C), in float32 or wider.
         """
         wide = torch.promote_types(x.dtype, torch.float32)
         if self.labels.task != "token-classification":
-            x = pooled(x, real, self.labels.pool)
+            x = pooled(x, real, self.labels.pool if pool is None else pool)
         with torch.autocast(x.device.type, enabled=False):
             return call_in(self.linear, x.to(wide))
 

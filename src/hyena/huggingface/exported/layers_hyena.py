@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+TERMS = 1 << 20  # of sums of exponentials that are made at once
 STRIPED = {"hyena-se": "short", "hyena-mr": "medium", "hyena-li": "long"}
 
 
@@ -93,6 +94,11 @@ class HyenaFilter(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         longest, policy = self.config.max_position_embeddings, self.config.length_policy
+        if length > longest and policy == "extrapolate" and self.encoding is not None:
+            raise ValueError(
+                f"{length} tokens, but the trained encoding is a table of {longest} positions, "
+                "which cannot be extrapolated"
+            )
         rescaled = length > longest and policy == "interpolate"
         n = self.positions(length, (longest - 1) / (length - 1) if rescaled else 1.0)
         if self.encoding is None:
@@ -137,6 +143,16 @@ class ExplicitTaps(nn.Module):
         return F.pad(h, (0, length - h.shape[2])).repeat_interleave(self.repeats, dim=1)
 
 
+def sums_of_powers(weight: Tensor, exponent: Tensor, t: Tensor) -> Tensor:
+    """Σ weight · e^{exponent · t}, (…, M) each, at times t (L,): (…, L), some times at once."""
+    parts = t.split(max(1, TERMS // max(exponent.numel(), 1)))
+    sums = [
+        ((exponent[..., None, :] * part[:, None]).exp() * weight[..., None, :]).sum(-1)
+        for part in parts
+    ]
+    return torch.cat(sums, dim=-1)
+
+
 class ModalTaps(nn.Module):
     """Re Σ residue · pole^t, in pairs of real numbers."""
 
@@ -153,7 +169,7 @@ class ModalTaps(nn.Module):
         exponent = torch.complex(modulus, torch.atan2(imaginary, real))
         t = torch.arange(length, dtype=torch.float64, device=exponent.device)
         weight = torch.view_as_complex(self.residues.double().contiguous())
-        h = torch.stack([(weight * (exponent * n).exp()).sum(-1).real for n in t], dim=-1)
+        h = sums_of_powers(weight, exponent, t).real
         return h.to(wide(self.poles.dtype)).repeat_interleave(self.repeats, dim=1)
 
 
@@ -169,7 +185,7 @@ class RealModalTaps(nn.Module):
         rate = self.log_poles.to(wide(self.log_poles.dtype))
         t = torch.arange(length, dtype=rate.dtype, device=rate.device)
         weight = self.residues.to(rate.dtype)
-        return torch.stack([(weight * (rate * n).exp()).sum(-1) for n in t], dim=-1)
+        return sums_of_powers(weight, rate, t)
 
 
 class LongFilter(nn.Module):
@@ -183,6 +199,15 @@ class LongFilter(nn.Module):
     def forward(self, length: int) -> Tensor:
         h: Tensor = self.taps(length)
         return h
+
+
+def widen_filters(model: nn.Module) -> None:
+    """Puts what filters are computed from into float32, where a model is made in fewer bits."""
+    for part in model.modules():
+        if isinstance(part, HyenaFilter | ExplicitTaps | ModalTaps | RealModalTaps):
+            for name, x in (*part.named_parameters(), *part.named_buffers()):
+                if name != "skip":
+                    x.data = x.data.to(wide(x.dtype))
 
 
 def build_filter(config: Any, mixer: str) -> nn.Module:

@@ -27,7 +27,7 @@ from transformers.modeling_outputs import (
 from transformers.models.auto import modeling_auto
 from transformers.utils import is_torchdynamo_compiling
 
-from .layers_hyena import Block, build_norm, normalize, wide
+from .layers_hyena import Block, build_norm, normalize, wide, widen_filters
 
 CACHE = next(
     f.name for f in fields(CausalLMOutputWithPast) if f.name in ("cache", "past_key_values")
@@ -85,6 +85,13 @@ class HyenaCache(Cache):
         for part in self.parts:
             for name, value in part.items():
                 part[name] = value.index_select(0, beam_idx.to(value.device))
+
+    batch_select_indices = reorder_cache
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        for part in self.parts:
+            for name, value in part.items():
+                part[name] = value.repeat_interleave(repeats, dim=0)
 
     def crop(self, tokens_to_remove: int) -> None:
         if tokens_to_remove:
@@ -170,9 +177,15 @@ class LanguageModel(nn.Module):
         """Which of the new tokens are real, (B, L) bool; None if all are."""
         if mask is None:
             return None
+        whole = (shape[0], shape[1] + (0 if cache is None else cache.length))
+        if tuple(mask.shape) not in (whole, tuple(shape)):
+            raise ValueError(f"expected attention_mask {whole}, got {tuple(mask.shape)}")
+        if bool(((mask != 0) & (mask != 1)).any()) or not bool(mask.any()):
+            raise ValueError(
+                "expected attention_mask of 1 at real tokens and 0 at padding, got other numbers "
+                "or 0 everywhere; of a mask that is added to scores give mask == 0"
+            )
         new = (mask != 0)[:, mask.shape[1] - shape[1] :]
-        if new.shape != shape:
-            raise ValueError(f"expected attention_mask {tuple(shape)}, got {tuple(mask.shape)}")
         if bool(new.all()):
             return None
         if cache is not None and cache.length:
@@ -215,6 +228,7 @@ class HyenaPreTrainedModel(PreTrainedModel):
             raise ValueError(f"{type(self).__name__} needs bidirectional={not self._causal}")
         self.model = LanguageModel(config, self._predicts)
         self.add_head(config)
+        widen_filters(self.model)
         self.post_init()
 
     def add_head(self, config: HyenaConfig) -> None:
@@ -249,6 +263,8 @@ class HyenaPreTrainedModel(PreTrainedModel):
         config, before = self.config, self.config.vocab_size
         size = before if new_num_tokens is None else int(new_num_tokens)
         multiple = pad_to_multiple_of or config.vocab_multiple
+        if min(size, multiple) < 1:
+            raise ValueError(f"expected a vocabulary of 1 token or more, got {size}")
         if (size, multiple) == (before, config.vocab_multiple):
             return self.model.embedding
         config.vocab_size, config.vocab_multiple = size, multiple
@@ -296,6 +312,15 @@ class HyenaPreTrainedModel(PreTrainedModel):
         x = self.model(input_ids, inputs_embeds, attention_mask, cache, seen)
         return x, None if seen is None else (*seen, self.model.last(x))
 
+    def cache(self, given: Any, use_cache: bool | None) -> HyenaCache | None:
+        """The cache that a pass is given, or a new one if that is asked for."""
+        if given is not None and not isinstance(given, HyenaCache):
+            raise TypeError(
+                f"expected as {CACHE} a HyenaCache, got {type(given).__name__}; leave it out, or "
+                "give what this model returned"
+            )
+        return HyenaCache(self.config.num_hidden_layers) if given is None and use_cache else given
+
     def answer(self, output: Any, return_dict: bool | None) -> Any:
         wanted = self.config.return_dict if return_dict is None else return_dict
         return output if wanted else output.to_tuple()
@@ -308,16 +333,20 @@ class HyenaModel(HyenaPreTrainedModel):
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        cache: HyenaCache | None = None,
         inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        past_key_values: HyenaCache | None = None,
         token_type_ids: Tensor | None = None,
     ) -> Any:
-        given = input_ids, attention_mask, inputs_embeds, None
+        cache = self.cache(past_key_values if cache is None else cache, use_cache)
+        given = input_ids, attention_mask, inputs_embeds, cache
         x, hidden = self.run(*given, output_hidden_states)
-        output = BaseModelOutputWithPast(self.model.last(x), hidden_states=hidden)
-        return self.answer(output, return_dict)
+        last, kept = self.model.last(x), {CACHE: cache}
+        return self.answer(BaseModelOutputWithPast(last, hidden_states=hidden, **kept), return_dict)
 
 
 class HyenaForCausalLM(HyenaPreTrainedModel, GenerationMixin):
@@ -342,9 +371,7 @@ class HyenaForCausalLM(HyenaPreTrainedModel, GenerationMixin):
         past_key_values: HyenaCache | None = None,
         token_type_ids: Tensor | None = None,
     ) -> Any:
-        cache = past_key_values if cache is None else cache
-        if cache is None and use_cache:
-            cache = HyenaCache(self.config.num_hidden_layers)
+        cache = self.cache(past_key_values if cache is None else cache, use_cache)
         given = input_ids, attention_mask, inputs_embeds, cache
         x, hidden = self.run(*given, output_hidden_states)
         few = isinstance(logits_to_keep, int)
@@ -353,6 +380,21 @@ class HyenaForCausalLM(HyenaPreTrainedModel, GenerationMixin):
         loss = None if labels is None else self.loss_function(logits, labels, **options)
         output = CausalLMOutputWithPast(loss, logits, hidden_states=hidden, **{CACHE: cache})
         return self.answer(output, return_dict)
+
+    def _validate_generated_length(
+        self, generation_config: Any, input_ids_length: int, *others: Any
+    ) -> None:
+        super()._validate_generated_length(generation_config, input_ids_length, *others)
+        config, longest = self.config, self.config.max_position_embeddings
+        table = config.positions == "learned" or any(
+            getattr(part, "encoding", None) is not None for part in self.model.modules()
+        )
+        fed = generation_config.max_length - 1
+        if fed > longest and (table or config.length_policy != "extrapolate"):
+            raise ValueError(
+                f"a prompt of {input_ids_length} tokens and {fed + 1 - input_ids_length} new do "
+                f"not fit max_position_embeddings, {longest}; shorten the prompt, or ask for fewer"
+            )
 
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict[str, Any], *others: Any

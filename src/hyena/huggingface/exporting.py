@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -25,6 +27,7 @@ _CLASSES = {
     "AutoModelForMaskedLM": "HyenaForMaskedLM",
     "AutoModelForSequenceClassification": "HyenaForSequenceClassification",
 }
+_IDS = "bos_token_id", "eos_token_id", "pad_token_id"  # which a tokenizer has
 _MIXERS = {"hyena", "hyena-se", "hyena-mr", "hyena-li", "attention"}
 _FILTERS = {"hyena", "explicit", "modal"}
 
@@ -38,11 +41,12 @@ def export(
     Args:
         model: any of this package's.
         directory: where to; made if it is not there.
-        tokenizer: of `hyena.data.load_tokenizer`.
+        tokenizer: of `hyena.data.load_tokenizer`. Its ids of begin, end and padding stand in the
+            folder's configurations; the model keeps its own.
 
     Raises, before anything is written: TypeError on a model or a tokenizer of another kind;
-        ValueError if the model has layers or filters that the code has not, weights that cannot be
-        saved, or a vocabulary smaller than the tokenizer's; OSError.
+        ValueError if the model has layers or filters that the code has not, adapters, weights that
+        cannot be saved, or a vocabulary smaller than the tokenizer's; OSError.
     """
     if not isinstance(model, HyenaPreTrainedModel):
         advice = "HyenaForCausalLM.from_language_model makes one of a LanguageModel"
@@ -57,9 +61,14 @@ def export(
             f"{type(tokenizer).__name__}; leave it out, and write it beside the model by its own "
             "save_pretrained"
         )
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ValueError(
+            "export: the model has adapters of its own, of which save_pretrained writes nothing "
+            "else; put them on by peft.get_peft_model, and export what merge_and_unload() gives"
+        )
     check_exportable(model.config)
     check_saved(model, directory)
-    folder = Path(directory)
+    folder, ids = Path(directory), dict[str, int | None]()
     if tokenizer is not None:
         longest = model.config.max_position_embeddings
         theirs = tokenizer_as_transformers(tokenizer, model_max_length=longest)
@@ -70,17 +79,20 @@ def export(
             )
         tokenizer.save(folder)  # so that hyena finds it too
         theirs.save_pretrained(folder)
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            setattr(model.config, name, getattr(theirs, name))
-            if model.can_generate():
-                setattr(model.generation_config, name, getattr(theirs, name))
+        ids = {name: getattr(theirs, name) for name in _IDS}
     model.save_pretrained(folder)
     for file in CODE.glob("*.py"):
         shutil.copyfile(file, folder / file.name)
-    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    written["auto_map"] = {auto: f"{_MODULE}.{name}" for auto, name in _CLASSES.items()}
-    text = json.dumps(written, indent=2, sort_keys=True) + "\n"
-    (folder / "config.json").write_text(text, encoding="utf-8")
+    classes = {auto: f"{_MODULE}.{name}" for auto, name in _CLASSES.items()}
+    _add(folder / "config.json", {**ids, "auto_map": classes})
+    if model.can_generate():
+        _add(folder / "generation_config.json", ids)
+
+
+def _add(file: Path, fields: Mapping[str, Any]) -> None:
+    """Writes further fields into a JSON file."""
+    written = {**json.loads(file.read_text(encoding="utf-8")), **fields}
+    file.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def check_exportable(config: HyenaConfig) -> None:
