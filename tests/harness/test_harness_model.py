@@ -21,6 +21,7 @@ from hyena.data.documents import Document
 from hyena.evaluation import evaluate
 from hyena.generation import generate
 from hyena.harness import HyenaLM
+from hyena.harness.model import seed_of
 
 LONG = "of the United States, in Order to form a more perfect Union, establish Justice"
 PAIRS = [
@@ -212,8 +213,23 @@ def test_texts_go_on_as_generate_has_them(model: hyena.LanguageModel, batch_size
     found = lm.generate_until(requests_of(*asked), disable_tqdm=True)
     for i, context in enumerate(contexts):
         of = {"temperature": 0.7, "top_k": 20} if i % 2 else {"temperature": 0, "stop": "\n\n"}
-        options: dict[str, Any] = {"tokenizer": BYTES, "max_new_tokens": 6, "seed": 5 + i, **of}
+        seed = seed_of(5, context, asked[i][1], 0)
+        options: dict[str, Any] = {"tokenizer": BYTES, "max_new_tokens": 6, "seed": seed, **of}
         assert found[i] == generate(model, context, **options)[0].text
+
+
+def test_drawn_texts_depend_on_nothing_that_is_asked_beside_them(
+    model: hyena.LanguageModel,
+) -> None:
+    drawn = {"max_gen_toks": 6, "temperature": 1.0}
+    lm = HyenaLM(model, BYTES, seed=5)
+    few = lm.generate_until(requests_of(("We", drawn), ("We", drawn), ("the", drawn)))
+    assert few[0] != few[1]
+    greedy = {"max_gen_toks": 6, "until": []}
+    asked = requests_of(("hot", greedy), ("hot", drawn), ("We", drawn), ("the", drawn))
+    many = lm.generate_until([*asked, asked[2]])
+    assert [many[2], many[4], many[3]] == few
+    assert HyenaLM(model, BYTES, seed=6).generate_until(requests_of(("We", drawn))) != few[:1]
 
 
 def test_a_stop_ends_a_text_and_is_no_part_of_it(model: hyena.LanguageModel) -> None:

@@ -95,6 +95,21 @@ def test_solved_examples_stand_before_each_question(
         assert (len({str(one) for one in drawn}) > 1) == (name == "q")
 
 
+def test_the_same_tasks_are_measured_as_asked_each_time(
+    model: hyena.LanguageModel, write_task: WriteTask
+) -> None:
+    settings = {**OF_CHOICES, "fewshot_split": "test"}
+    write_task("own", QUESTIONS, {**settings, "num_fewshot": 2})
+    write_task("never", QUESTIONS, {**settings, "num_fewshot": 0})
+    tasks = load_tasks("own,never,q", [write_task("q", QUESTIONS, settings)])
+    lm = HyenaLM(model, BYTES, batch_size=8)
+    for asked, expected in ((None, [2, 0, 0]), (1, [1, 0, 1]), (0, [0, 0, 0]), (None, [2, 0, 0])):
+        results = evaluate_tasks(lm, tasks, num_fewshot=asked, limit=1, log_samples=True)
+        assert [results["n-shot"][name] for name in ("own", "never", "q")] == expected
+        asked_for = results["samples"]["own"][0]["arguments"][0][0]
+        assert asked_for.count("\n\n") == expected[0]
+
+
 def test_perplexity_of_a_text_without_blanks_is_inf_and_loses_nothing(
     model: hyena.LanguageModel, write_task: WriteTask
 ) -> None:
@@ -142,6 +157,31 @@ def test_what_was_answered_is_not_asked_again(
         lines = (kept.folder / "entries.jsonl").read_text().splitlines()
         assert [len(json.loads(line)["rows"]) for line in lines] == [1] * 6
     assert lm.cache_hook.dbdict is None
+
+
+def test_after_an_interruption_drawn_texts_are_those_without_one(
+    model: hyena.LanguageModel, write_task: WriteTask, tmp_path: Path
+) -> None:
+    rows = [{"text": text, "next": "x"} for text in ("hot", "up", "in")]
+    write_task("greedy", rows, OF_MORE)
+    drawn = {**OF_MORE["generation_kwargs"], "do_sample": True, "temperature": 1.0}
+    folder = write_task("drawn", rows, {**OF_MORE, "generation_kwargs": drawn, "repeats": 2})
+    lm, out = HyenaLM(model, BYTES), tmp_path / "results.json"
+
+    def texts(names: str, answers: Answers | None = None) -> Any:
+        tasks = load_tasks(names, [folder])
+        found = evaluate_tasks(lm, tasks, log_samples=True, answers=answers)["samples"]
+        return {name: [sample["resps"] for sample in found[name]] for name in found}
+
+    expected = texts("greedy,drawn")
+    with contextlib.suppress(KeyboardInterrupt), journal(out, {}) as kept:
+        texts("greedy", Answers(kept))
+        raise KeyboardInterrupt
+    with journal(out, {}) as kept:
+        assert texts("greedy,drawn", Answers(kept)) == expected
+        assert texts("drawn,greedy", Answers(kept)) == expected
+        assert len(Answers(kept)) == 3
+    assert len({text for ((one, other),) in expected["drawn"] for text in (one, other)}) > 3
 
 
 def test_what_is_no_answer_is_asked_again(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 
-from hyena.harness.model import HyenaLM
+from hyena.harness.model import HyenaLM, is_drawn
 from hyena.scoring.journal import Journal
 
 
@@ -44,3 +45,12 @@ class Remembering(CachingLM):  # type: ignore[misc]
         self.lm, self.dbdict = lm, answers
         self.cache_db = "the answers so far"  # what lm_eval calls it
         lm.set_cache_hook(self.get_cache_hook())
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """As `HyenaLM.generate_until`. Texts that are drawn are no answers to a question, which has
+        others each time that it is repeated: they are drawn again."""
+        drawn = [one for one in requests if is_drawn(one.args[1])]
+        rest = [one for one in requests if not is_drawn(one.args[1])]
+        texts = iter(self.lm.generate_until(drawn) if drawn else ())
+        answers = iter(self.__getattr__("generate_until")(rest) if rest else ())
+        return [next(texts if is_drawn(one.args[1]) else answers) for one in requests]

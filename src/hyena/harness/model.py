@@ -6,9 +6,10 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,7 +62,7 @@ class HyenaLM(LM):  # type: ignore[misc]
         batch_size: rows at once; "auto" means ``max_batch_size``, or 64.
         device: where a model goes that is loaded; the CPU where CUDA is asked for and not there,
             since lm_eval asks for it unless told otherwise.
-        seed: of what is drawn; the request of index i has seed + i.
+        seed: of what is drawn, see `seed_of`.
 
     Raises: TypeError if it is no model; ValueError if a value is out of range, and as `hyena.load`
         and `hyena.data.load_tokenizer`.
@@ -203,9 +204,11 @@ class HyenaLM(LM):  # type: ignore[misc]
         found = [""] * len(requests)
         with tqdm(total=len(requests), desc="texts", disable=True if disable_tqdm else None) as bar:
             for places in alike.values():
+                drawn = is_drawn(requests[places[0]].args[1])
                 for place, text in self._generate(requests, places):
                     found[place] = text
-                    self.cache_hook.add_partial("generate_until", requests[place].args, text)
+                    if not drawn:
+                        self.cache_hook.add_partial("generate_until", requests[place].args, text)
                     bar.update()
         return found
 
@@ -264,13 +267,18 @@ class HyenaLM(LM):  # type: ignore[misc]
             for i in places
         ]
         self._tell()
+        seen, seeds = Counter[str](), dict[int, int]()
+        for i in places:
+            context = requests[i].args[0]
+            seeds[i] = seed_of(self._seed, context, requests[i].args[1], seen[context])
+            seen[context] += 1
         lengths = [len(prompt) for prompt in prompts]
         for batch in similar(lengths, self.batch_size, self.model.config):
             generations = generate(
                 self.model,
                 [prompts[i] for i in batch],
                 tokenizer=self.tokenizer,
-                seed=[self._seed + places[i] for i in batch],
+                seed=[seeds[places[i]] for i in batch],
                 **options,
             )
             for i, generation in zip(batch, generations, strict=True):
@@ -279,6 +287,18 @@ class HyenaLM(LM):  # type: ignore[misc]
     def _tell(self) -> None:
         for note in self._texts.notes():
             warnings.warn(note, UserWarning, stacklevel=3)
+
+
+def is_drawn(options: Mapping[str, Any]) -> bool:
+    """Whether generation_kwargs ask for a text that is drawn."""
+    return bool(normalize_gen_kwargs(dict(options), _NEW_TOKENS)["do_sample"])
+
+
+def seed_of(seed: int, context: str, options: Mapping[str, Any], repeat: int) -> int:
+    """What the text after a context is drawn by: a hash of the model's seed, the question and how
+    often it was asked before, so that other questions beside it change nothing."""
+    question = json.dumps([seed, context, options, repeat], sort_keys=True, default=str)
+    return int.from_bytes(blake2b(question.encode(), digest_size=7).digest(), "big")
 
 
 def _options(name: str, given: dict[str, Any], max_length: int) -> dict[str, Any]:

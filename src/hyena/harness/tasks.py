@@ -86,7 +86,8 @@ def evaluate_tasks(
         limit: documents of each task, or the share of them if below 1; None takes all.
         seed: of the choice of examples.
         log_samples: give each document, what was asked and answered, and what it counts, too.
-        answers: what the model has answered so far, which is not asked again; new ones are added.
+        answers: what the model has answered so far, which is not asked again; new ones are added,
+            but for texts that are drawn: they are drawn again, by the same seeds.
 
     Returns: the results as lm_eval has them, ``samples`` by task among them if they are asked for,
         and ``config``, the model's settings.
@@ -98,19 +99,21 @@ def evaluate_tasks(
     if limit is not None and not 0 < number("limit", limit) < math.inf:
         raise ValueError(f"limit: expected a number of documents or a share, got {shown(limit)}")
     seed = check_whole("seed", seed, 0)
-    for task in tasks["tasks"].values():
-        own = task.get_config("num_fewshot")
-        if own is None or (num_fewshot is not None and own != 0):
-            task.set_config("num_fewshot", num_fewshot or 0)
-        task.set_fewshot_seed(seed)
-        _bound(task.aggregation())
+    shots = {name: task.get_config("num_fewshot") for name, task in tasks["tasks"].items()}
     asked = lm if answers is None else Remembering(lm, answers)
     try:
+        for name, task in tasks["tasks"].items():
+            if shots[name] is None or (num_fewshot is not None and shots[name] != 0):
+                task.set_config("num_fewshot", num_fewshot or 0)
+            task.set_fewshot_seed(seed)
+            _bound(task.aggregation())
         results: dict[str, Any] = lm_eval.evaluate(
             asked, tasks, limit=limit, log_samples=log_samples
         )
     finally:
         lm.set_cache_hook(CacheHook(None))
+        for name, task in tasks["tasks"].items():
+            task.set_config("num_fewshot", shots[name])  # its own, for the next evaluation
     for name, task in tasks["tasks"].items():
         if not any("," in key for key in results["results"][name]):
             raise ValueError(
