@@ -37,7 +37,7 @@ INSIDE = {
     "tasks": LAYERS | {"model", "data"},
     "plots": LAYERS | {"model"},
     "bench": LAYERS | {"plots", "model", "data", "training", "scoring", "files", "machine"},
-    "export": LAYERS | {"model", "generation", "data"},
+    "export": LAYERS | {"model", "generation", "data", "files"},
     "finetuning": LAYERS | {"model", "generation", "data", "files", "scoring"},
     "training": LAYERS | {"model", "data", "distributed", "evaluation", "files", "finetuning"},
     "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine", "files"},

@@ -1,6 +1,9 @@
 """`hyena export`."""
 
 import json
+import math
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,51 @@ def test_a_folder_has_all_that_a_program_needs(
     with torch.no_grad():
         expected = label_outputs(model, ids, lengths)
         assert_close(run(ids, lengths), expected, TOLERANCE)
+
+
+def test_a_file_of_one_token_has_labels_if_none_begins_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for begin in (False, True):
+        labels = Labels("classification", ("no", "yes"), begin=begin)
+        model_of("hyena-se", layers=1, max_length=40, labels=labels).save(tmp_path / "one")
+        out = tmp_path / f"out-{begin}"
+        words = ["export", str(tmp_path / "one"), str(out), "--length", "1"]
+        assert main(words) == (1 if begin else 0)
+        said = capsys.readouterr()
+        if begin:
+            assert said.err == (
+                "error: to_program: labels are read after the token that begins a sequence, so "
+                "that there are none of 1 token; give a length from 2 on\n"
+            )
+            assert not out.exists()
+        else:
+            assert "relative error on random tokens, length 1: " in said.out
+
+
+@pytest.mark.parametrize("factor", [1.01, math.nan])
+def test_a_file_that_says_something_else_is_not_kept(
+    factor: float,
+    saved: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, out = hyena.load(saved), tmp_path / "out"
+
+    def other(path: Path, to: str) -> Callable[..., torch.Tensor]:
+        return lambda ids, lengths: factor * label_outputs(model, ids, lengths)
+
+    command = import_module("hyena.cli.export")
+    monkeypatch.setattr(command, "loaded", other)
+    monkeypatch.setattr(command, "to_program", lambda *given, **options: None)
+    monkeypatch.setattr(torch.export, "save", lambda program, file: file.write_text("program"))
+    assert main(["export", str(saved), str(out)]) == 1
+    said = capsys.readouterr().err
+    error = "nan" if math.isnan(factor) else "1.0e-02"
+    assert f"within 0.001 of the model, got a relative error of {error} on 21 random" in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_step_is_exported(saved: Path, tmp_path: Path) -> None:

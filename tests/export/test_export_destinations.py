@@ -1,5 +1,6 @@
 """Paths that cannot be, of which every export tells before its work."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from small_exports import model_of
 
 from hyena.export import step_to_onnx, to_aotinductor, to_onnx
+from hyena.export.destination import replacing
 from hyena.model import LanguageModel
 
 EXPORTS: dict[str, Callable[[LanguageModel, Any], None]] = {
@@ -52,3 +54,24 @@ def test_a_path_that_cannot_be_is_told_first(
         assert str(error.value).startswith(f"{name}: {message}")
     with pytest.raises(AssertionError, match="the model was recorded"):
         EXPORTS[name](model, str(tmp_path / f"model{ending}"))
+
+
+def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    file, data = tmp_path / "model.onnx", tmp_path / "model.onnx.data"
+    file.write_text("old")
+    data.write_text("old numbers")
+    with contextlib.suppress(KeyboardInterrupt), replacing(file, data) as new:
+        new.write_text("half")
+        raise KeyboardInterrupt
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "model.onnx": "old",
+        "model.onnx.data": "old numbers",
+    }
+    with replacing(file, data) as new:
+        new.write_text("new")
+        new.with_name("model.onnx.data").write_text("new numbers")
+    assert (file.read_text(), data.read_text()) == ("new", "new numbers")
+    with replacing(file, data) as new:
+        new.write_text("small")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert file.read_text() == "small"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from hyena import __version__
+from hyena.arguments import plural
 from hyena.cli.saved_model import load_saved, warnings_as_notes
 from hyena.data.packages import require
 from hyena.export import step_to_onnx, to_aotinductor, to_onnx, to_program
@@ -79,6 +80,7 @@ def run(config: Config) -> None:
         file = target / FILES[config.to]
         with warnings_as_notes():
             errors = _written(config, model, file)
+        _check(errors, model)
         description = _description(config, model, max(errors.values()))
         write_record(target / DESCRIPTION, description, FORMAT_VERSION)
         if tokenizer is not None:
@@ -105,6 +107,18 @@ def _written(config: Config, model: LanguageModel, file: Path) -> dict[int, floa
     else:
         torch.export.save(to_program(model, kernel=config.kernel, **options), file)
     return parity(model, loaded(file, config.to), **options)
+
+
+def _check(errors: dict[int, float], model: LanguageModel) -> None:
+    """Raises ValueError if a file is further from its model than rounding takes it."""
+    bound = max(1e-3, 16 * torch.finfo(next(model.parameters()).dtype).eps)
+    for length, error in errors.items():
+        if not error <= bound:  # which NaN is not either
+            raise ValueError(
+                f"export: expected a file within {bound:.1g} of the model, got a relative error of "
+                f"{error:.1e} on {length} random {plural(length, 'token')}, so it is not kept; "
+                "look for weights that are not finite, or take another --to"
+            )
 
 
 def _description(config: Config, model: LanguageModel, error: float) -> dict[str, Any]:

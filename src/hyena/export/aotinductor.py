@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from hyena.export.destination import destination
+from hyena.export.destination import destination, replacing
 from hyena.export.program import Output, to_program
 from hyena.export.quiet import quiet
 from hyena.model import LanguageModel
@@ -32,9 +32,9 @@ def to_aotinductor(
     file = destination("to_aotinductor", path, ".pt2")
     _check_compiler()
     program = to_program(model, length=length, output=output)
-    with quiet(), torch.no_grad():
+    with quiet(), torch.no_grad(), replacing(file) as whole:
         torch._inductor.aoti_compile_and_package(
-            program, package_path=str(file), inductor_configs=_checks()
+            program, package_path=str(whole), inductor_configs=_checks()
         )
 
 

@@ -5,11 +5,14 @@ ONNX has no complex numbers to make the taps of recurrences of, and nothing chan
 Sizes: D channels, F filters a channel, L length.
 """
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
 from hyena.filters import DiagonalSSM, HyenaFilter, LongFilter
 from hyena.filters.lengths import truncate
+from hyena.generation.model import device_of
 from hyena.mixers.hyena.kernels import finite_taps
 from hyena.model import LanguageModel
 from hyena.model.stateless import with_parameters
@@ -42,7 +45,9 @@ def with_constant_filters(model: LanguageModel, length: int) -> LanguageModel:
 
 
 def in_float32(model: LanguageModel) -> LanguageModel:
-    """A copy in evaluation mode with parameters of float32. It shares those that are."""
+    """A copy in evaluation mode with parameters of float32, on the CPU. It shares what is."""
+    if device_of(model).type != "cpu":
+        model = deepcopy(model).cpu()
     others = {
         name: nn.Parameter(value.detach().float())  # which torch.export asks for
         for name, value in model.named_parameters()

@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram
 from hyena.data.packages import require
 from hyena.export.constants import with_constant_filters
 from hyena.export.convolution import ByProducts, written_out
-from hyena.export.destination import destination
+from hyena.export.destination import destination, replacing
 from hyena.export.program import Output, longest_of, output_of, record
 from hyena.export.quiet import quiet
 from hyena.export.step import Step
@@ -112,7 +112,10 @@ def write_onnx(
     inputs: dict[str, dict[int, str]],
     outputs: Sequence[str],
 ) -> None:
-    """Writes a program. Args: ``inputs`` by name, each with the names of its free dimensions."""
+    """Writes a program; an older file, with what is beside it, stays until this one is whole.
+
+    Args: ``inputs`` by name, each with the names of its free dimensions.
+    """
     with quiet(), torch.no_grad():
         made: Any = torch.onnx.export(
             program,
@@ -128,4 +131,5 @@ def write_onnx(
             node.metadata_props.clear()
         weights = [*program.state_dict.values(), *program.constants.values()]
         size = sum(x.nbytes for x in weights if isinstance(x, torch.Tensor))
-        made.save(str(path), external_data=size > MOST_BYTES)
+        with replacing(path, path.with_name(f"{path.name}.data")) as file:
+            made.save(str(file), external_data=size > MOST_BYTES)

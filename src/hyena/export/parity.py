@@ -13,7 +13,7 @@ from torch import Tensor
 from hyena.data.packages import require
 from hyena.export.onnx_files import INSTALL
 from hyena.export.onnx_state import initial_state
-from hyena.export.program import Output, longest_of, output_of
+from hyena.export.program import Output, longest_of, output_of, shortest_labelled
 from hyena.model import LanguageModel
 from hyena.model.label_outputs import label_outputs
 
@@ -55,15 +55,16 @@ def parity(
     model: LanguageModel, run: Run, *, length: int | None = None, output: Output | None = None
 ) -> dict[int, float]:
     """The relative L2 error of a program's output by length: of this one, or of 1, an odd one and
-    the longest, 4,096 at most. Of labels, whose rows are of two lengths, from 2 on."""
+    the longest, 4,096 at most. Of labels, whose rows are of two lengths, from the shortest on that
+    has any."""
     most = min(longest_of("parity", model, length), _LONGEST)
     found = {}
     for L in [length] if length else sorted({1, most // 2 | 1, most}):
         ids = _tokens(model, 2, L)
         if output_of("parity", model, output) == "logits":
             found[L] = _error(run(ids), model(ids))
-        elif L > 1:
-            lengths = torch.tensor([L // 2 + 1, L])
+        elif (least := shortest_labelled(model)) <= L:
+            lengths = torch.tensor([max(least, L // 2 + 1), L])
             found[L] = _error(run(ids, lengths), label_outputs(model, ids, lengths))
     return found
 

@@ -48,9 +48,9 @@ def to_program(
             where it runs, and takes the native kernel there; else it goes through PyTorch's FFT
             and needs PyTorch alone.
 
-    Raises: TypeError if it is no model; ValueError if it has no head for labels, on a length that
-        its policy refuses, and if a layer cannot be recorded for any length, or not causal to the
-        last bit as its config promises.
+    Raises: TypeError if it is no model; ValueError if it has no head for labels, or that has no
+        token to read, on a length that its policy refuses, and if a layer cannot be recorded for
+        any length, or not causal to the last bit as its config promises.
     """
     program = record("to_program", model, length, output, exact=kernel)
     return program if kernel else written_out(program, by_fft)
@@ -80,6 +80,11 @@ def record(
             "earlier outputs, which transforms cannot; record it with kernel=True and a length"
         )
     copy = with_parameters(model, {}).eval()
+    if output_of(what, model, output) == "labels" and longest < (least := shortest_labelled(model)):
+        raise ValueError(
+            f"{what}: labels are read after the token that begins a sequence, so that there are "
+            f"none of {longest} {plural(longest, 'token')}; give a length from {least} on"
+        )
     ids = torch.zeros(2, length or min(example, longest), dtype=torch.int64)
     ids = ids.to(device_of(model))
     batch = Dim("batch", min=1)
@@ -120,6 +125,11 @@ def output_of(what: str, model: LanguageModel, output: Output | None) -> Output:
     if output == "labels":
         label_head_of(what, model)
     return output or ("logits" if model.label_head is None else "labels")
+
+
+def shortest_labelled(model: LanguageModel) -> int:
+    """The fewest tokens of a row that the model's head for labels has something to say of."""
+    return 2 if label_head_of("labels", model).labels.begin else 1
 
 
 class _Labels(nn.Module):
