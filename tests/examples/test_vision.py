@@ -109,6 +109,11 @@ def test_a_resumed_training_is_the_uninterrupted_one(
     assert [[*x[:1], *x[2:]] for x in got["curve"]] == [[*x[:1], *x[2:]] for x in expected["curve"]]
     with pytest.raises(ValueError, match="is of other settings; choose another --out, or remove"):
         example.main.train(replace(task, lr=1.0), name, model, data, tmp_path / "part.pt")
+    file = tmp_path / "damaged.pt"
+    for content in (b"", b"text", (tmp_path / "part.pt").read_bytes()[:-100]):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"damaged\.pt is damaged; remove it to begin anew"):
+            example.main.train(task, name, model, data, file)
 
 
 # Over initial weights the losses are 1.1 to 1.2 and 0.6 to 0.7. Hyena-ISO takes longer: what it
@@ -160,9 +165,11 @@ def test_files_that_are_none_are_refused(example: SimpleNamespace, tmp_path: Pat
     labels.write_bytes(classes[:-1] + bytes([10]))
     with pytest.raises(ValueError, match=r"each with a class below 10, got \(96, 28, 28\) and 96"):
         example.data.read(tmp_path)
-    first.with_name(first.name + ".gz").write_bytes(gzip.compress(whole)[:-20])
-    with pytest.raises(ValueError, match="ends too early; fetch it anew"):
-        example.data.read(tmp_path)
+    packed = gzip.compress(whole)
+    for damaged in (packed[:-20], packed[:20] + b"\xff" * 40 + packed[60:], packed[:-8] + b"x" * 8):
+        first.with_name(first.name + ".gz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"\.gz is damaged or ends too early; fetch it anew"):
+            example.data.read(tmp_path)
 
 
 @pytest.mark.parametrize(

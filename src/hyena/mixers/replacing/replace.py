@@ -27,7 +27,7 @@ def replace_attention(
     short_width: int = 3,
     dropout: float | None = None,
     length_policy: LengthPolicy | None = None,
-    filter: Callable[[int], HyenaFilter] | None = None,
+    filter: Callable[[int], HyenaFilter | LongFilter] | None = None,
     backend: Backend = "auto",
     names: Names = None,
 ) -> list[str]:
