@@ -1,6 +1,7 @@
 """Parquet, Zstandard and data sets of Hugging Face, from local files."""
 
 import json
+import os
 import random
 import shutil
 
@@ -137,6 +138,18 @@ def test_a_dataset_is_streamed_file_by_file_by_two_workers(tmp_path, monkeypatch
     tokens = open_tokens(folders[0], "train")
     found = [bytes(d.tokens[1:-1].tolist()).decode() for d in tokens.documents()]
     assert found == expected
+
+
+def test_a_folder_of_a_dataset_is_what_its_files_hold(tmp_path, monkeypatch):
+    name = hugging_face_folder(tmp_path, monkeypatch)
+    config = PrepareConfig(name, tmp_path / "out", validation=0, test=0)
+    assert prepare(config).fresh
+    file = tmp_path / "rows" / "train-1.jsonl"
+    os.utime(file, ns=(0, 0))  # a copy of it
+    assert not prepare(config).fresh
+    file.write_text(json.dumps({"text": "another"}) + "\n")
+    with pytest.raises(ValueError, match="the source has changed or is another one"):
+        prepare(config)
 
 
 def test_without_pyarrow_the_message_says_what_to_install(tmp_path, monkeypatch):

@@ -195,12 +195,17 @@ def test_reading_stops_at_max_documents(folder):
 def test_a_dataset_may_keep_its_own_splits(folder, monkeypatch):
     sizes = {"train": 3, "validation": 1, "test": 2}
 
-    def load_dataset(name, config=None, *, split, streaming):
-        return iter([{"text": f"{split} {i}"} for i in range(sizes[split])])
+    def load_dataset_builder(name, config=None, *, revision=None):
+        return types.SimpleNamespace(
+            config=types.SimpleNamespace(data_files=None),
+            as_streaming_dataset=lambda split: [
+                {"text": f"{split} {i}"} for i in range(sizes[split])
+            ],
+        )
 
     module = types.ModuleType("datasets")
     module.__spec__ = types.SimpleNamespace(name="datasets", origin=None)
-    module.load_dataset = load_dataset
+    module.load_dataset_builder = load_dataset_builder
     monkeypatch.setitem(sys.modules, "datasets", module)
     done = prepare(config(folder, source="hf:x", split_by="source"))
     for split, size in sizes.items():

@@ -17,10 +17,12 @@ from hyena.data import (
     load_tokenizer,
     open_tokens,
     prepare,
+    sources,
     verify,
     workers,
 )
 from hyena.data.documents import SPLITS
+from hyena.files import digests
 
 
 @pytest.fixture
@@ -118,7 +120,7 @@ def test_a_run_that_was_killed_goes_on_with_what_is_not_finished(source, tmp_pat
     assert not parts.exists()
 
 
-def stopped(source, monkeypatch, error, after):
+def stopped(source, monkeypatch, error, after, match=None):
     """Prepares, but fails while the part that comes ``after`` so many is written."""
     from hyena.data import token_writer
 
@@ -132,15 +134,14 @@ def stopped(source, monkeypatch, error, after):
 
     with monkeypatch.context() as patch:
         patch.setattr(token_writer.Parts, "finish", stop)
-        with pytest.raises(type(error)):
+        with pytest.raises(type(error), match=match):
             made(source, "out")
     return source.parent / ".out.partial"
 
 
 def test_what_is_kept_after_an_error(source, monkeypatch):
     expected = contents(made(source, "whole").directory)
-    for error in (OSError(28, "No space left on device"), ValueError("bad text")):
-        assert not stopped(source, monkeypatch, error, 3).exists()
+    assert not stopped(source, monkeypatch, ValueError("bad text"), 3).exists()
     assert not stopped(source, monkeypatch, KeyboardInterrupt(), 0).exists()
     left = stopped(source, monkeypatch, KeyboardInterrupt(), 3)
     assert len(list(left.rglob("*.tokens"))) == 4  # the last one not finished
@@ -149,6 +150,39 @@ def test_what_is_kept_after_an_error(source, monkeypatch):
     assert not left.exists()
     made(source, "out", overwrite=True)
     assert contents(source.parent / "out") == expected
+
+
+def test_a_run_goes_on_after_a_disk_or_a_network_failed(source, monkeypatch):
+    expected = contents(made(source, "whole").directory)
+    full = r"No space left .* the same command goes on with the parts .* in \S*\.out\.partial; rem"
+    left = stopped(source, monkeypatch, OSError(28, "No space left on device"), 3, full)
+    before = {file: file.stat().st_mtime_ns for file in left.rglob("0*.json")}
+    assert len(before) == 3
+    gone = r"timed out.*; the same command goes on with the parts that are finished"
+    with monkeypatch.context() as patch:
+        patch.setattr(sources.Files, "pieces_of", fails(TimeoutError("timed out")))
+        with pytest.raises(OSError, match=gone):
+            made(source, "out")
+    assert before == {file: file.stat().st_mtime_ns for file in left.rglob("0*.json")}
+    assert contents(made(source, "out").directory) == expected
+    assert not left.exists()
+
+
+def fails(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+def test_a_disk_that_is_full_at_the_end_costs_no_part(source, monkeypatch):
+    expected = contents(made(source, "whole").directory)
+    with monkeypatch.context() as patch:
+        patch.setattr(digests, "complete", fails(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="the same command goes on"):
+            made(source, "out")
+    monkeypatch.setattr(sources.Files, "pieces_of", fails(AssertionError("was read again")))
+    assert contents(made(source, "out").directory) == expected
 
 
 def test_a_run_that_is_interrupted_while_it_deals_out_goes_on(source, monkeypatch):

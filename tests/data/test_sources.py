@@ -1,6 +1,7 @@
 import gzip
 import itertools
 import json
+import pickle
 import sys
 import types
 
@@ -306,13 +307,25 @@ def fake_datasets(monkeypatch):
     """A module that answers as `datasets` does, and the calls made to it."""
     calls = []
 
-    def load_dataset(name, config=None, *, split, streaming):
-        calls.append((name, config, split, streaming))
-        return iter([{"text": f"{split} {i}"} for i in range(2)])
+    def load_dataset_builder(name, config=None, *, revision=None):
+        calls.append((name, config, revision))
+        file = f"hf://datasets/{name}@{commit[0]}/rows.jsonl"
+        files = DataFiles([file])
+        files.origin_metadata = [(name, commit[0])]
+        return types.SimpleNamespace(
+            hash=commit[0],
+            config=types.SimpleNamespace(data_files={"train": files}),
+            as_streaming_dataset=lambda split: [{"text": f"{split} {i}"} for i in range(2)],
+        )
 
+    class DataFiles(list):
+        pass
+
+    commit = ["c0ffee"]
     module = types.ModuleType("datasets")
     module.__spec__ = types.SimpleNamespace(name="datasets", origin=None)
-    module.load_dataset = load_dataset
+    module.load_dataset_builder = load_dataset_builder
+    module.commit = commit
     monkeypatch.setitem(sys.modules, "datasets", module)
     return calls
 
@@ -328,12 +341,23 @@ def test_a_dataset_is_streamed_split_by_split(fake_datasets):
         ("test 0", "test"),
         ("test 1", "test"),
     ]
-    assert fake_datasets == [
-        ("some/name", "raw", "train", True),
-        ("some/name", "raw", "test", True),
-    ]
+    assert fake_datasets == [("some/name", "raw", None)]  # once for all splits
     assert source.total_bytes is None
     assert source.describe()["config"] == "raw"
+
+
+def test_a_dataset_is_of_one_revision_also_in_other_processes(fake_datasets):
+    source = find_source("hf:some/name")
+    before = source.describe()
+    assert before == find_source("hf:some/name").describe()
+    sys.modules["datasets"].commit[0] = "facade"
+    assert before != find_source("hf:some/name").describe()
+    fake_datasets.clear()
+    assert list(source.documents())
+    assert fake_datasets == []
+    other = pickle.loads(pickle.dumps(source))
+    assert list(other.documents()) == list(source.documents())
+    assert fake_datasets == [("some/name", None, "c0ffee")]
 
 
 def test_a_start_of_documents_that_is_in_no_row_of_a_dataset_is_refused(fake_datasets):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -103,6 +104,32 @@ def test_a_job_that_is_preempted_saves_and_is_queued_again(tmp_path: Path) -> No
     assert (tmp_path / "1" / "saved").exists()
     assert jobs.find(1) == "1"
     assert (tmp_path / "1" / LOG).read_text().count("threads 1") == 2  # it began twice
+
+
+def test_a_job_that_never_begins_says_why_and_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submitit.core.core.Job, "_results_timeout_s", 0)
+    jobs = Counts(tmp_path)
+    jobs.folder(1).mkdir()
+    (jobs.folder(1) / LOG).write_text("error: of an earlier call\n")
+    without = property(lambda executor: "/no/such/python")
+    start = jobs.start
+
+    def broken(job: int) -> Any:
+        with monkeypatch.context() as patch:
+            if job < 3:
+                patch.setattr(submitit.LocalExecutor, "_submitit_command_str", without)
+            return start(job)
+
+    monkeypatch.setattr(jobs, "start", broken)
+    end, lines = run(jobs, 1, 2, 3)
+    assert end == SweepEnd(1, 2)
+    assert len(lines) == 3
+    for job in (1, 2):
+        expected = rf"number {job}: failed: Job .* has not produced any output .*\(see .*log.txt\)"
+        assert any(re.search(expected, line) for line in lines)
+        assert "has not produced any output" in (tmp_path / str(job) / FAILED).read_text()
 
 
 def test_options_of_jobs(tmp_path: Path) -> None:

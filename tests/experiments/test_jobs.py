@@ -105,11 +105,28 @@ def test_a_job_that_fails_says_why_and_stops_no_other(tmp_path: Path) -> None:
         f"[1/4] number 1: failed: no luck with 1 (see {tmp_path}/1/log.txt)",
         "[2/4] number 2: failed: its process was killed by signal 9, perhaps for want of memory "
         f"(see {tmp_path}/2/log.txt)",
-        f"[3/4] number 3: failed: the record is damaged (see {tmp_path}/3/log.txt)",
+        "[3/4] number 3: failed: the record is damaged",
         "[4/4] number 4: found 4",
     ]
     assert (tmp_path / "1" / FAILED).read_text() == "no luck with 1\n"
     assert jobs.seen[0] == (1, None)
+
+
+def test_a_job_that_is_refused_or_leaves_no_log_stops_no_other(tmp_path: Path) -> None:
+    class Refused(Numbers):
+        def start(self, job: int) -> Any:
+            if job == 1:
+                raise RuntimeError("sbatch: error:\nQOSMaxSubmitJobPerUserLimit")
+            return Ended(3) if job == 2 else super().start(job)
+
+    end, lines = run(Refused(tmp_path), 1, 2, 3, at_once=3)
+    assert end == SweepEnd(1, 2)
+    assert lines == [
+        "[1/3] number 1: failed: sbatch: error: QOSMaxSubmitJobPerUserLimit",
+        "[2/3] number 2: failed: its process ended with code 3",
+        "[3/3] number 3: found 3",
+    ]
+    assert "QOSMaxSubmit" in (tmp_path / "1" / FAILED).read_text()
 
 
 def test_a_signal_starts_no_more(tmp_path: Path) -> None:

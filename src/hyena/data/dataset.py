@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from hyena.files.digests import sha256_of
 
 from .documents import Document, Piece
 from .packages import require
@@ -12,6 +16,7 @@ from .readers import JoinedRows
 from .row import row
 from .tally import Tally
 from .text_fields import TextFields
+from .verified import each_of
 
 
 class DatasetPart(NamedTuple):
@@ -38,13 +43,25 @@ class Dataset:
             )
         require("datasets", f"source 'hf:{name}'", "hyena[data]")
         self._name, self._fields = name, fields
+        self._revision: str | None = None  # of a dataset on the hub, once it is known
+        self._known: Any = None  # what builds it, in this process
+        self._streams: dict[str, Any] = {}
         self.notes: list[str] = []
         self.total_bytes = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": None, "_streams": {}}
+
     def describe(self) -> dict[str, Any]:
-        splits = list(self._fields.dataset_splits)
-        config = self._fields.dataset_config
-        return {"kind": "dataset", "name": self._name, "config": config, "splits": splits}
+        """What identifies the source, as JSON: beside its name each of its files, by its revision
+        on the hub, or here by its content."""
+        return {
+            "kind": "dataset",
+            "name": self._name,
+            "config": self._fields.dataset_config,
+            "splits": list(self._fields.dataset_splits),
+            "sha256": self._digest(),
+        }
 
     def documents(self) -> Iterator[Document]:
         """The documents, in a fixed order."""
@@ -88,7 +105,32 @@ class Dataset:
         """Raises ValueError if a setting found nothing in all parts, of which this is the sum."""
         JoinedRows(self._fields.document_start).check(tally)
 
-    def _stream(self, split: str) -> Any:
-        from datasets import load_dataset  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    def _digest(self) -> str:
+        """Of all files: name and SHA-256 of those that are here, of others what tells versions
+        apart, such as the revision, which is in a name of the hub's."""
+        digest = hashlib.sha256()
+        for split, files in sorted((self._builder().config.data_files or {}).items()):
+            here = [Path(file) for file in files if Path(file).is_file()]
+            contents = dict(zip(map(str, here), each_of(sha256_of, here), strict=True))
+            for file, version in zip(files, files.origin_metadata, strict=True):
+                content = contents.get(file)
+                told = (file, *version) if content is None else (Path(file).name, content)
+                digest.update("\0".join((str(split), *map(str, told))).encode() + b"\n")
+        return digest.hexdigest()
 
-        return load_dataset(self._name, self._fields.dataset_config, split=split, streaming=True)
+    def _builder(self) -> Any:
+        """What builds the dataset; found once a process, and on the hub of one revision in all."""
+        from datasets import load_dataset_builder  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+        if self._known is None:
+            config = self._fields.dataset_config
+            self._known = load_dataset_builder(self._name, config, revision=self._revision)
+            found = (self._known.config.data_files or {}).values()
+            if any(f"@{self._known.hash}/" in file for files in found for file in files):
+                self._revision = self._known.hash
+        return self._known
+
+    def _stream(self, split: str) -> Any:
+        if split not in self._streams:
+            self._streams[split] = self._builder().as_streaming_dataset(split=split)
+        return self._streams[split]

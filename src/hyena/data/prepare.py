@@ -87,8 +87,9 @@ def prepare(config: PrepareConfig, *, progress: Report | None = None) -> Prepare
         proteins for a genome model's tokenizer, too few documents, or if ``config.out`` holds
         something else; FileNotFoundError if the source or the tokenizer is not there;
         ImportError if a package is needed that is not installed; RuntimeError if another process
-        is writing the same folder, or one of the workers dies; OSError if the folder cannot be
-        written, or the disk is full: ``config.out`` is as before.
+        is writing the same folder, or one of the workers dies; OSError if the source cannot be
+        read or the folder not be written, or the disk is full: ``config.out`` is as before, and
+        finished parts are kept, as after an interruption.
     """
     config.check()
     out = Path(config.out)
@@ -123,7 +124,6 @@ def prepare(config: PrepareConfig, *, progress: Report | None = None) -> Prepare
             splits, copies = _deal_out(work, records, config)
             with writing(out):
                 found = _write_shards(work, folder, splits, config)
-                shutil.rmtree(folder / _PARTS)
                 tokenizer.save(folder)
                 manifest = Manifest(
                     tokenizer=TokenizerRecord(
@@ -142,8 +142,15 @@ def prepare(config: PrepareConfig, *, progress: Report | None = None) -> Prepare
                 # Last: with it the folder counts as whole.
                 write_record(folder / MANIFEST_FILE, manifest, FORMAT_VERSION)
                 digests.complete(folder, *(record.sha256 for record in found.values()))
-        except (ValueError, OSError):
-            # With this text, or on this disk, there is nothing to go on with.
+                shutil.rmtree(folder / _PARTS)
+        except OSError as error:  # of a disk or a network, which may be well the next time
+            if not goes_on(folder):
+                raise
+            raise OSError(
+                f"{error}; the same command goes on with the parts that are finished, which are in "
+                f"{folder}; remove that folder if you need its space"
+            ) from error
+        except ValueError:  # with this text there is nothing to go on with
             shutil.rmtree(folder / _PARTS, ignore_errors=True)
             raise
     notes = (*records.without.notes(), *source.notes, *records.tally.notes)

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, Literal, Protocol
 
 from hyena.data.packages import require
-from hyena.experiments.jobs import Running, start_job
+from hyena.experiments.jobs import LOG, Running, start_job
 
 Executor = Literal["processes", "slurm", "local"]
 
@@ -66,7 +66,8 @@ def starter(executor: Executor, options: Mapping[str, Any], out: Path) -> Start:
 
     def start(folder: Path, work: str, request: object, *, threads: int | None) -> Running:
         folder.mkdir(parents=True, exist_ok=True)
-        return _Submitted(jobs.submit(_Job(folder, work, request, threads)), executor)
+        job = jobs.submit(_Job(folder, work, request, threads))
+        return _Submitted(job, executor, folder / LOG)
 
     return start
 
@@ -113,8 +114,8 @@ class _Job:
 class _Submitted:
     """A job that was handed to the cluster."""
 
-    def __init__(self, job: Any, executor: Executor) -> None:
-        self._job, self._executor = job, executor
+    def __init__(self, job: Any, executor: Executor, log: Path) -> None:
+        self._job, self._executor, self._log = job, executor, log
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -141,6 +142,11 @@ class _Submitted:
     kill = terminate
 
     def _code(self) -> int:
-        """That with which its process ended; 1 if the job ended before that, or never began."""
+        """That with which its process ended; 1 if the job ended before that, or never began, of
+        which no process could write why into the log."""
         error = self._job.exception()
-        return 1 if error is not None else int(self._job.result())
+        if error is None:
+            return int(self._job.result())
+        with open(self._log, "a", encoding="utf-8") as log:
+            log.write(f"error: {' '.join(str(error).split())}\n")
+        return 1

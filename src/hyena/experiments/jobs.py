@@ -86,7 +86,10 @@ class Jobs(Protocol[Job, Found]):
         """
 
     def start(self, job: Job) -> Running:
-        """Starts its process, as by `start_job`."""
+        """Starts its process, as by `start_job`.
+
+        Raises: RuntimeError if it is refused.
+        """
 
     def line(self, found: Found) -> str:
         """What is said of a record."""
@@ -170,12 +173,12 @@ class _Course(Generic[Job, Found]):
         """Starts a job, if it is not finished already."""
         try:
             found = self.jobs.find(job)
-        except ValueError as error:
-            self._fail(job, str(error))
+            if found is None:
+                self.running[job] = self.jobs.start(job)
+        except (ValueError, RuntimeError) as error:  # RuntimeError: the cluster refuses it
+            self._fail(job, " ".join(str(error).split()))
             return
-        if found is None:
-            self.running[job] = self.jobs.start(job)
-        else:
+        if found is not None:
             self.there += 1
             self._note(job, found)
 
@@ -205,7 +208,8 @@ class _Course(Generic[Job, Found]):
         folder = self.jobs.folder(job)
         atomic.write_text(folder / FAILED, cause + "\n")
         self._note(job, None)
-        self._say(job, f"failed: {cause.strip()} (see {folder / LOG})")
+        log = f" (see {folder / LOG})" if (folder / LOG).exists() else ""
+        self._say(job, f"failed: {cause.strip()}{log}")
 
     def _say(self, job: Job, text: str) -> None:
         self.say(f"[{len(self.done)}/{self.total}] {self.jobs.name(job)}: {text}")
@@ -254,5 +258,7 @@ def answer(do: Callable[[Any], int]) -> None:
 def _cause(folder: Path, code: int) -> str:
     if code < 0:
         return f"its process was killed by signal {-code}, perhaps for want of memory"
-    lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    log = folder / LOG
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    lines = text.strip().splitlines()
     return lines[-1].removeprefix("error: ") if lines else f"its process ended with code {code}"
