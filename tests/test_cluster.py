@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,30 +36,42 @@ def test_all_are_there() -> None:
     assert {path.stem for path in CONFIGS} == MODELS.keys()
 
 
-@pytest.mark.parametrize(
-    ("status", "restarts", "again"),
-    [(0, 0, False), (143, 0, True), (143, 9, True), (1, 0, True), (1, 2, True), (1, 3, False)],
-)
-def test_the_script_is_queued_again(
-    tmp_path: Path, status: int, restarts: int, again: bool
-) -> None:
+@pytest.fixture
+def end(tmp_path: Path) -> Callable[..., bool]:
+    """Runs the script with a stand-in for Slurm; says whether the job is queued again."""
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("no bash")
-    for name, body in {"srun": f'echo "$@"; exit {status}', "scontrol": 'echo again "$@"'}.items():
+    scontrol = '[ "$1" = show ] && echo "JobState=$STATE" || echo again "$@"'
+    for name, body in {"srun": 'echo "$@"; exit $STATUS', "scontrol": scontrol}.items():
         (tmp_path / name).write_text(f"#!{bash}\n{body}\n")
         (tmp_path / name).chmod(0o755)
     slurm = {"CPUS_PER_TASK": 12, "NTASKS_PER_NODE": 8, "JOB_NUM_NODES": 2, "JOB_ID": 7}
     environment = {f"SLURM_{name}": str(value) for name, value in slurm.items()}
-    environment |= {
-        "SLURM_RESTART_COUNT": str(restarts),
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
-    }
+    environment |= {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     words = [bash, str(SCRIPT), "x.yaml", "--steps", "3"]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True)
-    assert done.returncode == status, done.stderr
-    command, *then = done.stdout.splitlines()
-    assert (
-        "hyena train --config x.yaml --resume true --devices 8 --num_nodes 2 --steps 3" in command
-    )
-    assert then == (["again requeue 7"] if again else [])
+    train = "hyena train --config x.yaml --resume true --devices 8 --num_nodes 2 --steps 3"
+
+    def run(status: int, state: str = "RUNNING") -> bool:
+        variables = {**environment, "STATUS": str(status), "STATE": state}
+        done = subprocess.run(words, env=variables, cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (status, "")
+        command, *then = done.stdout.splitlines()
+        assert train in command
+        assert then in ([], ["again requeue 7"])
+        return bool(then)
+
+    return run
+
+
+def test_the_script_is_queued_again(end: Callable[..., bool], tmp_path: Path) -> None:
+    assert [end(1) for _ in range(3)] == [True] * 3
+    assert end(143)  # its time is over: it went on until then
+    assert [end(status) for status in (1, 1, 143, 1, 1, 1, 1)] == [True] * 6 + [False]
+    assert not end(0)
+    assert not list(tmp_path.glob("*.failures"))
+
+
+def test_a_job_that_was_cancelled_is_not_queued_again(end: Callable[..., bool]) -> None:
+    assert not end(143, "CANCELLED")
+    assert not end(1, "CANCELLED")

@@ -126,3 +126,12 @@ def test_documents_keep_states_from_being_carried() -> None:
     options = {"context": 2, "rows": 1, "length": 4096, "itemsize": 4}
     carried = cost.of_rows(model, **options, packed=False)
     assert 100 * carried.bytes < cost.of_rows(model, **options, packed=True).bytes
+
+
+def test_states_are_as_wide_as_the_filter_and_all_else_as_what_is_sent() -> None:
+    model = of_width(8, filter=FilterConfig(kind="modal", modes=2))
+    options = {"context": 2, "rows": 1, "length": 4096, "packed": False}
+    sent = [cost.of_rows(model, **options, itemsize=size).bytes for size in (2, 4)]
+    short = 2 * 3 * 8 * 2  # of two layers and, of three inputs and 8 channels, two positions
+    states = 2 * 8 * 2 * 8  # of two layers and 8 channels, two complex numbers
+    assert sent == [states + 2 * short, states + 4 * short]

@@ -17,6 +17,7 @@ from hyena.training.hardware import Hardware
 from hyena.training.lengths import LengthConfig
 from hyena.training.plan import RunPlan, Work, plan_run, time_at, time_on
 from hyena.training.speed import Speed
+from hyena.training.strategies import Cluster, ways
 
 HYBRID = ModelConfig(
     vocab_size=10,
@@ -78,6 +79,34 @@ def test_several_devices_share_a_batch_and_each_makes_its_filters() -> None:
     more = 20 * 3 * FILTER
     assert two.operations.executed == one.operations.executed + more
     assert plan_run(config(num_nodes=2)) == two
+
+
+def test_the_hidden_layers_of_a_filter_are_made_on_each_process_that_shares_rows() -> None:
+    one, two = plan_run(config()), plan_run(config(devices=2, context=2))
+    # Of 8 positions: layers of 3 to 5, 5 to 5 and 5 to 5 numbers, 3 of the encoding, 15 sines.
+    hidden = 8 * (2 * (3 * 5 + 5 * 5 + 5 * 5) + 3 + 15)
+    assert two.forward == Work(PRODUCTS / 2, hidden + (FORWARD - PRODUCTS - hidden) / 2)
+    assert two.training.other == 3 * two.forward.other
+    assert two.operations == one.operations
+    again = plan_run(config(devices=2, context=2, activation_checkpointing=True))
+    assert again.training.other == 4 * two.forward.other
+
+
+def test_a_way_that_is_another_is_left_out() -> None:
+    def names(gpus: int) -> list[str]:
+        return list(ways(Cluster(hardware(), gpus, per_machine=4, network=1.0)))
+
+    assert names(1) == ["data"]
+    assert names(4) == ["data", "fsdp", "context"]
+    assert names(8) == ["data", "fsdp", "hybrid", "context"]
+
+
+def test_a_url_where_nothing_is_yet_has_no_epochs(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    here = dataclasses.replace(config(), data=Path("memory://no/such/data"))
+    assert plan_run(here).text is None
+    with pytest.raises(FileNotFoundError, match=r"asked for in .*, but it has no manifest"):
+        plan_run(dataclasses.replace(here, data=tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def of_rows(
     Args:
         context: P, neighbouring processes that share rows.
         rows, length: B and L.
-        itemsize: bytes of a number that is sent.
+        itemsize: bytes of a number that is sent; those of carried states are the filter's own.
         packed: whether rows may hold several documents, which keeps recurrences from being carried.
 
     Raises: ValueError on a mixer along which rows cannot be cut, or more processes than channels.
@@ -93,42 +93,46 @@ def of_rows(
     total, passes = 0.0, 2 + model.activation_checkpointing
     for i, block in enumerate(model.blocks):
         operators.check(f"blocks.{i}.mixer", block.mixer, context)
-        total += itemsize * rows * _numbers(block.mixer, context, length, packed, passes)
+        total += rows * _of_row(block.mixer, context, length, itemsize, packed, passes)
     if packed:  # ids of documents, to all others
         total += 8 * rows * ceil(length / context) * (context - 1)
     return Traffic(total, context, 1, ring=False)
 
 
-def _numbers(mixer: Any, context: int, length: int, packed: bool, passes: int) -> float:
-    """Of a row, what the process which sends most sends in all passes of a mixer.
+def _of_row(
+    mixer: Any, context: int, length: int, itemsize: int, packed: bool, passes: int
+) -> float:
+    """Of a row, the bytes that the process which sends most sends in all passes of a mixer.
 
     What goes to later processes has its gradient come back from them: the first process sends all
     of the one and none of the other.
     """
     if isinstance(mixer, CausalSelfAttention):  # keys and values, to all later processes
         piece = ceil(length / context)
-        return (passes - 1) * piece * 2 * mixer.kv_heads * mixer.head_dim * (context - 1)
+        heads = mixer.kv_heads * mixer.head_dim
+        return itemsize * (passes - 1) * piece * 2 * heads * (context - 1)
     op = cast(HyenaOperator, mixer)
     to_neighbours = passes if context > 2 else passes - 1  # between two others, both ways
-    short = to_neighbours * (op.order + 1) * op.width * (op.short_width - 1)
-    long = (op.order - 1) * op.width * _of_channel(op, context, length, packed, passes)
-    return short + long
+    short = itemsize * to_neighbours * (op.order + 1) * op.width * (op.short_width - 1)
+    channel = _of_channel(op, context, length, itemsize, packed, passes)
+    return short + (op.order - 1) * op.width * channel
 
 
-def _of_channel(op: HyenaOperator, context: int, length: int, packed: bool, passes: int) -> float:
+def _of_channel(
+    op: HyenaOperator, context: int, length: int, itemsize: int, packed: bool, passes: int
+) -> float:
     """Of a channel of one long convolution, as `hyena.distributed.long_conv` chooses."""
     piece, taps, filter = ceil(length / context), finite_taps(op.filter), op.filter
     group = cast(Any, None)  # which nobody asks
     cut = Rows(group, 0, [piece] * (context - 1) + [length - piece * (context - 1)])
     if taps and halo.is_less(taps, cut):
-        return (passes if context > 2 else passes - 1) * (taps - 1)
+        return itemsize * (passes if context > 2 else passes - 1) * (taps - 1)
     if isinstance(filter, LongFilter) and not packed:
         exponentials = filter.exponentials()
         if exponentials is not None and carry.is_less(exponentials[0], cut):
             exponent: Tensor = exponentials[0]
-            numbers = exponent.shape[-1] * (2 if exponent.is_complex() else 1)
-            return (passes - 1) * numbers * (context - 1)
-    return passes * 2 * piece * _others(context)
+            return (passes - 1) * exponent.shape[-1] * exponent.itemsize * (context - 1)
+    return itemsize * passes * 2 * piece * _others(context)
 
 
 def kept_bytes(model: LanguageModel, shard: int) -> int:

@@ -27,6 +27,8 @@ class FilterFlops(NamedTuple):
     products: float  # in matrix products
     transforms: float  # in FFTs
     pointwise: float  # the rest
+    # Of all these, what is made whole for any range of the channels, such as hidden layers.
+    shared: float = 0.0
 
 
 def convolution(taps: int, length: int, lead: int = 0) -> tuple[float, float]:

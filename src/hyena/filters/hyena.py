@@ -216,13 +216,21 @@ class HyenaFilter(Filter):
         """Operations of the filters for inputs of this length, the skip's with them."""
         rows = self.filters * self.channels
         linear = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
-        products = sum(layer.in_features * layer.out_features for layer in linear)
+        *hidden, output = (layer.in_features * layer.out_features for layer in linear)
         encoding = 3 * (self.emb_dim - 1) // 2 if self.encoding is None else 0  # phase, cos, sin
         sines = sum(layer.out_features for layer in linear[:-1])
-        # window: decay · t, exponential, shift, product; norm: modulus, sum, division; skip
-        per_tap = (4 if self.window else 0) + (3 if self.normalized else 0) + 1
+        # window: decay · t, exponential, shift, product; norm: modulus, sum, division
+        per_tap = (4 if self.window else 0) + (3 if self.normalized else 0)
         lags = 2 * length - 1 if self.bidirectional else length
-        return FilterFlops(2 * lags * products, 0, lags * (encoding + sines + rows * per_tap))
+        shared = 2 * sum(hidden) + encoding + sines
+        if self.normalized:  # by a norm over all channels
+            shared += 2 * output + rows * per_tap
+        return FilterFlops(
+            2 * lags * (sum(hidden) + output),
+            0,
+            lags * (encoding + sines + rows * (per_tap + 1)),  # and the skip
+            lags * shared,
+        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, emb_dim={self.emb_dim}, bidirectional={self.bidirectional}"

@@ -263,7 +263,9 @@ class LongFilter(Filter):
             )
         taps: FilterFlops = count(length)
         skip = 0 if self.skip is None else self.filters * self.channels * length
-        return taps._replace(pointwise=taps.pointwise + skip)
+        whole = taps.products + taps.transforms + taps.pointwise
+        shared = whole if self._ranged() is None else taps.shared
+        return taps._replace(pointwise=taps.pointwise + skip, shared=shared)
 
     def _recurrent_taps(self) -> RecurrentTaps:
         assert isinstance(self.taps, RecurrentTaps)

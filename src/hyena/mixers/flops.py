@@ -22,6 +22,8 @@ class LayerFlops:
     above_diagonal: float = 0.0
     """Of attention's scores, softmax and values: the pairs in the future, whose result is thrown
     away."""
+    shared: float = 0.0
+    """Of the parts, what each process makes whole of which some do the channels between them."""
 
     @property
     def total(self) -> float:

@@ -101,7 +101,7 @@ def paper_flops(config: ModelConfig, length: int, batch: int = 1) -> ModelFlops:
                 "output": 2 * D * D * positions,
                 "mlp": parts["mlp"],
             }
-        return replace(layer, parts=parts)
+        return replace(layer, parts=parts, shared=0.0)
 
     return replace(executed, layers=tuple(map(by_paper, config.layer_mixers(), executed.layers)))
 

@@ -52,7 +52,8 @@ def _of_block(
     if model.activation_checkpointing and _goes_in_pieces(model, block, forward):
         again = _BEFORE if cast(HyenaOperator, block.mixer).order == 2 else _BEFORE + _CONVOLUTIONS
     parts = {name: (passes + (name in again)) * count for name, count in layer.parts.items()}
-    return LayerFlops(parts, passes * layer.above_diagonal)
+    shared = (passes + bool(again)) * layer.shared  # of filters, which are among `_BEFORE`
+    return LayerFlops(parts, passes * layer.above_diagonal, shared)
 
 
 def _goes_in_pieces(model: LanguageModel, block: nn.Module, forward: ModelFlops) -> bool:

@@ -8,10 +8,10 @@ Sizes: B rows of a micro batch on one device, L length, P parameters.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from hyena.arguments import several
-from hyena.data import WindowSampler, open_tokens
-from hyena.data.stores import find_store
+from hyena.data import WindowSampler, is_prepared, open_tokens
 from hyena.distributed import cost
 from hyena.finetuning.config import LANGUAGE_MODELING
 from hyena.model import LanguageModel, ModelFlops
@@ -269,11 +269,12 @@ def _time(plan: RunPlan, step: float, forward: float) -> RunTime:
 
 
 def _work(counted: ModelFlops, processes: int) -> Work:
-    """Of each of so many processes that share the rows."""
+    """Of each of so many processes that share the rows; what all channels share is made on each."""
     parts = [part for layer in counted.layers for part in layer.parts.items()]
     products = sum(count for name, count in parts if name in _PRODUCTS)
     other = sum(count for name, count in parts if name not in _PRODUCTS)
-    return Work((products + counted.head) / processes, other / processes)
+    shared = sum(layer.shared for layer in counted.layers)
+    return Work((products + counted.head) / processes, shared + (other - shared) / processes)
 
 
 def _memory(
@@ -302,7 +303,7 @@ def _memory(
 
 
 def _text(config: TrainConfig, length: int) -> TrainingText | None:
-    if not find_store(config.data).path.exists():
+    if not (Path(config.data).exists() or is_prepared(config.data)):
         return None
     tokens = open_tokens(config.data, "train", verify=False)
     tokens.check_vocabulary(config.model.vocab_size)

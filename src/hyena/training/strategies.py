@@ -92,15 +92,17 @@ def ways(cluster: Cluster) -> dict[str, Layout]:
 
     Whole parameters on each (data); in parts over all (fsdp); in parts over each machine, and
     whole on each machine (hybrid); rows cut over each machine, parameters in parts over all
-    (context).
+    (context). One that is the same as another, such as hybrid on a machine alone, is left out.
     """
     gpus, together = cluster.gpus, cluster.together
-    return {
+    found = {
         "data": Layout(gpus),
         "fsdp": Layout(gpus, shard=gpus),
         "hybrid": Layout(gpus, shard=together),
         "context": Layout(gpus, shard=gpus, context=together),
     }
+    first = {layout: name for name, layout in reversed(found.items())}
+    return {name: layout for name, layout in found.items() if first[layout] == name}
 
 
 def plan_ways(config: TrainConfig, cluster: Cluster, utilisation: float) -> list[Shared]:

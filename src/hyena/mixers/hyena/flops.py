@@ -40,5 +40,6 @@ def flops(
             "filter_values": of_filter.transforms + of_filter.pointwise,
             "filter_fft": (N - 1) * D * filter_fft,
             "output": 2 * D * D * positions,
-        }
+        },
+        shared=of_filter.shared,
     )
