@@ -130,8 +130,9 @@ def _of_channel(
     if isinstance(filter, LongFilter) and not packed:
         exponentials = filter.exponentials()
         if exponentials is not None and carry.is_less(exponentials[0], cut):
-            exponent: Tensor = exponentials[0]
-            return (passes - 1) * exponent.shape[-1] * exponent.itemsize * (context - 1)
+            exponent, weight = exponentials
+            numbers = exponent.shape[-1] * (2 if exponent.is_complex() else 1)
+            return (passes - 1) * numbers * weight.real.itemsize * (context - 1)
     return itemsize * passes * 2 * piece * _others(context)
 
 
