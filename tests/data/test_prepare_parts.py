@@ -185,6 +185,24 @@ def test_a_disk_that_is_full_at_the_end_costs_no_part(source, monkeypatch):
     assert contents(made(source, "out").directory) == expected
 
 
+@pytest.mark.parametrize("split_by", ["documents", "hash"])
+def test_what_is_known_of_documents_is_read_part_by_part(source, monkeypatch, split_by):
+    from hyena.data import token_writer
+
+    events = []
+    for name in ("documents", "deal"):
+        method = getattr(token_writer.Parts, name)
+
+        def note(self, part, *arguments, name=name, method=method):
+            events.append((name, part))
+            return method(self, part, *arguments)
+
+        monkeypatch.setattr(token_writer.Parts, name, note)
+    made(source, "out", split_by=split_by)
+    assert len(events) > 20
+    assert events == [(name, part) for _, part in events[::2] for name in ("deal", "documents")]
+
+
 def test_a_run_that_is_interrupted_while_it_deals_out_goes_on(source, monkeypatch):
     from hyena.data import token_writer
 
@@ -287,6 +305,12 @@ def test_reading_stops_within_a_part(source):
     for split in SPLITS:
         assert texts(found[0].directory, split) == texts(found[1].directory, split)
     assert sum(record.documents for record in found[0].manifest.splits.values()) == 77
+    assert found[0].notes == made(source, "again", max_documents=77).notes
+    two = made(source, "two", max_documents=77, workers=2)
+    assert two.notes[-1] == (
+        "max_documents counts documents part after part, so one process read them, not 2"
+    )
+    assert contents(two.directory) == contents(found[0].directory)
 
 
 def test_a_hundred_shards_of_which_one_is_damaged(tmp_path):

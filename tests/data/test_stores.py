@@ -85,6 +85,31 @@ def test_only_what_is_asked_for_is_read(folder, store, monkeypatch):
     assert asked == [("train-00000.bin", 8)]
 
 
+def test_small_files_are_copied_once_and_tables_of_the_split_alone(store, monkeypatch):
+    system = type(fsspec.filesystem("memory"))
+    cat_file, copied = system.cat_file, []
+
+    def note(self, path, *places, **options):
+        copied.append(path.rsplit("/", 1)[-1])
+        return cat_file(self, path, *places, **options)
+
+    monkeypatch.setattr(system, "cat_file", note)
+    open_tokens(store, "validation")
+    assert any(name.startswith("validation-") for name in copied)
+    assert not any(name.startswith("train") for name in copied)
+    copied.clear()
+    found = find_store(store)
+    assert find_store(found) is found
+    read_manifest(found)
+    for split in ("train", "validation", "train"):
+        open_tokens(found, split)
+    assert len(copied) == len(set(copied))
+    assert {"manifest.json", "train-00000.documents.npy"} < set(copied)
+    copied.clear()
+    assert not verify(store).damaged
+    assert len(copied) == len(set(copied))
+
+
 def test_another_process_connects_by_itself(folder, store, monkeypatch):
     there = open_tokens(store, "train")
     expected = there.tokens[:20].tolist()

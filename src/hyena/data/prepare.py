@@ -77,8 +77,9 @@ def prepare(config: PrepareConfig, *, progress: Report | None = None) -> Prepare
     parts of the source that are not finished. Documents without text are left out and counted.
 
     Memory holds, for each process, a part of a document, and 16 bytes for each document and for
-    each masked run of a part; with ``split_by`` "hash" or ``deduplicate`` 16 bytes, and for a while
-    60 more, for each document of all. A document of a row is whole in memory, and so is any with a
+    each masked run of a part. For each document of all it holds 3 bytes, and for a while 8 more
+    where documents are drawn; with ``split_by`` "hash" or ``deduplicate`` 16 bytes, and for a while
+    60 more. A document of a row is whole in memory, and so is any with a
     tokenizer whose tokens could change if its text were cut: all but "bytes", "hyenadna", "evo" and
     those that tell words apart as GPT-2 does. The disk holds, for a while, twice the tokens.
 
@@ -153,8 +154,13 @@ def prepare(config: PrepareConfig, *, progress: Report | None = None) -> Prepare
         except ValueError:  # with this text there is nothing to go on with
             shutil.rmtree(folder / _PARTS, ignore_errors=True)
             raise
-    notes = (*records.without.notes(), *source.notes, *records.tally.notes)
-    return Prepared(out, manifest, fresh=True, notes=notes)
+    notes = [*records.without.notes(), *source.notes, *records.tally.notes]
+    if config.max_documents is not None and config.workers > 1:
+        notes.append(
+            f"max_documents counts documents part after part, so one process read them, not "
+            f"{config.workers}"
+        )
+    return Prepared(out, manifest, fresh=True, notes=tuple(notes))
 
 
 def _finished(parts: Path, made_from: str) -> bool:
@@ -322,11 +328,10 @@ def _deal_out(
     work: _Tokenise, read: _Read, config: PrepareConfig
 ) -> tuple[list[NDArray[np.uint8]], int]:
     """The split of each document, part by part, and how many are left out as copies."""
-    known = [work.parts.documents(part) for part in range(len(read.documents))]
-    origins = np.concatenate([part.origins for part in known])
+    parts = range(len(read.documents))
+    origins = np.concatenate([work.parts.of_documents(part, "origins") for part in parts])
     if work.salt is not None:
-        found = np.concatenate([part.digests for part in known if part.digests is not None])
-    del known
+        found = np.concatenate([work.parts.of_documents(part, "digests") for part in parts])
     kept = np.ones(len(origins), dtype=bool)
     if config.deduplicate:
         kept = without_copies(found, origins)
@@ -346,8 +351,7 @@ class _Deal:
     """The work on a part that is tokenised: its documents in the shards of their splits."""
 
     def __init__(self, work: _Tokenise, folder: Path, splits: list[NDArray[np.uint8]]) -> None:
-        self._parts, self._folder, self._splits = work.parts, folder, splits
-        self._end = work.end_of_text
+        self._parts, self._folder, self._end = work.parts, folder, work.end_of_text
         self.shards: list[dict[str, Shard]] = [{} for _ in splits]
         for index, split in enumerate(SPLITS):
             having = [part for part, found in enumerate(splits) if (found == index).any()]
@@ -356,8 +360,7 @@ class _Deal:
                 self.shards[part][split] = Shard(name, last=part == having[-1])
 
     def __call__(self, part: int, progress: Progress) -> dict[str, ShardRecord]:
-        splits, shards = self._splits[part], self.shards[part]
-        return self._parts.deal(part, splits, shards, self._folder, self._end)
+        return self._parts.deal(part, self.shards[part], self._folder, self._end)
 
 
 def _write_shards(
@@ -371,6 +374,8 @@ def _write_shards(
         if dealt is not None:
             records[part] = dealt
     left = [part for part in range(len(splits)) if part not in records]
+    for part in left:  # in files, so that a worker reads those of its parts alone
+        work.parts.assign(part, splits[part])
     records |= each(deal, left, workers=config.workers, progress=lambda *_: None)
     ordered = [records[part] for part in range(len(splits))]
     return {

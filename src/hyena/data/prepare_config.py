@@ -20,7 +20,8 @@ from .stores import url_of
 from .text_fields import Runs, SoftMasked, TextFields
 from .tokenizer import Tokenizer
 
-# Settings that earlier versions did not have, with what these did: they stand in no manifest.
+# Settings that earlier versions did not have, with what these did: they stand in no manifest. Not
+# read from the fields: a default may change, and what an earlier version did may not.
 _LATER = {"soft_masked": None, "n_runs": "keep", "deduplicate": False, "shard_bytes": 1 << 28}
 
 
@@ -65,7 +66,7 @@ class PrepareConfig:
             their two sides is joined), or split (it becomes two documents).
         dataset_config: configuration of a Hugging Face dataset, such as wikitext-103-raw-v1.
         dataset_split: split of a Hugging Face dataset to read when splitting by documents.
-        max_documents: stop reading after so many documents.
+        max_documents: stop reading after so many documents. One process reads then.
         workers: processes that read and tokenise. The files are the same with any number.
         shard_bytes: bytes of the source that become a shard at least.
         overwrite: replace token files in `out` that were made with other settings.

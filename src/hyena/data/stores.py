@@ -1,7 +1,7 @@
 """Where a prepared data set is: on a disk, or in a store that fsspec reaches, such as S3.
 
 Of a store the small files are copied to a temporary folder when it is opened, the manifest, the
-tokenizer and the tables of documents; of the tokens only what is asked for is ever read. A network
+tokenizer and the tables of the split; of the tokens only what is asked for is ever read. A network
 file system is a disk here: it has paths.
 """
 
@@ -26,15 +26,18 @@ from hyena.files.digests import sha256_of
 from .packages import require
 
 _URL = re.compile(r"((?:[a-z][a-z0-9+.-]+::)*)([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
-_TABLES = (".json", ".npy", "SHA256SUMS")  # how the names of small files end
+_SMALL = (".json", "SHA256SUMS")  # how the names of manifest, tokenizer and digests end
 
 
-def find_store(place: str | Path) -> Disk | Remote:
-    """The folder of a path, or of a URL, also of one that was made a path of, as ``s3:/b/x``.
+def find_store(place: str | Path | Disk | Remote) -> Disk | Remote:
+    """The folder of a path, or of a URL, also of one that was made a path of, as ``s3:/b/x``; one
+    that was found already is given back.
 
     Raises: ImportError if the packages for the URL are not installed; ValueError if nothing is
         known of its kind.
     """
+    if isinstance(place, Disk | Remote):
+        return place
     url = url_of(place)
     if url is None:
         return Disk(Path(place))
@@ -61,8 +64,8 @@ class Disk:
     def __init__(self, path: Path) -> None:
         self.path, self.shown = path, str(path)
 
-    def fetch_tables(self) -> None:
-        """Makes sure that the small files are there: on a disk they are."""
+    def fetch(self, tables: Iterable[str] = ()) -> None:
+        """Makes sure that the small files and these tables are there: on a disk they are."""
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -100,10 +103,12 @@ class Remote:
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "shown": self.shown, "path": self.path, "_process": 0}
 
-    def fetch_tables(self) -> None:
+    def fetch(self, tables: Iterable[str] = ()) -> None:
         system, root = self._connect()
+        wanted = set(tables)
         for name in self._all():
-            if name.endswith(_TABLES):
+            small = name.endswith(_SMALL) or name in wanted
+            if small and not (self.path / name).exists():
                 (self.path / name).write_bytes(system.cat_file(f"{root}/{name}"))
 
     @contextmanager

@@ -91,14 +91,15 @@ class Manifest:
     duplicates: int = 0
 
 
-def read_manifest(directory: str | Path) -> Manifest:
-    """The manifest of a folder of token files, or of the URL of one.
+def read_manifest(directory: str | Path | Disk | Remote) -> Manifest:
+    """The manifest of a folder of token files, or of the URL of one, or of what
+    `hyena.data.stores.find_store` made of either.
 
     Raises: FileNotFoundError if the folder is not there or has no manifest; ValueError if the
         manifest is damaged or of another format version.
     """
     store = find_store(directory)
-    store.fetch_tables()
+    store.fetch()
     with store.told():
         return _manifest(store)
 
@@ -224,13 +225,16 @@ class TokenFile:
             )
 
 
-def open_tokens(directory: str | Path, split: str, *, verify: bool = True) -> TokenFile:
+def open_tokens(
+    directory: str | Path | Disk | Remote, split: str, *, verify: bool = True
+) -> TokenFile:
     """Opens one split of a folder that `prepare` wrote.
 
     Args:
         directory: the folder; or the URL of a copy of it that fsspec reads, such as
             ``s3://bucket/data``, of which sizes and tables are looked at when it is opened, and
-            tokens are read as they are asked for.
+            tokens are read as they are asked for. What `hyena.data.stores.find_store` makes of a
+            URL copies each small file once, however many splits are opened.
         split: "train", "validation" or "test".
         verify: compare the files' SHA-256 with the manifest, for which they are read once. Of a
             split of a gigabyte or more, files that were compared before and have not been written
@@ -242,7 +246,7 @@ def open_tokens(directory: str | Path, split: str, *, verify: bool = True) -> To
         a URL needs a package that is not installed.
     """
     store = find_store(directory)
-    store.fetch_tables()
+    store.fetch()
     with store.told():
         return _open(store, split, verify=verify)
 
@@ -257,6 +261,8 @@ def _open(store: Disk | Remote, split: str, *, verify: bool) -> TokenFile:
     record, dtype = manifest.splits[split], np.dtype(manifest.dtype).newbyteorder("<")
     shards = [(tokens_file(folder, name).name, tokens) for name, tokens in record.parts(split)]
     needed = [of(folder, name) for name, _ in record.parts(split) for of in _NEEDED]
+    tables = {documents_file(folder, name).name for name, _ in record.parts(split)}
+    store.fetch(tables.union(name for name in record.sha256 if name.endswith(".npy")))
     sizes = store.sizes(file.name for file in needed)
     for file in needed:
         if file.name not in sizes:

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,6 +192,20 @@ class Parts:
         with np.load(self._documents(part), allow_pickle=False) as arrays:
             return Documents(*(arrays.get(field.name) for field in dataclasses.fields(Documents)))
 
+    def of_documents(self, part: int, what: Literal["origins", "digests"]) -> NDArray[Any]:
+        """One attribute of `Documents` of a finished part; the others are not read."""
+        with np.load(self._documents(part), allow_pickle=False) as arrays:
+            found: NDArray[Any] = arrays[what]
+            return found
+
+    def assign(self, part: int, splits: NDArray[np.uint8]) -> None:
+        """Writes for `deal` the index into `SPLITS` of each document of a part, or another number,
+        (documents,)."""
+        np.save(self._splits(part), splits, allow_pickle=False)
+
+    def _splits(self, part: int) -> Path:
+        return self.folder / f"{part:05d}.splits.npy"
+
     def _documents(self, part: int) -> Path:
         return self.folder / f"{part:05d}.npz"
 
@@ -204,15 +218,14 @@ class Parts:
     def deal(
         self,
         part: int,
-        splits: NDArray[np.uint8],
         shards: Mapping[str, Shard],
         folder: Path,
         end: bytes,
     ) -> dict[str, ShardRecord]:
-        """Writes the documents of a part into the shards of their splits; removes its tokens.
+        """Writes the documents of a part into the shards of their splits, which `assign` was given;
+        removes its tokens.
 
         Args:
-            splits: the index into `SPLITS` of each document, or another number, (documents,).
             shards: those of this part, by split.
             folder: where they go.
             end: the end_of_text that closes a split.
@@ -220,6 +233,7 @@ class Parts:
         Returns: the record of each shard.
         """
         documents, written = self.documents(part), {}
+        splits: NDArray[np.uint8] = np.load(self._splits(part), allow_pickle=False)
         for split, shard in shards.items():
             chosen = splits == SPLITS.index(split)
             written[split] = _write_shard(self.tokens(part), documents, chosen, shard, folder, end)

@@ -45,8 +45,8 @@ def verify(directory: str | Path, *, progress: Report | None = None) -> Verified
         all files are as they were written and yet do not fit together; OSError if a file cannot be
         read.
     """
-    manifest, store = read_manifest(directory), find_store(directory)
-    store.fetch_tables()
+    store = find_store(directory)
+    manifest = read_manifest(store)
     with store.told():
         expected = digests.listed(store.path)
     for record in manifest.splits.values():
@@ -63,7 +63,7 @@ def verify(directory: str | Path, *, progress: Report | None = None) -> Verified
             progress(i + 1, len(there))
     if not damaged:
         for split in manifest.splits:
-            open_tokens(directory, split, verify=False)
+            open_tokens(store, split, verify=False)
     good = {name: state for name, state in states.items() if name not in damaged}
     remember(store.path, good, of=states)
     return Verified(len(expected), sum(sizes.values()), damaged)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hyena.data import TokenFile, Tokenizer, WindowSampler, open_tokens, read_manifest
+from hyena.data.stores import find_store
 from hyena.training.config import TrainConfig
 from hyena.training.lengths import Stage
 
@@ -54,7 +55,8 @@ def open_data(config: TrainConfig) -> Data:
     Raises: FileNotFoundError if they are not there; ValueError if they are damaged, too short, or
         do not fit the model.
     """
-    tokens = open_tokens(config.data, "train")
+    store = find_store(config.data)
+    tokens = open_tokens(store, "train")
     tokens.check_vocabulary(config.model.vocab_size)
     stages = config.stages()
     longest = max(stage.length for stage in stages)
@@ -63,7 +65,7 @@ def open_data(config: TrainConfig) -> Data:
             f"{config.data} has {len(tokens):,} tokens to train on, too few for windows of "
             f"{longest:,}; lower length or model.max_length, or prepare more text"
         )
-    manifest = read_manifest(config.data)
+    manifest = read_manifest(store)
     held_out: TokenFile | None = None
     if config.evaluation.every:
         if "validation" not in manifest.splits:
@@ -71,7 +73,7 @@ def open_data(config: TrainConfig) -> Data:
                 f"{config.data} has no validation split to evaluate on; prepare it with one, or "
                 "train with --evaluation.every 0"
             )
-        held_out = open_tokens(config.data, "validation")
+        held_out = open_tokens(store, "validation")
     notes: list[str] = []
     parts = [
         Part(stage, _training(config, stage, tokens), _validation(config, stage, held_out, notes))
