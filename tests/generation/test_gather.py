@@ -102,10 +102,30 @@ def test_a_plan_that_is_mostly_past_is_not_carried_along() -> None:
     for name in range(1, 9):
         rows.step(40)
         rows.join(name, 3, 100)
-        rows.leave(name - 1)
+        if name > 1:
+            rows.leave(name - 2)  # the one between goes on in the new plan
         assert rows.state is not None
         assert rows.state.layers[0].long.planned <= 256
     rows.check()
+
+
+@torch.no_grad()
+def test_batches_in_the_middle_of_their_plans_become_one() -> None:
+    one = Rows(of_kind("hyena"))
+    other = Rows(one.model)
+    one.join(1, 5, 200)
+    one.step(10)
+    other.join(2, 20, 200)
+    other.step(100)  # tiles of its plan are begun and not complete
+    assert one.state is not None
+    assert other.state is not None
+    one.state = ModelState.gather([one.state, other.state])
+    one.names += other.names
+    for name in other.names:
+        one.texts[name], one.at[name] = other.texts[name], other.at[name]
+        one.logits[name] = other.logits[name]
+    one.step(90)
+    one.check()
 
 
 @pytest.mark.parametrize("kind", ["hyena", "attention", "learned"])
