@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hyena.filters.parts import ALIGNMENT, by_parts, parts
-from hyena.ops.observed import compiling
+from hyena.ops.observed import compiling, unobserved
 
 # Up to this size the layers' values are kept for the backward pass; beyond, they are recomputed.
 VALUES_BYTES = 1 << 26
@@ -107,7 +107,9 @@ def windowed(
     def piece(x: Tensor, time: Tensor, weight: Tensor, *rates: Tensor) -> Tensor:
         h = weight @ x
         if rates:
-            h = h * window(rates[0], time, shift, *rates[1:])
+            closing = window(rates[0], time, shift, *rates[1:])
+            # Fewer arrays beside the taps: glibc gives one of a size none that was freed of it.
+            h = h.mul_(closing) if unobserved(h, closing) else h * closing
         return h.abs().sum(0, keepdim=True) if norm else h
 
     slices = [] if whole else parts(x.shape[1], weight.shape[0], x.device)
@@ -131,4 +133,6 @@ def window(decay: Tensor, time: Tensor, shift: float, fine: Tensor | None = None
     else:  # at n = 64·i + j: exp(−a·n) = exp(−a·64·i) · exp(−a·j)
         coarse, within = torch.exp(rates * time[::ALIGNMENT]), torch.exp(rates * fine)
         closing = (coarse[:, :, None] * within[:, None]).flatten(1)[:, : time.shape[0]]
-    return closing + shift if shift else closing
+    if not shift:
+        return closing
+    return closing.add_(shift) if unobserved(closing) else closing + shift

@@ -64,6 +64,7 @@ class ByParts(torch.autograd.Function):
             return piece
         h = piece.new_empty(piece.shape[0], others[-1].stop)
         h[:, first] = piece
+        del piece  # before there are others
         for part in others:
             h[:, part] = f(*_cut(tensors, along, part))
         return h
