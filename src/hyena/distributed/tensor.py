@@ -106,9 +106,7 @@ def _cut_operator(op: HyenaOperator, mesh: DeviceMesh) -> None:
     _cut(op.short_conv, [op.width] * (op.order + 1), mesh)
     _cut_filter(op.filter, mesh)
     _sum_columns(op, mesh)
-    assert op._state_sizes is not None
-    channels, earlier, filters, width = op._state_sizes
-    op._state_sizes = channels // mesh.size(), earlier, filters, width // mesh.size()
+    op.cut_to(mesh.size())
 
 
 def _cut_filter(filter: HyenaFilter | LongFilter, mesh: DeviceMesh) -> None:
@@ -128,15 +126,14 @@ def _cut_filter(filter: HyenaFilter | LongFilter, mesh: DeviceMesh) -> None:
     for (part, name), style in styles.items():
         if getattr(part, name) is not None:
             parametrize.register_parametrization(part, name, style, unsafe=True)
-    filter.channels = width
 
 
 def _cut_attention(op: CausalSelfAttention, mesh: DeviceMesh) -> None:
     """Each process attends with its heads."""
     keys = op.kv_heads * op.head_dim
     _cut(op.in_proj, [op.heads * op.head_dim, keys, keys], mesh)
-    op.heads, op.kv_heads = op.heads // mesh.size(), op.kv_heads // mesh.size()
     _sum_columns(op, mesh)
+    op.cut_to(mesh.size())
 
 
 def _cut(layer: nn.Module, rows: Sequence[int], mesh: DeviceMesh) -> None:

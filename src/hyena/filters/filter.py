@@ -184,6 +184,11 @@ class Filter(nn.Module):
             clear_cache(self)
         return super().train(mode)
 
+    def cut_to(self, parts: int) -> None:
+        """Takes note that its parameters are now those of one of so many equal parts of the
+        channels."""
+        self.channels //= parts
+
     def check_growth(self, length: int) -> None:
         """Raises ValueError if a sequence cannot grow to this length, token by token."""
         self._check(length)

@@ -173,6 +173,11 @@ class CausalSelfAttention(Mixer):
         }
         return LayerFlops(parts, future * (2 * products + softmax))
 
+    def cut_to(self, parts: int) -> None:
+        """Takes note that its parameters are now those of one of so many equal parts of the
+        heads."""
+        self.heads, self.kv_heads = self.heads // parts, self.kv_heads // parts
+
     def extra_repr(self) -> str:
         grouped = f", kv_heads={self.kv_heads}" if self.kv_heads < self.heads else ""
         return f"width={self.width}, heads={self.heads}{grouped}"

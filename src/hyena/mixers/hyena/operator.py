@@ -380,6 +380,14 @@ class HyenaOperator(Mixer):
     def extra_repr(self) -> str:
         return f"width={self.width}, max_length={self.max_length}, order={self.order}"
 
+    def cut_to(self, parts: int) -> None:
+        """Takes note that its parameters are now those of one of so many equal parts of the
+        channels; those of its filter too."""
+        if self._state_sizes is not None:
+            channels, earlier, filters, width = self._state_sizes
+            self._state_sizes = channels // parts, earlier, filters, width // parts
+        self._filter.cut_to(parts)
+
     def _is_own(self, state: HyenaState) -> bool:
         return state.sizes == self._state_sizes
 
