@@ -56,6 +56,8 @@ class OnlineFilter:
         """
         room = check_size("OnlineFilter.prepare", "room", room)
         sizes = [self.block]
+        if self.limit is not None:  # no sequence is longer, but a plan of gathered ones may be
+            room = min(room, 2 * self.limit + self.block)
         while sizes[-1] < room:
             sizes.append(2 * sizes[-1])
         sizes.pop()  # tiles of a block and more, shorter than room
