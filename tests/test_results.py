@@ -58,10 +58,11 @@ def cells(text: str) -> list[str]:
 def agree(figure: str, source: list[float]) -> bool:
     """Whether a figure is one of the source's numbers, rounded to the figure's last digit."""
     value = float(figure.replace(",", ""))
-    digits = figure.replace(",", "")
+    digits, _, power = figure.replace(",", "").partition("e")
     unit = 10.0 ** -len(digits.partition(".")[2])
     if "." not in digits and value >= 1000:  # 1,410 of 1409.5, 9,360 of 9.36e+03
         unit = 10.0 ** (len(digits) - len(digits.rstrip("0")))
+    unit *= 10.0 ** int(power or 0)
     return any(abs(value - number) <= 0.5001 * unit for number in source)
 
 
@@ -83,7 +84,7 @@ def test_the_figures_of_a_table_are_those_of_the_records(heading: str, text: str
         return
     source = [number for file in files for number in numbers(file.read_text(encoding="utf-8"))]
     for cell in cells(text):
-        for bracket, figure in re.findall(r"(\[?)(\d+(?:,\d{3})*(?:\.\d+)?)", cell):
+        for bracket, figure in re.findall(r"(\[?)(\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?)", cell):
             assert agree(figure, PAPER if bracket else source), f"{figure} in “{cell}”"
 
 
