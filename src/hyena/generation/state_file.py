@@ -32,8 +32,8 @@ def save_state(state: ModelState, path: str | Path) -> None:
         path: the file, in a folder that is there.
 
     Raises: OSError if it cannot be written, which leaves an older file as it was; TypeError if it
-        is no `ModelState` of our mixers; ValueError if an error left it in the middle of a step,
-            or if its rows are at positions of their own.
+        is no `ModelState` of our mixers; ValueError if an error left it in the middle of a step, or
+        if its rows are at positions of their own.
     """
     if not isinstance(state, ModelState):
         advice = ""
