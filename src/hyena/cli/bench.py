@@ -44,7 +44,7 @@ class Config:
     lengths from 256 to 1M, which takes longer; both; or a little of everything in seconds. Of
     generation, token by token: its goals (about 15 minutes). Of whole models: memory and time of
     long inputs, up to a million positions, or of a step of training, which take longer. Of
-    genomics: scores, vectors, preparing, and the operators of StripedHyena 2 (about 30 minutes)."""
+    genomics: scores, vectors, preparing, and the operators of StripedHyena 2 (12 to 25 minutes)."""
     widths: list[int] | None = None
     """Widths D of the sweep, multiples of 64, or below it for attention of one head; none takes 64
     and 256, and 8 in the suite quick. Of the goals, those of these widths only."""
