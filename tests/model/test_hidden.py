@@ -3,9 +3,9 @@
 import pytest
 import torch
 from small_models import PATTERNS, VOCABULARY, small_model
-from torch import nn
+from torch import Tensor, nn
 
-from hyena.model.hidden import hidden
+from hyena.model.hidden import hidden, mixer_input
 
 
 @pytest.mark.parametrize("mixers", PATTERNS)
@@ -60,3 +60,24 @@ def test_a_block_that_is_not_there_is_refused(block: int) -> None:
 def test_a_length_beyond_max_length_is_refused() -> None:
     with pytest.raises(ValueError, match="the input is 25 tokens long but the model's max_length"):
         hidden(small_model(), torch.zeros(1, 25, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("block", [0, 1, 2])
+def test_the_input_of_a_mixer_is_the_one_that_the_model_gives_it(
+    block: int, generator: torch.Generator
+) -> None:
+    model = small_model("hyena,hyena,attention", positions="learned")
+    ids = torch.randint(VOCABULARY, (2, 17), generator=generator)
+    seen: list[Tensor] = []
+    hook = model.blocks[block].mixer.register_forward_pre_hook(lambda _, given: seen.append(*given))
+    model(ids)
+    hook.remove()
+    found = mixer_input(model, ids, block)
+    assert not found.requires_grad
+    assert torch.equal(found, seen[0])
+
+
+@pytest.mark.parametrize("block", [3, -1])
+def test_the_input_of_a_block_that_is_not_there_is_refused(block: int) -> None:
+    with pytest.raises(ValueError, match=r"^mixer_input: block: expected at "):
+        mixer_input(small_model(), torch.zeros(1, 2, dtype=torch.int64), block)

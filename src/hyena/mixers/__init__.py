@@ -1,7 +1,7 @@
 """Layers that mix along the sequence: the Hyena operator, attention, and their rivals."""
 
 from hyena.mixers.attention import AttentionState, CausalSelfAttention
-from hyena.mixers.hyena import HyenaOperator, HyenaState
+from hyena.mixers.hyena import HyenaMatrix, HyenaOperator, HyenaState, hyena_matrix
 from hyena.mixers.mixer import SPECS, Mixer, Spec, mixer
 from hyena.mixers.replacing import (
     MultiheadAttentionAdapter,
@@ -30,6 +30,7 @@ __all__ = [
     "CausalSelfAttention",
     "GSSState",
     "H3State",
+    "HyenaMatrix",
     "HyenaOperator",
     "HyenaState",
     "LinearAttention",
@@ -44,6 +45,7 @@ __all__ = [
     "Spec",
     "TimmAttentionAdapter",
     "TransformersAttentionAdapter",
+    "hyena_matrix",
     "mixer",
     "replace_attention",
 ]
