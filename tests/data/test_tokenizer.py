@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizer_kinds import KINDS
 
 from hyena.data import BytesTokenizer, Tokenizer, load_tokenizer
-from hyena.data.hugging_face_tokenizer import HuggingFaceTokenizer
+from hyena.data.hugging_face_tokenizer import MOST_TOKENS, HuggingFaceTokenizer
 
 TEXTS = [
     "",
@@ -187,6 +187,20 @@ def test_a_file_that_is_no_tokenizer_is_an_error(tmp_path, content):
     file = tmp_path / "tokenizer.json"
     file.write_text(content)
     with pytest.raises(ValueError, match="is not a Hugging Face tokenizer"):
+        load_tokenizer(file)
+
+
+@pytest.mark.parametrize("i", [MOST_TOKENS, 1 << 31])
+@pytest.mark.parametrize("added", [False, True])
+def test_an_id_far_beyond_all_others_is_an_error(tmp_path, word_json, added, i):
+    parts = json.loads(word_json)
+    if added:
+        parts["added_tokens"][0]["id"] = i
+    else:
+        parts["model"]["vocab"]["</s>"] = i
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(parts))
+    with pytest.raises(ValueError, match=f"Face tokenizer: token '</s>' has id {i}; ids are below"):
         load_tokenizer(file)
 
 

@@ -29,6 +29,10 @@ _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 END_OF_TEXT_NAMES = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "<|eos|>")
 """Looked up in this order when no end-of-text token is given."""
 
+MOST_TOKENS = 1 << 24
+"""Ids stay below it. The library lists each id of a vocabulary that is nobody's, up to the largest,
+so that one huge id in a small file would take all memory (tokenizers 0.23)."""
+
 # Two tokenizers that agree on the vocabulary and on this text are taken for the same one. It has
 # what tokenizers differ in: case, digits, spaces, line ends, accents in two normal forms, scripts.
 _PROBE = (
@@ -199,6 +203,7 @@ def _load_backend(json_text: str, origin: str) -> Backend:
     from tokenizers import Tokenizer as Backend
 
     with _told(f"{origin} is not a Hugging Face tokenizer"):
+        _refuse_far_ids(json_text)
         backend = Backend.from_str(json_text)
     backend.no_truncation()
     backend.no_padding()
@@ -206,6 +211,21 @@ def _load_backend(json_text: str, origin: str) -> Backend:
     if getattr(backend.model, "dropout", None):  # at random: tokens would differ from call to call
         backend.model.dropout = None
     return backend
+
+
+def _refuse_far_ids(json_text: str) -> None:
+    """What is of another form is left to the library, which says so."""
+    parts = json.loads(json_text)
+    tokens: list[tuple[Any, Any]] = []
+    match parts:
+        case {"model": {"vocab": dict(vocabulary)}}:
+            tokens += vocabulary.items()
+    match parts:
+        case {"added_tokens": list(added)}:
+            tokens += [(x.get("content"), x.get("id")) for x in added if isinstance(x, dict)]
+    for token, i in tokens:
+        if isinstance(i, int) and i >= MOST_TOKENS:
+            raise ValueError(f"token {token!r} has id {i}; ids are below {MOST_TOKENS}")
 
 
 def _reads_words(parts: dict[str, Any]) -> bool:
