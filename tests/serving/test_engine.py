@@ -107,6 +107,24 @@ def test_a_long_prompt_stops_nobody() -> None:
     check(long, alone(model, Request(prompt(40), 2, Sampling(temperature=0))))
 
 
+def test_a_short_prompt_waits_for_no_long_one_which_is_read_all_the_same() -> None:
+    model = build()
+    engine = Engine(model, BYTES, Limits(piece=4))
+    long, request = Request(prompt(40), 2), Request(prompt(3), 1, Sampling(temperature=0))
+    found: list[Any] = []
+    engine.submit(long, found.append)
+    engine.round()
+    for i in range(9):  # ten pieces in all, every other round one at least
+        short: list[Any] = []
+        engine.submit(request, short.append)
+        engine.round()
+        engine.round()
+        check(short, alone(model, request))
+        assert bool(found) == (i == 8)
+    run(engine)
+    check(found, alone(model, long))
+
+
 def test_a_prompt_is_scored_as_the_full_forward_has_it() -> None:
     model = build("hyena,attention")
     for piece in (3, 512):

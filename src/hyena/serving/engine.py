@@ -1,8 +1,10 @@
 """One model for many requests, which join and leave the batch after any token.
 
 A thread owns the model. Round by round it reads a piece of one prompt, then feeds all sequences
-that grow with a token each. What a sequence is given depends on no other: in float64 texts are
-those of `hyena.generation.generate`, in float32 up to the rounding of products of other shapes.
+that grow with a token each. Pieces are in turns of the prompt that came first and of the one that
+has the least left: a long prompt holds no short one up, and is not held up itself. What a sequence
+is given depends on no other: in float64 texts are those of `hyena.generation.generate`, in float32
+up to the rounding of products of other shapes.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class Engine:
         self.limits = Limits() if limits is None else limits
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()
-        self._reading: Reading | None = None
+        self._readings: list[Reading] = []  # in the order in which they came
+        self._first_in_turn = False
         self._batch = Batch(model)
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -103,11 +106,10 @@ class Engine:
         Returns: whether there was anything to do.
         """
         self._drop_cancelled()
-        if self._reading is None:
-            self._reading = self._next()
-        idle = self._reading is None and not self._batch.rows
-        if self._reading is not None:
-            self._read(self._reading)
+        self._admit()
+        idle = not (self._readings or self._batch.rows)
+        if self._readings:
+            self._read(self._next())
         if self._batch.rows:
             self._grow()
         return not idle
@@ -116,7 +118,7 @@ class Engine:
         with evaluation_mode(cast(nn.Module, self.model)):
             while True:
                 with self._changed:
-                    while not (self._closed or self._waiting or self._reading or self.growing):
+                    while not (self._closed or self._waiting or self._readings or self.growing):
                         self._changed.wait()
                     if self._closed:
                         return
@@ -152,29 +154,37 @@ class Engine:
             gone = [job for job in self._waiting if job.ticket.cancelled]
             for job in gone:
                 self._waiting.remove(job)
-        if self._reading is not None and self._reading.job.ticket.cancelled:
-            gone.append(self._reading.job)
-            self._reading = None
-        gone += {row.job: None for row in self._batch.rows if row.job.ticket.cancelled}
+        gone += [each.job for each in self._readings if each.job.ticket.cancelled]
+        self._readings = [each for each in self._readings if not each.job.ticket.cancelled]
+        gone += [job for job in self._growing_jobs() if job.ticket.cancelled]
         for job in gone:
             job.cancel()
         self._batch.drop_finished()
 
-    def _next(self) -> Reading | None:
-        """The request that has waited longest, if there is room for it."""
+    def _admit(self) -> None:
+        """Those that have waited longest are read, as many as there is room for."""
         with self._changed:
-            if not self._waiting:
-                return None
-            job, growing = self._waiting[0], self._growing_jobs()
-            rows = len(self._batch.rows) + job.request.choices
-            # A request stays as wide as it came, whatever of its choices have ended.
-            of_all = [each.request for each in growing] + [job.request]
-            needed = self.limits.bytes_of(of_all, self.model)
-            needed += self.limits.bytes_to_read(job.request, self.model)
-            if growing and (rows > self.limits.sequences or needed > self.limits.state_bytes):
-                return None
-            self._waiting.popleft()
-        return Reading(self.model, job, self.limits.piece)
+            while self._waiting and self._has_room_for(self._waiting[0].request):
+                job = self._waiting.popleft()
+                self._readings.append(Reading(self.model, job, self.limits.piece))
+
+    def _has_room_for(self, request: Request) -> bool:
+        reading = [each.job.request for each in self._readings]
+        # A request stays as wide as it came, whatever of its choices have ended.
+        together = [each.request for each in self._growing_jobs()] + reading
+        if not together:
+            return True
+        rows = len(self._batch.rows) + sum(each.choices for each in reading) + request.choices
+        needed = self.limits.bytes_of([*together, request], self.model)
+        needed += sum(self.limits.bytes_to_read(each, self.model) for each in [*reading, request])
+        return rows <= self.limits.sequences and needed <= self.limits.state_bytes
+
+    def _next(self) -> Reading:
+        """In turns the prompt that came first, and the one that has the least left."""
+        self._first_in_turn = not self._first_in_turn
+        if self._first_in_turn:
+            return self._readings[0]
+        return min(self._readings, key=lambda each: each.left)
 
     def _growing_jobs(self) -> list[Job]:
         return list({row.job: None for row in self._batch.rows})
@@ -184,7 +194,7 @@ class Engine:
         job = reading.job
         try:
             reading.advance()
-            if not reading.finished:
+            if reading.left:
                 return
             assert reading.state is not None
             assert reading.logits is not None
@@ -200,7 +210,7 @@ class Engine:
                 self._batch.join(rows, reading.state.select([0] * len(rows)))
         except Exception as error:  # whatever it is: who asked must not wait for ever
             self._fail([job], error)
-        self._reading = None
+        self._readings.remove(reading)
 
     def _grow(self) -> None:
         """A token for each sequence."""
@@ -222,11 +232,8 @@ class Engine:
 
     def _end_all(self) -> None:
         """After the thread's end."""
-        jobs = [*self._waiting, *self._growing_jobs()]
-        if self._reading is not None:
-            jobs.append(self._reading.job)
-        for job in jobs:
+        for job in [*self._waiting, *self._growing_jobs(), *(each.job for each in self._readings)]:
             job.cancel()
         self._waiting.clear()
-        self._reading = None
+        self._readings.clear()
         self._batch.clear()

@@ -27,8 +27,8 @@ class Limits:
     new_tokens: int = 1 << 16
     """Of one sequence."""
     state_bytes: int = 1 << 32
-    """Of the states of all sequences, and of the prompt that is being read. While a sequence joins
-    or leaves, those of a layer are there twice."""
+    """Of the states of all sequences, and of the prompts that are read. While a sequence joins or
+    leaves, those of a layer are there twice."""
     piece: int = 512
     """Tokens of a prompt that are read between two steps of the sequences that grow. More read a
     prompt sooner, fewer hold the others up less."""

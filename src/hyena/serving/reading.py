@@ -34,9 +34,9 @@ class Reading:
         self._alternatives: list[Alternatives] = [[]]
 
     @property
-    def finished(self) -> bool:
-        """Whether all has been read."""
-        return self._read == len(self.job.prompt)
+    def left(self) -> int:
+        """Tokens that have not been read."""
+        return len(self.job.prompt) - self._read
 
     def advance(self) -> None:
         """Reads the next piece; after the last one the scores are handed out."""
@@ -55,5 +55,5 @@ class Reading:
             found = scores_of(logits[0, : len(targets)], targets, self.job.request.alternatives)
             self._logprobs += [logprob for logprob, _ in found]
             self._alternatives += [others for _, others in found]
-            if self.finished:
+            if not self.left:
                 self.job.deliver(PromptScores(self._logprobs, self._alternatives))
