@@ -188,3 +188,19 @@ def test_gathered_rows_are_joined_by_gather_alone_and_saved_one_by_one(tmp_path:
     for name, x in alone.layers[0].tensors().items():
         torch.testing.assert_close(x, states[0].layers[0].tensors()[name], rtol=0, atol=0)
     assert alone.layers[0].tensors().keys() == states[0].layers[0].tensors().keys()
+
+
+@torch.no_grad()
+def test_a_plan_may_be_given_back_in_part() -> None:
+    model, text = of_kind("hyena"), row(30, 1)
+    _, state = model.prefill(text[None, :10], future=400)
+    found = []
+    for at in range(10, 30):
+        if at == 17:
+            state.limit(13)
+        logits, state = model.step(text[None, at], state)
+        found.append(logits[0])
+    assert_close(torch.stack(found), model(text[None])[0, 10:], 1e-9)
+    assert state.layers[0].long.planned == 20
+    with pytest.raises(ValueError, match="30 tokens that were planned for have come"):
+        model.step(text[None, 0], state)

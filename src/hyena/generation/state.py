@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from hyena.arguments import check_whole
+from hyena.mixers.hyena.state import HyenaState
 from hyena.mixers.state import MixerState
 from hyena.ops.stepping.states import Rows, index_of
 
@@ -58,6 +60,13 @@ class ModelState:
         index = index_of("ModelState", rows, self.layers[0].batch, torch.device("cpu"))
         starts = None if self.starts is None else self.starts[index.to(self.starts.device)]
         return self._with((layer.select(index) for layer in self.layers), starts)
+
+    def limit(self, future: int) -> None:
+        """Gives back the memory of what a prefill planned beyond ``future`` more tokens."""
+        future = check_whole("future", future, 0, None)
+        for layer in self.layers:
+            if isinstance(layer, HyenaState):
+                layer.limit(future)
 
     def to(self, device: torch.device | str) -> ModelState:
         """The same on a device; its layers are not copied where they are there already.

@@ -4,7 +4,8 @@ A thread owns the model. Round by round it reads a piece of one prompt, then fee
 that grow with a token each. Pieces are in turns of the prompt that came first and of the one that
 has the least left: a long prompt holds no short one up, and is not held up itself. What a sequence
 is given depends on no other: in float64 texts are those of `hyena.generation.generate`, in float32
-up to the rounding of products of other shapes.
+up to the rounding of products of other shapes. Nor does it on whether a prompt began with one that
+was read before, whose state is kept.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from hyena.generation.results import Event
 from hyena.generation.sampling import check_alternatives
 from hyena.model import LanguageModel
 from hyena.serving.limits import LimitError, Limits
+from hyena.serving.prefixes import Prefixes
 from hyena.serving.reading import Reading
 from hyena.serving.request import Deliver, Failure, Request, Ticket
 from hyena.serving.sequences import Batch, Job, Row, draw
@@ -50,6 +52,7 @@ class Engine:
         self._readings: list[Reading] = []  # in the order in which they came
         self._first_in_turn = False
         self._batch = Batch(model)
+        self._prefixes = Prefixes(self.limits.kept_bytes)
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -166,7 +169,7 @@ class Engine:
         with self._changed:
             while self._waiting and self._has_room_for(self._waiting[0].request):
                 job = self._waiting.popleft()
-                self._readings.append(Reading(self.model, job, self.limits.piece))
+                self._readings.append(Reading(self.model, job, self.limits.piece, self._prefixes))
 
     def _has_room_for(self, request: Request) -> bool:
         reading = [each.job.request for each in self._readings]
@@ -198,6 +201,7 @@ class Engine:
                 return
             assert reading.state is not None
             assert reading.logits is not None
+            reading.state.limit(job.request.max_new_tokens)
             rows = [Row(job, sequence) for sequence in job.sequences]
             if job.request.max_new_tokens:
                 draw(rows, reading.logits.expand(len(rows), -1))

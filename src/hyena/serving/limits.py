@@ -16,7 +16,7 @@ class LimitError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What the engine takes on. Raises: ValueError on a value below 1."""
+    """What the engine takes on. Raises: ValueError on a value below 1, but for ``kept_bytes``."""
 
     sequences: int = 64
     """So many grow at once; a request of n choices is n of them."""
@@ -29,13 +29,16 @@ class Limits:
     state_bytes: int = 1 << 32
     """Of the states of all sequences, and of the prompts that are read. While a sequence joins or
     leaves, those of a layer are there twice."""
+    kept_bytes: int = 1 << 30
+    """Of the states that are kept after prompts, beside those; 0 keeps none."""
     piece: int = 512
     """Tokens of a prompt that are read between two steps of the sequences that grow. More read a
     prompt sooner, fewer hold the others up less."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            object.__setattr__(self, name, check_whole(name, value, 1, None))
+            least = 0 if name == "kept_bytes" else 1
+            object.__setattr__(self, name, check_whole(name, value, least, None))
 
     def check(self, request: Request, prompt: Sequence[int], model: LanguageModel) -> None:
         """Raises ValueError if the request could never be served."""

@@ -108,6 +108,12 @@ class HyenaState(State):
         self.long.advance()
         self.length += 1
 
+    def limit(self, future: int) -> None:
+        """Gives back what is planned beyond ``future`` more tokens."""
+        if isinstance(self.long, OnlineState):
+            self.long.limit(future)
+            self.ready, self.route = 0, None
+
     @classmethod
     def gather(cls, states: Sequence[HyenaState], shifts: Sequence[int]) -> HyenaState:
         """See `MixerState.gather`. Raises: ValueError as `OnlineState.gather`."""

@@ -285,6 +285,11 @@ class OnlineState(State):
             line = contribution(wide, taps.flatten(0, 1), room, backend=self.filter.backend)
         self._begin(line.contiguous(), inputs, 0)
 
+    def limit(self, room: int) -> None:
+        """Gives back what is planned beyond ``room`` positions from here on."""
+        if self.planned - self.position > room:
+            self._begin(self.line[..., : self.position + room].clone(), self._inputs, self.position)
+
     @classmethod
     def gather(cls, states: Sequence[OnlineState], shifts: Sequence[int]) -> OnlineState:
         """All rows in one plan, whatever the plan of each: before those that begin later stand
