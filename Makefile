@@ -21,7 +21,7 @@ NATIVE := CMakeLists.txt $(wildcard csrc/*)  # the kernel is built again when on
 # is left with one when the others are done.
 EXTRAS := ops/native/test_sanitizers.py ops/native/test_kernel_memory.py \
     model/test_reckoned_memory.py \
-    distributed huggingface training experiments tasks scaling bench cli plots distillation \
+    distributed huggingface training experiments tasks scaling bench cli http plots distillation \
     evaluation harness export fuzz examples \
     test_demo.py test_configs.py test_readme.py test_docs.py test_docs_code.py \
     interop/test_released_commands.py \

@@ -43,6 +43,7 @@ INSIDE = {
     "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine", "files"},
     "vision": LAYERS | {"model"},
     "serving": LAYERS | {"model", "generation", "data"},
+    "http": {"model", "data", "serving"},
     "scaling": {"model", "data", "evaluation", "training", "experiments", "plots"}
     | {"machine", "files"},
     "machine": {"ops"},
@@ -64,12 +65,13 @@ OUTSIDE = {
     "experiments": {"submitit"},
     "scoring": {"pyarrow"},
     "harness": {"lm_eval", "tqdm", "yaml"},
+    "http": {"fastapi", "pydantic"},
     "cli": {"jsonargparse", "rich", "yaml", "lm_eval"},
     "bench": {"torchao"},
     "export": {"onnxruntime"},
 }
-# All but three parts are imported before anything of an extra is needed, so they import it lazily.
-LAZY = set(INSIDE) - {"cli", "huggingface", "harness"}
+# All but four parts are imported before anything of an extra is needed, so they import it lazily.
+LAZY = set(INSIDE) - {"cli", "huggingface", "harness", "http"}
 EXTRAS = (
     "lightning_fabric",
     "jsonargparse",
@@ -87,6 +89,8 @@ EXTRAS = (
     "torchao",
     "onnxruntime",
     "onnxscript",
+    "fastapi",
+    "pydantic",
 )
 
 

@@ -91,7 +91,7 @@ class Inspector:
     @torch.no_grad()
     def matrix(self, text: str, layer: int, channel: int) -> Picture:
         """The weights of each token's value in each output of a channel, see
-        `hyena.mixers.hyena_matrix`.
+        `hyena.mixers.hyena_matrix`. No end of text is put before the text.
 
         Raises: ValueError as `filter`, on a text of no tokens or of more than `MOST_TOKENS`, or if
             the model takes none of that length.
