@@ -36,6 +36,7 @@ WITH_CODE = [
     "long_context",
     "mathematics",
     "mixers",
+    "page",
     "peft",
     "quantization",
     "replace_attention",

@@ -80,7 +80,7 @@ async function run(prompt) {
   } catch (error) {
     if (error.name !== "AbortError") fail(error);
   }
-  const speed = timeline.median === undefined ? "" : `, ${timeline.median.toFixed(1)} ms a token`;
+  const speed = timeline.times.length ? `, ${timeline.mean.toFixed(1)} ms a token` : "";
   const wait = first === undefined ? "" : `, the first after ${first.toFixed(0)} ms`;
   page.status.textContent = `${written} ${written === 1 ? "token" : "tokens"} in ${taken()}${wait}${speed}: ${ending}.`;
   setRunning(false);

@@ -4,7 +4,8 @@ import { below, element, line, room, roundUp, rules, short } from "./svg.js";
 
 const HEIGHT = 210;
 const MOST_DOTS = 500;
-const WINDOW = 15; // tokens of a running median
+const PAUSE = 250; // milliseconds between drawings, which would delay the tokens that are timed
+const WINDOW = 20; // tokens of the running mean: several may come at once, late ones with them
 
 export class Timeline {
   constructor(svg) {
@@ -15,7 +16,7 @@ export class Timeline {
 
   clear() {
     this.times = []; // milliseconds of each token but the first, which the prompt delays
-    this.medians = []; // of the last ones at each
+    this.means = []; // of the last ones at each
     this.before = null; // tokens of the prompt, known at the end of its first answer
     this.#soon();
   }
@@ -24,37 +25,39 @@ export class Timeline {
   add(milliseconds, count) {
     for (let i = 0; i < count; i++) {
       this.times.push(milliseconds / count);
-      this.medians.push(middle(this.times.slice(-WINDOW)));
+      this.means.push(mean(this.times.slice(-WINDOW)));
     }
     this.#soon();
   }
 
-  /** Where the axis begins. */
+  /** Where the axis begins; told at the end of an answer, so that the chart is whole then. */
   beginAt(tokens) {
     this.before ??= tokens;
-    this.#soon();
+    this.#draw();
   }
 
-  get median() {
-    return middle(this.times);
+  /** Milliseconds a token, NaN before there is any. */
+  get mean() {
+    return mean(this.times);
   }
 
   #soon() {
-    this.waiting ??= requestAnimationFrame(() => {
+    this.waiting ??= setTimeout(() => {
       this.waiting = undefined;
       this.#draw();
-    });
+    }, PAUSE);
   }
 
   #draw() {
-    const { times, medians, svg } = this;
+    const { times, means, svg } = this;
     const first = (this.before ?? 0) + 1;
     const last = first + Math.max(times.length - 1, 15);
     const sorted = times.toSorted((a, b) => a - b);
-    const high = roundUp(Math.max(sorted[Math.floor(0.98 * (sorted.length - 1))] ?? 1, 0.1) * 1.1);
+    const most = sorted[Math.floor(0.9 * (sorted.length - 1))] ?? 1; // a few may lie far above
+    const high = roundUp(1.2 * Math.max(most, ...means.slice(WINDOW), 0.1));
     const box = room(svg, HEIGHT, 36);
     const x = (i) => box.left + ((box.right - box.left) * i) / (last - first);
-    const y = (value) => box.bottom - ((box.bottom - box.top) * Math.min(value, high)) / high;
+    const y = (value) => box.bottom - ((box.bottom - box.top) * value) / high;
     const axis = this.before === null ? "new tokens" : "tokens of context";
     const made = [
       ...rules([0, high / 2, high], y, box),
@@ -62,25 +65,26 @@ export class Timeline {
     ];
     const every = Math.ceil(times.length / MOST_DOTS);
     times.forEach((time, i) => {
-      if (i % every === 0) made.push(element("circle", { class: "dot", cx: x(i), cy: y(time), r: 1.8 }));
+      if (i % every || time > high) return;
+      made.push(element("circle", { class: "dot", cx: x(i), cy: y(time), r: 1.8 }));
     });
-    if (medians.length > 1) made.push(line(medians.map((value, i) => [x(i), y(value)]), "line"));
+    const smooth = means.map((value, i) => [x(i), y(value)]).slice(WINDOW - 1);
+    if (smooth.length > 1) made.push(line(smooth, "line"));
     svg.replaceChildren(...made);
     svg.setAttribute("aria-label", this.#inWords(first));
   }
 
   #inWords(first) {
-    const { medians } = this;
-    if (!medians.length) return "No token yet.";
-    const tokens = first + medians.length - 1;
-    const early = medians[Math.min(WINDOW, medians.length) - 1];
+    const { means } = this;
+    if (!means.length) return "No token yet.";
+    const last = first + means.length - 1;
+    const early = means[Math.min(WINDOW, means.length) - 1];
     const where = this.before === null ? "new tokens" : "tokens of context";
-    return `Time per token in milliseconds: a median of ${short(early)} near ${first} ${where}, `
-      + `${short(medians.at(-1))} near ${tokens}.`;
+    return `Time per token in milliseconds: a mean of ${short(early)} near ${first} ${where}, `
+      + `${short(means.at(-1))} near ${last}.`;
   }
 }
 
-function middle(values) {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
+function mean(values) {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
