@@ -119,3 +119,9 @@ def test_no_other_file_is_served(served: str, name: str) -> None:
     status, found = ask(f"{served}page/{name}")
     assert status == 404
     assert found["error"]["message"]
+
+
+def test_no_file_of_the_page_names_another_host() -> None:
+    for path in STATIC.iterdir():
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "://" not in text, path.name
