@@ -41,6 +41,7 @@ WITH_CODE = [
     "quantization",
     "replace_attention",
     "scoring",
+    "serving",
     "training",
     "vision",
 ]

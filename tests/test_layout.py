@@ -43,7 +43,7 @@ INSIDE = {
     "experiments": LAYERS | {"model", "data", "tasks", "training", "plots", "machine", "files"},
     "vision": LAYERS | {"model"},
     "serving": LAYERS | {"model", "generation", "data"},
-    "http": {"model", "data", "serving"},
+    "http": {"model", "data", "generation", "serving"},
     "scaling": {"model", "data", "evaluation", "training", "experiments", "plots"}
     | {"machine", "files"},
     "machine": {"ops"},
@@ -65,7 +65,7 @@ OUTSIDE = {
     "experiments": {"submitit"},
     "scoring": {"pyarrow"},
     "harness": {"lm_eval", "tqdm", "yaml"},
-    "http": {"fastapi", "pydantic"},
+    "http": {"fastapi", "pydantic", "starlette", "uvicorn"},
     "cli": {"jsonargparse", "rich", "yaml", "lm_eval"},
     "bench": {"torchao"},
     "export": {"onnxruntime"},
@@ -91,6 +91,7 @@ EXTRAS = (
     "onnxscript",
     "fastapi",
     "pydantic",
+    "uvicorn",
 )
 
 

@@ -205,7 +205,7 @@ def test_pictures_are_told_in_words_and_follow_the_channel(page: Page) -> None:
     page.generate()
     words = "Matrix of layer 0, channel 0, for 22 tokens. The strongest weight"
     assert words in page.label("matrix")
-    assert "near 11 tokens of context" in page.label("time")
+    assert "near 12 tokens of context" in page.label("time")
     before = page.pixels()
     assert len(before) == 4 * 22 * 22
     page.set(channel=7)

@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": "measure perplexity on held-out text, or how well labels are predicted",
     "eval": "run tasks of lm-evaluation-harness",
     "generate": "continue one or more prompts",
+    "serve": "answer requests over HTTP as OpenAI's servers do, with a page for a browser",
     "score": "give sequences or variants their log-likelihood under a model",
     "embed": "turn sequences into the vectors of a layer",
     "predict": "give sequences the labels that a model was fine-tuned for",

@@ -1,1 +1,6 @@
-"""A model behind HTTP: what its layers are, and the page that shows it. Needs the extra serve."""
+"""A server of one model that speaks OpenAI's protocol, on FastAPI (extra ``serve``)."""
+
+from hyena.http.application import application
+from hyena.http.settings import Settings
+
+__all__ = ["Settings", "application"]
