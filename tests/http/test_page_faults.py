@@ -21,8 +21,10 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None, reason="needs chromium and chromium-driver"
 )
 
-ONE = 'data: {"choices": [{"text": "a", "finish_reason": null, "logprobs": null}]}\n\n'
+ONE = 'data: {"choices": [{"text": "a", "logprobs": null}]}\n\n'
+TOKEN = ONE.replace("null}]}", '{"tokens": ["a"], "token_logprobs": [-1], "top_logprobs": [{}]}}]}')
 ANSWERS = {
+    "many": TOKEN * 500 + "data: [DONE]\n\n",
     "whole": ONE + "data: [DONE]\n\n",
     "broken": ONE,
     "error": ONE + 'data: {"error": {"message": "the server is closing"}}\n\n',
@@ -134,3 +136,46 @@ def test_filters_are_told_by_their_largest_tap_and_their_energy(opened: Chrome) 
         "within 3 lags. Filter 2: largest at lag 0, 1; nine tenths of its energy within 1 lag."
     )
     assert run(opened, "filter.js", code) == [words, 2]
+
+
+def test_the_end_of_a_long_text_stays_in_sight_until_somebody_scrolls_up(opened: Chrome) -> None:
+    code = """
+    const [frame, list] = ["p", "span"].map((name) => document.createElement(name));
+    frame.style = "height: 100px; overflow-y: auto; white-space: pre-wrap";
+    frame.append(list);
+    document.body.append(frame);
+    const tokens = new it.TokenList(list, () => {});
+    const write = async (lines) => {
+      for (let i = 0; i < lines; i++) tokens.add({text: `line ${i}\\n`, tokens: []});
+      await new Promise((drawn) => setTimeout(drawn, 100));
+      return frame.scrollHeight - frame.clientHeight - frame.scrollTop;
+    };
+    (async () => {
+      const below = [await write(30), await write(30)];
+      frame.scrollTop = 0;
+      below.push(await write(30));
+      frame.remove();
+      done(below);
+    })();
+    """
+    first, second, after = run(opened, "tokens.js", code)
+    assert (round(first), round(second)) == (0, 0)
+    assert after > 1000
+
+
+def test_a_screen_reader_is_not_told_of_every_token(opened: Chrome) -> None:
+    code = """
+    const said = [], status = document.getElementById("status");
+    new MutationObserver(() => said.push(status.textContent)).observe(status, {childList: true});
+    document.getElementById("prompt").value = "many";
+    document.getElementById("start").click();
+    const wait = setInterval(() => {
+      if (!status.textContent.endsWith(".")) return;
+      clearInterval(wait);
+      done(said);
+    }, 50);
+    """
+    said = run(opened, "tokens.js", code)
+    assert said[:2] == ["Reading the prompt …", "Writing …"]
+    assert "500 tokens in" in said[2]
+    assert len(said) == 3

@@ -55,7 +55,7 @@ async function run(prompt) {
   running = new AbortController();
   setRunning(true);
   tell("");
-  page.status.textContent = "Reading the prompt …";
+  tellStatus("Reading the prompt …");
   const asked = performance.now();
   let last = asked;
   let first;
@@ -75,14 +75,16 @@ async function run(prompt) {
       written += count;
       for (const piece of piecesOf(choice, pending)) tokens.add(piece);
       if (choice.finish_reason) ending = ENDINGS[choice.finish_reason] ?? choice.finish_reason;
-      page.status.textContent = `${written} tokens, ${taken()} …`;
+      if (written) tellStatus("Writing …");
+      page.progress.textContent = `${written} tokens, ${taken()}`;
     }
   } catch (error) {
     if (error.name !== "AbortError") fail(error);
   }
   const speed = timeline.times.length ? `, ${timeline.mean.toFixed(1)} ms a token` : "";
   const wait = first === undefined ? "" : `, the first after ${first.toFixed(0)} ms`;
-  page.status.textContent = `${written} ${written === 1 ? "token" : "tokens"} in ${taken()}${wait}${speed}: ${ending}.`;
+  page.progress.textContent = "";
+  tellStatus(`${written} ${written === 1 ? "token" : "tokens"} in ${taken()}${wait}${speed}: ${ending}.`);
   setRunning(false);
   layers?.read(page.given.textContent + tokens.text);
 }
@@ -114,6 +116,11 @@ function fail(error) {
   } else if (!(error instanceof RequestError)) {
     throw error; // a fault of this page, which belongs into the console
   }
+}
+
+/** What a screen reader is to say, once each; `progress` beside it changes too often for that. */
+function tellStatus(message) {
+  if (page.status.textContent !== message) page.status.textContent = message;
 }
 
 function tell(message) {

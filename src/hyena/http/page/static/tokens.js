@@ -58,6 +58,7 @@ export class TokenList {
 
   clear() {
     this.pieces = [];
+    this.height = 0;
     this.list.replaceChildren();
     this.choose(-1);
   }
@@ -78,6 +79,18 @@ export class TokenList {
     }
     this.pieces.push(piece);
     this.list.append(option);
+    this.#follow();
+  }
+
+  /** Keeps the end in sight, unless somebody has scrolled up to read. */
+  #follow() {
+    this.waiting ??= requestAnimationFrame(() => {
+      this.waiting = undefined;
+      const frame = this.list.parentElement;
+      const height = frame.scrollHeight;
+      if (frame.scrollTop + frame.clientHeight >= (this.height ?? 0) - 2) frame.scrollTop = height;
+      this.height = height;
+    });
   }
 
   /** Choose a piece by its place; −1 chooses none. */
