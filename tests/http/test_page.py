@@ -14,6 +14,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from hyena.data import load_tokenizer
+from hyena.http import Settings
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None, reason="needs chromium and chromium-driver"
@@ -50,7 +51,10 @@ class Page:
         errors(driver)
         requested(driver)
         driver.get(url)
+
+    def wait_for_the_model(self) -> "Page":
         self.wait(lambda: "layer" in self["facts"].text and self["filter"].text)
+        return self
 
     def __getitem__(self, name: str) -> WebElement:
         return self.driver.find_element(By.ID, name)
@@ -93,8 +97,7 @@ class Page:
 
 @pytest.fixture
 def page(browser: Chrome, served: str) -> Iterator[Page]:
-    page = Page(browser, served)
-    yield page
+    yield Page(browser, served).wait_for_the_model()
     assert [url for url in requested(browser) if not url.startswith(served)] == []
 
 
@@ -257,13 +260,32 @@ def test_every_control_has_a_name(page: Page) -> None:
 
 
 def test_dna_is_shown_in_coloured_letters(browser: Chrome, served_dna: str) -> None:
-    page = Page(browser, served_dna)
+    page = Page(browser, served_dna).wait_for_the_model()
     page.generate("ACGTTGCA", temperature=2, max_tokens=40, seed=1)
     letters = page.all(".token")
     assert {each.text for each in letters} == set("ACGT")
     colours = {each.text: each.value_of_css_property("color") for each in letters}
     assert len(set(colours.values())) == len(colours)
     assert "monospace" in page.all(".output")[0].value_of_css_property("font-family")
+
+
+def test_a_token_is_asked_for_where_the_server_wants_one(browser: Chrome) -> None:
+    settings = Settings(token="sesame")
+    with page_of(letters_model(), load_tokenizer("bytes"), settings=settings) as address:
+        page = Page(browser, address)
+        page.wait(lambda: page["key"].is_displayed())
+        assert page["error"].text == "the bearer token is missing or wrong"
+        assert page.focused() == "key"
+        page.set(prompt=PROMPT, key="open")
+        page["start"].click()
+        page.wait(lambda: page["start"].is_enabled())
+        assert page["error"].is_displayed()
+        page.set(key="sesame")
+        page["start"].click()
+        page.wait(lambda: page.all(".token"))
+        page.wait_for_the_end()
+        assert not page["error"].is_displayed()
+        assert not page["key"].is_displayed()
 
 
 PIECES = """

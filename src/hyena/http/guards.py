@@ -10,8 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hyena.http.errors import answer
 
-OPEN = ("/healthz",)
-"""Paths that ask for no token."""
+OPEN = ("/", "/healthz")
+"""Paths that ask for no token, as the page that a browser can be told the token on."""
+
+OPEN_BELOW = "/page/"
+"""Where the page's files are."""
 
 
 class BodyLimit:
@@ -49,10 +52,15 @@ class BearerToken:
         self.app, self._expected = app, f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN and scope["method"] != "OPTIONS":
+        if scope["type"] == "http" and not _is_open(scope):
             sent = next((v for k, v in scope["headers"] if k == b"authorization"), b"")
             if not hmac.compare_digest(sent, self._expected):
                 refusal = answer("the bearer token is missing or wrong", 401)
                 await refusal(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+
+def _is_open(scope: Scope) -> bool:
+    path = scope["path"]
+    return path in OPEN or path.startswith(OPEN_BELOW) or scope["method"] == "OPTIONS"

@@ -13,8 +13,8 @@ class Settings:
     """Of a server. Raises: ValueError on a value outside its range."""
 
     token: str | None = None
-    """Who does not send it as bearer token is refused everywhere but at ``/healthz``; None asks
-    for none."""
+    """Who does not send it as bearer token is refused everywhere but at ``/healthz`` and the page's
+    files; None asks for none."""
     cors: Sequence[str] = ()
     """Origins whose pages a browser lets read the answers; "*" is all."""
     body_bytes: int = 1 << 26

@@ -47,6 +47,8 @@ function open(facts) {
   document.body.classList.toggle("dna", dna);
   page.prompt.placeholder = `Such as: ${PROMPTS[dna ? "dna" : "text"]}`;
   page.keyField.hidden = true;
+  const room = Math.floor((facts.context ?? Infinity) / 2); // for more than a short prompt
+  page.maxTokens.value = Math.max(1, Math.min(page.maxTokens.valueAsNumber, room));
   tokens = new TokenList(page.tokens, (piece) => describe(page.token, piece), { dna });
   layers = new Layers(page, facts);
 }
