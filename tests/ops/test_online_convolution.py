@@ -77,6 +77,33 @@ def test_equals_the_definition(
         assert_close(y, whole(u, h, skip)[..., prompt:], 1e-13)
 
 
+@given(
+    parts=st.integers(1, 3),
+    prompt=st.integers(0, 5),
+    pieces=st.lists(st.tuples(st.booleans(), st.integers(0, 23)), max_size=6),
+    rest=st.integers(1, 9),
+    log_block=st.integers(0, 3),
+)
+def test_pieces_whose_outputs_are_known_elsewhere_add_to_what_comes(
+    parts: int, prompt: int, pieces: list[tuple[bool, int]], rest: int, log_block: int
+) -> None:
+    room = sum(size for _, size in pieces) + rest
+    u, h = draw(parts, 2, D, prompt + room), draw(parts, D, prompt + room, seed=1)
+    skip = draw(parts, D, seed=2)
+    state = OnlineState(planned(u, h, prompt, room), parts, block=2**log_block)
+    state.filter = prepared(h, skip, room, 2**log_block)
+    expected, at = whole(u, h, skip), prompt
+    for fed, size in [*pieces, (False, rest)]:
+        if fed:
+            state.feed(u[..., at : at + size].transpose(0, 1).flatten(1, 2))
+        else:
+            assert_close(run(state, u, at, at + size), expected[..., at : at + size], 1e-13)
+        at += size
+        if at and (left := prompt + room - at):
+            assert_close(state.known(left), planned(u, h, at, left), 1e-12)
+    assert state.full
+
+
 @pytest.mark.parametrize("room", [1, 2, 3, 4, 5, 7, 8, 9, 64, 65, 129, 151, 300])
 @pytest.mark.parametrize("backend", ["auto", "torch", "naive"])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])

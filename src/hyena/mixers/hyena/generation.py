@@ -52,7 +52,7 @@ class Convolved(NamedTuple):
 
 def planned_for(filter: Filter, length: int, room: Room) -> int:
     """Tokens whose outputs a prefill of ``length`` computes its part of: none for filters whose
-    state is of one size.
+    state is of one size, nor within the plan of the state before, where tiles do.
 
     Raises: ValueError if the filter's length policy or the state before has no room for them.
     """
@@ -70,6 +70,8 @@ def planned_for(filter: Filter, length: int, room: Room) -> int:
                     f"{room.keep_inputs}; give what it has room for, or begin with a prefill that "
                     "plans for more or keeps the inputs"
                 )
+            if within_plan(room, length):
+                return 0
         length += state.length
     if not future or is_constant(filter, state):
         return 0
@@ -81,6 +83,16 @@ def planned_for(filter: Filter, length: int, room: Room) -> int:
             f"{max(filter.limit - length, 0)}"
         )
     return future
+
+
+def within_plan(room: Room, length: int) -> bool:
+    """Whether a prefill of ``length`` goes on within the plan of the state before, of which the
+    rest stays as it is."""
+    before = room.state
+    if before is None or not isinstance(before.long, OnlineState) or room.future is not None:
+        return False
+    long = before.long
+    return not long.keeps_inputs and long.planned - long.position >= length
 
 
 def taps_after(
@@ -103,7 +115,7 @@ def taps_after(
         known = F.pad(long.due[..., :length], (0, max(length + 1 - long.taps, 0)))
         return filter.all_taps(), list(known.unflatten(1, (parts, width)).unbind(1))
     if long.planned - long.position >= length:
-        h, known = filter(length), long.known[..., :length]
+        h, known = filter(length), long.known(length)
     else:
         inputs = long.inputs
         assert inputs is not None
@@ -141,7 +153,11 @@ def state_after(
     before: HyenaState | None = room.state
     long: LongState
     with normal_tensors():
-        if is_constant(filter, before):
+        if before is not None and within_plan(room, length):
+            long = before.long
+            assert isinstance(long, OnlineState)
+            long.feed(torch.cat(list(_each(made.inputs, filter)), dim=1))
+        elif is_constant(filter, before):
             assert isinstance(filter, LongFilter)
             left = left_behind(filter, made, backend, None if before is None else before.long)
             long = of_one_size(filter, left)

@@ -174,6 +174,7 @@ class OnlineState(State):
                 f"{tuple(inputs.shape)}"
             )
         self.filter: OnlineFilter | None = None
+        self.position: int
         self._recent = self._due = line[..., :0]
         self.parts, self.block = parts, block
         self._begin(line, inputs, position)
@@ -219,12 +220,11 @@ class OnlineState(State):
         now[self._row :].copy_(self._due[self._row : self._rows])
         return self._line
 
-    @property
-    def known(self) -> Tensor:
-        """What all inputs so far add to the planned outputs to come, (B, F·D, T − position), in
-        memory of its own: the line, and the tiles that are not complete yet."""
+    def known(self, room: int) -> Tensor:
+        """What all inputs so far add to the next ``room`` of the planned outputs, (B, F·D, room),
+        in memory of its own: the line, and the tiles that are not complete yet."""
         line, now = self.line, self.position
-        known = line[..., now:].clone()
+        known = line[..., now : now + room].clone()
         size = self.block
         while size < self.planned:
             end = (now // size + 1) * size  # of the inputs that a tile of this size has from now on
@@ -271,6 +271,30 @@ class OnlineState(State):
         self._row += 1
         if self._row == self._rows:
             self._close_block()
+
+    def feed(self, inputs: Tensor) -> None:
+        """To the position after inputs (B, F·D, n) whose outputs are at hand already, as of a piece
+        of a prompt. As many must be left of the plan."""
+        assert self.filter is not None
+        assert self.filter.taps is not None
+        start, end = self.position, self.position + inputs.shape[-1]
+        line, block = self.line, end // self.block * self.block
+        line[..., start:end] = inputs
+        size = self.block
+        while size < self.planned:  # tiles that are complete now, of which some outputs come later
+            t = end // size * size
+            if t > start and t // size % 2 == 1 and end < self.planned:
+                added = self.filter.tile(line[..., t - size : t])[..., end - t :]
+                due = line[..., end : t + size]
+                due.add_(added[..., : due.shape[-1]])
+            size *= 2
+        if block < end < self.planned:  # in the block in the middle of which it stops
+            due, first = line[..., end : block + self.block], max(block, start)
+            taps = self.filter.taps[:, :, 0].transpose(1, 2).flatten(0, 1)
+            recent = line[..., first:end].to(taps.dtype)
+            due.add_(contribution(recent, taps, due.shape[-1], backend=self.filter.backend))
+        self.position = end
+        self._open_block()
 
     def extend(self, taps: Tensor, room: int) -> None:
         """Plans for ``room`` positions from here on, anew from all inputs, which must be kept.
@@ -334,7 +358,10 @@ class OnlineState(State):
     def _placed(self, position: int, planned: int) -> Tensor:
         """The line of a plan of so many tokens, with this position as its present one."""
         with normal_tensors():
-            line = self.line if self.position == position else F.pad(self.known, (position, 0))
+            if self.position == position:
+                line = self.line
+            else:
+                line = F.pad(self.known(self.planned - self.position), (position, 0))
             return F.pad(line, (0, planned - line.shape[-1]))
 
     def _follow(self, other: OnlineState) -> None:
