@@ -1,6 +1,6 @@
-"""Takes page.png: the page of a running server, after it has continued a prompt.
+"""Takes page.png: the page of a model that `hyena serve` serves, after it has continued a prompt.
 
-    python docs/figures/page.py URL [--width PIXELS] [--out FILE]
+    python docs/figures/page.py MODEL [--width PIXELS] [--out FILE]
 
 It needs the extra test, and Debian's packages chromium and chromium-driver.
 """
@@ -8,7 +8,11 @@ It needs the extra test, and Debian's packages chromium and chromium-driver.
 import argparse
 import io
 import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -20,6 +24,23 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 HERE = Path(__file__).resolve().parent
 SCALE = 1.5  # pixels of the picture for each one of the page
 SETTINGS = {"temperature": "0.6", "seed": "1"}
+
+
+@contextmanager
+def served(model: Path) -> Iterator[str]:
+    """The address of a server of the model, which ends with the context."""
+    command = [sys.executable, "-m", "hyena", "serve", str(model), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        lines = []
+        for line in server.stderr:
+            lines.append(line)
+            if line.startswith("serving at "):
+                yield line.split()[-1]
+                break
+        else:
+            sys.exit("".join(lines))
+        server.terminate()
 
 
 def browser(profile: str) -> webdriver.Chrome:
@@ -76,20 +97,20 @@ def take(driver: webdriver.Chrome, width: int, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="take a picture of the page of a running server")
-    parser.add_argument("url")
+    parser = argparse.ArgumentParser(description="take a picture of the page of a model")
+    parser.add_argument("model", type=Path, help="folder, as hyena serve takes it")
     parser.add_argument("--prompt", default="The people of the United States")
     parser.add_argument("--tokens", type=int, default=400, help="that are written")
-    parser.add_argument("--layer", type=int, default=0)
-    parser.add_argument("--channel", type=int, default=1)
+    parser.add_argument("--layer", type=int, default=3)
+    parser.add_argument("--channel", type=int, default=13)
     parser.add_argument("--width", type=int, default=1180, help="of the page, in pixels")
     parser.add_argument("--out", type=Path, default=HERE / "page.png")
     choice = parser.parse_args()
-    with tempfile.TemporaryDirectory() as profile:
+    with served(choice.model) as address, tempfile.TemporaryDirectory() as profile:
         driver = browser(profile)
         try:
             show(driver, choice.width, 900)
-            driver.get(choice.url)
+            driver.get(address)
             ready = driver.find_element(By.ID, "filter")
             WebDriverWait(driver, 60).until(lambda _: "lag" in ready.get_attribute("aria-label"))
             continue_text(driver, choice.prompt, choice.tokens)
