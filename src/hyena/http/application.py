@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from hyena import __version__
-from hyena.http import completions, inspection, page
+from hyena.generation.prompts import room
+from hyena.http import completions, inspection, page, tokens
 from hyena.http.errors import Answer, tell_errors
 from hyena.http.guards import BearerToken, BodyLimit
 from hyena.http.settings import Settings
@@ -53,6 +54,7 @@ def application(engine: Engine, name: str, settings: Settings | None = None) -> 
     app.include_router(page.router())
     app.include_router(inspection.router(model, tokenizer))
     app.include_router(completions.router(engine, tokenizer, name, settings))
+    app.include_router(tokens.router(tokenizer, room(model.config)))
     card = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "hyena"}
 
     @app.get("/v1/models", response_model=None)
