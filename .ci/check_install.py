@@ -1,4 +1,4 @@
-"""Whether an installed hyena convolves, and whether through what it should.
+"""Whether an installed hyena convolves, whether through what it should, and has its page.
 
 `check_install.py native` expects the kernel, in each build that this processor can run;
 `check_install.py torch` expects PyTorch's FFT, and one warning that says so.
@@ -36,7 +36,11 @@ def convolve() -> None:
 
 def main(expected: str) -> None:
     assert backends()[0] == expected, f"{backends()[0]} ({why_not_native()})"
-    print(f"hyena {hyena.__version__} in {Path(hyena.__file__).parent}, torch {torch.__version__}")
+    package = Path(hyena.__file__).parent
+    print(f"hyena {hyena.__version__} in {package}, torch {torch.__version__}")
+    missing = {"index.html", "page.css", "main.js"}
+    missing -= {path.name for path in (package / "http" / "page" / "static").glob("*")}
+    assert not missing, f"the page lacks {sorted(missing)}"
     for isa in library.isas():
         with library.use(isa), warnings.catch_warnings():
             warnings.simplefilter("error")
