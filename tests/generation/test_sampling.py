@@ -170,3 +170,26 @@ def test_logits_of_a_dtype_that_holds_none(dtype: torch.dtype) -> None:
     logits = torch.zeros(2, 5).to(dtype)
     with pytest.raises(ValueError, match=r"^distribution: expected logits \(B, V\) of floating po"):
         sample(logits, Sampling(), [torch.Generator(), torch.Generator()])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"repetition_penalty": 5e-324},
+        {"repetition_penalty": 1.7e308},
+        {"logit_bias": dict.fromkeys(range(8), 1.7e308)},
+        {"logit_bias": {2: 1.7e308, 3: -1.7e308}, "repetition_penalty": 5e-324, "min_p": 5e-324},
+        {"temperature": 5e-324, "top_p": 5e-324, "logit_bias": {1: -1.7e308}},
+        {"allowed_tokens": (1, 2), "logit_bias": {1: -1.7e308, 2: -1.7e308}},
+    ],
+)
+def test_what_is_drawn_with_is_a_distribution_whatever_it_is_changed_by(
+    options: dict[str, Any],
+) -> None:
+    logits = torch.tensor([[3.0, -2.0, 0.0, 1e30, -1e30, 5.0, 5.0, 0.1]])
+    for seen in (torch.ones(1, 8, dtype=torch.bool), torch.zeros(1, 8, dtype=torch.bool)):
+        p = distribution(logits, Sampling(**options), seen)
+        assert bool((p >= 0).all())
+        assert float(p.sum()) == pytest.approx(1)
+        for token in sample(logits, Sampling(**options), [torch.Generator().manual_seed(1)], seen):
+            assert p[0, token] > 0

@@ -11,6 +11,8 @@ from torch import Tensor
 from hyena.arguments import check_whole, number, several, shown, token_ids
 from hyena.ops.arguments import FLOATS, check_tensor
 
+_LARGEST = torch.finfo(torch.float64).max  # of a logit, whatever it is changed by
+
 Alternatives = list[tuple[int, float]]
 """Token ids with their log-probabilities, the likeliest first."""
 
@@ -132,7 +134,8 @@ def distribution(logits: Tensor, sampling: Sampling, seen: Tensor | None = None)
         raise ValueError(f"distribution: expected logits (B, V), got {tuple(x.shape)}")
     if sampling.repetition_penalty != 1 and seen is not None:
         penalty = sampling.repetition_penalty
-        x = x.where(~seen.to(x.device), torch.where(x > 0, x / penalty, x * penalty))
+        changed = torch.where(x > 0, x / penalty, x * penalty).clamp(-_LARGEST, _LARGEST)
+        x = x.where(~seen.to(x.device), changed)
     x = _chosen(x, sampling)
     if sampling.temperature == 0:
         return torch.zeros_like(x).scatter_(-1, x.argmax(-1, keepdim=True), 1)
@@ -149,7 +152,7 @@ def _chosen(x: Tensor, sampling: Sampling) -> Tensor:
     if sampling.logit_bias:
         ids = torch.tensor(list(sampling.logit_bias), device=x.device)
         added = torch.tensor(list(sampling.logit_bias.values()), dtype=x.dtype, device=x.device)
-        x = x.index_add(1, ids, added.expand(len(x), -1))
+        x = x.index_add(1, ids, added.expand(len(x), -1)).clamp(-_LARGEST, _LARGEST)
     if sampling.allowed_tokens is not None:
         ids = torch.tensor(sampling.allowed_tokens, device=x.device)
         x = torch.full_like(x, -torch.inf).index_copy(1, ids, x[:, ids])

@@ -78,4 +78,6 @@ def application(engine: Engine, name: str, settings: Settings | None = None) -> 
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type"],
         )
+    fields = app.openapi()["components"]["schemas"]["CompletionQuestion"]["properties"]
+    fields["model"]["enum"] = [name]  # of the description, which is made once
     return app
