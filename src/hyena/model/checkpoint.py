@@ -11,14 +11,23 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from hyena.files import digests
+from hyena.files import digests, parts
 from hyena.files.records import from_plain, read_json
 from hyena.filters import LengthPolicy
 from hyena.generation.model import check_model
 from hyena.model.config import ModelConfig
 from hyena.model.label_head import LabelHead, Labels
 from hyena.model.language_model import LanguageModel
-from hyena.model.saved import CONFIG, FORMAT_VERSION, KIND, WEIGHTS, find_model, misfit
+from hyena.model.saved import (
+    CONFIG,
+    FORMAT_VERSION,
+    KIND,
+    OF_MODEL,
+    WEIGHTS,
+    find_model,
+    misfit,
+    weight_files,
+)
 
 
 def save(model: LanguageModel, directory: str | Path) -> None:
@@ -51,14 +60,15 @@ def load(
     config = read_config(path)
     if length_policy is not None:
         config = dataclasses.replace(config, length_policy=cast(LengthPolicy, length_policy))
-    weights = read_weights(path / WEIGHTS, device)
+    weights = read_model(path, device)
     model = LanguageModel(config, device="meta")
     labels = read_labels(path)
     if labels is not None:
         model.label_head = LabelHead(config.width, labels, device="meta")
     if wrong := misfit(weights, model.state_dict()):
-        raise ValueError(f"{path / WEIGHTS} does not fit its config: {wrong}")
-    read = (CONFIG,) if device.type == "meta" else (CONFIG, WEIGHTS)
+        where = path / WEIGHTS if (path / WEIGHTS).is_file() else f"what is in parts in {path}"
+        raise ValueError(f"{where} does not fit its config: {wrong}")
+    read = (CONFIG,) if device.type == "meta" else (CONFIG, *weight_files(path))
     digests.check(path, read, advice="restore it from a copy")
     model.load_state_dict(weights, assign=True)
     return model.eval()
@@ -67,8 +77,11 @@ def load(
 def read_config(path: Path) -> ModelConfig:
     """The configuration of the model saved in ``path``; raises as `load`."""
     file = path / CONFIG
-    for name in (CONFIG, WEIGHTS):
-        if not (path / name).is_file():
+    for name, there in (
+        (CONFIG, file.is_file()),
+        (WEIGHTS, (path / WEIGHTS).is_file() or parts.names(path)),
+    ):
+        if not there:
             raise FileNotFoundError(
                 f"no model in {path}: {name} is not there; expected a folder written by "
                 "model.save, or one of a run's checkpoints/step-…"
@@ -100,6 +113,16 @@ def read_labels(path: Path) -> Labels | None:
         return None if plain is None else from_plain(Labels, plain, "labels")
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}; {advice}") from error
+
+
+def read_model(path: Path, device: torch.device | None = None) -> dict[str, torch.Tensor]:
+    """Weights of the model saved in ``path``, in one file or in parts; raises as `load`."""
+    if not parts.names(path):
+        return read_weights(path / WEIGHTS, device)
+    found = parts.read(path, device=device)
+    return {
+        name.removeprefix(OF_MODEL): x for name, x in found.items() if name.startswith(OF_MODEL)
+    }
 
 
 def read_weights(file: Path, device: torch.device | None = None) -> dict[str, torch.Tensor]:

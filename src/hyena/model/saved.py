@@ -1,6 +1,7 @@
 """A model in a folder: how it is written, and where in the folder of a run one is.
 
-``model.safetensors`` and ``config.json``, with a format version. Never a pickle: nothing in a
+``model.safetensors`` and ``config.json``, with a format version. In a checkpoint that several
+processes wrote, `hyena.files.parts` are in place of the first. Never a pickle: nothing in a
 checkpoint can run code.
 """
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hyena.files import digests
+from hyena.files import digests, parts
 from hyena.files.records import from_plain, read_json, to_plain
 from hyena.model.config import ModelConfig
 from hyena.model.label_head import LabelHead
@@ -25,6 +26,7 @@ KIND = "hyena language model"
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+OF_MODEL = "model."  # begins the names of weights among tensors in parts
 BEST = "best.json"
 
 
@@ -85,13 +87,7 @@ def write_model(
         place = tensor.device, tensor.untyped_storage().data_ptr()
         tensors[name] = tensor.clone() if place in places else tensor
         places.add(place)
-    description = {
-        "kind": KIND,
-        "format_version": FORMAT_VERSION,
-        "model": to_plain(config),
-        **({} if label_head is None else {"labels": to_plain(label_head.labels)}),
-    }
-    text = json.dumps(description, indent=2) + "\n"
+    text = description(config, label_head)
     metadata = {"format": "pt"}  # one entry: several are in any order, so that bytes would differ
     files = {
         WEIGHTS: lambda path: save_file(tensors, path, metadata),
@@ -99,6 +95,17 @@ def write_model(
     }
     with _in_one_line(folder):
         digests.write_files(folder, files)
+
+
+def description(config: ModelConfig, label_head: LabelHead | None = None) -> str:
+    """What config.json says of a model."""
+    plain = {
+        "kind": KIND,
+        "format_version": FORMAT_VERSION,
+        "model": to_plain(config),
+        **({} if label_head is None else {"labels": to_plain(label_head.labels)}),
+    }
+    return json.dumps(plain, indent=2) + "\n"
 
 
 def reason_of(error: Exception) -> str:
@@ -173,6 +180,11 @@ def find_model(path: Path) -> Path:
         "of `hyena train`, of one of its checkpoints, of model.save, or of `hyena convert`, which "
         "opens other programs' models"
     )
+
+
+def weight_files(folder: Path) -> list[str]:
+    """The names of the files with a model's weights: one, or one of each process that wrote."""
+    return parts.names(folder) or [WEIGHTS]
 
 
 def checkpoints_of(run: Path) -> Path:

@@ -18,6 +18,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hyena.files import atomic, digests, records
+from hyena.files import atomic, digests, parts, records
 from hyena.files.folder import RUN, locked, refuse_other
 from hyena.files.records import to_plain
 from hyena.finetuning.config import LANGUAGE_MODELING
 from hyena.model import LanguageModel
 from hyena.model.saved import (
     BEST,
-    WEIGHTS,
     as_read,
     checkpoints_of,
     find_model,
     list_checkpoints,
     reason_of,
     step_of,
+    weight_files,
     write_model,
 )
 from hyena.training.config import TrainConfig, check_config
@@ -49,6 +50,7 @@ from hyena.training.resume import continued
 
 FORMAT_VERSION = 1
 CONFIG, STATE, OPTIMIZER = "train.yaml", "training.json", "optimizer.safetensors"
+OF_OPTIMIZER = "optimizer."  # begins the names of moments among tensors in parts
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -186,13 +188,7 @@ def restore_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> Non
 
     Raises: FileNotFoundError or ValueError if the file is missing, damaged or of another model.
     """
-    path = checkpoint / OPTIMIZER
-    if not path.is_file():
-        raise FileNotFoundError(f"{checkpoint} has no {OPTIMIZER}; {remedy(checkpoint)}")
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}; {remedy(checkpoint)}") from error
+    path, tensors = checkpoint / OPTIMIZER, _saved_moments(checkpoint)
     parameters = _named(optimizer)
     expected = {
         f"{name}.{moment}": torch.empty(()) if moment == "step" else parameter
@@ -216,6 +212,24 @@ def restore_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> Non
         for i, (name, parameter) in enumerate(parameters.items())
     }
     optimizer.load_state_dict(saved)
+
+
+def _saved_moments(checkpoint: Path) -> dict[str, Tensor]:
+    """As `moments`, whole; in one file or in parts."""
+    path = checkpoint / OPTIMIZER
+    if parts.names(checkpoint):
+        found = parts.read(checkpoint)
+        return {
+            name.removeprefix(OF_OPTIMIZER): x
+            for name, x in found.items()
+            if name.startswith(OF_OPTIMIZER)
+        }
+    if not path.is_file():
+        raise FileNotFoundError(f"{checkpoint} has no {OPTIMIZER}; {remedy(checkpoint)}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}; {remedy(checkpoint)}") from error
 
 
 def _as_kept(tensor: Tensor, parameter: Tensor) -> Tensor:
@@ -275,7 +289,7 @@ def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
         check_config(replace(config, resume=False))  # it begins, whatever was asked for
         initial = None
         if config.init is not None:
-            initial = digests.sha256_of(find_model(Path(config.init)) / WEIGHTS)
+            initial = _digest_of(find_model(Path(config.init)))
         return Start(None, TrainingState(0, 0, None, data, to_plain(config), initial), config)
     state = read_training_state(saved[-1])
     config = continued(state.config, config, saved[-1], state.step)
@@ -296,6 +310,12 @@ def find_start(config: TrainConfig, data: dict[str, Any]) -> Start:
     digests.check(saved[-1], advice=remedy(saved[-1]))
     state.config = to_plain(config)
     return Start(saved[-1], state, config)
+
+
+def _digest_of(model: Path) -> str:
+    """SHA-256 of the weights of a saved model; in parts, of those of the files."""
+    found = [digests.sha256_of(model / name) for name in weight_files(model)]
+    return found[0] if len(found) == 1 else sha256("".join(found).encode()).hexdigest()
 
 
 @contextmanager

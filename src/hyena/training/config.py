@@ -77,6 +77,9 @@ class CheckpointConfig:
     """How many of the newest checkpoints stay on disk."""
     best: bool = True
     """Also write a checkpoint when the validation loss improves, and keep the best one."""
+    sharded: bool = False
+    """Each process writes the part that it keeps, in a file of its own, in place of the first one
+    all."""
 
 
 @dataclass

@@ -34,6 +34,7 @@ FREE_ON_RESUME = frozenset(
         "checkpoint.every",
         "checkpoint.keep",
         "checkpoint.best",
+        "checkpoint.sharded",
     }
 )
 

@@ -19,12 +19,13 @@ from hyena.files.records import from_plain, write_record
 from hyena.filters.evaluation_mode import evaluation_mode
 from hyena.finetuning.data import open_labelled
 from hyena.finetuning.objective import LabelObjective
-from hyena.model import LanguageModel, ModelConfig
-from hyena.model.build import layers_in_words, without_effect
-from hyena.model.saved import checkpoints_of, list_checkpoints
+from hyena.model import LanguageModel
+from hyena.model.saved import CONFIG as MODEL_CONFIG
+from hyena.model.saved import OF_MODEL, as_read, checkpoints_of, description, list_checkpoints
 from hyena.training.checkpoint import (
     CONFIG,
     FORMAT_VERSION,
+    OF_OPTIMIZER,
     STATE,
     Best,
     Start,
@@ -39,19 +40,14 @@ from hyena.training.checkpoint import (
     write_checkpoint,
     written,
 )
+from hyena.training.checkpoint_parts import write_checkpoint_in_parts
 from hyena.training.config import TrainConfig, check_config, learning_rate
 from hyena.training.data import open_data
-from hyena.training.initial import (
-    build,
-    other_labels,
-    own_options,
-    resolved,
-    tokenizer_of,
-    unused_ids,
-)
+from hyena.training.initial import build, resolved, tokenizer_of
 from hyena.training.launch import is_first, launched, row_mesh
 from hyena.training.loop import NotFiniteError, Step, Update, reproducible, seed_of, train_steps
 from hyena.training.metrics import FILE, Metrics, Progress, Record, Report
+from hyena.training.notes import notes
 from hyena.training.objective import Objective
 from hyena.training.optimizer import adamw, parameter_groups
 from hyena.training.parts import all_whole
@@ -126,7 +122,7 @@ def train_process(
                 metrics = Metrics(config.out, step=start.state.step, tensorboard=config.tensorboard)
             progress = Progress(start.state.step, config.steps, report)
             try:
-                for note in _notes(objective, start):
+                for note in notes(objective, start):
                     progress.message(note)
                 run = _Run(objective, start, model, fabric, metrics, progress)
                 return run.train(request)
@@ -153,26 +149,6 @@ def work() -> None:
     sys.stderr.flush()
     # No interpreter shutdown: gloo's threads sometimes abort in it.
     os._exit(status)
-
-
-def _notes(objective: Objective, start: Start) -> list[str]:
-    """What whoever began the run may not have expected of it."""
-    notes = [*objective.notes, _without_effect(start.config.model)]
-    if start.checkpoint is None:
-        notes += [own_options(start.config), other_labels(start.config, objective.labels)]
-        notes += [unused_ids(start.config, objective.tokenizer)]
-    return [note for note in notes if note]
-
-
-def _without_effect(model: ModelConfig) -> str:
-    """A note on options that no layer reads. They are no error: one file may serve models of
-    several kinds."""
-    names = without_effect(model)
-    if not names:
-        return ""
-    has = plural(len(names), "has", "have")
-    options = ", ".join(f"model.{name}" for name in names)
-    return f"{options} {has} no effect on a model of {layers_in_words(model)}"
 
 
 class _Run:
@@ -328,6 +304,9 @@ class _Run:
         """The first process writes a checkpoint; where parameters are in parts, all give theirs."""
         state, checkpoints, keep = self.state, self.checkpoints, self.config.checkpoint
         metrics, weights = self.metrics, None
+        if keep.sharded:
+            self._save_in_parts()
+            return
         if self.layout.shard > 1:
             weights = all_whole(self.model.state_dict(), keep=metrics is not None)
         tensors = all_whole(moments(self.optimizer), keep=metrics is not None)
@@ -338,11 +317,38 @@ class _Run:
 
         def write(folder: Path) -> None:
             save_model(self.model, folder, weights)
-            self.objective.tokenizer.save(folder)
-            write_record(folder / STATE, state, FORMAT_VERSION)
-            (folder / CONFIG).write_text(config_yaml(state.config), encoding="utf-8")
+            self._write_beside(folder)
 
         self.saved = write_checkpoint(checkpoints, state.step, tensors, write)
+        self._prune()
+
+    def _save_in_parts(self) -> None:
+        """Each process writes what it keeps, and the first all else."""
+        weights, kept = self.model.state_dict(), moments(self.optimizer)
+        tensors = {OF_MODEL + name: x for name, x in weights.items()}
+        tensors |= {OF_OPTIMIZER + name: x for name, x in kept.items()}
+
+        def write(folder: Path) -> None:
+            if self.metrics is not None:
+                self.metrics.sync()
+            text = description(as_read(self.model.config), self.model.label_head)
+            (folder / MODEL_CONFIG).write_text(text, encoding="utf-8")
+            self._write_beside(folder)
+
+        self.saved = write_checkpoint_in_parts(self.checkpoints, self.state.step, tensors, write)
+        if self.metrics is not None:
+            self._prune()
+
+    def _write_beside(self, folder: Path) -> None:
+        """All of a checkpoint but weights and moments."""
+        state = self.state
+        self.objective.tokenizer.save(folder)
+        write_record(folder / STATE, state, FORMAT_VERSION)
+        (folder / CONFIG).write_text(config_yaml(state.config), encoding="utf-8")
+
+    def _prune(self) -> None:
+        """Keeps the best and the newest checkpoints alone."""
+        state, checkpoints, keep = self.state, self.checkpoints, self.config.checkpoint
         best = state.best if keep.best else None
         with written(checkpoints, checkpoints):
             if best is not None and best.step == state.step:
