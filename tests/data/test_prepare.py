@@ -223,8 +223,11 @@ def test_a_dataset_may_keep_its_own_splits(folder, monkeypatch):
         ({"validation": 0.5, "test": 0.5}, "leave no documents to train on"),
         ({"source": ""}, "source is empty; give a path"),
         ({"out": ""}, "out is empty; give a path"),
-        ({"seed": -1}, "seed: expected 0 or more, got -1"),
-        ({"max_documents": 0}, "max_documents: expected 1 or more, got 0"),
+        ({"seed": -1}, "seed: expected at least 0, got -1"),
+        ({"seed": {}}, "seed: expected a whole number, got {}"),
+        ({"split_by": np.zeros(2)}, "split_by: expected 'documents', 'hash' or 'source'"),
+        ({"out": np.zeros(2)}, "out: expected a path, got array"),
+        ({"max_documents": 0}, "max_documents: expected at least 1, got 0"),
         (
             {"split_by": "chance"},
             "split_by: expected 'documents', 'hash' or 'source', or .*'chance'",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hyena.arguments import shown
+from hyena.arguments import check_whole, shown
 
 from .documents import SPLITS
 from .nucleotide_tokenizers import HyenaDNATokenizer, of_nucleotides
@@ -97,7 +97,10 @@ class PrepareConfig:
     def check(self) -> None:
         """Raises ValueError if a setting is out of range or two contradict each other."""
         for name in ("source", "out"):
-            if getattr(self, name) == "":
+            value = getattr(self, name)
+            if not isinstance(value, str | Path | list):
+                raise ValueError(f"{name}: expected a path, got {shown(value)}")
+            if value == "":
                 raise ValueError(f"{name} is empty; give a path")
         if url_of(self.out) is not None:
             raise ValueError(
@@ -106,12 +109,13 @@ class PrepareConfig:
             )
         for name, least in (("seed", 0), ("max_documents", 1), ("workers", 1), ("shard_bytes", 1)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name}: expected {least} or more, got {shown(value)}")
-        by_record = isinstance(self.split_by, str) and self.split_by.startswith(RECORD)
+            if value is not None:
+                check_whole(name, value, least, None)
+        known = isinstance(self.split_by, str)
+        by_record = known and self.split_by.startswith(RECORD)
         if by_record:
             HeldOut(self.split_by)
-        elif self.split_by not in ("documents", "hash", "source"):
+        elif not known or self.split_by not in ("documents", "hash", "source"):
             raise ValueError(
                 "split_by: expected 'documents', 'hash' or 'source', or 'record:' and names, got "
                 f"{shown(self.split_by)}"
