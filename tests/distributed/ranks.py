@@ -50,7 +50,8 @@ def run_ranks(module: str, folder: Path, ranks: int = RANKS) -> list[dict[str, A
 
 
 def work(module: str, rank: int, ranks: int, folder: str) -> None:
-    """Of one rank. It ends without Python's clean-up, in which gloo's threads may abort."""
+    """Of one rank. It ends when all have what they found, by a word in the store and without any
+    clean-up: gloo's threads may crash in it, and in a barrier that another rank has left."""
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", ranks)
     patience = timedelta(seconds=120)
@@ -62,6 +63,6 @@ def work(module: str, rank: int, ranks: int, folder: str) -> None:
         except (OSError, TypeError, ValueError, RuntimeError) as error:
             found[name] = str(error)
     torch.save(found, f"{folder}/{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    store.set(f"done {rank}", "")
+    store.wait([f"done {other}" for other in range(ranks)], patience)
     os._exit(0)

@@ -8,8 +8,8 @@ from typing import Any
 import api_targets
 import api_targets_of_work
 import torch
+from case_outcome import Outcome, called
 from hostile import value_for
-from outcome import Outcome, called
 
 # Arguments that say how much work there is: only what is no such number.
 WORK = {

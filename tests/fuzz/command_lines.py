@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import damaged_files
+from case_outcome import Outcome, commanded
 from hostile import damage, options_file
-from outcome import Outcome, commanded
 
 VALUES = (
     *("", "x", "-1", "0", "1.5", "nan", "inf", "-inf", ".nan", ".inf", "1e400", "null", "true"),

@@ -16,8 +16,8 @@ from unittest import mock
 
 import genome_files
 import torch
+from case_outcome import Outcome, called, commanded
 from hostile import damage
-from outcome import Outcome, called, commanded
 from safetensors.torch import load_file
 
 import hyena

@@ -14,7 +14,7 @@ import fuzz
 import hostile
 import pytest
 import torch
-from outcome import Outcome, called, commanded
+from case_outcome import Outcome, called, commanded
 
 SCRIPT = Path(fuzz.__file__)
 

@@ -50,7 +50,7 @@ def requested(driver: webdriver.Chrome) -> list[str]:
     events = [json.loads(each["message"])["message"] for each in driver.get_log("performance")]
     sent = [each for each in events if each["method"] == "Network.requestWillBeSent"]
     urls = [each["params"]["request"]["url"] for each in sent]
-    return [url for url in urls if not url.startswith(("chrome:", "data:"))]
+    return [url for url in urls if not url.startswith(("chrome:", "chrome-untrusted:", "data:"))]
 
 
 def show_as(driver: webdriver.Chrome, width: int, height: int, **features: str) -> None:

@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import openai
@@ -181,21 +182,28 @@ def test_errors_are_those_of_the_client(client: openai.OpenAI) -> None:
         client.completions.create(model="small", prompt="x", suffix="y")
 
 
-def raw(address: str, body: bytes, *headers: str) -> tuple[socket.socket, bytes]:
-    """A connection that has sent a request, and the head of the request."""
+def raw(address: str, body: bytes, *headers: str) -> socket.socket:
+    """A connection that has sent a request, to be closed."""
     host, port = address.removeprefix("http://").rstrip("/").split(":")
     connection = socket.create_connection((host, int(port)), timeout=60)
-    lines = ["POST /v1/completions HTTP/1.1", f"Host: {host}", *headers]
+    lines = ["POST /v1/completions HTTP/1.1", f"Host: {host}", "Connection: close", *headers]
     head = "\r\n".join([*lines, "content-type: application/json", "", ""]).encode()
     connection.sendall(head + body)
-    return connection, head
+    return connection
 
 
-def wait_for(address: str, growing: int) -> None:
-    """Until so many answers grow and none waits."""
+def answer_to(address: str, body: bytes, *headers: str) -> bytes:
+    """All that is answered until the connection is closed."""
+    with raw(address, body, *headers) as connection, connection.makefile("rb") as file:
+        return file.read()
+
+
+def wait_for(address: str, growing: int, waiting: int = 0) -> None:
+    """Until so many answers grow, and so many requests wait."""
+    expected = {"status": "ok", "waiting": waiting, "growing": growing}
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        if ask(address + "healthz")[1] == {"status": "ok", "waiting": 0, "growing": growing}:
+        if ask(address + "healthz")[1] == expected:
             return
         time.sleep(0.01)
     raise AssertionError(ask(address + "healthz")[1])
@@ -222,32 +230,26 @@ def endless() -> Iterator[str]:
 def test_a_client_that_leaves_frees_its_place(endless: str, stream: bool) -> None:
     asked = {"model": "small", "prompt": "x", "max_tokens": 100, "n": 3, "stream": stream}
     body = json.dumps(asked).encode()
-    connection, _ = raw(endless, body, f"content-length: {len(body)}")
-    wait_for(endless, 3)
-    connection.close()
+    with raw(endless, body, f"content-length: {len(body)}"):
+        wait_for(endless, 3)
     wait_for(endless, 0)
 
 
 def test_a_queue_that_is_full_answers_429(endless: str) -> None:
     asked = {"model": "small", "prompt": "x", "max_tokens": 100, "n": 4, "stream": True}
     body = json.dumps(asked).encode()
-    connections = [raw(endless, body, f"content-length: {len(body)}")[0] for _ in range(1)]
-    wait_for(endless, 4)
-    connections += [raw(endless, body, f"content-length: {len(body)}")[0] for _ in range(2)]
-    end = time.monotonic() + 60
-    while ask(endless + "healthz")[1]["waiting"] < 2:
-        assert time.monotonic() < end
-    status, found = ask(endless + "v1/completions", {**asked, "stream": False})
-    assert (status, found["error"]["type"]) == (429, "rate_limit_error")
-    for connection in connections:
-        connection.close()
+    with ExitStack() as connections:
+        for waiting in range(3):
+            connections.enter_context(raw(endless, body, f"content-length: {len(body)}"))
+            wait_for(endless, 4, waiting)
+        status, found = ask(endless + "v1/completions", {**asked, "stream": False})
+        assert (status, found["error"]["type"]) == (429, "rate_limit_error")
     wait_for(endless, 0)
 
 
 def test_half_a_body_holds_nobody_up(endless: str) -> None:
-    connection, _ = raw(endless, b'{"model": "small"', "content-length: 400")
-    assert ask(endless + "v1/completions", {"model": "small", "prompt": "x"})[0] == 200
-    connection.close()
+    with raw(endless, b'{"model": "small"', "content-length: 400"):
+        assert ask(endless + "v1/completions", {"model": "small", "prompt": "x"})[0] == 200
     wait_for(endless, 0)
 
 
@@ -257,18 +259,15 @@ def test_a_body_beyond_the_limit_is_refused(endless: str, chunked: bool) -> None
     length = f"content-length: {len(body)}"
     if chunked:
         body, length = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body), "transfer-encoding: chunked"
-    connection, _ = raw(endless, body, length)
-    answer = connection.recv(65536)
+    answer = answer_to(endless, body, length)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"the body has more than 2,000 bytes; send less" in answer
-    connection.close()
 
 
 def test_a_body_that_is_no_json_is_refused(endless: str) -> None:
     for body in (b"{", b"\xff", b"[" * 1900, b'{"model": 1e999}', b"null"):
-        connection, _ = raw(endless, body, f"content-length: {len(body)}")
-        assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
-        connection.close()
+        answer = answer_to(endless, body, f"content-length: {len(body)}")
+        assert answer.startswith(b"HTTP/1.1 400 ")
 
 
 def test_who_does_not_send_the_token_is_refused() -> None:
