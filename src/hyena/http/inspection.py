@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from typing import Literal
 
 from fastapi import APIRouter, HTTPException
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from hyena.data.nucleotide_tokenizers import of_nucleotides
 from hyena.data.tokenizer import Tokenizer
+from hyena.http.schema import Exact
 from hyena.model import LanguageModel
 from hyena.serving import Inspector, Layer
 
@@ -17,20 +17,14 @@ DIGITS = 4
 """Of the numbers in an answer, which are there to be drawn."""
 
 
-class _Exact(BaseModel):
-    """Of the fields that it names and of their types."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
-
-
-class TokenizerFacts(_Exact):
+class TokenizerFacts(Exact):
     """What the tokens are."""
 
     name: str
     kind: Literal["dna", "text"]
 
 
-class ModelFacts(_Exact):
+class ModelFacts(Exact):
     """What the model is."""
 
     parameters: int
@@ -44,7 +38,7 @@ class ModelFacts(_Exact):
     tokenizer: TokenizerFacts
 
 
-class FilterQuestion(_Exact):
+class FilterQuestion(Exact):
     """A channel of a layer, both counted from 0."""
 
     layer: int
@@ -53,7 +47,7 @@ class FilterQuestion(_Exact):
     """Taps, of lags 0 … length − 1."""
 
 
-class FilterAnswer(_Exact):
+class FilterAnswer(Exact):
     """The filters of a channel, in the order in which they are applied."""
 
     taps: list[list[float]]
@@ -61,7 +55,7 @@ class FilterAnswer(_Exact):
     """The weight of the direct path beside each filter."""
 
 
-class MatrixQuestion(_Exact):
+class MatrixQuestion(Exact):
     """A channel of a layer, both counted from 0, and what the model reads."""
 
     layer: int
@@ -69,7 +63,7 @@ class MatrixQuestion(_Exact):
     text: str
 
 
-class MatrixAnswer(_Exact):
+class MatrixAnswer(Exact):
     """|H(u)| of the text, L × L, or smaller by a maximum over neighbours."""
 
     tokens: list[str]

@@ -11,20 +11,20 @@ TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Exact(BaseModel):
-    """Of the fields that it names and of their types."""
+class Exact(BaseModel):
+    """Of the fields that it names and of their types: what else is sent is refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
-class StreamOptions(_Exact):
+class StreamOptions(Exact):
     """Of a streamed answer."""
 
     include_usage: bool = False
     """Send a last chunk without choices that says how many tokens there were."""
 
 
-class CompletionQuestion(_Exact):
+class CompletionQuestion(Exact):
     """`POST /v1/completions`. What is not named here is refused."""
 
     model: str

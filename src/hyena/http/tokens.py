@@ -5,23 +5,19 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hyena.arguments import token_ids
 from hyena.data.tokenizer import Tokenizer
 from hyena.http.errors import RefusedError
-from hyena.http.schema import Text, TokenId
+from hyena.http.schema import Exact, Text, TokenId
 
 END_OF_TEXT = "<|endoftext|>"
 """A prompt that is this and nothing else is the tokenizer's end of text, whatever its name there;
 within a text these letters are as any other."""
 
 
-class _Exact(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
-
-
-class TokenizerInfo(_Exact):
+class TokenizerInfo(Exact):
     """Of the tokenizer."""
 
     tokenizer_class: str
@@ -31,7 +27,7 @@ class TokenizerInfo(_Exact):
     chat_template: str | None = None
 
 
-class TokenizeQuestion(_Exact):
+class TokenizeQuestion(Exact):
     """A text."""
 
     prompt: Text
@@ -40,7 +36,7 @@ class TokenizeQuestion(_Exact):
     """Put the end of text before it, as before the prompt of a completion."""
 
 
-class TokenizeAnswer(_Exact):
+class TokenizeAnswer(Exact):
     """Its tokens."""
 
     tokens: list[int]
@@ -49,14 +45,14 @@ class TokenizeAnswer(_Exact):
     """The longest sequence; null if there is no end."""
 
 
-class DetokenizeQuestion(_Exact):
+class DetokenizeQuestion(Exact):
     """Token ids."""
 
     tokens: Annotated[list[TokenId], Field(max_length=1 << 24)]
     model: str | None = None
 
 
-class DetokenizeAnswer(_Exact):
+class DetokenizeAnswer(Exact):
     """Their text."""
 
     prompt: str

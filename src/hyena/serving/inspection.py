@@ -39,7 +39,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Picture:
-    """|H(u)| of a text, as a picture."""
+    """The sizes of H(u) of a text, as a picture."""
 
     tokens: list[str]
     """The L tokens of the text, each decoded alone."""
