@@ -43,9 +43,13 @@ class Listener:
         self._cancel()
 
     def submit(self, requests: Sequence[Request]) -> None:
-        """Raises as `Engine.submit`, and has then submitted none."""
-        for i, request in enumerate(requests):
-            self._tickets.append(self._engine.submit(request, partial(self._deliver, i)))
+        """Raises as `Engine.submit`, and has then cancelled those before."""
+        try:
+            for i, request in enumerate(requests):
+                self._tickets.append(self._engine.submit(request, partial(self._deliver, i)))
+        except Exception:
+            self._cancel()
+            raise
 
     async def each(self) -> AsyncIterator[tuple[int, Delivery]]:
         """Which request is handed what; for ever. Raises: GoneError."""
